@@ -1,0 +1,102 @@
+use super::KeyFormat;
+
+/// A text that has the form of a secret. Whether it is a live one, only verification can tell.
+#[derive(Clone, Copy)]
+pub struct Parsed<'a> {
+    text: &'a str,
+    hint_len: usize,
+}
+
+impl<'a> Parsed<'a> {
+    /// The whole text as it was presented.
+    pub fn expose(&self) -> &'a str {
+        self.text
+    }
+
+    /// The part that may be shown again: `lnos_live_a1b2c3d4`.
+    pub fn hint(&self) -> &'a str {
+        &self.text[..self.hint_len]
+    }
+}
+
+impl std::fmt::Debug for Parsed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Parsed").field(&self.hint()).finish()
+    }
+}
+
+/// Why a text cannot be a secret of a format. For logs and metrics; a caller of an API is told
+/// only that the key is not valid.
+///
+/// Ordered by how far parsing came, so that of several formats the nearest can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Longer than any secret: more than 512 bytes.
+    #[error("longer than 512 bytes")]
+    TooLong,
+    /// It does not begin with the prefix.
+    #[error("wrong prefix")]
+    Prefix,
+    /// The prefix is right, the environment behind it is not.
+    #[error("wrong environment")]
+    Environment,
+    /// Too short or too long.
+    #[error("wrong length")]
+    Length,
+    /// A character that the alphabet does not have.
+    #[error("a character outside the alphabet")]
+    Alphabet,
+    /// The checksum does not fit the text: most likely a typing error.
+    #[error("wrong checksum")]
+    Checksum,
+}
+
+impl KeyFormat {
+    /// Tells, offline and without allocating, whether a text has the form of a secret.
+    ///
+    /// # Errors
+    /// The first rule that the text breaks.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::format::Malformed;
+    ///
+    /// let format = keyward::KeyFormat::builder("lc").build()?;
+    /// let secret = format.generate()?;
+    /// assert_eq!(format.parse(secret.expose()).unwrap().expose(), secret.expose());
+    /// assert_eq!(format.parse("ghp_16C7e42F292c6912E7").unwrap_err(), Malformed::Prefix);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parse<'a, T: AsRef<[u8]> + ?Sized>(
+        &self,
+        presented: &'a T,
+    ) -> Result<Parsed<'a>, Malformed> {
+        let bytes = presented.as_ref();
+        if bytes.len() > MAX_LEN {
+            return Err(Malformed::TooLong);
+        }
+        if !bytes.starts_with(self.lead().as_bytes()) {
+            let prefix = &self.lead().as_bytes()[..self.prefix_len()];
+            let right = bytes.starts_with(prefix);
+            return Err(if right { Malformed::Environment } else { Malformed::Prefix });
+        }
+        if bytes.len() != self.total_len() {
+            return Err(Malformed::Length);
+        }
+        let (text, sum) = bytes.split_at(bytes.len() - self.checksum().len());
+        let body = &text[self.lead().len()..];
+        if !body.iter().all(|&byte| self.alphabet().contains(byte)) {
+            return Err(Malformed::Alphabet);
+        }
+        if !self.checksum().matches(text, sum) {
+            return Err(Malformed::Checksum);
+        }
+        // All of it is ASCII by now; this cannot fail, and if it did it would be a refusal.
+        let text = std::str::from_utf8(bytes).map_err(|_| Malformed::Alphabet)?;
+        Ok(Parsed { text, hint_len: self.lead().len() + self.hint_len() })
+    }
+}
+
+/// No format is longer, and nothing longer is looked at.
+pub(crate) const MAX_LEN: usize = 512;

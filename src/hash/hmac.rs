@@ -1,0 +1,86 @@
+use hmac::{Hmac, KeyInit, Mac};
+use zeroize::Zeroizing;
+
+use super::{Digest, Hasher, Tag};
+
+/// HMAC-SHA-256 under a [`Pepper`] that is kept outside the database.
+///
+/// Who steals the database alone can then not even tell whether a text he holds is a key of it.
+/// To replace a pepper, make a hasher of the new one current and
+/// [`also_accept`](super::Hashers::also_accept) the old one: keys move over as they are used.
+///
+/// # Examples
+/// ```
+/// use keyward::{Hasher, HmacSha256, Pepper};
+///
+/// let now = HmacSha256::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
+/// let before = HmacSha256::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
+/// assert_ne!(now.digest(b"a key"), before.digest(b"a key"));
+/// # Ok::<(), keyward::hash::PepperError>(())
+/// ```
+pub struct HmacSha256 {
+    tag: Tag,
+    /// The state after the pepper's block, so that a digest costs no second keying.
+    keyed: Hmac<sha2::Sha256>,
+}
+
+impl HmacSha256 {
+    /// A hasher under a pepper.
+    pub fn new(pepper: Pepper) -> Self {
+        let keyed = Hmac::new_from_slice(&pepper.bytes).expect("HMAC takes keys of any length");
+        Self { tag: Tag::hmac_sha256(pepper.id), keyed }
+    }
+}
+
+impl Hasher for HmacSha256 {
+    fn digest(&self, presented: &[u8]) -> Digest {
+        let mut mac = self.keyed.clone();
+        mac.update(presented);
+        Digest::from_parts(self.tag, mac.finalize().into_bytes().into())
+    }
+
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+impl std::fmt::Debug for HmacSha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HmacSha256").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// A secret of the service itself, mixed into every digest. Wiped from memory when dropped.
+pub struct Pepper {
+    id: u16,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// A pepper that is too short.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pepper of {len} bytes is too short: use at least {MIN_LEN} from a random generator")]
+pub struct PepperError {
+    len: usize,
+}
+
+impl Pepper {
+    /// A pepper and the number by which stored digests name it; never use a number twice.
+    ///
+    /// # Errors
+    /// If it has fewer than 32 bytes.
+    pub fn new(id: u16, bytes: impl Into<Vec<u8>>) -> Result<Self, PepperError> {
+        let bytes = Zeroizing::new(bytes.into());
+        if bytes.len() < MIN_LEN {
+            return Err(PepperError { len: bytes.len() });
+        }
+        Ok(Self { id, bytes })
+    }
+}
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+const MIN_LEN: usize = 32;

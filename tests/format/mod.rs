@@ -1,0 +1,53 @@
+mod build;
+mod parse;
+mod scanner;
+
+use keyward::{Alphabet, Checksum, Formats, KeyFormat};
+
+/// The forms of the five products in the seeds.
+pub fn products() -> Vec<KeyFormat> {
+    vec![
+        KeyFormat::builder("lc").build().unwrap(),
+        KeyFormat::builder("lnos")
+            .environment("live")
+            .alphabet(Alphabet::Hex)
+            .bits(128)
+            .checksum(Checksum::None)
+            .build()
+            .unwrap(),
+        KeyFormat::builder("lk").build().unwrap(),
+        KeyFormat::builder("api").build().unwrap(),
+        KeyFormat::builder("lm").environment("dev").total_len(64).build().unwrap(),
+    ]
+}
+
+/// Forms that have broken other parsers.
+pub fn awkward() -> Vec<KeyFormat> {
+    vec![
+        KeyFormat::builder("acme_live").alphabet(Alphabet::Base64Url).build().unwrap(),
+        KeyFormat::builder("a-b_c").environment("eu-1").alphabet(Alphabet::Hex).build().unwrap(),
+        KeyFormat::builder("X").alphabet(Alphabet::Base64Url).total_len(512).build().unwrap(),
+    ]
+}
+
+#[test]
+fn each_product_states_its_form() {
+    let [lurus, luna, lk, api, lumio] = <[KeyFormat; 5]>::try_from(products()).unwrap();
+    assert!(lurus.generate().unwrap().expose().starts_with("lc_"));
+
+    let secret = luna.generate().unwrap();
+    let (lead, body) = secret.expose().split_at("lnos_live_".len());
+    assert_eq!((lead, body.len()), ("lnos_live_", 32));
+    assert!(body.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+    let hint = luna.parse("lnos_live_a1b2c3d4e5f6a7b8a9b0a1b2a3b4a5b6").unwrap().hint();
+    assert_eq!(hint, "lnos_live_a1b2c3d4");
+
+    let both = Formats::new(lk.clone()).accept(api.clone()).unwrap();
+    for format in [lk, api] {
+        assert!(both.parse(format.generate().unwrap().expose()).is_ok());
+    }
+
+    let secret = lumio.generate().unwrap();
+    assert!(secret.expose().starts_with("lm_dev_"));
+    assert_eq!(secret.expose().len(), 64);
+}

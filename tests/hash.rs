@@ -1,0 +1,108 @@
+use keyward::{
+    Digest, Hasher, HmacSha256, Pepper, Sha256,
+    hash::{Hashers, Sha512, Tag},
+};
+
+fn pepper(id: u16) -> Pepper {
+    Pepper::new(id, vec![id as u8; 32]).unwrap()
+}
+
+#[test]
+fn sha256_is_the_published_one() {
+    let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(Sha256.digest(b"abc"), Digest::from_sha256_text(known).unwrap());
+}
+
+#[test]
+fn hmac_is_the_one_of_rfc_4231() {
+    // Test case 6: a key longer than a block.
+    let hasher = HmacSha256::new(Pepper::new(7, vec![0xaa; 131]).unwrap());
+    let digest = hasher.digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
+    let known = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
+    assert_eq!(hex::encode(&digest.to_bytes()[3..]), known);
+}
+
+#[test]
+fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
+    use base64::prelude::*;
+    for text in ["", "a", "some key of another system", "??>>~~"] {
+        let raw = <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text));
+        let digest = Sha256.digest(text.as_bytes());
+        for form in [
+            hex::encode(raw),
+            hex::encode_upper(raw),
+            BASE64_STANDARD.encode(raw),
+            BASE64_STANDARD_NO_PAD.encode(raw),
+            BASE64_URL_SAFE.encode(raw),
+            BASE64_URL_SAFE_NO_PAD.encode(raw),
+        ] {
+            assert_eq!(Digest::from_sha256_text(&form).unwrap(), digest);
+        }
+        let raw = <sha2::Sha512 as sha2::Digest>::digest(text);
+        let digest = Sha512.digest(text.as_bytes());
+        assert_eq!(Digest::from_sha512_text(&hex::encode(raw)).unwrap(), digest);
+        assert_eq!(Digest::from_sha512_text(&BASE64_STANDARD.encode(raw)).unwrap(), digest);
+    }
+}
+
+#[test]
+fn a_foreign_hash_that_is_cut_or_of_another_kind_is_refused() {
+    let sha1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
+    for text in ["", "zz", sha1, &"0".repeat(63), &"g".repeat(64), "ünïcode"] {
+        assert!(Digest::from_sha256_text(text).is_err(), "{text}");
+        assert!(Digest::from_sha512_text(text).is_err(), "{text}");
+    }
+    assert!(Digest::from_sha512_text(&"0".repeat(64)).is_err());
+}
+
+#[test]
+fn hashers_never_share_a_name_space() {
+    let hashers: [&dyn Hasher; 4] =
+        [&Sha256, &Sha512, &HmacSha256::new(pepper(1)), &HmacSha256::new(pepper(2))];
+    let digests: Vec<_> = hashers.iter().map(|hasher| hasher.digest(b"one key")).collect();
+    for (i, a) in digests.iter().enumerate() {
+        assert_eq!(a.tag(), hashers[i].tag());
+        assert_eq!(Digest::from_bytes(&a.to_bytes()), Some(*a));
+        assert_eq!(digests.iter().filter(|b| *b == a).count(), 1);
+    }
+    // The same 32 bytes under another tag are another digest.
+    let raw: [u8; 32] = digests[0].to_bytes()[3..].try_into().unwrap();
+    assert_ne!(Digest::from_parts(Tag::custom(1), raw), digests[0]);
+}
+
+#[test]
+fn any_differing_bit_makes_digests_differ() {
+    let digest = Sha256.digest(b"key");
+    for bit in 0..35 * 8 {
+        let mut bytes = digest.to_bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let other = Digest::from_bytes(&bytes).unwrap();
+        assert!(!bool::from(digest.ct_eq(&other)), "bit {bit}");
+    }
+}
+
+#[test]
+fn candidates_name_the_current_digest_first_and_every_retired_one() {
+    let hashers = Hashers::new(HmacSha256::new(pepper(3)))
+        .also_accept(HmacSha256::new(pepper(2)))
+        .also_accept(Sha256);
+    let candidates = hashers.candidates(b"key");
+    let tags: Vec<_> = candidates.as_slice().iter().map(|digest| digest.tag()).collect();
+    let pepper_tag = |id| HmacSha256::new(pepper(id)).tag();
+    assert_eq!(tags, [pepper_tag(3), pepper_tag(2), Tag::SHA256]);
+    assert_eq!(candidates.current(), &hashers.digest(b"key"));
+    assert!(hashers.accepts(Tag::SHA256) && !hashers.accepts(Tag::SHA512));
+}
+
+#[test]
+fn a_short_pepper_is_refused_and_none_is_shown() {
+    let error = Pepper::new(1, vec![7; 31]).unwrap_err();
+    assert!(error.to_string().contains("31 bytes is too short"));
+    let pepper = Pepper::new(1, b"pepper-pepper-pepper-pepper-pepper".to_vec()).unwrap();
+    let shown = format!("{pepper:#?} {:#?}", HmacSha256::new(pepper_again()));
+    assert!(!shown.contains("pepper-") && !shown.contains("112"), "{shown}");
+}
+
+fn pepper_again() -> Pepper {
+    Pepper::new(1, b"pepper-pepper-pepper-pepper-pepper".to_vec()).unwrap()
+}

@@ -1,0 +1,4 @@
+//! One binary for all integration tests: two cores link it once.
+
+mod format;
+mod hash;
