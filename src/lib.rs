@@ -1,10 +1,20 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs, unreachable_pub)]
 
+pub mod accounts;
+pub mod audit;
 pub mod format;
 pub mod hash;
 pub mod key;
+pub mod limits;
+pub mod store;
 
+pub use accounts::{Account, Accounts};
+pub use audit::{AuditEvent, AuditQuery, AuditSink};
 pub use format::{Alphabet, Checksum, Formats, KeyFormat};
 pub use hash::{Digest, Hasher, HmacSha256, Pepper, Sha256};
-pub use key::Secret;
+pub use key::{
+    Access, Actor, Denied, Expiry, Key, KeyId, Owner, Secret, Status, Timestamp, Verified, Whose,
+};
+pub use limits::Limits;
+pub use store::{KeyStore, MemoryStore};

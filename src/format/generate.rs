@@ -9,6 +9,12 @@ use crate::key::Secret;
 #[error("the operating system's random generator failed; no secret was made")]
 pub struct EntropyError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
+impl EntropyError {
+    pub(crate) fn new(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
 impl KeyFormat {
     /// Makes a new secret of this format from the operating system's random generator.
     ///
@@ -37,7 +43,7 @@ impl KeyFormat {
         let end = text.len() + self.body_len();
         let mut random = Zeroizing::new([0u8; 64]);
         while text.len() < end {
-            rng.try_fill_bytes(random.as_mut_slice()).map_err(|e| EntropyError(Box::new(e)))?;
+            rng.try_fill_bytes(random.as_mut_slice()).map_err(EntropyError::new)?;
             let wanted = end - text.len();
             for character in unbiased(self.alphabet(), random.as_slice()).take(wanted) {
                 text.push(character);

@@ -1,5 +1,31 @@
 //! Plain data: what the words of this crate mean, without any behaviour of stores or servers.
 
+mod access;
+mod actor;
+mod denied;
+mod expiry;
+mod id;
+#[allow(clippy::module_inception, reason = "the word is the word")]
+mod key;
+mod networks;
+mod owner;
 mod secret;
+mod text;
+mod timestamp;
+mod verified;
 
+pub use access::{Access, Permissions, Scope, Scopes};
+pub use actor::Actor;
+pub(crate) use actor::MAX_USER_AGENT;
+pub use denied::{Denied, DeniedReason};
+pub use expiry::Expiry;
+pub(crate) use id::IdGenerator;
+pub use id::{EventId, KeyId};
+pub use key::{Key, Retiring, Revocation, Status};
+pub use networks::Networks;
+pub use owner::{Owner, Whose};
 pub use secret::Secret;
+pub(crate) use text::fitted;
+pub use text::{Invalid, Metadata, Name, one_line};
+pub use timestamp::Timestamp;
+pub use verified::Verified;

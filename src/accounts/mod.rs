@@ -1,0 +1,73 @@
+//! What the host says of an owner at this moment: plan, permissions, suspended or not.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    key::{Owner, Permissions},
+    limits::Limits,
+};
+
+/// What the host says of an owner now.
+///
+/// # Examples
+/// ```
+/// use keyward::{Account, key::{Permissions, Scopes}, limits::Limits};
+///
+/// let member = Account {
+///     permissions: Permissions::Only(Scopes::new(["deploy"])?),
+///     limits: Limits::default().max_active_keys(5),
+///     suspended: false,
+/// };
+/// # Ok::<(), keyward::key::Invalid>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// What the owner may do; none of its keys can do more.
+    pub permissions: Permissions,
+    /// What its plan allows.
+    pub limits: Limits,
+    /// None of its keys works, and no new one is issued. Also the answer for an owner that is gone.
+    pub suspended: bool,
+}
+
+/// The bridge to the host's own accounts.
+///
+/// It is asked on every issue, change, rotate, and verification that finds a key. It SHOULD answer
+/// from memory or in one fast query. An owner that does not exist (any more) MUST be answered as
+/// suspended; an `Err` says that the host does not know at the moment, and makes the call
+/// *unavailable*, never *denied*.
+#[async_trait]
+pub trait Accounts: Send + Sync + 'static {
+    /// What is true of `owner` now.
+    async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError>;
+}
+
+/// Why the host cannot say anything of an owner at the moment.
+pub type AccountsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// For hosts without plans: every owner may do everything within the same limits.
+#[derive(Clone, Debug)]
+pub struct NoAccounts(Arc<Account>);
+
+impl NoAccounts {
+    /// The same limits for every owner.
+    pub fn with_limits(limits: Limits) -> Self {
+        Self(Arc::new(Account { permissions: Permissions::All, limits, suspended: false }))
+    }
+}
+
+/// Five active keys per owner, nothing else limited.
+impl Default for NoAccounts {
+    fn default() -> Self {
+        Self::with_limits(Limits::default().max_active_keys(5))
+    }
+}
+
+#[async_trait]
+impl Accounts for NoAccounts {
+    async fn account(&self, _: &Owner) -> Result<Arc<Account>, AccountsError> {
+        Ok(self.0.clone())
+    }
+}

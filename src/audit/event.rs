@@ -1,0 +1,217 @@
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use crate::key::{Actor, EventId, Invalid, Key, KeyId, Timestamp, one_line};
+
+/// One line of the audit log.
+///
+/// Exhaustive on purpose: a store that did not know a field would lose it. `Display` writes one
+/// harmless line, whatever text the fields carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Unique; sorts by time.
+    pub id: EventId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// Whether it was done or refused.
+    pub outcome: Outcome,
+    /// In which tenant; empty where there is none, or none is known.
+    pub tenant: String,
+    /// Of which account.
+    pub account: Option<String>,
+    /// With which key.
+    pub key_id: Option<KeyId>,
+    /// Who did it.
+    pub actor: String,
+    /// From where.
+    pub ip: Option<IpAddr>,
+    /// With which program.
+    pub user_agent: Option<String>,
+    /// Why: the words of who revoked, or the reason of a refusal.
+    pub reason: Option<String>,
+    /// How often; refused attempts are counted together.
+    pub count: u32,
+}
+
+/// What an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A key was issued.
+    Created,
+    /// A key was imported from another system.
+    Imported,
+    /// Name, access, limits, networks or metadata changed.
+    Updated,
+    /// A key got a new secret.
+    Rotated,
+    /// A key was switched off.
+    Disabled,
+    /// A key was switched on.
+    Enabled,
+    /// A key was revoked.
+    Revoked,
+    /// A key's record was removed.
+    Deleted,
+    /// A dead key's record was cleaned away.
+    Purged,
+    /// A key was used for the first time.
+    FirstUsed,
+    /// A request was refused.
+    Denied,
+}
+
+/// Whether a thing was done.
+///
+/// Exhaustive on purpose: it was, or it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Done.
+    Success,
+    /// Refused.
+    Failure,
+}
+
+impl AuditEvent {
+    /// What `actor` did to `key`.
+    pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
+        Self {
+            id,
+            at,
+            kind,
+            outcome: Outcome::Success,
+            tenant: key.owner.tenant().into(),
+            account: Some(key.owner.account().into()),
+            key_id: Some(key.id),
+            actor: by.label().into(),
+            ip: by.address(),
+            user_agent: by.agent().map(Into::into),
+            reason: None,
+            count: 1,
+        }
+    }
+
+    pub(crate) fn reason(mut self, reason: &str) -> Self {
+        self.reason = (!reason.is_empty()).then(|| reason.into());
+        self
+    }
+
+    /// The `n`th event of a change that affects many keys: a store calls it on the event that came
+    /// with the call, for each key that the change really touches.
+    #[must_use]
+    pub fn for_key(&self, n: u32, key: &Key) -> Self {
+        Self {
+            id: self.id.nth(n),
+            tenant: key.owner.tenant().into(),
+            account: Some(key.owner.account().into()),
+            key_id: Some(key.id),
+            ..self.clone()
+        }
+    }
+}
+
+impl fmt::Display for AuditEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, kind, outcome, count, .. } = self;
+        write!(f, "{at} {kind} {outcome} actor={}", quoted(&self.actor))?;
+        if !self.tenant.is_empty() {
+            write!(f, " tenant={}", quoted(&self.tenant))?;
+        }
+        if let Some(account) = &self.account {
+            write!(f, " account={}", quoted(account))?;
+        }
+        if let Some(key_id) = self.key_id {
+            write!(f, " key={key_id}")?;
+        }
+        if let Some(ip) = self.ip {
+            write!(f, " ip={ip}")?;
+        }
+        if let Some(agent) = &self.user_agent {
+            write!(f, " user_agent={}", quoted(agent))?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, " reason={}", quoted(reason))?;
+        }
+        if *count != 1 {
+            write!(f, " count={count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As it is where it is one plain word, else in quotes that it cannot leave.
+fn quoted(text: &str) -> String {
+    let line = one_line(text);
+    let plain = |c: char| c.is_alphanumeric() || "@.:_-/+".contains(c);
+    if !line.is_empty() && line.chars().all(plain) {
+        line.into_owned()
+    } else {
+        format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+}
+
+impl EventKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 11] = [
+        Self::Created,
+        Self::Imported,
+        Self::Updated,
+        Self::Rotated,
+        Self::Disabled,
+        Self::Enabled,
+        Self::Revoked,
+        Self::Deleted,
+        Self::Purged,
+        Self::FirstUsed,
+        Self::Denied,
+    ];
+
+    /// Its stable name: `key.created`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "key.created",
+            Self::Imported => "key.imported",
+            Self::Updated => "key.updated",
+            Self::Rotated => "key.rotated",
+            Self::Disabled => "key.disabled",
+            Self::Enabled => "key.enabled",
+            Self::Revoked => "key.revoked",
+            Self::Deleted => "key.deleted",
+            Self::Purged => "key.purged",
+            Self::FirstUsed => "key.first_used",
+            Self::Denied => "key.denied",
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| Invalid::new("event kind", "there is none of this name"))
+    }
+}
+
+impl Outcome {
+    /// `success` or `failure`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,63 @@
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use super::Invalid;
+
+/// From where a key may be used.
+///
+/// Exhaustive on purpose, as everything that decides about access is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Networks {
+    /// From anywhere.
+    #[default]
+    Any,
+    /// From these networks only; an empty list means from nowhere, and a request whose address is
+    /// not known is refused.
+    Only(Arc<[IpNet]>),
+}
+
+impl Networks {
+    /// Reads networks (`10.0.0.0/8`) and single addresses (`2001:db8::1`).
+    ///
+    /// # Errors
+    /// If one of them is neither, or there are more than 100.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::key::Networks;
+    ///
+    /// let office = Networks::only(["192.0.2.0/24", "2001:db8::1"])?;
+    /// assert!(office.allows("192.0.2.7".parse().ok()));
+    /// assert!(office.allows("::ffff:192.0.2.7".parse().ok()));
+    /// assert!(!office.allows("198.51.100.1".parse().ok()));
+    /// # Ok::<(), keyward::key::Invalid>(())
+    /// ```
+    pub fn only<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
+        let read = |text: &str| {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7"))
+        };
+        let all: Vec<IpNet> =
+            networks.into_iter().map(|text| read(text.as_ref())).collect::<Result<_, _>>()?;
+        if all.len() > MAX_NETWORKS {
+            return Err(Invalid::new("networks", format!("more than {MAX_NETWORKS}")));
+        }
+        Ok(Self::Only(all.into()))
+    }
+
+    /// Whether a request from this address is let in.
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        match (self, address) {
+            (Self::Any, _) => true,
+            (Self::Only(_), None) => false,
+            // An IPv4 client of a dual-stack socket arrives as an IPv6 address.
+            (Self::Only(networks), Some(address)) => {
+                let address = address.to_canonical();
+                networks.iter().any(|network| network.contains(&address))
+            }
+        }
+    }
+}
+
+const MAX_NETWORKS: usize = 100;

@@ -1,0 +1,115 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Changes, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, StoreError,
+    Updated, Use,
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+};
+
+/// Where keys live.
+///
+/// # Contract
+/// 1. Every method is required, so that a wrapper cannot forget one.
+/// 2. Every write is one atomic operation: whole or not at all, also when its future is dropped or
+///    the process is killed. The audit event of a change, and its entry in the change feed, are
+///    written in the same transaction as the change. An `Ok` means that it will survive a crash.
+/// 3. Expected outcomes are `Ok`. An `Err` means that the store failed: *unavailable* if surely
+///    nothing was changed, *outcome unknown* if the answer to a change was lost.
+/// 4. No write brings a revoked key back.
+/// 5. A store reads no clock: the instant of a change is its event's `at`.
+/// 6. What lies outside `whose` is *not found*.
+///
+/// The feature `conformance` brings a suite that tests an implementation against all of this.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Adds a key and its secret.
+    ///
+    /// MUST count the owner's live keys ([`Key::is_live`]) in the same atomic step: racing inserts
+    /// never exceed `max_active`. MUST NOT overwrite: a digest or id that exists is `DigestTaken`.
+    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError>;
+
+    /// The key whose current or former secret has one of the digests, in one round trip.
+    ///
+    /// MUST read what is committed now, not a replica that may lag. Of a rotated key, the last
+    /// former secret MUST be found as well, with the instant at which it ended or will.
+    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError>;
+
+    /// One key.
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;
+
+    /// Keys, newest first: in descending order of their ids, beginning behind `query.after`.
+    async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError>;
+
+    /// Writes name, access, limits, networks, metadata and `disabled_at` of a key as given, and
+    /// nothing else, and adds one to its revision.
+    ///
+    /// MUST do so only if the stored revision is `key.revision` and the key is not revoked.
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError>;
+
+    /// Gives a key another current secret, and adds one to its revision.
+    ///
+    /// MUST do so only if the stored revision is the given one and the key is not revoked. MUST
+    /// NOT change anything else of the key, least of all when it expires.
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError>;
+
+    /// Revokes a key, whatever its revision, and adds one to it.
+    async fn revoke(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError>;
+
+    /// Revokes all keys of an owner that are not revoked, in one atomic step, with one event each
+    /// ([`AuditEvent::for_key`]). Tells which.
+    async fn revoke_all(&self, owner: &Owner, event: &AuditEvent)
+    -> Result<Vec<KeyId>, StoreError>;
+
+    /// Removes a key with its secrets. Its audit events stay. False if there is none.
+    async fn delete(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` keys that were revoked, or expired, before `before`, with one event
+    /// each ([`AuditEvent::for_key`]), and tells how many. Keys that are neither MUST stay.
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<u32, StoreError>;
+
+    /// Records uses. Moves `last_used_at` forward only, and writes the event of a first use exactly
+    /// once, together with `first_used_at`. Unknown keys are passed over. Answers with the events
+    /// that were written. Changes no revision and enters nothing into the change feed.
+    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError>;
+
+    /// Replaces a secret's digest by that of another hasher; false if `from` is gone. Changes
+    /// nothing else.
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError>;
+
+    /// Adds events that belong to no change. An id that exists is passed over.
+    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError>;
+
+    /// Events, newest first: in descending order of their ids.
+    async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError>;
+
+    /// Removes up to `limit` events from before `before`, and tells how many.
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+
+    /// The entries of the change feed behind a cursor, in order; from its end where there is none.
+    /// At least once, and in no case silently less: see [`Changes::missed`].
+    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError>;
+
+    /// Removes entries of the change feed from before `before`, and tells how many.
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError>;
+}

@@ -1,0 +1,147 @@
+//! Keys in the memory of the process: for tests, for trying things out, for hosts without a disk.
+
+mod state;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use async_trait::async_trait;
+
+use self::state::State;
+use super::{
+    Changes, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    StoreError, Updated, Use,
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+};
+
+/// A store that lasts as long as the process. Clones share what they hold.
+///
+/// # Examples
+/// ```
+/// use keyward::{ApiKeys, KeyFormat, MemoryStore};
+///
+/// let format = KeyFormat::builder("lc").build()?;
+/// let keys = ApiKeys::builder(MemoryStore::new(), format).build();
+/// # Ok::<(), keyward::format::FormatError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    state: Arc<RwLock<State>>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No code panics between two writes of one change, so a poisoned state is still whole.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("keys", &self.read().len()).finish()
+    }
+}
+
+/// One lock, held for a whole operation and over no `await`: that makes each of them atomic.
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+        Ok(self.write().insert(new))
+    }
+
+    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        Ok(self.read().find(digests))
+    }
+
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        Ok(self.read().get(whose, id))
+    }
+
+    async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        Ok(self.read().list(query))
+    }
+
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+        Ok(self.write().update(key, event))
+    }
+
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+        Ok(self.write().rotate(rotate))
+    }
+
+    async fn revoke(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError> {
+        Ok(self.write().revoke(whose, id, event))
+    }
+
+    async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<KeyId>, StoreError> {
+        Ok(self.write().revoke_all(owner, event))
+    }
+
+    async fn delete(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write().delete(whose, id, event))
+    }
+
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<u32, StoreError> {
+        Ok(self.write().purge_keys(before, limit, event))
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(self.write().touch(uses))
+    }
+
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+        Ok(self.write().rehash(from, to))
+    }
+
+    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.write().record(events);
+        Ok(())
+    }
+
+    async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(self.read().events(query))
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write().purge_events(before, limit))
+    }
+
+    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+        Ok(self.read().changes(after))
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        Ok(self.write().purge_changes(before))
+    }
+}

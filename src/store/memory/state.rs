@@ -1,0 +1,322 @@
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    hash::BuildHasherDefault,
+    sync::Arc,
+};
+
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
+    store::{
+        Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
+        Updated, Use,
+    },
+};
+
+/// All that the store holds. Each method is one operation of the contract, whole.
+#[derive(Default)]
+pub(super) struct State {
+    rows: BTreeMap<KeyId, Row>,
+    /// The way of a verification: from digest to key in one step. Kept in step with `rows` by
+    /// [`put`](State::put) and [`take`](State::take), the only two that write either.
+    secrets: HashMap<Digest, Slot, BuildHasherDefault<FirstLane>>,
+    owners: HashMap<Owner, BTreeSet<KeyId>>,
+    events: BTreeMap<EventId, AuditEvent>,
+    changes: VecDeque<(u64, Timestamp, KeyId)>,
+    last_change: u64,
+    /// Up to which change the feed was purged.
+    forgotten: u64,
+}
+
+#[derive(Clone)]
+struct Row {
+    key: Arc<Key>,
+    current: Digest,
+    former: Option<(Digest, Timestamp)>,
+}
+
+struct Slot {
+    key: Arc<Key>,
+    ends_at: Option<Timestamp>,
+}
+
+impl State {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn insert(&mut self, new: NewRow<'_>) -> Inserted {
+        let NewRow { key, digest, max_active, event } = new;
+        if self.rows.contains_key(&key.id) || self.secrets.contains_key(digest) {
+            return Inserted::DigestTaken;
+        }
+        let live = self.of_owner(&key.owner).filter(|row| row.key.is_live(event.at)).count();
+        if max_active.is_some_and(|max| live >= max as usize) {
+            return Inserted::LimitReached;
+        }
+        self.put(Row { key: Arc::new(key.clone()), current: *digest, former: None });
+        self.log(event.clone(), key.id);
+        Inserted::Inserted
+    }
+
+    pub(super) fn find(&self, digests: &[Digest]) -> Option<Found> {
+        digests.iter().find_map(|digest| {
+            let (stored, slot) = self.secrets.get_key_value(digest)?;
+            Some(Found { key: slot.key.clone(), digest: *stored, ends_at: slot.ends_at })
+        })
+    }
+
+    pub(super) fn get(&self, whose: Whose<'_>, id: KeyId) -> Option<Arc<Key>> {
+        self.row(whose, id).map(|row| row.key.clone())
+    }
+
+    pub(super) fn list(&self, query: &KeyQuery<'_>) -> Vec<Arc<Key>> {
+        let KeyQuery { whose, status, after, limit, now } = *query;
+        let behind = |id: &KeyId| after.is_none_or(|after| *id < after);
+        let wanted = |row: &&Row| status.is_none_or(|status| row.key.status(now) == status);
+        let page = |rows: &mut dyn Iterator<Item = &Row>| {
+            rows.filter(wanted).take(limit as usize).map(|row| row.key.clone()).collect()
+        };
+        match whose {
+            Whose::Owner(owner) => {
+                let ids = self.owners.get(owner).into_iter().flatten().rev();
+                page(&mut ids.filter(|id| behind(id)).map(|id| &self.rows[id]))
+            }
+            Whose::Tenant(tenant) => {
+                let rows = self.rows.iter().rev().filter(|(id, _)| behind(id));
+                page(&mut rows.map(|(_, row)| row).filter(|row| row.key.owner.tenant() == tenant))
+            }
+        }
+    }
+
+    pub(super) fn update(&mut self, key: &Key, event: &AuditEvent) -> Updated {
+        let Some(row) = self.row((&key.owner).into(), key.id) else { return Updated::NotFound };
+        if row.key.revoked.is_some() || row.key.revision != key.revision {
+            return Updated::Conflict;
+        }
+        self.change(key.id, event.clone(), |row| {
+            let stored = Arc::make_mut(&mut row.key);
+            stored.name = key.name.clone();
+            stored.access = key.access.clone();
+            stored.limits = key.limits;
+            stored.networks = key.networks.clone();
+            stored.metadata = key.metadata.clone();
+            stored.disabled_at = key.disabled_at;
+        });
+        Updated::Updated
+    }
+
+    pub(super) fn rotate(&mut self, rotate: RotateRow<'_>) -> RotatedRow {
+        let RotateRow { key, digest, hint, previous, token, event } = rotate;
+        let Some(row) = self.row((&key.owner).into(), key.id) else { return RotatedRow::NotFound };
+        if row.key.revoked.is_some() || row.key.revision != key.revision {
+            return RotatedRow::Conflict;
+        }
+        if self.secrets.contains_key(digest) {
+            return RotatedRow::DigestTaken;
+        }
+        self.change(key.id, event.clone(), |row| {
+            let stored = Arc::make_mut(&mut row.key);
+            if let Previous::EndsAt(ends_at) = previous {
+                row.former = Some((row.current, ends_at));
+                stored.retiring = Some(Retiring { hint: stored.hint.clone(), ends_at });
+            }
+            row.current = *digest;
+            stored.hint = hint.into();
+            stored.rotation_token = token;
+            stored.rotated_at = Some(event.at);
+        });
+        RotatedRow::Rotated
+    }
+
+    pub(super) fn revoke(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Revoked {
+        let Some(row) = self.row(whose, id) else { return Revoked::NotFound };
+        if row.key.revoked.is_some() {
+            return Revoked::Already;
+        }
+        self.change(id, event.clone(), |row| row.revoke(event));
+        Revoked::Now
+    }
+
+    pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<KeyId> {
+        let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
+        let keys: Vec<Arc<Key>> = rows.map(|row| row.key.clone()).collect();
+        for (n, key) in (0..).zip(&keys) {
+            self.change(key.id, event.for_key(n, key), |row| row.revoke(event));
+        }
+        keys.iter().map(|key| key.id).collect()
+    }
+
+    pub(super) fn delete(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool {
+        let known = self.row(whose, id).is_some();
+        if known {
+            self.take(id);
+            self.log(event.clone(), id);
+        }
+        known
+    }
+
+    pub(super) fn purge_keys(&mut self, before: Timestamp, limit: u32, event: &AuditEvent) -> u32 {
+        let dead = |row: &&Row| row.key.dead_since().is_some_and(|since| since < before);
+        let rows = self.rows.values().filter(dead).take(limit as usize);
+        let keys: Vec<Arc<Key>> = rows.map(|row| row.key.clone()).collect();
+        for (n, key) in (0..).zip(&keys) {
+            self.take(key.id);
+            self.log(event.for_key(n, key), key.id);
+        }
+        keys.len() as u32
+    }
+
+    pub(super) fn touch(&mut self, uses: &[Use]) -> Vec<AuditEvent> {
+        let mut firsts = Vec::new();
+        for used in uses {
+            let Some(mut row) = self.row((&used.owner).into(), used.key_id).cloned() else {
+                continue;
+            };
+            let key = Arc::make_mut(&mut row.key);
+            if key.first_used_at.is_none() {
+                key.first_used_at = Some(used.first_at);
+                firsts.push(used.first_use());
+            }
+            if key.last_used_at.is_none_or(|last| last < used.last_at) {
+                key.last_used_at = Some(used.last_at);
+                key.last_used_ip = used.ip;
+            }
+            self.put(row);
+        }
+        self.record(&firsts);
+        firsts
+    }
+
+    pub(super) fn rehash(&mut self, from: &Digest, to: &Digest) -> bool {
+        let Some(slot) = self.secrets.get(from) else { return false };
+        if self.secrets.contains_key(to) {
+            return false;
+        }
+        let mut row = self.rows[&slot.key.id].clone();
+        match &mut row.former {
+            Some((former, _)) if former == from => *former = *to,
+            _ => row.current = *to,
+        }
+        self.put(row);
+        true
+    }
+
+    pub(super) fn record(&mut self, events: &[AuditEvent]) {
+        for event in events {
+            self.events.entry(event.id).or_insert_with(|| event.clone());
+        }
+    }
+
+    pub(super) fn events(&self, query: &AuditQuery<'_>) -> Vec<AuditEvent> {
+        let newest_first = self.events.values().rev().filter(|event| query.matches(event));
+        newest_first.take(query.limit as usize).cloned().collect()
+    }
+
+    pub(super) fn purge_events(&mut self, before: Timestamp, limit: u32) -> u32 {
+        let old = self.events.values().filter(|event| event.at < before).map(|event| event.id);
+        let ids: Vec<EventId> = old.take(limit as usize).collect();
+        for id in &ids {
+            self.events.remove(id);
+        }
+        ids.len() as u32
+    }
+
+    pub(super) fn changes(&self, after: Option<u64>) -> Changes {
+        let after = after.unwrap_or(self.last_change);
+        let first = self.changes.partition_point(|(sequence, ..)| *sequence <= after);
+        let page: Vec<_> = self.changes.range(first..).take(CHANGES_PER_PAGE).collect();
+        let cursor = page.last().map_or(after, |(sequence, ..)| *sequence);
+        Changes {
+            keys: page.iter().map(|(_, _, id)| *id).collect(),
+            cursor,
+            // A cursor from the future is one of another store's life.
+            missed: after < self.forgotten || after > self.last_change,
+            more: cursor < self.last_change,
+        }
+    }
+
+    pub(super) fn purge_changes(&mut self, before: Timestamp) -> u32 {
+        let count = self.changes.iter().take_while(|(_, at, _)| *at < before).count();
+        if let Some((sequence, ..)) = self.changes.drain(..count).last() {
+            self.forgotten = sequence;
+        }
+        count as u32
+    }
+
+    fn row(&self, whose: Whose<'_>, id: KeyId) -> Option<&Row> {
+        self.rows.get(&id).filter(|row| whose.includes(&row.key.owner))
+    }
+
+    fn of_owner(&self, owner: &Owner) -> impl Iterator<Item = &Row> {
+        self.owners.get(owner).into_iter().flatten().map(|id| &self.rows[id])
+    }
+
+    /// Changes a key that is there: row, revision, log and feed together.
+    fn change(&mut self, id: KeyId, event: AuditEvent, change: impl FnOnce(&mut Row)) {
+        let mut row = self.rows[&id].clone();
+        change(&mut row);
+        Arc::make_mut(&mut row.key).revision += 1;
+        self.put(row);
+        self.log(event, id);
+    }
+
+    fn put(&mut self, row: Row) {
+        self.take(row.key.id);
+        let slot = |ends_at| Slot { key: row.key.clone(), ends_at };
+        self.secrets.insert(row.current, slot(None));
+        if let Some((former, ends_at)) = row.former {
+            self.secrets.insert(former, slot(Some(ends_at)));
+        }
+        self.owners.entry(row.key.owner.clone()).or_default().insert(row.key.id);
+        self.rows.insert(row.key.id, row);
+    }
+
+    fn take(&mut self, id: KeyId) {
+        let Some(row) = self.rows.remove(&id) else { return };
+        self.secrets.remove(&row.current);
+        if let Some((former, _)) = row.former {
+            self.secrets.remove(&former);
+        }
+        if let Some(ids) = self.owners.get_mut(&row.key.owner) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.owners.remove(&row.key.owner);
+            }
+        }
+    }
+
+    fn log(&mut self, event: AuditEvent, id: KeyId) {
+        self.last_change += 1;
+        self.changes.push_back((self.last_change, event.at, id));
+        self.events.insert(event.id, event);
+    }
+}
+
+impl Row {
+    fn revoke(&mut self, event: &AuditEvent) {
+        let reason = event.reason.clone().unwrap_or_default();
+        Arc::make_mut(&mut self.key).revoked = Some(Revocation { at: event.at, reason });
+    }
+}
+
+/// A digest is as random as a hash can be: its first lane serves as it is.
+#[derive(Default)]
+struct FirstLane(u64);
+
+impl std::hash::Hasher for FirstLane {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a digest hashes itself as one u64");
+    }
+
+    fn write_u64(&mut self, lane: u64) {
+        self.0 = lane;
+    }
+}
+
+const CHANGES_PER_PAGE: usize = 1_000;
