@@ -6,8 +6,11 @@ pub mod audit;
 pub mod format;
 pub mod hash;
 pub mod key;
+pub mod keys;
 pub mod limits;
 pub mod store;
+pub mod testing;
+mod usage;
 
 pub use accounts::{Account, Accounts};
 pub use audit::{AuditEvent, AuditQuery, AuditSink};
@@ -16,5 +19,6 @@ pub use hash::{Digest, Hasher, HmacSha256, Pepper, Sha256};
 pub use key::{
     Access, Actor, Denied, Expiry, Key, KeyId, Owner, Secret, Status, Timestamp, Verified, Whose,
 };
+pub use keys::{ApiKeys, Error, ErrorKind, NewKey, Request, VerifyError};
 pub use limits::Limits;
 pub use store::{KeyStore, MemoryStore};

@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::key::{Actor, EventId, Invalid, Key, KeyId, Timestamp, one_line};
+use crate::key::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, one_line};
 
 /// One line of the audit log.
 ///
@@ -74,16 +74,36 @@ pub enum Outcome {
 }
 
 impl AuditEvent {
-    /// What `actor` did to `key`.
+    /// What an actor did to a key.
     pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
+        Self { key_id: Some(key.id), ..Self::of_owner(id, at, kind, &key.owner, by) }
+    }
+
+    /// What an actor did to an owner's keys.
+    pub(crate) fn of_owner(
+        id: EventId,
+        at: Timestamp,
+        kind: EventKind,
+        owner: &Owner,
+        by: &Actor,
+    ) -> Self {
+        Self {
+            tenant: owner.tenant().into(),
+            account: Some(owner.account().into()),
+            ..Self::by(id, at, kind, by)
+        }
+    }
+
+    /// What an actor did, to no owner in particular.
+    pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
             id,
             at,
             kind,
             outcome: Outcome::Success,
-            tenant: key.owner.tenant().into(),
-            account: Some(key.owner.account().into()),
-            key_id: Some(key.id),
+            tenant: String::new(),
+            account: None,
+            key_id: None,
             actor: by.label().into(),
             ip: by.address(),
             user_agent: by.agent().map(Into::into),

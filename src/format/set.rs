@@ -41,6 +41,11 @@ impl Formats {
         &self.current
     }
 
+    /// What may be shown of a secret that was just made.
+    pub(crate) fn hint(&self, secret: &crate::Secret) -> String {
+        self.current.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
+    }
+
     /// All accepted formats, the current one first.
     pub fn accepted(&self) -> impl Iterator<Item = &KeyFormat> {
         std::iter::once(&self.current).chain(&self.older)

@@ -23,6 +23,11 @@ impl Hashers {
         Self { current: Arc::new(current), retired: Vec::new() }
     }
 
+    /// Makes new digests by another hasher; what was accepted beside the first one still is.
+    pub(crate) fn with_current(self, current: impl Hasher) -> Self {
+        Self { current: Arc::new(current), ..self }
+    }
+
     /// Accepts digests that `retired` made, too.
     #[must_use]
     pub fn also_accept(mut self, retired: impl Hasher) -> Self {

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use super::{Permissions, Verified, text::fitted};
+use super::{Access, Key, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
 
 /// Who does a thing, from where and with what: goes to the audit log with every change.
 ///
@@ -19,7 +19,18 @@ pub struct Actor {
     label: String,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    reach: Reach,
+}
+
+/// What an actor can hand out at most: a key is never wider than its maker, in anything.
+#[derive(Clone, Debug)]
+struct Reach {
     permissions: Permissions,
+    /// Whose permissions these are, if they follow that owner's: only for this owner can a key be
+    /// made that inherits, too. Of anyone else it would one day inherit more.
+    inherited_from: Option<Owner>,
+    networks: Networks,
+    ends_at: Option<Timestamp>,
 }
 
 impl Actor {
@@ -30,7 +41,12 @@ impl Actor {
             label: fitted(label, MAX_LABEL),
             ip: None,
             user_agent: None,
-            permissions: Permissions::All,
+            reach: Reach {
+                permissions: Permissions::All,
+                inherited_from: None,
+                networks: Networks::Any,
+                ends_at: None,
+            },
         }
     }
 
@@ -39,14 +55,26 @@ impl Actor {
         Self::account(&format!("system:{job}"))
     }
 
-    /// A key that manages keys. It can hand out no more than it may do itself.
+    /// A key that manages keys. It can hand out no more than it may do itself, from nowhere else,
+    /// and for no longer.
     pub fn key(verified: &Verified) -> Self {
-        Self::account(&format!("key:{}", verified.key_id())).limited_to(verified.permissions())
+        let key = verified.key();
+        let inherits = key.access == Access::Inherited;
+        Self {
+            reach: Reach {
+                permissions: verified.permissions(),
+                inherited_from: inherits.then(|| key.owner.clone()),
+                networks: key.networks.clone(),
+                ends_at: key.expires_at,
+            },
+            ..Self::account(&format!("key:{}", key.id))
+        }
     }
 
     /// It can issue and widen keys within these permissions only.
     pub fn limited_to(mut self, permissions: Permissions) -> Self {
-        self.permissions = self.permissions.intersection(&permissions);
+        self.reach.permissions = self.reach.permissions.intersection(&permissions);
+        self.reach.inherited_from = None;
         self
     }
 
@@ -67,9 +95,18 @@ impl Actor {
         &self.label
     }
 
-    /// What it can hand out at most.
-    pub fn permissions(&self) -> &Permissions {
-        &self.permissions
+    /// Whether it can hand out this key, or what this key would become.
+    pub(crate) fn may_hand_out(&self, key: &Key) -> bool {
+        let Reach { permissions, inherited_from, networks, ends_at } = &self.reach;
+        let access = match (permissions, &key.access) {
+            (Permissions::All, _) => true,
+            (Permissions::Only(_), Access::Inherited) => {
+                inherited_from.as_ref() == Some(&key.owner)
+            }
+            (some, Access::Only(scopes)) => some.covers(&Permissions::Only(scopes.clone())),
+        };
+        let lifetime = ends_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
+        access && lifetime && networks.cover(&key.networks)
     }
 
     pub(crate) fn address(&self) -> Option<IpAddr> {

@@ -25,7 +25,7 @@ pub use key::{Key, Retiring, Revocation, Status};
 pub use networks::Networks;
 pub use owner::{Owner, Whose};
 pub use secret::Secret;
-pub(crate) use text::fitted;
 pub use text::{Invalid, Metadata, Name, one_line};
+pub(crate) use text::{bounded, fitted};
 pub use timestamp::Timestamp;
 pub use verified::Verified;

@@ -58,6 +58,17 @@ impl Networks {
             }
         }
     }
+
+    /// Whether everything that `other` lets in is let in here.
+    pub fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Only(_), Self::Any) => false,
+            (Self::Only(mine), Self::Only(theirs)) => {
+                theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
+            }
+        }
+    }
 }
 
 const MAX_NETWORKS: usize = 100;

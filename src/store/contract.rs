@@ -67,9 +67,12 @@ pub trait KeyStore: Send + Sync + 'static {
     ) -> Result<Revoked, StoreError>;
 
     /// Revokes all keys of an owner that are not revoked, in one atomic step, with one event each
-    /// ([`AuditEvent::for_key`]). Tells which.
-    async fn revoke_all(&self, owner: &Owner, event: &AuditEvent)
-    -> Result<Vec<KeyId>, StoreError>;
+    /// ([`AuditEvent::for_key`]). Answers with the events that were written.
+    async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError>;
 
     /// Removes a key with its secrets. Its audit events stay. False if there is none.
     async fn delete(
@@ -80,13 +83,13 @@ pub trait KeyStore: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Removes up to `limit` keys that were revoked, or expired, before `before`, with one event
-    /// each ([`AuditEvent::for_key`]), and tells how many. Keys that are neither MUST stay.
+    /// each ([`AuditEvent::for_key`]), and answers with these. Keys that are neither MUST stay.
     async fn purge_keys(
         &self,
         before: Timestamp,
         limit: u32,
         event: &AuditEvent,
-    ) -> Result<u32, StoreError>;
+    ) -> Result<Vec<AuditEvent>, StoreError>;
 
     /// Records uses. Moves `last_used_at` forward only, and writes the event of a first use exactly
     /// once, together with `first_used_at`. Unknown keys are passed over. Answers with the events

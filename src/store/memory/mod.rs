@@ -94,7 +94,7 @@ impl KeyStore for MemoryStore {
         &self,
         owner: &Owner,
         event: &AuditEvent,
-    ) -> Result<Vec<KeyId>, StoreError> {
+    ) -> Result<Vec<AuditEvent>, StoreError> {
         Ok(self.write().revoke_all(owner, event))
     }
 
@@ -112,7 +112,7 @@ impl KeyStore for MemoryStore {
         before: Timestamp,
         limit: u32,
         event: &AuditEvent,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<Vec<AuditEvent>, StoreError> {
         Ok(self.write().purge_keys(before, limit, event))
     }
 

@@ -139,13 +139,14 @@ impl State {
         Revoked::Now
     }
 
-    pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<KeyId> {
+    pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent> {
         let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
-        let keys: Vec<Arc<Key>> = rows.map(|row| row.key.clone()).collect();
-        for (n, key) in (0..).zip(&keys) {
-            self.change(key.id, event.for_key(n, key), |row| row.revoke(event));
+        let events = (0..).zip(rows).map(|(n, row)| (row.key.id, event.for_key(n, &row.key)));
+        let events: Vec<(KeyId, AuditEvent)> = events.collect();
+        for (id, event) in &events {
+            self.change(*id, event.clone(), |row| row.revoke(event));
         }
-        keys.iter().map(|key| key.id).collect()
+        events.into_iter().map(|(_, event)| event).collect()
     }
 
     pub(super) fn delete(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool {
@@ -157,15 +158,21 @@ impl State {
         known
     }
 
-    pub(super) fn purge_keys(&mut self, before: Timestamp, limit: u32, event: &AuditEvent) -> u32 {
+    pub(super) fn purge_keys(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Vec<AuditEvent> {
         let dead = |row: &&Row| row.key.dead_since().is_some_and(|since| since < before);
         let rows = self.rows.values().filter(dead).take(limit as usize);
-        let keys: Vec<Arc<Key>> = rows.map(|row| row.key.clone()).collect();
-        for (n, key) in (0..).zip(&keys) {
-            self.take(key.id);
-            self.log(event.for_key(n, key), key.id);
+        let events = (0..).zip(rows).map(|(n, row)| (row.key.id, event.for_key(n, &row.key)));
+        let events: Vec<(KeyId, AuditEvent)> = events.collect();
+        for (id, event) in &events {
+            self.take(*id);
+            self.log(event.clone(), *id);
         }
-        keys.len() as u32
+        events.into_iter().map(|(_, event)| event).collect()
     }
 
     pub(super) fn touch(&mut self, uses: &[Use]) -> Vec<AuditEvent> {

@@ -1,0 +1,137 @@
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use super::{AuditEvent, EventKind, Outcome};
+use crate::{
+    format::EntropyError,
+    key::{DeniedReason, IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+};
+
+/// Refused attempts, counted together until they are written: however many there are, only so many
+/// rows come of them.
+#[derive(Default)]
+pub(crate) struct Denials {
+    malformed: Anonymous,
+    unknown: Anonymous,
+    /// Per key and reason; what finds no room is counted without its key.
+    keyed: Mutex<HashMap<(Option<KeyId>, &'static str), Tally>>,
+}
+
+/// A refused attempt.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) reason: DeniedReason,
+    /// The key, where one was found.
+    pub(crate) key: Option<(KeyId, &'a Owner)>,
+    pub(crate) at: Timestamp,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) user_agent: Option<&'a str>,
+}
+
+/// Attempts that led to no key, and so come cheap: all but the first cost one addition.
+#[derive(Default)]
+struct Anonymous {
+    count: AtomicU32,
+    first: Mutex<Option<Tally>>,
+}
+
+struct Tally {
+    count: u32,
+    owner: Option<Owner>,
+    at: Timestamp,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+}
+
+impl Denials {
+    pub(crate) fn note(&self, attempt: Attempt<'_>) {
+        match (attempt.reason, attempt.key) {
+            (DeniedReason::Malformed(_), _) => self.malformed.note(&attempt),
+            (_, None) => self.unknown.note(&attempt),
+            (reason, Some((id, _))) => {
+                let mut keyed = lock(&self.keyed);
+                let wanted = (Some(id), reason.as_str());
+                let full = keyed.len() >= MAX_KEYED && !keyed.contains_key(&wanted);
+                let slot = if full { (None, reason.as_str()) } else { wanted };
+                let tally = keyed.entry(slot).or_insert_with(|| Tally::of(&attempt));
+                tally.count = tally.count.saturating_add(1);
+                if full {
+                    tally.owner = None;
+                }
+            }
+        }
+    }
+
+    /// Takes all that is counted, as events.
+    pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
+        let anonymous = [(&self.malformed, "malformed"), (&self.unknown, "unknown")];
+        let anonymous = anonymous
+            .into_iter()
+            .filter_map(|(attempts, reason)| Some(((None, reason), attempts.take()?)));
+        let keyed = std::mem::take(&mut *lock(&self.keyed));
+        let event = |((id, reason), tally): ((_, &str), _)| Ok(event(ids, id, reason, tally)?);
+        anonymous.chain(keyed).map(event).collect()
+    }
+}
+
+impl Anonymous {
+    fn note(&self, attempt: &Attempt<'_>) {
+        if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
+            *lock(&self.first) = Some(Tally::of(attempt));
+        }
+    }
+
+    /// An attempt that has been counted but not described yet waits for the next time.
+    fn take(&self) -> Option<Tally> {
+        let mut tally = lock(&self.first).take()?;
+        tally.count = self.count.swap(0, Ordering::Relaxed);
+        Some(tally)
+    }
+}
+
+impl Tally {
+    fn of(attempt: &Attempt<'_>) -> Self {
+        Self {
+            count: 0,
+            owner: attempt.key.map(|(_, owner)| owner.clone()),
+            at: attempt.at,
+            ip: attempt.ip,
+            user_agent: attempt.user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
+        }
+    }
+}
+
+fn event(
+    ids: &IdGenerator,
+    key_id: Option<KeyId>,
+    reason: &str,
+    tally: Tally,
+) -> Result<AuditEvent, EntropyError> {
+    Ok(AuditEvent {
+        id: ids.event_id(tally.at)?,
+        at: tally.at,
+        kind: EventKind::Denied,
+        outcome: Outcome::Failure,
+        tenant: tally.owner.as_ref().map_or("", Owner::tenant).into(),
+        account: tally.owner.as_ref().map(|owner| owner.account().into()),
+        key_id,
+        actor: key_id.map_or_else(|| "unknown".into(), |id| format!("key:{id}")),
+        ip: tally.ip,
+        user_agent: tally.user_agent,
+        reason: Some(reason.into()),
+        count: tally.count,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// With one writing a minute, at most this many rows a minute and node, and three without a key.
+const MAX_KEYED: usize = 256;

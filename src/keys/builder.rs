@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use super::{ApiKeys, Clock, Inner, SystemClock, outbox::Outbox};
+use crate::{
+    accounts::{Accounts, NoAccounts},
+    audit::{AuditSink, Fanout},
+    format::Formats,
+    hash::{Hasher, Hashers, Sha256},
+    key::IdGenerator,
+    store::KeyStore,
+};
+
+/// Puts [`ApiKeys`] together; everything but store and format has a safe default.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ApiKeysBuilder {
+    store: Arc<dyn KeyStore>,
+    formats: Formats,
+    hashers: Hashers,
+    accounts: Arc<dyn Accounts>,
+    sinks: Fanout,
+    clock: Arc<dyn Clock>,
+}
+
+impl ApiKeys {
+    /// Begins with where keys live and what their secrets look like: one
+    /// [`KeyFormat`](crate::KeyFormat), or several [`Formats`] side by side.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::{ApiKeys, HmacSha256, KeyFormat, MemoryStore, Pepper, Sha256};
+    ///
+    /// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
+    /// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
+    ///     .hasher(HmacSha256::new(pepper))
+    ///     .also_accept(Sha256) // keys from before the pepper; they move over as they are used
+    ///     .build();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(store: impl KeyStore, format: impl Into<Formats>) -> ApiKeysBuilder {
+        Self::builder_on(Arc::new(store), format)
+    }
+
+    /// Begins with a store whose type is known at run time only.
+    pub fn builder_on(store: Arc<dyn KeyStore>, format: impl Into<Formats>) -> ApiKeysBuilder {
+        ApiKeysBuilder {
+            store,
+            formats: format.into(),
+            hashers: Hashers::new(Sha256),
+            accounts: Arc::new(NoAccounts::default()),
+            sinks: Fanout::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl ApiKeysBuilder {
+    /// What turns secrets into digests; [`Sha256`] by default.
+    pub fn hasher(mut self, hasher: impl Hasher) -> Self {
+        self.hashers = self.hashers.with_current(hasher);
+        self
+    }
+
+    /// Accepts digests of an earlier hasher too: a retired pepper, or those of imported keys. A key
+    /// is rewritten under the current hasher when it is used.
+    pub fn also_accept(mut self, hasher: impl Hasher) -> Self {
+        self.hashers = self.hashers.also_accept(hasher);
+        self
+    }
+
+    /// What the host says of its accounts; by default every owner may have five keys.
+    pub fn accounts(mut self, accounts: impl Accounts) -> Self {
+        self.accounts = Arc::new(accounts);
+        self
+    }
+
+    /// Tells this sink of every event, too. The stored log needs none.
+    pub fn audit(mut self, sink: impl AuditSink) -> Self {
+        self.sinks = self.sinks.and(sink);
+        self
+    }
+
+    /// Another clock than the machine's: for tests.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Builds it. Nothing is connected or started by that.
+    pub fn build(self) -> ApiKeys {
+        let Self { store, formats, hashers, accounts, sinks, clock } = self;
+        let inner = Inner {
+            store,
+            formats,
+            hashers,
+            accounts,
+            sinks,
+            clock,
+            ids: IdGenerator::default(),
+            outbox: Outbox::default(),
+        };
+        ApiKeys { inner: Arc::new(inner) }
+    }
+}

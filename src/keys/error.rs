@@ -1,0 +1,145 @@
+use std::error::Error as StdError;
+
+use crate::{
+    accounts::AccountsError,
+    format::EntropyError,
+    key::{Invalid, Key},
+    store::{StoreError, StoreErrorKind},
+};
+
+/// Why a key could not be issued, changed or looked at.
+///
+/// `Display` says what is wrong and what to do; [`kind`](Error::kind) is for code.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Something that was passed in cannot be.
+    Invalid,
+    /// There is no such key within the tenant or owner that was named.
+    NotFound,
+    /// The owner has as many live keys as its plan allows.
+    LimitReached,
+    /// The actor, or the owner's plan, does not reach that far.
+    Forbidden,
+    /// The owner is suspended.
+    Suspended,
+    /// The key is revoked or expired, and stays so.
+    NotLive,
+    /// The secret that was imported is known already.
+    AlreadyExists,
+    /// Others changed the key all the time.
+    Conflict,
+    /// The operating system's random generator failed.
+    Entropy,
+    /// The store or the host's accounts cannot serve now; nothing was changed.
+    Unavailable,
+    /// The store holds something that cannot be right.
+    Corrupt,
+    /// A change was sent and its answer lost: it may have happened. Look before trying again.
+    OutcomeUnknown,
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether trying again later can help, and nothing was changed by this time.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(ErrorKind::NotFound, "there is no such key here")
+    }
+
+    pub(crate) fn limit_reached(max: Option<u32>) -> Self {
+        let max = max.map_or_else(String::new, |max| format!(" of {max}"));
+        let message =
+            format!("the limit{max} active keys is reached: revoke one, or raise the plan");
+        Self::new(ErrorKind::LimitReached, message)
+    }
+
+    pub(crate) fn beyond_reach() -> Self {
+        let message =
+            "the key reaches further than who asks for it: narrow its access, networks or expiry";
+        Self::new(ErrorKind::Forbidden, message)
+    }
+
+    pub(crate) fn suspended() -> Self {
+        Self::new(ErrorKind::Suspended, "the owner is suspended")
+    }
+
+    pub(crate) fn not_live(key: &Key) -> Self {
+        let state = if key.revoked.is_some() { "revoked" } else { "expired" };
+        Self::new(
+            ErrorKind::NotLive,
+            format!("the key is {state}, which is final: issue a new one"),
+        )
+    }
+
+    pub(crate) fn conflict() -> Self {
+        Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
+    }
+
+    pub(crate) fn accounts(source: AccountsError) -> Self {
+        let message = "the host's accounts cannot be asked now; try again later";
+        Self { source: Some(source), ..Self::new(ErrorKind::Unavailable, message) }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(source: StoreError) -> Self {
+        let (kind, message) = match source.kind() {
+            StoreErrorKind::Unavailable => {
+                (ErrorKind::Unavailable, "keys cannot be served now; try again later")
+            }
+            StoreErrorKind::Corrupt => {
+                (ErrorKind::Corrupt, "the key store needs repair: see the source of this error")
+            }
+            StoreErrorKind::OutcomeUnknown => (
+                ErrorKind::OutcomeUnknown,
+                "the change may have happened or not; look at the key before trying again",
+            ),
+        };
+        Self { source: Some(Box::new(source)), ..Self::new(kind, message) }
+    }
+}
+
+impl From<EntropyError> for Error {
+    fn from(source: EntropyError) -> Self {
+        let message = "no key can be made now: randomness is missing";
+        Self { source: Some(Box::new(source)), ..Self::new(ErrorKind::Entropy, message) }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(ErrorKind::Invalid, invalid.to_string())
+    }
+}

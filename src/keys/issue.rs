@@ -1,0 +1,249 @@
+use std::sync::Arc;
+
+use super::{ApiKeys, Error, ErrorKind, change::Done};
+use crate::{
+    accounts::Account,
+    audit::{AuditEvent, EventKind},
+    hash::Digest,
+    key::{
+        Access, Actor, Expiry, Invalid, Key, Metadata, Name, Networks, Owner, Secret, Timestamp,
+        bounded,
+    },
+    limits::KeyLimits,
+    store::{Inserted, NewRow},
+};
+
+/// What a key to be issued shall be. Unless told otherwise it may do all that its owner may do,
+/// from anywhere, and does not expire.
+///
+/// # Examples
+/// ```
+/// use keyward::{Access, Expiry, Owner, keys::NewKey};
+///
+/// let ada = Owner::new("acme", "ada")?;
+/// let new = NewKey::new(&ada, "ci-pipeline")?
+///     .access(Access::only(["builds:read"])?)
+///     .expiry(Expiry::DAYS_90);
+/// # Ok::<(), keyward::key::Invalid>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NewKey {
+    owner: Owner,
+    name: Name,
+    access: Access,
+    expiry: Expiry,
+    limits: KeyLimits,
+    networks: Networks,
+    metadata: Metadata,
+}
+
+/// A key and the secret that was made for it.
+#[derive(Clone, Debug)]
+#[must_use = "the secret cannot be shown again"]
+pub struct Issued {
+    /// The key.
+    pub key: Arc<Key>,
+    /// What the client has to present. This is the one time that it is known.
+    pub secret: Secret,
+}
+
+impl NewKey {
+    /// A key for an owner, with a name for people.
+    ///
+    /// # Errors
+    /// If the name is empty, longer than 100 characters, or holds a NUL.
+    pub fn new(owner: &Owner, name: &str) -> Result<Self, Invalid> {
+        Ok(Self {
+            owner: owner.clone(),
+            name: Name::new(name)?,
+            access: Access::default(),
+            expiry: Expiry::default(),
+            limits: KeyLimits::default(),
+            networks: Networks::default(),
+            metadata: Metadata::default(),
+        })
+    }
+
+    /// What it may do.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// When it stops by itself.
+    pub fn expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    /// How often it may be used, within its owner's plan.
+    pub fn limits(mut self, limits: KeyLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// From where it may be used.
+    pub fn networks(mut self, networks: Networks) -> Self {
+        self.networks = networks;
+        self
+    }
+
+    /// What to remember with it.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+impl ApiKeys {
+    /// Issues a key. Its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`LimitReached`](ErrorKind::LimitReached) if the owner has as many live keys as its plan
+    /// allows; [`Forbidden`](ErrorKind::Forbidden) if the key would reach further than the owner or
+    /// the actor, or live longer than the plan allows; [`Suspended`](ErrorKind::Suspended);
+    /// [`Invalid`](ErrorKind::Invalid) if the expiry is not in the future; and what stores and
+    /// accounts have to say when they fail.
+    pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
+        let (formats, hashers) = (&self.inner.formats, &self.inner.hashers);
+        let secret = formats.current().generate()?;
+        let digest = hashers.digest(secret.expose().as_bytes());
+        let hint = formats.hint(&secret);
+        let key = self.add(new, digest, hint, EventKind::Created, by).await?;
+        Ok(Issued { key, secret })
+    }
+
+    /// Takes over a key of another system, of which only the hash is known. Its secret must have a
+    /// format, and its digest be made by a hasher, that this `ApiKeys` accepts. `hint` is what
+    /// people shall see of the secret: its first characters.
+    ///
+    /// # Errors
+    /// As [`issue`](ApiKeys::issue), and [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a
+    /// key with this digest.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, Digest, Owner, Request, keys::NewKey, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let keys = TestKeys::new().keys;
+    /// # let old_secret = keys.formats().current().generate()?;
+    /// # let row_sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(old_secret.expose()));
+    /// let owner = Owner::new("acme", "ada")?;
+    /// let digest = Digest::from_sha256_text(&row_sha256)?;
+    /// keys.import(NewKey::new(&owner, "from the old table")?, digest, "lc_a1b2", &Actor::system("import"))
+    ///     .await?;
+    /// assert!(keys.verify(old_secret.expose(), &Request::new()).await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    pub async fn import(
+        &self,
+        new: NewKey,
+        digest: Digest,
+        hint: &str,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        if !self.inner.hashers.accepts(digest.tag()) {
+            let message = "no hasher here could verify this digest: build with `also_accept`";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let hint = bounded("hint", hint, MAX_HINT)?.into();
+        self.add(new, digest, hint, EventKind::Imported, by).await
+    }
+
+    async fn add(
+        &self,
+        new: NewKey,
+        digest: Digest,
+        hint: String,
+        kind: EventKind,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        let account = self.inner.account(&new.owner).await?;
+        let now = self.inner.now();
+        let key = Arc::new(new.into_key(self.inner.ids.key_id(now)?, hint, now));
+        allowed(&key, &account, by, now)?;
+        let event = AuditEvent::of(self.inner.ids.event_id(now)?, now, kind, &key, by);
+        let max_active = account.limits.active_keys();
+        let (store, added) = (self.inner.store.clone(), key.clone());
+        let write = async move {
+            let row = NewRow { key: &added, digest: &digest, max_active, event: &event };
+            match store.insert(row).await? {
+                Inserted::Inserted => Ok(Done::written(Inserted::Inserted, event)),
+                refused => Ok(Done::nothing(refused)),
+            }
+        };
+        match self.inner.change(write).await? {
+            Inserted::Inserted => Ok(key),
+            Inserted::LimitReached => Err(Error::limit_reached(max_active)),
+            Inserted::DigestTaken => {
+                Err(Error::new(ErrorKind::AlreadyExists, "a key with this secret exists"))
+            }
+        }
+    }
+}
+
+impl NewKey {
+    fn into_key(self, id: crate::KeyId, hint: String, now: Timestamp) -> Key {
+        Key {
+            id,
+            owner: self.owner,
+            name: self.name,
+            hint,
+            retiring: None,
+            access: self.access,
+            limits: self.limits,
+            networks: self.networks,
+            metadata: self.metadata,
+            created_at: now,
+            expires_at: self.expiry.resolve(now),
+            disabled_at: None,
+            revoked: None,
+            rotated_at: None,
+            rotation_token: None,
+            first_used_at: None,
+            last_used_at: None,
+            last_used_ip: None,
+            revision: 0,
+        }
+    }
+}
+
+/// Whether owner, plan and actor let a key come into being.
+fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(), Error> {
+    if account.suspended {
+        return Err(Error::suspended());
+    }
+    within_reach(key, account, by)?;
+    let Some(longest) = account.limits.lifetime() else {
+        return if key.expires_at.is_some_and(|end| end <= now) { Err(past()) } else { Ok(()) };
+    };
+    match key.expires_at {
+        Some(end) if end <= now => Err(past()),
+        Some(end) if end <= now.after(longest) => Ok(()),
+        _ => {
+            let days = longest.as_secs_f64() / 86_400.0;
+            let message =
+                format!("the plan lets a key live {days} days at most: set an expiry within");
+            Err(Error::new(ErrorKind::Forbidden, message))
+        }
+    }
+}
+
+/// Whether a key reaches no further than its owner and than who makes it so.
+pub(super) fn within_reach(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
+    if let Access::Only(scopes) = &key.access {
+        if let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope)) {
+            let message = format!("the owner of the key does not have the scope `{scope}`");
+            return Err(Error::new(ErrorKind::Forbidden, message));
+        }
+    }
+    if by.may_hand_out(key) { Ok(()) } else { Err(Error::beyond_reach()) }
+}
+
+fn past() -> Error {
+    Error::new(ErrorKind::Invalid, "the expiry is not in the future")
+}
+
+const MAX_HINT: usize = 100;

@@ -1,0 +1,95 @@
+//! The facade: [`ApiKeys`], through which a host does everything.
+
+mod builder;
+mod change;
+mod clock;
+mod error;
+mod issue;
+mod janitor;
+mod manage;
+mod outbox;
+mod read;
+mod request;
+mod rotate;
+mod verify;
+
+use std::sync::Arc;
+
+pub use builder::ApiKeysBuilder;
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, ErrorKind};
+pub use issue::{Issued, NewKey};
+pub use janitor::{Purge, Purged};
+pub use manage::KeyChange;
+pub use read::{KeyPage, Page};
+pub use request::Request;
+pub use rotate::Rotation;
+pub use verify::VerifyError;
+
+use self::outbox::Outbox;
+use crate::{
+    accounts::{Account, Accounts},
+    audit::Fanout,
+    format::Formats,
+    hash::Hashers,
+    key::{IdGenerator, Owner, Timestamp},
+    store::KeyStore,
+};
+
+/// Issues keys, verifies secrets, and manages both. Cheap to clone; clones share everything.
+///
+/// Every change is written whole, together with its audit event, before it is acknowledged. It runs
+/// to its end also when the caller's future is dropped.
+///
+/// # Examples
+/// ```
+/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, Owner, Request, keys::NewKey};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?).build();
+/// let ada = Owner::new("acme", "ada")?;
+/// let actor = Actor::account("ada@example.com");
+///
+/// let issued = keys.issue(NewKey::new(&ada, "ci-pipeline")?, &actor).await?;
+/// let verified = keys.verify(issued.secret.expose(), &Request::new()).await?;
+/// assert_eq!(verified.owner(), &ada);
+///
+/// keys.revoke(&ada, issued.key.id, "laptop lost", &actor).await?;
+/// assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ApiKeys {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn KeyStore>,
+    formats: Formats,
+    hashers: Hashers,
+    accounts: Arc<dyn Accounts>,
+    sinks: Fanout,
+    clock: Arc<dyn Clock>,
+    ids: IdGenerator,
+    outbox: Outbox,
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {
+        self.accounts.account(owner).await.map_err(Error::accounts)
+    }
+}
+
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeys")
+            .field("formats", &self.inner.formats)
+            .field("hashers", &self.inner.hashers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,144 @@
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::{ApiKeys, Error, Inner, change::Done};
+use crate::{audit::Denials, hash::Digest, usage::Usage};
+
+/// What verifications leave behind, to be written by a task of its own: no verification waits for
+/// a write, and none fails for one.
+#[derive(Default)]
+pub(super) struct Outbox {
+    pub(super) usage: Usage,
+    pub(super) denials: Denials,
+    rehashes: Mutex<Vec<(Digest, Digest)>>,
+    running: Arc<AtomicBool>,
+    wake: Arc<Notify>,
+    /// One writer at a time, so that a key's uses are written in their order.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Outbox {
+    /// A digest of a retired hasher, to be replaced. If there is no room, the next use is the one.
+    pub(super) fn rehash(&self, from: Digest, to: Digest) {
+        let mut rehashes = self.rehashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if rehashes.len() < MAX_REHASHES && !rehashes.iter().any(|(known, _)| *known == from) {
+            rehashes.push((from, to));
+        }
+    }
+
+    fn rehashes(&self) -> Vec<(Digest, Digest)> {
+        std::mem::take(&mut *self.rehashes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The writer shall not wait for its interval.
+    pub(super) fn hurry(&self) {
+        self.wake.notify_one();
+    }
+}
+
+impl Drop for Outbox {
+    /// The writer finds that its `ApiKeys` are gone, and ends.
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+impl ApiKeys {
+    /// Writes what verifications have left to be written: first and last uses, refused attempts,
+    /// digests that move to the current hasher. It happens by itself every few seconds; a service
+    /// calls this before it exits, and a test before it looks.
+    ///
+    /// # Errors
+    /// Those of a store that fails; nothing is lost by it, and it is tried again.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.inner.write_out(true).await
+    }
+}
+
+impl Inner {
+    /// Starts the writer unless it runs. Outside of a runtime there is only
+    /// [`flush`](ApiKeys::flush).
+    #[inline]
+    pub(super) fn ensure_writer(self: &Arc<Self>) {
+        if !self.outbox.running.load(Ordering::Relaxed) {
+            self.start_writer();
+        }
+    }
+
+    #[cold]
+    fn start_writer(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.outbox.running.swap(true, Ordering::AcqRel) {
+            let running = Running(self.outbox.running.clone());
+            runtime.spawn(write_behind(Arc::downgrade(self), self.outbox.wake.clone(), running));
+        }
+    }
+
+    /// Writes what is due, and keeps what could not be written.
+    async fn write_out(self: &Arc<Self>, with_denials: bool) -> Result<(), Error> {
+        let inner = self.clone();
+        let write = async move {
+            let _one = inner.outbox.writing.lock().await;
+            let uses = inner.outbox.usage.drain(&inner.ids)?;
+            for (n, batch) in uses.chunks(BATCH).enumerate() {
+                match inner.store.touch(batch).await {
+                    Ok(events) => inner.tell(&events),
+                    Err(error) => {
+                        inner.outbox.usage.restore(&uses[n * BATCH..]);
+                        return Err(error.into());
+                    }
+                }
+            }
+            for (from, to) in inner.outbox.rehashes() {
+                // If it fails, the next use of the key tries again.
+                inner.store.rehash(&from, &to).await?;
+            }
+            let denials =
+                if with_denials { inner.outbox.denials.drain(&inner.ids)? } else { Vec::new() };
+            inner.store.record(&denials).await?;
+            Ok(Done { answer: (), events: denials })
+        };
+        self.change(write).await
+    }
+}
+
+async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) {
+    let mut denials_due = Instant::now() + DENIALS_INTERVAL;
+    loop {
+        // Either the interval is over, or something is in a hurry.
+        let _ = timeout_at(Instant::now() + INTERVAL, wake.notified()).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let due = Instant::now() >= denials_due;
+        if due {
+            denials_due = Instant::now() + DENIALS_INTERVAL;
+        }
+        // A failure leaves everything where it was, for the next time.
+        let _ = inner.write_out(due).await;
+    }
+}
+
+/// When the runtime takes the writer down with it, the next verification starts another.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Refusals are counted together for so long: this bounds the rows that a flood can make.
+const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
+const BATCH: usize = 500;
+const MAX_REHASHES: usize = 1_024;

@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use super::{ApiKeys, Error};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    format::Formats,
+    key::{Key, KeyId, Status, Whose},
+    store::KeyQuery,
+};
+
+/// Which keys to list. By default the newest fifty, of every status.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Page {
+    status: Option<Status>,
+    after: Option<KeyId>,
+    limit: u32,
+}
+
+/// Keys, newest first, and where to go on.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<Arc<Key>>,
+    /// What to pass to [`Page::after`] for the next ones; `None` if these were the last.
+    pub next: Option<KeyId>,
+}
+
+impl Page {
+    /// The newest fifty keys.
+    pub fn first() -> Self {
+        Self { status: None, after: None, limit: 50 }
+    }
+
+    /// Only keys that have this status now.
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The page behind the one that gave this as [`KeyPage::next`].
+    pub fn after(mut self, last: KeyId) -> Self {
+        self.after = Some(last);
+        self
+    }
+
+    /// How many keys; 1 to 1,000.
+    pub fn limit(mut self, keys: u32) -> Self {
+        self.limit = keys.clamp(1, 1_000);
+        self
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::first()
+    }
+}
+
+impl ApiKeys {
+    /// One key.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::ErrorKind::NotFound), also if it belongs to someone else.
+    pub async fn get<'a>(&self, whose: impl Into<Whose<'a>>, id: KeyId) -> Result<Arc<Key>, Error> {
+        self.inner.store.get(whose.into(), id).await?.ok_or_else(Error::not_found)
+    }
+
+    /// Keys of an owner or a tenant, newest first. Keys that are issued meanwhile do not shift
+    /// the pages behind.
+    ///
+    /// # Errors
+    /// Only those of a store that fails.
+    pub async fn list<'a>(
+        &self,
+        whose: impl Into<Whose<'a>>,
+        page: Page,
+    ) -> Result<KeyPage, Error> {
+        let Page { status, after, limit } = page;
+        let (whose, now) = (whose.into(), self.inner.now());
+        // One more than asked for tells whether there are more.
+        let query = KeyQuery { whose, status, after, limit: limit + 1, now };
+        let mut keys = self.inner.store.list(&query).await?;
+        let more = keys.len() > limit as usize;
+        keys.truncate(limit as usize);
+        let next = keys.last().filter(|_| more).map(|key| key.id);
+        Ok(KeyPage { keys, next })
+    }
+
+    /// Events of the audit log, newest first; page by passing the last one's id to
+    /// [`AuditQuery::after`].
+    ///
+    /// # Errors
+    /// Only those of a store that fails.
+    pub async fn events(&self, query: AuditQuery<'_>) -> Result<Vec<AuditEvent>, Error> {
+        Ok(self.inner.store.events(&query).await?)
+    }
+
+    /// What secrets look like here.
+    pub fn formats(&self) -> &Formats {
+        &self.inner.formats
+    }
+}

@@ -1,0 +1,53 @@
+use std::net::IpAddr;
+
+/// What a verification has to know of the request that carried the secret.
+///
+/// # Examples
+/// ```
+/// use keyward::Request;
+///
+/// let request = Request::new()
+///     .tenant("acme")
+///     .ip("192.0.2.7".parse().unwrap())
+///     .require(&["builds:read"]);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Request<'a> {
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) user_agent: Option<&'a str>,
+    pub(crate) scopes: &'a [&'a str],
+}
+
+impl<'a> Request<'a> {
+    /// A request of which nothing is known: any tenant's key will do.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tenant that the request is addressed to; keys of others are refused. A host whose URLs
+    /// or hosts name a tenant MUST pass it.
+    pub fn tenant(mut self, tenant: &'a str) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// The address of the client.
+    pub fn ip(mut self, ip: IpAddr) -> Self {
+        self.ip = Some(ip);
+        self
+    }
+
+    /// The client's program; goes to the audit log with the first use and with refusals.
+    pub fn user_agent(mut self, user_agent: &'a str) -> Self {
+        self.user_agent = Some(user_agent);
+        self
+    }
+
+    /// The scopes that the request needs, all of them.
+    pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
+        self.scopes = scopes;
+        self
+    }
+}

@@ -1,0 +1,126 @@
+use std::{sync::Arc, time::Duration};
+
+use sha2::Digest as _;
+
+use super::{ApiKeys, Error, Issued, change::Done, manage::MAX_ATTEMPTS};
+use crate::{
+    audit::EventKind,
+    key::{Actor, Key, KeyId, Retiring, Whose},
+    store::{Previous, RotateRow, RotatedRow},
+};
+
+/// How a key gets its new secret.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use keyward::keys::Rotation;
+///
+/// let leaked = Rotation::at_once();
+/// let routine = Rotation::overlap(Duration::from_secs(24 * 3_600)).token("deploy-4711");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Rotation {
+    overlap: Duration,
+    token: Option<[u8; 32]>,
+}
+
+impl Rotation {
+    /// The secrets there are stop working at once.
+    pub fn at_once() -> Self {
+        Self::overlap(Duration::ZERO)
+    }
+
+    /// The current secret keeps working for so long. An earlier one that was still working in an
+    /// overlap of its own stops at once: a key never has more than two.
+    pub fn overlap(overlap: Duration) -> Self {
+        Self { overlap, token: None }
+    }
+
+    /// Makes trying again safe when the answer was lost: a rotation with the same token as the
+    /// key's last one replaces the secret that nobody received, and leaves the overlap as it was.
+    /// Use a token for one rotation only. Only a hash of it is stored.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(sha2::Sha256::digest(token).into());
+        self
+    }
+}
+
+impl ApiKeys {
+    /// Gives a live key a new secret. Whatever else the key is, it stays: identity, name, access,
+    /// limits, being disabled, and the instant at which it expires.
+    ///
+    /// # Errors
+    /// [`NotFound`](super::ErrorKind::NotFound); [`NotLive`](super::ErrorKind::NotLive) if it is
+    /// revoked or expired: rotation revives nothing; [`Forbidden`](super::ErrorKind::Forbidden) if
+    /// the actor may not hand out such a key; [`Suspended`](super::ErrorKind::Suspended); and what
+    /// stores and accounts have to say when they fail.
+    pub async fn rotate<'a>(
+        &self,
+        whose: impl Into<Whose<'a>>,
+        id: KeyId,
+        rotation: Rotation,
+        by: &Actor,
+    ) -> Result<Issued, Error> {
+        let whose = whose.into();
+        for _ in 0..MAX_ATTEMPTS {
+            let before = self.live(whose, id).await?;
+            let account = self.inner.account(&before.owner).await?;
+            if account.suspended {
+                return Err(Error::suspended());
+            }
+            if !by.may_hand_out(&before) {
+                return Err(Error::beyond_reach());
+            }
+            match self.replace_secret(&before, &rotation, by).await? {
+                (RotatedRow::Rotated, issued) => return Ok(issued),
+                (RotatedRow::NotFound, _) => return Err(Error::not_found()),
+                (RotatedRow::Conflict | RotatedRow::DigestTaken, _) => {}
+            }
+        }
+        Err(Error::conflict())
+    }
+
+    async fn replace_secret(
+        &self,
+        before: &Key,
+        rotation: &Rotation,
+        by: &Actor,
+    ) -> Result<(RotatedRow, Issued), Error> {
+        let secret = self.inner.formats.current().generate()?;
+        let digest = self.inner.hashers.digest(secret.expose().as_bytes());
+        let event = self.event(EventKind::Rotated, before, by)?;
+        let retried = rotation.token.is_some() && rotation.token == before.rotation_token;
+        let mut after = before.clone();
+        let previous = if retried {
+            Previous::Replaced
+        } else {
+            let ends_at = event.at.after(rotation.overlap);
+            after.retiring = Some(Retiring { hint: before.hint.clone(), ends_at });
+            Previous::EndsAt(ends_at)
+        };
+        after.hint = self.inner.formats.hint(&secret);
+        after.rotated_at = Some(event.at);
+        after.rotation_token = rotation.token;
+        after.revision += 1;
+        let (store, key, hint) = (self.inner.store.clone(), before.clone(), after.hint.clone());
+        let token = rotation.token;
+        let write = async move {
+            let row = RotateRow {
+                key: &key,
+                digest: &digest,
+                hint: &hint,
+                previous,
+                token,
+                event: &event,
+            };
+            match store.rotate(row).await? {
+                RotatedRow::Rotated => Ok(Done::written(RotatedRow::Rotated, event)),
+                refused => Ok(Done::nothing(refused)),
+            }
+        };
+        let rotated = self.inner.change(write).await?;
+        Ok((rotated, Issued { key: Arc::new(after), secret }))
+    }
+}
