@@ -75,7 +75,7 @@ impl Denials {
             .into_iter()
             .filter_map(|(attempts, reason)| Some(((None, reason), attempts.take()?)));
         let keyed = std::mem::take(&mut *lock(&self.keyed));
-        let event = |((id, reason), tally): ((_, &str), _)| Ok(event(ids, id, reason, tally)?);
+        let event = |((id, reason), tally): ((_, &str), _)| event(ids, id, reason, tally);
         anonymous.chain(keyed).map(event).collect()
     }
 }

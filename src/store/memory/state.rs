@@ -246,7 +246,7 @@ impl State {
 
     pub(super) fn purge_changes(&mut self, before: Timestamp) -> u32 {
         let count = self.changes.iter().take_while(|(_, at, _)| *at < before).count();
-        if let Some((sequence, ..)) = self.changes.drain(..count).last() {
+        if let Some((sequence, ..)) = self.changes.drain(..count).next_back() {
             self.forgotten = sequence;
         }
         count as u32
