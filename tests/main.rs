@@ -1,4 +1,6 @@
-//! One binary for all integration tests: two cores link it once.
+//! One binary for all tests: it links once, and one guard watches the log of the whole run.
 
 mod format;
 mod hash;
+mod keys;
+mod support;

@@ -234,10 +234,11 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
 /// Whether a key reaches no further than its owner and than who makes it so.
 pub(super) fn within_reach(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
     if let Access::Only(scopes) = &key.access
-        && let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope)) {
-            let message = format!("the owner of the key does not have the scope `{scope}`");
-            return Err(Error::new(ErrorKind::Forbidden, message));
-        }
+        && let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope))
+    {
+        let message = format!("the owner of the key does not have the scope `{scope}`");
+        return Err(Error::new(ErrorKind::Forbidden, message));
+    }
     if by.may_hand_out(key) { Ok(()) } else { Err(Error::beyond_reach()) }
 }
 

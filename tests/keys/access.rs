@@ -1,0 +1,197 @@
+use keyward::{
+    Access, Actor, ErrorKind, Expiry, NewKey, Request,
+    key::{Networks, Permissions, Scopes},
+    keys::{Issued, KeyChange, Rotation},
+};
+
+use crate::support::{HOUR, Service, on_each_store, owner, stores};
+
+fn only<const N: usize>(scopes: [&str; N]) -> Permissions {
+    Permissions::Only(Scopes::new(scopes).unwrap())
+}
+
+fn access<const N: usize>(scopes: [&str; N]) -> Access {
+    Access::only(scopes).unwrap()
+}
+
+#[tokio::test]
+async fn an_empty_set_of_scopes_means_nothing() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = service.issue_with(access([])).await;
+        let verified = service.verify(&issued).await.unwrap();
+        assert!(!verified.allows("builds:read"));
+        assert_eq!(verified.permissions(), only([]));
+        let request = Request::new().require(&["builds:read"]);
+        let refused = service.verify_for(&issued, &request).await.unwrap_err();
+        assert_eq!(refused.as_str(), "access_missing");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_needs_all_of_its_scopes() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue_with(access(["a", "b"])).await;
+    for (needed, fine) in [
+        (&["a"][..], true),
+        (&["b", "a"], true),
+        (&["a", "c"], false),
+        (&["A"], false),
+        (&[], true),
+    ] {
+        let answer = service.verify_for(&issued, &Request::new().require(needed)).await;
+        assert_eq!(answer.is_ok(), fine, "{needed:?}");
+    }
+}
+
+#[tokio::test]
+async fn access_is_what_key_and_owner_share_at_that_moment() {
+    let service = Service::new(stores::memory());
+    let narrow = service.issue_with(access(["a", "b"])).await;
+    let inherited = service.issue().await;
+    service.host.set(&service.owner, |account| account.permissions = only(["b", "c"]));
+    assert_eq!(service.verify(&narrow).await.unwrap().permissions(), only(["b"]));
+    assert_eq!(service.verify(&inherited).await.unwrap().permissions(), only(["b", "c"]));
+    let request = Request::new().require(&["a"]);
+    for issued in [&narrow, &inherited] {
+        let refused = service.verify_for(issued, &request).await.unwrap_err();
+        assert_eq!(refused.as_str(), "access_missing");
+    }
+}
+
+#[tokio::test]
+async fn no_key_is_issued_or_widened_beyond_its_owner() {
+    let service = Service::new(stores::memory());
+    let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+    service.host.set(ada, |account| account.permissions = only(["a"]));
+    let refused = keys.issue(service.new_key().access(access(["a", "b"])), by).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    assert!(refused.to_string().contains("`b`"), "{refused}");
+
+    let issued = service.issue_with(access(["a"])).await;
+    let wider = KeyChange::default().access(access(["a", "b"]));
+    let refused = keys.update(ada, issued.key.id, &wider, by).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    assert_eq!(service.stored(issued.key.id).await.access, access(["a"]));
+}
+
+#[tokio::test]
+async fn nobody_hands_out_more_than_he_has() {
+    let service = Service::new(stores::memory());
+    let (keys, ada) = (service.keys(), &service.owner);
+    let wide = service.issue_with(access(["a", "b"])).await;
+    let limited = Actor::account("intern").limited_to(only(["a"]));
+    for (new, fine) in [
+        (access(["a"]), true),
+        (access([]), true),
+        (access(["b"]), false),
+        (Access::Inherited, false),
+    ] {
+        let issued = keys.issue(service.new_key().access(new.clone()), &limited).await;
+        assert_eq!(
+            issued.map(drop).map_err(|e| e.kind()),
+            if fine { Ok(()) } else { Err(ErrorKind::Forbidden) }
+        );
+        if let Ok(issued) = keys.issue(service.new_key().access(access([])), &limited).await {
+            let change = KeyChange::default().access(new);
+            let changed = keys.update(ada, issued.key.id, &change, &limited).await;
+            assert_eq!(changed.is_ok(), fine);
+        }
+    }
+    let rotated = keys.rotate(ada, wide.key.id, Rotation::at_once(), &limited).await;
+    assert_eq!(rotated.unwrap_err().kind(), ErrorKind::Forbidden, "its secret would go to him");
+    assert!(service.verify(&wide).await.is_ok());
+    assert!(
+        keys.disable(ada, wide.key.id, &limited).await.is_ok(),
+        "taking away is no handing out"
+    );
+}
+
+/// A key that manages keys, as an actor.
+async fn maker(service: &Service, new: NewKey) -> Actor {
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    let request = Request::new().ip("192.0.2.7".parse().unwrap());
+    Actor::key(&service.verify_for(&issued, &request).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_key_made_by_a_key_is_never_wider_than_its_maker() {
+    let service = Service::new(stores::memory());
+    let keys = service.keys();
+    let office = Networks::only(["192.0.2.0/24"]).unwrap();
+    let child = || service.new_key().access(access(["a"]));
+
+    let by = maker(&service, service.new_key().access(access(["a"]))).await;
+    assert!(keys.issue(child(), &by).await.is_ok());
+    assert!(keys.issue(service.new_key(), &by).await.is_err(), "inherited is wider");
+
+    let by = maker(&service, child().expiry(Expiry::After(HOUR))).await;
+    assert!(keys.issue(child().expiry(Expiry::After(HOUR)), &by).await.is_ok());
+    assert!(keys.issue(child().expiry(Expiry::After(HOUR * 2)), &by).await.is_err());
+    assert!(keys.issue(child(), &by).await.is_err(), "never ending is longer");
+
+    let by = maker(&service, child().networks(office.clone())).await;
+    assert!(keys.issue(child().networks(office), &by).await.is_ok());
+    let inside = Networks::only(["192.0.2.128/25"]).unwrap();
+    let around = Networks::only(["192.0.0.0/16"]).unwrap();
+    assert!(keys.issue(child().networks(inside), &by).await.is_ok());
+    assert!(keys.issue(child().networks(around), &by).await.is_err());
+    assert!(keys.issue(child(), &by).await.is_err());
+}
+
+#[tokio::test]
+async fn a_key_that_inherits_makes_keys_that_inherit_from_the_same_owner_only() {
+    let service = Service::new(stores::memory());
+    service.host.set(&service.owner, |account| account.permissions = only(["a"]));
+    let by = maker(&service, service.new_key()).await;
+    assert!(service.keys().issue(service.new_key(), &by).await.is_ok());
+    let bobs = NewKey::new(&owner("acme", "bob"), "bob's").unwrap();
+    assert!(service.keys().issue(bobs.clone(), &by).await.is_err(), "bob may do everything");
+    assert!(service.keys().issue(bobs.access(access(["a"])), &by).await.is_ok());
+    let less = by.limited_to(only(["a"]));
+    assert!(service.keys().issue(service.new_key(), &less).await.is_err());
+}
+
+#[tokio::test]
+async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let issued: Issued = service.issue().await;
+        service.host.set(ada, |account| account.suspended = true);
+        assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "owner_suspended");
+        let refused = keys.issue(service.new_key(), by).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Suspended);
+        let refused = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Suspended);
+        service.host.set(ada, |account| account.suspended = false);
+        assert!(service.verify(&issued).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
+    let service = Service::new(stores::memory());
+    let office = Networks::only(["192.0.2.0/24", "2001:db8::1"]).unwrap();
+    let issued = service.keys().issue(service.new_key().networks(office), &service.actor).await;
+    let issued = issued.unwrap();
+    let from = |ip: &str| Request::new().tenant("acme").ip(ip.parse().unwrap());
+    for fine in ["192.0.2.255", "2001:db8::1", "::ffff:192.0.2.1"] {
+        assert!(service.verify_for(&issued, &from(fine)).await.is_ok(), "{fine}");
+    }
+    for (request, reason) in [
+        (from("192.0.3.0"), "network_not_allowed"),
+        (from("::ffff:198.51.100.1"), "network_not_allowed"),
+        (from("2001:db8::2"), "network_not_allowed"),
+        (Request::new(), "network_not_allowed"),
+        (Request::new().tenant("other"), "wrong_tenant"),
+        (Request::new().tenant(""), "wrong_tenant"),
+    ] {
+        assert_eq!(service.verify_for(&issued, &request).await.unwrap_err().as_str(), reason);
+    }
+    let nowhere = Networks::only::<&str>([]).unwrap();
+    let nowhere = service.keys().issue(service.new_key().networks(nowhere), &service.actor).await;
+    assert!(service.verify_for(&nowhere.unwrap(), &from("192.0.2.1")).await.is_err());
+}

@@ -1,0 +1,231 @@
+use keyward::{
+    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, Whose,
+    audit::{EventKind, Outcome},
+    keys::{KeyChange, Rotation},
+};
+
+use crate::support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores};
+
+#[tokio::test]
+async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sinks() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let issued = service.issue().await;
+        let id = issued.key.id;
+        let change = KeyChange::default().name("renamed").unwrap();
+        keys.update(ada, id, &change, by).await.unwrap();
+        keys.disable(ada, id, by).await.unwrap();
+        keys.enable(ada, id, by).await.unwrap();
+        keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap();
+        keys.revoke(ada, id, "laptop lost", by).await.unwrap();
+        keys.delete(ada, id, by).await.unwrap();
+
+        let mut stored = keys.events(AuditQuery::new(ada)).await.unwrap();
+        stored.reverse();
+        assert_eq!(stored, service.events.all(), "sinks are told what is stored");
+        let kinds: Vec<EventKind> = stored.iter().map(|event| event.kind).collect();
+        use EventKind::*;
+        assert_eq!(kinds, [Created, Updated, Disabled, Enabled, Rotated, Revoked, Deleted]);
+        for event in &stored {
+            assert_eq!(event.at, service.now());
+            assert_eq!(event.actor, "ada@example.com");
+            assert_eq!(event.ip, "192.0.2.7".parse().ok());
+            assert_eq!(event.user_agent.as_deref(), Some("Mozilla/5.0"));
+            assert_eq!(event.outcome, Outcome::Success);
+            assert_eq!((event.tenant.as_str(), event.account.as_deref()), ("acme", Some("ada")));
+            assert_eq!(event.key_id, Some(id));
+        }
+        assert_eq!(stored[5].reason.as_deref(), Some("laptop lost"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_use_is_logged_once() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = service.issue().await;
+        for node in service.nodes.iter().chain(&service.nodes) {
+            let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
+            node.verify(issued.secret.expose(), &request).await.unwrap();
+            node.flush().await.unwrap();
+            service.clock.advance(HOUR);
+        }
+        let query = AuditQuery::new(&service.owner).kind(EventKind::FirstUsed);
+        let events = service.keys().events(query).await.unwrap();
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].user_agent.as_deref(), Some("curl/8"));
+        assert_eq!(events[0].ip, "198.51.100.9".parse().ok());
+        let told = service.events.kinds();
+        assert_eq!(told.iter().filter(|kind| **kind == EventKind::FirstUsed).count(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let mut revoked = Vec::new();
+        for _ in 0..300 {
+            revoked.push(service.issue().await);
+        }
+        keys.revoke_all(ada, "", by).await.unwrap();
+        let before = service.events.all().len();
+        let request = Request::new().ip("203.0.113.5".parse().unwrap()).user_agent("scanner/1");
+        for n in 0..5_000 {
+            let garbage = format!("garbage number {n}");
+            assert!(keys.verify(&garbage, &request).await.is_err());
+        }
+        for _ in 0..100 {
+            let guess = format().generate().unwrap();
+            assert!(keys.verify(guess.expose(), &request).await.is_err());
+        }
+        for issued in revoked.iter().cycle().take(900) {
+            assert!(keys.verify(issued.secret.expose(), &request).await.is_err());
+        }
+        keys.flush().await.unwrap();
+        let told = &service.events.all()[before..];
+        assert!(told.iter().all(|event| event.kind == EventKind::Denied));
+        assert!(told.len() <= 256 + 3, "{} rows", told.len());
+        let count = |reason: &str| -> u32 {
+            let same = told.iter().filter(|event| event.reason.as_deref() == Some(reason));
+            same.map(|event| event.count).sum()
+        };
+        assert_eq!((count("malformed"), count("unknown"), count("revoked")), (5_000, 100, 900));
+        assert!(told.iter().all(|event| event.ip == "203.0.113.5".parse().ok()));
+        assert!(told.iter().all(|event| event.outcome == Outcome::Failure));
+
+        let query = AuditQuery::new(ada).kind(EventKind::Denied).limit(1_000);
+        let of_keys = keys.events(query).await.unwrap();
+        assert_eq!(of_keys.len(), 256, "with the owner's keys");
+        let nobodys = AuditQuery::new(Whose::Tenant("")).kind(EventKind::Denied);
+        assert_eq!(keys.events(nobodys).await.unwrap().len(), 3, "of no owner");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let bob = owner("acme", "bob");
+        let mut ids = Vec::new();
+        for _ in 0..10 {
+            ids.push(service.issue().await.key.id);
+            keys.issue(NewKey::new(&bob, "b").unwrap(), by).await.unwrap();
+            service.clock.advance(DAY);
+        }
+        keys.revoke(ada, ids[3], "", by).await.unwrap();
+        let count = async |query| keys.events(query).await.unwrap().len();
+        assert_eq!(count(AuditQuery::new(ada)).await, 11);
+        assert_eq!(count(AuditQuery::new(Whose::Tenant("acme"))).await, 21);
+        assert_eq!(count(AuditQuery::new(ada).key(ids[3])).await, 2);
+        assert_eq!(count(AuditQuery::new(&bob).key(ids[3])).await, 0);
+        assert_eq!(count(AuditQuery::new(ada).kind(EventKind::Revoked)).await, 1);
+        let start = service.now().before(DAY * 10);
+        let days = |n| start.after(DAY * n);
+        assert_eq!(count(AuditQuery::new(ada).from(days(2)).until(days(5))).await, 3);
+
+        let mut query = AuditQuery::new(Whose::Tenant("acme")).limit(4);
+        let mut seen: Vec<AuditEvent> = Vec::new();
+        loop {
+            let page = keys.events(query).await.unwrap();
+            let Some(last) = page.last() else { break };
+            query = query.after(last.id);
+            seen.extend(page);
+            service.issue().await;
+        }
+        assert_eq!(seen.len(), 21);
+        assert!(seen.is_sorted_by(|a, b| a.id > b.id), "newest first, each once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let hostile =
+            "x\n2026-01-01 key.created success\r\u{1b}[2J\u{202e}gpj.exe\u{2066}\u{feff}'\";--";
+        let by = keyward::Actor::account(hostile).user_agent(hostile);
+        let evil = owner(hostile, hostile);
+        let new = NewKey::new(&evil, hostile).unwrap();
+        let issued = service.keys().issue(new, &by).await.unwrap();
+        service.keys().revoke(&evil, issued.key.id, hostile, &by).await.unwrap();
+        let key = service.keys().get(&evil, issued.key.id).await.unwrap();
+        assert_eq!(key.name.as_str(), hostile);
+        let events = service.keys().events(AuditQuery::new(&evil)).await.unwrap();
+        assert_eq!(events.len(), 2);
+        for event in events {
+            assert_eq!(event.actor, hostile);
+            let line = event.to_string();
+            let harmless = |c: char| !c.is_control() && !"\u{202e}\u{2066}\u{feff}".contains(c);
+            assert!(line.chars().all(harmless), "{line}");
+            assert!(line.contains(r"\\u{a}2026") || line.contains(r"\u{a}2026"), "{line}");
+        }
+    })
+    .await;
+}
+
+struct Panicking;
+
+impl AuditSink for Panicking {
+    fn event(&self, _: &AuditEvent) {
+        panic!("a sink of the host's has a bug");
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_panics_harms_neither_the_change_nor_the_other_sinks() {
+    let service = Service::with(stores::memory(), |builder| builder.audit(Panicking));
+    let after = keyward::testing::Events::default();
+    let keys = ApiKeys::builder(MemoryStore::new(), format())
+        .audit(Panicking)
+        .audit(after.clone())
+        .build();
+    assert!(keys.issue(service.new_key(), &service.actor).await.is_ok());
+    assert_eq!(after.kinds(), [EventKind::Created]);
+}
+
+#[tokio::test]
+async fn the_tracing_sink_writes_one_line_per_event() {
+    let service = Service::with(stores::memory(), |b| b.audit(keyward::audit::TracingSink));
+    let lines = capture(async {
+        let new = NewKey::new(&owner("acme", "a\nb"), "x").unwrap();
+        service.keys().issue(new, &service.actor).await.unwrap();
+        service.clock.advance(SECOND);
+    })
+    .await;
+    let lines: Vec<&str> = lines.lines().filter(|line| line.contains("keyward::audit")).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    for part in ["INFO", "key.created", "success", "ada@example.com", r"a\\u{a}b", "192.0.2.7"] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+    }
+}
+
+/// What is logged in a future, as text. The sinks run in a task of this thread's runtime.
+async fn capture(work: impl Future<Output = ()>) -> String {
+    use std::sync::{Arc, Mutex};
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let buffer = Buffer::default();
+    let writer = buffer.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    work.await;
+    String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+}

@@ -1,0 +1,171 @@
+use keyward::{
+    Access, ErrorKind, Expiry, Status,
+    audit::EventKind,
+    key::{Metadata, Networks},
+    keys::{Issued, Rotation},
+    limits::{KeyLimits, Rate},
+};
+
+use crate::support::{DAY, HOUR, MICRO, SECOND, Service, on_each_store};
+
+async fn rotate(service: &Service, issued: &Issued, rotation: Rotation) -> Issued {
+    service.keys().rotate(&service.owner, issued.key.id, rotation, &service.actor).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_rotation_at_once_ends_the_old_secret_at_once() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let old = service.issue().await;
+        let new = rotate(&service, &old, Rotation::at_once()).await;
+        assert_eq!(new.key.id, old.key.id);
+        assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "secret_retired");
+        assert!(service.verify(&new).await.is_ok());
+        assert!(new.secret.expose().starts_with(&new.key.hint));
+        assert_ne!(new.key.hint, old.key.hint);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_an_overlap_both_secrets_work_until_its_very_end() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let old = service.issue().await;
+        let new = rotate(&service, &old, Rotation::overlap(HOUR)).await;
+        let end = service.now().after(HOUR);
+        service.clock.set(end.before(MICRO));
+        assert!(service.verify(&old).await.is_ok());
+        assert!(service.verify(&new).await.is_ok());
+        service.clock.set(end);
+        assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "secret_retired");
+        assert!(service.verify(&new).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_rotation_in_an_overlap_leaves_the_two_newest_secrets() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let first = service.issue().await;
+        let second = rotate(&service, &first, Rotation::overlap(DAY)).await;
+        service.clock.advance(SECOND);
+        let third = rotate(&service, &second, Rotation::overlap(HOUR)).await;
+        assert_eq!(service.verify(&first).await.unwrap_err().as_str(), "unknown");
+        assert!(service.verify(&second).await.is_ok());
+        assert!(service.verify(&third).await.is_ok());
+        service.clock.advance(HOUR);
+        assert!(service.verify(&second).await.is_err());
+        assert!(service.verify(&third).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotation_changes_nothing_but_the_secret() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let new = service
+            .new_key()
+            .expiry(Expiry::DAYS_30)
+            .access(Access::only(["builds:read"]).unwrap())
+            .networks(Networks::only(["192.0.2.0/24"]).unwrap())
+            .limits(KeyLimits { rate: Some(Rate::per_minute(5)), quota: None })
+            .metadata(Metadata::new([("team", "billing")]).unwrap());
+        let old = service.keys().issue(new, &service.actor).await.unwrap();
+        service.clock.advance(DAY);
+        let answer = rotate(&service, &old, Rotation::overlap(DAY * 365)).await.key;
+        let stored = service.stored(old.key.id).await;
+        assert_eq!(*answer, stored, "the answer tells what is stored");
+        let mut expected = (*old.key).clone();
+        expected.hint = stored.hint.clone();
+        expected.retiring = stored.retiring.clone();
+        expected.rotated_at = Some(service.now());
+        expected.revision += 1;
+        assert_eq!(stored, expected);
+        assert_eq!(stored.retiring.unwrap().hint, old.key.hint);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_overlap_neither_extends_nor_revives_a_key() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let new = service.new_key().expiry(Expiry::After(HOUR));
+        let old = service.keys().issue(new, &service.actor).await.unwrap();
+        let new = rotate(&service, &old, Rotation::overlap(DAY * 365)).await;
+        service.clock.advance(HOUR);
+        for issued in [&old, &new] {
+            assert_eq!(service.verify(issued).await.unwrap_err().as_str(), "expired");
+        }
+        let id = old.key.id;
+        let again = service.keys().rotate(&service.owner, id, Rotation::at_once(), &service.actor);
+        assert_eq!(again.await.unwrap_err().kind(), ErrorKind::NotLive);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_not_rotated_and_a_disabled_one_stays_disabled() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
+        let old = service.issue().await;
+        keys.disable(owner, old.key.id, by).await.unwrap();
+        let new = rotate(&service, &old, Rotation::overlap(HOUR)).await;
+        assert_eq!(new.key.status(service.now()), Status::Disabled);
+        assert_eq!(service.verify(&new).await.unwrap_err().as_str(), "disabled");
+
+        keys.revoke(owner, old.key.id, "", by).await.unwrap();
+        let again = keys.rotate(owner, old.key.id, Rotation::at_once(), by).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::NotLive);
+        for issued in [&old, &new] {
+            assert_eq!(service.verify(issued).await.unwrap_err().as_str(), "revoked");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_after_a_lost_answer_locks_nobody_out() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let old = service.issue().await;
+        let rotation = Rotation::overlap(HOUR).token("deploy-1");
+        let lost = rotate(&service, &old, rotation.clone()).await;
+        let overlap_end = service.stored(old.key.id).await.retiring.unwrap().ends_at;
+        service.clock.advance(SECOND);
+        let retried = rotate(&service, &old, rotation).await;
+
+        assert_eq!(service.verify(&lost).await.unwrap_err().as_str(), "unknown");
+        assert!(service.verify(&old).await.is_ok(), "the client still has the old one");
+        assert!(service.verify(&retried).await.is_ok());
+        let stored = service.stored(old.key.id).await;
+        assert_eq!(*retried.key, stored);
+        assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not prolonged");
+
+        // Another token is another rotation.
+        let next = rotate(&service, &old, Rotation::overlap(HOUR).token("deploy-2")).await;
+        assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "unknown");
+        assert!(service.verify(&retried).await.is_ok());
+        assert!(service.verify(&next).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_rotation_is_logged_once() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let old = service.issue().await;
+        rotate(&service, &old, Rotation::overlap(HOUR)).await;
+        rotate(&service, &old, Rotation::at_once()).await;
+        let query = keyward::AuditQuery::new(&service.owner).kind(EventKind::Rotated);
+        let events = service.keys().events(query).await.unwrap();
+        assert_eq!(events.len(), 2);
+        assert!(events.iter().all(|event| event.key_id == Some(old.key.id)));
+    })
+    .await;
+}

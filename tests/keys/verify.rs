@@ -1,0 +1,207 @@
+use std::{
+    future::Future as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use keyward::{
+    ApiKeys, Digest, Hasher, HmacSha256, Pepper, Request, Sha256, VerifyError, hash::Tag,
+};
+
+use crate::support::{Service, format, on_each_store, stores};
+
+/// Counts how often something is hashed at all.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Hasher for Counting {
+    fn digest(&self, presented: &[u8]) -> Digest {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Sha256.digest(presented)
+    }
+
+    fn tag(&self) -> Tag {
+        Tag::SHA256
+    }
+}
+
+fn peppered(id: u16) -> HmacSha256 {
+    HmacSha256::new(Pepper::new(id, vec![id as u8; 32]).unwrap())
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
+    let hasher = Counting::default();
+    let service = Service::with(stores::memory(), |builder| builder.hasher(hasher.clone()));
+    let issued = service.issue().await;
+    let hashed = hasher.0.load(Ordering::Relaxed);
+    let good = issued.secret.expose();
+    let mut typo = good.to_string().into_bytes();
+    typo[12] ^= 1;
+    let test = good.replace("_live_", "_test_");
+    let long = good.repeat(10_000);
+    let attempts: [&[u8]; 10] = [
+        b"",
+        b"lc_live_",
+        b"\xff\xfe\0",
+        "lc_live_ünï".as_bytes(),
+        &typo,
+        test.as_bytes(),
+        long.as_bytes(),
+        &good.as_bytes()[..good.len() - 1],
+        &[good.as_bytes(), b"\n"].concat(),
+        &[b" ", good.as_bytes()].concat(),
+    ];
+    for attempt in attempts {
+        let error = service.keys().verify(attempt, &Request::new()).await.unwrap_err();
+        let VerifyError::Denied(denied) = error else { panic!("{error}") };
+        assert_eq!(denied.reason().as_str(), "malformed", "{attempt:?}");
+    }
+    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed);
+    assert!(service.verify(&issued).await.is_ok());
+    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "and a key is hashed once");
+}
+
+#[tokio::test]
+async fn every_refusal_reads_the_same_to_the_caller() {
+    let service = Service::new(stores::memory());
+    let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+    let issued = service.issue().await;
+    let unknown = format().generate().unwrap();
+    keys.revoke(ada, issued.key.id, "secret reason", by).await.unwrap();
+    let mut texts = std::collections::BTreeSet::new();
+    for presented in ["", "lc_live_x", unknown.expose(), issued.secret.expose()] {
+        let error = keys.verify(presented, &Request::new()).await.unwrap_err();
+        texts.insert(error.to_string());
+    }
+    assert_eq!(texts.len(), 1, "{texts:?}");
+}
+
+#[tokio::test]
+async fn accounts_that_cannot_be_asked_make_it_unavailable_and_never_denied() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    service.host.fail(true);
+    let error = service.keys().verify(issued.secret.expose(), &Request::new()).await.unwrap_err();
+    assert!(matches!(error, VerifyError::Unavailable(_)));
+    let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(std::error::Error::source(&error).is_some());
+    service.host.fail(false);
+    assert!(service.verify(&issued).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_key_of_a_retired_pepper_verifies_and_moves_to_the_current_one() {
+    on_each_store(async |handles| {
+        let store = handles[0].clone();
+        let (old, current) = (peppered(1), peppered(2));
+        let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
+        let issued = before.issue().await;
+        let text = issued.secret.expose().as_bytes();
+
+        let service = Service::with(handles, |builder| {
+            builder.hasher(peppered(2)).also_accept(peppered(1)).also_accept(Sha256)
+        });
+        assert!(service.verify(&issued).await.is_ok());
+        for node in &service.nodes {
+            node.flush().await.unwrap();
+        }
+        assert!(store.find(&[old.digest(text)]).await.unwrap().is_none(), "rewritten on use");
+        assert!(store.find(&[current.digest(text)]).await.unwrap().is_some());
+        assert!(service.verify(&issued).await.is_ok());
+        let err = before.verify(&issued).await.unwrap_err();
+        assert_eq!(err.as_str(), "unknown", "the old pepper alone is of no use any more");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_secret_of_an_overlap_moves_to_the_current_pepper_too() {
+    on_each_store(async |handles| {
+        let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
+        let old = before.issue().await;
+        let overlap = keyward::keys::Rotation::overlap(crate::support::HOUR);
+        let new = before.keys().rotate(&before.owner, old.key.id, overlap, &before.actor).await;
+        let new = new.unwrap();
+        let moving = Service::with(handles.clone(), |builder| {
+            builder.hasher(peppered(2)).also_accept(peppered(1))
+        });
+        for issued in [&old, &new] {
+            assert!(moving.verify(issued).await.is_ok());
+        }
+        for node in &moving.nodes {
+            node.flush().await.unwrap();
+        }
+        let after = Service::with(handles, |builder| builder.hasher(peppered(2)));
+        for issued in [&old, &new] {
+            assert!(after.verify(issued).await.is_ok());
+        }
+        after.clock.advance(crate::support::HOUR);
+        assert_eq!(after.verify(&old).await.unwrap_err().as_str(), "secret_retired");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_first_use_is_written_without_being_asked() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = service.issue().await;
+        let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
+        service.verify_for(&issued, &request).await.unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let key = loop {
+            let key = service.stored(issued.key.id).await;
+            if key.first_used_at.is_some() {
+                break key;
+            }
+            assert!(std::time::Instant::now() < deadline, "nobody wrote it");
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(key.first_used_at, Some(service.now()));
+        assert_eq!(key.last_used_ip, request_ip());
+    })
+    .await;
+}
+
+fn request_ip() -> Option<std::net::IpAddr> {
+    "198.51.100.9".parse().ok()
+}
+
+#[tokio::test]
+async fn uses_are_coalesced_and_only_move_forward() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = service.issue().await;
+        let first = service.now();
+        for _ in 0..50 {
+            service.clock.advance(crate::support::SECOND);
+            service.verify(&issued).await.unwrap();
+        }
+        let last = service.now();
+        service.clock.set(first);
+        service.verify(&issued).await.unwrap();
+        for node in &service.nodes {
+            node.flush().await.unwrap();
+        }
+        let key = service.stored(issued.key.id).await;
+        assert_eq!(key.last_used_at, Some(last));
+        assert_eq!(key.revision, 0, "a use is no change");
+    })
+    .await;
+}
+
+#[test]
+fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let test = keyward::testing::TestKeys::new();
+    let issued = runtime.block_on(test.issue(["a"]));
+    drop(runtime);
+    let (keys, request): (ApiKeys, _) = (test.keys.clone(), Request::new());
+    let mut verify = Box::pin(keys.verify(issued.secret.expose(), &request));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(verify.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
+}

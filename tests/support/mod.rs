@@ -1,0 +1,114 @@
+//! What the tests of the facade share: every store, a host with accounts, a log that is watched.
+
+pub mod host;
+pub mod log;
+pub mod stores;
+
+use std::time::Duration;
+
+use keyward::{
+    Access, Actor, ApiKeys, Denied, Key, KeyFormat, KeyId, NewKey, Owner, Request, Timestamp,
+    Verified, VerifyError,
+    key::DeniedReason,
+    keys::{ApiKeysBuilder, Issued},
+    testing::{Events, ManualClock},
+};
+
+pub use host::Host;
+pub use stores::on_each_store;
+
+/// One service on one store: as many nodes as there are handles to it, one clock, one host.
+pub struct Service {
+    pub nodes: Vec<ApiKeys>,
+    pub clock: ManualClock,
+    pub host: Host,
+    pub events: Events,
+    pub owner: Owner,
+    pub actor: Actor,
+}
+
+impl Service {
+    pub fn new(handles: stores::Handles) -> Self {
+        Self::with(handles, |builder| builder)
+    }
+
+    pub fn with(
+        handles: stores::Handles,
+        adapt: impl Fn(ApiKeysBuilder) -> ApiKeysBuilder,
+    ) -> Self {
+        log::watch();
+        let (clock, host, events) = (ManualClock::default(), Host::default(), Events::default());
+        let node = |store| {
+            let builder = ApiKeys::builder_on(store, format())
+                .accounts(host.clone())
+                .clock(clock.clone())
+                .audit(events.clone());
+            adapt(builder).build()
+        };
+        let nodes = handles.into_iter().map(node).collect();
+        let actor = Actor::account("ada@example.com")
+            .ip("192.0.2.7".parse().unwrap())
+            .user_agent("Mozilla/5.0");
+        Self { nodes, clock, host, events, owner: owner("acme", "ada"), actor }
+    }
+
+    /// The first node.
+    pub fn keys(&self) -> &ApiKeys {
+        &self.nodes[0]
+    }
+
+    pub fn new_key(&self) -> NewKey {
+        NewKey::new(&self.owner, "ci-pipeline").unwrap()
+    }
+
+    pub async fn issue(&self) -> Issued {
+        self.keys().issue(self.new_key(), &self.actor).await.unwrap()
+    }
+
+    pub async fn issue_with(&self, access: Access) -> Issued {
+        self.keys().issue(self.new_key().access(access), &self.actor).await.unwrap()
+    }
+
+    pub async fn verify(&self, issued: &Issued) -> Result<Verified, DeniedReason> {
+        self.verify_for(issued, &Request::new()).await
+    }
+
+    /// Through the last node: not the one that most changes go through.
+    pub async fn verify_for(
+        &self,
+        issued: &Issued,
+        request: &Request<'_>,
+    ) -> Result<Verified, DeniedReason> {
+        let node = self.nodes.last().unwrap();
+        node.verify(issued.secret.expose(), request).await.map_err(reason)
+    }
+
+    pub async fn stored(&self, id: KeyId) -> Key {
+        Key::clone(&*self.nodes.last().unwrap().get(&self.owner, id).await.unwrap())
+    }
+
+    pub fn now(&self) -> Timestamp {
+        keyward::keys::Clock::now(&self.clock)
+    }
+}
+
+pub fn reason(error: VerifyError) -> DeniedReason {
+    match error {
+        VerifyError::Denied(denied) => Denied::reason(&denied),
+        VerifyError::Unavailable(error) => panic!("unavailable: {error}"),
+    }
+}
+
+pub fn format() -> KeyFormat {
+    KeyFormat::builder("lc").environment("live").build().unwrap()
+}
+
+pub fn owner(tenant: &str, account: &str) -> Owner {
+    Owner::new(tenant, account).unwrap()
+}
+
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const HOUR: Duration = Duration::from_secs(3_600);
+pub const DAY: Duration = Duration::from_secs(86_400);
+/// The smallest step that any store can tell.
+pub const MICRO: Duration = Duration::from_micros(1);
