@@ -17,7 +17,7 @@ async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sink
         keys.update(ada, id, &change, by).await.unwrap();
         keys.disable(ada, id, by).await.unwrap();
         keys.enable(ada, id, by).await.unwrap();
-        keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap();
+        let _ = keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap();
         keys.revoke(ada, id, "laptop lost", by).await.unwrap();
         keys.delete(ada, id, by).await.unwrap();
 
@@ -116,7 +116,7 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
         let mut ids = Vec::new();
         for _ in 0..10 {
             ids.push(service.issue().await.key.id);
-            keys.issue(NewKey::new(&bob, "b").unwrap(), by).await.unwrap();
+            let _ = keys.issue(NewKey::new(&bob, "b").unwrap(), by).await.unwrap();
             service.clock.advance(DAY);
         }
         keys.revoke(ada, ids[3], "", by).await.unwrap();
@@ -137,7 +137,7 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
             let Some(last) = page.last() else { break };
             query = query.after(last.id);
             seen.extend(page);
-            service.issue().await;
+            let _ = service.issue().await;
         }
         assert_eq!(seen.len(), 21);
         assert!(seen.is_sorted_by(|a, b| a.id > b.id), "newest first, each once");
@@ -196,7 +196,7 @@ async fn the_tracing_sink_writes_one_line_per_event() {
     let service = Service::with(stores::memory(), |b| b.audit(keyward::audit::TracingSink));
     let lines = capture(async {
         let new = NewKey::new(&owner("acme", "a\nb"), "x").unwrap();
-        service.keys().issue(new, &service.actor).await.unwrap();
+        let _ = service.keys().issue(new, &service.actor).await.unwrap();
         service.clock.advance(SECOND);
     })
     .await;

@@ -160,8 +160,8 @@ async fn each_rotation_is_logged_once() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
-        rotate(&service, &old, Rotation::overlap(HOUR)).await;
-        rotate(&service, &old, Rotation::at_once()).await;
+        let _ = rotate(&service, &old, Rotation::overlap(HOUR)).await;
+        let _ = rotate(&service, &old, Rotation::at_once()).await;
         let query = keyward::AuditQuery::new(&service.owner).kind(EventKind::Rotated);
         let events = service.keys().events(query).await.unwrap();
         assert_eq!(events.len(), 2);
