@@ -8,6 +8,7 @@ pub mod hash;
 pub mod key;
 pub mod keys;
 pub mod limits;
+mod lock;
 pub mod store;
 pub mod testing;
 mod usage;

@@ -28,7 +28,7 @@
 //! ```
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -39,6 +39,7 @@ use crate::{
     audit::EventKind,
     keys::{Clock, Issued},
     limits::Limits,
+    lock::lock,
 };
 
 /// Keys in memory with a clock and a collector of events.
@@ -136,8 +137,4 @@ impl AuditSink for Events {
     fn event(&self, event: &AuditEvent) {
         lock(&self.0).push(event.clone());
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

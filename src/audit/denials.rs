@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -11,6 +11,7 @@ use super::{AuditEvent, EventKind, Outcome};
 use crate::{
     format::EntropyError,
     key::{DeniedReason, IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    lock::lock,
 };
 
 /// Refused attempts, counted together until they are written: however many there are, only so many
@@ -127,10 +128,6 @@ fn event(
         reason: Some(reason.into()),
         count: tally.count,
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// With one writing a minute, at most this many rows a minute and node, and three without a key.

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -9,11 +9,16 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{ApiKeys, Error, Inner, change::Done};
-use crate::{audit::Denials, hash::Digest, usage::Usage};
+use crate::{
+    audit::{AuditEvent, Denials},
+    hash::Digest,
+    lock::lock,
+    usage::Usage,
+};
 
 /// What verifications leave behind, to be written by a task of its own: no verification waits for
 /// a write, and none fails for one.
@@ -22,6 +27,8 @@ pub(super) struct Outbox {
     pub(super) usage: Usage,
     pub(super) denials: Denials,
     rehashes: Mutex<Vec<(Digest, Digest)>>,
+    /// Refusals that are events already, but not written.
+    unwritten: Mutex<Vec<AuditEvent>>,
     running: Arc<AtomicBool>,
     wake: Arc<Notify>,
     /// One writer at a time, so that a key's uses are written in their order.
@@ -31,14 +38,10 @@ pub(super) struct Outbox {
 impl Outbox {
     /// A digest of a retired hasher, to be replaced. If there is no room, the next use is the one.
     pub(super) fn rehash(&self, from: Digest, to: Digest) {
-        let mut rehashes = self.rehashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rehashes = lock(&self.rehashes);
         if rehashes.len() < MAX_REHASHES && !rehashes.iter().any(|(known, _)| *known == from) {
             rehashes.push((from, to));
         }
-    }
-
-    fn rehashes(&self) -> Vec<(Digest, Digest)> {
-        std::mem::take(&mut *self.rehashes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The writer shall not wait for its interval.
@@ -100,31 +103,50 @@ impl Inner {
                     }
                 }
             }
-            for (from, to) in inner.outbox.rehashes() {
+            let rehashes = std::mem::take(&mut *lock(&inner.outbox.rehashes));
+            for (from, to) in rehashes {
                 // If it fails, the next use of the key tries again.
                 inner.store.rehash(&from, &to).await?;
             }
-            let denials =
-                if with_denials { inner.outbox.denials.drain(&inner.ids)? } else { Vec::new() };
-            inner.store.record(&denials).await?;
-            Ok(Done { answer: (), events: denials })
+            let events = if with_denials { inner.write_denials().await? } else { Vec::new() };
+            Ok(Done { answer: (), events })
         };
         self.change(write).await
+    }
+
+    /// What a failing store did not take stays, up to a bound, and has kept its ids: written twice
+    /// it is still there once.
+    async fn write_denials(&self) -> Result<Vec<AuditEvent>, Error> {
+        let events = {
+            let mut unwritten = lock(&self.outbox.unwritten);
+            unwritten.extend(self.outbox.denials.drain(&self.ids)?);
+            unwritten.truncate(MAX_UNWRITTEN);
+            unwritten.clone()
+        };
+        self.store.record(&events).await?;
+        lock(&self.outbox.unwritten).drain(..events.len());
+        Ok(events)
     }
 }
 
 async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) {
     let mut denials_due = Instant::now() + DENIALS_INTERVAL;
+    let mut failed = false;
     loop {
-        // Either the interval is over, or something is in a hurry.
-        let _ = timeout_at(Instant::now() + INTERVAL, wake.notified()).await;
+        let interval = Instant::now() + INTERVAL;
+        if failed {
+            // Nothing is in such a hurry that it may hammer a store in trouble.
+            sleep_until(interval).await;
+        } else {
+            let _ = timeout_at(interval, wake.notified()).await;
+        }
         let Some(inner) = inner.upgrade() else { return };
         let due = Instant::now() >= denials_due;
         if due {
             denials_due = Instant::now() + DENIALS_INTERVAL;
         }
         // A failure leaves everything where it was, for the next time.
-        let _ = inner.write_out(due).await;
+        failed = inner.write_out(due).await.is_err();
     }
 }
 
@@ -142,3 +164,4 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
 const MAX_REHASHES: usize = 1_024;
+const MAX_UNWRITTEN: usize = 10_000;

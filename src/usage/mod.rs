@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use crate::{
     format::EntropyError,
     key::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    lock::lock,
     store::Use,
 };
 
@@ -91,10 +92,6 @@ impl Usage {
     fn shard(&self, id: KeyId) -> MutexGuard<'_, HashMap<KeyId, Pending>> {
         lock(&self.shards[usize::from(id.as_bytes()[15]) % SHARDS])
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const SHARDS: usize = 16;
