@@ -1,9 +1,9 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
-    Changes, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, StoreError,
+    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, StoreError,
     Updated, Use,
 };
 use crate::{
@@ -112,6 +112,13 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The entries of the change feed behind a cursor, in order; from its end where there is none.
     /// At least once, and in no case silently less: see [`Changes::missed`].
     async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError>;
+
+    /// Waits until the change feed may have entries behind `after`, but no longer than `at_most`.
+    ///
+    /// MUST NOT miss a change that is committed before or during the call while it says that it is
+    /// [`Pushed`](Feed::Pushed). A store that cannot be woken, or not at the moment, looks by itself
+    /// in short intervals and says [`Polled`](Feed::Polled). Waking for nothing is fine.
+    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError>;
 
     /// Removes entries of the change feed from before `before`, and tells how many.
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError>;

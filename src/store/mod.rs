@@ -9,6 +9,6 @@ pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 pub use rows::{
-    Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow, Updated,
-    Use,
+    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
+    Updated, Use,
 };

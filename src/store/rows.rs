@@ -176,3 +176,12 @@ pub struct Changes {
     /// There is more behind the cursor by now.
     pub more: bool,
 }
+
+/// How a store learns of the changes that other nodes make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Feed {
+    /// It is told of them: within milliseconds.
+    Pushed,
+    /// It looks for them now and then: there is no way of being told, or it is broken.
+    Polled,
+}

@@ -2,13 +2,17 @@
 
 mod state;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    Changes, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
     StoreError, Updated, Use,
 };
 use crate::{
@@ -30,6 +34,8 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     state: Arc<RwLock<State>>,
+    /// The number of the last change, for those who wait for one.
+    latest: watch::Sender<u64>,
 }
 
 impl MemoryStore {
@@ -43,8 +49,11 @@ impl MemoryStore {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    fn write<T>(&self, operation: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let answer = operation(&mut state);
+        self.latest.send_replace(state.last_change());
+        answer
     }
 }
 
@@ -58,7 +67,7 @@ impl std::fmt::Debug for MemoryStore {
 #[async_trait]
 impl KeyStore for MemoryStore {
     async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
-        Ok(self.write().insert(new))
+        Ok(self.write(|state| state.insert(new)))
     }
 
     async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
@@ -74,11 +83,11 @@ impl KeyStore for MemoryStore {
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
-        Ok(self.write().update(key, event))
+        Ok(self.write(|state| state.update(key, event)))
     }
 
     async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
-        Ok(self.write().rotate(rotate))
+        Ok(self.write(|state| state.rotate(rotate)))
     }
 
     async fn revoke(
@@ -87,7 +96,7 @@ impl KeyStore for MemoryStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<Revoked, StoreError> {
-        Ok(self.write().revoke(whose, id, event))
+        Ok(self.write(|state| state.revoke(whose, id, event)))
     }
 
     async fn revoke_all(
@@ -95,7 +104,7 @@ impl KeyStore for MemoryStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        Ok(self.write().revoke_all(owner, event))
+        Ok(self.write(|state| state.revoke_all(owner, event)))
     }
 
     async fn delete(
@@ -104,7 +113,7 @@ impl KeyStore for MemoryStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        Ok(self.write().delete(whose, id, event))
+        Ok(self.write(|state| state.delete(whose, id, event)))
     }
 
     async fn purge_keys(
@@ -113,19 +122,19 @@ impl KeyStore for MemoryStore {
         limit: u32,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        Ok(self.write().purge_keys(before, limit, event))
+        Ok(self.write(|state| state.purge_keys(before, limit, event)))
     }
 
     async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
-        Ok(self.write().touch(uses))
+        Ok(self.write(|state| state.touch(uses)))
     }
 
     async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
-        Ok(self.write().rehash(from, to))
+        Ok(self.write(|state| state.rehash(from, to)))
     }
 
     async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.write().record(events);
+        self.write(|state| state.record(events));
         Ok(())
     }
 
@@ -134,14 +143,21 @@ impl KeyStore for MemoryStore {
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write().purge_events(before, limit))
+        Ok(self.write(|state| state.purge_events(before, limit)))
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
         Ok(self.read().changes(after))
     }
 
+    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+        let mut latest = self.latest.subscribe();
+        // The sender lives as long as `self`; what is left is that the time is over.
+        let _ = timeout(at_most, latest.wait_for(|latest| *latest > after)).await;
+        Ok(Feed::Pushed)
+    }
+
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        Ok(self.write().purge_changes(before))
+        Ok(self.write(|state| state.purge_changes(before)))
     }
 }

@@ -46,6 +46,10 @@ impl State {
         self.rows.len()
     }
 
+    pub(super) fn last_change(&self) -> u64 {
+        self.last_change
+    }
+
     pub(super) fn insert(&mut self, new: NewRow<'_>) -> Inserted {
         let NewRow { key, digest, max_active, event } = new;
         if self.rows.contains_key(&key.id) || self.secrets.contains_key(digest) {
