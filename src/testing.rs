@@ -12,6 +12,7 @@
 //!     match keys.verify(api_key, &Request::new().require(&["builds:read"])).await {
 //!         Ok(_) => 200,
 //!         Err(VerifyError::Denied(_)) => 401,
+//!         Err(VerifyError::Limited(_)) => 429,
 //!         Err(VerifyError::Unavailable(_)) => 503,
 //!     }
 //! }

@@ -10,7 +10,7 @@ use std::{
 use super::{AuditEvent, EventKind, Outcome};
 use crate::{
     format::EntropyError,
-    key::{DeniedReason, IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    key::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     lock::lock,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Denials {
 /// A refused attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct Attempt<'a> {
-    pub(crate) reason: DeniedReason,
+    pub(crate) reason: &'static str,
     /// The key, where one was found.
     pub(crate) key: Option<(KeyId, &'a Owner)>,
     pub(crate) at: Timestamp,
@@ -52,20 +52,18 @@ struct Tally {
 
 impl Denials {
     pub(crate) fn note(&self, attempt: Attempt<'_>) {
-        match (attempt.reason, attempt.key) {
-            (DeniedReason::Malformed(_), _) => self.malformed.note(&attempt),
-            (_, None) => self.unknown.note(&attempt),
-            (reason, Some((id, _))) => {
-                let mut keyed = lock(&self.keyed);
-                let wanted = (Some(id), reason.as_str());
-                let full = keyed.len() >= MAX_KEYED && !keyed.contains_key(&wanted);
-                let slot = if full { (None, reason.as_str()) } else { wanted };
-                let tally = keyed.entry(slot).or_insert_with(|| Tally::of(&attempt));
-                tally.count = tally.count.saturating_add(1);
-                if full {
-                    tally.owner = None;
-                }
-            }
+        let Some((id, _)) = attempt.key else {
+            let malformed = attempt.reason == "malformed";
+            return if malformed { &self.malformed } else { &self.unknown }.note(&attempt);
+        };
+        let mut keyed = lock(&self.keyed);
+        let wanted = (Some(id), attempt.reason);
+        let full = keyed.len() >= MAX_KEYED && !keyed.contains_key(&wanted);
+        let slot = if full { (None, attempt.reason) } else { wanted };
+        let tally = keyed.entry(slot).or_insert_with(|| Tally::of(&attempt));
+        tally.count = tally.count.saturating_add(1);
+        if full {
+            tally.owner = None;
         }
     }
 

@@ -14,7 +14,7 @@ use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339}
 /// assert_eq!(noon.to_string(), "2026-02-09T12:00:00.000Z");
 /// # Ok::<(), keyward::key::Invalid>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Key, KeyId, Owner, Permissions, Timestamp};
-use crate::accounts::Account;
+use crate::{accounts::Account, limits::RateStates};
 
 /// The proof that a request carried a live key. Only verification can make one.
 #[derive(Clone)]
@@ -9,11 +9,17 @@ pub struct Verified {
     key: Arc<Key>,
     account: Arc<Account>,
     at: Timestamp,
+    rates: RateStates,
 }
 
 impl Verified {
-    pub(crate) fn new(key: Arc<Key>, account: Arc<Account>, at: Timestamp) -> Self {
-        Self { key, account, at }
+    pub(crate) fn new(
+        key: Arc<Key>,
+        account: Arc<Account>,
+        at: Timestamp,
+        rates: RateStates,
+    ) -> Self {
+        Self { key, account, at, rates }
     }
 
     /// The key's identity: what belongs into logs and spans.
@@ -39,6 +45,11 @@ impl Verified {
     /// When it was verified.
     pub fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// What is left of the rates that this request counted against.
+    pub fn rates(&self) -> &RateStates {
+        &self.rates
     }
 
     /// Whether the key may do a thing: its own access and its owner's present permissions both say so.

@@ -7,6 +7,7 @@ use crate::{
     format::Formats,
     hash::{Hasher, Hashers, Sha256},
     key::IdGenerator,
+    limits::PerNode,
     store::KeyStore,
 };
 
@@ -96,6 +97,7 @@ impl ApiKeysBuilder {
             sinks,
             clock,
             ids: IdGenerator::default(),
+            rates: PerNode::default(),
             outbox: Outbox::default(),
         };
         ApiKeys { inner: Arc::new(inner) }

@@ -33,6 +33,7 @@ use crate::{
     format::Formats,
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
+    limits::PerNode,
     store::KeyStore,
 };
 
@@ -72,6 +73,7 @@ struct Inner {
     sinks: Fanout,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    rates: PerNode,
     outbox: Outbox,
 }
 

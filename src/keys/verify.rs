@@ -6,18 +6,22 @@ use crate::{
     audit::Attempt,
     hash::{Candidates, Digest},
     key::{Denied, DeniedReason, Key, Status, Timestamp, Verified},
+    limits::Limited,
     store::Found,
 };
 
-/// Why a request carries no proof: it was refused, or nobody could tell.
+/// Why a request carries no proof: it was refused, it came too soon, or nobody could tell.
 ///
-/// Exhaustive on purpose: the two must never be answered alike. A client throws a key away that is
-/// called invalid, so an outage answered as a refusal destroys good keys.
+/// Exhaustive on purpose: these must never be answered alike. A client throws a key away that is
+/// called invalid, so an outage or a limit answered as a refusal destroys good keys.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The secret is not that of a key that may do this: 401 or 403.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The key is good, and was used too often: 429, with `Retry-After`.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// Store or accounts could not be asked: 503.
     #[error(transparent)]
     Unavailable(Error),
@@ -28,10 +32,12 @@ impl ApiKeys {
     ///
     /// A text that cannot be a key is refused without hashing it, an unknown key costs the same as
     /// a known one, and the first check that fails decides: form, digest, revoked, expired,
-    /// disabled, secret retired, owner suspended, tenant, network, access.
+    /// disabled, secret retired, owner suspended, tenant, network, access, rate. What is refused
+    /// counts against no rate.
     ///
     /// # Errors
-    /// [`VerifyError::Denied`] if it does not, [`VerifyError::Unavailable`] if nobody could tell.
+    /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often,
+    /// [`VerifyError::Unavailable`] if nobody could tell.
     ///
     /// # Examples
     /// ```
@@ -43,6 +49,7 @@ impl ApiKeys {
     /// let status = match &answer {
     ///     Ok(_) => 200,
     ///     Err(VerifyError::Denied(_)) => 401,
+    ///     Err(VerifyError::Limited(_)) => 429,
     ///     Err(VerifyError::Unavailable(_)) => 503,
     /// };
     /// assert_eq!(status, 401);
@@ -74,8 +81,10 @@ impl ApiKeys {
         check_key(&found, now).map_err(refused)?;
         let account = inner.account(&found.key.owner).await.map_err(VerifyError::Unavailable)?;
         check_request(&found.key, &account, request).map_err(refused)?;
+        let rates = inner.rates.spend(&found.key, account.limits.shared_rate(), now);
+        let rates = rates.map_err(|limited| inner.limit(limited, &found.key, now, request))?;
         inner.accept(&found, &candidates, now, request);
-        Ok(Verified::new(found.key, account, now))
+        Ok(Verified::new(found.key, account, now, rates))
     }
 }
 
@@ -87,11 +96,32 @@ impl Inner {
         at: Timestamp,
         request: &Request<'_>,
     ) -> VerifyError {
+        self.note_refusal(reason.as_str(), key, at, request);
+        Denied::new(reason).into()
+    }
+
+    fn limit(
+        self: &Arc<Self>,
+        limited: Limited,
+        key: &Key,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        self.note_refusal("rate_limited", Some(key), at, request);
+        limited.into()
+    }
+
+    fn note_refusal(
+        self: &Arc<Self>,
+        reason: &'static str,
+        key: Option<&Key>,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) {
         self.ensure_writer();
         let key = key.map(|key| (key.id, &key.owner));
         let (ip, user_agent) = (request.ip, request.user_agent);
         self.outbox.denials.note(Attempt { reason, key, at, ip, user_agent });
-        Denied::new(reason).into()
     }
 
     /// Notes what is to be written behind a successful verification.

@@ -3,6 +3,7 @@ mod audit;
 mod issue;
 mod lifecycle;
 mod races;
+mod rates;
 mod redaction;
 mod rotate;
 mod verify;

@@ -95,6 +95,7 @@ impl Service {
 pub fn reason(error: VerifyError) -> DeniedReason {
     match error {
         VerifyError::Denied(denied) => Denied::reason(&denied),
+        VerifyError::Limited(limited) => panic!("{limited}"),
         VerifyError::Unavailable(error) => panic!("unavailable: {error}"),
     }
 }

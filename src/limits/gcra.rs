@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use super::Rate;
+use crate::key::Timestamp;
+
+/// What is left of a rate after a use, or when one was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateState {
+    /// The rate.
+    pub rate: Rate,
+    /// How many uses could follow at once.
+    pub remaining: u32,
+    /// After how long all of the burst is there again.
+    pub reset: Duration,
+}
+
+/// The generic cell rate algorithm: the one specification of a rate.
+///
+/// All that is remembered is when the bucket will be full again. A use moves that on by one
+/// interval, and is refused if it came to lie further ahead than the burst reaches. Nothing depends
+/// on when the last request came, so a steady trickle of refused ones does not keep a client out;
+/// and intervals are whole microseconds, rounded up, so that a rate is never exceeded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gcra {
+    rate: Rate,
+    interval: i64,
+    reach: i64,
+}
+
+/// What is remembered of a bucket. The one that was never used is full since ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    full_at: Timestamp,
+    /// The interval in which it was counted: under another plan the same number of uses counts.
+    interval: i64,
+}
+
+impl Gcra {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let period = rate.period.as_micros().clamp(1, LONGEST_PERIOD);
+        let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
+        let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(FARTHEST);
+        Self { rate, interval, reach }
+    }
+
+    /// The bucket after one more use, or how long to wait for one.
+    pub(crate) fn spend(&self, bucket: Bucket, now: Timestamp) -> Result<Bucket, Duration> {
+        let ahead = self.ahead(bucket, now) + self.interval;
+        if ahead > self.reach {
+            return Err(micros(ahead - self.reach));
+        }
+        Ok(Bucket { full_at: now.after(micros(ahead)), interval: self.interval })
+    }
+
+    pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
+        let ahead = self.ahead(bucket, now);
+        let remaining = (self.reach - ahead) / self.interval;
+        RateState { rate: self.rate, remaining: remaining as u32, reset: micros(ahead) }
+    }
+
+    /// How far ahead of now the bucket will be full. Never further than a burst reaches, also if
+    /// the clock was set back.
+    fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
+        let ahead = bucket.full_at.since(now).as_micros();
+        let rescaled = if bucket.interval == self.interval || bucket.interval == 0 {
+            ahead
+        } else {
+            ahead * self.interval as u128 / bucket.interval as u128
+        };
+        rescaled.min(self.reach as u128) as i64
+    }
+}
+
+impl Bucket {
+    pub(crate) fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at <= now
+    }
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(micros.unsigned_abs())
+}
+
+/// A year.
+const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
+/// Thousand years: what lies so far ahead of now can still be told as an instant.
+const FARTHEST: i64 = 1_000 * LONGEST_PERIOD as i64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same promise told in another way, exactly: a bucket of `burst` uses that drips `uses` a
+    /// period. Counts in fractions of `1 / period` use.
+    struct Exact {
+        tokens: u128,
+        at: u128,
+    }
+
+    impl Exact {
+        fn spend(&mut self, rate: Rate, now: u128) -> bool {
+            let period = rate.period.as_micros();
+            let full = u128::from(rate.burst.get()) * period;
+            let dripped = (now - self.at) * u128::from(rate.uses.get());
+            (self.tokens, self.at) = (full.min(self.tokens + dripped), now);
+            let enough = self.tokens >= period;
+            if enough {
+                self.tokens -= period;
+            }
+            enough
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_an_exact_bucket_on_any_history(
+            uses in 1u32..2_000, burst in 1u32..50, unit in 0usize..3,
+            steps in prop::collection::vec(0u64..3_000_000, 1..200),
+        ) {
+            // Periods that divide evenly, so that rounding up hides no difference.
+            let period = Duration::from_micros([1_000, 1_000_000, 60_000_000][unit]) * uses;
+            let rate = Rate { period, ..Rate::per_second(uses).burst(burst) };
+            let (gcra, mut bucket, mut now) = (Gcra::new(rate), Bucket::default(), Timestamp::MIN);
+            let mut exact = Exact { tokens: u128::MAX / 2, at: 0 };
+            for step in steps {
+                now = now.after(Duration::from_micros(step));
+                let expected = exact.spend(rate, now.as_unix_micros() as u128);
+                let before = gcra.state(bucket, now).remaining;
+                match gcra.spend(bucket, now) {
+                    Ok(next) => {
+                        prop_assert!(expected && before > 0);
+                        bucket = next;
+                    }
+                    Err(wait) => {
+                        prop_assert!(!expected && before == 0);
+                        // Exactly then, and not a moment earlier, there is one again.
+                        prop_assert!(gcra.spend(bucket, now.after(wait)).is_ok());
+                        let early = wait - Duration::from_micros(1);
+                        prop_assert!(gcra.spend(bucket, now.after(early)).is_err());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_rate_and_no_instant_overflows(
+            uses: u32, burst: u32, period: u64, full_at: i64, interval in 0..i64::MAX,
+            now in 0..Timestamp::MAX.as_unix_micros() / 2,
+        ) {
+            let period = Duration::from_micros(period);
+            let gcra = Gcra::new(Rate { period, ..Rate::per_second(uses).burst(burst) });
+            let now = Timestamp::from_unix_micros(now);
+            let bucket = Bucket { full_at: Timestamp::from_unix_micros(full_at), interval };
+            let before = gcra.state(bucket, now).remaining;
+            match gcra.spend(bucket, now) {
+                Ok(next) => prop_assert!(gcra.state(next, now).remaining < before),
+                Err(wait) => prop_assert!(wait > Duration::ZERO && before == 0),
+            }
+        }
+    }
+}

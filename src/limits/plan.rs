@@ -1,0 +1,104 @@
+use std::{num::NonZeroU32, time::Duration};
+
+/// What an owner's plan allows. Whatever is not set is not limited.
+///
+/// # Examples
+/// ```
+/// use keyward::limits::{Limits, Rate};
+///
+/// let pro = Limits::default().max_active_keys(5).rate(Rate::per_minute(600));
+/// assert_eq!(pro.active_keys(), Some(5));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Limits {
+    max_active_keys: Option<u32>,
+    max_lifetime: Option<Duration>,
+    rate: Option<Rate>,
+}
+
+impl Limits {
+    /// How many keys the owner may have that are neither revoked nor expired. Lowering it below
+    /// the present number keeps those keys and refuses new ones.
+    pub fn max_active_keys(mut self, keys: u32) -> Self {
+        self.max_active_keys = Some(keys);
+        self
+    }
+
+    /// How long a new key may live; with it set, a key that never expires is refused.
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// How often the owner's keys may be used, all together.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// The limit of active keys, if there is one.
+    pub fn active_keys(&self) -> Option<u32> {
+        self.max_active_keys
+    }
+
+    /// The longest lifetime, if there is one.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.max_lifetime
+    }
+
+    /// The rate that all of the owner's keys share, if there is one.
+    pub fn shared_rate(&self) -> Option<Rate> {
+        self.rate
+    }
+}
+
+/// What narrows one key within its owner's plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// How often this key may be used.
+    pub rate: Option<Rate>,
+}
+
+/// So many uses in a period, of which so many may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many uses the period allows.
+    pub uses: NonZeroU32,
+    /// The period.
+    pub period: Duration,
+    /// How many uses may come at once.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    /// So many uses a second, all of which may come at once. None at all becomes one.
+    pub fn per_second(uses: u32) -> Self {
+        Self::per(Duration::from_secs(1), uses)
+    }
+
+    /// So many uses a minute, all of which may come at once. None at all becomes one.
+    pub fn per_minute(uses: u32) -> Self {
+        Self::per(Duration::from_secs(60), uses)
+    }
+
+    /// So many uses an hour, all of which may come at once. None at all becomes one.
+    pub fn per_hour(uses: u32) -> Self {
+        Self::per(Duration::from_secs(3_600), uses)
+    }
+
+    /// How many uses may come at once, if not all of the period's.
+    #[must_use]
+    pub fn burst(mut self, uses: u32) -> Self {
+        self.burst = at_least_one(uses);
+        self
+    }
+
+    fn per(period: Duration, uses: u32) -> Self {
+        Self { uses: at_least_one(uses), period, burst: at_least_one(uses) }
+    }
+}
+
+fn at_least_one(uses: u32) -> NonZeroU32 {
+    NonZeroU32::new(uses).unwrap_or(NonZeroU32::MIN)
+}

@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use keyward::{
+    Limits, Request, VerifyError,
+    keys::{Issued, Rotation},
+    limits::{KeyLimits, Limited, Rate},
+};
+use tokio::task::JoinSet;
+
+use crate::support::{HOUR, SECOND, Service, stores};
+
+async fn spend(service: &Service, issued: &Issued) -> Result<keyward::Verified, Limited> {
+    match service.keys().verify(issued.secret.expose(), &Request::new()).await {
+        Ok(verified) => Ok(verified),
+        Err(VerifyError::Limited(limited)) => Err(limited),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn limited_key(service: &Service, rate: Rate) -> Issued {
+    let new = service.new_key().limits(KeyLimits { rate: Some(rate) });
+    service.keys().issue(new, &service.actor).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back() {
+    let service = Service::new(stores::memory());
+    let issued = limited_key(&service, Rate::per_minute(3)).await;
+    for left in [2, 1, 0] {
+        let verified = spend(&service, &issued).await.unwrap();
+        assert_eq!(verified.rates().key.unwrap().remaining, left);
+    }
+    let limited = spend(&service, &issued).await.unwrap_err();
+    assert_eq!(limited.retry_after, SECOND * 20);
+    assert_eq!(limited.rates.key.unwrap().reset, SECOND * 60);
+
+    // Asking all the time does not keep it out.
+    for _ in 0..19 {
+        service.clock.advance(SECOND);
+        assert!(spend(&service, &issued).await.is_err());
+    }
+    service.clock.advance(SECOND);
+    assert!(spend(&service, &issued).await.is_ok());
+    assert!(spend(&service, &issued).await.is_err());
+}
+
+#[tokio::test]
+async fn all_keys_of_an_owner_share_the_rate_of_the_plan() {
+    let service = Service::new(stores::memory());
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(4)));
+    let keys = [service.issue().await, service.issue().await];
+    for n in 0..4 {
+        assert!(spend(&service, &keys[n % 2]).await.is_ok());
+    }
+    for issued in &keys {
+        assert!(spend(&service, issued).await.is_err());
+    }
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(600)));
+    assert!(spend(&service, &keys[0]).await.is_ok(), "a better plan takes effect at once");
+}
+
+#[tokio::test]
+async fn what_one_rate_refuses_counts_against_neither() {
+    let service = Service::new(stores::memory());
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
+    let narrow = limited_key(&service, Rate::per_hour(1)).await;
+    let wide = service.issue().await;
+    assert!(spend(&service, &narrow).await.is_ok());
+    for _ in 0..50 {
+        let limited = spend(&service, &narrow).await.unwrap_err();
+        assert_eq!(limited.rates.owner.unwrap().remaining, 9);
+    }
+    for _ in 0..9 {
+        assert!(spend(&service, &wide).await.is_ok());
+    }
+    assert!(spend(&service, &wide).await.is_err());
+    service.clock.advance(HOUR);
+    assert!(
+        spend(&service, &narrow).await.is_ok(),
+        "the owner's refusals left the key's own alone"
+    );
+}
+
+#[tokio::test]
+async fn a_denied_request_counts_against_no_rate() {
+    let service = Service::new(stores::memory());
+    let issued = limited_key(&service, Rate::per_hour(1)).await;
+    for request in [Request::new().tenant("other"), Request::new().tenant("")] {
+        assert!(service.verify_for(&issued, &request).await.is_err());
+    }
+    assert!(spend(&service, &issued).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_rotation_starts_no_new_count() {
+    let service = Service::new(stores::memory());
+    let issued = limited_key(&service, Rate::per_hour(1)).await;
+    assert!(spend(&service, &issued).await.is_ok());
+    let id = issued.key.id;
+    let rotated = service.keys().rotate(&service.owner, id, Rotation::at_once(), &service.actor);
+    assert!(spend(&service, &rotated.await.unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_locks_nobody_out() {
+    let service = Service::new(stores::memory());
+    let issued = limited_key(&service, Rate::per_minute(2)).await;
+    service.clock.advance(HOUR);
+    assert!(spend(&service, &issued).await.is_ok());
+    service.clock.set(service.now().before(HOUR));
+    let limited = spend(&service, &issued).await.unwrap_err();
+    assert!(limited.retry_after <= SECOND * 60, "{limited}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_tasks_at_a_rate_of_a_hundred_get_exactly_a_hundred() {
+    let service = Arc::new(Service::new(stores::memory()));
+    let issued = Arc::new(limited_key(&service, Rate::per_hour(100)).await);
+    let mut tasks = JoinSet::new();
+    for _ in 0..64 {
+        let (service, issued) = (service.clone(), issued.clone());
+        tasks.spawn(async move {
+            let mut passed = 0;
+            for _ in 0..10 {
+                passed += usize::from(spend(&service, &issued).await.is_ok());
+            }
+            passed
+        });
+    }
+    assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 100);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_in_the_log() {
+    let service = Service::new(stores::memory());
+    let issued = limited_key(&service, Rate::per_hour(1)).await;
+    for _ in 0..5 {
+        let _ = spend(&service, &issued).await;
+    }
+    service.keys().flush().await.unwrap();
+    let refused = service.events.all().pop().unwrap();
+    assert_eq!((refused.reason.as_deref(), refused.count), (Some("rate_limited"), 4));
+}
