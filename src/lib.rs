@@ -22,4 +22,6 @@ pub use key::{
 };
 pub use keys::{ApiKeys, Error, ErrorKind, NewKey, Request, VerifyError};
 pub use limits::Limits;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 pub use store::{KeyStore, MemoryStore};

@@ -1,12 +1,12 @@
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 /// The store failed. What was asked for is neither granted nor refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .kind.describe())]
 pub struct StoreError {
     kind: StoreErrorKind,
     #[source]
-    source: Box<dyn StdError + Send + Sync>,
+    source: Arc<dyn StdError + Send + Sync>,
 }
 
 /// In which way a store failed.
@@ -24,17 +24,17 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// The store cannot serve now, and nothing was changed.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: source.into() }
+        Self { kind: StoreErrorKind::Unavailable, source: source.into().into() }
     }
 
     /// What the store holds cannot be right.
     pub fn corrupt(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Corrupt, source: source.into() }
+        Self { kind: StoreErrorKind::Corrupt, source: source.into().into() }
     }
 
     /// A change may have happened or not.
     pub fn outcome_unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into() }
+        Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into() }
     }
 
     /// In which way it failed.

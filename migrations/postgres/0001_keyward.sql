@@ -1,0 +1,70 @@
+-- Keyward's own tables. `{t}` is the schema with a dot and the prefix, `{p}` the prefix alone.
+-- Instants are microseconds since 1970. Text compares byte by byte, whatever the database's locale.
+
+CREATE TABLE {t}keys (
+    id                uuid   PRIMARY KEY,
+    tenant            text   COLLATE "C" NOT NULL,
+    account           text   COLLATE "C" NOT NULL,
+    name              text   NOT NULL,
+    hint              text   NOT NULL,
+    retiring_hint     text,
+    access            text,            -- JSON list of scopes; NULL: all that the owner may do
+    limits            text,            -- JSON object; NULL: none of its own
+    networks          text,            -- JSON list; NULL: from anywhere
+    metadata          text   NOT NULL, -- JSON object
+    created_at        bigint NOT NULL,
+    expires_at        bigint,
+    disabled_at       bigint,
+    revoked_at        bigint,
+    revoked_reason    text,
+    rotated_at        bigint,
+    rotation_token    bytea,
+    first_used_at     bigint,
+    last_used_at      bigint,
+    last_used_ip      text,
+    revision          bigint NOT NULL,
+    CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
+);
+CREATE INDEX {p}keys_by_owner  ON {t}keys (tenant, account, id DESC);
+CREATE INDEX {p}keys_by_tenant ON {t}keys (tenant, id DESC);
+CREATE INDEX {p}keys_by_death  ON {t}keys (LEAST(revoked_at, expires_at))
+    WHERE revoked_at IS NOT NULL OR expires_at IS NOT NULL;
+
+CREATE TABLE {t}secrets (
+    digest  bytea  PRIMARY KEY CHECK (octet_length(digest) = 35),
+    key_id  uuid   NOT NULL REFERENCES {t}keys ON DELETE CASCADE,
+    ends_at bigint -- NULL: the current secret
+);
+CREATE UNIQUE INDEX {p}secrets_current ON {t}secrets (key_id) WHERE ends_at IS NULL;
+CREATE UNIQUE INDEX {p}secrets_former  ON {t}secrets (key_id) WHERE ends_at IS NOT NULL;
+
+CREATE TABLE {t}audit (
+    id         uuid    PRIMARY KEY,
+    at         bigint  NOT NULL,
+    kind       text    NOT NULL,
+    success    boolean NOT NULL,
+    tenant     text    COLLATE "C" NOT NULL,
+    account    text    COLLATE "C",
+    key_id     uuid,
+    actor      text    NOT NULL,
+    ip         text,
+    user_agent text,
+    reason     text,
+    count      bigint  NOT NULL
+);
+CREATE INDEX {p}audit_by_owner ON {t}audit (tenant, account, id DESC);
+CREATE INDEX {p}audit_by_key   ON {t}audit (key_id, id DESC);
+CREATE INDEX {p}audit_by_time  ON {t}audit (at);
+
+-- Numbered under a lock that is held until the commit, so that what is read is read in order.
+CREATE TABLE {t}changes (
+    number bigint PRIMARY KEY,
+    at     bigint NOT NULL,
+    key_id uuid   NOT NULL
+);
+CREATE TABLE {t}feed (
+    only      boolean PRIMARY KEY DEFAULT true CHECK (only),
+    last      bigint  NOT NULL, -- the number of the last change
+    forgotten bigint  NOT NULL  -- up to here, changes were purged
+);
+INSERT INTO {t}feed (last, forgotten) VALUES (0, 0);

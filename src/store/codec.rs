@@ -1,0 +1,81 @@
+//! How the structured parts of a key become text, the same in every database.
+
+use std::collections::BTreeMap;
+
+use super::StoreError;
+use crate::{
+    key::{Access, Metadata, Networks},
+    limits::{KeyLimits, Rate},
+};
+
+/// A JSON list of scopes; nothing at all for *inherited*, so that an empty list stays a list.
+pub(super) fn access(access: &Access) -> Option<String> {
+    match access {
+        Access::Inherited => None,
+        Access::Only(scopes) => Some(json(&scopes.iter().collect::<Vec<_>>())),
+    }
+}
+
+pub(super) fn read_access(text: Option<&str>) -> Result<Access, StoreError> {
+    let Some(text) = text else { return Ok(Access::Inherited) };
+    Access::only(read::<Vec<String>>(text)?).map_err(StoreError::corrupt)
+}
+
+/// A JSON list of networks; nothing at all for *any*.
+pub(super) fn networks(networks: &Networks) -> Option<String> {
+    match networks {
+        Networks::Any => None,
+        Networks::Only(all) => Some(json(&all.iter().map(ToString::to_string).collect::<Vec<_>>())),
+    }
+}
+
+pub(super) fn read_networks(text: Option<&str>) -> Result<Networks, StoreError> {
+    let Some(text) = text else { return Ok(Networks::Any) };
+    Networks::only(read::<Vec<String>>(text)?).map_err(StoreError::corrupt)
+}
+
+/// A JSON object of text.
+pub(super) fn metadata(metadata: &Metadata) -> String {
+    json(&metadata.iter().collect::<BTreeMap<_, _>>())
+}
+
+pub(super) fn read_metadata(text: &str) -> Result<Metadata, StoreError> {
+    Metadata::new(read::<BTreeMap<String, String>>(text)?).map_err(StoreError::corrupt)
+}
+
+/// A JSON object; nothing at all if there are no limits. What another version wrote into it and
+/// this one does not know is *corrupt*: a limit that is not understood must not be dropped.
+pub(super) fn limits(limits: &KeyLimits) -> Option<String> {
+    let Rate { uses, period, burst } = limits.rate?;
+    let period = period.as_micros() as u64;
+    let (uses, burst) = (u64::from(uses.get()), u64::from(burst.get()));
+    let rate = BTreeMap::from([("uses", uses), ("period_us", period), ("burst", burst)]);
+    Some(json(&BTreeMap::from([("rate", rate)])))
+}
+
+pub(super) fn read_limits(text: Option<&str>) -> Result<KeyLimits, StoreError> {
+    let Some(text) = text else { return Ok(KeyLimits::default()) };
+    let mut limits: BTreeMap<String, BTreeMap<String, u64>> = read(text)?;
+    let rate = limits.remove("rate").map(|mut rate| {
+        let mut take = |name| rate.remove(name).ok_or_else(unknown);
+        let number = |value: u64| u32::try_from(value).ok()?.try_into().ok();
+        Ok::<_, StoreError>(Rate {
+            uses: number(take("uses")?).ok_or_else(unknown)?,
+            period: std::time::Duration::from_micros(take("period_us")?),
+            burst: number(take("burst")?).ok_or_else(unknown)?,
+        })
+    });
+    if limits.is_empty() { Ok(KeyLimits { rate: rate.transpose()? }) } else { Err(unknown()) }
+}
+
+fn unknown() -> StoreError {
+    StoreError::corrupt("a key's limits are not what this version knows")
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("text and numbers under text keys are always JSON")
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(StoreError::corrupt)
+}

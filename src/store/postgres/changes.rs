@@ -1,0 +1,225 @@
+use super::{
+    PostgresStore,
+    rows::{KEY, bind_key, uuid},
+    steps::Locked,
+};
+use crate::{
+    audit::AuditEvent,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+    store::{
+        Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, StoreError, Updated, codec,
+    },
+};
+
+impl PostgresStore {
+    pub(super) async fn add(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+        let NewRow { key, digest, max_active, event } = new;
+        let mut change = self.begin().await?;
+        let outcome = self.within(async {
+            change.lock_owner(&key.owner).await?;
+            if change.live_keys(&key.owner, event.at).await?
+                >= max_active.map_or(i64::MAX, i64::from)
+            {
+                return Ok(Inserted::LimitReached);
+            }
+            // Another transaction may be adding the same one: ON CONFLICT waits for it.
+            let sql = "INSERT INTO {t}keys (".to_owned()
+                + KEY
+                + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING";
+            let added = bind_key(sqlx::query(self.sql(&sql)), key).execute(&mut *change.tx).await?;
+            if added.rows_affected() == 0 || !change.add_secret(digest, key.id).await? {
+                return Ok(Inserted::DigestTaken);
+            }
+            change.log(std::slice::from_ref(event)).await?;
+            Ok(Inserted::Inserted)
+        });
+        let outcome = outcome.await?;
+        self.conclude(change, outcome == Inserted::Inserted).await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn write_key(
+        &self,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Result<Updated, StoreError> {
+        let mut change = self.begin().await?;
+        let outcome = self.within(async {
+            match change.lock_revision(key).await? {
+                Locked::AsRead => {}
+                Locked::Changed => return Ok(Updated::Conflict),
+                Locked::Gone => return Ok(Updated::NotFound),
+            }
+            let sql = "UPDATE {t}keys SET name = $2, access = $3, limits = $4, networks = $5, \
+                metadata = $6, disabled_at = $7, revision = revision + 1 WHERE id = $1";
+            sqlx::query(self.sql(sql))
+                .bind(uuid(key.id))
+                .bind(key.name.as_str())
+                .bind(codec::access(&key.access))
+                .bind(codec::limits(&key.limits))
+                .bind(codec::networks(&key.networks))
+                .bind(codec::metadata(&key.metadata))
+                .bind(key.disabled_at.map(Timestamp::as_unix_micros))
+                .execute(&mut *change.tx)
+                .await?;
+            change.log(std::slice::from_ref(event)).await?;
+            Ok(Updated::Updated)
+        });
+        let outcome = outcome.await?;
+        self.conclude(change, outcome == Updated::Updated).await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn replace_secret(
+        &self,
+        rotate: RotateRow<'_>,
+    ) -> Result<RotatedRow, StoreError> {
+        let RotateRow { key, digest, hint, previous, token, event } = rotate;
+        let mut change = self.begin().await?;
+        let outcome = self.within(async {
+            match change.lock_revision(key).await? {
+                Locked::AsRead => {}
+                Locked::Changed => return Ok(RotatedRow::Conflict),
+                Locked::Gone => return Ok(RotatedRow::NotFound),
+            }
+            let retiring = match previous {
+                Previous::EndsAt(ends_at) => {
+                    change.remove_secret(key.id, "ends_at IS NOT NULL").await?;
+                    change.retire_secret(key.id, ends_at).await?;
+                    "hint"
+                }
+                Previous::Replaced => {
+                    change.remove_secret(key.id, "ends_at IS NULL").await?;
+                    "retiring_hint"
+                }
+            };
+            if !change.add_secret(digest, key.id).await? {
+                return Ok(RotatedRow::DigestTaken);
+            }
+            let sql = format!(
+                "UPDATE {{t}}keys SET retiring_hint = {retiring}, hint = $2, rotated_at = $3, \
+                rotation_token = $4, revision = revision + 1 WHERE id = $1"
+            );
+            sqlx::query(self.sql(&sql))
+                .bind(uuid(key.id))
+                .bind(hint)
+                .bind(event.at.as_unix_micros())
+                .bind(token.as_ref().map(|token| token.as_slice()))
+                .execute(&mut *change.tx)
+                .await?;
+            change.log(std::slice::from_ref(event)).await?;
+            Ok(RotatedRow::Rotated)
+        });
+        let outcome = outcome.await?;
+        self.conclude(change, outcome == RotatedRow::Rotated).await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn revoke_key(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError> {
+        let mut change = self.begin().await?;
+        let outcome = self.within(async {
+            let sql = "SELECT revoked_at IS NOT NULL FROM {t}keys \
+                WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account) FOR UPDATE";
+            let revoked: Option<bool> = sqlx::query_scalar(self.sql(sql))
+                .bind(uuid(id))
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .fetch_optional(&mut *change.tx)
+                .await?;
+            match revoked {
+                None => Ok(Revoked::NotFound),
+                Some(true) => Ok(Revoked::Already),
+                Some(false) => {
+                    change.revoke(&[id], std::slice::from_ref(event)).await?;
+                    Ok(Revoked::Now)
+                }
+            }
+        });
+        let outcome = outcome.await?;
+        self.conclude(change, outcome == Revoked::Now).await?;
+        Ok(outcome)
+    }
+
+    pub(super) async fn revoke_keys(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let mut change = self.begin().await?;
+        let events = self.within(async {
+            // Whoever is adding a key finishes first, and is revoked as well.
+            change.lock_owner(owner).await?;
+            let keys = change.lock_keys(
+                "tenant = $1 AND account = $2 AND revoked_at IS NULL ORDER BY id",
+                |q| q.bind(owner.tenant().to_owned()).bind(owner.account().to_owned()),
+            );
+            let keys = keys.await?;
+            let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
+            let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
+            change.revoke(&ids, &events).await?;
+            Ok(events)
+        });
+        let events = events.await?;
+        self.conclude(change, !events.is_empty()).await?;
+        Ok(events)
+    }
+
+    pub(super) async fn delete_key(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.begin().await?;
+        let deleted = self.within(async {
+            let sql = "DELETE FROM {t}keys \
+                WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
+            let deleted = sqlx::query(self.sql(sql))
+                .bind(uuid(id))
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .execute(&mut *change.tx)
+                .await?;
+            if deleted.rows_affected() > 0 {
+                change.log(std::slice::from_ref(event)).await?;
+            }
+            Ok(deleted.rows_affected() > 0)
+        });
+        let deleted = deleted.await?;
+        self.conclude(change, deleted).await?;
+        Ok(deleted)
+    }
+
+    pub(super) async fn delete_dead_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let mut change = self.begin().await?;
+        let events = self.within(async {
+            let dead = "(revoked_at IS NOT NULL OR expires_at IS NOT NULL) \
+                AND LEAST(revoked_at, expires_at) < $1 ORDER BY id LIMIT $2";
+            let keys =
+                change.lock_keys(dead, |q| q.bind(before.as_unix_micros()).bind(i64::from(limit)));
+            let keys = keys.await?;
+            let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
+            sqlx::query(self.sql("DELETE FROM {t}keys WHERE id = ANY($1)"))
+                .bind(ids)
+                .execute(&mut *change.tx)
+                .await?;
+            let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
+            change.log(&events).await?;
+            Ok(events)
+        });
+        let events = events.await?;
+        self.conclude(change, !events.is_empty()).await?;
+        Ok(events)
+    }
+}

@@ -1,0 +1,67 @@
+use sqlx::Executor;
+
+use super::PostgresStore;
+use crate::store::StoreError;
+
+/// Brings the tables up to date. Any number of nodes may start at once: one does it, the others
+/// wait for it and find it done.
+pub(super) async fn migrate(store: &PostgresStore, wanted: bool) -> Result<(), StoreError> {
+    let version = version(store).await?;
+    if version > MIGRATIONS.len() {
+        return Err(newer(version));
+    }
+    if version == MIGRATIONS.len() {
+        return Ok(());
+    }
+    if !wanted {
+        return Err(StoreError::unavailable(format!(
+            "the tables are at version {version} of {}: run the files in migrations/postgres",
+            MIGRATIONS.len()
+        )));
+    }
+    let mut change = store.begin().await?;
+    store
+        .within(async {
+            let lock = store.names.lock(&["migration"]);
+            sqlx::query("SELECT pg_advisory_xact_lock($1)")
+                .bind(lock)
+                .execute(&mut *change.tx)
+                .await?;
+            let create = "CREATE TABLE IF NOT EXISTS {t}migrations (version bigint PRIMARY KEY)";
+            change.tx.execute(store.sql(create)).await?;
+            let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
+            let done: i64 = sqlx::query_scalar(store.sql(read)).fetch_one(&mut *change.tx).await?;
+            for (number, migration) in (1i64..).zip(MIGRATIONS).skip(done as usize) {
+                change.tx.execute(sqlx::raw_sql(store.sql(migration))).await?;
+                let mark = "INSERT INTO {t}migrations (version) VALUES ($1)";
+                sqlx::query(store.sql(mark)).bind(number).execute(&mut *change.tx).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    store.conclude(change, true).await
+}
+
+async fn version(store: &PostgresStore) -> Result<usize, StoreError> {
+    store
+        .within(async {
+            let table = store.sql("SELECT to_regclass('{t}migrations') IS NOT NULL");
+            let exists: bool = sqlx::query_scalar(table).fetch_one(&store.pool).await?;
+            if !exists {
+                return Ok(0);
+            }
+            let read = store.sql("SELECT coalesce(max(version), 0) FROM {t}migrations");
+            let version: i64 = sqlx::query_scalar(read).fetch_one(&store.pool).await?;
+            Ok(version as usize)
+        })
+        .await
+}
+
+fn newer(version: usize) -> StoreError {
+    StoreError::unavailable(format!(
+        "the tables are at version {version}, this crate knows {}: upgrade keyward on this node",
+        MIGRATIONS.len()
+    ))
+}
+
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_keyward.sql")];

@@ -1,0 +1,176 @@
+//! Keys in PostgreSQL.
+
+mod changes;
+mod connect;
+mod errors;
+mod feed;
+mod lookup;
+mod migrate;
+mod reads;
+mod rows;
+mod steps;
+mod transaction;
+mod uses;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+
+pub use self::connect::PostgresOptions;
+use self::{feed::Listener, lookup::Lookup, transaction::Names};
+use super::{
+    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    StoreError, Updated, Use,
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+};
+
+/// Keys in PostgreSQL 12 or newer, in tables of their own beside the host's.
+///
+/// Every change is one transaction, with `synchronous_commit` on even where the host has turned it
+/// off. Look-ups that come at the same time share one query. Every call ends within the timeout
+/// (2 s by default): a server that is frozen or gone makes it *unavailable*. Behind pgbouncer in
+/// transaction mode there is no LISTEN; that is noticed, and the change feed is polled.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use keyward::{ApiKeys, KeyFormat, PostgresStore};
+///
+/// let store = PostgresStore::connect("postgres://localhost/app").await?;
+/// let keys = ApiKeys::builder(store, KeyFormat::builder("lc").build()?).build();
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+    names: Arc<Names>,
+    timeout: Duration,
+    lookup: Arc<Lookup>,
+    listener: Arc<Listener>,
+}
+
+impl PostgresStore {
+    /// Connects to a server, with a pool of its own, and brings the tables up to date.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or its tables are newer than this crate.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        PostgresOptions::new().connect(url).await
+    }
+
+    /// Uses the host's own pool, and brings the tables up to date.
+    ///
+    /// The pool pings a connection before it lends it, unless it was built with
+    /// `test_before_acquire(false)`; that doubles the time of every look-up.
+    ///
+    /// # Errors
+    /// As [`connect`](PostgresStore::connect).
+    pub async fn with_pool(pool: PgPool) -> Result<Self, StoreError> {
+        PostgresOptions::new().with_pool(pool).await
+    }
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").field("tables", &self.names).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for PostgresStore {
+    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+        self.add(new).await
+    }
+
+    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        self.lookup.find(digests).await
+    }
+
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.read_key(whose, id).await
+    }
+
+    async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        self.read_keys(query).await
+    }
+
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+        self.write_key(key, event).await
+    }
+
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+        self.replace_secret(rotate).await
+    }
+
+    async fn revoke(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError> {
+        self.revoke_key(whose, id, event).await
+    }
+
+    async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.revoke_keys(owner, event).await
+    }
+
+    async fn delete(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        self.delete_key(whose, id, event).await
+    }
+
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.delete_dead_keys(before, limit, event).await
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+        self.record_uses(uses).await
+    }
+
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+        self.replace_digest(from, to).await
+    }
+
+    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.record_events(events).await
+    }
+
+    async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        self.read_events(query).await
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.delete_events(before, limit).await
+    }
+
+    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+        self.read_changes(after).await
+    }
+
+    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+        self.listener.wait(after, at_most).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.forget_changes(before).await
+    }
+}

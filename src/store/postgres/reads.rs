@@ -1,0 +1,97 @@
+use std::sync::Arc;
+
+use super::{
+    PostgresStore,
+    rows::{event, event_uuid, key, uuid},
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    key::{EventId, Key, KeyId, Status, Timestamp, Whose},
+    store::{KeyQuery, StoreError},
+};
+
+/// A key's columns with the end of its former secret, from `{t}keys k`.
+pub(super) const KEY_WITH_FORMER: &str = "k.*, (SELECT f.ends_at FROM {t}secrets f \
+    WHERE f.key_id = k.id AND f.ends_at IS NOT NULL) AS former_ends_at";
+
+impl PostgresStore {
+    pub(super) async fn read_key(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+    ) -> Result<Option<Arc<Key>>, StoreError> {
+        let sql = format!(
+            "SELECT {KEY_WITH_FORMER} FROM {{t}}keys k \
+             WHERE k.id = $1 AND k.tenant = $2 AND k.account = coalesce($3, k.account)"
+        );
+        let row = sqlx::query(self.sql(&sql))
+            .bind(uuid(id))
+            .bind(whose.tenant())
+            .bind(whose.account())
+            .fetch_optional(&self.pool);
+        self.within(async { row.await?.as_ref().map(|row| key(row).map(Arc::new)).transpose() })
+            .await
+    }
+
+    pub(super) async fn read_keys(
+        &self,
+        query: &KeyQuery<'_>,
+    ) -> Result<Vec<Arc<Key>>, StoreError> {
+        let KeyQuery { whose, status, after, limit, now } = *query;
+        // An equality that is always there, so that the index of the owner or tenant is used.
+        let account = if whose.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
+        let status = status.map_or("$5::bigint IS NOT NULL", condition);
+        let sql = format!(
+            "SELECT {KEY_WITH_FORMER} FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \
+             AND k.id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND {status} \
+             ORDER BY k.id DESC LIMIT $4"
+        );
+        let rows = sqlx::query(self.sql(&sql))
+            .bind(whose.tenant())
+            .bind(whose.account())
+            .bind(after.map(uuid))
+            .bind(i64::from(limit))
+            .bind(now.as_unix_micros())
+            .fetch_all(&self.pool);
+        self.within(async { rows.await?.iter().map(|row| key(row).map(Arc::new)).collect() }).await
+    }
+
+    pub(super) async fn read_events(
+        &self,
+        query: &AuditQuery<'_>,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let AuditQuery { whose, key_id, kind, from, until, after, limit } = *query;
+        let account = if whose.account().is_some() { "account = $2" } else { "$2::text IS NULL" };
+        let key_condition = if key_id.is_some() { "key_id = $3" } else { "$3::uuid IS NULL" };
+        let sql = format!(
+            "SELECT * FROM {{t}}audit WHERE tenant = $1 AND {account} AND {key_condition} \
+             AND kind = coalesce($4, kind) AND at >= $5 AND at < $6 AND id < $7 \
+             ORDER BY id DESC LIMIT $8"
+        );
+        let rows = sqlx::query(self.sql(&sql))
+            .bind(whose.tenant())
+            .bind(whose.account())
+            .bind(key_id.map(uuid))
+            .bind(kind.map(|kind| kind.as_str()))
+            .bind(from.map_or(0, Timestamp::as_unix_micros))
+            .bind(until.map_or(i64::MAX, Timestamp::as_unix_micros))
+            .bind(event_uuid(after.unwrap_or(EventId::from_bytes([0xff; 16]))))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool);
+        self.within(async { rows.await?.iter().map(event).collect() }).await
+    }
+}
+
+/// [`Key::status`], as PostgreSQL has to say it; `$5` is the instant.
+fn condition(status: Status) -> &'static str {
+    match status {
+        Status::Revoked => "k.revoked_at IS NOT NULL AND $5::bigint IS NOT NULL",
+        Status::Expired => "k.revoked_at IS NULL AND k.expires_at <= $5",
+        Status::Disabled => {
+            "k.revoked_at IS NULL AND (k.expires_at > $5) IS NOT FALSE AND k.disabled_at IS NOT NULL"
+        }
+        Status::Active => {
+            "k.revoked_at IS NULL AND (k.expires_at > $5) IS NOT FALSE AND k.disabled_at IS NULL"
+        }
+    }
+}

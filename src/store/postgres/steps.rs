@@ -1,0 +1,118 @@
+use std::sync::Arc;
+
+use super::{
+    errors::Failure,
+    reads::KEY_WITH_FORMER,
+    rows::{Statement, key, uuid},
+    transaction::Change,
+};
+use crate::{
+    audit::AuditEvent,
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp},
+};
+
+/// How a key was found when it was locked.
+pub(super) enum Locked {
+    /// At the revision that was read, and not revoked.
+    AsRead,
+    /// At another one, or revoked.
+    Changed,
+    Gone,
+}
+
+/// The steps that changes are made of.
+impl Change<'_> {
+    pub(super) async fn live_keys(
+        &mut self,
+        owner: &Owner,
+        now: Timestamp,
+    ) -> Result<i64, Failure> {
+        let sql = "SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
+            AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
+        let count = sqlx::query_scalar(self.names.sql(sql))
+            .bind(owner.tenant())
+            .bind(owner.account())
+            .bind(now.as_unix_micros())
+            .fetch_one(&mut *self.tx);
+        Ok(count.await?)
+    }
+
+    /// Locks a key until the change is over, and compares it with what the change is based on.
+    pub(super) async fn lock_revision(&mut self, read: &Key) -> Result<Locked, Failure> {
+        let sql = "SELECT revision, revoked_at IS NOT NULL FROM {t}keys \
+            WHERE id = $1 AND tenant = $2 AND account = $3 FOR UPDATE";
+        let stored: Option<(i64, bool)> = sqlx::query_as(self.names.sql(sql))
+            .bind(uuid(read.id))
+            .bind(read.owner.tenant())
+            .bind(read.owner.account())
+            .fetch_optional(&mut *self.tx)
+            .await?;
+        Ok(match stored {
+            None => Locked::Gone,
+            Some((revision, false)) if revision as u64 == read.revision => Locked::AsRead,
+            Some(_) => Locked::Changed,
+        })
+    }
+
+    /// Locks keys until the change is over. `condition` orders them by id, so that two changes
+    /// cannot wait for each other.
+    pub(super) async fn lock_keys<'q>(
+        &mut self,
+        condition: &str,
+        bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
+    ) -> Result<Vec<Arc<Key>>, Failure> {
+        let sql = format!("SELECT {KEY_WITH_FORMER} FROM {{t}}keys k WHERE {condition} FOR UPDATE");
+        let rows = bind(sqlx::query(self.names.sql(&sql))).fetch_all(&mut *self.tx).await?;
+        rows.iter().map(|row| key(row).map(Arc::new)).collect()
+    }
+
+    pub(super) async fn revoke(
+        &mut self,
+        ids: &[KeyId],
+        events: &[AuditEvent],
+    ) -> Result<(), Failure> {
+        let Some(event) = events.first() else { return Ok(()) };
+        let sql = "UPDATE {t}keys SET revoked_at = $2, revoked_reason = $3, revision = revision + 1 \
+            WHERE id = ANY($1)";
+        sqlx::query(self.names.sql(sql))
+            .bind(ids.iter().copied().map(uuid).collect::<Vec<_>>())
+            .bind(event.at.as_unix_micros())
+            .bind(event.reason.as_deref().unwrap_or_default())
+            .execute(&mut *self.tx)
+            .await?;
+        self.log(events).await
+    }
+
+    /// False if the digest exists.
+    pub(super) async fn add_secret(&mut self, digest: &Digest, id: KeyId) -> Result<bool, Failure> {
+        let sql = "INSERT INTO {t}secrets (digest, key_id) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
+        let added = sqlx::query(self.names.sql(sql))
+            .bind(digest.to_bytes().to_vec())
+            .bind(uuid(id))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(added.rows_affected() > 0)
+    }
+
+    /// The current secret becomes the former one.
+    pub(super) async fn retire_secret(
+        &mut self,
+        id: KeyId,
+        ends_at: Timestamp,
+    ) -> Result<(), Failure> {
+        let sql = "UPDATE {t}secrets SET ends_at = $2 WHERE key_id = $1 AND ends_at IS NULL";
+        sqlx::query(self.names.sql(sql))
+            .bind(uuid(id))
+            .bind(ends_at.as_unix_micros())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn remove_secret(&mut self, id: KeyId, which: &str) -> Result<(), Failure> {
+        let sql = format!("DELETE FROM {{t}}secrets WHERE key_id = $1 AND {which}");
+        sqlx::query(self.names.sql(&sql)).bind(uuid(id)).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use sha2::Digest as _;
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Transaction};
+use tokio::time::timeout;
+
+use super::{
+    PostgresStore,
+    errors::{Failure, TimedOut, at_commit, within},
+    rows::{bind_events, uuid},
+};
+use crate::{audit::AuditEvent, key::Owner, store::StoreError};
+
+/// Schema and prefix of the tables; both were checked to be plain words.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) schema: Option<String>,
+    pub(super) prefix: String,
+}
+
+impl Names {
+    /// A statement for these tables: `{t}` becomes the qualified prefix, `{p}` the bare one.
+    pub(super) fn sql(&self, template: &str) -> SqlStr {
+        let Self { schema, prefix } = self;
+        let qualified = match schema {
+            Some(schema) => format!("\"{schema}\".{prefix}"),
+            None => prefix.clone(),
+        };
+        let sql = template.replace("{t}", &qualified).replace("{p}", prefix);
+        // What was put in are words of letters, digits and underscores.
+        AssertSqlSafe(sql).into_sql_str()
+    }
+
+    /// The channel on which changes are announced.
+    pub(super) fn channel(&self) -> String {
+        format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix)
+    }
+
+    /// A number for an advisory lock, which all hosts of a database share.
+    pub(super) fn lock(&self, what: &[&str]) -> i64 {
+        let mut hash = sha2::Sha256::new_with_prefix("keyward advisory lock");
+        for part in [&[self.schema.as_deref().unwrap_or(""), &self.prefix], what].concat() {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let bytes: [u8; 32] = hash.finalize().into();
+        let (first, _) = bytes.as_chunks();
+        i64::from_be_bytes(first[0])
+    }
+}
+
+/// A change on its way. Dropped, it is rolled back.
+pub(super) struct Change<'a> {
+    pub(super) tx: Transaction<'static, Postgres>,
+    pub(super) names: &'a Names,
+}
+
+impl PostgresStore {
+    pub(super) fn sql(&self, template: &str) -> SqlStr {
+        self.names.sql(template)
+    }
+
+    /// Begins a change, all in one round trip. The server itself ends what this process leaves
+    /// hanging, so that a frozen node does not keep the locks of others.
+    pub(super) async fn begin(&self) -> Result<Change<'_>, StoreError> {
+        let limit = self.timeout.as_millis().max(1);
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; \
+             SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}; \
+             SET LOCAL idle_in_transaction_session_timeout = {limit}; \
+             SELECT set_config('synchronous_commit', 'on', true) \
+             WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+        );
+        let begin = self.pool.begin_with(AssertSqlSafe(begin));
+        let tx = within(self.timeout, async { Ok(begin.await?) }).await?;
+        Ok(Change { tx, names: &self.names })
+    }
+
+    /// Commits a change if there was anything to change. Only here can its outcome become unknown.
+    pub(super) async fn conclude(&self, change: Change<'_>, done: bool) -> Result<(), StoreError> {
+        if !done {
+            return Ok(());
+        }
+        match timeout(self.timeout, change.tx.commit()).await {
+            Ok(answer) => answer.map_err(at_commit),
+            Err(_) => Err(StoreError::outcome_unknown(TimedOut(self.timeout))),
+        }
+    }
+
+    pub(super) async fn within<T>(
+        &self,
+        step: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
+        within(self.timeout, step).await
+    }
+}
+
+impl Change<'_> {
+    /// Makes changes of one owner that count its keys wait for each other.
+    pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
+        let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Writes the events of a change, enters its keys into the feed and announces it. The feed's
+    /// row stays locked from here to the commit: numbers become visible in their order.
+    pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
+        let Some(at) = events.first().map(|event| event.at) else { return Ok(()) };
+        self.record(events).await?;
+        let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.map(uuid)).collect();
+        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
+                   INSERT INTO {t}changes (number, at, key_id) \
+                   SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
+        sqlx::query(self.names.sql(sql))
+            .bind(keys.len() as i64)
+            .bind(at.as_unix_micros())
+            .bind(keys)
+            .execute(&mut *self.tx)
+            .await?;
+        sqlx::query("SELECT pg_notify($1, '')")
+            .bind(self.names.channel())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Writes events; one that is there already is passed over.
+    pub(super) async fn record(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
+        let sql = "INSERT INTO {t}audit (id, at, kind, success, tenant, account, key_id, actor, ip, \
+                   user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
+                   $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
+                   $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
+        bind_events(sqlx::query(self.names.sql(sql)), events).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+}
+
+/// How long a call may take, unless it is told otherwise.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);

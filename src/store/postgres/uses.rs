@@ -1,0 +1,131 @@
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::{PostgresStore, rows::uuid};
+use crate::{
+    audit::AuditEvent,
+    hash::Digest,
+    key::Timestamp,
+    store::{StoreError, Use},
+};
+
+/// What is written behind verifications. None of it enters the change feed.
+impl PostgresStore {
+    pub(super) async fn record_uses(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+        if uses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut change = self.begin().await?;
+        let events = self.within(async {
+            fn all<'a, T>(uses: &'a [Use], field: impl Fn(&'a Use) -> T) -> Vec<T> {
+                uses.iter().map(field).collect()
+            }
+            // Locked in the order of their ids: two batches cannot wait for each other.
+            let lock = "SELECT k.id FROM {t}keys k \
+                JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS u (id, tenant, account) \
+                ON k.id = u.id AND k.tenant = u.tenant AND k.account = u.account \
+                WHERE k.first_used_at IS NULL ORDER BY k.id FOR UPDATE OF k";
+            let ids = all(uses, |used| uuid(used.key_id));
+            let tenants = all(uses, |used| used.owner.tenant());
+            let accounts = all(uses, |used| used.owner.account());
+            let new: Vec<Uuid> = sqlx::query_scalar(self.sql(lock))
+                .bind(&ids)
+                .bind(&tenants)
+                .bind(&accounts)
+                .fetch_all(&mut *change.tx)
+                .await?;
+            let update = "UPDATE {t}keys k SET \
+                first_used_at = coalesce(k.first_used_at, u.first_at), \
+                last_used_ip = CASE WHEN k.last_used_at >= u.last_at THEN k.last_used_ip ELSE u.ip END, \
+                last_used_at = greatest(k.last_used_at, u.last_at) \
+                FROM (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], \
+                $5::bigint[], $6::text[]) AS u (id, tenant, account, first_at, last_at, ip)) u \
+                WHERE k.id = u.id AND k.tenant = u.tenant AND k.account = u.account";
+            sqlx::query(self.sql(update))
+                .bind(&ids)
+                .bind(&tenants)
+                .bind(&accounts)
+                .bind(all(uses, |used| used.first_at.as_unix_micros()))
+                .bind(all(uses, |used| used.last_at.as_unix_micros()))
+                .bind(all(uses, |used| used.ip.map(|ip| ip.to_string())))
+                .execute(&mut *change.tx)
+                .await?;
+            let new: HashSet<Uuid> = new.into_iter().collect();
+            let first = uses.iter().filter(|used| new.contains(&uuid(used.key_id)));
+            let events: Vec<AuditEvent> = first.map(Use::first_use).collect();
+            change.record(&events).await?;
+            Ok(events)
+        });
+        let events = events.await?;
+        self.conclude(change, true).await?;
+        Ok(events)
+    }
+
+    pub(super) async fn replace_digest(
+        &self,
+        from: &Digest,
+        to: &Digest,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.begin().await?;
+        let replaced = self.within(async {
+            // A rotation of the same key waits, or is waited for.
+            let lock = "SELECT k.id FROM {t}keys k JOIN {t}secrets s ON s.key_id = k.id \
+                WHERE s.digest = $1 FOR UPDATE OF k";
+            sqlx::query(self.sql(lock))
+                .bind(from.to_bytes().to_vec())
+                .execute(&mut *change.tx)
+                .await?;
+            // A row of its own for the new digest: unlike an UPDATE, it can step back before one
+            // that is there.
+            let sql = "DELETE FROM {t}secrets WHERE digest = $1 RETURNING key_id, ends_at";
+            let gone: Option<(Uuid, Option<i64>)> = sqlx::query_as(self.sql(sql))
+                .bind(from.to_bytes().to_vec())
+                .fetch_optional(&mut *change.tx)
+                .await?;
+            let Some((key_id, ends_at)) = gone else { return Ok(false) };
+            let sql = "INSERT INTO {t}secrets (digest, key_id, ends_at) VALUES ($1, $2, $3) \
+                ON CONFLICT (digest) DO NOTHING";
+            let added = sqlx::query(self.sql(sql))
+                .bind(to.to_bytes().to_vec())
+                .bind(key_id)
+                .bind(ends_at)
+                .execute(&mut *change.tx)
+                .await?;
+            Ok(added.rows_affected() > 0)
+        });
+        let replaced = replaced.await?;
+        self.conclude(change, replaced).await?;
+        Ok(replaced)
+    }
+
+    pub(super) async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut change = self.begin().await?;
+        self.within(change.record(events)).await?;
+        self.conclude(change, true).await
+    }
+
+    pub(super) async fn delete_events(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        let mut change = self.begin().await?;
+        let deleted = self.within(async {
+            let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
+                ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+            let deleted = sqlx::query(self.sql(sql))
+                .bind(before.as_unix_micros())
+                .bind(i64::from(limit))
+                .execute(&mut *change.tx)
+                .await?;
+            Ok(deleted.rows_affected() as u32)
+        });
+        let deleted = deleted.await?;
+        self.conclude(change, deleted > 0).await?;
+        Ok(deleted)
+    }
+}
