@@ -1,5 +1,7 @@
 //! Where keys live: the contract of a store, and the stores of this crate.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod error;
 mod memory;
