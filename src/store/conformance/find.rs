@@ -1,14 +1,15 @@
 //! Finding: from a digest to its key, as both are now.
 
 use super::{
-    sample::{at, digest, key, owner, revocation},
+    sample::{at, digest, event, key, owner, revocation},
     storage::{Checked, Storage},
     suite::checks,
 };
 use crate::{
+    audit::EventKind,
     hash::{Digest, Tag},
     key::{Key, Status},
-    store::Previous,
+    store::{Previous, StoreError},
 };
 
 checks![
@@ -69,7 +70,7 @@ async fn a_key_is_found_as_it_is_now(storage: Storage) -> Checked {
     let ada = owner(1);
     let status = async || {
         let found = storage.any().find(&[digest(1)]).await?;
-        Ok::<_, crate::store::StoreError>(found.map(|found| found.key.status(at(5))))
+        Ok::<_, StoreError>(found.map(|found| found.key.status(at(5))))
     };
     let issued = key(&ada, 1);
     assert_eq!(status().await?, None);
@@ -81,16 +82,12 @@ async fn a_key_is_found_as_it_is_now(storage: Storage) -> Checked {
     // Its former secret leads to the same key, in the same state.
     let disabled = storage.key(&issued).await?;
     storage.rotate(&disabled, &digest(2), Previous::EndsAt(at(50))).await?;
-    let event = revocation(&issued, at(2), "leaked");
-    let _now = storage.any().revoke((&ada).into(), issued.id, &event).await?;
+    let by = revocation(&issued, at(2), "leaked");
+    let _now = storage.any().revoke((&ada).into(), issued.id, &by).await?;
     assert_eq!(status().await?, Some(Status::Revoked), "a revoked key stays until it is purged");
-    let deleted =
-        storage.any().delete((&ada).into(), issued.id, &event_of_deletion(&issued)).await?;
+    let by = event(EventKind::Deleted, &issued, at(3));
+    let deleted = storage.any().delete((&ada).into(), issued.id, &by).await?;
     assert!(deleted);
     assert_eq!(status().await?, None, "a deleted key is found no more");
     Ok(())
-}
-
-fn event_of_deletion(key: &Key) -> crate::audit::AuditEvent {
-    super::sample::event(crate::audit::EventKind::Deleted, key, at(3))
 }

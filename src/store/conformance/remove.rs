@@ -9,8 +9,8 @@ use super::{
     view::Watch,
 };
 use crate::{
-    audit::EventKind,
-    key::{Key, KeyId, Whose},
+    audit::{AuditEvent, EventKind},
+    key::{EventId, Key, KeyId, Whose},
     store::{Previous, StoreError},
 };
 
@@ -84,8 +84,7 @@ async fn a_purge_removes_what_was_dead_before_and_nothing_else(storage: Storage)
         let mut own = log.iter().filter(|event| event.key_id == Some(key.id));
         assert!(own.clone().any(|event| event.kind == EventKind::Created), "its events stay");
         let event = own.find(|event| event.kind == EventKind::Purged);
-        let wanted =
-            event.map(|event| crate::audit::AuditEvent { id: event.id, ..by.for_key(0, key) });
+        let wanted = event.map(|event| AuditEvent { id: event.id, ..by.for_key(0, key) });
         assert_eq!(event.is_some(), dead(key), "the event of its purge");
         assert_eq!(event.cloned(), wanted, "the event of its purge names it and its owner");
     }
@@ -145,8 +144,8 @@ async fn racing_purges_remove_each_key_once(storage: Storage) -> Checked {
 }
 
 /// The event of a task's next purge: with an id of its own, as every change has.
-fn by_itself(by: &crate::audit::AuditEvent, purged: u32) -> crate::audit::AuditEvent {
+fn by_itself(by: &AuditEvent, purged: u32) -> AuditEvent {
     let mut id = *by.id.as_bytes();
     id[10] = purged as u8;
-    crate::audit::AuditEvent { id: crate::key::EventId::from_bytes(id), ..by.clone() }
+    AuditEvent { id: EventId::from_bytes(id), ..by.clone() }
 }

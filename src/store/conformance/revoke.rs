@@ -67,6 +67,11 @@ async fn a_revocation_racing_other_writes_wins(storage: Storage) -> Checked {
             let (store, key, by) = (storage.any(), issued.clone(), by.clone());
             async move {
                 match task {
+                    0 if round % 2 == 0 => {
+                        let revoked = store.revoke_all(&key.owner, &by).await?;
+                        assert_eq!(revoked, [key.id], "the one revocation of a race");
+                        Ok(())
+                    }
                     0 => {
                         let answer = store.revoke((&key.owner).into(), key.id, &by).await?;
                         assert_eq!(answer, Revoked::Now, "the one revocation of a race");

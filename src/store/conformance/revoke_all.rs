@@ -14,7 +14,7 @@ use super::{
     suite::checks,
 };
 use crate::{
-    audit::EventKind,
+    audit::{AuditEvent, EventKind},
     key::{Key, KeyId, Whose},
     store::{Inserted, KeyStore, StoreError},
 };
@@ -60,7 +60,7 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(storage: Storage
         let [event] = events[..] else { panic!("{} events of one revocation", events.len()) };
         // The id tells events of one change apart; everything else is that of the call.
         let wanted = by.for_key(0, &key);
-        assert_eq!(*event, crate::audit::AuditEvent { id: event.id, ..wanted });
+        assert_eq!(*event, AuditEvent { id: event.id, ..wanted });
     }
     assert_eq!(storage.key(&dead).await?, revoked(dead, &before), "it was revoked before");
     for stranger in &strangers {

@@ -10,6 +10,7 @@ use crate::{
     hash::{Digest, Hasher, Sha256},
     key::{
         Access, Actor, EventId, Key, KeyId, Metadata, Name, Networks, Owner, Revocation, Timestamp,
+        Whose,
     },
     limits::KeyLimits,
     store::{KeyQuery, NewRow, Previous, RotateRow, Use},
@@ -126,7 +127,7 @@ pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> Use {
 }
 
 /// All keys, up to a thousand of them.
-pub(super) fn every<'a>(whose: impl Into<crate::key::Whose<'a>>) -> KeyQuery<'a> {
+pub(super) fn every<'a>(whose: impl Into<Whose<'a>>) -> KeyQuery<'a> {
     KeyQuery { whose: whose.into(), status: None, after: None, limit: 1_000, now: at(0) }
 }
 
