@@ -1,0 +1,149 @@
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use keyward::{
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, Timestamp, Whose, store::KeyQuery,
+};
+
+use super::wrapper::{Answer, Inside, Sabotage};
+
+/// Revokes what its list shows on the first page.
+#[derive(Default)]
+pub struct RevokesOnePage;
+
+#[async_trait]
+impl Sabotage for RevokesOnePage {
+    async fn revoke_all(
+        &self,
+        inside: &Inside,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Answer<Vec<KeyId>> {
+        let page = open_keys(inside, owner, 10).await?;
+        for (n, key) in (0..).zip(&page) {
+            let _now = inside.revoke(owner.into(), key.id, &event.for_key(n, key)).await?;
+        }
+        Ok(page.iter().map(|key| key.id).collect())
+    }
+}
+
+#[derive(Default)]
+pub struct RevokesOneByOne;
+
+#[async_trait]
+impl Sabotage for RevokesOneByOne {
+    async fn revoke_all(
+        &self,
+        inside: &Inside,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Answer<Vec<KeyId>> {
+        let keys = open_keys(inside, owner, 1_000).await?;
+        for (n, key) in (0..).zip(&keys) {
+            let _now = inside.revoke(owner.into(), key.id, &event.for_key(n, key)).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(keys.iter().map(|key| key.id).collect())
+    }
+}
+
+/// As a foreign key that cascades.
+#[derive(Default)]
+pub struct DeletesTheLogAsWell {
+    gone: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for DeletesTheLogAsWell {
+    async fn delete(
+        &self,
+        inside: &Inside,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Answer<bool> {
+        self.gone.lock().unwrap().insert(id);
+        inside.delete(whose, id, event).await
+    }
+
+    async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
+        let mut events = inside.events(query).await?;
+        let gone = self.gone.lock().unwrap();
+        events.retain(|event| event.key_id.is_none_or(|id| !gone.contains(&id)));
+        Ok(events)
+    }
+}
+
+/// Takes a missing expiry for one long ago.
+#[derive(Default)]
+pub struct PurgesWhatNeverExpires;
+
+#[async_trait]
+impl Sabotage for PurgesWhatNeverExpires {
+    async fn purge_keys(
+        &self,
+        inside: &Inside,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Answer<u32> {
+        let mut purged = 0;
+        for key in inside.all().await?.iter().filter(|key| key.dead_since().is_none()) {
+            let event = event.for_key(1_000 + purged, key);
+            inside.delete((&key.owner).into(), key.id, &event).await?;
+            purged += 1;
+        }
+        Ok(purged + inside.purge_keys(before, limit, event).await?)
+    }
+}
+
+#[derive(Default)]
+pub struct PurgesWithoutLimit;
+
+#[async_trait]
+impl Sabotage for PurgesWithoutLimit {
+    async fn purge_keys(
+        &self,
+        inside: &Inside,
+        before: Timestamp,
+        _: u32,
+        event: &AuditEvent,
+    ) -> Answer<u32> {
+        inside.purge_keys(before, u32::MAX, event).await
+    }
+
+    async fn purge_events(&self, inside: &Inside, before: Timestamp, _: u32) -> Answer<u32> {
+        inside.purge_events(before, u32::MAX).await
+    }
+}
+
+#[derive(Default)]
+pub struct CountsThenPurges;
+
+#[async_trait]
+impl Sabotage for CountsThenPurges {
+    async fn purge_keys(
+        &self,
+        inside: &Inside,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Answer<u32> {
+        let dead = |key: &&Arc<Key>| key.dead_since().is_some_and(|since| since < before);
+        let count = inside.all().await?.iter().filter(dead).count() as u32;
+        tokio::task::yield_now().await;
+        inside.purge_keys(before, limit, event).await?;
+        Ok(count.min(limit))
+    }
+}
+
+async fn open_keys(inside: &Inside, owner: &Owner, limit: u32) -> Answer<Vec<Arc<Key>>> {
+    let query =
+        KeyQuery { whose: owner.into(), status: None, after: None, limit, now: Timestamp::MIN };
+    let mut keys = inside.list(&query).await?;
+    keys.retain(|key| key.revoked.is_none());
+    Ok(keys)
+}
