@@ -3,4 +3,5 @@
 mod format;
 mod hash;
 mod keys;
+mod store;
 mod support;

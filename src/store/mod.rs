@@ -2,6 +2,8 @@
 
 #[cfg(feature = "postgres")]
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod error;
 mod memory;

@@ -238,7 +238,8 @@ impl State {
         let after = after.unwrap_or(self.last_change);
         let first = self.changes.partition_point(|(sequence, ..)| *sequence <= after);
         let page: Vec<_> = self.changes.range(first..).take(CHANGES_PER_PAGE).collect();
-        let cursor = page.last().map_or(after, |(sequence, ..)| *sequence);
+        // Whoever missed something goes on from the end, or it would miss it again and again.
+        let cursor = page.last().map_or(self.last_change, |(sequence, ..)| *sequence);
         Changes {
             keys: page.iter().map(|(_, _, id)| *id).collect(),
             cursor,

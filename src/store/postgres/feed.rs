@@ -41,7 +41,7 @@ impl PostgresStore {
         let (last, forgotten) = (last as u64, forgotten as u64);
         let after = after.unwrap_or(last);
         let read = rows.iter().filter_map(|row| row.2).max();
-        let cursor = read.map_or(after, |number| number as u64);
+        let cursor = read.map_or(last, |number| number as u64);
         Ok(Changes {
             keys: rows.iter().filter_map(|row| row.3.map(key_id)).collect(),
             cursor,

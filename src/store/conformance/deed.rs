@@ -1,0 +1,150 @@
+use super::{
+    sample::{at, digest, event, key, owner_of, revocation, rotation, row, used},
+    storage::{Checked, Storage},
+};
+use crate::{
+    audit::{AuditEvent, EventKind},
+    hash::Digest,
+    key::{Key, Owner, Whose},
+    store::{Inserted, KeyStore, Previous, Revoked, RotatedRow, StoreError, Updated, Use},
+};
+
+/// The writes of the contract that concern a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    Insert,
+    Update,
+    Rotate,
+    Replace,
+    Revoke,
+    RevokeAll,
+    Delete,
+    Purge,
+    Touch,
+    Rehash,
+}
+
+/// A write that is sure to be done, to the keys of a tenant of its own.
+pub(super) struct Deed {
+    pub(super) write: Write,
+    pub(super) owner: Owner,
+    pub(super) keys: [Key; 3],
+    pub(super) event: AuditEvent,
+    /// The number of the first key and of its secret.
+    pub(super) first: u64,
+    uses: Use,
+}
+
+impl Write {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Insert,
+        Self::Update,
+        Self::Rotate,
+        Self::Replace,
+        Self::Revoke,
+        Self::RevokeAll,
+        Self::Delete,
+        Self::Purge,
+        Self::Touch,
+        Self::Rehash,
+    ];
+}
+
+impl Deed {
+    /// The `n`th deed of a check.
+    pub(super) fn new(write: Write, n: u64) -> Self {
+        let first = n * 10;
+        let owner = owner_of(&format!("tenant-{n}"), "account-1");
+        let expires_at = (write == Write::Purge).then(|| at(50));
+        let keys = [0, 1, 2].map(|i| Key { expires_at, ..key(&owner, first + i) });
+        let [key, ..] = &keys;
+        let event = match write {
+            Write::Revoke | Write::RevokeAll => revocation(key, at(70), "leaked"),
+            Write::Insert => event(EventKind::Created, key, at(70)),
+            Write::Update => event(EventKind::Disabled, key, at(70)),
+            Write::Rotate | Write::Replace => event(EventKind::Rotated, key, at(70)),
+            Write::Delete => event(EventKind::Deleted, key, at(70)),
+            Write::Purge => event(EventKind::Purged, key, at(70)),
+            Write::Touch | Write::Rehash => event(EventKind::FirstUsed, key, at(70)),
+        };
+        let uses = Use { event_id: event.id, ..used(key, at(70), at(80)) };
+        Self { write, keys: keys.clone(), owner, event, first, uses }
+    }
+
+    /// Adds the keys that have to be there first.
+    pub(super) async fn prepare(&self, storage: &Storage) -> Checked {
+        let absent = usize::from(self.write == Write::Insert);
+        for (n, key) in (self.first..).zip(&self.keys).skip(absent) {
+            storage.add(key, &digest(n)).await?;
+        }
+        Ok(())
+    }
+
+    /// Does it.
+    pub(super) async fn make(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
+        let Self { write, owner, keys: [key, ..], event, first, uses } = self;
+        let (whose, old, new) = (Whose::Owner(owner), digest(*first), digest(first + 5));
+        let done = match write {
+            Write::Insert => store.insert(row(key, &old, 3, event)).await? == Inserted::Inserted,
+            Write::Update => {
+                let disabled = Key { disabled_at: Some(event.at), ..key.clone() };
+                store.update(&disabled, event).await? == Updated::Updated
+            }
+            Write::Rotate => {
+                let rotate = rotation(key, &new, Previous::EndsAt(at(90)), event);
+                store.rotate(rotate).await? == RotatedRow::Rotated
+            }
+            Write::Replace => {
+                let rotate = rotation(key, &new, Previous::Replaced, event);
+                store.rotate(rotate).await? == RotatedRow::Rotated
+            }
+            Write::Revoke => store.revoke(whose, key.id, event).await? == Revoked::Now,
+            Write::RevokeAll => store.revoke_all(owner, event).await?.len() == self.keys.len(),
+            Write::Delete => store.delete(whose, key.id, event).await?,
+            Write::Purge => store.purge_keys(at(60), 100, event).await?.len() >= 3,
+            Write::Touch => store.touch(std::slice::from_ref(uses)).await? == [uses.first_use()],
+            Write::Rehash => store.rehash(&old, &new).await?,
+        };
+        assert!(done, "{write:?} was refused");
+        Ok(())
+    }
+
+    /// The keys that it changes, as the feed has to tell.
+    pub(super) fn changed(&self) -> &[Key] {
+        match self.write {
+            Write::RevokeAll | Write::Purge => &self.keys,
+            Write::Touch | Write::Rehash => &[],
+            _ => &self.keys[..1],
+        }
+    }
+
+    /// The events that it has to leave in the log.
+    pub(super) fn logged(&self) -> Vec<AuditEvent> {
+        match self.write {
+            Write::RevokeAll | Write::Purge => {
+                (0..).zip(&self.keys).map(|(n, key)| self.event.for_key(n, key)).collect()
+            }
+            Write::Touch => vec![self.uses.first_use()],
+            Write::Rehash => vec![],
+            _ => vec![self.event.clone()],
+        }
+    }
+
+    /// Events so that they can be compared. A change of one key has exactly the event that came with
+    /// it. Of a change of many keys, it is up to the store which key comes first: the order and
+    /// the ids of its events tell nothing.
+    pub(super) fn alike(&self, mut events: Vec<AuditEvent>) -> Vec<AuditEvent> {
+        if matches!(self.write, Write::RevokeAll | Write::Purge) {
+            for event in &mut events {
+                event.id = self.event.id;
+            }
+            events.sort_by_key(|event| event.key_id);
+        }
+        events
+    }
+
+    /// All secrets that play a part in it.
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> + use<> {
+        (self.first..self.first + 10).map(digest)
+    }
+}

@@ -1,0 +1,279 @@
+//! The change feed: at least once, in no case silently less.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    sample::{at, digest, event, key, owner, revocation, row},
+    storage::{Checked, Storage, race},
+    suite::checks,
+};
+use crate::{
+    audit::{AuditQuery, EventKind},
+    key::{Key, KeyId},
+    store::{Changes, Inserted, KeyStore, Revoked, StoreError},
+};
+
+checks![
+    the_feed_begins_at_its_end,
+    no_change_is_lost_to_a_reader_that_follows,
+    what_the_feed_tells_of_has_happened,
+    the_feed_tells_that_there_is_more,
+    a_reader_behind_a_purge_of_the_feed_is_told,
+    a_purge_of_the_feed_leaves_no_silent_hole,
+    a_cursor_from_another_life_is_told,
+];
+
+async fn the_feed_begins_at_its_end(storage: Storage) -> Checked {
+    let ada = owner(1);
+    let nothing = |changes: Changes, when: &str| {
+        let Changes { keys, cursor, missed, more } = changes;
+        assert_eq!((&keys[..], missed, more), (&[][..], false, false), "{when}");
+        cursor
+    };
+    let start = nothing(storage.any().changes(None).await?, "of an empty feed");
+    nothing(storage.any().changes(Some(start)).await?, "at the end of an empty feed");
+    for n in 1..=3 {
+        storage.add(&key(&ada, n), &digest(n)).await?;
+        let end = nothing(storage.any().changes(None).await?, "without a cursor");
+        nothing(storage.any().changes(Some(end)).await?, "at the end");
+        // At the end is at the end of all that was acknowledged, not of what is yet to come.
+        storage.add(&key(&ada, n + 10), &digest(n + 10)).await?;
+        let told = storage.follow(&mut end.clone()).await?;
+        assert_eq!(told, BTreeSet::from([key(&ada, n + 10).id]), "the change behind the cursor");
+    }
+    let all = [1, 11, 2, 12, 3, 13].map(|n| key(&ada, n).id);
+    assert_eq!(storage.follow(&mut start.clone()).await?, BTreeSet::from(all), "from the start");
+    Ok(())
+}
+
+async fn no_change_is_lost_to_a_reader_that_follows(storage: Storage) -> Checked {
+    for round in storage.rounds() {
+        // Half of the tasks add keys, half revoke keys that are there: each key changes once.
+        let old: Vec<Key> = (0..32).map(|i| key(&owner(round), round * 1_000 + i)).collect();
+        for (n, key) in (round * 1_000..).zip(&old) {
+            storage.add(key, &digest(n)).await?;
+        }
+        let mut cursor = storage.feed_end().await?;
+        let writing = Arc::new(AtomicU64::new(WRITERS));
+        let outcomes = race(WRITERS + 1, |task| {
+            let (store, old, writing) = (storage.any(), old.clone(), writing.clone());
+            async move {
+                if task == WRITERS {
+                    return follow_writers(&*store, &mut cursor, &writing).await;
+                }
+                let mut changed = BTreeSet::new();
+                for i in 0..4 {
+                    let n = task / 2 * 4 + i;
+                    let key = match task % 2 {
+                        0 => old[n as usize].clone(),
+                        _ => key(&owner(round), round * 1_000 + 500 + n),
+                    };
+                    change(&*store, &key, round * 1_000 + 500 + n, task % 2 == 0).await?;
+                    changed.insert(key.id);
+                }
+                writing.fetch_sub(1, Ordering::AcqRel);
+                Ok(changed)
+            }
+        });
+        let mut outcomes = outcomes.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
+        let told = outcomes.pop().expect("the reader is one of the tasks");
+        let changed: BTreeSet<KeyId> = outcomes.into_iter().flatten().collect();
+        let lost = changed.difference(&told).count();
+        assert_eq!(lost, 0, "changes lost of {} to a reader that followed", changed.len());
+    }
+    Ok(())
+}
+
+/// Sixteen, so that a store with a pool has many transactions open at once.
+const WRITERS: u64 = 16;
+
+async fn change(store: &dyn KeyStore, key: &Key, n: u64, revoke: bool) -> Checked {
+    if revoke {
+        let by = revocation(key, at(1), "");
+        assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, Revoked::Now);
+    } else {
+        let by = event(EventKind::Created, key, at(1));
+        let inserted = store.insert(row(key, &digest(n), None, &by)).await?;
+        assert_eq!(inserted, Inserted::Inserted);
+    }
+    Ok(())
+}
+
+/// Follows the feed as long as somebody writes, and then to its end.
+async fn follow_writers(
+    store: &dyn KeyStore,
+    cursor: &mut u64,
+    writing: &AtomicU64,
+) -> Result<BTreeSet<KeyId>, StoreError> {
+    let mut told = BTreeSet::new();
+    loop {
+        // Before the read: what was acknowledged by now must be in it.
+        let last = writing.load(Ordering::Acquire) == 0;
+        let page = store.changes(Some(*cursor)).await?;
+        assert!(!page.missed, "nothing was removed from the feed, so nothing was missed");
+        *cursor = page.cursor;
+        told.extend(page.keys);
+        if last && !page.more {
+            return Ok(told);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn what_the_feed_tells_of_has_happened(storage: Storage) -> Checked {
+    for round in storage.rounds() {
+        let ada = owner(round);
+        let mut cursor = storage.feed_end().await?;
+        let keys: Vec<Key> = (0..12).map(|i| key(&ada, round * 1_000 + i)).collect();
+        let writing = Arc::new(AtomicU64::new(3));
+        let outcomes = race(4, |task| {
+            let (store, keys, writing) = (storage.any(), keys.clone(), writing.clone());
+            async move {
+                if task < 3 {
+                    for i in task * 4..task * 4 + 4 {
+                        change(&*store, &keys[i as usize], round * 1_000 + i, false).await?;
+                    }
+                    writing.fetch_sub(1, Ordering::AcqRel);
+                    return Ok(());
+                }
+                // Whoever reads the key because the feed told of it must find it changed.
+                let mut told = BTreeSet::new();
+                while told.len() < keys.len() {
+                    let last = writing.load(Ordering::Acquire) == 0;
+                    let page = store.changes(Some(cursor)).await?;
+                    cursor = page.cursor;
+                    for id in page.keys {
+                        assert_happened(&*store, &keys, id).await?;
+                        told.insert(id);
+                    }
+                    assert!(!last || page.more || told.len() == keys.len(), "changes were lost");
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
+            }
+        });
+        outcomes.await.into_iter().collect::<Result<(), StoreError>>()?;
+    }
+    Ok(())
+}
+
+async fn assert_happened(store: &dyn KeyStore, keys: &[Key], id: KeyId) -> Checked {
+    let owner = &keys[0].owner;
+    let key = store.get(owner.into(), id).await?;
+    assert!(key.is_some(), "the feed told of a key before it was there");
+    let log = store.events(&AuditQuery::new(owner).key(id)).await?;
+    assert_eq!(log.len(), 1, "the feed told of a change before its event was there");
+    Ok(())
+}
+
+async fn the_feed_tells_that_there_is_more(storage: Storage) -> Checked {
+    let mut cursor = storage.feed_end().await?;
+    // More than a page, whatever a store takes for one, within reason.
+    let outcomes = race(WRITERS, |task| {
+        let store = storage.any();
+        async move {
+            for n in task * 100..task * 100 + 75 {
+                change(&*store, &key(&owner(task), n), n, false).await?;
+            }
+            Ok(())
+        }
+    });
+    outcomes.await.into_iter().collect::<Result<(), StoreError>>()?;
+    let mut pages = 0;
+    let mut told = Vec::new();
+    loop {
+        let page = storage.any().changes(Some(cursor)).await?;
+        pages += 1;
+        let forward = page.cursor > cursor || !page.more;
+        assert!(forward && pages <= 1_200, "a feed that has more goes forward");
+        cursor = page.cursor;
+        told.extend(page.keys);
+        if !page.more {
+            break;
+        }
+    }
+    let distinct: BTreeSet<KeyId> = told.iter().copied().collect();
+    assert_eq!(distinct.len(), 1_200, "changes told of when the feed says that there are no more");
+    let end = storage.any().changes(Some(cursor)).await?;
+    assert_eq!((end.keys, end.more), (vec![], false), "behind the last of them");
+    Ok(())
+}
+
+async fn a_reader_behind_a_purge_of_the_feed_is_told(storage: Storage) -> Checked {
+    let ada = owner(1);
+    let start = storage.feed_end().await?;
+    let mut cursors = Vec::new();
+    for n in 1..=6 {
+        let key = Key { created_at: at(n), ..key(&ada, n) };
+        storage.add(&key, &digest(n)).await?;
+        cursors.push(storage.feed_end().await?);
+    }
+    assert_eq!(storage.any().purge_changes(at(1)).await?, 0, "nothing is from before the first");
+    assert_eq!(storage.follow(&mut start.clone()).await?.len(), 6, "nothing was removed");
+    assert_eq!(storage.any().purge_changes(at(4)).await?, 3, "three are from before the fourth");
+
+    for (i, cursor) in [start].iter().chain(&cursors).enumerate() {
+        let page = storage.any().changes(Some(*cursor)).await?;
+        assert_eq!(page.missed, i < 3, "a reader who had seen {i} of 6, the first 3 of them gone");
+    }
+    // Everything is gone: who stands at the end has missed nothing, and all others have.
+    assert_eq!(storage.any().purge_changes(at(100)).await?, 3);
+    for (i, cursor) in [start].iter().chain(&cursors).enumerate() {
+        let page = storage.any().changes(Some(*cursor)).await?;
+        assert_eq!(page.missed, i < 6, "a reader who had seen {i} of 6, all of them gone");
+    }
+    let page = storage.any().changes(Some(start)).await?;
+    goes_on(&storage, page.cursor, 10).await
+}
+
+/// Entries need not be as old as their place says: clocks of nodes differ.
+async fn a_purge_of_the_feed_leaves_no_silent_hole(storage: Storage) -> Checked {
+    let ada = owner(1);
+    let start = storage.feed_end().await?;
+    let mut cursors = vec![start];
+    let instants = [1, 20, 2, 21, 3];
+    for (n, second) in (1..).zip(instants) {
+        storage.add(&Key { created_at: at(second), ..key(&ada, n) }, &digest(n)).await?;
+        cursors.push(storage.feed_end().await?);
+    }
+    let removed = storage.any().purge_changes(at(10)).await?;
+    assert!((1..=3).contains(&removed), "{removed} removed; three are old, and the first must go");
+    for (seen, cursor) in cursors.into_iter().enumerate() {
+        let page = storage.any().changes(Some(cursor)).await?;
+        let told = BTreeSet::from_iter(page.keys);
+        let whole = (seen + 1..=5).all(|n| told.contains(&key(&ada, n as u64).id));
+        assert!(
+            whole || page.missed,
+            "a reader who had seen {seen} of 5 missed something silently"
+        );
+    }
+    Ok(())
+}
+
+async fn a_cursor_from_another_life_is_told(storage: Storage) -> Checked {
+    storage.add(&key(&owner(1), 1), &digest(1)).await?;
+    let end = storage.feed_end().await?;
+    // As a node has it whose store was emptied, or restored from a backup.
+    for (n, ahead) in [(2, 1_000), (3, i64::MAX as u64 / 2)] {
+        let page = storage.any().changes(Some(end + ahead)).await?;
+        assert!(page.missed, "a cursor {ahead} behind the end is of another life");
+        goes_on(&storage, page.cursor, n).await?;
+    }
+    Ok(())
+}
+
+/// Whoever was told that it missed something can go on from there, and misses nothing more.
+async fn goes_on(storage: &Storage, mut cursor: u64, n: u64) -> Checked {
+    storage.follow(&mut cursor).await?;
+    let key = key(&owner(2), n);
+    storage.add(&key, &digest(n)).await?;
+    let told = storage.follow(&mut cursor).await?;
+    assert!(told.contains(&key.id), "a change after the reader was told that it missed some");
+    Ok(())
+}

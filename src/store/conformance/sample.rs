@@ -1,0 +1,175 @@
+//! Keys, secrets and events to check with. All are made from numbers: a greater one is younger.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    audit::{AuditEvent, EventKind},
+    hash::{Digest, Hasher, Sha256},
+    key::{
+        Access, Actor, EventId, Key, KeyId, Metadata, Name, Networks, Owner, Revocation, Timestamp,
+        Whose,
+    },
+    limits::KeyLimits,
+    store::{KeyQuery, NewRow, Previous, RotateRow, Use},
+};
+
+pub(super) const TENANT: &str = "acme";
+
+/// So many seconds into the story that a check tells.
+pub(super) fn at(second: u64) -> Timestamp {
+    BEGINNING.after(Duration::from_secs(second))
+}
+
+/// The smallest step of time before an instant.
+pub(super) fn just_before(instant: Timestamp) -> Timestamp {
+    instant.before(Duration::from_micros(1))
+}
+
+pub(super) fn owner(n: u64) -> Owner {
+    owner_of(TENANT, &format!("account-{n}"))
+}
+
+/// An owner by its own words; without a tenant if that is empty.
+pub(super) fn owner_of(tenant: &str, account: &str) -> Owner {
+    let owner = match tenant {
+        "" => Owner::account_only(account),
+        tenant => Owner::new(tenant, account),
+    };
+    owner.expect("the words of the suite are valid")
+}
+
+/// The keys that events tell of.
+pub(super) fn ids(events: &[AuditEvent]) -> Vec<KeyId> {
+    events.iter().filter_map(|event| event.key_id).collect()
+}
+
+/// A plain key that never expires.
+pub(super) fn key(owner: &Owner, n: u64) -> Key {
+    Key {
+        id: KeyId::from_bytes(uuid_v7(n)),
+        owner: owner.clone(),
+        name: name(&format!("key {n}")),
+        hint: format!("kw_{n}"),
+        retiring: None,
+        access: Access::Inherited,
+        limits: KeyLimits::default(),
+        networks: Networks::Any,
+        metadata: Metadata::default(),
+        created_at: at(0),
+        expires_at: None,
+        disabled_at: None,
+        revoked: None,
+        rotated_at: None,
+        rotation_token: None,
+        first_used_at: None,
+        last_used_at: None,
+        last_used_ip: None,
+        revision: 0,
+    }
+}
+
+pub(super) fn name(text: &str) -> Name {
+    Name::new(text).expect("the names of the suite are valid")
+}
+
+/// What is stored of the `n`th secret.
+pub(super) fn digest(n: u64) -> Digest {
+    Sha256.digest(format!("secret {n}").as_bytes())
+}
+
+/// An event with an id of its own, younger than all that were made before it.
+pub(super) fn event(kind: EventKind, key: &Key, at: Timestamp) -> AuditEvent {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let id = EventId::from_bytes(uuid_v7(MADE.fetch_add(1, Ordering::Relaxed)));
+    AuditEvent::of(id, at, kind, key, &Actor::system("conformance"))
+}
+
+/// An event that gives a reason, as revocations do.
+pub(super) fn revocation(key: &Key, at: Timestamp, reason: &str) -> AuditEvent {
+    event(EventKind::Revoked, key, at).reason(reason)
+}
+
+/// A key as it has to look after this event revoked it.
+pub(super) fn revoked(mut key: Key, by: &AuditEvent) -> Key {
+    let reason = by.reason.clone().unwrap_or_default();
+    key.revoked = Some(Revocation { at: by.at, reason });
+    key.revision += 1;
+    key
+}
+
+pub(super) fn row<'a>(
+    key: &'a Key,
+    digest: &'a Digest,
+    max_active: impl Into<Option<u32>>,
+    event: &'a AuditEvent,
+) -> NewRow<'a> {
+    NewRow { key, digest, max_active: max_active.into(), event }
+}
+
+pub(super) fn rotation<'a>(
+    key: &'a Key,
+    digest: &'a Digest,
+    previous: Previous,
+    event: &'a AuditEvent,
+) -> RotateRow<'a> {
+    RotateRow { key, digest, hint: "kw_rotated", previous, token: Some([7; 32]), event }
+}
+
+/// Uses of a key, from one instant to another.
+pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> Use {
+    Use {
+        key_id: key.id,
+        owner: key.owner.clone(),
+        first_at,
+        last_at,
+        ip: Some([192, 0, 2, 7].into()),
+        user_agent: Some("curl/8.5".into()),
+        event_id: event(EventKind::FirstUsed, key, first_at).id,
+    }
+}
+
+/// All keys, up to a thousand of them.
+pub(super) fn every<'a>(whose: impl Into<Whose<'a>>) -> KeyQuery<'a> {
+    KeyQuery { whose: whose.into(), status: None, after: None, limit: 1_000, now: at(0) }
+}
+
+/// Chance that falls the same way in every run (SplitMix64).
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    /// A number below `sides`.
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % sides
+    }
+
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.roll(from.len() as u64) as usize]
+    }
+
+    pub(super) fn shuffle<T>(&mut self, all: &mut [T]) {
+        for i in (1..all.len()).rev() {
+            all.swap(i, self.roll(i as u64 + 1) as usize);
+        }
+    }
+}
+
+/// The `n`th of the identifiers, in the form of a UUIDv7. Its last four bytes are zero, so that
+/// the events of one change have room to be counted.
+fn uuid_v7(n: u64) -> [u8; 16] {
+    let millis = BEGINNING.as_unix_micros() as u64 / 1_000 + n;
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    bytes[6] = 0x70;
+    bytes[8] = 0x80;
+    bytes
+}
+
+/// 2026-02-09T12:00:00Z.
+const BEGINNING: Timestamp = Timestamp::from_unix_micros(1_770_638_400_000_000);

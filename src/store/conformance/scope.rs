@@ -1,0 +1,195 @@
+//! Scope: what lies outside `whose` is *not found*, for every method, and stays as it is.
+
+use super::{
+    sample::{at, digest, event, every, key, owner, owner_of, revocation, rotation, used},
+    storage::{Checked, Storage},
+    suite::checks,
+    view::{View, Watch},
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery, EventKind},
+    key::{Key, Owner, Whose},
+    store::{KeyQuery, Previous, Revoked, RotatedRow, StoreError, Updated},
+};
+
+checks![
+    another_owners_key_cannot_be_read,
+    another_owners_key_cannot_be_listed,
+    another_owners_key_cannot_be_updated,
+    another_owners_key_cannot_be_rotated,
+    another_owners_key_cannot_be_revoked,
+    another_owners_keys_cannot_be_revoked_together,
+    another_owners_key_cannot_be_deleted,
+    another_owners_key_cannot_be_used,
+    another_owners_events_cannot_be_read,
+    an_administrator_reaches_every_key_of_the_tenant,
+];
+
+async fn another_owners_key_cannot_be_read(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for stranger in scene.strangers() {
+        let read = storage.any().get(stranger, scene.key.id).await?;
+        assert_eq!(read, None, "read by {stranger:?}");
+    }
+    assert_eq!(storage.key(&scene.key).await?, scene.key, "read by its owner");
+    Ok(())
+}
+
+async fn another_owners_key_cannot_be_listed(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    let [namesake, colleague, tenant, nobody] = scene.strangers();
+    for (stranger, own) in [(namesake, 2), (colleague, 3), (tenant, 2)] {
+        let listed = storage.keys(stranger).await?;
+        let listed: Vec<_> = listed.iter().map(|listed| listed.id).collect();
+        assert_eq!(listed, [key(&scene.key.owner, own).id], "listed by {stranger:?}");
+    }
+    assert_eq!(storage.keys(nobody).await?, [], "listed by {nobody:?}");
+
+    // Also behind a cursor: another owner's key may serve as one, and opens no door.
+    for stranger in [namesake, colleague] {
+        let query = KeyQuery { after: Some(key(&scene.key.owner, 2).id), ..every(stranger) };
+        let listed = storage.any().list(&query).await?;
+        assert!(!listed.iter().any(|it| it.id == scene.key.id), "paged by {stranger:?}");
+    }
+    Ok(())
+}
+
+async fn another_owners_key_cannot_be_updated(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for forged in scene.forgeries() {
+        let event = event(EventKind::Updated, &forged, at(1));
+        let answer = storage.any().update(&forged, &event).await?;
+        assert_eq!(answer, Updated::NotFound, "updated as if of {:?}", forged.owner);
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_key_cannot_be_rotated(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for forged in scene.forgeries() {
+        let event = event(EventKind::Rotated, &forged, at(1));
+        let to = digest(9);
+        let rotate = rotation(&forged, &to, Previous::EndsAt(at(5)), &event);
+        let answer = storage.any().rotate(rotate).await?;
+        assert_eq!(answer, RotatedRow::NotFound, "rotated as if of {:?}", forged.owner);
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_key_cannot_be_revoked(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for stranger in scene.strangers() {
+        let event = revocation(&scene.key, at(1), "forged");
+        let answer = storage.any().revoke(stranger, scene.key.id, &event).await?;
+        assert_eq!(answer, Revoked::NotFound, "revoked by {stranger:?}");
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_keys_cannot_be_revoked_together(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for owner in [owner(7), owner_of("nobody", "account-1"), owner_of("", "account-1")] {
+        let event = revocation(&scene.key, at(1), "forged");
+        let revoked = storage.any().revoke_all(&owner, &event).await?;
+        assert_eq!(revoked, [], "revoked for {owner:?}, who has no keys");
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_key_cannot_be_deleted(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for stranger in scene.strangers() {
+        let event = event(EventKind::Deleted, &scene.key, at(1));
+        let deleted = storage.any().delete(stranger, scene.key.id, &event).await?;
+        assert!(!deleted, "deleted by {stranger:?}");
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_key_cannot_be_used(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    for forged in scene.forgeries() {
+        let written = storage.any().touch(&[used(&forged, at(1), at(2))]).await?;
+        assert_eq!(written, [], "used as if of {:?}", forged.owner);
+    }
+    scene.assert_untouched().await
+}
+
+async fn another_owners_events_cannot_be_read(storage: Storage) -> Checked {
+    let scene = Scene::build(&storage).await?;
+    let own = |event: &AuditEvent| event.key_id == Some(scene.key.id);
+    for stranger in scene.strangers() {
+        let log = storage.log(stranger).await?;
+        assert!(!log.iter().any(own), "{stranger:?} reads {log:?}");
+        let query = AuditQuery::new(stranger).key(scene.key.id).kind(EventKind::Created);
+        assert_eq!(storage.any().events(&query).await?, [], "asked for by {stranger:?}");
+    }
+    for whose in [Whose::Owner(&scene.key.owner), Whose::Tenant(scene.key.owner.tenant())] {
+        let log = storage.log(whose).await?;
+        assert_eq!(log.iter().filter(|event| own(event)).count(), 1, "read by {whose:?}");
+    }
+    Ok(())
+}
+
+async fn an_administrator_reaches_every_key_of_the_tenant(storage: Storage) -> Checked {
+    for (n, tenant) in [(0, "acme"), (10, "")] {
+        let whose = Whose::Tenant(tenant);
+        let keys = [1, 2].map(|i| key(&owner_of(tenant, &format!("account-{i}")), n + i));
+        for (i, key) in (n + 1..).zip(&keys) {
+            storage.add(key, &digest(i)).await?;
+            let read = storage.any().get(whose, key.id).await?;
+            assert_eq!(read.as_deref(), Some(key), "read by the administrator of {tenant:?}");
+        }
+        assert_eq!(storage.keys(whose).await?.len(), 2, "listed by that of {tenant:?}");
+        let by = revocation(&keys[0], at(1), "");
+        assert_eq!(storage.any().revoke(whose, keys[0].id, &by).await?, Revoked::Now);
+        let by = event(EventKind::Deleted, &keys[1], at(1));
+        assert!(storage.any().delete(whose, keys[1].id, &by).await?);
+    }
+    Ok(())
+}
+
+/// A key of one owner, and others around it whose owners are nearly the same.
+struct Scene<'a> {
+    key: Key,
+    /// The same account of another tenant, another account of the tenant, and one without keys.
+    others: [Owner; 3],
+    watch: Watch<'a>,
+    before: View,
+}
+
+impl<'a> Scene<'a> {
+    async fn build(storage: &'a Storage) -> Result<Self, StoreError> {
+        let ada = owner(1);
+        let others = [owner_of("other", ada.account()), owner(2), owner_of("", ada.account())];
+        let own = key(&ada, 1);
+        storage.add(&own, &digest(1)).await?;
+        for (n, other) in (2..).zip(&others[..2]) {
+            storage.add(&key(other, n), &digest(n)).await?;
+        }
+        let watch = Watch::begin(storage, "acme", [digest(1), digest(9)]).await?;
+        let before = watch.look().await?;
+        Ok(Self { key: own, others, watch, before })
+    }
+
+    /// Who must not reach the key: its namesake, its colleague, another tenant, and nobody.
+    fn strangers(&self) -> [Whose<'_>; 4] {
+        let [namesake, colleague, nobody] = &self.others;
+        [namesake.into(), colleague.into(), Whose::Tenant(namesake.tenant()), nobody.into()]
+    }
+
+    /// The key, changed, as those would write it who do not own it.
+    fn forgeries(&self) -> impl Iterator<Item = Key> {
+        let forged = |owner: &Owner| Key {
+            owner: owner.clone(),
+            disabled_at: Some(at(1)),
+            ..self.key.clone()
+        };
+        self.others.iter().map(forged)
+    }
+
+    async fn assert_untouched(&self) -> Checked {
+        assert_eq!(self.watch.look().await?, self.before, "what was not found was changed");
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! What every store has to do, and whether the suite that says so would notice if one did not.
+
+mod conformance;
+mod sabotage;

@@ -1,0 +1,232 @@
+use std::{collections::HashMap, sync::Mutex};
+
+use async_trait::async_trait;
+use keyward::{
+    AuditEvent, Digest, Key, KeyId, KeyStore, Owner, Status, Timestamp, Whose,
+    key::Revocation,
+    store::{Found, Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, Updated},
+};
+
+use super::wrapper::{Answer, Inside, Sabotage};
+
+#[derive(Default)]
+pub struct UpdatesTheHint;
+
+#[async_trait]
+impl Sabotage for UpdatesTheHint {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+        let hint = key.hint.clone();
+        inside.forge(key.id, move |key| key.hint.clone_from(&hint));
+        inside.update(key, event).await
+    }
+}
+
+#[derive(Default)]
+pub struct UpdatesAnyRevision;
+
+#[async_trait]
+impl Sabotage for UpdatesAnyRevision {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+        loop {
+            let Some(stored) = inside.any(key.id).await? else { return Ok(Updated::NotFound) };
+            let current = Key { revision: stored.revision, ..key.clone() };
+            match inside.update(&current, event).await? {
+                Updated::Conflict if stored.revoked.is_none() => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct UpdatesBringBackTheDead;
+
+#[async_trait]
+impl Sabotage for UpdatesBringBackTheDead {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+        let stored = inside.any(key.id).await?;
+        if stored.is_some_and(|stored| stored.revoked.is_some()) {
+            inside.forge(key.id, |key| key.revoked = None);
+            return Ok(Updated::Updated);
+        }
+        inside.update(key, event).await
+    }
+}
+
+/// One column for the end of the key and for the end of its former secret.
+#[derive(Default)]
+pub struct RotationsMoveTheExpiry;
+
+#[async_trait]
+impl Sabotage for RotationsMoveTheExpiry {
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        if let Previous::EndsAt(ends_at) = rotate.previous {
+            inside.forge(rotate.key.id, move |key| key.expires_at = Some(ends_at));
+        }
+        inside.rotate(rotate).await
+    }
+}
+
+#[derive(Default)]
+pub struct KeepsEverySecret {
+    all: Mutex<HashMap<Digest, (Owner, KeyId)>>,
+}
+
+#[async_trait]
+impl Sabotage for KeepsEverySecret {
+    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+        self.remember(new.key, new.digest);
+        inside.insert(new).await
+    }
+
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        self.remember(rotate.key, rotate.digest);
+        inside.rotate(rotate).await
+    }
+
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+        if let Some(found) = inside.find(digests).await? {
+            return Ok(Some(found));
+        }
+        let known = |digest| self.all.lock().unwrap().get(digest).cloned();
+        let Some((owner, id)) = digests.iter().find_map(known) else { return Ok(None) };
+        let key = inside.get((&owner).into(), id).await?;
+        Ok(key.map(|key| Found { key, digest: digests[0], ends_at: None }))
+    }
+}
+
+impl KeepsEverySecret {
+    fn remember(&self, key: &Key, digest: &Digest) {
+        self.all.lock().unwrap().insert(*digest, (key.owner.clone(), key.id));
+    }
+}
+
+/// Keeps the secret that nobody received and removes the one that is in use.
+#[derive(Default)]
+pub struct RemovesTheWrongSecret;
+
+#[async_trait]
+impl Sabotage for RemovesTheWrongSecret {
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        inside.rotate(RotateRow { previous: Previous::EndsAt(Timestamp::MAX), ..rotate }).await
+    }
+}
+
+#[derive(Default)]
+pub struct RotatesOverOthers;
+
+#[async_trait]
+impl Sabotage for RotatesOverOthers {
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        if let Some(found) = inside.find(&[*rotate.digest]).await? {
+            inside.delete((&found.key.owner).into(), found.key.id, rotate.event).await?;
+        }
+        inside.rotate(rotate).await
+    }
+}
+
+#[derive(Default)]
+pub struct RotatesAnyRevision;
+
+#[async_trait]
+impl Sabotage for RotatesAnyRevision {
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        loop {
+            let stored = inside.any(rotate.key.id).await?;
+            let Some(stored) = stored else { return Ok(RotatedRow::NotFound) };
+            match inside.rotate(RotateRow { key: &stored, ..rotate }).await? {
+                RotatedRow::Conflict if stored.revoked.is_none() => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct LastRevocationStays;
+
+#[async_trait]
+impl Sabotage for LastRevocationStays {
+    async fn revoke(
+        &self,
+        inside: &Inside,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Answer<Revoked> {
+        let (at, reason) = (event.at, event.reason.clone().unwrap_or_default());
+        inside.forge(id, move |key| key.revoked = Some(Revocation { at, reason: reason.clone() }));
+        inside.revoke(whose, id, event).await
+    }
+}
+
+#[derive(Default)]
+pub struct EveryRevocationIsTheFirst;
+
+#[async_trait]
+impl Sabotage for EveryRevocationIsTheFirst {
+    async fn revoke(
+        &self,
+        inside: &Inside,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Answer<Revoked> {
+        Ok(match inside.revoke(whose, id, event).await? {
+            Revoked::Already => Revoked::Now,
+            answer => answer,
+        })
+    }
+}
+
+#[derive(Default)]
+pub struct RevokesActiveKeysOnly;
+
+#[async_trait]
+impl Sabotage for RevokesActiveKeysOnly {
+    async fn revoke(
+        &self,
+        inside: &Inside,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Answer<Revoked> {
+        let key = inside.get(whose, id).await?;
+        match key.map(|key| key.status(event.at)) {
+            Some(Status::Active) => inside.revoke(whose, id, event).await,
+            _ => Ok(Revoked::NotFound),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct RehashKeepsTheFormerDigest {
+    moved: Mutex<HashMap<Digest, Digest>>,
+}
+
+#[async_trait]
+impl Sabotage for RehashKeepsTheFormerDigest {
+    async fn rehash(&self, inside: &Inside, from: &Digest, to: &Digest) -> Answer<bool> {
+        let done = inside.rehash(from, to).await?;
+        if done {
+            self.moved.lock().unwrap().insert(*from, *to);
+        }
+        Ok(done)
+    }
+
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+        let moved =
+            |digest: &Digest| self.moved.lock().unwrap().get(digest).copied().unwrap_or(*digest);
+        inside.find(&digests.iter().map(moved).collect::<Vec<_>>()).await
+    }
+}
+
+#[derive(Default)]
+pub struct RehashIsAlwaysDone;
+
+#[async_trait]
+impl Sabotage for RehashIsAlwaysDone {
+    async fn rehash(&self, inside: &Inside, from: &Digest, to: &Digest) -> Answer<bool> {
+        inside.rehash(from, to).await.map(|_| true)
+    }
+}

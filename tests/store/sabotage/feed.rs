@@ -1,0 +1,149 @@
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use keyward::{
+    Key, KeyId, KeyStore, Whose,
+    store::{Changes, Feed, Inserted, NewRow, RotateRow, RotatedRow},
+};
+
+use super::wrapper::{Answer, Inside, Sabotage};
+
+#[derive(Default)]
+pub struct DropsChanges {
+    rotated: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for DropsChanges {
+    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        self.rotated.lock().unwrap().insert(rotate.key.id);
+        inside.rotate(rotate).await
+    }
+
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+        let mut changes = inside.changes(after).await?;
+        let rotated = self.rotated.lock().unwrap();
+        changes.keys.retain(|id| !rotated.contains(id));
+        Ok(changes)
+    }
+}
+
+#[derive(Default)]
+pub struct BeginsAtTheStart;
+
+#[async_trait]
+impl Sabotage for BeginsAtTheStart {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+        inside.changes(Some(after.unwrap_or(0))).await
+    }
+}
+
+/// Numbers its entries when a transaction begins. One that commits after a reader has passed its
+/// number is never read.
+#[derive(Default)]
+pub struct CommitsOutOfOrder {
+    open: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for CommitsOutOfOrder {
+    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+        self.open.lock().unwrap().insert(new.key.id);
+        let inserted = inside.insert(new).await;
+        tokio::task::yield_now().await;
+        self.open.lock().unwrap().remove(&new.key.id);
+        inserted
+    }
+
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+        // As of one instant: what is still open now is not seen, though its number is passed.
+        let open = self.open.lock().unwrap().clone();
+        let mut changes = inside.changes(after).await?;
+        changes.keys.retain(|id| !open.contains(id));
+        Ok(changes)
+    }
+}
+
+/// Tells of a change on another connection than the one that makes it.
+#[derive(Default)]
+pub struct TellsBeforehand {
+    untold: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for TellsBeforehand {
+    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+        self.untold.lock().unwrap().insert(new.key.id);
+        let inserted = inside.insert(new).await;
+        tokio::task::yield_now().await;
+        self.untold.lock().unwrap().remove(&new.key.id);
+        inserted
+    }
+
+    async fn get(&self, inside: &Inside, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+        if self.untold.lock().unwrap().contains(&id) {
+            return Ok(None);
+        }
+        inside.get(whose, id).await
+    }
+}
+
+#[derive(Default)]
+pub struct NeverSaysMore;
+
+#[async_trait]
+impl Sabotage for NeverSaysMore {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+        Ok(Changes { more: false, ..inside.changes(after).await? })
+    }
+}
+
+#[derive(Default)]
+pub struct NeverSaysMissed;
+
+#[async_trait]
+impl Sabotage for NeverSaysMissed {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+        Ok(Changes { missed: false, ..inside.changes(after).await? })
+    }
+}
+
+/// Looks once, and then sleeps until the end.
+#[derive(Default)]
+pub struct SleepsThrough;
+
+#[async_trait]
+impl Sabotage for SleepsThrough {
+    async fn wait(&self, inside: &Inside, after: u64, at_most: Duration) -> Answer<Feed> {
+        if inside.changes(Some(after)).await?.keys.is_empty() {
+            tokio::time::sleep(at_most).await;
+        }
+        Ok(Feed::Pushed)
+    }
+}
+
+/// As a subscription whose subscriber does not look at what was there before.
+#[derive(Default)]
+pub struct HearsOnlyWhatIsNew;
+
+#[async_trait]
+impl Sabotage for HearsOnlyWhatIsNew {
+    async fn wait(&self, inside: &Inside, _: u64, at_most: Duration) -> Answer<Feed> {
+        let end = inside.changes(None).await?.cursor;
+        inside.wait(end, at_most).await
+    }
+}
+
+#[derive(Default)]
+pub struct WaitsForEver;
+
+#[async_trait]
+impl Sabotage for WaitsForEver {
+    async fn wait(&self, inside: &Inside, after: u64, _: Duration) -> Answer<Feed> {
+        inside.wait(after, Duration::MAX).await
+    }
+}
