@@ -63,7 +63,7 @@ CREATE TABLE {t}changes (
     key_id uuid   NOT NULL
 );
 CREATE TABLE {t}feed (
-    only      boolean PRIMARY KEY DEFAULT true CHECK (only),
+    id        smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- one row
     last      bigint  NOT NULL, -- the number of the last change
     forgotten bigint  NOT NULL  -- up to here, changes were purged
 );

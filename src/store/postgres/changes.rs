@@ -83,6 +83,9 @@ impl PostgresStore {
                 Locked::Changed => return Ok(RotatedRow::Conflict),
                 Locked::Gone => return Ok(RotatedRow::NotFound),
             }
+            if change.has_secret(digest).await? {
+                return Ok(RotatedRow::DigestTaken);
+            }
             let retiring = match previous {
                 Previous::EndsAt(ends_at) => {
                     change.remove_secret(key.id, "ends_at IS NOT NULL").await?;

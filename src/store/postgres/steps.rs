@@ -84,6 +84,12 @@ impl Change<'_> {
         self.log(events).await
     }
 
+    pub(super) async fn has_secret(&mut self, digest: &Digest) -> Result<bool, Failure> {
+        let sql = self.names.sql("SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)");
+        let digest = digest.to_bytes().to_vec();
+        Ok(sqlx::query_scalar(sql).bind(digest).fetch_one(&mut *self.tx).await?)
+    }
+
     /// False if the digest exists.
     pub(super) async fn add_secret(&mut self, digest: &Digest, id: KeyId) -> Result<bool, Failure> {
         let sql = "INSERT INTO {t}secrets (digest, key_id) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";

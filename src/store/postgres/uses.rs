@@ -22,14 +22,15 @@ impl PostgresStore {
                 uses.iter().map(field).collect()
             }
             // Locked in the order of their ids: two batches cannot wait for each other.
-            let lock = "SELECT k.id FROM {t}keys k \
-                JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS u (id, tenant, account) \
+            let lock = "SELECT u.n, k.first_used_at IS NULL FROM {t}keys k \
+                JOIN unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY \
+                AS u (id, tenant, account, n) \
                 ON k.id = u.id AND k.tenant = u.tenant AND k.account = u.account \
-                WHERE k.first_used_at IS NULL ORDER BY k.id FOR UPDATE OF k";
+                ORDER BY k.id, u.n FOR UPDATE OF k";
             let ids = all(uses, |used| uuid(used.key_id));
             let tenants = all(uses, |used| used.owner.tenant());
             let accounts = all(uses, |used| used.owner.account());
-            let new: Vec<Uuid> = sqlx::query_scalar(self.sql(lock))
+            let known: Vec<(i64, bool)> = sqlx::query_as(self.sql(lock))
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
@@ -51,8 +52,9 @@ impl PostgresStore {
                 .bind(all(uses, |used| used.ip.map(|ip| ip.to_string())))
                 .execute(&mut *change.tx)
                 .await?;
-            let new: HashSet<Uuid> = new.into_iter().collect();
-            let first = uses.iter().filter(|used| new.contains(&uuid(used.key_id)));
+            let mut seen = HashSet::new();
+            let new = known.into_iter().filter(|(_, new)| *new).map(|(n, _)| &uses[n as usize - 1]);
+            let first = new.filter(|used| seen.insert(used.key_id));
             let events: Vec<AuditEvent> = first.map(Use::first_use).collect();
             change.record(&events).await?;
             Ok(events)
