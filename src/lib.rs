@@ -24,4 +24,6 @@ pub use keys::{ApiKeys, Error, ErrorKind, NewKey, Request, VerifyError};
 pub use limits::Limits;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;
 pub use store::{KeyStore, MemoryStore};

@@ -7,7 +7,8 @@ CREATE TABLE {t}keys (
     account           text   COLLATE "C" NOT NULL,
     name              text   NOT NULL,
     hint              text   NOT NULL,
-    retiring_hint     text,
+    retiring_hint     text,            -- of the former secret, with
+    retiring_ends_at  bigint,          -- the instant at which it ends
     access            text,            -- JSON list of scopes; NULL: all that the owner may do
     limits            text,            -- JSON object; NULL: none of its own
     networks          text,            -- JSON list; NULL: from anywhere
@@ -23,7 +24,8 @@ CREATE TABLE {t}keys (
     last_used_at      bigint,
     last_used_ip      text,
     revision          bigint NOT NULL,
-    CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL))
+    CHECK ((revoked_at IS NULL) = (revoked_reason IS NULL)),
+    CHECK ((retiring_hint IS NULL) = (retiring_ends_at IS NULL))
 );
 CREATE INDEX {p}keys_by_owner  ON {t}keys (tenant, account, id DESC);
 CREATE INDEX {p}keys_by_tenant ON {t}keys (tenant, id DESC);
@@ -31,12 +33,11 @@ CREATE INDEX {p}keys_by_death  ON {t}keys (LEAST(revoked_at, expires_at))
     WHERE revoked_at IS NOT NULL OR expires_at IS NOT NULL;
 
 CREATE TABLE {t}secrets (
-    digest  bytea  PRIMARY KEY CHECK (octet_length(digest) = 35),
-    key_id  uuid   NOT NULL REFERENCES {t}keys ON DELETE CASCADE,
-    ends_at bigint -- NULL: the current secret
+    digest bytea   PRIMARY KEY CHECK (octet_length(digest) = 35),
+    key_id uuid    NOT NULL REFERENCES {t}keys ON DELETE CASCADE,
+    former boolean NOT NULL, -- else it is the current secret
+    UNIQUE (key_id, former)
 );
-CREATE UNIQUE INDEX {p}secrets_current ON {t}secrets (key_id) WHERE ends_at IS NULL;
-CREATE UNIQUE INDEX {p}secrets_former  ON {t}secrets (key_id) WHERE ends_at IS NOT NULL;
 
 CREATE TABLE {t}audit (
     id         uuid    PRIMARY KEY,

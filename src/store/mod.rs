@@ -1,6 +1,6 @@
 //! Where keys live: the contract of a store, and the stores of this crate.
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -10,6 +10,8 @@ mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
@@ -20,3 +22,5 @@ pub use rows::{
     Changes, Feed, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
     Updated, Use,
 };
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};

@@ -139,12 +139,12 @@ async fn a_retry_after_a_lost_answer_locks_nobody_out() {
         service.clock.advance(SECOND);
         let retried = rotate(&service, &old, rotation).await;
 
-        assert_eq!(service.verify(&lost).await.unwrap_err().as_str(), "unknown");
-        assert!(service.verify(&old).await.is_ok(), "the client still has the old one");
-        assert!(service.verify(&retried).await.is_ok());
         let stored = service.stored(old.key.id).await;
         assert_eq!(*retried.key, stored);
         assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not prolonged");
+        assert_eq!(service.verify(&lost).await.unwrap_err().as_str(), "unknown");
+        assert!(service.verify(&old).await.is_ok(), "the client still has the old one");
+        assert!(service.verify(&retried).await.is_ok());
 
         // Another token is another rotation.
         let next = rotate(&service, &old, Rotation::overlap(HOUR).token("deploy-2")).await;

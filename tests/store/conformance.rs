@@ -1,13 +1,52 @@
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
-use keyward::{KeyStore, MemoryStore, store::conformance::Suite};
+use keyward::{KeyStore, MemoryStore, SqliteStore, store::conformance::Suite};
 
-async fn open() -> Vec<Arc<dyn KeyStore>> {
-    let store = MemoryStore::new();
-    vec![Arc::new(store.clone()), Arc::new(store)]
-}
+use crate::support::stores::{self, SqliteFile};
+
+const ROUNDS: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_in_memory_conforms() {
-    Suite::new().rounds(200).run(open).await;
+    let open = async || {
+        let store = MemoryStore::new();
+        vec![Arc::new(store.clone()) as Arc<dyn KeyStore>, Arc::new(store)]
+    };
+    Suite::new().rounds(ROUNDS).run(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite_conforms() {
+    let files = RefCell::new(Vec::new());
+    let open = async || {
+        let file = SqliteFile::new();
+        let handles = file.open_twice().await;
+        files.borrow_mut().push(file);
+        handles
+    };
+    Suite::new().rounds(ROUNDS).run(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite_in_memory_conforms() {
+    let open = async || {
+        let store = SqliteStore::in_memory().await.unwrap();
+        vec![Arc::new(store.clone()) as Arc<dyn KeyStore>, Arc::new(store)]
+    };
+    Suite::new().rounds(ROUNDS).run(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres_conforms() {
+    if stores::postgres().await.is_none() {
+        return;
+    }
+    let databases = RefCell::new(Vec::new());
+    let open = async || {
+        let database = stores::postgres().await.expect("it was there a moment ago");
+        let handles = stores::connect_twice(&database).await;
+        databases.borrow_mut().push(database);
+        handles
+    };
+    Suite::new().rounds(ROUNDS).run(open).await;
 }

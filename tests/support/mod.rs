@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod log;
+pub mod servers;
 pub mod stores;
 
 use std::time::Duration;

@@ -1,18 +1,87 @@
 //! Every store that a test can run on.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
-use keyward::{KeyStore, MemoryStore};
+use keyward::{KeyStore, MemoryStore, PostgresStore, SqliteStore};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
-/// Handles to one fresh store, as two nodes of a service would have them.
+use super::{
+    log::holds_a_secret,
+    servers::postgres::{self, Database},
+};
+
+/// Handles to one fresh store, as the nodes of a service would have them.
 pub type Handles = Vec<Arc<dyn KeyStore>>;
 
 /// Runs a test on a fresh one of each store; the name tells which one failed.
 pub async fn on_each_store(test: impl AsyncFn(Handles)) {
     println!("on memory");
     test(memory()).await;
+    println!("on SQLite");
+    let file = SqliteFile::new();
+    test(file.open_twice().await).await;
+    file.holds_no_secret();
+    if let Some(database) = postgres().await {
+        println!("on PostgreSQL");
+        test(connect_twice(&database).await).await;
+        holds_no_secret(&database);
+    }
 }
 
 pub fn memory() -> Handles {
     vec![Arc::new(MemoryStore::new())]
+}
+
+/// A file in a folder of its own, which ends with it.
+pub struct SqliteFile(TempDir);
+
+impl SqliteFile {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("keys.db")
+    }
+
+    pub async fn open_twice(&self) -> Handles {
+        let open = async || Arc::new(SqliteStore::open(self.path()).await.unwrap());
+        vec![open().await, open().await]
+    }
+
+    /// Looks at the file and what SQLite keeps beside it.
+    fn holds_no_secret(&self) {
+        for entry in fs::read_dir(self.0.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            assert!(!holds_a_secret(&String::from_utf8_lossy(&bytes)), "{}", path.display());
+        }
+    }
+}
+
+/// A database whose tables are there already, or `None` after saying that PostgreSQL is missing.
+pub async fn postgres() -> Option<Database> {
+    static TEMPLATE: OnceCell<Database> = OnceCell::const_new();
+    let cluster = postgres::shared()?;
+    let template = TEMPLATE.get_or_init(async || {
+        let database = cluster.database();
+        drop(PostgresStore::connect(database.url()).await.unwrap());
+        let others = "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        database.sql(others).unwrap();
+        database
+    });
+    Some(template.await.copy())
+}
+
+pub async fn connect_twice(database: &Database) -> Handles {
+    let connect = async || Arc::new(PostgresStore::connect(database.url()).await.unwrap());
+    vec![connect().await, connect().await]
+}
+
+fn holds_no_secret(database: &Database) {
+    let all = database.sql("SELECT database_to_xml(true, false, '')").unwrap();
+    assert!(all.contains("keyward_audit"), "the dump has the tables");
+    assert!(!holds_a_secret(&all));
 }

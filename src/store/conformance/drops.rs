@@ -11,12 +11,15 @@ use std::{
 
 use super::{
     deed::{Deed, Write},
-    sample::{at, digest, key, revocation},
+    sample::{at, digest, event, key, revocation},
     storage::{Checked, Storage},
     suite::checks,
     view::{View, Watch, added},
 };
-use crate::store::{MemoryStore, StoreError};
+use crate::{
+    audit::EventKind,
+    store::{MemoryStore, StoreError},
+};
 
 checks![
     a_dropped_insert_is_whole_or_undone,
@@ -139,6 +142,11 @@ async fn still_works(storage: &Storage, deed: &Deed) -> Checked {
     storage.any().revoke_all(&deed.owner, &by).await?;
     let left = storage.keys((&deed.owner).into()).await?;
     assert!(left.iter().all(|key| key.revoked.is_some()), "revoked together after a dropped write");
+    // The next purge is to find no more than the last one.
+    for key in left {
+        let deleted = event(EventKind::Deleted, &key, at(99));
+        storage.any().delete((&deed.owner).into(), key.id, &deleted).await?;
+    }
     Ok(())
 }
 

@@ -26,7 +26,7 @@ impl PostgresStore {
             let sql = "INSERT INTO {t}keys (".to_owned()
                 + KEY
                 + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING";
+                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING";
             let added = bind_key(sqlx::query(self.sql(&sql)), key).execute(&mut *change.tx).await?;
             if added.rows_affected() == 0 || !change.add_secret(digest, key.id).await? {
                 return Ok(Inserted::DigestTaken);
@@ -86,29 +86,30 @@ impl PostgresStore {
             if change.has_secret(digest).await? {
                 return Ok(RotatedRow::DigestTaken);
             }
-            let retiring = match previous {
+            let ends_at = match previous {
                 Previous::EndsAt(ends_at) => {
-                    change.remove_secret(key.id, "ends_at IS NOT NULL").await?;
-                    change.retire_secret(key.id, ends_at).await?;
-                    "hint"
+                    change.remove_secret(key.id, true).await?;
+                    change.retire_secret(key.id).await?;
+                    Some(ends_at.as_unix_micros())
                 }
                 Previous::Replaced => {
-                    change.remove_secret(key.id, "ends_at IS NULL").await?;
-                    "retiring_hint"
+                    change.remove_secret(key.id, false).await?;
+                    None
                 }
             };
             if !change.add_secret(digest, key.id).await? {
                 return Ok(RotatedRow::DigestTaken);
             }
-            let sql = format!(
-                "UPDATE {{t}}keys SET retiring_hint = {retiring}, hint = $2, rotated_at = $3, \
-                rotation_token = $4, revision = revision + 1 WHERE id = $1"
-            );
-            sqlx::query(self.sql(&sql))
+            let sql = "UPDATE {t}keys SET \
+                retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
+                retiring_ends_at = coalesce($5, retiring_ends_at), \
+                hint = $2, rotated_at = $3, rotation_token = $4, revision = revision + 1 WHERE id = $1";
+            sqlx::query(self.sql(sql))
                 .bind(uuid(key.id))
                 .bind(hint)
                 .bind(event.at.as_unix_micros())
                 .bind(token.as_ref().map(|token| token.as_slice()))
+                .bind(ends_at)
                 .execute(&mut *change.tx)
                 .await?;
             change.log(std::slice::from_ref(event)).await?;

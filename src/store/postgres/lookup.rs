@@ -5,11 +5,10 @@ use std::{
 };
 
 use sqlx::{PgPool, SqlStr};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{
-    errors::{Failure, TimedOut, within},
-    reads::KEY_WITH_FORMER,
+    errors::{TimedOut, within},
     rows::found,
     transaction::Names,
 };
@@ -36,42 +35,46 @@ struct Queue {
 
 struct Waiting {
     digests: Vec<Digest>,
-    answer: oneshot::Sender<Result<Option<Found>, StoreError>>,
+    answer: oneshot::Sender<Answer>,
 }
+
+type Answer = Result<Option<Found>, StoreError>;
 
 impl Lookup {
     pub(super) fn new(pool: PgPool, names: &Names, timeout: Duration) -> Self {
-        let sql = format!(
-            "SELECT {KEY_WITH_FORMER}, s.digest, s.ends_at \
-             FROM {{t}}secrets s JOIN {{t}}keys k ON k.id = s.key_id WHERE s.digest = ANY($1)"
-        );
-        Self { pool, sql: names.sql(&sql), timeout, queue: Mutex::default() }
+        let sql = "SELECT k.*, s.digest, s.former FROM {t}secrets s \
+            JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY($1)";
+        Self { pool, sql: names.sql(sql), timeout, queue: Mutex::default() }
     }
 
     pub(super) async fn find(
         self: &Arc<Self>,
         digests: &[Digest],
     ) -> Result<Option<Found>, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let another = {
-            let mut queue = lock(&self.queue);
-            queue.waiting.push_back(Waiting { digests: digests.to_vec(), answer });
-            let another = queue.queries < MAX_QUERIES;
-            queue.queries += usize::from(another);
-            another
+        let waiting = match self.begin(digests) {
+            Ok(_place) => return Ok(self.ask(digests).await?.into_iter().next()),
+            Err(waiting) => waiting,
         };
-        if another {
-            // A task of its own: whoever began the query may go away while others wait for it.
-            tokio::spawn(Query(self.clone()).run());
-        }
-        match timeout(self.timeout, answered).await {
+        match timeout(self.timeout, waiting).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::unavailable("the runtime is shutting down")),
             Err(_) => Err(StoreError::unavailable(TimedOut(self.timeout))),
         }
     }
 
-    /// The next ones to ask for; those who no longer wait are left out. `None` if nobody waits.
+    /// A place for a query of its own, or one in the queue.
+    fn begin(self: &Arc<Self>, digests: &[Digest]) -> Result<Place, oneshot::Receiver<Answer>> {
+        let mut queue = lock(&self.queue);
+        if queue.queries < MAX_QUERIES {
+            queue.queries += 1;
+            return Ok(Place(self.clone()));
+        }
+        let (answer, answered) = oneshot::channel();
+        queue.waiting.push_back(Waiting { digests: digests.to_vec(), answer });
+        Err(answered)
+    }
+
+    /// The next ones to ask for, together. `None` if nobody waits.
     fn next(&self) -> Option<Vec<Waiting>> {
         let mut queue = lock(&self.queue);
         let some = queue.waiting.len().min(MAX_BATCH);
@@ -79,42 +82,48 @@ impl Lookup {
         (!batch.is_empty()).then_some(batch)
     }
 
-    async fn ask(&self, batch: &[Waiting]) -> Result<HashMap<Digest, Found>, StoreError> {
-        let waiting = batch.iter().filter(|waiting| !waiting.answer.is_closed());
-        let digests = waiting.flat_map(|waiting| &waiting.digests);
-        let digests: Vec<Vec<u8>> = digests.map(|digest| digest.to_bytes().to_vec()).collect();
+    async fn ask(&self, digests: &[Digest]) -> Result<Vec<Found>, StoreError> {
+        let digests: Vec<Vec<u8>> =
+            digests.iter().map(|digest| digest.to_bytes().to_vec()).collect();
         let rows = sqlx::query(self.sql.clone()).bind(digests).fetch_all(&self.pool);
-        let found = async {
-            let found = rows.await?.iter().map(found).collect::<Result<Vec<_>, Failure>>()?;
-            Ok(found.into_iter().map(|found| (found.digest, found)).collect())
-        };
-        within(self.timeout, found).await
+        within(self.timeout, async { rows.await?.iter().map(found).collect() }).await
     }
 }
 
 /// One of the queries that may be on their way at the same time.
-struct Query(Arc<Lookup>);
+struct Place(Arc<Lookup>);
 
-impl Query {
-    async fn run(self) {
-        while let Some(batch) = self.0.next() {
-            let found = self.0.ask(&batch).await;
+impl Place {
+    /// Asks for all who wait, until nobody does.
+    async fn serve(self) {
+        while let Some(mut batch) = self.0.next() {
+            // Whoever does not wait any more is not asked for.
+            batch.retain(|waiting| !waiting.answer.is_closed());
+            let digests: Vec<Digest> = batch.iter().flat_map(|w| &w.digests).copied().collect();
+            let found = self.0.ask(&digests).await;
+            let found = found.map(|all| HashMap::from_iter(all.into_iter().map(|f| (f.digest, f))));
             for Waiting { digests, answer } in batch {
                 let pick = |found: &HashMap<Digest, Found>| {
                     digests.iter().find_map(|digest| found.get(digest)).cloned()
                 };
-                // Whoever does not wait any more needs no answer.
+                // Nor is it an error that it went away meanwhile.
                 let _ = answer.send(found.as_ref().map(pick).map_err(StoreError::clone));
             }
         }
     }
 }
 
-/// Whatever ends a query, another one may begin, and does if anyone came since it looked last.
-impl Drop for Query {
+/// Whoever had the place may have gone away in the midst of it: those who wait are served by a task
+/// that nobody can drop.
+impl Drop for Place {
     fn drop(&mut self) {
         let mut queue = lock(&self.0.queue);
-        queue.queries -= 1;
+        match Handle::try_current() {
+            Ok(runtime) if !queue.waiting.is_empty() => {
+                drop(runtime.spawn(Self(self.0.clone()).serve()));
+            }
+            _ => queue.queries -= 1,
+        }
     }
 }
 

@@ -10,21 +10,14 @@ use crate::{
     store::{KeyQuery, StoreError},
 };
 
-/// A key's columns with the end of its former secret, from `{t}keys k`.
-pub(super) const KEY_WITH_FORMER: &str = "k.*, (SELECT f.ends_at FROM {t}secrets f \
-    WHERE f.key_id = k.id AND f.ends_at IS NOT NULL) AS former_ends_at";
-
 impl PostgresStore {
     pub(super) async fn read_key(
         &self,
         whose: Whose<'_>,
         id: KeyId,
     ) -> Result<Option<Arc<Key>>, StoreError> {
-        let sql = format!(
-            "SELECT {KEY_WITH_FORMER} FROM {{t}}keys k \
-             WHERE k.id = $1 AND k.tenant = $2 AND k.account = coalesce($3, k.account)"
-        );
-        let row = sqlx::query(self.sql(&sql))
+        let sql = "SELECT * FROM {t}keys WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
+        let row = sqlx::query(self.sql(sql))
             .bind(uuid(id))
             .bind(whose.tenant())
             .bind(whose.account())
@@ -42,7 +35,7 @@ impl PostgresStore {
         let account = if whose.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
         let status = status.map_or("$5::bigint IS NOT NULL", condition);
         let sql = format!(
-            "SELECT {KEY_WITH_FORMER} FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \
+            "SELECT * FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \
              AND k.id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND {status} \
              ORDER BY k.id DESC LIMIT $4"
         );

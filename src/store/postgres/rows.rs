@@ -17,7 +17,7 @@ use super::errors::Failure;
 pub(super) type Statement<'a> = Query<'a, Postgres, PgArguments>;
 
 /// The columns of a key, in the order in which [`bind_key`] binds them from `$1` on.
-pub(super) const KEY: &str = "id, tenant, account, name, hint, retiring_hint, access, limits, \
+pub(super) const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
     networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
     rotation_token, first_used_at, last_used_at, last_used_ip, revision";
 
@@ -43,6 +43,7 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(key.name.as_str())
         .bind(&key.hint)
         .bind(key.retiring.as_ref().map(|retiring| &retiring.hint))
+        .bind(micros(key.retiring.as_ref().map(|retiring| retiring.ends_at)))
         .bind(codec::access(&key.access))
         .bind(codec::limits(&key.limits))
         .bind(codec::networks(&key.networks))
@@ -60,10 +61,10 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(key.revision as i64)
 }
 
-/// Reads a key from a row of [`KEY`] and `former_ends_at`, the end of its former secret.
+/// Reads a key from a row of [`KEY`].
 pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
     let at = |column| Ok::<_, Failure>(row.try_get::<Option<i64>, _>(column)?.map(instant));
-    let retiring = match (row.try_get("retiring_hint")?, at("former_ends_at")?) {
+    let retiring = match (row.try_get("retiring_hint")?, at("retiring_ends_at")?) {
         (Some(hint), Some(ends_at)) => Some(Retiring { hint, ends_at }),
         _ => None,
     };
@@ -96,11 +97,13 @@ pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
     })
 }
 
-/// Reads a row of a key with `digest` and `ends_at` of the secret that led to it.
+/// Reads a row of a key with `digest` and `former` of the secret that led to it.
 pub(super) fn found(row: &PgRow) -> Result<Found, Failure> {
+    let former: bool = row.try_get("former")?;
     let digest = Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?;
-    let ends_at = row.try_get::<Option<i64>, _>("ends_at")?.map(instant);
-    Ok(Found { key: key(row)?.into(), digest, ends_at })
+    let key = key(row)?;
+    let ends_at = key.retiring.as_ref().filter(|_| former).map(|retiring| retiring.ends_at);
+    Ok(Found { key: key.into(), digest, ends_at })
 }
 
 pub(super) fn owner(row: &PgRow) -> Result<Owner, Failure> {

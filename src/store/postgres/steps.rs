@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use super::{
     errors::Failure,
-    reads::KEY_WITH_FORMER,
     rows::{Statement, key, uuid},
     transaction::Change,
 };
@@ -62,7 +61,7 @@ impl Change<'_> {
         condition: &str,
         bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
     ) -> Result<Vec<Arc<Key>>, Failure> {
-        let sql = format!("SELECT {KEY_WITH_FORMER} FROM {{t}}keys k WHERE {condition} FOR UPDATE");
+        let sql = format!("SELECT * FROM {{t}}keys WHERE {condition} FOR UPDATE");
         let rows = bind(sqlx::query(self.names.sql(&sql))).fetch_all(&mut *self.tx).await?;
         rows.iter().map(|row| key(row).map(Arc::new)).collect()
     }
@@ -92,7 +91,7 @@ impl Change<'_> {
 
     /// False if the digest exists.
     pub(super) async fn add_secret(&mut self, digest: &Digest, id: KeyId) -> Result<bool, Failure> {
-        let sql = "INSERT INTO {t}secrets (digest, key_id) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
+        let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, false) ON CONFLICT (digest) DO NOTHING";
         let added = sqlx::query(self.names.sql(sql))
             .bind(digest.to_bytes().to_vec())
             .bind(uuid(id))
@@ -102,23 +101,15 @@ impl Change<'_> {
     }
 
     /// The current secret becomes the former one.
-    pub(super) async fn retire_secret(
-        &mut self,
-        id: KeyId,
-        ends_at: Timestamp,
-    ) -> Result<(), Failure> {
-        let sql = "UPDATE {t}secrets SET ends_at = $2 WHERE key_id = $1 AND ends_at IS NULL";
-        sqlx::query(self.names.sql(sql))
-            .bind(uuid(id))
-            .bind(ends_at.as_unix_micros())
-            .execute(&mut *self.tx)
-            .await?;
+    pub(super) async fn retire_secret(&mut self, id: KeyId) -> Result<(), Failure> {
+        let sql = self.names.sql("UPDATE {t}secrets SET former = true WHERE key_id = $1");
+        sqlx::query(sql).bind(uuid(id)).execute(&mut *self.tx).await?;
         Ok(())
     }
 
-    pub(super) async fn remove_secret(&mut self, id: KeyId, which: &str) -> Result<(), Failure> {
-        let sql = format!("DELETE FROM {{t}}secrets WHERE key_id = $1 AND {which}");
-        sqlx::query(self.names.sql(&sql)).bind(uuid(id)).execute(&mut *self.tx).await?;
+    pub(super) async fn remove_secret(&mut self, id: KeyId, former: bool) -> Result<(), Failure> {
+        let sql = self.names.sql("DELETE FROM {t}secrets WHERE key_id = $1 AND former = $2");
+        sqlx::query(sql).bind(uuid(id)).bind(former).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

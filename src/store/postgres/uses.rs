@@ -80,18 +80,18 @@ impl PostgresStore {
                 .await?;
             // A row of its own for the new digest: unlike an UPDATE, it can step back before one
             // that is there.
-            let sql = "DELETE FROM {t}secrets WHERE digest = $1 RETURNING key_id, ends_at";
-            let gone: Option<(Uuid, Option<i64>)> = sqlx::query_as(self.sql(sql))
+            let sql = "DELETE FROM {t}secrets WHERE digest = $1 RETURNING key_id, former";
+            let gone: Option<(Uuid, bool)> = sqlx::query_as(self.sql(sql))
                 .bind(from.to_bytes().to_vec())
                 .fetch_optional(&mut *change.tx)
                 .await?;
-            let Some((key_id, ends_at)) = gone else { return Ok(false) };
-            let sql = "INSERT INTO {t}secrets (digest, key_id, ends_at) VALUES ($1, $2, $3) \
+            let Some((key_id, former)) = gone else { return Ok(false) };
+            let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, $3) \
                 ON CONFLICT (digest) DO NOTHING";
             let added = sqlx::query(self.sql(sql))
                 .bind(to.to_bytes().to_vec())
                 .bind(key_id)
-                .bind(ends_at)
+                .bind(former)
                 .execute(&mut *change.tx)
                 .await?;
             Ok(added.rows_affected() > 0)

@@ -1,0 +1,192 @@
+//! Keys in an SQLite file.
+
+mod audit;
+mod change;
+mod ends;
+mod errors;
+mod feed;
+mod keys;
+mod lane;
+mod migrate;
+mod options;
+mod reads;
+mod rows;
+mod statements;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+
+pub use self::options::SqliteOptions;
+use self::{lane::Lane, statements::Statements};
+use super::{
+    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    StoreError, Updated, Use,
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+};
+
+/// Keys in an SQLite file: one of their own, or the host's, in tables of their own.
+///
+/// Several processes may have the file open at once; it has to lie on a local disk. The file has a
+/// write-ahead log, and a change is on the disk before it is acknowledged. Changes wait for each
+/// other in the order in which they came; reads wait for nobody. A call that has waited for as long
+/// as the timeout (2 s by default) ends as *unavailable*. Only a disk that hangs in the middle of a
+/// commit can hold it for as long again, and makes it *outcome unknown*.
+///
+/// It opens its own connections and takes no pool of the host: a pool would bring connections whose
+/// settings are not those that durability needs. SQLite files are made to be opened twice. What
+/// they are not made for is being copied while they are open: back up with `VACUUM INTO`.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use keyward::{ApiKeys, KeyFormat, SqliteStore};
+///
+/// let store = SqliteStore::open("/var/lib/app/keys.db").await?;
+/// let keys = ApiKeys::builder(store, KeyFormat::builder("lc").build()?).build();
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    /// SQLite has one writer at a time: here they queue, instead of trying again and again.
+    writer: Arc<Lane>,
+    readers: Arc<Lane>,
+    sql: Statements,
+    timeout: Duration,
+    /// What lies in memory is gone with its last connection.
+    #[allow(dead_code, reason = "it is there to be there")]
+    anchor: Option<SqliteConnection>,
+}
+
+impl SqliteStore {
+    /// Opens a file, which is created for its owner's eyes only if there is none, and brings its
+    /// tables up to date. More is set with [`SqliteOptions`].
+    ///
+    /// # Errors
+    /// If the file cannot be opened or is no database, or its tables are newer than this crate.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        SqliteOptions::new().open(path).await
+    }
+
+    /// A store that lasts as long as its clones, for tests.
+    ///
+    /// # Errors
+    /// If there is no memory left.
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        SqliteOptions::new().in_memory().await
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+        self.change(async |change| change.insert(new).await).await
+    }
+
+    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        self.find_key(digests).await
+    }
+
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.get_key(whose, id).await
+    }
+
+    async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        self.list_keys(query).await
+    }
+
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+        self.change(async |change| change.update(key, event).await).await
+    }
+
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+        self.change(async |change| change.rotate(rotate).await).await
+    }
+
+    async fn revoke(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError> {
+        self.change(async |change| change.revoke(whose, id, event).await).await
+    }
+
+    async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.change(async |change| change.revoke_all(owner, event).await).await
+    }
+
+    async fn delete(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        self.change(async |change| change.delete(whose, id, event).await).await
+    }
+
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.change(async |change| change.purge_keys(before, limit, event).await).await
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+        self.change(async |change| change.touch(uses).await).await
+    }
+
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+        self.change(async |change| change.rehash(from, to).await).await
+    }
+
+    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.change(async |change| change.record_all(events).await).await
+    }
+
+    async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        self.read_events(query).await
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.change(async |change| change.purge_events(before, limit).await).await
+    }
+
+    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+        self.read_changes(after).await
+    }
+
+    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+        self.wait_for_change(after, at_most).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.change(async |change| change.purge_changes(before).await).await
+    }
+}

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use super::{
+    SqliteStore,
+    rows::{found, key},
+};
+use crate::{
+    hash::Digest,
+    key::{Key, KeyId, Status, Whose},
+    store::{Found, KeyQuery, StoreError},
+};
+
+/// Reads of keys, each of them one statement.
+impl SqliteStore {
+    pub(super) async fn find_key(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        // The statement for several has so many places; what is not bound is NULL and finds nothing.
+        for digests in digests.chunks(8) {
+            let found = self.find_some(digests).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn find_some(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        self.read(async |connection, sql| {
+            let one = digests.len() == 1;
+            let mut find =
+                sqlx::query(if one { sql.find_one.clone() } else { sql.find_any.clone() });
+            for digest in digests {
+                find = find.bind(digest.to_bytes().to_vec());
+            }
+            let mut best: Option<Found> = None;
+            let rank = |found: &Found| digests.iter().position(|digest| *digest == found.digest);
+            for row in find.fetch_all(connection).await? {
+                let found = found(&row)?;
+                if best.as_ref().is_none_or(|best| rank(&found) < rank(best)) {
+                    best = Some(found);
+                }
+            }
+            Ok(best)
+        })
+        .await
+    }
+
+    pub(super) async fn get_key(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+    ) -> Result<Option<Arc<Key>>, StoreError> {
+        self.read(async |connection, sql| {
+            let row = sqlx::query(sql.get.clone())
+                .bind(id.as_bytes().as_slice())
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .fetch_optional(connection)
+                .await?;
+            row.map(|row| key(&row).map(Arc::new)).transpose()
+        })
+        .await
+    }
+
+    pub(super) async fn list_keys(
+        &self,
+        query: &KeyQuery<'_>,
+    ) -> Result<Vec<Arc<Key>>, StoreError> {
+        let KeyQuery { whose, status, after, limit, now } = *query;
+        self.read(async |connection, sql| {
+            let list = match whose {
+                Whose::Owner(_) => &sql.list_of_owner,
+                Whose::Tenant(_) => &sql.list_of_tenant,
+            };
+            let rows = sqlx::query(list.clone())
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .bind(after.as_ref().map_or(BEHIND_ALL, |after| after.as_bytes()))
+                .bind(status.map(Status::as_str))
+                .bind(now.as_unix_micros())
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(|row| key(row).map(Arc::new)).collect()
+        })
+        .await
+    }
+}
+
+/// Longer than an identifier and full of ones: no identifier comes after it.
+pub(super) const BEHIND_ALL: &[u8] = &[0xff; 17];

@@ -1,0 +1,157 @@
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+/// Declares the statements once; each is built with the store's prefix when the store is opened.
+macro_rules! statements {
+    ($($name:ident: $template:expr,)*) => {
+        /// All SQL that a store runs after it was opened.
+        #[derive(Debug)]
+        pub(super) struct Statements {
+            $(pub(super) $name: SqlStr,)*
+        }
+
+        impl Statements {
+            pub(super) fn new(prefix: &Prefix) -> Self {
+                // A clone of text that is not shared yet would copy it at each use.
+                Self { $($name: prefix.sql($template).clone(),)* }
+            }
+
+            #[cfg(test)]
+            fn all(&self) -> Vec<(&'static str, SqlStr)> {
+                vec![$((stringify!($name), self.$name.clone()),)*]
+            }
+        }
+    };
+}
+
+statements! {
+    // Changes of keys and secrets.
+    room_for: "SELECT EXISTS (SELECT 1 FROM {t}keys WHERE id = ?1) \
+            OR EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?2) AS taken, \
+        (SELECT count(*) FROM {t}keys WHERE tenant = ?3 AND account = ?4 \
+            AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?5)) AS live",
+    insert_key: "INSERT INTO {t}keys ({key}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+        ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+    insert_secret: "INSERT INTO {t}secrets (digest, key_id, ends_at) VALUES (?1, ?2, NULL)",
+    state: "SELECT revision, revoked_at IS NOT NULL AS revoked FROM {t}keys \
+        WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
+    update: "UPDATE {t}keys SET name = ?2, access = ?3, limits = ?4, networks = ?5, metadata = ?6, \
+        disabled_at = ?7, revision = revision + 1 WHERE id = ?1",
+    digest_exists: "SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?1)",
+    remove_current: "DELETE FROM {t}secrets WHERE key_id = ?1 AND ends_at IS NULL",
+    remove_former: "DELETE FROM {t}secrets WHERE key_id = ?1 AND ends_at IS NOT NULL",
+    retire_current: "UPDATE {t}secrets SET ends_at = ?2 WHERE key_id = ?1 AND ends_at IS NULL",
+    retire_hint: "UPDATE {t}keys SET retiring_hint = hint, retiring_ends_at = ?2 WHERE id = ?1",
+    rotate: "UPDATE {t}keys SET hint = ?2, rotation_token = ?3, rotated_at = ?4, \
+        revision = revision + 1 WHERE id = ?1",
+    rehash: "UPDATE {t}secrets SET digest = ?2 WHERE digest = ?1 \
+        AND NOT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?2)",
+    revoke: "UPDATE {t}keys SET revoked_at = ?2, revoked_reason = ?3, revision = revision + 1 \
+        WHERE id = ?1 AND revoked_at IS NULL",
+    delete: "DELETE FROM {t}keys WHERE id = ?1",
+    first_use: "UPDATE {t}keys SET first_used_at = ?4 \
+        WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND first_used_at IS NULL",
+    last_use: "UPDATE {t}keys SET last_used_at = ?4, last_used_ip = ?5 \
+        WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND ifnull(last_used_at < ?4, true)",
+
+    // Reads of keys.
+    find_one: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
+        WHERE digest = ?1",
+    find_any: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
+        WHERE digest IN (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    get: "SELECT {key} FROM {t}keys WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
+    list_of_owner: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 AND {page_of_keys}",
+    list_of_tenant: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND ?2 IS NULL AND {page_of_keys}",
+    unrevoked: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 \
+        AND revoked_at IS NULL ORDER BY id",
+    // `+id`: sort, rather than walk through all keys in order in the hope of finding enough early.
+    dead: "SELECT {key} FROM {t}keys WHERE dead_since < ?1 ORDER BY +id LIMIT ?2",
+
+    // The log.
+    insert_event: "INSERT INTO {t}audit ({event}) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
+    events_of_key: "SELECT {event} FROM {t}audit WHERE tenant = ?1 \
+        AND (?2 IS NULL OR account = ?2) AND key_id = ?3 AND {page_of_events}",
+    events_of_owner: "SELECT {event} FROM {t}audit WHERE tenant = ?1 AND account = ?2 \
+        AND ?3 IS NULL AND {page_of_events}",
+    events_of_tenant: "SELECT {event} FROM {t}audit WHERE tenant = ?1 AND ?2 IS NULL \
+        AND ?3 IS NULL AND {page_of_events}",
+    purge_events: "DELETE FROM {t}audit WHERE id IN \
+        (SELECT id FROM {t}audit WHERE at < ?1 ORDER BY +id LIMIT ?2)",
+
+    // The change feed. Its entries are numbered without gaps and purged from the front.
+    insert_change: "INSERT INTO {t}changes (at, key_id) VALUES (?1, ?2)",
+    last_change: "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{t}changes'), 0)",
+    changes: "SELECT last, first, number, key_id FROM \
+        (SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{t}changes'), 0) AS last, \
+            (SELECT min(number) FROM {t}changes) AS first) \
+        LEFT JOIN (SELECT number, key_id FROM {t}changes WHERE number > ?1 \
+            ORDER BY number LIMIT ?2) ORDER BY number",
+    purge_changes: "DELETE FROM {t}changes WHERE number < ifnull(\
+        (SELECT number FROM {t}changes WHERE at >= ?1 ORDER BY number LIMIT 1), 9223372036854775807)",
+}
+
+/// What the names of a store's tables begin with.
+#[derive(Clone, Debug)]
+pub(super) struct Prefix(pub(super) String);
+
+impl Prefix {
+    pub(super) fn sql(&self, template: &str) -> SqlStr {
+        let sql = template
+            .replace("{key}", KEY)
+            .replace("{event}", EVENT)
+            .replace("{page_of_keys}", PAGE_OF_KEYS)
+            .replace("{page_of_events}", PAGE_OF_EVENTS)
+            .replace("{t}", &self.0);
+        // What is put in from outside is one word of letters, digits and underscores.
+        AssertSqlSafe(sql).into_sql_str()
+    }
+}
+
+/// The columns of a key, in the order in which `bind_key` binds them.
+const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
+    networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
+    rotation_token, first_used_at, last_used_at, last_used_ip, revision";
+
+/// The columns of an event, in the order in which `bind_event` binds them.
+const EVENT: &str =
+    "id, at, kind, outcome, tenant, account, key_id, actor, ip, user_agent, reason, count";
+
+/// `Key::status`, as SQL has it: the first that fits.
+const PAGE_OF_KEYS: &str = "id < ?3 AND (?4 IS NULL OR ?4 = CASE \
+    WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= ?5 THEN 'expired' \
+    WHEN disabled_at IS NOT NULL THEN 'disabled' ELSE 'active' END) ORDER BY id DESC LIMIT ?6";
+
+const PAGE_OF_EVENTS: &str = "(?4 IS NULL OR kind = ?4) AND (?5 IS NULL OR at >= ?5) \
+    AND (?6 IS NULL OR at < ?6) AND id < ?7 ORDER BY id DESC LIMIT ?8";
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Row, sqlite::SqliteRow};
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::*;
+
+    /// One row of a subquery, one row per table of the file, and the front of the feed up to the
+    /// first entry that stays.
+    const SMALL: [&str; 4] = [
+        "SCAN (subquery",
+        "SCAN CONSTANT ROW",
+        "SCAN sqlite_sequence",
+        "purge_changes: SCAN keyward_changes",
+    ];
+
+    #[tokio::test]
+    async fn every_statement_goes_by_an_index() {
+        let store: SqliteStore = SqliteOptions::new().in_memory().await.unwrap();
+        for (name, sql) in store.inner.sql.all() {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
+            let mut lease = store.inner.writer.lease().await.ok().unwrap();
+            let rows = sqlx::query(explain).fetch_all(&mut *lease).await.unwrap();
+            for step in rows.iter().map(|row: &SqliteRow| row.get::<String, _>("detail")) {
+                let step = format!("{name}: {step}");
+                let small = SMALL.iter().any(|small| step.contains(small));
+                assert!(small || !step.contains("SCAN"), "{step}");
+            }
+        }
+    }
+}
