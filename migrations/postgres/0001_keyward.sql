@@ -53,9 +53,10 @@ CREATE TABLE {t}audit (
     reason     text,
     count      bigint  NOT NULL
 );
-CREATE INDEX {p}audit_by_owner ON {t}audit (tenant, account, id DESC);
-CREATE INDEX {p}audit_by_key   ON {t}audit (key_id, id DESC);
-CREATE INDEX {p}audit_by_time  ON {t}audit (at);
+CREATE INDEX {p}audit_by_tenant ON {t}audit (tenant, id DESC);
+CREATE INDEX {p}audit_by_owner  ON {t}audit (tenant, account, id DESC);
+CREATE INDEX {p}audit_by_key    ON {t}audit (key_id, id DESC);
+CREATE INDEX {p}audit_by_time   ON {t}audit (at);
 
 -- Numbered under a lock that is held until the commit, so that what is read is read in order.
 CREATE TABLE {t}changes (

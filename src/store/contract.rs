@@ -74,6 +74,10 @@ pub trait KeyStore: Send + Sync + 'static {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError>;
 
+    /// Enters all keys of an owner that are not revoked into the change feed, without changing
+    /// them, because what the host says of the owner has changed. Answers how many there are.
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError>;
+
     /// Removes a key with its secrets. Its audit events stay. False if there is none.
     async fn delete(
         &self,

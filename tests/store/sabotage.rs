@@ -130,6 +130,8 @@ fn cases() -> impl Iterator<Item = Case> {
             a_reader_behind_a_purge_of_the_feed_is_told
             a_purge_of_the_feed_leaves_no_silent_hole
             a_cursor_from_another_life_is_told;
+        feed::AnnouncesNothing =>
+            an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing;
         feed::SleepsThrough => a_change_ends_a_wait_that_began_before_it;
         feed::HearsOnlyWhatIsNew => a_wait_for_a_change_that_is_there_ends;
         feed::WaitsForEver => a_wait_without_a_change_ends_when_it_is_told_to;

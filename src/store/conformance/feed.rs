@@ -27,6 +27,7 @@ checks![
     a_reader_behind_a_purge_of_the_feed_is_told,
     a_purge_of_the_feed_leaves_no_silent_hole,
     a_cursor_from_another_life_is_told,
+    an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing,
 ];
 
 async fn the_feed_begins_at_its_end(storage: Storage) -> Checked {
@@ -287,5 +288,28 @@ async fn goes_on(storage: &Storage, mut cursor: u64, n: u64) -> Checked {
     storage.add(&key, &digest(n)).await?;
     let told = storage.follow(&mut cursor).await?;
     assert!(told.contains(&key.id), "a change after the reader was told that it missed some");
+    Ok(())
+}
+
+async fn an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing(
+    storage: Storage,
+) -> Checked {
+    let (ada, bob) = (owner(1), owner(2));
+    for n in 1..=3 {
+        storage.add(&key(&ada, n), &digest(n)).await?;
+    }
+    storage.add(&key(&bob, 4), &digest(4)).await?;
+    let revoked = key(&ada, 3);
+    let by = revocation(&revoked, at(1), "");
+    assert_eq!(storage.any().revoke((&ada).into(), revoked.id, &by).await?, Revoked::Now);
+
+    let mut cursor = storage.feed_end().await?;
+    let before = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
+    assert_eq!(storage.any().announce(&ada, at(2)).await?, 2);
+    let after = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
+    assert_eq!(before, after, "an announcement changes nothing");
+    let told = storage.follow(&mut cursor).await?;
+    assert_eq!(told, [1, 2].map(|n| key(&ada, n).id).into(), "the keys that live");
+    assert_eq!(storage.any().announce(&owner(9), at(3)).await?, 0, "an owner without keys");
     Ok(())
 }

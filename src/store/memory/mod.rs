@@ -107,6 +107,10 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.revoke_all(owner, event)))
     }
 
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.announce(owner, at)))
+    }
+
     async fn delete(
         &self,
         whose: Whose<'_>,

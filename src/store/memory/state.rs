@@ -153,6 +153,15 @@ impl State {
         events.into_iter().map(|(_, event)| event).collect()
     }
 
+    pub(super) fn announce(&mut self, owner: &Owner, at: Timestamp) -> u32 {
+        let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
+        let ids: Vec<KeyId> = rows.map(|row| row.key.id).collect();
+        for id in &ids {
+            self.feed(*id, at);
+        }
+        u32::try_from(ids.len()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn delete(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool {
         let known = self.row(whose, id).is_some();
         if known {
@@ -300,9 +309,13 @@ impl State {
     }
 
     fn log(&mut self, event: AuditEvent, id: KeyId) {
-        self.last_change += 1;
-        self.changes.push_back((self.last_change, event.at, id));
+        self.feed(id, event.at);
         self.events.insert(event.id, event);
+    }
+
+    fn feed(&mut self, id: KeyId, at: Timestamp) {
+        self.last_change += 1;
+        self.changes.push_back((self.last_change, at, id));
     }
 }
 

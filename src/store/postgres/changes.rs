@@ -1,3 +1,5 @@
+use uuid::Uuid;
+
 use super::{
     PostgresStore,
     rows::{KEY, bind_key, uuid},
@@ -172,6 +174,28 @@ impl PostgresStore {
         let events = events.await?;
         self.conclude(change, !events.is_empty()).await?;
         Ok(events)
+    }
+
+    pub(super) async fn announce_keys(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
+        let mut change = self.begin().await?;
+        let ids = self.within(async {
+            let sql = "SELECT id FROM {t}keys \
+                WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
+            let ids: Vec<Uuid> = sqlx::query_scalar(self.sql(sql))
+                .bind(owner.tenant())
+                .bind(owner.account())
+                .fetch_all(&mut *change.tx)
+                .await?;
+            change.feed(&ids, at).await?;
+            Ok(ids)
+        });
+        let ids = ids.await?;
+        self.conclude(change, !ids.is_empty()).await?;
+        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
     }
 
     pub(super) async fn delete_key(

@@ -124,6 +124,10 @@ impl KeyStore for PostgresStore {
         self.revoke_keys(owner, event).await
     }
 
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        self.announce_keys(owner, at).await
+    }
+
     async fn delete(
         &self,
         whose: Whose<'_>,

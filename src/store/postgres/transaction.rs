@@ -3,13 +3,18 @@ use std::time::Duration;
 use sha2::Digest as _;
 use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Transaction};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     PostgresStore,
     errors::{Failure, TimedOut, at_commit, within},
     rows::{bind_events, uuid},
 };
-use crate::{audit::AuditEvent, key::Owner, store::StoreError};
+use crate::{
+    audit::AuditEvent,
+    key::{Owner, Timestamp},
+    store::StoreError,
+};
 
 /// Schema and prefix of the tables; both were checked to be plain words.
 #[derive(Debug)]
@@ -103,12 +108,17 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Writes the events of a change, enters its keys into the feed and announces it. The feed's
-    /// row stays locked from here to the commit: numbers become visible in their order.
+    /// Writes the events of a change, and enters its keys into the feed.
     pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
         let Some(at) = events.first().map(|event| event.at) else { return Ok(()) };
         self.record(events).await?;
         let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.map(uuid)).collect();
+        self.feed(&keys, at).await
+    }
+
+    /// Enters keys into the feed and wakes whoever waits for it. The feed's row stays locked from
+    /// here to the commit: numbers become visible in their order.
+    pub(super) async fn feed(&mut self, keys: &[Uuid], at: Timestamp) -> Result<(), Failure> {
         let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
                    INSERT INTO {t}changes (number, at, key_id) \
                    SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";

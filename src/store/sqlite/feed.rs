@@ -10,7 +10,7 @@ use super::{
     rows::{bytes, impossible, number},
 };
 use crate::{
-    key::{KeyId, Timestamp},
+    key::{KeyId, Owner, Timestamp},
     store::{Changes, Feed, StoreError},
 };
 
@@ -74,6 +74,16 @@ impl SqliteStore {
 }
 
 impl Change<'_> {
+    pub(super) async fn announce(&mut self, owner: &Owner, at: Timestamp) -> Result<u32, Failure> {
+        let done = sqlx::query(self.sql.announce.clone())
+            .bind(owner.tenant())
+            .bind(owner.account())
+            .bind(at.as_unix_micros())
+            .execute(self.connection())
+            .await?;
+        Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
+    }
+
     pub(super) async fn purge_changes(&mut self, before: Timestamp) -> Result<u32, Failure> {
         let purge = sqlx::query(self.sql.purge_changes.clone()).bind(before.as_unix_micros());
         let done = purge.execute(self.connection()).await?;

@@ -140,6 +140,10 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.revoke_all(owner, event).await).await
     }
 
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        self.change(async |change| change.announce(owner, at).await).await
+    }
+
     async fn delete(
         &self,
         whose: Whose<'_>,

@@ -80,6 +80,8 @@ statements! {
 
     // The change feed. Its entries are numbered without gaps and purged from the front.
     insert_change: "INSERT INTO {t}changes (at, key_id) VALUES (?1, ?2)",
+    announce: "INSERT INTO {t}changes (at, key_id) SELECT ?3, id FROM {t}keys \
+        WHERE tenant = ?1 AND account = ?2 AND revoked_at IS NULL",
     last_change: "SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{t}changes'), 0)",
     changes: "SELECT last, first, number, key_id FROM \
         (SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{t}changes'), 0) AS last, \

@@ -6,7 +6,7 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Key, KeyId, KeyStore, Whose,
+    Key, KeyId, KeyStore, Owner, Timestamp, Whose,
     store::{Changes, Feed, Inserted, NewRow, RotateRow, RotatedRow},
 };
 
@@ -145,5 +145,15 @@ pub struct WaitsForEver;
 impl Sabotage for WaitsForEver {
     async fn wait(&self, inside: &Inside, after: u64, _: Duration) -> Answer<Feed> {
         inside.wait(after, Duration::MAX).await
+    }
+}
+
+#[derive(Default)]
+pub struct AnnouncesNothing;
+
+#[async_trait]
+impl Sabotage for AnnouncesNothing {
+    async fn announce(&self, _inside: &Inside, _owner: &Owner, _at: Timestamp) -> Answer<u32> {
+        Ok(2)
     }
 }

@@ -70,6 +70,7 @@ methods! {
     rotate(rotate: RotateRow<'_>) -> RotatedRow;
     revoke(whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Revoked;
     revoke_all(owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent>;
+    announce(owner: &Owner, at: Timestamp) -> u32;
     delete(whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool;
     purge_keys(before: Timestamp, limit: u32, event: &AuditEvent) -> Vec<AuditEvent>;
     touch(uses: &[Use]) -> Vec<AuditEvent>;
