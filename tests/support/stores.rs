@@ -1,8 +1,11 @@
 //! Every store that a test can run on.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
-use keyward::{KeyStore, MemoryStore, PostgresStore, SqliteStore};
+use keyward::{
+    KeyStore, MemoryStore, PostgresStore,
+    store::{PostgresOptions, SqliteOptions},
+};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -46,7 +49,8 @@ impl SqliteFile {
     }
 
     pub async fn open_twice(&self) -> Handles {
-        let open = async || Arc::new(SqliteStore::open(self.path()).await.unwrap());
+        let options = SqliteOptions::new().timeout(PATIENCE);
+        let open = async || Arc::new(options.clone().open(self.path()).await.unwrap());
         vec![open().await, open().await]
     }
 
@@ -76,7 +80,8 @@ pub async fn postgres() -> Option<Database> {
 }
 
 pub async fn connect_twice(database: &Database) -> Handles {
-    let connect = async || Arc::new(PostgresStore::connect(database.url()).await.unwrap());
+    let options = PostgresOptions::new().timeout(PATIENCE);
+    let connect = async || Arc::new(options.clone().connect(database.url()).await.unwrap());
     vec![connect().await, connect().await]
 }
 
@@ -85,3 +90,6 @@ fn holds_no_secret(database: &Database) {
     assert!(all.contains("keyward_audit"), "the dump has the tables");
     assert!(!holds_a_secret(&all));
 }
+
+/// The machine is busy with other tests. What a timeout does is the business of tests of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
