@@ -2,6 +2,8 @@
 
 pub mod host;
 pub mod log;
+// Killing, cutting and clusters are for the fault tests, which come with `RedisStore`.
+#[allow(dead_code, unused_imports)]
 pub mod servers;
 pub mod stores;
 
