@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let read = Request::new().tenant("acme").require(&["builds:read"]);
     let deploy = Request::new().tenant("acme").require(&["deploy"]);
     let guess = keys.formats().current().generate()?;
-    let typo = issued.secret.expose().replacen("lc_live_", "lc_live_x", 1);
+    let typo = mistyped(issued.secret.expose());
     let elsewhere = Request::new().tenant("umbrella");
     show("the key, for what it may do", keys.verify(issued.secret.expose(), &read).await);
     show("the key, for something else", keys.verify(issued.secret.expose(), &deploy).await);
@@ -58,14 +58,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  {status:<8}  {}…  {}", key.hint, key.name);
     }
 
-    title("Who did what (what verifications leave behind is written now)");
-    keys.flush().await?;
+    title("The audit trail");
+    keys.flush().await?; // what verifications leave behind is written by and by, or now
     let mut events = keys.events(AuditQuery::new(&ada)).await?;
-    events.reverse();
+    events.sort_by_key(|event| event.at);
     for event in events {
-        println!("  {event}");
+        let (time, kind, count) = (event.at.to_string(), event.kind.as_str(), event.count);
+        let actor = if event.actor.starts_with("key:") { "the key" } else { &event.actor };
+        let reason = event.reason.unwrap_or_default();
+        println!("  {}  {kind:<15}  {count}x  {actor:<16}  {reason}", &time[11..23]);
     }
     Ok(())
+}
+
+/// One letter is wrong: the checksum tells, and the store is not even asked.
+fn mistyped(secret: &str) -> String {
+    let (head, last) = secret.split_at(secret.len() - 1);
+    format!("{head}{}", if last == "x" { "y" } else { "x" })
 }
 
 fn title(text: &str) {
@@ -75,9 +84,9 @@ fn title(text: &str) {
 fn show(what: &str, answer: Result<keyward::Verified, VerifyError>) {
     let answer = match answer {
         Ok(verified) => format!("welcome, {}", verified.owner().account()),
-        Err(VerifyError::Denied(denied)) => format!("401  (log: {})", denied.reason().as_str()),
-        Err(VerifyError::Limited(limited)) => format!("429  ({limited})"),
-        Err(VerifyError::Unavailable(error)) => format!("503  ({error})"),
+        Err(VerifyError::Denied(denied)) => format!("refused  (log: {})", denied.reason().as_str()),
+        Err(VerifyError::Limited(limited)) => format!("too often  ({limited})"),
+        Err(VerifyError::Unavailable(error)) => format!("unavailable  ({error})"),
     };
     println!("  {what:<30} {answer}");
 }
