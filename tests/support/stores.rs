@@ -92,4 +92,4 @@ fn holds_no_secret(database: &Database) {
 }
 
 /// The machine is busy with other tests. What a timeout does is the business of tests of its own.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use crate::lock::lock;
 /// A few connections, lent to one task at a time and in the order of asking.
 ///
 /// sqlx's own pool takes a connection back in a task that it spawns for it, after a ping, and hands
-/// it on as it is; `cargo bench --bench sqlite` shows what that costs a look-up. Here a connection
+/// it on as it is; `cargo bench --bench stores` shows what that costs a look-up. Here a connection
 /// goes back at once, and one that may be in the middle of something is closed instead.
 pub(super) struct Lane {
     options: SqliteConnectOptions,

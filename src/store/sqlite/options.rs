@@ -91,7 +91,9 @@ impl SqliteOptions {
     /// # Errors
     /// If the file cannot be opened or is no database, or its tables are newer than this crate.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
-        let path = create(path.as_ref()).map_err(StoreError::unavailable)?;
+        let path = path.as_ref();
+        let path = create(path)
+            .map_err(|error| StoreError::unavailable(format!("{}: {error}", path.display())))?;
         let options = self.connection().filename(&path);
         let writer = Arc::new(Lane::new(options.clone(), 1));
         let readers = Arc::new(Lane::new(options.pragma("query_only", "ON"), self.readers));

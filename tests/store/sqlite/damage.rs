@@ -1,0 +1,80 @@
+use std::{
+    fs,
+    io::{Seek, SeekFrom, Write},
+};
+
+use keyward::{
+    ErrorKind, Request, SqliteStore, VerifyError,
+    store::{SqliteOptions, StoreErrorKind},
+};
+
+use super::{issue, keys_on, service, sql, stranger};
+use crate::support::{owner, stores::SqliteFile};
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+    let file = SqliteFile::new();
+    let letter = "Dear Ada, this is not a database. ".repeat(100);
+    fs::write(file.path(), &letter).unwrap();
+    let refused = SqliteStore::open(file.path()).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), letter);
+}
+
+/// Whatever a row holds that it cannot hold, verification says *unavailable*, and nothing panics.
+#[tokio::test]
+async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
+    for damage in [
+        "UPDATE keyward_keys SET access = 'builds:read'",
+        "UPDATE keyward_keys SET access = '[\"\"]'",
+        "UPDATE keyward_keys SET access = '{}'",
+        "UPDATE keyward_keys SET networks = '[\"everywhere\"]'",
+        "UPDATE keyward_keys SET limits = '{\"rate\": -1}'",
+        "UPDATE keyward_keys SET metadata = '[1'",
+        "UPDATE keyward_keys SET name = ''",
+        "UPDATE keyward_keys SET account = ''",
+        "UPDATE keyward_keys SET expires_at = 9223372036854775807",
+        "UPDATE keyward_keys SET revision = -1",
+        "UPDATE keyward_keys SET last_used_ip = 'localhost'",
+        "UPDATE keyward_keys SET rotation_token = x'00'",
+    ] {
+        let file = SqliteFile::new();
+        let keys = service(&file, SqliteOptions::new()).await;
+        let issued = issue(&keys).await;
+        sql(&mut stranger(&file).await, damage).await;
+        match keys.verify(issued.secret.expose(), &Request::new()).await {
+            Err(VerifyError::Unavailable(error)) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
+            }
+            other => panic!("{damage}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_corrupt_and_never_denies() {
+    let file = SqliteFile::new();
+    let issued = issue(&service(&file, SqliteOptions::new()).await).await;
+    let mut connection = stranger(&file).await;
+    sql(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    drop(connection);
+    let mut raw = fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+    // Everything but the header and the schema on the first page.
+    raw.seek(SeekFrom::Start(4_096)).unwrap();
+    let len = fs::metadata(file.path()).unwrap().len() - 4_096;
+    raw.write_all(&vec![0xA5; usize::try_from(len).unwrap()]).unwrap();
+    drop(raw);
+
+    let error = match SqliteStore::open(file.path()).await {
+        Err(error) => error.kind(),
+        Ok(store) => {
+            let keys = keys_on(store);
+            let error = keys.get(&owner("acme", "ada"), issued.key.id).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            let answer = keys.verify(issued.secret.expose(), &Request::new()).await;
+            assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
+            StoreErrorKind::Corrupt
+        }
+    };
+    assert_eq!(error, StoreErrorKind::Corrupt);
+}

@@ -1,0 +1,168 @@
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    sync::Arc,
+};
+
+use keyward::{
+    Actor, ApiKeys, AuditQuery, Key, KeyId, NewKey, Request, Secret, VerifyError,
+    audit::EventKind,
+    key::DeniedReason,
+    keys::{KeyChange, Page, Rotation},
+    store::SqliteOptions,
+};
+use tokio::runtime::Runtime;
+
+use super::{issue, process, service};
+use crate::support::{
+    owner,
+    stores::{PATIENCE, SqliteFile},
+};
+
+/// What the process that was killed had been told of a key: as its lines say, the last one wins.
+#[derive(Default)]
+struct Acknowledged {
+    secret: String,
+    revision: u64,
+    revoked: bool,
+}
+
+#[test]
+fn killed_during_a_thousand_changes_no_acknowledged_one_is_lost() {
+    let file = SqliteFile::new();
+    let (mut changes, mut kills) = (0, 0);
+    while changes < 1_000 {
+        let mut victim = process::start("kill::changes_keys_until_it_is_killed", &file.path());
+        let mut lines = BufReader::new(victim.stdout.take().unwrap());
+        let mut keys = HashMap::new();
+        // Each time at another point, from the first change on.
+        let enough = 1 + kills * 7 % 90;
+        let mut heard = 0;
+        while let Some(line) = next_line(&mut lines) {
+            heard += usize::from(acknowledge(&mut keys, &line));
+            if heard == enough {
+                victim.kill().unwrap();
+            }
+        }
+        assert!(!victim.wait().unwrap().success(), "it goes on until it is killed");
+        assert!(heard >= enough);
+        // A runtime for this alone: none may stand still in a transaction while this thread reads.
+        Runtime::new().unwrap().block_on(all_is_there(&file, &keys));
+        changes += heard;
+        kills += 1;
+    }
+}
+
+/// The victim.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "it is started, and killed, by the test above"]
+async fn changes_keys_until_it_is_killed() {
+    let keys = process::service().await;
+    let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(change_keys(keys.clone()))).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+async fn change_keys(keys: ApiKeys) {
+    let (ada, actor) = (owner("acme", "ada"), Actor::system("victim"));
+    let change = KeyChange::default().name("changed").unwrap();
+    for round in 0.. {
+        let issued = keys.issue(NewKey::new(&ada, "new").unwrap(), &actor).await.unwrap();
+        let id = issued.key.id;
+        tell(&issued.key, &issued.secret);
+        let changed = keys.update(&ada, id, &change, &actor).await.unwrap();
+        tell(&changed, &issued.secret);
+        let rotated = keys.rotate(&ada, id, Rotation::at_once(), &actor).await.unwrap();
+        tell(&rotated.key, &rotated.secret);
+        if round % 2 == 0 {
+            keys.revoke(&ada, id, "done", &actor).await.unwrap();
+            tell(&keys.get(&ada, id).await.unwrap(), &rotated.secret);
+        }
+    }
+}
+
+/// One line, one write: the pipe has it whole or not at all.
+fn tell(key: &Key, secret: &Secret) {
+    let (id, revision, revoked) = (key.id, key.revision, key.revoked.is_some());
+    println!("acknowledged {id} {revision} {revoked} {}", secret.expose());
+}
+
+fn next_line(lines: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    (lines.read_line(&mut line).unwrap() > 0 && line.ends_with('\n')).then_some(line)
+}
+
+fn acknowledge(keys: &mut HashMap<KeyId, Acknowledged>, line: &str) -> bool {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let ["acknowledged", id, revision, revoked, secret] = words[..] else { return false };
+    let (revision, revoked) = (revision.parse().unwrap(), revoked.parse().unwrap());
+    let known = keys.entry(id.parse().unwrap()).or_default();
+    *known = Acknowledged { secret: secret.to_owned(), revision, revoked };
+    true
+}
+
+async fn all_is_there(file: &SqliteFile, acknowledged: &HashMap<KeyId, Acknowledged>) {
+    let keys = service(file, SqliteOptions::new().timeout(PATIENCE)).await;
+    for (id, told) in acknowledged {
+        let key = keys.get(&owner("acme", "ada"), *id).await.unwrap();
+        assert!(key.revision >= told.revision, "told {}: {key:?}", told.revision);
+        assert!(key.revoked.is_some() || !told.revoked, "{key:?}");
+        match keys.verify(&told.secret, &Request::new()).await {
+            Ok(_) => assert!(!told.revoked),
+            Err(VerifyError::Denied(denied)) if key.revoked.is_some() => {
+                assert_eq!(denied.reason(), DeniedReason::Revoked);
+            }
+            // Killed between a rotation and its answer.
+            Err(VerifyError::Denied(denied)) => {
+                assert_eq!(denied.reason(), DeniedReason::SecretRetired);
+                assert!(key.revision > told.revision);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for key in all_keys(&keys).await {
+        each_change_has_its_event(&keys, &key).await;
+    }
+}
+
+/// Also a change that was not acknowledged is whole or not there.
+async fn each_change_has_its_event(keys: &ApiKeys, key: &Key) {
+    let events = keys.events(AuditQuery::new(&key.owner).key(key.id)).await.unwrap();
+    let count = |kind| events.iter().filter(|event| event.kind == kind).count() as u64;
+    assert_eq!(count(EventKind::Created), 1);
+    let changed = count(EventKind::Updated) + count(EventKind::Rotated) + count(EventKind::Revoked);
+    assert_eq!(changed, key.revision, "{key:?} {events:?}");
+    assert_eq!(count(EventKind::Revoked), u64::from(key.revoked.is_some()));
+}
+
+async fn all_keys(keys: &ApiKeys) -> Vec<Arc<Key>> {
+    let (ada, mut all, mut page) = (owner("acme", "ada"), Vec::new(), Page::first());
+    loop {
+        let part = keys.list(&ada, page).await.unwrap();
+        all.extend(part.keys);
+        let Some(last) = part.next else { return all };
+        page = Page::first().after(last);
+    }
+}
+
+#[tokio::test]
+async fn eight_processes_open_a_new_file_at_once() {
+    for _ in 0..10 {
+        let file = SqliteFile::new();
+        let all: Vec<_> =
+            (0..8).map(|_| process::start("kill::opens_and_issues", &file.path())).collect();
+        for child in all {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        let keys = service(&file, SqliteOptions::new()).await;
+        assert_eq!(all_keys(&keys).await.len(), 8);
+    }
+}
+
+#[tokio::test]
+#[ignore = "it is started by the test above"]
+async fn opens_and_issues() {
+    let _issued = issue(&process::service().await).await;
+}

@@ -1,0 +1,41 @@
+//! What is SQLite's own: its file, its locks, other processes, and damage.
+
+mod damage;
+mod file;
+mod kill;
+mod locks;
+mod process;
+
+use keyward::{
+    Actor, ApiKeys, NewKey, SqliteStore, accounts::NoAccounts, keys::Issued, limits::Limits,
+    store::SqliteOptions,
+};
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::support::{format, owner, stores::SqliteFile};
+
+/// A service on a file, as a process of its own would have it.
+async fn service(file: &SqliteFile, options: SqliteOptions) -> ApiKeys {
+    let store = options.open(file.path()).await.unwrap();
+    keys_on(store)
+}
+
+fn keys_on(store: SqliteStore) -> ApiKeys {
+    let accounts = NoAccounts::with_limits(Limits::default());
+    ApiKeys::builder(store, format()).accounts(accounts).build()
+}
+
+async fn issue(keys: &ApiKeys) -> Issued {
+    let new = NewKey::new(&owner("acme", "ada"), "ci").unwrap();
+    keys.issue(new, &Actor::system("test")).await.unwrap()
+}
+
+/// A connection of somebody else.
+async fn stranger(file: &SqliteFile) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
+    options.connect().await.unwrap()
+}
+
+async fn sql(connection: &mut SqliteConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
