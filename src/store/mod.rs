@@ -9,18 +9,22 @@ mod error;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod quotas;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod tallies;
 
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use quotas::{Counter, Payer, Spend, Spent};
 pub use rows::{
     Changes, Feed, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
     Updated, Use,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use tallies::Tally;

@@ -4,7 +4,7 @@ use keyward::{KeyStore, MemoryStore, SqliteStore, store::conformance::Suite};
 
 use crate::support::stores::{self, SqliteFile};
 
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_in_memory_conforms() {

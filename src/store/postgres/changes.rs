@@ -215,6 +215,7 @@ impl PostgresStore {
                 .execute(&mut *change.tx)
                 .await?;
             if deleted.rows_affected() > 0 {
+                change.forget_counters([id].into_iter()).await?;
                 change.log(std::slice::from_ref(event)).await?;
             }
             Ok(deleted.rows_affected() > 0)
@@ -242,6 +243,7 @@ impl PostgresStore {
                 .bind(ids)
                 .execute(&mut *change.tx)
                 .await?;
+            change.forget_counters(keys.iter().map(|key| key.id)).await?;
             let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
             change.log(&events).await?;
             Ok(events)

@@ -6,9 +6,11 @@ mod errors;
 mod feed;
 mod lookup;
 mod migrate;
+mod quotas;
 mod reads;
 mod rows;
 mod steps;
+mod tallies;
 mod transaction;
 mod uses;
 
@@ -21,7 +23,7 @@ pub use self::connect::PostgresOptions;
 use self::{feed::Listener, lookup::Lookup, transaction::Names};
 use super::{
     Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
-    StoreError, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -172,6 +174,31 @@ impl KeyStore for PostgresStore {
 
     async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
         self.listener.wait(after, at_most).await
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        self.add_tallies(tallies).await
+    }
+
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.read_tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.delete_tallies(before, limit).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        self.spend_quotas(spends).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        self.refund_quotas(spends).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
