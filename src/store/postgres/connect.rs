@@ -7,6 +7,7 @@ use sqlx::{
 
 use super::{
     PostgresStore,
+    connections::Connections,
     feed::Listener,
     lookup::Lookup,
     migrate::migrate,
@@ -120,9 +121,10 @@ impl PostgresOptions {
     pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
         let Self { schema, prefix, timeout, migrate: wanted, .. } = self;
         let names = Arc::new(Names { schema, prefix });
-        let lookup = Arc::new(Lookup::new(pool.clone(), &names, timeout));
-        let listener = Arc::new(Listener::new(pool.clone(), names.clone(), timeout));
-        let store = PostgresStore { pool, names, timeout, lookup, listener };
+        let connections = Connections { pool, limit: timeout };
+        let lookup = Arc::new(Lookup::new(connections.clone(), &names));
+        let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
+        let store = PostgresStore { names, connections, lookup, listener };
         migrate(&store, wanted).await?;
         Ok(store)
     }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod connect;
+mod connections;
 mod errors;
 mod feed;
 mod lookup;
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 pub use self::connect::PostgresOptions;
-use self::{feed::Listener, lookup::Lookup, transaction::Names};
+use self::{connections::Connections, feed::Listener, lookup::Lookup, transaction::Names};
 use super::{
     Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
     StoreError, Updated, Use,
@@ -47,9 +48,8 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
     names: Arc<Names>,
-    timeout: Duration,
+    connections: Connections,
     lookup: Arc<Lookup>,
     listener: Arc<Listener>,
 }

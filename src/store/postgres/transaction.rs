@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use sha2::Digest as _;
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Transaction};
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
     PostgresStore,
+    connections::Lent,
     errors::{Failure, TimedOut, at_commit, within},
     rows::{bind_events, uuid},
 };
@@ -56,7 +57,7 @@ impl Names {
 
 /// A change on its way. Dropped, it is rolled back.
 pub(super) struct Change<'a> {
-    pub(super) tx: Transaction<'static, Postgres>,
+    pub(super) tx: Lent,
     pub(super) names: &'a Names,
 }
 
@@ -68,35 +69,47 @@ impl PostgresStore {
     /// Begins a change, all in one round trip. The server itself ends what this process leaves
     /// hanging, so that a frozen node does not keep the locks of others.
     pub(super) async fn begin(&self) -> Result<Change<'_>, StoreError> {
-        let limit = self.timeout.as_millis().max(1);
+        self.begin_within(self.connections.limit).await
+    }
+
+    /// Begins a change of which each step may take so long.
+    pub(super) async fn begin_within(&self, limit: Duration) -> Result<Change<'_>, StoreError> {
+        let millis = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
-             SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}; \
-             SET LOCAL idle_in_transaction_session_timeout = {limit}; \
+             SET LOCAL lock_timeout = {millis}; SET LOCAL statement_timeout = {millis}; \
+             SET LOCAL idle_in_transaction_session_timeout = {millis}; \
              SELECT set_config('synchronous_commit', 'on', true) \
              WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         );
-        let begin = self.pool.begin_with(AssertSqlSafe(begin));
-        let tx = within(self.timeout, async { Ok(begin.await?) }).await?;
+        let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
+        let tx = within(self.connections.limit, begin).await?;
         Ok(Change { tx, names: &self.names })
     }
 
     /// Commits a change if there was anything to change. Only here can its outcome become unknown.
-    pub(super) async fn conclude(&self, change: Change<'_>, done: bool) -> Result<(), StoreError> {
+    pub(super) async fn conclude(
+        &self,
+        mut change: Change<'_>,
+        done: bool,
+    ) -> Result<(), StoreError> {
         if !done {
             return Ok(());
         }
-        match timeout(self.timeout, change.tx.commit()).await {
-            Ok(answer) => answer.map_err(at_commit),
-            Err(_) => Err(StoreError::outcome_unknown(TimedOut(self.timeout))),
-        }
+        let limit = self.connections.limit;
+        match timeout(limit, change.tx.execute("COMMIT")).await {
+            Ok(answer) => answer.map_err(at_commit)?,
+            Err(_) => return Err(StoreError::outcome_unknown(TimedOut(limit))),
+        };
+        change.tx.give_back();
+        Ok(())
     }
 
     pub(super) async fn within<T>(
         &self,
         step: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, StoreError> {
-        within(self.timeout, step).await
+        within(self.connections.limit, step).await
     }
 }
 
