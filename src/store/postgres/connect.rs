@@ -39,6 +39,7 @@ pub struct PostgresOptions {
     timeout: Duration,
     connections: u32,
     migrate: bool,
+    pooler: bool,
 }
 
 impl PostgresOptions {
@@ -50,6 +51,7 @@ impl PostgresOptions {
             timeout: TIMEOUT,
             connections: 10,
             migrate: true,
+            pooler: false,
         }
     }
 
@@ -80,6 +82,18 @@ impl PostgresOptions {
     /// How many connections a pool of its own may have; 10 by default. Has no effect on the host's.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// Works through pgbouncer in transaction mode: prepares nothing, reads in transactions, does
+    /// not LISTEN, but polls the change feed. pgbouncer has to have
+    /// `ignore_startup_parameters = extra_float_digits`.
+    ///
+    /// Needed with every version: without this, a LISTEN would stay behind on one of the pooler's
+    /// connections and disturb whoever gets it next. It makes three round trips of the one of a
+    /// look-up; a pool in session mode, or past the pooler, is the faster choice.
+    pub fn through_transaction_pooler(mut self) -> Self {
+        self.pooler = true;
         self
     }
 
@@ -119,9 +133,9 @@ impl PostgresOptions {
     /// # Errors
     /// As [`connect`](PostgresOptions::connect).
     pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
-        let Self { schema, prefix, timeout, migrate: wanted, .. } = self;
-        let names = Arc::new(Names { schema, prefix });
-        let connections = Connections { pool, limit: timeout };
+        let Self { schema, prefix, timeout, migrate: wanted, pooler, .. } = self;
+        let names = Arc::new(Names { schema, prefix, prepare: !pooler });
+        let connections = Connections { pool, limit: timeout, stays: !pooler };
         let lookup = Arc::new(Lookup::new(connections.clone(), &names));
         let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
         let store = PostgresStore { names, connections, lookup, listener };

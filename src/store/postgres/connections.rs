@@ -4,7 +4,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    Connection, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr,
     pool::PoolConnection,
     postgres::{PgDatabaseError, PgRow, PgSeverity},
     raw_sql,
@@ -22,6 +22,8 @@ use crate::store::StoreError;
 pub(super) struct Connections {
     pub(super) pool: PgPool,
     pub(super) limit: Duration,
+    /// Whether a connection is the same one in two transactions.
+    pub(super) stays: bool,
 }
 
 impl Connections {
@@ -31,7 +33,15 @@ impl Connections {
         statement: impl Fn() -> Statement<'q>,
     ) -> Result<Vec<PgRow>, StoreError> {
         within(self.limit, async {
-            let (lent, rows) = self.first(statement).await?;
+            if self.stays {
+                let (lent, rows) = self.first(statement).await?;
+                lent.give_back();
+                return Ok(rows);
+            }
+            // Parsing and executing are two requests, which only a transaction keeps together.
+            let mut lent = self.begin("BEGIN".into_sql_str()).await?;
+            let rows = lent.fetch_all(statement().persistent(false)).await?;
+            lent.execute("COMMIT").await?;
             lent.give_back();
             Ok(rows)
         })

@@ -77,7 +77,7 @@ impl PostgresStore {
 /// Hears of changes on a connection of its own, from the first time that someone waits for one.
 ///
 /// What it hears is a hint only; the truth is in the table. It trusts its connection no longer than
-/// it gets back what it sends itself: behind a pooler LISTEN succeeds and nothing ever comes.
+/// it gets back what it sends itself: one that is half closed is silent for ever.
 pub(super) struct Listener {
     connections: Connections,
     names: Arc<Names>,
@@ -130,6 +130,11 @@ impl Listener {
     }
 
     fn ensure_task(&self) {
+        // A LISTEN through a transaction pooler stays behind on a connection that others get, and
+        // sqlx takes the notifications there for the end of its protocol.
+        if !self.connections.stays {
+            return;
+        }
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let channel = self.names.channel();
@@ -158,7 +163,7 @@ async fn listen(connections: Connections, channel: String, state: Arc<State>) {
 }
 
 async fn hear(connections: &Connections, channel: &str, state: &State) -> Result<(), Failure> {
-    let Connections { pool, limit } = connections;
+    let Connections { pool, limit, .. } = connections;
     let limit = *limit;
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(limit);
     let own = own.connect_lazy_with((*pool.connect_options()).clone());

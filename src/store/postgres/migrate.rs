@@ -28,15 +28,16 @@ pub(super) async fn migrate(store: &PostgresStore, wanted: bool) -> Result<(), S
     let mut change = store.begin_within(LIMIT).await?;
     within(LIMIT, async {
         let lock = store.names.lock(&["migration"]);
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *change.tx).await?;
+        let sql = "SELECT pg_advisory_xact_lock($1)";
+        store.names.query(sql).bind(lock).execute(&mut *change.tx).await?;
         let create = "CREATE TABLE IF NOT EXISTS {t}migrations (version bigint PRIMARY KEY)";
         change.tx.execute(store.sql(create)).await?;
         let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
-        let done: i64 = sqlx::query_scalar(store.sql(read)).fetch_one(&mut *change.tx).await?;
+        let done: i64 = store.names.query_scalar(read).fetch_one(&mut *change.tx).await?;
         for (number, migration) in (1i64..).zip(MIGRATIONS).skip(done as usize) {
             change.tx.execute(sqlx::raw_sql(store.sql(migration))).await?;
             let mark = "INSERT INTO {t}migrations (version) VALUES ($1)";
-            sqlx::query(store.sql(mark)).bind(number).execute(&mut *change.tx).await?;
+            store.names.query(mark).bind(number).execute(&mut *change.tx).await?;
         }
         Ok(())
     })

@@ -34,8 +34,12 @@ use crate::{
 ///
 /// Every change is one transaction, with `synchronous_commit` on even where the host has turned it
 /// off. Look-ups that come at the same time share one query. Every call ends within the timeout
-/// (2 s by default): a server that is frozen or gone makes it *unavailable*. Behind pgbouncer in
-/// transaction mode there is no LISTEN; that is noticed, and the change feed is polled.
+/// (2 s by default): a server that is frozen or gone makes it *unavailable*. A standby, which may
+/// not know yet of a revocation, is *unavailable* for look-ups as well.
+///
+/// Changes of other nodes are heard of by LISTEN, on one more connection. Where that is lost or
+/// refused, the change feed is polled until it is back; through pgbouncer in transaction mode
+/// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it always is.
 ///
 /// # Examples
 /// ```no_run

@@ -1,7 +1,11 @@
 use std::time::Duration;
 
 use sha2::Digest as _;
-use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
+use sqlx::{
+    AssertSqlSafe, Executor, FromRow, Postgres, SqlSafeStr, SqlStr,
+    postgres::{PgArguments, PgRow},
+    query::{QueryAs, QueryScalar},
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -9,7 +13,7 @@ use super::{
     PostgresStore,
     connections::Lent,
     errors::{Failure, TimedOut, at_commit, within},
-    rows::{bind_events, uuid},
+    rows::{Statement, bind_events, uuid},
 };
 use crate::{
     audit::AuditEvent,
@@ -22,12 +26,14 @@ use crate::{
 pub(super) struct Names {
     pub(super) schema: Option<String>,
     pub(super) prefix: String,
+    /// Whether what is prepared on a connection is there the next time.
+    pub(super) prepare: bool,
 }
 
 impl Names {
     /// A statement for these tables: `{t}` becomes the qualified prefix, `{p}` the bare one.
     pub(super) fn sql(&self, template: &str) -> SqlStr {
-        let Self { schema, prefix } = self;
+        let Self { schema, prefix, .. } = self;
         let qualified = match schema {
             Some(schema) => format!("\"{schema}\".{prefix}"),
             None => prefix.clone(),
@@ -35,6 +41,29 @@ impl Names {
         let sql = template.replace("{t}", &qualified).replace("{p}", prefix);
         // What was put in are words of letters, digits and underscores.
         AssertSqlSafe(sql).into_sql_str()
+    }
+
+    pub(super) fn query<'q>(&self, template: &str) -> Statement<'q> {
+        sqlx::query(self.sql(template)).persistent(self.prepare)
+    }
+
+    /// A statement that answers with one value.
+    pub(super) fn query_scalar<'q, T>(
+        &self,
+        template: &str,
+    ) -> QueryScalar<'q, Postgres, T, PgArguments>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(self.sql(template)).persistent(self.prepare)
+    }
+
+    /// A statement that answers with such rows.
+    pub(super) fn query_as<'q, T>(&self, template: &str) -> QueryAs<'q, Postgres, T, PgArguments>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_as(self.sql(template)).persistent(self.prepare)
     }
 
     /// The channel on which changes are announced.
@@ -117,7 +146,8 @@ impl Change<'_> {
     /// Makes changes of one owner that count its keys wait for each other.
     pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
         let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *self.tx).await?;
+        let sql = "SELECT pg_advisory_xact_lock($1)";
+        self.names.query(sql).bind(lock).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -135,13 +165,15 @@ impl Change<'_> {
         let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
                    INSERT INTO {t}changes (number, at, key_id) \
                    SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
-        sqlx::query(self.names.sql(sql))
+        self.names
+            .query(sql)
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
             .execute(&mut *self.tx)
             .await?;
-        sqlx::query("SELECT pg_notify($1, '')")
+        self.names
+            .query("SELECT pg_notify($1, '')")
             .bind(self.names.channel())
             .execute(&mut *self.tx)
             .await?;
@@ -154,7 +186,7 @@ impl Change<'_> {
                    user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
                    $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
                    $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
-        bind_events(sqlx::query(self.names.sql(sql)), events).execute(&mut *self.tx).await?;
+        bind_events(self.names.query(sql), events).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

@@ -239,7 +239,7 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
     stage.recovers(&issued).await;
 }
 
-fn signal(name: &str, pid: &str) {
+pub fn signal(name: &str, pid: &str) {
     // One that has just ended needs none.
     let _ = Command::new("kill").args(["-s", name, pid]).output().unwrap();
 }
