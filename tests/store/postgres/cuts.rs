@@ -155,22 +155,17 @@ async fn a_revocation_that_is_cut_anywhere_is_whole_or_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verification_that_is_cut_anywhere_is_answered_or_unavailable() {
+async fn a_verification_that_is_cut_anywhere_is_answered_on_another_connection() {
     let Some(cuts) = Cuts::new().await else { return };
     let issued = cuts.stage.service.issue().await;
     for way in [Direction::ToServer, Direction::ToClient] {
-        let (mut cut, mut through) = (0, 0);
         for bytes in (1..2_000).step_by(STEP) {
             let node = cuts.node().await;
             cuts.proxy.cut_after(bytes, way);
-            match ended(node.verify(issued.secret.expose(), &Request::new())).await {
-                Ok(_) => through += 1,
-                Err(VerifyError::Unavailable(_)) => cut += 1,
-                Err(other) => panic!("{bytes}: {other:?}"),
-            }
+            let answer = ended(node.verify(issued.secret.expose(), &Request::new())).await;
+            assert!(answer.is_ok(), "{way:?}, {bytes}: {answer:?}");
             cuts.proxy.cut_after(usize::MAX, way);
         }
-        assert!(through > 0, "{way:?}: {cut} cut");
     }
 }
 

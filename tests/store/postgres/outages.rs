@@ -130,8 +130,9 @@ async fn a_pool_without_a_free_connection_is_unavailable_and_comes_back() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
-    // The host's own, with the 30 seconds for which sqlx waits by default.
-    let pool = PgPoolOptions::new().max_connections(2).connect(stage.database.url()).await.unwrap();
+    // The host's own, which would wait for much longer.
+    let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(10 * DEADLINE);
+    let pool = pool.connect(stage.database.url()).await.unwrap();
     let store = hasty().with_pool(pool.clone()).await.unwrap();
     let patient = connect(patient(), stage.database.url()).await;
     stage.service = Service::new(vec![patient, Arc::new(store)]);
