@@ -1,7 +1,7 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -113,17 +113,8 @@ impl PostgresOptions {
         let pool = PgPoolOptions::new()
             .max_connections(self.connections)
             .acquire_timeout(self.timeout)
-            // A ping before every look-up doubles its time. A connection in use shows by itself that
-            // it is gone; only one that lay idle has to be asked.
+            // The first statement of a call shows as well whether the connection is still there.
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > PING_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .connect_lazy_with(options);
         self.with_pool(pool).await
     }
@@ -149,8 +140,6 @@ impl Default for PostgresOptions {
         Self::new()
     }
 }
-
-const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// A name that needs no quotes and, with what is appended to it, is not cut by the server.
 fn word(what: &'static str, text: &str) -> Result<String, Invalid> {

@@ -41,6 +41,19 @@ use crate::{
 /// refused, the change feed is polled until it is back; through pgbouncer in transaction mode
 /// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it always is.
 ///
+/// # The pool
+/// The host's pool serves as well as one of its own. What matters in its settings:
+/// - `test_before_acquire(false)`. By default sqlx pings a connection before it lends it, one round
+///   trip more for every look-up. It is not needed here: a call whose connection turns out to be
+///   dead begins again on another one.
+/// - `max_connections`: look-ups use four at most, and come to more per query when they are many;
+///   each change uses one while it lasts, and so does the listener, beside the pool. Ten are plenty.
+/// - `acquire_timeout`: whatever it is, a call gives up after the timeout of the store.
+/// - `synchronous_commit` and `default_transaction_isolation` may be what the host likes; a change
+///   sets its own. `default_transaction_read_only` makes changes *unavailable*.
+/// - The statement cache of a connection (`statement_cache_capacity`, 100 by default) should hold
+///   the forty statements of this store beside the host's.
+///
 /// # Examples
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,8 +82,7 @@ impl PostgresStore {
 
     /// Uses the host's own pool, and brings the tables up to date.
     ///
-    /// The pool pings a connection before it lends it, unless it was built with
-    /// `test_before_acquire(false)`; that doubles the time of every look-up.
+    /// See [above](PostgresStore#the-pool) for what matters in its settings.
     ///
     /// # Errors
     /// As [`connect`](PostgresStore::connect).
