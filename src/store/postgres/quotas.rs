@@ -47,11 +47,8 @@ impl Change<'_> {
             SELECT begun, used FROM unnest($1::bytea[], $2::text[]) WITH ORDINALITY \
                 AS s (payer, period, n) JOIN locked USING (payer, period) ORDER BY n";
         let (payers, periods) = names(spends);
-        let stored: Vec<(i64, i64)> = sqlx::query_as(self.names.sql(sql))
-            .bind(payers)
-            .bind(periods)
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let stored: Vec<(i64, i64)> =
+            self.names.query_as(sql).bind(payers).bind(periods).fetch_all(&mut *self.tx).await?;
         stored.into_iter().map(counter).collect()
     }
 
@@ -62,7 +59,8 @@ impl Change<'_> {
         let (payers, periods) = names(spends);
         let begun: Vec<_> = after.iter().map(|after| after.window.as_unix_micros()).collect();
         let used = after.iter().map(|after| i64::try_from(after.used).unwrap_or(i64::MAX));
-        sqlx::query(self.names.sql(sql))
+        self.names
+            .query(sql)
             .bind(payers)
             .bind(periods)
             .bind(begun)
@@ -77,8 +75,8 @@ impl Change<'_> {
         ids: impl Iterator<Item = KeyId>,
     ) -> Result<(), Failure> {
         let payers: Vec<_> = ids.map(|id| Payer::Key(id).to_bytes()).collect();
-        let sql = self.names.sql("DELETE FROM {t}quotas WHERE payer = ANY($1)");
-        sqlx::query(sql).bind(payers).execute(&mut *self.tx).await?;
+        let sql = "DELETE FROM {t}quotas WHERE payer = ANY($1)";
+        self.names.query(sql).bind(payers).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
+use sqlx::{Row, postgres::PgRow};
+
 use super::{
     PostgresStore,
+    errors::Failure,
     rows::{corrupt, uuid},
 };
 use crate::{
@@ -24,7 +27,8 @@ impl PostgresStore {
                 GROUP BY id, hour ORDER BY id, hour \
                 ON CONFLICT (key_id, hour) DO UPDATE SET \
                 accepted = t.accepted + excluded.accepted, refused = t.refused + excluded.refused";
-            sqlx::query(self.sql(sql))
+            self.names
+                .query(sql)
                 .bind(all(tallies, |tally| uuid(tally.key_id)))
                 .bind(all(tallies, |tally| tally.hour.as_unix_micros()))
                 .bind(all(tallies, |tally| count(tally.accepted)))
@@ -46,26 +50,25 @@ impl PostgresStore {
         let sql = "SELECT hour, accepted, refused FROM {t}tallies JOIN {t}keys ON id = key_id \
             WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
             ORDER BY hour";
-        let rows: Vec<(i64, i64, i64)> = self
-            .within(async {
-                Ok(sqlx::query_as(self.sql(sql))
-                    .bind(uuid(id))
-                    .bind(whose.tenant())
-                    .bind(whose.account())
-                    .bind(from.as_unix_micros())
-                    .fetch_all(&self.pool)
-                    .await?)
-            })
-            .await?;
-        let tally = |(hour, accepted, refused)| {
+        let sql = self.sql(sql);
+        let read = || {
+            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(whose.tenant());
+            statement.bind(whose.account()).bind(from.as_unix_micros())
+        };
+        let tally = |row: &PgRow| {
+            let count = |column| {
+                let stored: i64 = row.try_get(column)?;
+                u64::try_from(stored).map_err(|_| Failure::from(corrupt(column)))
+            };
             Ok(Tally {
                 key_id: id,
-                hour: Timestamp::from_unix_micros(hour),
-                accepted: u64::try_from(accepted).map_err(|_| corrupt("accepted"))?,
-                refused: u64::try_from(refused).map_err(|_| corrupt("refused"))?,
+                hour: Timestamp::from_unix_micros(row.try_get("hour")?),
+                accepted: count("accepted")?,
+                refused: count("refused")?,
             })
         };
-        rows.into_iter().map(tally).collect()
+        let rows = self.connections.rows(read).await?;
+        Ok(rows.iter().map(tally).collect::<Result<_, Failure>>()?)
     }
 
     pub(super) async fn delete_tallies(
@@ -77,7 +80,9 @@ impl PostgresStore {
         let deleted = self.within(async {
             let sql = "DELETE FROM {t}tallies WHERE (key_id, hour) IN (SELECT key_id, hour \
                 FROM {t}tallies WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let deleted = sqlx::query(self.sql(sql))
+            let deleted = self
+                .names
+                .query(sql)
                 .bind(before.as_unix_micros())
                 .bind(i64::from(limit))
                 .execute(&mut *change.tx)

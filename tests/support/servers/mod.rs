@@ -72,7 +72,7 @@ fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().expect("folders of tests have plain names").to_owned()
 }
 
