@@ -24,6 +24,8 @@ pub use keys::{ApiKeys, Error, ErrorKind, NewKey, Request, VerifyError};
 pub use limits::Limits;
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
 pub use store::{KeyStore, MemoryStore};
