@@ -2,5 +2,6 @@
 
 mod conformance;
 mod postgres;
+mod redis;
 mod sabotage;
 mod sqlite;
