@@ -118,6 +118,9 @@ impl ApiKeys {
     /// format, and its digest be made by a hasher, that this `ApiKeys` accepts. `hint` is what
     /// people shall see of the secret: its first characters.
     ///
+    /// Import each key once, before it is used here: its first use moves it to the current hasher,
+    /// and nobody can tell from the old hash that it is the same secret.
+    ///
     /// # Errors
     /// As [`issue`](ApiKeys::issue), and [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a
     /// key with this digest.
