@@ -65,7 +65,7 @@ fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
     let service = Service::new(true, runtime, COUNT);
     let unknown: Vec<_> =
         (0..COUNT).map(|_| service.keys.formats().current().generate().unwrap()).collect();
-    let typos: Vec<String> = service.issued.iter().map(|issued| typo(issued)).collect();
+    let typos: Vec<String> = service.issued.iter().map(typo).collect();
     let verify = |text: &str| {
         let answer = runtime.block_on(service.keys.verify(text, &Request::new()));
         assert!(answer.is_err());

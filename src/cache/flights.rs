@@ -4,22 +4,24 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use crate::{hash::Digest, lock::lock};
 
 /// One load at a time for each digest, however many wait for it.
 ///
-/// The load lives in the flight and is driven by whichever waiter comes first; when that one goes
-/// away, the next one drives it on from where it was. So it needs no task and no runtime, nobody is
-/// hurt by a waiter that is dropped, and when all are, the load is dropped with them.
+/// The load lives in the flight, is driven by whichever waiter is polled, and wakes all of them. So
+/// it needs no task and no runtime, nobody is hurt by a waiter that is dropped or not polled any
+/// more, and when all are gone, the load goes with them.
 pub(crate) struct Flights<T> {
     under_way: Mutex<HashMap<Digest, Weak<Flight<T>>>>,
 }
 
-/// Locked by the one that drives.
-type Flight<T> = tokio::sync::Mutex<Load<T>>;
+struct Flight<T> {
+    load: Mutex<Load<T>>,
+    waiting: Arc<Waiting>,
+}
 
 enum Load<T> {
     Running(BoxFuture<T>),
@@ -41,23 +43,16 @@ impl<T: Clone> Flights<T> {
         load: impl FnOnce() -> BoxFuture<T>,
     ) -> Option<T> {
         let waiter = self.join(digest, load);
-        let mut state = waiter.flight.lock().await;
-        match &mut *state {
-            Load::Done(result) => result.clone(),
-            Load::Running(future) => {
-                let result = poll_fn(|context| poll_caught(future, context)).await;
-                // Whoever comes from now on begins anew.
-                self.remove(&digest, &waiter.flight);
-                *state = Load::Done(result.clone());
-                result
-            }
-        }
+        poll_fn(|context| waiter.poll(context)).await
     }
 
     fn join(&self, digest: Digest, load: impl FnOnce() -> BoxFuture<T>) -> Waiter<'_, T> {
         let mut under_way = lock(&self.under_way);
         let flight = under_way.get(&digest).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let flight = Arc::new(Flight::new(Load::Running(load())));
+            let flight = Arc::new(Flight {
+                load: Mutex::new(Load::Running(load())),
+                waiting: Arc::default(),
+            });
             under_way.insert(digest, Arc::downgrade(&flight));
             flight
         });
@@ -80,6 +75,27 @@ struct Waiter<'a, T> {
     flight: Arc<Flight<T>>,
 }
 
+impl<T: Clone> Waiter<'_, T> {
+    fn poll(&self, context: &Context<'_>) -> Poll<Option<T>> {
+        // Before the load is polled, or it could wake nobody in between.
+        self.flight.waiting.add(context.waker());
+        let mut load = lock(&self.flight.load);
+        let future = match &mut *load {
+            Load::Done(result) => return Poll::Ready(result.clone()),
+            Load::Running(future) => future,
+        };
+        let waker = Waker::from(self.flight.waiting.clone());
+        let Poll::Ready(result) = poll_caught(future, &mut Context::from_waker(&waker)) else {
+            return Poll::Pending;
+        };
+        // Whoever comes from now on begins anew.
+        self.flights.remove(&self.digest, &self.flight);
+        *load = Load::Done(result.clone());
+        waker.wake();
+        Poll::Ready(result)
+    }
+}
+
 impl<T> Drop for Waiter<'_, T> {
     /// If it was the last one, nobody is left to land the flight.
     fn drop(&mut self) {
@@ -95,5 +111,26 @@ fn poll_caught<T>(future: &mut BoxFuture<T>, context: &mut Context<'_>) -> Poll<
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(result)) => Poll::Ready(Some(result)),
         Err(_) => Poll::Ready(None),
+    }
+}
+
+/// Those who wait for one load.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Waker>>);
+
+impl Waiting {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        for waker in std::mem::take(&mut *lock(&self.0)) {
+            waker.wake();
+        }
     }
 }
