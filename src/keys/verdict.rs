@@ -5,6 +5,7 @@ use crate::{
     accounts::Account,
     audit::Attempt,
     cache::Entry,
+    format::Malformed,
     key::{Bearer, Denied, DeniedReason, Key, Status, Timestamp, Verified},
     limits::{Limited, Meter, RateStates},
     usage::Marked,
@@ -46,6 +47,19 @@ impl Inner {
             .map_err(|reason| self.refuse(reason, key, now.at, request))?;
         let spent = meter.spend(now.steady());
         spent.map_err(|limited| self.limit(limited, Some(key), now.at, request))
+    }
+
+    /// It cannot be a key. Garbage comes in floods: all but the first of it cost next to nothing.
+    pub(super) fn deny_malformed(
+        self: &Arc<Self>,
+        malformed: Malformed,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        let reason = DeniedReason::Malformed(malformed);
+        if self.outbox.denials.note_malformed_again() {
+            return Denied::new(reason).into();
+        }
+        self.deny(reason, self.now(), request)
     }
 
     /// There is no such key.

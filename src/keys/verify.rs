@@ -59,14 +59,21 @@ impl ApiKeys {
         presented: &T,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
+        self.verify_bytes(presented.as_ref(), request).await
+    }
+
+    /// Not generic, so that it is compiled here and not anew in every crate that calls it.
+    async fn verify_bytes(
+        &self,
+        presented: &[u8],
+        request: &Request<'_>,
+    ) -> Result<Verified, VerifyError> {
         let inner = &self.inner;
-        let now = inner.moment();
-        let text = match inner.formats.parse(presented) {
+        let text = match inner.formats.parse_bytes(presented) {
             Ok(parsed) => parsed.expose(),
-            Err(malformed) => {
-                return Err(inner.deny(DeniedReason::Malformed(malformed), now.at, request));
-            }
+            Err(malformed) => return Err(inner.deny_malformed(malformed, request)),
         };
+        let now = inner.moment();
         let asked = Asked { text, digest: inner.hashers.digest(text.as_bytes()), now };
         // What has to wait is kept out of this future, which stays small and on the stack.
         let Some(cache) = &inner.cache else {

@@ -45,14 +45,17 @@ impl Gcra {
     }
 
     /// The bucket after one more use, or how long to wait for one.
+    #[inline]
     pub(crate) fn spend(&self, bucket: Bucket, now: Timestamp) -> Result<Bucket, Duration> {
         let ahead = self.ahead(bucket, now) + self.interval;
         if ahead > self.reach {
             return Err(micros(ahead - self.reach));
         }
-        Ok(Bucket { full_at: now.after(micros(ahead)), interval: self.interval })
+        let full_at = Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead));
+        Ok(Bucket { full_at, interval: self.interval })
     }
 
+    #[inline]
     pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
         let ahead = self.ahead(bucket, now);
         let remaining = (self.reach - ahead) / self.interval;

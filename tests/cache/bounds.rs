@@ -25,6 +25,7 @@ async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones()
     for _ in 0..100 {
         good.push(service.issue().await);
     }
+    service.keys().catch_up().await.unwrap();
     for issued in &good {
         verify(&service, issued.secret.expose(), HOME).await.unwrap();
     }

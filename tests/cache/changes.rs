@@ -74,7 +74,7 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
             keys.account_changed(ada).await.unwrap();
         }
         "purge" => {
-            service.clock.advance(DAY * 120);
+            service.clock.advance(DAY * 121);
             keys.purge(Purge::default(), |_| ()).await.unwrap();
         }
         other => panic!("no change is called {other}"),
