@@ -53,7 +53,7 @@ pub(crate) enum Known<T> {
     /// A key, and what was made of it.
     Key(T),
     /// A key whose account has to be asked for again.
-    AccountDue(Entry),
+    AccountDue(Box<Entry>),
     /// A key that has to be read again.
     KeyDue,
     /// There is none.
@@ -89,7 +89,7 @@ impl Cache {
             if !self.believes(entry, now) {
                 Known::KeyDue
             } else if !self.freshness.covers_account(entry.account_at, now) {
-                Known::AccountDue(entry.clone())
+                Known::AccountDue(Box::new(entry.clone()))
             } else {
                 Known::Key(judge(entry))
             }

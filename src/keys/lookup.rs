@@ -56,7 +56,7 @@ impl Inner {
             let load = || {
                 let candidates = self.hashers.candidates_with(digest, text.as_bytes());
                 let due = match known {
-                    Known::AccountDue(entry) => Some(entry),
+                    Known::AccountDue(entry) => Some(*entry),
                     _ => None,
                 };
                 Box::pin(self.clone().load(candidates, due)) as _

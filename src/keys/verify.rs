@@ -1,7 +1,9 @@
+use std::pin::Pin;
+
 use super::{ApiKeys, Error, Request, lookup::Asked};
 use crate::{
     cache::Known,
-    key::{Denied, DeniedReason, Verified},
+    key::{Denied, Verified},
     limits::Limited,
 };
 
@@ -59,29 +61,36 @@ impl ApiKeys {
         presented: &T,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        self.verify_bytes(presented.as_ref(), request).await
+        match self.begin(presented.as_ref(), request) {
+            Begun::Answered(answer) => answer,
+            Begun::Waiting(answer) => answer.await,
+        }
     }
 
-    /// Not generic, so that it is compiled here and not anew in every crate that calls it.
-    async fn verify_bytes(
-        &self,
-        presented: &[u8],
-        request: &Request<'_>,
-    ) -> Result<Verified, VerifyError> {
+    /// All of a verification that needs not wait. Neither generic nor a future, so that it is
+    /// compiled here, and its answer is copied once.
+    fn begin<'a>(&'a self, presented: &'a [u8], request: &'a Request<'_>) -> Begun<'a> {
         let inner = &self.inner;
         let text = match inner.formats.parse_bytes(presented) {
             Ok(parsed) => parsed.expose(),
-            Err(malformed) => return Err(inner.deny_malformed(malformed, request)),
+            Err(malformed) => {
+                return Begun::Answered(Err(inner.deny_malformed(malformed, request)));
+            }
         };
         let now = inner.moment();
         let asked = Asked { text, digest: inner.hashers.digest(text.as_bytes()), now };
-        // What has to wait is kept out of this future, which stays small and on the stack.
         let Some(cache) = &inner.cache else {
-            return Box::pin(inner.ask_store(asked, request)).await;
+            return Begun::Waiting(Box::pin(inner.ask_store(asked, request)));
         };
         match cache.look(&asked.digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
-            Known::Key(answer) => answer,
-            known => Box::pin(inner.ask(cache, asked, known, request)).await,
+            Known::Key(answer) => Begun::Answered(answer),
+            known => Begun::Waiting(Box::pin(inner.ask(cache, asked, known, request))),
         }
     }
+}
+
+/// How far a verification came at once.
+enum Begun<'a> {
+    Answered(Result<Verified, VerifyError>),
+    Waiting(Pin<Box<dyn Future<Output = Result<Verified, VerifyError>> + Send + 'a>>),
 }
