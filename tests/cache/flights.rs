@@ -33,6 +33,7 @@ async fn is_asked(wrapper: &Wrapper) {
 async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
     wrapper.hold();
     let tasks = many(&service, issued.secret.expose());
     is_asked(&wrapper).await;
@@ -45,6 +46,7 @@ async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
 async fn unknown_digests_are_asked_for_once_too() {
     let (service, wrapper) = service();
     let secret = format().generate().unwrap();
+    service.keys().catch_up().await.unwrap();
     wrapper.hold();
     let tasks = many(&service, secret.expose());
     is_asked(&wrapper).await;
@@ -57,6 +59,7 @@ async fn unknown_digests_are_asked_for_once_too() {
 async fn waiters_that_go_away_hurt_nobody() {
     let (service, wrapper) = service();
     let issued: Issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
     wrapper.hold();
     let request = Request::new();
     let mut first = Box::pin(service.keys().verify(issued.secret.expose(), &request));
@@ -83,6 +86,7 @@ async fn waiters_that_go_away_hurt_nobody() {
 async fn when_all_have_gone_the_next_one_begins_anew() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
     wrapper.hold();
     let mut tasks = many(&service, issued.secret.expose());
     is_asked(&wrapper).await;

@@ -1,6 +1,6 @@
 //! The fence under a model checker, which tries the orders in which threads can take turns.
 //!
-//! `FENCE_SCHEDULES` sets how many; a million were run before this was committed.
+//! `FENCE_SCHEDULES` sets how many; the default keeps CI quick.
 
 use std::{env, panic::catch_unwind, sync::Arc};
 
