@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod cache;
 pub mod format;
 pub mod hash;
 pub mod key;

@@ -28,4 +28,5 @@ pub use secret::Secret;
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{bounded, fitted};
 pub use timestamp::Timestamp;
+pub(crate) use verified::Bearer;
 pub use verified::Verified;

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::{ApiKeys, Error, ErrorKind, change::Done};
+use super::{
+    ApiKeys, Error, ErrorKind,
+    change::{Done, Touches},
+};
 use crate::{
     accounts::Account,
     audit::{AuditEvent, EventKind},
@@ -177,7 +180,7 @@ impl ApiKeys {
                 refused => Ok(Done::nothing(refused)),
             }
         };
-        match self.inner.change(write).await? {
+        match self.inner.change(Touches::Nothing, write).await? {
             Inserted::Inserted => Ok(key),
             Inserted::LimitReached => Err(Error::limit_reached(max_active)),
             Inserted::DigestTaken => {
