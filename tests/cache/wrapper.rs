@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow,
-        StoreError, Updated, Use,
+        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend,
+        Spent, StoreError, Tally, Updated, Use,
     },
 };
 use tokio::sync::Semaphore;
@@ -194,6 +194,26 @@ impl KeyStore for Wrapper {
         // What was frozen meanwhile does not tell either.
         obey(self.moods().feed).await?;
         Ok(feed)
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Answer<()> {
+        self.store.tally(tallies).await
+    }
+
+    async fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<Tally>> {
+        self.store.tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.purge_tallies(before, limit).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Answer<Spent> {
+        self.store.spend(spends).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {
+        self.store.refund(spends).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Answer<u32> {
