@@ -3,6 +3,8 @@
 
 pub mod accounts;
 pub mod audit;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod format;
 pub mod hash;
 pub mod key;

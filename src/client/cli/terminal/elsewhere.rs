@@ -1,0 +1,15 @@
+use std::io;
+
+use zeroize::Zeroizing;
+
+use super::Typed;
+
+/// Reads a line from the console; none at its end.
+pub(super) fn read(typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
+    if typed == Typed::Hidden {
+        return rpassword::read_password().map(|line| Some(Zeroizing::new(line)));
+    }
+    let mut line = Zeroizing::new(String::new());
+    let read = io::stdin().read_line(&mut line)?;
+    Ok((read > 0).then_some(line))
+}
