@@ -1,23 +1,26 @@
 use std::{
     collections::HashSet,
     env, fs,
-    os::unix::fs::{DirBuilderExt, MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use keyward::client::{CredentialsFile, Profile};
+use keyward::client::Profile;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::support::{Person, key, mode, set_mode};
 
-/// The folder as the hostile process finds it, and what it puts in its place.
+/// What the hostile process exchanges for the real thing.
 struct Places {
     folder: PathBuf,
-    aside: PathBuf,
-    /// A folder of the victim's own, where a file with a key must never appear.
+    /// A folder of the victim's own, where a file with a key must never appear, and a link to it.
     other: PathBuf,
+    link: PathBuf,
     /// A folder that everybody can write to.
     open: PathBuf,
+    /// A link to a file of the victim's own.
+    file_link: PathBuf,
     stop: PathBuf,
 }
 
@@ -26,9 +29,10 @@ impl Places {
         let at = |name| home.join(name);
         Self {
             folder: at(".lua-cli"),
-            aside: at("aside"),
             other: at("other"),
+            link: at("link"),
             open: at("open"),
+            file_link: at("file_link"),
             stop: at("stop"),
         }
     }
@@ -39,9 +43,11 @@ fn ten_thousand_swaps_of_the_path_lead_no_write_astray() {
     let person = Person::new().with_stored(&key());
     let places = Places::of(person.home());
     fs::create_dir(&places.other).unwrap();
-    fs::write(places.other.join("credentials"), "UNTOUCHED").unwrap();
-    set_mode(&places.other.join("credentials"), 0o644);
-    fs::DirBuilder::new().mode(0o700).create(&places.open).unwrap();
+    let precious = places.other.join("credentials");
+    fs::write(&precious, "UNTOUCHED").unwrap();
+    set_mode(&precious, 0o644);
+    symlink(&places.other, &places.link).unwrap();
+    fs::create_dir(&places.open).unwrap();
     set_mode(&places.open, 0o777);
 
     let mut hostile = Command::new(env::current_exe().unwrap())
@@ -58,23 +64,22 @@ fn ten_thousand_swaps_of_the_path_lead_no_write_astray() {
             Ok(_) => drop(written.insert(key.expose().to_owned())),
             Err(_) => refused += 1,
         }
-        // Whatever is read was written by this program, or is refused.
         if let Ok(Some(stored)) = file.load(&Profile::default()) {
             assert_ne!(stored.text.as_str(), "UNTOUCHED");
         }
-        if written.len() >= 200 && refused >= 200 {
+        if written.len() >= ENOUGH && refused >= ENOUGH {
             fs::write(&places.stop, "").unwrap();
         }
     }
     assert!(hostile.wait().unwrap().success(), "the hostile process saw a file that it could use");
-    assert!(written.len() >= 200 && refused >= 200, "{} {refused}", written.len());
+    assert!(written.len() >= ENOUGH && refused >= ENOUGH, "{} {refused}", written.len());
 
     let names = |folder: &Path| -> Vec<_> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
     assert_eq!(names(&places.other), ["credentials"]);
-    assert_eq!(fs::read_to_string(places.other.join("credentials")).unwrap(), "UNTOUCHED");
-    assert_eq!(mode(&places.other.join("credentials")), 0o644, "it was not even closed");
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "UNTOUCHED");
+    assert_eq!(mode(&precious), 0o644, "it was not even closed");
     assert!(names(&places.open).is_empty());
 }
 
@@ -82,43 +87,37 @@ fn ten_thousand_swaps_of_the_path_lead_no_write_astray() {
 #[test]
 #[ignore = "it is started by the test above"]
 fn swaps_the_path() {
-    let places =
-        Places::of(Path::new(&env::var_os(HOME).expect("only another test starts this one")));
-    let file = |folder: &Path| CredentialsFile::in_folder(folder).path().to_owned();
-    let link = places.folder.with_extension("link");
+    let home = env::var_os(HOME).expect("only another test starts this one");
+    let places = Places::of(Path::new(&home));
+    let file = places.folder.join("credentials");
     let mut swaps = 0;
     while swaps < 10_000 || !places.stop.exists() {
-        // The folder is moved away, and a link, or a folder that is open to all, put there.
-        fs::rename(&places.folder, &places.aside).unwrap();
-        if swaps % 2 == 0 {
-            symlink(&places.other, &places.folder).unwrap();
-            private(&places.aside);
-            fs::remove_file(&places.folder).unwrap();
-        } else {
-            let moved = fs::rename(&places.open, &places.folder);
-            private(&places.aside);
-            if moved.is_ok() {
-                fs::rename(&places.folder, &places.open).unwrap();
-            }
+        for instead in [&places.link, &places.open] {
+            exchange(&places.folder, instead);
+            nothing_to_be_seen(instead);
+            nothing_to_be_seen(&places.folder);
+            exchange(&places.folder, instead);
         }
-        private(&places.open);
-        // Between the two, the writer may have made a folder of its own.
-        let _ = fs::remove_dir_all(&places.folder);
-        fs::rename(&places.aside, &places.folder).unwrap();
-        // Then the file is replaced by a link to another one.
-        symlink(file(&places.other), &link).unwrap();
-        fs::rename(&link, file(&places.folder)).unwrap();
-        private(&places.folder);
-        if fs::symlink_metadata(file(&places.folder)).is_ok_and(|found| found.is_symlink()) {
-            let _ = fs::remove_file(file(&places.folder));
-        }
-        swaps += 2;
+        let _ = fs::remove_file(&places.file_link);
+        symlink(places.other.join("credentials"), &places.file_link).unwrap();
+        exchange(&file, &places.file_link);
+        nothing_to_be_seen(&places.folder);
+        exchange(&file, &places.file_link);
+        nothing_to_be_seen(&places.folder);
+        swaps += 6;
     }
 }
 
-/// No file in the folder can be read by others, and none that came there is in a folder open to all.
-fn private(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
+fn exchange(one: &Path, other: &Path) {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
+/// No file in the folder can be read by others, and none is there if they can write to it.
+fn nothing_to_be_seen(folder: &Path) {
+    if fs::symlink_metadata(folder).unwrap().is_symlink() {
+        return;
+    }
+    for entry in fs::read_dir(folder).unwrap() {
         // It may be gone again, by the writer's rename.
         let Ok(found) = entry.and_then(|entry| fs::symlink_metadata(entry.path())) else {
             continue;
@@ -128,4 +127,6 @@ fn private(folder: &Path) {
     }
 }
 
+/// As many writes and as many refusals prove that the two were at it together.
+const ENOUGH: usize = 200;
 const HOME: &str = "KEYWARD_TEST_HOME";
