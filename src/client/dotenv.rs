@@ -6,7 +6,8 @@
 pub(crate) fn value_of(name: &str, file: &[u8]) -> Option<String> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let lines = file.split(|&byte| byte == b'\n');
-    let value = lines.filter_map(|line| value_in(name, std::str::from_utf8(line).ok()?)).last()?;
+    let value =
+        lines.filter_map(|line| value_in(name, std::str::from_utf8(line).ok()?)).next_back()?;
     (!value.is_empty()).then(|| value.to_owned())
 }
 

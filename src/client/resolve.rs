@@ -89,7 +89,7 @@ impl App {
 
     pub(crate) fn in_variable(&self) -> Option<(Source, Zeroizing<String>)> {
         let text =
-            Zeroizing::new(env::var_os(&self.variable_name())?.to_string_lossy().into_owned());
+            Zeroizing::new(env::var_os(self.variable_name())?.to_string_lossy().into_owned());
         let name = self.variable_name().to_owned();
         (!text.trim().is_empty()).then_some((Source::Variable { name }, text))
     }

@@ -46,6 +46,23 @@ fn killed_at_every_system_call_the_file_is_whole() {
     }
 }
 
+/// A power cut cannot be had in a test; that what it needs is done, and in this order, can be seen.
+#[test]
+fn the_file_is_synced_before_the_rename_and_the_folder_after() {
+    let Some(strace) = strace() else { return skip("strace", "apt-get install strace") };
+    let (call, new) = ("auth configure --api-key-stdin", key());
+    let victim = Victim { strace: &strace, call, input: &new, before: None, after: Some(&new) };
+    let calls: Vec<_> = victim.calls().into_iter().map(|(name, _)| name).collect();
+    let made = calls.iter().position(|name| name == "mkdirat").expect("the folder is new");
+    let calls = &calls[made..];
+    let at = |name| calls.iter().position(|call| call == name).expect("it is called");
+    assert_eq!(calls[1], "fsync", "the folder's own name is kept");
+    let renamed = calls.iter().position(|name| name.starts_with("rename")).expect("it is renamed");
+    assert_eq!(calls[renamed + 1], "fsync");
+    let written = at("fchmod");
+    assert!(written < renamed && calls[written..renamed].iter().any(|name| name == "fsync"));
+}
+
 struct Victim<'a> {
     strace: &'a Path,
     call: &'a str,

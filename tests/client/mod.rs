@@ -9,3 +9,4 @@ mod page;
 mod prompts;
 mod resolve;
 mod support;
+mod types;

@@ -40,10 +40,8 @@ pub(super) fn read(typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
                 }
             }
             // A key such as an arrow: its letters are no part of the line.
-            ESCAPE => {
-                if next()? == Some(b'[') {
-                    while next()?.is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {}
-                }
+            ESCAPE if next()? == Some(b'[') => {
+                while next()?.is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {}
             }
             0x20.. if line.len() < MAX => {
                 line.push(byte);
