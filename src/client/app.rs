@@ -116,7 +116,7 @@ impl App {
 
     /// What may be shown of a key.
     pub fn hint(&self, key: &Secret) -> String {
-        self.formats.parse(key.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
+        self.formats.hint(key)
     }
 
     /// The credentials file of the person who runs this program.
