@@ -1,8 +1,13 @@
-use std::{fs, process::Stdio};
+use std::{
+    env, fs,
+    process::{Command, Stdio},
+};
 
 use serde_json::json;
 
-use super::support::{Person, key, set_mode};
+use keyward::client::App;
+
+use super::support::{Person, format, key, set_mode};
 
 #[test]
 fn the_variable_comes_before_the_file_and_the_file_before_dotenv() {
@@ -134,4 +139,28 @@ fn profiles_are_several_identities_in_one_file() {
     assert_eq!(person.lua("auth key --force --profile work").out.trim(), work.expose());
     assert_eq!(person.lua("auth logout --force --profile work").status, 0);
     assert!(!person.file().path().exists());
+}
+
+#[test]
+fn the_file_may_stand_in_the_folder_for_configurations() {
+    for (variable, path) in [
+        (None, "/home/ada/.config/lua/credentials"),
+        (Some("/data/config"), "/data/config/lua/credentials"),
+        // Where it is would depend on where the program was started.
+        (Some("relative"), "/home/ada/.config/lua/credentials"),
+    ] {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "client::resolve::prints_the_path", "--ignored", "--nocapture"]);
+        command.env("HOME", "/home/ada").env_remove("XDG_CONFIG_HOME");
+        command.envs(variable.map(|folder| ("XDG_CONFIG_HOME", folder)));
+        let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(printed.contains(&format!("<{path}>")), "{variable:?}: {printed}");
+    }
+}
+
+#[test]
+#[ignore = "it is started by the test above"]
+fn prints_the_path() {
+    let app = App::new("lua", format()).config_folder("lua");
+    println!("<{}>", app.credentials().unwrap().path().display());
 }

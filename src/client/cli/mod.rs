@@ -25,8 +25,9 @@
 //!
 //! # What holds for every command
 //! - What was asked for goes to standard output, and everything else to standard error, so that
-//!   `key --force | pbcopy` copies the key and nothing more. With `--json`, standard output has one JSON object,
-//!   also for an error: `{"error": {"kind": …, "message": …}}`.
+//!   `key --force | pbcopy` copies the key and nothing more.
+//! - With `--json`, standard output has one JSON object, also for an error: `{"error": {"kind": …, "message": …}}`.
+//!   Only what `clap` itself refuses stays `clap`'s text.
 //! - Questions are asked only where standard input is a terminal; elsewhere the message names the flag
 //!   or the variable to use instead. Ctrl-C at a question changes nothing.
 //! - Colours only on a terminal, and not if `NO_COLOR` is set.

@@ -64,7 +64,6 @@ pub enum ServerError {
 
 /// For programs whose server offers none of the calls.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(clippy::exhaustive_structs, reason = "there is nothing to it")]
 pub struct NoServer;
 
 impl Server for NoServer {
