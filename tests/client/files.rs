@@ -37,7 +37,7 @@ fn it_is_private_whatever_the_umask() {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(mode(person.file().path()), 0o600, "umask {umask}");
-        assert_eq!(mode(&person.folder()) & 0o077, 0, "umask {umask}");
+        assert_eq!(mode(&person.folder()), 0o700, "umask {umask}");
     }
 }
 

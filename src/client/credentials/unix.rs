@@ -69,13 +69,19 @@ impl Folder {
         let parent =
             open_parent(parent_path).map_err(|error| Error::io("open", parent_path, error))?;
         check_parent(parent_path, &stat(&parent, parent_path)?)?;
-        match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) => sync(&parent, parent_path)?,
-            Err(Errno::EXIST) => {}
+        let made = match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) => sync(&parent, parent_path).map(|()| true)?,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(Error::io("make", path, error)),
-        }
+        };
         let gone = || Error::io("open", path, Errno::NOENT);
-        Self::open(path)?.ok_or_else(gone)
+        let folder = Self::open(path)?.ok_or_else(gone)?;
+        if made {
+            // The umask may have taken away what the owner needs.
+            let usable = rustix::fs::fchmod(&folder.fd, Mode::RWXU);
+            usable.map_err(|error| Error::io("make", path, error))?;
+        }
+        Ok(folder)
     }
 
     /// Waits until no other writer is in the folder, and sweeps up what killed ones left.
@@ -168,7 +174,7 @@ impl Folder {
         let write = || {
             let private = Mode::RUSR | Mode::WUSR;
             let fd = rustix::fs::openat(&self.fd, &*temporary, flags, private)?;
-            // The umask may have taken away what the owner needs.
+            // As with the folder.
             rustix::fs::fchmod(&fd, private)?;
             let mut file = File::from(fd);
             file.write_all(bytes)?;
