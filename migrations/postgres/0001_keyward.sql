@@ -58,6 +58,23 @@ CREATE INDEX {p}audit_by_owner  ON {t}audit (tenant, account, id DESC);
 CREATE INDEX {p}audit_by_key    ON {t}audit (key_id, id DESC);
 CREATE INDEX {p}audit_by_time   ON {t}audit (at);
 
+CREATE TABLE {t}tallies (
+    key_id   uuid   REFERENCES {t}keys ON DELETE CASCADE,
+    hour     bigint, -- the instant at which it began
+    accepted bigint NOT NULL,
+    refused  bigint NOT NULL,
+    PRIMARY KEY (key_id, hour)
+);
+CREATE INDEX {p}tallies_by_hour ON {t}tallies (hour);
+
+CREATE TABLE {t}quotas (
+    payer  bytea, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account
+    period text   COLLATE "C",
+    begun  bigint NOT NULL, -- the instant at which the period began
+    used   bigint NOT NULL,
+    PRIMARY KEY (payer, period)
+);
+
 -- Numbered under a lock that is held until the commit, so that what is read is read in order.
 CREATE TABLE {t}changes (
     number bigint PRIMARY KEY,

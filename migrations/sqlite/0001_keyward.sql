@@ -61,6 +61,23 @@ CREATE INDEX {t}audit_by_owner  ON {t}audit (tenant, account, id);
 CREATE INDEX {t}audit_by_key    ON {t}audit (key_id, id);
 CREATE INDEX {t}audit_by_time   ON {t}audit (at);
 
+CREATE TABLE {t}tallies (
+    key_id   BLOB    NOT NULL REFERENCES {t}keys (id) ON DELETE CASCADE,
+    hour     INTEGER NOT NULL, -- the instant at which it began
+    accepted INTEGER NOT NULL,
+    refused  INTEGER NOT NULL,
+    PRIMARY KEY (key_id, hour)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX {t}tallies_by_hour ON {t}tallies (hour);
+
+CREATE TABLE {t}quotas (
+    payer  BLOB    NOT NULL, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account
+    period TEXT    NOT NULL,
+    begun  INTEGER NOT NULL, -- the instant at which the period began
+    used   INTEGER NOT NULL,
+    PRIMARY KEY (payer, period)
+) STRICT, WITHOUT ROWID;
+
 -- AUTOINCREMENT: a number is never given twice, also when all entries were purged. SQLite keeps
 -- the last one in its own table sqlite_sequence. One writer at a time, so there are no gaps.
 CREATE TABLE {t}changes (

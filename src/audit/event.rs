@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::key::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, one_line};
+use crate::key::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
 
 /// One line of the audit log.
 ///
@@ -113,7 +113,8 @@ impl AuditEvent {
     }
 
     pub(crate) fn reason(mut self, reason: &str) -> Self {
-        self.reason = (!reason.is_empty()).then(|| reason.into());
+        // A revocation must not fail for the words that came with it.
+        self.reason = (!reason.is_empty()).then(|| fitted(reason, MAX_REASON));
         self
     }
 
@@ -235,3 +236,5 @@ impl fmt::Display for Outcome {
         f.write_str(self.as_str())
     }
 }
+
+const MAX_REASON: usize = 1_000;

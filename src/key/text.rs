@@ -55,7 +55,8 @@ impl Metadata {
     /// Reads pairs; of two with the same key the later one counts.
     ///
     /// # Errors
-    /// If there are more than 50, a key is not 1 to 64 characters, or a value has more than 1,000.
+    /// If there are more than 50, a key is not 1 to 64 characters, a value has more than 1,000, or one
+    /// holds a NUL.
     ///
     /// # Examples
     /// ```

@@ -45,6 +45,9 @@ pub enum ErrorKind {
     Corrupt,
     /// A change was sent and its answer lost: it may have happened. Look before trying again.
     OutcomeUnknown,
+    /// The change is made, but not on as many replicas as it has to be: a failover could lose it.
+    /// A revocation is safe to repeat until it is confirmed.
+    Unconfirmed,
 }
 
 impl Error {
@@ -125,6 +128,10 @@ impl From<StoreError> for Error {
             StoreErrorKind::OutcomeUnknown => (
                 ErrorKind::OutcomeUnknown,
                 "the change may have happened or not; look at the key before trying again",
+            ),
+            StoreErrorKind::Unconfirmed => (
+                ErrorKind::Unconfirmed,
+                "the change is made, but a failover could lose it; repeat a revocation until it is confirmed",
             ),
         };
         Self { source: Some(Box::new(source)), ..Self::new(kind, message) }

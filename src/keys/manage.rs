@@ -116,7 +116,8 @@ impl ApiKeys {
         self.amend(whose.into(), id, EventKind::Enabled, by, on).await
     }
 
-    /// Revokes a key for ever. Revoking it again changes nothing, and is no error.
+    /// Revokes a key for ever. Revoking it again changes nothing, and is no error. Of the reason, the
+    /// first 1,000 characters are kept, and a NUL in it is replaced.
     ///
     /// # Errors
     /// [`NotFound`](super::ErrorKind::NotFound), and those of a store that fails.

@@ -1,5 +1,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
+use super::Quota;
+
 /// What an owner's plan allows. Whatever is not set is not limited.
 ///
 /// # Examples
@@ -15,6 +17,7 @@ pub struct Limits {
     max_active_keys: Option<u32>,
     max_lifetime: Option<Duration>,
     rate: Option<Rate>,
+    quota: Option<Quota>,
 }
 
 impl Limits {
@@ -37,6 +40,12 @@ impl Limits {
         self
     }
 
+    /// How many uses the owner's keys have, all together.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = Some(quota);
+        self
+    }
+
     /// The limit of active keys, if there is one.
     pub fn active_keys(&self) -> Option<u32> {
         self.max_active_keys
@@ -51,6 +60,11 @@ impl Limits {
     pub fn shared_rate(&self) -> Option<Rate> {
         self.rate
     }
+
+    /// The quota that all of the owner's keys share, if there is one.
+    pub fn shared_quota(&self) -> Option<Quota> {
+        self.quota
+    }
 }
 
 /// What narrows one key within its owner's plan.
@@ -58,6 +72,8 @@ impl Limits {
 pub struct KeyLimits {
     /// How often this key may be used.
     pub rate: Option<Rate>,
+    /// How many uses it has.
+    pub quota: Option<Quota>,
 }
 
 /// So many uses in a period, of which so many may come at once.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::StoreError;
 use crate::{
     key::{Access, Metadata, Networks},
-    limits::{KeyLimits, Rate},
+    limits::{KeyLimits, Period, Quota, Rate},
 };
 
 /// A JSON list of scopes; nothing at all for *inherited*, so that an empty list stays a list.
@@ -46,11 +46,15 @@ pub(super) fn read_metadata(text: &str) -> Result<Metadata, StoreError> {
 /// A JSON object; nothing at all if there are no limits. What another version wrote into it and
 /// this one does not know is *corrupt*: a limit that is not understood must not be dropped.
 pub(super) fn limits(limits: &KeyLimits) -> Option<String> {
-    let Rate { uses, period, burst } = limits.rate?;
-    let period = period.as_micros() as u64;
-    let (uses, burst) = (u64::from(uses.get()), u64::from(burst.get()));
-    let rate = BTreeMap::from([("uses", uses), ("period_us", period), ("burst", burst)]);
-    Some(json(&BTreeMap::from([("rate", rate)])))
+    let rate = limits.rate.map(|Rate { uses, period, burst }| {
+        let period = period.as_micros() as u64;
+        let (uses, burst) = (u64::from(uses.get()), u64::from(burst.get()));
+        ("rate", BTreeMap::from([("uses", uses), ("period_us", period), ("burst", burst)]))
+    });
+    let quota =
+        limits.quota.map(|quota| ("quota", BTreeMap::from([(quota.period.as_str(), quota.uses)])));
+    let limits: BTreeMap<_, _> = rate.into_iter().chain(quota).collect();
+    (!limits.is_empty()).then(|| json(&limits))
 }
 
 pub(super) fn read_limits(text: Option<&str>) -> Result<KeyLimits, StoreError> {
@@ -65,7 +69,13 @@ pub(super) fn read_limits(text: Option<&str>) -> Result<KeyLimits, StoreError> {
             burst: number(take("burst")?).ok_or_else(unknown)?,
         })
     });
-    if limits.is_empty() { Ok(KeyLimits { rate: rate.transpose()? }) } else { Err(unknown()) }
+    let quota = limits.remove("quota").map(|quota| {
+        let known = Period::ALL.into_iter().find(|period| quota.contains_key(period.as_str()));
+        let period = known.filter(|_| quota.len() == 1).ok_or_else(unknown)?;
+        Ok::<_, StoreError>(Quota::per(period, quota[period.as_str()]))
+    });
+    let (rate, quota) = (rate.transpose()?, quota.transpose()?);
+    if limits.is_empty() { Ok(KeyLimits { rate, quota }) } else { Err(unknown()) }
 }
 
 fn unknown() -> StoreError {

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, StoreError,
-    Updated, Use,
+    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend, Spent,
+    StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -123,6 +123,31 @@ pub trait KeyStore: Send + Sync + 'static {
     /// [`Pushed`](Feed::Pushed). A store that cannot be woken, or not at the moment, looks by itself
     /// in short intervals and says [`Polled`](Feed::Polled). Waking for nothing is fine.
     async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError>;
+
+    /// Adds to what is counted of keys, all in one step. Unknown keys are passed over, and a key's
+    /// counts go with its record. Changes no revision and enters nothing into the change feed.
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError>;
+
+    /// What was counted of a key in the hours that began at `from` or later, in their order.
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError>;
+
+    /// Removes the counts of up to `limit` hours that began before `before`, and tells how many.
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+
+    /// Spends from quotas: from all of them, or from none if one has not enough left.
+    ///
+    /// MUST be exact: racing calls never spend more than a quota has ([`Spend::spend`] says what a
+    /// counter becomes). What was granted MUST survive a crash. The count of a key lasts as long as
+    /// its record, whatever else changes; the quotas in one call are different ones.
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError>;
+
+    /// Gives back what was spent, as [`Spend::refund`] says, because the work cost less.
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError>;
 
     /// Removes entries of the change feed from before `before`, and tells how many.
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError>;

@@ -19,6 +19,9 @@ pub enum StoreErrorKind {
     Corrupt,
     /// A change was sent and its answer lost: it may have happened or not. Look before trying again.
     OutcomeUnknown,
+    /// The change is made here, but not on as many replicas as it has to be: a failover could lose
+    /// it. A revocation is safe to repeat; repeated, it is confirmed or unconfirmed again.
+    Unconfirmed,
 }
 
 impl StoreError {
@@ -37,6 +40,11 @@ impl StoreError {
         Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into() }
     }
 
+    /// A change was made, but too few replicas have it.
+    pub fn unconfirmed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind: StoreErrorKind::Unconfirmed, source: source.into().into() }
+    }
+
     /// In which way it failed.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
@@ -51,6 +59,7 @@ impl StoreErrorKind {
             Self::OutcomeUnknown => {
                 "the key store did not confirm a change, which may have happened"
             }
+            Self::Unconfirmed => "the key store made a change that too few replicas have",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where keys live: the contract of a store, and the stores of this crate.
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -9,18 +9,26 @@ mod error;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod quotas;
+#[cfg(feature = "redis")]
+mod redis;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod tallies;
 
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use quotas::{Counter, Payer, Spend, Spent};
+#[cfg(feature = "redis")]
+pub use redis::{RedisOptions, RedisStore};
 pub use rows::{
     Changes, Feed, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
     Updated, Use,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use tallies::Tally;

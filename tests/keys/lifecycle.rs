@@ -79,6 +79,28 @@ async fn nothing_brings_a_revoked_key_back() {
 }
 
 #[tokio::test]
+async fn no_words_can_stop_a_revocation() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let long = "ä\u{1f511}".repeat(1_000_000);
+        let reasons = [
+            ("", ""),
+            ("\0leaked\0", "\u{fffd}leaked\u{fffd}"),
+            ("'; DROP TABLE keyward_keys; --", "'; DROP TABLE keyward_keys; --"),
+            (&long, &"ä\u{1f511}".repeat(500)),
+        ];
+        for (reason, stored) in reasons {
+            let issued = service.issue().await;
+            keys.revoke(ada, issued.key.id, reason, by).await.unwrap();
+            assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "revoked");
+            assert_eq!(service.stored(issued.key.id).await.revoked.unwrap().reason, *stored);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn all_of_an_owners_keys_are_revoked_in_one_call_and_no_others() {
     on_each_store(async |handles| {
         let service = Service::new(handles);

@@ -18,7 +18,7 @@ async fn spend(service: &Service, issued: &Issued) -> Result<keyward::Verified, 
 }
 
 async fn limited_key(service: &Service, rate: Rate) -> Issued {
-    let new = service.new_key().limits(KeyLimits { rate: Some(rate) });
+    let new = service.new_key().limits(KeyLimits { rate: Some(rate), ..KeyLimits::default() });
     service.keys().issue(new, &service.actor).await.unwrap()
 }
 

@@ -71,7 +71,7 @@ async fn a_rotation_changes_nothing_but_the_secret() {
             .expiry(Expiry::DAYS_30)
             .access(Access::only(["builds:read"]).unwrap())
             .networks(Networks::only(["192.0.2.0/24"]).unwrap())
-            .limits(KeyLimits { rate: Some(Rate::per_minute(5)) })
+            .limits(KeyLimits { rate: Some(Rate::per_minute(5)), ..KeyLimits::default() })
             .metadata(Metadata::new([("team", "billing")]).unwrap());
         let old = service.keys().issue(new, &service.actor).await.unwrap();
         service.clock.advance(DAY);

@@ -1,10 +1,16 @@
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use keyward::{KeyStore, MemoryStore, SqliteStore, store::conformance::Suite};
 
-use crate::support::stores::{self, SqliteFile};
+use crate::support::{
+    servers::redis,
+    stores::{self, SqliteFile},
+};
 
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_in_memory_conforms() {
@@ -49,4 +55,34 @@ async fn postgres_conforms() {
         handles
     };
     Suite::new().rounds(ROUNDS).run(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn redis_conforms() {
+    let Some(shared) = redis::shared() else { return };
+    let spaces = RefCell::new(Vec::new());
+    let open = async || {
+        let space = shared.space();
+        let handles = stores::redis_twice(&space).await;
+        spaces.borrow_mut().push(space);
+        handles
+    };
+    Suite::new().rounds(ROUNDS).run(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_redis_cluster_conforms() {
+    let Some(cluster) = redis::shared_cluster() else { return };
+    let made = Cell::new(0);
+    let open = async || {
+        made.set(made.get() + 1);
+        // The prefix decides which node it is, and all three get their share.
+        let options = stores::redis_options(&format!("cluster-{}", made.get()));
+        let connect = async || {
+            let store = options.clone().connect_cluster(cluster.urls()).await.unwrap();
+            Arc::new(store) as Arc<dyn KeyStore>
+        };
+        vec![connect().await, connect().await]
+    };
+    Suite::new().rounds(ROUNDS / 4).run(open).await;
 }

@@ -4,9 +4,11 @@ mod changes;
 mod feed;
 mod inserts;
 mod log;
+mod quotas;
 mod reads;
 mod removal;
 mod scope;
+mod tallies;
 mod torn;
 mod usage;
 mod wrapper;
@@ -145,6 +147,24 @@ fn cases() -> impl Iterator<Item = Case> {
             a_dropped_deletion_is_whole_or_undone
             a_dropped_purge_is_whole_or_undone
             a_dropped_use_is_whole_or_undone;
+        quotas::GrantsOneTooMany => a_quota_is_spent_to_its_end_and_no_further;
+        quotas::LooksThenSpends => racing_spenders_never_exceed_a_quota;
+        quotas::SpendsOneByOne =>
+            quotas_are_spent_together_or_not_at_all
+            dropped_spending_is_whole_or_undone;
+        quotas::LocksAsTheyCome => racing_spenders_of_two_quotas_never_lock_up;
+        quotas::KnowsNoPeriods => a_new_period_begins_anew_and_an_old_one_never_comes_back;
+        quotas::CountsByAccount => quotas_of_others_and_of_other_periods_are_apart;
+        quotas::RefundsIntoThePresent => what_was_spent_is_given_back_within_its_period_only;
+        quotas::RotationsRefill => what_a_key_has_spent_lasts_as_long_as_the_key;
+
+        tallies::CountsAnHourOnceACall => what_is_counted_adds_up_by_key_and_hour;
+        tallies::AddsToWhatItRead => racing_counts_add_up;
+        tallies::CountsUnknownKeys => counts_of_unknown_keys_are_passed_over_and_go_with_the_key;
+        tallies::ShowsCountsToAll => another_owners_counts_cannot_be_read;
+        tallies::PurgesCountsWithoutLimit =>
+            a_purge_of_counts_removes_the_old_ones_up_to_its_limit;
+
         torn::RehashesInTwoSteps => a_dropped_rehash_is_whole_or_undone;
     };
     cases.into_iter()

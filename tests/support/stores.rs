@@ -1,17 +1,20 @@
 //! Every store that a test can run on.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io::ErrorKind, sync::Arc, time::Duration};
 
 use keyward::{
     KeyStore, MemoryStore, PostgresStore,
-    store::{PostgresOptions, SqliteOptions},
+    store::{PostgresOptions, RedisOptions, SqliteOptions},
 };
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::{
     log::holds_a_secret,
-    servers::postgres::{self, Database},
+    servers::{
+        postgres::{self, Database},
+        redis::{self, Reply, Space},
+    },
 };
 
 /// Handles to one fresh store, as the nodes of a service would have them.
@@ -29,6 +32,14 @@ pub async fn on_each_store(test: impl AsyncFn(Handles)) {
         println!("on PostgreSQL");
         test(connect_twice(&database).await).await;
         holds_no_secret(&database);
+    }
+    if let Some(shared) = redis::shared() {
+        println!("on Redis");
+        let space = shared.space();
+        test(redis_twice(&space).await).await;
+        let all = dump(&space);
+        assert!(all.contains("events"), "the dump has the log");
+        assert!(!holds_a_secret(&all));
     }
 }
 
@@ -54,13 +65,22 @@ impl SqliteFile {
         vec![open().await, open().await]
     }
 
-    /// Looks at the file and what SQLite keeps beside it.
+    /// Looks at the file and what SQLite keeps beside it. The last connection to be closed moves
+    /// the log into the file and removes it: then it looks once more.
     fn holds_no_secret(&self) {
+        while !self.was_seen_whole() {}
+    }
+
+    fn was_seen_whole(&self) -> bool {
         for entry in fs::read_dir(self.0.path()).unwrap() {
             let path = entry.unwrap().path();
-            let bytes = fs::read(&path).unwrap();
+            let bytes = match fs::read(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return false,
+                bytes => bytes.unwrap(),
+            };
             assert!(!holds_a_secret(&String::from_utf8_lossy(&bytes)), "{}", path.display());
         }
+        true
     }
 }
 
@@ -89,6 +109,41 @@ fn holds_no_secret(database: &Database) {
     let all = database.sql("SELECT database_to_xml(true, false, '')").unwrap();
     assert!(all.contains("keyward_audit"), "the dump has the tables");
     assert!(!holds_a_secret(&all));
+}
+
+/// The server of the run keeps nothing on disk: what would be lost are its tests.
+pub fn redis_options(prefix: &str) -> RedisOptions {
+    let options = RedisOptions::new().prefix(prefix).unwrap();
+    options.timeout(PATIENCE).danger_allow_no_persistence()
+}
+
+pub async fn redis_twice(space: &Space) -> Handles {
+    let options = redis_options(space.prefix());
+    let connect = async || Arc::new(options.clone().connect(space.url()).await.unwrap());
+    vec![connect().await, connect().await]
+}
+
+/// All that Redis holds of a store, names and contents.
+pub fn dump(space: &Space) -> String {
+    let of = |room: &str| format!("{{{}}}{room}", space.prefix());
+    let rooms = [
+        ("keys", ["HGETALL"].as_slice(), [].as_slice()),
+        ("secrets", &["HGETALL"], &[]),
+        ("index", &["ZRANGE"], &["0", "-1"]),
+        ("events", &["HGETALL"], &[]),
+        ("log", &["ZRANGE"], &["0", "-1"]),
+        ("changes", &["XRANGE"], &["-", "+"]),
+        ("meta", &["HGETALL"], &[]),
+        ("quotas", &["HGETALL"], &[]),
+        ("tallies", &["HGETALL"], &[]),
+    ];
+    let read = rooms.map(|(room, command, range)| {
+        let name = of(room);
+        let reply = space.call(&[command, &[&name], range].concat());
+        assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+        format!("{name}: {reply:?}")
+    });
+    read.concat()
 }
 
 /// The machine is busy with other tests. What a timeout does is the business of tests of its own.

@@ -152,7 +152,7 @@ async fn still_works(storage: &Storage, deed: &Deed) -> Checked {
 
 /// The result of a future, unless it is not ready after so many polls; then it is dropped. Between
 /// the polls it waits as ever, for whatever wakes it.
-async fn poll_for_a_while<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+pub(super) async fn poll_for_a_while<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
     poll_fn(|context| {
@@ -169,4 +169,4 @@ async fn poll_for_a_while<F: Future>(polls: u64, future: F) -> Option<F::Output>
     .await
 }
 
-const MOST_POLLS: u64 = 500;
+pub(super) const MOST_POLLS: u64 = 500;

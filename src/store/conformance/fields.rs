@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::EventKind,
     key::{Access, Key, Metadata, Networks, Owner, Retiring, Timestamp, Whose},
-    limits::{KeyLimits, Rate},
+    limits::{KeyLimits, Quota, Rate},
     store::{Inserted, Previous, RotateRow, RotatedRow},
 };
 
@@ -134,9 +134,18 @@ fn varied_keys() -> impl Iterator<Item = Key> {
     ];
     let limits = [
         KeyLimits::default(),
-        KeyLimits { rate: Some(Rate::per_second(7).burst(1)) },
-        KeyLimits { rate: Some(rate(most, Duration::from_micros(1_500), one)) },
-        KeyLimits { rate: Some(rate(one, Duration::from_secs(366 * 86_400), most)) },
+        KeyLimits { rate: Some(Rate::per_second(7).burst(1)), ..KeyLimits::default() },
+        KeyLimits { quota: Some(Quota::total(0)), ..KeyLimits::default() },
+        KeyLimits { quota: Some(Quota::per_day(u64::MAX)), ..KeyLimits::default() },
+        KeyLimits { rate: Some(Rate::per_minute(1)), quota: Some(Quota::per_month(7)) },
+        KeyLimits {
+            rate: Some(rate(most, Duration::from_micros(1_500), one)),
+            ..KeyLimits::default()
+        },
+        KeyLimits {
+            rate: Some(rate(one, Duration::from_secs(366 * 86_400), most)),
+            ..KeyLimits::default()
+        },
     ];
     let networks = [
         Networks::Any,

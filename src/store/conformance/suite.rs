@@ -3,11 +3,11 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinError, time::error::Elapsed};
 
 use super::{
-    audit, drops, feed, fields, find, insert, list, log, rehash, remove,
+    audit, drops, feed, fields, find, insert, list, log, quotas, rehash, remove,
     report::{Failure, Report, words},
     revoke, revoke_all, rotate, scope,
     storage::{Checked, Storage},
-    update, usage, wait,
+    tallies, update, usage, wait,
 };
 use crate::store::KeyStore;
 
@@ -150,6 +150,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Check> {
         feed::CHECKS,
         wait::CHECKS,
         drops::CHECKS,
+        quotas::CHECKS,
+        tallies::CHECKS,
     ];
     rooms.into_iter().flatten()
 }

@@ -30,7 +30,7 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: Storage) -> Check
     let mine = Key {
         name: name("renamed"),
         access: Access::only(["a", "b"]).expect("valid scopes"),
-        limits: KeyLimits { rate: Some(Rate::per_minute(3)) },
+        limits: KeyLimits { rate: Some(Rate::per_minute(3)), ..KeyLimits::default() },
         networks: Networks::only(["192.0.2.0/24"]).expect("valid networks"),
         metadata: Metadata::new([("a", "b")]).expect("valid pairs"),
         disabled_at: Some(at(7)),

@@ -1,5 +1,6 @@
 //! Keys in the memory of the process: for tests, for trying things out, for hosts without a disk.
 
+mod counters;
 mod state;
 
 use std::{
@@ -13,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 use self::state::State;
 use super::{
     Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
-    StoreError, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -159,6 +160,33 @@ impl KeyStore for MemoryStore {
         // The sender lives as long as `self`; what is left is that the time is over.
         let _ = timeout(at_most, latest.wait_for(|latest| *latest > after)).await;
         Ok(Feed::Pushed)
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        self.write(|state| state.tally(tallies));
+        Ok(())
+    }
+
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        Ok(self.read().tallies(whose, id, from))
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.counters.purge_tallies(before, limit)))
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        Ok(self.write(|state| state.counters.spend(spends)))
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        self.write(|state| state.counters.refund(spends));
+        Ok(())
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

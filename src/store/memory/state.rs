@@ -4,13 +4,14 @@ use std::{
     sync::Arc,
 };
 
+use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
     hash::Digest,
     key::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
     store::{
         Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
-        Updated, Use,
+        Tally, Updated, Use,
     },
 };
 
@@ -27,6 +28,7 @@ pub(super) struct State {
     last_change: u64,
     /// Up to which change the feed was purged.
     forgotten: u64,
+    pub(super) counters: Counters,
 }
 
 #[derive(Clone)]
@@ -165,7 +167,7 @@ impl State {
     pub(super) fn delete(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool {
         let known = self.row(whose, id).is_some();
         if known {
-            self.take(id);
+            self.forget(id);
             self.log(event.clone(), id);
         }
         known
@@ -182,7 +184,7 @@ impl State {
         let events = (0..).zip(rows).map(|(n, row)| (row.key.id, event.for_key(n, &row.key)));
         let events: Vec<(KeyId, AuditEvent)> = events.collect();
         for (id, event) in &events {
-            self.take(*id);
+            self.forget(*id);
             self.log(event.clone(), *id);
         }
         events.into_iter().map(|(_, event)| event).collect()
@@ -264,6 +266,22 @@ impl State {
             self.forgotten = sequence;
         }
         count as u32
+    }
+
+    pub(super) fn tally(&mut self, tallies: &[Tally]) {
+        for tally in tallies.iter().filter(|tally| self.rows.contains_key(&tally.key_id)) {
+            self.counters.add(tally);
+        }
+    }
+
+    pub(super) fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Vec<Tally> {
+        self.row(whose, id).map_or_else(Vec::new, |_| self.counters.tallies(id, from))
+    }
+
+    /// Removes a key with all that is counted for it.
+    fn forget(&mut self, id: KeyId) {
+        self.take(id);
+        self.counters.forget(id);
     }
 
     fn row(&self, whose: Whose<'_>, id: KeyId) -> Option<&Row> {

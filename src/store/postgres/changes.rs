@@ -29,7 +29,7 @@ impl PostgresStore {
                 + KEY
                 + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
                 $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING";
-            let added = bind_key(sqlx::query(self.sql(&sql)), key).execute(&mut *change.tx).await?;
+            let added = bind_key(self.names.query(&sql), key).execute(&mut *change.tx).await?;
             if added.rows_affected() == 0 || !change.add_secret(digest, key.id).await? {
                 return Ok(Inserted::DigestTaken);
             }
@@ -55,7 +55,8 @@ impl PostgresStore {
             }
             let sql = "UPDATE {t}keys SET name = $2, access = $3, limits = $4, networks = $5, \
                 metadata = $6, disabled_at = $7, revision = revision + 1 WHERE id = $1";
-            sqlx::query(self.sql(sql))
+            self.names
+                .query(sql)
                 .bind(uuid(key.id))
                 .bind(key.name.as_str())
                 .bind(codec::access(&key.access))
@@ -106,7 +107,7 @@ impl PostgresStore {
                 retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
                 retiring_ends_at = coalesce($5, retiring_ends_at), \
                 hint = $2, rotated_at = $3, rotation_token = $4, revision = revision + 1 WHERE id = $1";
-            sqlx::query(self.sql(sql))
+            self.names.query(sql)
                 .bind(uuid(key.id))
                 .bind(hint)
                 .bind(event.at.as_unix_micros())
@@ -132,7 +133,9 @@ impl PostgresStore {
         let outcome = self.within(async {
             let sql = "SELECT revoked_at IS NOT NULL FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account) FOR UPDATE";
-            let revoked: Option<bool> = sqlx::query_scalar(self.sql(sql))
+            let revoked: Option<bool> = self
+                .names
+                .query_scalar(sql)
                 .bind(uuid(id))
                 .bind(whose.tenant())
                 .bind(whose.account())
@@ -185,7 +188,9 @@ impl PostgresStore {
         let ids = self.within(async {
             let sql = "SELECT id FROM {t}keys \
                 WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
-            let ids: Vec<Uuid> = sqlx::query_scalar(self.sql(sql))
+            let ids: Vec<Uuid> = self
+                .names
+                .query_scalar(sql)
                 .bind(owner.tenant())
                 .bind(owner.account())
                 .fetch_all(&mut *change.tx)
@@ -208,13 +213,16 @@ impl PostgresStore {
         let deleted = self.within(async {
             let sql = "DELETE FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
-            let deleted = sqlx::query(self.sql(sql))
+            let deleted = self
+                .names
+                .query(sql)
                 .bind(uuid(id))
                 .bind(whose.tenant())
                 .bind(whose.account())
                 .execute(&mut *change.tx)
                 .await?;
             if deleted.rows_affected() > 0 {
+                change.forget_counters([id].into_iter()).await?;
                 change.log(std::slice::from_ref(event)).await?;
             }
             Ok(deleted.rows_affected() > 0)
@@ -238,10 +246,12 @@ impl PostgresStore {
                 change.lock_keys(dead, |q| q.bind(before.as_unix_micros()).bind(i64::from(limit)));
             let keys = keys.await?;
             let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
-            sqlx::query(self.sql("DELETE FROM {t}keys WHERE id = ANY($1)"))
+            self.names
+                .query("DELETE FROM {t}keys WHERE id = ANY($1)")
                 .bind(ids)
                 .execute(&mut *change.tx)
                 .await?;
+            change.forget_counters(keys.iter().map(|key| key.id)).await?;
             let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
             change.log(&events).await?;
             Ok(events)

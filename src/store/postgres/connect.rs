@@ -1,12 +1,13 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     PostgresStore,
+    connections::Connections,
     feed::Listener,
     lookup::Lookup,
     migrate::migrate,
@@ -38,6 +39,7 @@ pub struct PostgresOptions {
     timeout: Duration,
     connections: u32,
     migrate: bool,
+    pooler: bool,
 }
 
 impl PostgresOptions {
@@ -49,6 +51,7 @@ impl PostgresOptions {
             timeout: TIMEOUT,
             connections: 10,
             migrate: true,
+            pooler: false,
         }
     }
 
@@ -82,6 +85,18 @@ impl PostgresOptions {
         self
     }
 
+    /// Works through pgbouncer in transaction mode: prepares nothing, reads in transactions, does
+    /// not LISTEN, but polls the change feed. pgbouncer has to have
+    /// `ignore_startup_parameters = extra_float_digits`.
+    ///
+    /// Needed with every version: without this, a LISTEN would stay behind on one of the pooler's
+    /// connections and disturb whoever gets it next. It makes three round trips of the one of a
+    /// look-up; a pool in session mode, or past the pooler, is the faster choice.
+    pub fn through_transaction_pooler(mut self) -> Self {
+        self.pooler = true;
+        self
+    }
+
     /// Creates and alters no tables: the host runs `migrations/postgres` itself.
     pub fn without_migration(mut self) -> Self {
         self.migrate = false;
@@ -98,17 +113,8 @@ impl PostgresOptions {
         let pool = PgPoolOptions::new()
             .max_connections(self.connections)
             .acquire_timeout(self.timeout)
-            // A ping before every look-up doubles its time. A connection in use shows by itself that
-            // it is gone; only one that lay idle has to be asked.
+            // The first statement of a call shows as well whether the connection is still there.
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > PING_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .connect_lazy_with(options);
         self.with_pool(pool).await
     }
@@ -118,11 +124,12 @@ impl PostgresOptions {
     /// # Errors
     /// As [`connect`](PostgresOptions::connect).
     pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
-        let Self { schema, prefix, timeout, migrate: wanted, .. } = self;
-        let names = Arc::new(Names { schema, prefix });
-        let lookup = Arc::new(Lookup::new(pool.clone(), &names, timeout));
-        let listener = Arc::new(Listener::new(pool.clone(), names.clone(), timeout));
-        let store = PostgresStore { pool, names, timeout, lookup, listener };
+        let Self { schema, prefix, timeout, migrate: wanted, pooler, .. } = self;
+        let names = Arc::new(Names { schema, prefix, prepare: !pooler });
+        let connections = Connections { pool, limit: timeout, stays: !pooler };
+        let lookup = Arc::new(Lookup::new(connections.clone(), &names));
+        let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
+        let store = PostgresStore { names, connections, lookup, listener };
         migrate(&store, wanted).await?;
         Ok(store)
     }
@@ -133,8 +140,6 @@ impl Default for PostgresOptions {
         Self::new()
     }
 }
-
-const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// A name that needs no quotes and, with what is appended to it, is not cut by the server.
 fn word(what: &'static str, text: &str) -> Result<String, Invalid> {

@@ -3,6 +3,7 @@ use std::{future::Future, time::Duration};
 use sqlx::Error;
 use tokio::time::timeout;
 
+use super::connections::is_lost;
 use crate::store::StoreError;
 
 /// Runs a step that changes nothing durable: whatever goes wrong, nothing was changed.
@@ -11,7 +12,7 @@ pub(super) async fn within<T>(
     step: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, StoreError> {
     match timeout(limit, step).await {
-        Ok(answer) => answer.map_err(Failure::before_commit),
+        Ok(answer) => answer.map_err(StoreError::from),
         Err(_) => Err(StoreError::unavailable(TimedOut(limit))),
     }
 }
@@ -23,19 +24,19 @@ pub(super) enum Failure {
     Corrupt(StoreError),
 }
 
-impl Failure {
-    /// Decoding errors say that a table holds what it should not; all others that the server does
-    /// not serve, which without a commit means that nothing was changed.
-    fn before_commit(self) -> StoreError {
-        match self {
-            Self::Corrupt(error) => error,
-            Self::Sql(error) => match error {
+/// Before a commit. Decoding errors say that a table holds what it should not; all others that the
+/// server does not serve, and nothing was changed.
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Corrupt(error) => error,
+            Failure::Sql(error) => match error {
                 Error::ColumnDecode { .. }
                 | Error::Decode(_)
                 | Error::ColumnNotFound(_)
                 | Error::ColumnIndexOutOfBounds { .. }
-                | Error::TypeNotFound { .. } => StoreError::corrupt(error),
-                error => StoreError::unavailable(error),
+                | Error::TypeNotFound { .. } => Self::corrupt(error),
+                error => Self::unavailable(error),
             },
         }
     }
@@ -54,10 +55,10 @@ impl From<StoreError> for Failure {
 }
 
 /// A commit that the server answered with an error did not happen. One whose answer did not come
-/// may have.
+/// may have; a pooler says so with an error of its own, which ends the connection.
 pub(super) fn at_commit(error: Error) -> StoreError {
     match error {
-        Error::Database(_) => StoreError::unavailable(error),
+        Error::Database(_) if !is_lost(&error) => StoreError::unavailable(error),
         error => StoreError::outcome_unknown(error),
     }
 }

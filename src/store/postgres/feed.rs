@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    PgPool,
+    FromRow, Row,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{
@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{PostgresStore, errors::within, rows::key_id, transaction::Names};
+use super::{
+    PostgresStore, connections::Connections, errors::Failure, rows::key_id, transaction::Names,
+};
 use crate::{
     key::Timestamp,
     lock::lock,
@@ -29,14 +31,14 @@ impl PostgresStore {
         let sql = "SELECT f.last, f.forgotten, c.number, c.key_id FROM {t}feed f LEFT JOIN LATERAL \
             (SELECT number, key_id FROM {t}changes WHERE number > coalesce($1, f.last) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
-        let rows = sqlx::query_as(self.sql(sql))
-            .bind(after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)))
-            .bind(PAGE)
-            .fetch_all(&self.pool);
-        let rows: Vec<(i64, i64, Option<i64>, Option<uuid::Uuid>)> =
-            self.within(async { Ok(rows.await?) }).await?;
+        let sql = self.sql(sql);
+        let behind = after.map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+        let read = || sqlx::query(sql.clone()).bind(behind).bind(PAGE);
+        let rows = self.connections.rows(read).await?;
+        let rows = rows.iter().map(FromRow::from_row).collect::<Result<Vec<_>, _>>();
+        let rows: Vec<(i64, i64, Option<i64>, Option<uuid::Uuid>)> = rows.map_err(Failure::from)?;
         let Some(&(last, forgotten, ..)) = rows.first() else {
-            return Err(StoreError::corrupt("the row of the change feed is gone"));
+            return Err(no_row());
         };
         let (last, forgotten) = (last as u64, forgotten as u64);
         let after = after.unwrap_or(last);
@@ -75,11 +77,10 @@ impl PostgresStore {
 /// Hears of changes on a connection of its own, from the first time that someone waits for one.
 ///
 /// What it hears is a hint only; the truth is in the table. It trusts its connection no longer than
-/// it gets back what it sends itself: behind a pooler LISTEN succeeds and nothing ever comes.
+/// it gets back what it sends itself: one that is half closed is silent for ever.
 pub(super) struct Listener {
-    pool: PgPool,
+    connections: Connections,
     names: Arc<Names>,
-    timeout: Duration,
     state: Arc<State>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -92,8 +93,8 @@ struct State {
 }
 
 impl Listener {
-    pub(super) fn new(pool: PgPool, names: Arc<Names>, timeout: Duration) -> Self {
-        Self { pool, names, timeout, state: Arc::default(), task: Mutex::default() }
+    pub(super) fn new(connections: Connections, names: Arc<Names>) -> Self {
+        Self { connections, names, state: Arc::default(), task: Mutex::default() }
     }
 
     pub(super) async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
@@ -122,18 +123,23 @@ impl Listener {
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        let last =
-            sqlx::query_scalar(self.names.sql("SELECT last FROM {t}feed")).fetch_one(&self.pool);
-        let last: i64 = within(self.timeout, async { Ok(last.await?) }).await?;
-        Ok(last as u64)
+        let sql = self.names.sql("SELECT last FROM {t}feed");
+        let rows = self.connections.rows(|| sqlx::query(sql.clone())).await?;
+        let last = rows.first().map(|row| row.try_get::<i64, _>("last"));
+        Ok(last.ok_or_else(no_row)?.map_err(Failure::from)? as u64)
     }
 
     fn ensure_task(&self) {
+        // A LISTEN through a transaction pooler stays behind on a connection that others get, and
+        // sqlx takes the notifications there for the end of its protocol.
+        if !self.connections.stays {
+            return;
+        }
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let channel = self.names.channel();
-            let (pool, state) = (self.pool.clone(), self.state.clone());
-            *task = Some(tokio::spawn(listen(pool, channel, self.timeout, state)));
+            let (connections, state) = (self.connections.clone(), self.state.clone());
+            *task = Some(tokio::spawn(listen(connections, channel, state)));
         }
     }
 }
@@ -146,22 +152,19 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(pool: PgPool, channel: String, limit: Duration, state: Arc<State>) {
+async fn listen(connections: Connections, channel: String, state: Arc<State>) {
     loop {
         // However the connection ends, something may have been missed.
-        let _ = hear(&pool, &channel, limit, &state).await;
+        let _ = hear(&connections, &channel, &state).await;
         state.live.store(false, Ordering::Release);
         state.heard.send_modify(|heard| *heard += 1);
         sleep(RETRY).await;
     }
 }
 
-async fn hear(
-    pool: &PgPool,
-    channel: &str,
-    limit: Duration,
-    state: &State,
-) -> Result<(), sqlx::Error> {
+async fn hear(connections: &Connections, channel: &str, state: &State) -> Result<(), Failure> {
+    let Connections { pool, limit, .. } = connections;
+    let limit = *limit;
     let own = PgPoolOptions::new().max_connections(1).acquire_timeout(limit);
     let own = own.connect_lazy_with((*pool.connect_options()).clone());
     let connect = async {
@@ -173,8 +176,8 @@ async fn hear(
     let token = format!("echo {:p} {:?}", state, Instant::now());
     loop {
         // An echo that goes out by another connection, and has to come in by this one.
-        let echo = sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(&token).execute(pool);
-        timeout(limit, echo).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let echo = || sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(&token);
+        connections.rows(echo).await?;
         let mut deadline = Instant::now() + limit;
         let next_echo = Instant::now() + ECHO;
         let mut answered = false;
@@ -192,12 +195,16 @@ async fn hear(
                 // Another node's echo.
                 Ok(Ok(Some(_))) => {}
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) if answered => break,
                 Err(_) => return Ok(()),
             }
         }
     }
+}
+
+fn no_row() -> StoreError {
+    StoreError::corrupt("the row of the change feed is gone")
 }
 
 const PAGE: i64 = 1_000;

@@ -1,6 +1,11 @@
-use sqlx::Executor;
+use std::time::Duration;
 
-use super::PostgresStore;
+use sqlx::{Executor, Row};
+
+use super::{
+    PostgresStore,
+    errors::{Failure, within},
+};
 use crate::store::StoreError;
 
 /// Brings the tables up to date. Any number of nodes may start at once: one does it, the others
@@ -19,42 +24,36 @@ pub(super) async fn migrate(store: &PostgresStore, wanted: bool) -> Result<(), S
             MIGRATIONS.len()
         )));
     }
-    let mut change = store.begin().await?;
-    store
-        .within(async {
-            let lock = store.names.lock(&["migration"]);
-            sqlx::query("SELECT pg_advisory_xact_lock($1)")
-                .bind(lock)
-                .execute(&mut *change.tx)
-                .await?;
-            let create = "CREATE TABLE IF NOT EXISTS {t}migrations (version bigint PRIMARY KEY)";
-            change.tx.execute(store.sql(create)).await?;
-            let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
-            let done: i64 = sqlx::query_scalar(store.sql(read)).fetch_one(&mut *change.tx).await?;
-            for (number, migration) in (1i64..).zip(MIGRATIONS).skip(done as usize) {
-                change.tx.execute(sqlx::raw_sql(store.sql(migration))).await?;
-                let mark = "INSERT INTO {t}migrations (version) VALUES ($1)";
-                sqlx::query(store.sql(mark)).bind(number).execute(&mut *change.tx).await?;
-            }
-            Ok(())
-        })
-        .await?;
+    // Not within the limit of a call: tables may be large, and other nodes be at it.
+    let mut change = store.begin_within(LIMIT).await?;
+    within(LIMIT, async {
+        let lock = store.names.lock(&["migration"]);
+        let sql = "SELECT pg_advisory_xact_lock($1)";
+        store.names.query(sql).bind(lock).execute(&mut *change.tx).await?;
+        let create = "CREATE TABLE IF NOT EXISTS {t}migrations (version bigint PRIMARY KEY)";
+        change.tx.execute(store.sql(create)).await?;
+        let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
+        let done: i64 = store.names.query_scalar(read).fetch_one(&mut *change.tx).await?;
+        for (number, migration) in (1i64..).zip(MIGRATIONS).skip(done as usize) {
+            change.tx.execute(sqlx::raw_sql(store.sql(migration))).await?;
+            let mark = "INSERT INTO {t}migrations (version) VALUES ($1)";
+            store.names.query(mark).bind(number).execute(&mut *change.tx).await?;
+        }
+        Ok(())
+    })
+    .await?;
     store.conclude(change, true).await
 }
 
 async fn version(store: &PostgresStore) -> Result<usize, StoreError> {
-    store
-        .within(async {
-            let table = store.sql("SELECT to_regclass('{t}migrations') IS NOT NULL");
-            let exists: bool = sqlx::query_scalar(table).fetch_one(&store.pool).await?;
-            if !exists {
-                return Ok(0);
-            }
-            let read = store.sql("SELECT coalesce(max(version), 0) FROM {t}migrations");
-            let version: i64 = sqlx::query_scalar(read).fetch_one(&store.pool).await?;
-            Ok(version as usize)
-        })
-        .await
+    let table = store.sql("SELECT 1 WHERE to_regclass('{t}migrations') IS NOT NULL");
+    if store.connections.rows(|| sqlx::query(table.clone())).await?.is_empty() {
+        return Ok(0);
+    }
+    let read = store.sql("SELECT coalesce(max(version), 0) AS version FROM {t}migrations");
+    let rows = store.connections.rows(|| sqlx::query(read.clone())).await?;
+    let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("version"));
+    Ok(version.map_err(Failure::from)? as usize)
 }
 
 fn newer(version: usize) -> StoreError {
@@ -64,4 +63,5 @@ fn newer(version: usize) -> StoreError {
     ))
 }
 
+const LIMIT: Duration = Duration::from_secs(600);
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_keyward.sql")];

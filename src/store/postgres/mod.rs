@@ -2,13 +2,16 @@
 
 mod changes;
 mod connect;
+mod connections;
 mod errors;
 mod feed;
 mod lookup;
 mod migrate;
+mod quotas;
 mod reads;
 mod rows;
 mod steps;
+mod tallies;
 mod transaction;
 mod uses;
 
@@ -18,10 +21,10 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 pub use self::connect::PostgresOptions;
-use self::{feed::Listener, lookup::Lookup, transaction::Names};
+use self::{connections::Connections, feed::Listener, lookup::Lookup, transaction::Names};
 use super::{
     Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
-    StoreError, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -33,8 +36,25 @@ use crate::{
 ///
 /// Every change is one transaction, with `synchronous_commit` on even where the host has turned it
 /// off. Look-ups that come at the same time share one query. Every call ends within the timeout
-/// (2 s by default): a server that is frozen or gone makes it *unavailable*. Behind pgbouncer in
-/// transaction mode there is no LISTEN; that is noticed, and the change feed is polled.
+/// (2 s by default): a server that is frozen or gone makes it *unavailable*. A standby, which may
+/// not know yet of a revocation, is *unavailable* for look-ups as well.
+///
+/// Changes of other nodes are heard of by LISTEN, on one more connection. Where that is lost or
+/// refused, the change feed is polled until it is back; through pgbouncer in transaction mode
+/// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it always is.
+///
+/// # The pool
+/// The host's pool serves as well as one of its own. What matters in its settings:
+/// - `test_before_acquire(false)`. By default sqlx pings a connection before it lends it, one round
+///   trip more for every look-up. It is not needed here: a call whose connection turns out to be
+///   dead begins again on another one.
+/// - `max_connections`: look-ups use four at most, and come to more per query when they are many;
+///   each change uses one while it lasts, and so does the listener, beside the pool. Ten are plenty.
+/// - `acquire_timeout`: whatever it is, a call gives up after the timeout of the store.
+/// - `synchronous_commit` and `default_transaction_isolation` may be what the host likes; a change
+///   sets its own. `default_transaction_read_only` makes changes *unavailable*.
+/// - The statement cache of a connection (`statement_cache_capacity`, 100 by default) should hold
+///   the forty statements of this store beside the host's.
 ///
 /// # Examples
 /// ```no_run
@@ -47,9 +67,8 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
     names: Arc<Names>,
-    timeout: Duration,
+    connections: Connections,
     lookup: Arc<Lookup>,
     listener: Arc<Listener>,
 }
@@ -65,8 +84,7 @@ impl PostgresStore {
 
     /// Uses the host's own pool, and brings the tables up to date.
     ///
-    /// The pool pings a connection before it lends it, unless it was built with
-    /// `test_before_acquire(false)`; that doubles the time of every look-up.
+    /// See [above](PostgresStore#the-pool) for what matters in its settings.
     ///
     /// # Errors
     /// As [`connect`](PostgresStore::connect).
@@ -172,6 +190,31 @@ impl KeyStore for PostgresStore {
 
     async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
         self.listener.wait(after, at_most).await
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        self.add_tallies(tallies).await
+    }
+
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.read_tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.delete_tallies(before, limit).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        self.spend_quotas(spends).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        self.refund_quotas(spends).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::{
     PostgresStore,
+    errors::Failure,
     rows::{event, event_uuid, key, uuid},
 };
 use crate::{
@@ -17,13 +18,13 @@ impl PostgresStore {
         id: KeyId,
     ) -> Result<Option<Arc<Key>>, StoreError> {
         let sql = "SELECT * FROM {t}keys WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
-        let row = sqlx::query(self.sql(sql))
-            .bind(uuid(id))
-            .bind(whose.tenant())
-            .bind(whose.account())
-            .fetch_optional(&self.pool);
-        self.within(async { row.await?.as_ref().map(|row| key(row).map(Arc::new)).transpose() })
-            .await
+        let sql = self.sql(sql);
+        let read = || {
+            let statement = sqlx::query(sql.clone());
+            statement.bind(uuid(id)).bind(whose.tenant()).bind(whose.account())
+        };
+        let rows = self.connections.rows(read).await?;
+        Ok(rows.first().map(|row| key(row).map(Arc::new)).transpose()?)
     }
 
     pub(super) async fn read_keys(
@@ -39,14 +40,17 @@ impl PostgresStore {
              AND k.id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND {status} \
              ORDER BY k.id DESC LIMIT $4"
         );
-        let rows = sqlx::query(self.sql(&sql))
-            .bind(whose.tenant())
-            .bind(whose.account())
-            .bind(after.map(uuid))
-            .bind(i64::from(limit))
-            .bind(now.as_unix_micros())
-            .fetch_all(&self.pool);
-        self.within(async { rows.await?.iter().map(|row| key(row).map(Arc::new)).collect() }).await
+        let sql = self.sql(&sql);
+        let read = || {
+            sqlx::query(sql.clone())
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .bind(after.map(uuid))
+                .bind(i64::from(limit))
+                .bind(now.as_unix_micros())
+        };
+        let rows = self.connections.rows(read).await?;
+        Ok(rows.iter().map(|row| key(row).map(Arc::new)).collect::<Result<_, Failure>>()?)
     }
 
     pub(super) async fn read_events(
@@ -61,17 +65,20 @@ impl PostgresStore {
              AND kind = coalesce($4, kind) AND at >= $5 AND at < $6 AND id < $7 \
              ORDER BY id DESC LIMIT $8"
         );
-        let rows = sqlx::query(self.sql(&sql))
-            .bind(whose.tenant())
-            .bind(whose.account())
-            .bind(key_id.map(uuid))
-            .bind(kind.map(|kind| kind.as_str()))
-            .bind(from.map_or(0, Timestamp::as_unix_micros))
-            .bind(until.map_or(i64::MAX, Timestamp::as_unix_micros))
-            .bind(event_uuid(after.unwrap_or(EventId::from_bytes([0xff; 16]))))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool);
-        self.within(async { rows.await?.iter().map(event).collect() }).await
+        let sql = self.sql(&sql);
+        let read = || {
+            sqlx::query(sql.clone())
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .bind(key_id.map(uuid))
+                .bind(kind.map(|kind| kind.as_str()))
+                .bind(from.map_or(0, Timestamp::as_unix_micros))
+                .bind(until.map_or(i64::MAX, Timestamp::as_unix_micros))
+                .bind(event_uuid(after.unwrap_or(EventId::from_bytes([0xff; 16]))))
+                .bind(i64::from(limit))
+        };
+        let rows = self.connections.rows(read).await?;
+        Ok(rows.iter().map(event).collect::<Result<_, Failure>>()?)
     }
 }
 

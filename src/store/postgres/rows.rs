@@ -162,6 +162,6 @@ fn instant(micros: i64) -> Timestamp {
     Timestamp::from_unix_micros(micros)
 }
 
-fn corrupt(what: &str) -> StoreError {
+pub(super) fn corrupt(what: &str) -> StoreError {
     StoreError::corrupt(format!("the column {what} holds what it cannot"))
 }

@@ -29,7 +29,9 @@ impl Change<'_> {
     ) -> Result<i64, Failure> {
         let sql = "SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
             AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
-        let count = sqlx::query_scalar(self.names.sql(sql))
+        let count = self
+            .names
+            .query_scalar(sql)
             .bind(owner.tenant())
             .bind(owner.account())
             .bind(now.as_unix_micros())
@@ -41,7 +43,9 @@ impl Change<'_> {
     pub(super) async fn lock_revision(&mut self, read: &Key) -> Result<Locked, Failure> {
         let sql = "SELECT revision, revoked_at IS NOT NULL FROM {t}keys \
             WHERE id = $1 AND tenant = $2 AND account = $3 FOR UPDATE";
-        let stored: Option<(i64, bool)> = sqlx::query_as(self.names.sql(sql))
+        let stored: Option<(i64, bool)> = self
+            .names
+            .query_as(sql)
             .bind(uuid(read.id))
             .bind(read.owner.tenant())
             .bind(read.owner.account())
@@ -62,7 +66,7 @@ impl Change<'_> {
         bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
     ) -> Result<Vec<Arc<Key>>, Failure> {
         let sql = format!("SELECT * FROM {{t}}keys WHERE {condition} FOR UPDATE");
-        let rows = bind(sqlx::query(self.names.sql(&sql))).fetch_all(&mut *self.tx).await?;
+        let rows = bind(self.names.query(&sql)).fetch_all(&mut *self.tx).await?;
         rows.iter().map(|row| key(row).map(Arc::new)).collect()
     }
 
@@ -74,7 +78,8 @@ impl Change<'_> {
         let Some(event) = events.first() else { return Ok(()) };
         let sql = "UPDATE {t}keys SET revoked_at = $2, revoked_reason = $3, revision = revision + 1 \
             WHERE id = ANY($1)";
-        sqlx::query(self.names.sql(sql))
+        self.names
+            .query(sql)
             .bind(ids.iter().copied().map(uuid).collect::<Vec<_>>())
             .bind(event.at.as_unix_micros())
             .bind(event.reason.as_deref().unwrap_or_default())
@@ -84,15 +89,17 @@ impl Change<'_> {
     }
 
     pub(super) async fn has_secret(&mut self, digest: &Digest) -> Result<bool, Failure> {
-        let sql = self.names.sql("SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)");
+        let sql = "SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)";
         let digest = digest.to_bytes().to_vec();
-        Ok(sqlx::query_scalar(sql).bind(digest).fetch_one(&mut *self.tx).await?)
+        Ok(self.names.query_scalar(sql).bind(digest).fetch_one(&mut *self.tx).await?)
     }
 
     /// False if the digest exists.
     pub(super) async fn add_secret(&mut self, digest: &Digest, id: KeyId) -> Result<bool, Failure> {
         let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, false) ON CONFLICT (digest) DO NOTHING";
-        let added = sqlx::query(self.names.sql(sql))
+        let added = self
+            .names
+            .query(sql)
             .bind(digest.to_bytes().to_vec())
             .bind(uuid(id))
             .execute(&mut *self.tx)
@@ -102,14 +109,14 @@ impl Change<'_> {
 
     /// The current secret becomes the former one.
     pub(super) async fn retire_secret(&mut self, id: KeyId) -> Result<(), Failure> {
-        let sql = self.names.sql("UPDATE {t}secrets SET former = true WHERE key_id = $1");
-        sqlx::query(sql).bind(uuid(id)).execute(&mut *self.tx).await?;
+        let sql = "UPDATE {t}secrets SET former = true WHERE key_id = $1";
+        self.names.query(sql).bind(uuid(id)).execute(&mut *self.tx).await?;
         Ok(())
     }
 
     pub(super) async fn remove_secret(&mut self, id: KeyId, former: bool) -> Result<(), Failure> {
-        let sql = self.names.sql("DELETE FROM {t}secrets WHERE key_id = $1 AND former = $2");
-        sqlx::query(sql).bind(uuid(id)).bind(former).execute(&mut *self.tx).await?;
+        let sql = "DELETE FROM {t}secrets WHERE key_id = $1 AND former = $2";
+        self.names.query(sql).bind(uuid(id)).bind(former).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

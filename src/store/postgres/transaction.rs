@@ -1,14 +1,19 @@
 use std::time::Duration;
 
 use sha2::Digest as _;
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Transaction};
+use sqlx::{
+    AssertSqlSafe, Executor, FromRow, Postgres, SqlSafeStr, SqlStr,
+    postgres::{PgArguments, PgRow},
+    query::{QueryAs, QueryScalar},
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
     PostgresStore,
+    connections::Lent,
     errors::{Failure, TimedOut, at_commit, within},
-    rows::{bind_events, uuid},
+    rows::{Statement, bind_events, uuid},
 };
 use crate::{
     audit::AuditEvent,
@@ -21,12 +26,14 @@ use crate::{
 pub(super) struct Names {
     pub(super) schema: Option<String>,
     pub(super) prefix: String,
+    /// Whether what is prepared on a connection is there the next time.
+    pub(super) prepare: bool,
 }
 
 impl Names {
     /// A statement for these tables: `{t}` becomes the qualified prefix, `{p}` the bare one.
     pub(super) fn sql(&self, template: &str) -> SqlStr {
-        let Self { schema, prefix } = self;
+        let Self { schema, prefix, .. } = self;
         let qualified = match schema {
             Some(schema) => format!("\"{schema}\".{prefix}"),
             None => prefix.clone(),
@@ -34,6 +41,29 @@ impl Names {
         let sql = template.replace("{t}", &qualified).replace("{p}", prefix);
         // What was put in are words of letters, digits and underscores.
         AssertSqlSafe(sql).into_sql_str()
+    }
+
+    pub(super) fn query<'q>(&self, template: &str) -> Statement<'q> {
+        sqlx::query(self.sql(template)).persistent(self.prepare)
+    }
+
+    /// A statement that answers with one value.
+    pub(super) fn query_scalar<'q, T>(
+        &self,
+        template: &str,
+    ) -> QueryScalar<'q, Postgres, T, PgArguments>
+    where
+        (T,): for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_scalar(self.sql(template)).persistent(self.prepare)
+    }
+
+    /// A statement that answers with such rows.
+    pub(super) fn query_as<'q, T>(&self, template: &str) -> QueryAs<'q, Postgres, T, PgArguments>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        sqlx::query_as(self.sql(template)).persistent(self.prepare)
     }
 
     /// The channel on which changes are announced.
@@ -56,7 +86,7 @@ impl Names {
 
 /// A change on its way. Dropped, it is rolled back.
 pub(super) struct Change<'a> {
-    pub(super) tx: Transaction<'static, Postgres>,
+    pub(super) tx: Lent,
     pub(super) names: &'a Names,
 }
 
@@ -68,35 +98,47 @@ impl PostgresStore {
     /// Begins a change, all in one round trip. The server itself ends what this process leaves
     /// hanging, so that a frozen node does not keep the locks of others.
     pub(super) async fn begin(&self) -> Result<Change<'_>, StoreError> {
-        let limit = self.timeout.as_millis().max(1);
+        self.begin_within(self.connections.limit).await
+    }
+
+    /// Begins a change of which each step may take so long.
+    pub(super) async fn begin_within(&self, limit: Duration) -> Result<Change<'_>, StoreError> {
+        let millis = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
-             SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}; \
-             SET LOCAL idle_in_transaction_session_timeout = {limit}; \
+             SET LOCAL lock_timeout = {millis}; SET LOCAL statement_timeout = {millis}; \
+             SET LOCAL idle_in_transaction_session_timeout = {millis}; \
              SELECT set_config('synchronous_commit', 'on', true) \
              WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         );
-        let begin = self.pool.begin_with(AssertSqlSafe(begin));
-        let tx = within(self.timeout, async { Ok(begin.await?) }).await?;
+        let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
+        let tx = within(self.connections.limit, begin).await?;
         Ok(Change { tx, names: &self.names })
     }
 
     /// Commits a change if there was anything to change. Only here can its outcome become unknown.
-    pub(super) async fn conclude(&self, change: Change<'_>, done: bool) -> Result<(), StoreError> {
+    pub(super) async fn conclude(
+        &self,
+        mut change: Change<'_>,
+        done: bool,
+    ) -> Result<(), StoreError> {
         if !done {
             return Ok(());
         }
-        match timeout(self.timeout, change.tx.commit()).await {
-            Ok(answer) => answer.map_err(at_commit),
-            Err(_) => Err(StoreError::outcome_unknown(TimedOut(self.timeout))),
-        }
+        let limit = self.connections.limit;
+        match timeout(limit, change.tx.execute("COMMIT")).await {
+            Ok(answer) => answer.map_err(at_commit)?,
+            Err(_) => return Err(StoreError::outcome_unknown(TimedOut(limit))),
+        };
+        change.tx.give_back();
+        Ok(())
     }
 
     pub(super) async fn within<T>(
         &self,
         step: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, StoreError> {
-        within(self.timeout, step).await
+        within(self.connections.limit, step).await
     }
 }
 
@@ -104,7 +146,8 @@ impl Change<'_> {
     /// Makes changes of one owner that count its keys wait for each other.
     pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
         let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
-        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock).execute(&mut *self.tx).await?;
+        let sql = "SELECT pg_advisory_xact_lock($1)";
+        self.names.query(sql).bind(lock).execute(&mut *self.tx).await?;
         Ok(())
     }
 
@@ -122,13 +165,15 @@ impl Change<'_> {
         let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
                    INSERT INTO {t}changes (number, at, key_id) \
                    SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
-        sqlx::query(self.names.sql(sql))
+        self.names
+            .query(sql)
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
             .execute(&mut *self.tx)
             .await?;
-        sqlx::query("SELECT pg_notify($1, '')")
+        self.names
+            .query("SELECT pg_notify($1, '')")
             .bind(self.names.channel())
             .execute(&mut *self.tx)
             .await?;
@@ -141,7 +186,7 @@ impl Change<'_> {
                    user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
                    $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
                    $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
-        bind_events(sqlx::query(self.names.sql(sql)), events).execute(&mut *self.tx).await?;
+        bind_events(self.names.query(sql), events).execute(&mut *self.tx).await?;
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ impl PostgresStore {
             let ids = all(uses, |used| uuid(used.key_id));
             let tenants = all(uses, |used| used.owner.tenant());
             let accounts = all(uses, |used| used.owner.account());
-            let known: Vec<(i64, bool)> = sqlx::query_as(self.sql(lock))
+            let known: Vec<(i64, bool)> = self.names.query_as(lock)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
@@ -43,7 +43,7 @@ impl PostgresStore {
                 FROM (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], \
                 $5::bigint[], $6::text[]) AS u (id, tenant, account, first_at, last_at, ip)) u \
                 WHERE k.id = u.id AND k.tenant = u.tenant AND k.account = u.account";
-            sqlx::query(self.sql(update))
+            self.names.query(update)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
@@ -74,21 +74,22 @@ impl PostgresStore {
             // A rotation of the same key waits, or is waited for.
             let lock = "SELECT k.id FROM {t}keys k JOIN {t}secrets s ON s.key_id = k.id \
                 WHERE s.digest = $1 FOR UPDATE OF k";
-            sqlx::query(self.sql(lock))
-                .bind(from.to_bytes().to_vec())
-                .execute(&mut *change.tx)
-                .await?;
+            self.names.query(lock).bind(from.to_bytes().to_vec()).execute(&mut *change.tx).await?;
             // A row of its own for the new digest: unlike an UPDATE, it can step back before one
             // that is there.
             let sql = "DELETE FROM {t}secrets WHERE digest = $1 RETURNING key_id, former";
-            let gone: Option<(Uuid, bool)> = sqlx::query_as(self.sql(sql))
+            let gone: Option<(Uuid, bool)> = self
+                .names
+                .query_as(sql)
                 .bind(from.to_bytes().to_vec())
                 .fetch_optional(&mut *change.tx)
                 .await?;
             let Some((key_id, former)) = gone else { return Ok(false) };
             let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, $3) \
                 ON CONFLICT (digest) DO NOTHING";
-            let added = sqlx::query(self.sql(sql))
+            let added = self
+                .names
+                .query(sql)
                 .bind(to.to_bytes().to_vec())
                 .bind(key_id)
                 .bind(former)
@@ -119,7 +120,9 @@ impl PostgresStore {
         let deleted = self.within(async {
             let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
                 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let deleted = sqlx::query(self.sql(sql))
+            let deleted = self
+                .names
+                .query(sql)
                 .bind(before.as_unix_micros())
                 .bind(i64::from(limit))
                 .execute(&mut *change.tx)

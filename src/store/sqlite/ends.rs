@@ -86,6 +86,7 @@ impl Change<'_> {
     async fn delete_one(&mut self, id: KeyId, event: &AuditEvent) -> Result<(), Failure> {
         let delete = sqlx::query(self.sql.delete.clone()).bind(id.as_bytes().as_slice());
         delete.execute(self.connection()).await?;
+        self.forget_counters(id).await?;
         self.log(event, id).await
     }
 

@@ -9,9 +9,11 @@ mod keys;
 mod lane;
 mod migrate;
 mod options;
+mod quotas;
 mod reads;
 mod rows;
 mod statements;
+mod tallies;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +28,7 @@ pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
     Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
-    StoreError, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -188,6 +190,31 @@ impl KeyStore for SqliteStore {
 
     async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
         self.wait_for_change(after, at_most).await
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        self.change(async |change| change.tally(tallies).await).await
+    }
+
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.read_tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.change(async |change| change.purge_tallies(before, limit).await).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        self.change(async |change| change.spend(spends).await).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        self.change(async |change| change.refund(spends).await).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

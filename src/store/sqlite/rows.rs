@@ -150,7 +150,7 @@ fn owner(row: &SqliteRow) -> Result<Owner, Failure> {
     Ok(owner.map_err(StoreError::corrupt)?)
 }
 
-fn instant(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, Failure> {
+pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, Failure> {
     let Some(micros) = row.try_get(column)? else { return Ok(None) };
     let instant = Timestamp::from_unix_micros(micros);
     // What lies outside the range was not written by this crate.

@@ -53,6 +53,23 @@ statements! {
     last_use: "UPDATE {t}keys SET last_used_at = ?4, last_used_ip = ?5 \
         WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND ifnull(last_used_at < ?4, true)",
 
+    // Quotas.
+    counter: "SELECT begun, used FROM {t}quotas WHERE payer = ?1 AND period = ?2",
+    count: "INSERT INTO {t}quotas (payer, period, begun, used) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (payer, period) DO UPDATE SET begun = excluded.begun, used = excluded.used",
+    forget_counters: "DELETE FROM {t}quotas WHERE payer = ?1",
+
+    // What is counted of keys.
+    tally: "INSERT INTO {t}tallies (key_id, hour, accepted, refused) \
+        SELECT id, ?2, ?3, ?4 FROM {t}keys WHERE id = ?1 \
+        ON CONFLICT (key_id, hour) DO UPDATE SET \
+        accepted = accepted + excluded.accepted, refused = refused + excluded.refused",
+    tallies: "SELECT hour, accepted, refused FROM {t}tallies JOIN {t}keys ON id = key_id \
+        WHERE key_id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3) AND hour >= ?4 \
+        ORDER BY hour",
+    purge_tallies: "DELETE FROM {t}tallies WHERE (key_id, hour) IN \
+        (SELECT key_id, hour FROM {t}tallies WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
+
     // Reads of keys.
     find_one: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
         WHERE digest = ?1",

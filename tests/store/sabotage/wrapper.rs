@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow,
-        StoreError, Updated, Use,
+        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend,
+        Spent, StoreError, Tally, Updated, Use,
     },
 };
 
@@ -81,6 +81,11 @@ methods! {
     changes(after: Option<u64>) -> Changes;
     wait(after: u64, at_most: Duration) -> Feed;
     purge_changes(before: Timestamp) -> u32;
+    tally(tallies: &[Tally]) -> ();
+    tallies(whose: Whose<'_>, id: KeyId, from: Timestamp) -> Vec<Tally>;
+    purge_tallies(before: Timestamp, limit: u32) -> u32;
+    spend(spends: &[Spend<'_>]) -> Spent;
+    refund(spends: &[Spend<'_>]) -> ();
 }
 
 impl Deref for Inside {

@@ -40,6 +40,18 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within_deadline(condition), "within {DEADLINE:?}, this never was so: {what}");
 }
 
+/// Waits until a condition holds that takes a call to find out.
+///
+/// # Panics
+/// As [`until`].
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < DEADLINE, "within {DEADLINE:?}, this never was so: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 fn holds_within_deadline(mut condition: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !condition() {
@@ -72,7 +84,7 @@ fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
     candidates.into_iter().find(|candidate| candidate.is_file())
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().expect("folders of tests have plain names").to_owned()
 }
 

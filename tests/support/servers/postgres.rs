@@ -298,7 +298,7 @@ fn is_ready(folder: &Path, pid: u32) -> bool {
     let lines = fs::read_to_string(folder.join(DATA).join("postmaster.pid")).unwrap_or_default();
     let mut lines = lines.lines();
     lines.next() == Some(&*pid.to_string())
-        && lines.nth(6).is_some_and(|state| state.trim() == "ready")
+        && lines.nth(6).is_some_and(|state| matches!(state.trim(), "ready" | "standby"))
 }
 
 fn url(folder: &Path, database: &str) -> String {

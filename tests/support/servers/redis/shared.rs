@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-/// The keys of one test: those with its prefix. They are removed when this is dropped.
+/// The keys of one test: those with its prefix in their names. They are removed when this is dropped.
 pub struct Space {
     place: Place,
     prefix: String,
@@ -78,7 +78,8 @@ impl Space {
         let mut connection = self.place.connect()?;
         let mut cursor = "0".to_owned();
         loop {
-            let pattern = format!("{}*", self.prefix);
+            // A hash tag may stand around the prefix.
+            let pattern = format!("*{}*", self.prefix);
             let page = connection.call(&["SCAN", &cursor, "MATCH", &pattern, "COUNT", "1000"])?;
             let Reply::Array(parts) = &page else { return Ok(()) };
             let [Reply::Text(next), Reply::Array(keys)] = &parts[..] else { return Ok(()) };
@@ -150,5 +151,5 @@ fn a_redis_url_says_who_and_which_database() {
 /// For a server that is not ours: what a killed run left there goes as well.
 const UNLINK_KEYS: &str = r#"
 case $url in *unix://*) set -- "$1" -s "${url#*://}" ;; *) set -- "$1" -u "$url" ;; esac
-redis-cli "$2" "$3" --scan --pattern "kw:${folder##*-}:*" | xargs -r redis-cli "$2" "$3" unlink
+redis-cli "$2" "$3" --scan --pattern "*kw:${folder##*-}:*" | xargs -r redis-cli "$2" "$3" unlink
 "#;

@@ -1,0 +1,96 @@
+use sqlx::{Row, postgres::PgRow};
+
+use super::{
+    PostgresStore,
+    errors::Failure,
+    rows::{corrupt, uuid},
+};
+use crate::{
+    key::{KeyId, Timestamp, Whose},
+    store::{StoreError, Tally},
+};
+
+/// What is counted of keys. None of it enters the change feed.
+impl PostgresStore {
+    pub(super) async fn add_tallies(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        fn all<T>(tallies: &[Tally], field: impl Fn(&Tally) -> T) -> Vec<T> {
+            tallies.iter().map(field).collect()
+        }
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut change = self.begin().await?;
+        self.within(async {
+            // Locked, so that no key goes away meanwhile, and in the order of their ids.
+            let sql = "WITH known AS (SELECT id FROM {t}keys WHERE id = ANY($1) ORDER BY id FOR KEY SHARE) \
+                INSERT INTO {t}tallies AS t (key_id, hour, accepted, refused) \
+                SELECT id, hour, sum(accepted), sum(refused) FROM unnest($1::uuid[], $2::bigint[], \
+                $3::bigint[], $4::bigint[]) AS u (id, hour, accepted, refused) JOIN known USING (id) \
+                GROUP BY id, hour ORDER BY id, hour \
+                ON CONFLICT (key_id, hour) DO UPDATE SET \
+                accepted = t.accepted + excluded.accepted, refused = t.refused + excluded.refused";
+            self.names
+                .query(sql)
+                .bind(all(tallies, |tally| uuid(tally.key_id)))
+                .bind(all(tallies, |tally| tally.hour.as_unix_micros()))
+                .bind(all(tallies, |tally| count(tally.accepted)))
+                .bind(all(tallies, |tally| count(tally.refused)))
+                .execute(&mut *change.tx)
+                .await?;
+            Ok(())
+        })
+        .await?;
+        self.conclude(change, true).await
+    }
+
+    pub(super) async fn read_tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        let sql = "SELECT hour, accepted, refused FROM {t}tallies JOIN {t}keys ON id = key_id \
+            WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
+            ORDER BY hour";
+        let sql = self.sql(sql);
+        let read = || {
+            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(whose.tenant());
+            statement.bind(whose.account()).bind(from.as_unix_micros())
+        };
+        let tally = |row: &PgRow| {
+            let count = |column| {
+                let stored: i64 = row.try_get(column)?;
+                u64::try_from(stored).map_err(|_| Failure::from(corrupt(column)))
+            };
+            Ok(Tally {
+                key_id: id,
+                hour: Timestamp::from_unix_micros(row.try_get("hour")?),
+                accepted: count("accepted")?,
+                refused: count("refused")?,
+            })
+        };
+        let rows = self.connections.rows(read).await?;
+        Ok(rows.iter().map(tally).collect::<Result<_, Failure>>()?)
+    }
+
+    pub(super) async fn delete_tallies(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        let mut change = self.begin().await?;
+        let deleted = self.within(async {
+            let sql = "DELETE FROM {t}tallies WHERE (key_id, hour) IN (SELECT key_id, hour \
+                FROM {t}tallies WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
+            let deleted = self
+                .names
+                .query(sql)
+                .bind(before.as_unix_micros())
+                .bind(i64::from(limit))
+                .execute(&mut *change.tx)
+                .await?;
+            Ok(deleted.rows_affected() as u32)
+        });
+        let deleted = deleted.await?;
+        self.conclude(change, deleted > 0).await?;
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,93 @@
+use super::{
+    Inner,
+    pack::damaged,
+    reply::{Reply, pairs},
+    rows::{instant, read_instant},
+    scripts::{REFUND, SPEND, TALLIES, TALLY},
+};
+use crate::{
+    key::{KeyId, Timestamp, Whose},
+    store::{Spend, Spent, StoreError, Tally},
+};
+
+/// What is counted of keys and owners.
+impl Inner {
+    pub(super) async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        let mut arguments = Vec::with_capacity(spends.len() * 4);
+        for spend in spends {
+            arguments.push(field(spend));
+            arguments.push(instant(spend.window).into());
+            arguments.push(spend.limit.min(MOST).to_string().into());
+            // More than there can be stays more than there can be.
+            arguments.push(spend.uses.min(MOST + 1).to_string().into());
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let spent = |reply: &Reply| reply.starts_with("1");
+        let mut reply = self.change(&SPEND, &arguments, spent).await?.list()?.into_iter();
+        let granted = reply.next().ok_or_else(damaged)?;
+        let used = reply.map(|used| used.digits()).collect::<Result<Vec<u64>, _>>()?;
+        match granted.bytes()? {
+            b"1" => Ok(Spent::Granted(used)),
+            b"0" => Ok(Spent::Exhausted(used)),
+            _ => Err(damaged()),
+        }
+    }
+
+    pub(super) async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        let mut arguments = Vec::with_capacity(spends.len() * 3);
+        for spend in spends {
+            arguments.push(field(spend));
+            arguments.push(instant(spend.window).into());
+            arguments.push(spend.uses.min(MOST).to_string().into());
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        self.change(&REFUND, &arguments, |_| true).await.map(drop)
+    }
+
+    pub(super) async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        let mut arguments = Vec::with_capacity(tallies.len() * 4);
+        for tally in tallies {
+            arguments.push(tally.key_id.as_bytes().to_vec());
+            arguments.push(instant(tally.hour).into());
+            arguments.push(tally.accepted.min(MOST).to_string().into());
+            arguments.push(tally.refused.min(MOST).to_string().into());
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        self.change(&TALLY, &arguments, |_| true).await.map(drop)
+    }
+
+    pub(super) async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        let arguments: [&[u8]; 4] = [
+            id.as_bytes(),
+            &instant(from),
+            whose.tenant().as_bytes(),
+            whose.account().unwrap_or_default().as_bytes(),
+        ];
+        let reply = self.read(&TALLIES, &arguments).await?.list()?;
+        let tally = |pair: Result<(&[u8], &[u8]), StoreError>| {
+            let (hour, sums) = pair?;
+            let sums = std::str::from_utf8(sums).map_err(StoreError::corrupt)?;
+            let (accepted, refused) = sums.split_once(' ').ok_or_else(damaged)?;
+            Ok(Tally {
+                key_id: id,
+                hour: read_instant(hour)?.ok_or_else(damaged)?,
+                accepted: accepted.parse().map_err(StoreError::corrupt)?,
+                refused: refused.parse().map_err(StoreError::corrupt)?,
+            })
+        };
+        pairs(&reply).map(tally).collect()
+    }
+}
+
+/// The counter of a payer's quota; those of a key are known to the script that removes it.
+fn field(spend: &Spend<'_>) -> Vec<u8> {
+    [&spend.payer.to_bytes()[..], spend.period.as_str().as_bytes()].concat()
+}
+
+/// The largest number that Lua counts exactly, and the largest that a quota can be.
+const MOST: u64 = (1 << 53) - 1;

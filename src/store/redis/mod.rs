@@ -1,0 +1,243 @@
+//! Keys in Redis: on one server, or on a cluster.
+
+mod call;
+mod changes;
+mod check;
+mod counters;
+mod ends;
+mod errors;
+mod feed;
+mod line;
+mod link;
+mod listener;
+mod names;
+mod options;
+mod pack;
+mod reads;
+mod reply;
+mod retention;
+mod rows;
+mod scripts;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::options::RedisOptions;
+use self::{link::Link, listener::Listener, names::Names};
+use super::{
+    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Spend, Spent, StoreError, Tally, Updated, Use,
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery},
+    hash::Digest,
+    key::{Key, KeyId, Owner, Timestamp, Whose},
+};
+
+/// Keys in Redis 7.0 or newer, or Valkey: on one server, or on a cluster.
+///
+/// Every change is one script, which the server runs whole: a key, its secrets, the log and the
+/// change feed together. A look-up is one round trip.
+///
+/// # What survives
+/// As much as the server keeps. With `appendonly yes` and `appendfsync always`, what was
+/// acknowledged survives a crash, as [`KeyStore`] promises; with `everysec`, a crash may take up to
+/// a second of acknowledged changes, and revocations with them. A failover may lose what the replica
+/// had not received: [`RedisOptions::replicas`] waits for it. In each of these cases the change feed
+/// tells all nodes that they have missed something.
+///
+/// A server that throws data away when its memory is full, or keeps nothing on disk, is refused at
+/// the start. When the memory of a server with `noeviction` is full, no key can be issued, and those
+/// there are can be verified and revoked.
+///
+/// # On a cluster
+/// All Redis keys of a store share one hash tag. So everything is as atomic as on one server; the
+/// price is that one node holds the store and does its work, and that the store cannot be divided.
+/// To spread many tenants over the nodes, give them several stores with different prefixes. While
+/// their slot is moved from one node to another, calls may fail as *unavailable*.
+///
+/// # Failures
+/// Every call ends within the timeout (2 s by default). Where surely nothing was done, it is
+/// *unavailable*; so is every read that fails. A change that was sent and not answered is *outcome
+/// unknown*, and is not sent again. Connections are made anew by themselves; behind Sentinel, use an
+/// address that leads to the primary: a replica is refused.
+///
+/// For `rediss://`, enable one of the TLS features of the `redis` crate.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use keyward::{ApiKeys, KeyFormat, RedisStore};
+///
+/// let store = RedisStore::connect("redis://localhost/").await?;
+/// let keys = ApiKeys::builder(store, KeyFormat::builder("lc").build()?).build();
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RedisStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    names: Arc<Names>,
+    link: Arc<Link>,
+    replicas: u32,
+    listener: Listener,
+}
+
+impl RedisStore {
+    /// Connects to one server. More is set with [`RedisOptions`].
+    ///
+    /// # Errors
+    /// As [`RedisOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        RedisOptions::new().connect(url).await
+    }
+
+    /// Connects to a cluster by way of some of its nodes.
+    ///
+    /// # Errors
+    /// As [`RedisOptions::connect`].
+    pub async fn connect_cluster<T: AsRef<str>>(
+        nodes: impl IntoIterator<Item = T>,
+    ) -> Result<Self, StoreError> {
+        RedisOptions::new().connect_cluster(nodes).await
+    }
+}
+
+impl Inner {
+    /// Whether changes wait for replicas, as the scripts take it.
+    fn waits(&self) -> &'static [u8] {
+        if self.replicas > 0 { b"1" } else { b"0" }
+    }
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore").field("names", &self.inner.names).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl KeyStore for RedisStore {
+    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+        self.inner.insert(new).await
+    }
+
+    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        self.inner.find(digests).await
+    }
+
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.inner.get(whose, id).await
+    }
+
+    async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        self.inner.list(query).await
+    }
+
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+        self.inner.update(key, event).await
+    }
+
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+        self.inner.rotate(rotate).await
+    }
+
+    async fn revoke(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<Revoked, StoreError> {
+        self.inner.revoke(whose, id, event).await
+    }
+
+    async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.inner.revoke_all(owner, event).await
+    }
+
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        self.inner.announce(owner, at).await
+    }
+
+    async fn delete(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        self.inner.delete(whose, id, event).await
+    }
+
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.inner.purge_keys(before, limit, event).await
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+        self.inner.touch(uses).await
+    }
+
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+        self.inner.rehash(from, to).await
+    }
+
+    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.inner.record(events).await
+    }
+
+    async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.inner.purge_events(before, limit).await
+    }
+
+    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+        self.inner.changes(after).await
+    }
+
+    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+        self.inner.wait(after, at_most).await
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+        self.inner.tally(tallies).await
+    }
+
+    async fn tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.inner.tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.inner.purge_tallies(before, limit).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
+        self.inner.spend(spends).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
+        self.inner.refund(spends).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.inner.purge_changes(before).await
+    }
+}

@@ -1,0 +1,127 @@
+use std::sync::Arc;
+
+use super::{
+    Inner,
+    names::{LAST, of, of_key},
+    pack::damaged,
+    reply::{Reply, pairs},
+    rows::{instant, instant_or_nothing, read_event, read_key},
+    scripts::{EVENTS, FIND, GET, LIST},
+};
+use crate::{
+    audit::{AuditEvent, AuditQuery, EventKind},
+    hash::Digest,
+    key::{Key, KeyId, Status, Whose},
+    store::{Found, KeyQuery, StoreError},
+};
+
+/// Reads of keys and of the log.
+impl Inner {
+    pub(super) async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+        let stored: Vec<[u8; 35]> = digests.iter().map(Digest::to_bytes).collect();
+        let arguments: Vec<&[u8]> = stored.iter().map(<[u8; 35]>::as_slice).collect();
+        let reply = self.read(&FIND, &arguments).await?;
+        if reply.is_nothing() {
+            return Ok(None);
+        }
+        let [n, id, packed] = &reply.list()?[..] else { return Err(damaged()) };
+        let row = read_key(id.bytes()?, packed.bytes()?)?;
+        let n = (n.number()? as usize).wrapping_sub(1);
+        let wanted = digests.get(n).ok_or_else(damaged)?;
+        let (digest, ends_at) = if row.current == *wanted {
+            (row.current, None)
+        } else {
+            let former = row.former.filter(|former| former == wanted).ok_or_else(damaged)?;
+            let retiring = row.key.retiring.as_ref().ok_or_else(damaged)?;
+            (former, Some(retiring.ends_at))
+        };
+        Ok(Some(Found { key: row.key.into(), digest, ends_at }))
+    }
+
+    pub(super) async fn get(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+    ) -> Result<Option<Arc<Key>>, StoreError> {
+        let reply = self.read(&GET, &[id.as_bytes()]).await?;
+        if reply.is_nothing() {
+            return Ok(None);
+        }
+        let row = read_key(id.as_bytes(), reply.bytes()?)?;
+        Ok(Some(row.key).filter(|key| whose.includes(&key.owner)).map(Arc::new))
+    }
+
+    pub(super) async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        let KeyQuery { whose, status, after, limit, now } = *query;
+        let (prefix, now) = (of(whose), instant(now));
+        let mut from = behind(&prefix, after.as_ref().map(KeyId::as_bytes));
+        let mut keys = Vec::new();
+        while keys.len() < limit as usize {
+            let left = (limit as usize - keys.len()).to_string();
+            let status = status.map_or("", Status::as_str).as_bytes();
+            let arguments = [&prefix, &from[..], left.as_bytes(), status, &now];
+            let (page, next) = page(self.read(&LIST, &arguments).await?)?;
+            for pair in pairs(&page) {
+                let (id, packed) = pair?;
+                let key = read_key(id, packed)?.key;
+                if whose.includes(&key.owner) {
+                    keys.push(Arc::new(key));
+                }
+            }
+            let Some(next) = next else { break };
+            from = next;
+        }
+        Ok(keys)
+    }
+
+    pub(super) async fn events(
+        &self,
+        query: &AuditQuery<'_>,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let AuditQuery { whose, key_id, kind, from: since, until, after, limit } = *query;
+        let prefix = key_id.map_or_else(|| of(whose), of_key);
+        let mut from = behind(&prefix, after.as_ref().map(|after| after.as_bytes()));
+        let (since, until) = (instant_or_nothing(since), instant_or_nothing(until));
+        let mut events = Vec::new();
+        while events.len() < limit as usize {
+            let left = (limit as usize - events.len()).to_string();
+            let arguments = [
+                &prefix,
+                &from[..],
+                left.as_bytes(),
+                whose.tenant().as_bytes(),
+                whose.account().unwrap_or_default().as_bytes(),
+                kind.map_or("", EventKind::as_str).as_bytes(),
+                &since,
+                &until,
+            ];
+            let (page, next) = page(self.read(&EVENTS, &arguments).await?)?;
+            for pair in pairs(&page) {
+                let (id, packed) = pair?;
+                let event = read_event(id, packed)?;
+                if query.matches(&event) {
+                    events.push(event);
+                }
+            }
+            let Some(next) = next else { break };
+            from = next;
+        }
+        Ok(events)
+    }
+}
+
+/// The bound of a range that begins behind an identifier, or at the newest.
+fn behind(prefix: &[u8], id: Option<&[u8; 16]>) -> Vec<u8> {
+    [&b"("[..], prefix, id.map_or(&LAST[..], |id| id)].concat()
+}
+
+/// What a script found on its stretch of the index, and where the next stretch begins.
+fn page(reply: Reply) -> Result<(Vec<Reply>, Option<Vec<u8>>), StoreError> {
+    let mut page = reply.list()?;
+    if page.is_empty() {
+        return Err(damaged());
+    }
+    let last = page.remove(0);
+    let last = Some(last.bytes()?).filter(|last| !last.is_empty());
+    Ok((page, last.map(|last| [&b"("[..], last].concat())))
+}

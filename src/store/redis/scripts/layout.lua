@@ -1,0 +1,2 @@
+redis.call('HSETNX', KEYS[7], 'layout', ARGV[1])
+return redis.call('HGET', KEYS[7], 'layout')

@@ -1,0 +1,4 @@
+for _, event in ipairs(ARGV) do
+  record(event)
+end
+return 1

@@ -1,0 +1,11 @@
+for i = 1, #ARGV, 4 do
+  local id, hour = ARGV[i], ARGV[i + 1]
+  if redis.call('HEXISTS', keys, id) == 1 then
+    local sums = redis.call('HGET', tallies, id .. hour) or '0 0'
+    local accepted, refused = string.match(sums, '^(%d+) (%d+)$')
+    sums = string.format('%.0f %.0f', accepted + ARGV[i + 2], refused + ARGV[i + 3])
+    redis.call('HSET', tallies, id .. hour, sums)
+    redis.call('ZADD', index, 0, 'K' .. id .. hour, 0, 'H' .. hour .. id)
+  end
+end
+return 1

@@ -1,0 +1,67 @@
+use super::{
+    change::Change,
+    errors::Failure,
+    rows::{impossible, number},
+};
+use crate::{
+    key::{KeyId, Timestamp},
+    store::{Counter, Payer, Spend, Spent, quotas::spend_all},
+};
+use sqlx::Row;
+
+/// Quotas. One writer at a time: between reading a counter and writing it, nobody else does.
+impl Change<'_> {
+    pub(super) async fn spend(&mut self, spends: &[Spend<'_>]) -> Result<Spent, Failure> {
+        let mut stored = Vec::with_capacity(spends.len());
+        for spend in spends {
+            stored.push(self.counter(spend).await?);
+        }
+        let (spent, after) = spend_all(spends, &stored);
+        for (spend, after) in spends.iter().zip(after.into_iter().flatten()) {
+            self.count(spend, after).await?;
+        }
+        Ok(spent)
+    }
+
+    pub(super) async fn refund(&mut self, spends: &[Spend<'_>]) -> Result<(), Failure> {
+        for spend in spends {
+            let after = spend.refund(self.counter(spend).await?);
+            self.count(spend, after).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn forget_counters(&mut self, id: KeyId) -> Result<(), Failure> {
+        sqlx::query(self.sql.forget_counters.clone())
+            .bind(Payer::Key(id).to_bytes())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    async fn counter(&mut self, spend: &Spend<'_>) -> Result<Counter, Failure> {
+        let row = sqlx::query(self.sql.counter.clone())
+            .bind(spend.payer.to_bytes())
+            .bind(spend.period.as_str())
+            .fetch_optional(self.connection())
+            .await?;
+        let Some(row) = row else { return Ok(Counter::default()) };
+        let begun: i64 = row.try_get("begun")?;
+        let window = Timestamp::from_unix_micros(begun);
+        if window.as_unix_micros() != begun {
+            return Err(impossible("begun"));
+        }
+        Ok(Counter { window, used: number(&row, "used")? })
+    }
+
+    async fn count(&mut self, spend: &Spend<'_>, after: Counter) -> Result<(), Failure> {
+        sqlx::query(self.sql.count.clone())
+            .bind(spend.payer.to_bytes())
+            .bind(spend.period.as_str())
+            .bind(after.window.as_unix_micros())
+            .bind(i64::try_from(after.used).unwrap_or(i64::MAX))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+use super::{
+    SqliteStore,
+    change::Change,
+    errors::Failure,
+    rows::{impossible, instant, number},
+};
+use crate::{
+    key::{KeyId, Timestamp, Whose},
+    store::{StoreError, Tally},
+};
+
+impl SqliteStore {
+    pub(super) async fn read_tallies(
+        &self,
+        whose: Whose<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<Tally>, StoreError> {
+        self.read(async |connection, sql| {
+            let rows = sqlx::query(sql.tallies.clone())
+                .bind(id.as_bytes().as_slice())
+                .bind(whose.tenant())
+                .bind(whose.account())
+                .bind(from.as_unix_micros())
+                .fetch_all(connection)
+                .await?;
+            let tally = |row| {
+                Ok(Tally {
+                    key_id: id,
+                    hour: instant(row, "hour")?.ok_or_else(|| impossible("hour"))?,
+                    accepted: number(row, "accepted")?,
+                    refused: number(row, "refused")?,
+                })
+            };
+            rows.iter().map(tally).collect()
+        })
+        .await
+    }
+}
+
+impl Change<'_> {
+    pub(super) async fn tally(&mut self, tallies: &[Tally]) -> Result<(), Failure> {
+        for tally in tallies {
+            let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            sqlx::query(self.sql.tally.clone())
+                .bind(tally.key_id.as_bytes().as_slice())
+                .bind(tally.hour.as_unix_micros())
+                .bind(count(tally.accepted))
+                .bind(count(tally.refused))
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn purge_tallies(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, Failure> {
+        let done = sqlx::query(self.sql.purge_tallies.clone())
+            .bind(before.as_unix_micros())
+            .bind(i64::from(limit))
+            .execute(self.connection())
+            .await?;
+        Ok(u32::try_from(done.rows_affected()).unwrap_or(limit))
+    }
+}

@@ -1,0 +1,145 @@
+//! The change feed when its listener is lost: noticed, said, bridged, and nothing missed.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use keyward::{KeyId, KeyStore, store::Feed};
+use tokio::task::JoinHandle;
+
+use super::{Stage, connect, connect_store, ended, patient, until};
+use crate::support::servers::postgres::Options;
+
+/// A node that follows the feed as one with a cache does.
+pub struct Follower {
+    followed: Arc<Followed>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Followed {
+    keys: Mutex<HashSet<KeyId>>,
+    feed: Mutex<Option<Feed>>,
+    over: AtomicBool,
+}
+
+impl Follower {
+    pub async fn new(store: Arc<dyn KeyStore>) -> Self {
+        let followed = Arc::new(Followed::default());
+        let mut cursor = store.changes(None).await.unwrap().cursor;
+        let shared = followed.clone();
+        let task = tokio::spawn(async move {
+            while !shared.over.load(Ordering::Relaxed) {
+                let feed = ended(store.wait(cursor, Duration::from_millis(200))).await.unwrap();
+                let changes = store.changes(Some(cursor)).await.unwrap();
+                assert!(!changes.missed);
+                cursor = changes.cursor;
+                shared.keys.lock().unwrap().extend(changes.keys);
+                *shared.feed.lock().unwrap() = Some(feed);
+            }
+        });
+        Self { followed, task }
+    }
+
+    /// Waits until the store says this of its feed, with changes going on.
+    pub async fn says(&self, feed: Feed, stage: &Stage, issued: &mut HashSet<KeyId>) {
+        *self.followed.feed.lock().unwrap() = None;
+        until("the feed is as it is waited for", async || {
+            issued.insert(stage.service.issue().await.key.id);
+            (*self.followed.feed.lock().unwrap() == Some(feed)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it knows of all keys.
+    pub async fn knows(self, issued: &HashSet<KeyId>) {
+        until("all changes are known", async || {
+            issued.is_subset(&self.followed.keys.lock().unwrap()).then_some(())
+        })
+        .await;
+        self.followed.over.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+    }
+}
+
+const LISTENERS: &str =
+    "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_is_ended_is_replaced_and_nothing_is_missed() {
+    let Some(server) = Options::default().start() else { return };
+    let stage = Stage::new(server).await;
+    let follower = Follower::new(connect(patient(), stage.database.url()).await).await;
+    let mut issued = HashSet::new();
+    for _ in 0..3 {
+        follower.says(Feed::Pushed, &stage, &mut issued).await;
+        let ended = stage.sql(&format!("SELECT pg_terminate_backend(pid) {LISTENERS}"));
+        assert_eq!(ended, "t", "there is one listener");
+        follower.says(Feed::Polled, &stage, &mut issued).await;
+    }
+    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    follower.knows(&issued).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_listener_is_refused_the_feed_is_polled_and_nothing_is_missed() {
+    let Some(server) = Options::default().start() else { return };
+    let stage = Stage::new(server).await;
+    // One connection, which it has before others are refused.
+    let store = connect_store(patient().connections(1), stage.database.url()).await;
+    let follower = Follower::new(Arc::new(store)).await;
+    let mut issued = HashSet::new();
+    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    let allow = |allowed: bool| {
+        let name = stage.database.name();
+        let sql = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS {allowed}");
+        stage.server.cluster().sql(&sql).unwrap();
+    };
+    allow(false);
+    let listeners =
+        LISTENERS.replace("current_database()", &format!("'{}'", stage.database.name()));
+    let end = format!("SELECT pg_terminate_backend(pid) {listeners}");
+    assert_eq!(stage.server.cluster().sql(&end).unwrap(), "t");
+    for _ in 0..3 {
+        follower.says(Feed::Polled, &stage, &mut issued).await;
+    }
+    allow(true);
+    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    follower.knows(&issued).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
+    let Some(server) = Options::default().start() else { return };
+    let stage = Stage::new(server).await;
+    let hasty = connect(super::hasty(), stage.database.url()).await;
+    let mut cursor = hasty.changes(None).await.unwrap().cursor;
+    let mut wait = async |feed| {
+        until("the feed is as it is waited for", async || {
+            match hasty.wait(cursor, Duration::from_millis(100)).await {
+                Ok(said) if said == feed => Some(()),
+                _ => None,
+            }
+        })
+        .await;
+        let key = stage.service.issue().await.key.id;
+        until("the change is known", async || {
+            let changes = hasty.changes(Some(cursor)).await.ok()?;
+            cursor = changes.cursor;
+            changes.keys.contains(&key).then_some(())
+        })
+        .await;
+    };
+    wait(Feed::Pushed).await;
+    // Its connection stays, and nothing comes out of it any more.
+    let pid = stage.sql(&format!("SELECT pid {LISTENERS}"));
+    super::outages::signal("STOP", &pid);
+    wait(Feed::Polled).await;
+    wait(Feed::Pushed).await;
+    super::outages::signal("CONT", &pid);
+}

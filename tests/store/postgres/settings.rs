@@ -1,0 +1,65 @@
+//! Changes are safe on disk before they are acknowledged, whatever the host has set for itself.
+
+use keyward::keys::{KeyChange, Rotation};
+use sqlx::postgres::PgPoolOptions;
+
+use super::{connect, patient};
+use crate::support::{Service, servers::postgres, stores};
+
+/// A database that writes down with which setting each change ran.
+async fn witnessed(setting: &str) -> Option<(postgres::Database, Service)> {
+    let database = stores::postgres().await?;
+    let name = database.name();
+    let witness = format!(
+        "CREATE TABLE witness (setting text); \
+         CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql \
+         AS 'BEGIN INSERT INTO witness VALUES (current_setting(''synchronous_commit'')); RETURN NULL; END'; \
+         CREATE TRIGGER a AFTER INSERT OR UPDATE OR DELETE ON keyward_keys \
+         FOR EACH ROW EXECUTE FUNCTION witness(); \
+         CREATE TRIGGER a AFTER INSERT OR UPDATE OR DELETE ON keyward_secrets \
+         FOR EACH ROW EXECUTE FUNCTION witness(); \
+         CREATE TRIGGER a AFTER INSERT OR DELETE ON keyward_audit \
+         FOR EACH ROW EXECUTE FUNCTION witness(); \
+         ALTER DATABASE \"{name}\" SET synchronous_commit = {setting}"
+    );
+    database.sql(&witness).unwrap();
+    let service = Service::new(vec![connect(patient(), database.url()).await]);
+    Some((database, service))
+}
+
+/// Everything that a service writes.
+async fn live(service: &Service) {
+    let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+    let issued = service.issue().await;
+    service.verify(&issued).await.unwrap();
+    keys.flush().await.unwrap();
+    let change = KeyChange::default().name("other").unwrap();
+    keys.update(ada, issued.key.id, &change, by).await.unwrap();
+    let _ = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap();
+    keys.revoke(ada, issued.key.id, "lost", by).await.unwrap();
+    let _ = service.issue().await;
+    keys.revoke_all(ada, "gone", by).await.unwrap();
+    keys.delete(ada, issued.key.id, by).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_wait_for_the_disk_where_the_host_has_turned_that_off() {
+    for setting in ["off", "local", "remote_write", "on"] {
+        let Some((database, service)) = witnessed(setting).await else { return };
+        live(&service).await;
+        let seen = database.sql("SELECT DISTINCT setting FROM witness").unwrap();
+        assert_eq!(seen, "on", "the host has {setting}");
+        let pool = PgPoolOptions::new().connect(database.url()).await.unwrap();
+        let host: String =
+            sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&pool).await.unwrap();
+        assert_eq!(host, setting, "the host's own work is as it was");
+    }
+}
+
+#[tokio::test]
+async fn changes_keep_what_is_stricter() {
+    let Some((database, service)) = witnessed("remote_apply").await else { return };
+    live(&service).await;
+    let seen = database.sql("SELECT DISTINCT setting FROM witness").unwrap();
+    assert_eq!(seen, "remote_apply");
+}

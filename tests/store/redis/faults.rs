@@ -1,0 +1,236 @@
+//! Faults of servers and connections: never *denied*, never done twice, and over by themselves.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use keyward::{Error, ErrorKind, KeyId};
+
+use super::{
+    REVOKED, UNAVAILABLE, behind_a_proxy, connect, impatient, revoke, service, service_on,
+    until_verified, verify,
+};
+use crate::support::{
+    Service,
+    servers::{eventually, proxy::Direction, redis::Options, until},
+};
+
+#[tokio::test]
+async fn a_change_whose_answer_is_lost_is_of_unknown_outcome() {
+    let Some((_server, proxy)) = behind_a_proxy() else { return };
+    let service = service_on(proxy.address()).await;
+    // The server knows the script then, and answers with what it did.
+    revoke(&service, &service.issue().await, "over").await.unwrap();
+    let issued = service.issue().await;
+
+    // Not even sent on: but nobody on this side can know.
+    proxy.cut_request("cut before");
+    let error = revoke(&service, &issued, "cut before").await.unwrap_err();
+    proxy.sprung().await;
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert!(verify(&service, &issued).await.is_ok(), "it was not done, and nobody tried again");
+
+    proxy.swallow_reply_to("cut after");
+    let error = revoke(&service, &issued, "cut after").await.unwrap_err();
+    proxy.sprung().await;
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED, "it was done");
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_sent_is_unavailable_and_not_done() {
+    let Some((_server, proxy)) = behind_a_proxy() else { return };
+    let service = service_on(proxy.address()).await;
+    let issued = service.issue().await;
+    proxy.cut();
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+    for _ in 0..3 {
+        let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    proxy.heal();
+    until_verified(&service, &issued).await;
+    let listed = service.keys().list(&service.owner, keyward::keys::Page::first()).await.unwrap();
+    assert_eq!(listed.keys.len(), 1, "what was unavailable was not done");
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_while_it_lay_idle_costs_no_change() {
+    let Some((server, proxy)) = behind_a_proxy() else { return };
+    let (service, other) = (service_on(proxy.address()).await, service_on(server.address()).await);
+    let issued = service.issue().await;
+    for _ in 0..5 {
+        proxy.cut();
+        until("the connection has ended", || proxy.connections() == 0);
+        proxy.heal();
+        // With these, the runtime comes to hear of it.
+        for _ in 0..3 {
+            other.verify(&issued).await.unwrap();
+        }
+        let _ = service.issue().await;
+    }
+}
+
+#[tokio::test]
+async fn a_read_whose_answer_is_lost_is_unavailable() {
+    let Some((_server, proxy)) = behind_a_proxy() else { return };
+    let service = service_on(proxy.address()).await;
+    let issued = service.issue().await;
+    for arm in [super::Proxy::cut_request, super::Proxy::swallow_reply_to] {
+        arm(&proxy, "EVALSHA");
+        assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+        proxy.sprung().await;
+        assert!(verify(&service, &issued).await.is_ok(), "the next one connects again");
+    }
+}
+
+/// Cut at every so many bytes of a whole conversation, what is told is what happened.
+#[tokio::test]
+async fn a_connection_cut_anywhere_leaves_no_false_answer() {
+    let Some((server, proxy)) = behind_a_proxy() else { return };
+    let (service, other) = (service_on(proxy.address()).await, service_on(server.address()).await);
+    let mut kinds = BTreeSet::new();
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        for bytes in (1..2_600).step_by(97) {
+            let issued = other.issue().await;
+            eventually("it is connected", async || verify(&service, &issued).await.is_ok()).await;
+            proxy.cut_after(bytes, direction);
+            let answer = service.keys().issue(service.new_key(), &service.actor).await;
+            let told = match &answer {
+                Ok(issued) => other.verify(issued).await.is_ok(),
+                Err(error) => {
+                    kinds.insert(format!("{:?}", error.kind()));
+                    matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Unavailable)
+                }
+            };
+            assert!(told, "{direction:?} after {bytes} bytes: {answer:?}");
+            let answer = revoke(&service, &issued, "cut").await;
+            let revoked = verify(&other, &issued).await.is_err();
+            match answer.map_err(|error| error.kind()) {
+                Ok(()) => assert!(revoked),
+                Err(ErrorKind::Unavailable) => assert!(!revoked),
+                Err(kind) => assert_eq!(kind, ErrorKind::OutcomeUnknown),
+            }
+        }
+    }
+    assert!(kinds.contains("OutcomeUnknown"), "some cuts came in the middle: {kinds:?}");
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_unavailable_and_recovers() {
+    let Some(server) = Options::default().durable().start() else { return };
+    let service = service(impatient().connect(&server.url()).await.unwrap());
+    let issued = service.issue().await;
+    server.freeze();
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+    for _ in 0..2 {
+        let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "no connection, so it was not sent");
+        assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+    }
+    server.thaw();
+    until_verified(&service, &issued).await;
+
+    // The first to meet a frozen server has sent its change.
+    server.freeze();
+    let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    server.thaw();
+    until_verified(&service, &issued).await;
+}
+
+#[tokio::test]
+async fn a_frozen_node_keeps_no_other_from_being_asked() {
+    let Some(frozen) = Options::default().durable().start() else { return };
+    let Some(server) = Options::default().durable().start() else { return };
+    frozen.freeze();
+    let nodes = [frozen.url(), server.url()];
+    let store = impatient().connect_cluster(nodes).await.unwrap();
+    let _ = service(store).issue().await;
+    frozen.thaw();
+}
+
+#[tokio::test]
+async fn a_server_that_has_become_a_replica_is_unavailable() {
+    let Some(server) = Options::default().durable().start() else { return };
+    let service = service_on(server.address()).await;
+    let issued = service.issue().await;
+    // Of nobody who is there: it keeps what it has.
+    server.call(&["REPLICAOF", "127.0.0.1", "1"]);
+    for _ in 0..2 {
+        let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE, "replicas may lag");
+    server.call(&["REPLICAOF", "NO", "ONE"]);
+    until_verified(&service, &issued).await;
+    let _ = service.issue().await;
+}
+
+#[tokio::test]
+async fn a_server_without_memory_issues_nothing_and_still_revokes() {
+    let Some(server) = Options::default().durable().start() else { return };
+    let service = service_on(server.address()).await;
+    let issued = service.issue().await;
+    server.call(&["CONFIG", "SET", "maxmemory", "1"]);
+    let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(verify(&service, &issued).await.is_ok());
+    let late = service_on(server.address()).await;
+    assert!(verify(&late, &issued).await.is_ok(), "a node can start");
+    revoke(&service, &issued, "leaked").await.unwrap();
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED);
+    server.call(&["CONFIG", "SET", "maxmemory", "0"]);
+    let _ = service.issue().await;
+}
+
+/// Acknowledged is what was written to the disk: `appendfsync always`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_change_is_lost_when_the_server_is_killed() {
+    let Some(mut server) = Options::default().durable().start() else { return };
+    let store = connect(server.address()).await;
+    let service = Arc::new(service(store));
+    for _ in 0..10 {
+        let done: Arc<Mutex<(BTreeSet<KeyId>, BTreeSet<KeyId>)>> = Arc::default();
+        let tasks: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(work_until_it_fails(service.clone(), done.clone())))
+            .collect();
+        until("some changes are done", || done.lock().unwrap().1.len() >= 20);
+        server.kill();
+        for task in tasks {
+            let error = task.await.unwrap();
+            let kind = error.kind();
+            assert!(matches!(kind, ErrorKind::OutcomeUnknown | ErrorKind::Unavailable), "{error}");
+        }
+        server.restart();
+        let (issued, revoked) = std::mem::take(&mut *done.lock().unwrap());
+        let first = *issued.first().unwrap();
+        eventually("the store finds its server again", async || {
+            service.keys().get(&service.owner, first).await.is_ok()
+        })
+        .await;
+        for id in issued {
+            let key = service.keys().get(&service.owner, id).await.unwrap();
+            assert!(key.revoked.is_some() || !revoked.contains(&id), "a revocation was lost");
+        }
+    }
+}
+
+/// Issues and revokes; notes what was acknowledged.
+async fn work_until_it_fails(
+    service: Arc<Service>,
+    done: Arc<Mutex<(BTreeSet<KeyId>, BTreeSet<KeyId>)>>,
+) -> Error {
+    loop {
+        let issued = match service.keys().issue(service.new_key(), &service.actor).await {
+            Ok(issued) => issued,
+            Err(error) => return error,
+        };
+        done.lock().unwrap().0.insert(issued.key.id);
+        match revoke(&service, &issued, "over").await {
+            Ok(()) => done.lock().unwrap().1.insert(issued.key.id),
+            Err(error) => return error,
+        };
+    }
+}

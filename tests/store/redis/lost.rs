@@ -1,0 +1,137 @@
+//! Lost data: whoever read what is gone is told that it has missed something.
+
+use std::time::Duration;
+
+use keyward::KeyStore;
+use tokio::time::timeout;
+
+use super::{connect, service, until_verified, verify};
+use crate::support::servers::{
+    eventually,
+    redis::{Cluster, Options},
+    until,
+};
+
+#[tokio::test]
+async fn a_flushed_server_is_another_life() {
+    let Some(server) = Options::default().durable().start() else { return };
+    let store = connect(server.address()).await;
+    let service = service(store.clone());
+    for _ in 0..3 {
+        let _ = service.issue().await;
+    }
+    let seen = store.changes(None).await.unwrap().cursor;
+    for n in 0..6 {
+        // With fewer changes in the new life than before, with as many, and with more.
+        if n == 0 {
+            server.call(&["FLUSHALL"]);
+        } else {
+            let _ = service.issue().await;
+        }
+        let page = store.changes(Some(seen)).await.unwrap();
+        assert!(page.missed, "{n} changes into another life");
+        let waiting = store.wait(seen, Duration::from_secs(3_600));
+        let woken = timeout(Duration::from_secs(30), waiting).await;
+        assert!(woken.is_ok_and(|fed| fed.is_ok()), "and who waits there is not left waiting");
+        let page = store.changes(Some(page.cursor)).await.unwrap();
+        assert!(!page.missed, "who has been told goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_without_the_last_changes_is_told() {
+    let Some(mut server) = Options::default().durable().start() else { return };
+    let store = connect(server.address()).await;
+    let service = service(store.clone());
+    let issued = service.issue().await;
+    let kept = store.changes(None).await.unwrap().cursor;
+    // What is written from now on reaches no disk.
+    server.call(&["CONFIG", "SET", "appendonly", "no"]);
+    let _ = service.issue().await;
+    let _ = service.issue().await;
+    let lost = store.changes(None).await.unwrap().cursor;
+    server.kill();
+    server.restart();
+    until_verified(&service, &issued).await;
+    assert!(!store.changes(Some(kept)).await.unwrap().missed);
+    for _ in 0..3 {
+        assert!(store.changes(Some(lost)).await.unwrap().missed);
+        assert!(!store.changes(Some(kept)).await.unwrap().missed);
+        let _ = service.issue().await;
+    }
+}
+
+#[tokio::test]
+async fn a_failover_that_lost_writes_is_told() {
+    let Some(old) = Options::default().durable().tcp().start() else { return };
+    let Some(new) = Options::default().durable().tcp().replica_of(&old).start() else { return };
+    let before = service(connect(old.address()).await);
+    let issued = before.issue().await;
+    eventually("the replica has it", async || {
+        new.call(&["HLEN", "{keyward}keys"]) == old.call(&["HLEN", "{keyward}keys"])
+    })
+    .await;
+    new.call(&["REPLICAOF", "NO", "ONE"]);
+    // Acknowledged by the old primary, and unknown to the new one.
+    let lost = before.issue().await;
+    let cursor = connect(old.address()).await.changes(None).await.unwrap().cursor;
+
+    let store = connect(new.address()).await;
+    let after = service(store.clone());
+    assert!(verify(&after, &issued).await.is_ok());
+    assert!(verify(&after, &lost).await.is_err());
+    for n in 0..3 {
+        assert!(store.changes(Some(cursor)).await.unwrap().missed, "{n} changes later");
+        let _ = after.issue().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_on_a_cluster_outlives_the_node_that_has_it() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let options = super::impatient().danger_allow_no_persistence().replicas(1);
+    let store = options.connect_cluster(cluster.urls()).await.unwrap();
+    let service = service(store);
+    let issued = service.issue().await;
+    // Any node leads to the one that has it.
+    for node in cluster.urls() {
+        let options = super::impatient().danger_allow_no_persistence();
+        let other = super::service(options.connect_cluster([node]).await.unwrap());
+        assert!(verify(&other, &issued).await.is_ok());
+    }
+    let holder = cluster.nodes().iter().position(|node| {
+        let role = node.call(&["INFO", "replication"]);
+        role.text().contains("role:master")
+            && node.call(&["HLEN", "{keyward}keys"]) == super::redis::Reply::Integer(1)
+    });
+    hand_over_and_back(&cluster, holder.unwrap()).await;
+    cluster.nodes_mut()[holder.unwrap()].kill();
+    until_verified(&service, &issued).await;
+    // Its only replica is the primary now, and nobody is left to confirm.
+    let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+    assert_eq!(error.kind(), keyward::ErrorKind::Unconfirmed, "{error}");
+    cluster.nodes_mut()[holder.unwrap()].restart();
+    cluster.until_ok();
+    eventually("changes are confirmed again", async || {
+        service.keys().issue(service.new_key(), &service.actor).await.is_ok()
+    })
+    .await;
+}
+
+/// Primary and replica change places twice, with connections to both open: whoever asks the wrong
+/// one is sent to the other, and no call fails for it.
+async fn hand_over_and_back(cluster: &Cluster, holder: usize) {
+    let (one, other) = (&cluster.nodes()[holder], &cluster.nodes()[(holder + 3) % 6]);
+    let store = super::options().danger_allow_no_persistence().replicas(1);
+    let service = service(store.connect_cluster(cluster.urls()).await.unwrap());
+    for (from, to) in [(one, other), (other, one)] {
+        let issued = service.issue().await;
+        cluster.until_ok();
+        assert_eq!(to.call(&["CLUSTER", "FAILOVER", "TAKEOVER"]).text(), "OK");
+        let is_replica = || from.call(&["INFO", "replication"]).text().contains("role:slave");
+        until("the replica has taken over", is_replica);
+        assert!(verify(&service, &issued).await.is_ok());
+        let _ = service.issue().await;
+    }
+    cluster.until_ok();
+}

@@ -1,0 +1,96 @@
+//! What Redis alone can do to a store, on running servers.
+
+mod faults;
+mod feed;
+mod lost;
+mod names;
+mod replicas;
+mod scripts;
+mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use keyward::{
+    Error, ErrorKind, KeyStore, RedisStore, Request, Verified, VerifyError,
+    key::DeniedReason,
+    keys::Issued,
+    store::{RedisOptions, StoreError},
+};
+
+use crate::support::{
+    Service,
+    servers::{
+        Address, Proxy, eventually,
+        redis::{self, Options, Server},
+    },
+};
+
+async fn connect(address: &Address) -> RedisStore {
+    options().connect(&redis::url(address)).await.unwrap()
+}
+
+/// As patient as a busy machine needs.
+fn options() -> RedisOptions {
+    RedisOptions::new().timeout(Duration::from_secs(60))
+}
+
+/// With a timeout that a test can sit out.
+fn impatient() -> RedisOptions {
+    RedisOptions::new().timeout(Duration::from_secs(2))
+}
+
+/// A service on a server of its own.
+async fn service_on(address: &Address) -> Service {
+    service(connect(address).await)
+}
+
+fn service(store: RedisStore) -> Service {
+    Service::new(vec![Arc::new(store) as Arc<dyn KeyStore>])
+}
+
+/// A durable server, and a proxy before it.
+fn behind_a_proxy() -> Option<(Server, Proxy)> {
+    let server = Options::default().durable().start()?;
+    let proxy = server.proxy();
+    Some((server, proxy))
+}
+
+async fn revoke(service: &Service, issued: &Issued, reason: &str) -> Result<(), Error> {
+    service.keys().revoke(&service.owner, issued.key.id, reason, &service.actor).await
+}
+
+/// A verification that may find the store down.
+async fn verify(service: &Service, issued: &Issued) -> Result<Verified, Verdict> {
+    let verified = service.keys().verify(issued.secret.expose(), &Request::new()).await;
+    verified.map_err(|error| match error {
+        VerifyError::Denied(denied) => Verdict::Denied(denied.reason()),
+        VerifyError::Unavailable(error) => Verdict::Failed(error.kind()),
+        VerifyError::Limited(limited) => panic!("{limited}"),
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Denied(DeniedReason),
+    Failed(ErrorKind),
+}
+
+const REVOKED: Verdict = Verdict::Denied(DeniedReason::Revoked);
+const UNAVAILABLE: Verdict = Verdict::Failed(ErrorKind::Unavailable);
+
+/// Waits until a key can be verified again: the store has found its server.
+async fn until_verified(service: &Service, issued: &Issued) {
+    eventually("the store recovers by itself", async || verify(service, issued).await.is_ok())
+        .await;
+}
+
+/// The error and its causes, as one text.
+fn whole(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
