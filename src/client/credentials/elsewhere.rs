@@ -47,7 +47,20 @@ impl Folder {
         let path = self.path.join(".lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let locked = opened.and_then(|file| file.lock().map(|()| file));
-        locked.map(Lock).map_err(|error| Error::io("lock", &path, error))
+        let lock = locked.map(Lock).map_err(|error| Error::io("lock", &path, error))?;
+        self.sweep();
+        Ok(lock)
+    }
+
+    /// Only under the lock, where no living writer has a temporary file.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".credentials.") && name.ends_with(".tmp") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     pub(super) fn read(&self, name: &str) -> Result<Option<Read>, Error> {
