@@ -15,7 +15,7 @@ fn refused(file: &CredentialsFile, because: &str) {
     let profile = Profile::default();
     let before = fs::read(file.path()).ok();
     for error in [
-        file.load(&profile).err().expect("it is not read"),
+        file.load(&profile).expect_err("it is not read"),
         file.save(&profile, &key()).expect_err("it is not written"),
         file.remove(&profile).expect_err("it is not removed"),
         file.prepare().expect_err("it is not promised"),
@@ -98,7 +98,7 @@ fn links_are_refused() {
 fn what_belongs_to_somebody_else_is_refused() {
     if !rustix::process::geteuid().is_root() {
         // Root's own folder will do: it is somebody else's.
-        let error = CredentialsFile::in_folder("/usr/lib").load(&Profile::default()).err().unwrap();
+        let error = CredentialsFile::in_folder("/usr/lib").load(&Profile::default()).unwrap_err();
         assert!(error.to_string().contains("belongs to somebody else"), "{error}");
         return;
     }
@@ -119,7 +119,7 @@ fn what_is_no_file_is_refused() {
     fs::remove_file(file.path()).unwrap();
     let made = Command::new("mkfifo").arg(file.path()).status().unwrap();
     assert!(made.success());
-    let error = file.load(&Profile::default()).err().expect("and it is not waited for");
+    let error = file.load(&Profile::default()).expect_err("and it is not waited for");
     assert!(error.to_string().contains("is no file"), "{error}");
     fs::remove_file(file.path()).unwrap();
     fs::write(file.path(), vec![b'x'; 100_000]).unwrap();

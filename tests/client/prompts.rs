@@ -7,7 +7,7 @@ fn the_key_is_asked_for_and_never_seen() {
     let (person, key) = (Person::new(), key());
     let screen = Screen::start(&person, "auth configure");
     screen.shows("Your API key (it is not shown");
-    screen.is_asking();
+    assert!(!screen.echoes(), "not from the moment on at which it asks");
     screen.types(&format!("  {} \r", key.expose()));
     let seen = screen.ends(0);
     assert!(seen.contains("******** stored in"), "{seen}");
@@ -32,7 +32,6 @@ fn typing_can_be_corrected() {
     let (person, key) = (Person::new(), key());
     let screen = Screen::start(&person, "auth configure");
     screen.shows("Your API key");
-    screen.is_asking();
     // A wrong start, wiped; an arrow; a wrong letter, taken back.
     screen.types(&format!("nonsense\x15\x1b[C{}é\x7f\r", key.expose()));
     let seen = screen.ends(0);
@@ -48,7 +47,6 @@ fn ctrl_c_changes_nothing_and_gives_the_terminal_back() {
         let person = person.with_stored(&key);
         let screen = Screen::start(&person, arguments);
         screen.shows("? ");
-        screen.is_asking();
         screen.types(&format!("half of it{CTRL_C}"));
         let seen = screen.ends(2);
         assert!(seen.contains("Cancelled; nothing was changed"), "{seen}");
@@ -66,7 +64,6 @@ fn the_key_is_shown_after_a_yes_only() {
     {
         let screen = Screen::start(&person, "auth key");
         screen.shows("? This will display your API key. Are you sure you want to continue?");
-        screen.is_asking();
         screen.types(&format!("{answer}\r"));
         let seen = screen.ends(status);
         assert_eq!(seen.contains(key.expose()), status == 0, "{answer:?}: {seen}");
@@ -82,7 +79,6 @@ fn logout_asks_first() {
         let screen = Screen::start(&person, "auth logout");
         screen
             .shows("? Are you sure you want to delete your API key? This action cannot be undone.");
-        screen.is_asking();
         screen.types(&format!("{answer}\r"));
         let seen = screen.ends(status);
         assert_eq!(seen.contains("API key deleted successfully."), status == 0, "{seen}");
@@ -96,7 +92,6 @@ fn signing_in_by_email_takes_an_address_and_a_code() {
     let person = Person::of(&api);
     let screen = Screen::start(&person, "auth configure");
     screen.shows("leave it empty to sign in by email");
-    screen.is_asking();
     screen.types("\r");
     screen.shows("? Your email address:");
     screen.types("ada@example.com\r");

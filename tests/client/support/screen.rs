@@ -51,11 +51,6 @@ impl Screen {
         until(&format!("the screen shows {text:?}"), || self.seen.lock().unwrap().contains(text));
     }
 
-    /// Waits until a program reads by itself, without the terminal's echo.
-    pub fn is_asking(&self) {
-        until("the terminal does not echo", || !self.echoes());
-    }
-
     pub fn types(&self, text: &str) {
         (&*self.pty).write_all(text.as_bytes()).unwrap();
     }

@@ -1,11 +1,12 @@
-use std::io;
+use std::io::{self, Write};
 
 use zeroize::Zeroizing;
 
 use super::Typed;
 
-/// Reads a line from the console; none at its end.
-pub(super) fn read(typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
+/// Asks, and reads a line from the console; none at its end.
+pub(super) fn read(question: &str, typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
+    write!(io::stderr(), "{question} ")?;
     if typed == Typed::Hidden {
         return rpassword::read_password().map(|line| Some(Zeroizing::new(line)));
     }

@@ -25,10 +25,8 @@ pub(super) fn can_ask() -> bool {
 
 /// Asks on standard error, so that standard output has the answer alone.
 pub(super) fn ask(question: &str, typed: Typed) -> Result<Zeroizing<String>, Failure> {
-    let mut err = io::stderr();
-    let answer =
-        write!(err, "{question} ").and_then(|()| err.flush()).and_then(|()| line::read(typed));
-    let _ = writeln!(err);
+    let answer = line::read(question, typed);
+    let _ = writeln!(io::stderr());
     match answer {
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => Err(Failure::cancelled()),

@@ -7,10 +7,12 @@ use zeroize::Zeroizing;
 
 use super::Typed;
 
-/// Reads a line from the terminal on standard input; none if it was cancelled by Ctrl-C or Ctrl-D.
+/// Asks, and reads a line from the terminal on standard input; none if it was cancelled by Ctrl-C or Ctrl-D.
 // Not `rpassword`: there, Ctrl-C ends the process while the terminal echoes nothing, and leaves it so.
-pub(super) fn read(typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
+pub(super) fn read(question: &str, typed: Typed) -> io::Result<Option<Zeroizing<String>>> {
+    // Before the question: who pastes at once is not to see the key.
     let _raw = Raw::enter()?;
+    write!(io::stderr(), "{question} ")?;
     let mut stdin = io::stdin().lock();
     let mut next = || -> io::Result<Option<u8>> {
         let mut byte = [0];
