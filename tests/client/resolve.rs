@@ -5,7 +5,7 @@ use std::{
 
 use serde_json::json;
 
-use keyward::client::App;
+use keyward::client::{App, CredentialsFile, Profile};
 
 use super::support::{Person, format, key, set_mode};
 
@@ -122,6 +122,16 @@ fn without_a_home_folder_the_variable_still_works() {
         let output = command.output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), key.expose());
     }
+}
+
+#[test]
+fn a_home_folder_is_not_looked_for_below_the_working_directory() {
+    let person = Person::new();
+    let file = CredentialsFile::in_folder(person.project().join("relative/.lua-cli"));
+    file.save(&Profile::default(), &key()).unwrap();
+    let mut command = person.command(super::support::lua());
+    let output = command.env("HOME", "relative").args(["auth", "status"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
 }
 
 #[test]
