@@ -5,6 +5,8 @@
 pub mod accounts;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod format;

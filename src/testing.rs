@@ -38,7 +38,7 @@ use crate::{
     Timestamp,
     accounts::NoAccounts,
     audit::EventKind,
-    keys::{Clock, Issued},
+    keys::{Clock, Issued, Moment},
     limits::Limits,
     lock::lock,
 };
@@ -85,23 +85,24 @@ impl TestKeys {
 
 /// A clock that is moved by hand. Clones show the same time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<Timestamp>>);
+pub struct ManualClock(Arc<Mutex<Moment>>);
 
 impl ManualClock {
     /// A clock that stands at an instant.
     pub fn at(instant: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(instant)))
+        Self(Arc::new(Mutex::new(Moment { at: instant, elapsed: Duration::from_secs(1) })))
     }
 
-    /// Moves it forward.
+    /// Lets time pass.
     pub fn advance(&self, duration: Duration) {
         let mut now = lock(&self.0);
-        *now = now.after(duration);
+        *now = Moment { at: now.at.after(duration), elapsed: now.elapsed + duration };
     }
 
-    /// Sets it, forward or back.
+    /// Sets the calendar, forward or back, as someone sets the clock of a machine: no time passes
+    /// by that, so what is cached grows no older.
     pub fn set(&self, instant: Timestamp) {
-        *lock(&self.0) = instant;
+        lock(&self.0).at = instant;
     }
 }
 
@@ -114,6 +115,10 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
+        self.moment().at
+    }
+
+    fn moment(&self) -> Moment {
         *lock(&self.0)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    key::{Owner, Permissions},
+    key::{Owner, Permissions, Scopes},
     limits::Limits,
 };
 
@@ -32,10 +32,20 @@ pub struct Account {
     pub suspended: bool,
 }
 
+impl Account {
+    /// What an owner is of whom nobody was asked.
+    pub(crate) fn nobody() -> Self {
+        let permissions = Permissions::Only(Scopes::none());
+        Self { permissions, limits: Limits::default(), suspended: true }
+    }
+}
+
 /// The bridge to the host's own accounts.
 ///
-/// It is asked on every issue, change, rotate, and verification that finds a key. It SHOULD answer
-/// from memory or in one fast query. An owner that does not exist (any more) MUST be answered as
+/// It is asked on every issue, change and rotate, and for a verification whose key is not in memory
+/// or whose answer is older than [`max_staleness`](crate::cache::CacheOptions::max_staleness). A
+/// host that tells of changes by [`account_changed`](crate::ApiKeys::account_changed) is heard at
+/// once. It SHOULD answer from memory or in one fast query. An owner that does not exist (any more) MUST be answered as
 /// suspended; an `Err` says that the host does not know at the moment, and makes the call
 /// *unavailable*, never *denied*.
 #[async_trait]

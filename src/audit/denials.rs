@@ -67,6 +67,14 @@ impl Denials {
         }
     }
 
+    /// Counts one more text that cannot be a key; false if it would be the first one, which is to
+    /// be described.
+    pub(crate) fn note_malformed_again(&self) -> bool {
+        let more = |count: u32| (count > 0).then(|| count.saturating_add(1));
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.malformed.count.fetch_update(set, fetch, more).is_ok()
+    }
+
     /// Takes all that is counted, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
         let anonymous = [(&self.malformed, "malformed"), (&self.unknown, "unknown")];

@@ -42,6 +42,7 @@ impl Alphabet {
         (self.characters().len() as f64).log2()
     }
 
+    #[inline]
     pub(crate) fn contains(self, byte: u8) -> bool {
         MEMBERS[byte as usize] & self.flag() != 0
     }

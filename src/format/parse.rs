@@ -72,7 +72,11 @@ impl KeyFormat {
         &self,
         presented: &'a T,
     ) -> Result<Parsed<'a>, Malformed> {
-        let bytes = presented.as_ref();
+        self.parse_bytes(presented.as_ref())
+    }
+
+    /// Not generic, so that it is compiled here, together with what it calls for every byte.
+    pub(super) fn parse_bytes<'a>(&self, bytes: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
         if bytes.len() > MAX_LEN {
             return Err(Malformed::TooLong);
         }
@@ -86,7 +90,9 @@ impl KeyFormat {
         }
         let (text, sum) = bytes.split_at(bytes.len() - self.checksum().len());
         let body = &text[self.lead().len()..];
-        if !body.iter().all(|&byte| self.alphabet().contains(byte)) {
+        let alphabet = self.alphabet();
+        // Without a branch for each byte, because nearly always all of them are right.
+        if !body.iter().fold(true, |all, &byte| all & alphabet.contains(byte)) {
             return Err(Malformed::Alphabet);
         }
         if !self.checksum().matches(text, sum) {

@@ -60,12 +60,16 @@ impl Formats {
         &self,
         presented: &'a T,
     ) -> Result<Parsed<'a>, Malformed> {
-        let mut nearest = match self.current.parse(presented) {
+        self.parse_bytes(presented.as_ref())
+    }
+
+    pub(crate) fn parse_bytes<'a>(&self, presented: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
+        let mut nearest = match self.current.parse_bytes(presented) {
             Ok(parsed) => return Ok(parsed),
             Err(malformed) => malformed,
         };
         for format in &self.older {
-            match format.parse(presented) {
+            match format.parse_bytes(presented) {
                 Ok(parsed) => return Ok(parsed),
                 Err(malformed) => nearest = nearest.max(malformed),
             }

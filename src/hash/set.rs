@@ -44,7 +44,11 @@ impl Hashers {
     /// All digests to look for, for one round trip to the store.
     #[inline]
     pub fn candidates(&self, presented: &[u8]) -> Candidates {
-        let current = self.current.digest(presented);
+        self.candidates_with(self.current.digest(presented), presented)
+    }
+
+    /// The same, where the digest of the current hasher is known already.
+    pub(crate) fn candidates_with(&self, current: Digest, presented: &[u8]) -> Candidates {
         let mut all = Vec::new();
         if !self.retired.is_empty() {
             all.push(current);

@@ -58,6 +58,10 @@ impl Scopes {
         Ok(Self(all.into()))
     }
 
+    pub(crate) fn none() -> Self {
+        Self(Arc::new([]))
+    }
+
     /// Whether a scope is in the set.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(scope)).is_ok()

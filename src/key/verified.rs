@@ -6,40 +6,42 @@ use crate::{accounts::Account, limits::RateStates};
 /// The proof that a request carried a live key. Only verification can make one.
 #[derive(Clone)]
 pub struct Verified {
-    key: Arc<Key>,
-    account: Arc<Account>,
+    bearer: Arc<Bearer>,
     at: Timestamp,
     rates: RateStates,
 }
 
+/// A key and what the host says of its owner: together, so that a verification counts one
+/// reference and not two.
+pub(crate) struct Bearer {
+    pub(crate) key: Arc<Key>,
+    pub(crate) account: Arc<Account>,
+}
+
 impl Verified {
-    pub(crate) fn new(
-        key: Arc<Key>,
-        account: Arc<Account>,
-        at: Timestamp,
-        rates: RateStates,
-    ) -> Self {
-        Self { key, account, at, rates }
+    #[inline]
+    pub(crate) fn new(bearer: Arc<Bearer>, at: Timestamp, rates: RateStates) -> Self {
+        Self { bearer, at, rates }
     }
 
     /// The key's identity: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
-        self.key.id
+        self.bearer.key.id
     }
 
     /// On whose behalf the request acts.
     pub fn owner(&self) -> &Owner {
-        &self.key.owner
+        &self.bearer.key.owner
     }
 
     /// The key as it was when it was verified.
     pub fn key(&self) -> &Key {
-        &self.key
+        &self.bearer.key
     }
 
     /// What the host said of the owner when the key was verified.
     pub fn account(&self) -> &Account {
-        &self.account
+        &self.bearer.account
     }
 
     /// When it was verified.
@@ -54,20 +56,20 @@ impl Verified {
 
     /// Whether the key may do a thing: its own access and its owner's present permissions both say so.
     pub fn allows(&self, scope: &str) -> bool {
-        self.key.access.allows(scope, &self.account.permissions)
+        self.bearer.key.access.allows(scope, &self.bearer.account.permissions)
     }
 
     /// All that the key may do.
     pub fn permissions(&self) -> Permissions {
-        self.key.access.within(&self.account.permissions)
+        self.bearer.key.access.within(&self.bearer.account.permissions)
     }
 }
 
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified")
-            .field("key_id", &self.key.id)
-            .field("owner", &self.key.owner)
+            .field("key_id", &self.bearer.key.id)
+            .field("owner", &self.bearer.key.owner)
             .field("at", &self.at)
             .finish_non_exhaustive()
     }

@@ -1,9 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
-use super::{ApiKeys, Clock, Inner, SystemClock, outbox::Outbox};
+use super::{ApiKeys, Clock, Inner, SystemClock, clock::Ratchet, follow::Follower, outbox::Outbox};
 use crate::{
     accounts::{Accounts, NoAccounts},
     audit::{AuditSink, Fanout},
+    cache::{Cache, CacheOptions, Flights},
     format::Formats,
     hash::{Hasher, Hashers, Sha256},
     key::IdGenerator,
@@ -20,6 +21,7 @@ pub struct ApiKeysBuilder {
     accounts: Arc<dyn Accounts>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
+    cache: Option<CacheOptions>,
 }
 
 impl ApiKeys {
@@ -50,6 +52,7 @@ impl ApiKeys {
             accounts: Arc::new(NoAccounts::default()),
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
+            cache: Some(CacheOptions::default()),
         }
     }
 }
@@ -80,6 +83,19 @@ impl ApiKeysBuilder {
         self
     }
 
+    /// How verified keys are kept in memory; see [`CacheOptions`] for the defaults.
+    pub fn cache(mut self, options: CacheOptions) -> Self {
+        self.cache = Some(options);
+        self
+    }
+
+    /// Keeps no key in memory: every verification asks the store and the accounts. Nothing bounds
+    /// what a flood of unknown keys costs them then.
+    pub fn no_cache(mut self) -> Self {
+        self.cache = None;
+        self
+    }
+
     /// Another clock than the machine's: for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -88,7 +104,7 @@ impl ApiKeysBuilder {
 
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
-        let Self { store, formats, hashers, accounts, sinks, clock } = self;
+        let Self { store, formats, hashers, accounts, sinks, clock, cache } = self;
         let inner = Inner {
             store,
             formats,
@@ -99,6 +115,11 @@ impl ApiKeysBuilder {
             ids: IdGenerator::default(),
             rates: PerNode::default(),
             outbox: Outbox::default(),
+            cache: cache.as_ref().map(Cache::new),
+            flights: Flights::new(),
+            follower: Follower::default(),
+            ratchet: Ratchet::default(),
+            shut_down: AtomicBool::new(false),
         };
         ApiKeys { inner: Arc::new(inner) }
     }

@@ -1,4 +1,10 @@
-use std::time::SystemTime;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use crate::key::Timestamp;
 
@@ -6,6 +12,23 @@ use crate::key::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// This instant.
     fn now(&self) -> Timestamp;
+
+    /// This instant, and how long it is after some fixed moment: by a clock that nobody sets.
+    ///
+    /// An implementation MUST let `elapsed` grow as time passes, whatever becomes of the other: how
+    /// long a cached key may still be believed is measured by it.
+    fn moment(&self) -> Moment {
+        Moment { at: self.now(), elapsed: monotonic() }
+    }
+}
+
+/// One instant by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// As a calendar tells it. It may be set, also back.
+    pub at: Timestamp,
+    /// Since some fixed moment. It only ever grows.
+    pub elapsed: Duration,
 }
 
 /// The clock of the machine: the default.
@@ -15,5 +38,95 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
+    }
+
+    /// Reads one clock and not two: the calendar is asked anew only every second, so a step of it
+    /// is noticed that late.
+    #[inline]
+    fn moment(&self) -> Moment {
+        let elapsed = monotonic();
+        let micros = micros(elapsed);
+        if micros.saturating_sub(ASKED.load(Ordering::Acquire)) >= ASK_AGAIN {
+            ahead(micros);
+        }
+        let at = AHEAD.load(Ordering::Relaxed).saturating_add_unsigned(micros);
+        Moment { at: Timestamp::from_unix_micros(at), elapsed }
+    }
+}
+
+#[cold]
+fn ahead(micros: u64) {
+    let ahead = SystemClock.now().as_unix_micros().saturating_sub_unsigned(micros);
+    AHEAD.store(ahead, Ordering::Relaxed);
+    ASKED.store(micros, Ordering::Release);
+}
+
+fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    // It begins with a second, so that the first one to ask finds that it is time to.
+    START.get_or_init(Instant::now).elapsed() + Duration::from_micros(ASK_AGAIN)
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
+}
+
+/// How far the calendar was ahead of the monotonic clock, when it was last asked.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+static ASKED: AtomicU64 = AtomicU64::new(0);
+const ASK_AGAIN: u64 = 1_000_000;
+
+/// Never goes back further than a millisecond, and not at all behind an instant that was
+/// [held](Ratchet::hold): whatever was over stays over when the machine's clock is set back.
+#[derive(Debug, Default)]
+pub(super) struct Ratchet(AtomicI64);
+
+impl Ratchet {
+    /// The later one of this instant and those before.
+    #[inline]
+    pub(super) fn at_least(&self, now: Timestamp) -> Timestamp {
+        let highest = self.0.load(Ordering::Relaxed);
+        let now = now.as_unix_micros();
+        if now > highest + STEP {
+            // In steps, because a write for every request would have all threads wait for it.
+            self.0.fetch_max(now, Ordering::Relaxed);
+        }
+        Timestamp::from_unix_micros(now.max(highest))
+    }
+
+    /// Something was decided by this instant: it shall not come again.
+    pub(super) fn hold(&self, now: Timestamp) {
+        self.0.fetch_max(now.as_unix_micros(), Ordering::Relaxed);
+    }
+
+    /// By how much a clock that shows `now` was set back.
+    pub(super) fn ahead_of(&self, now: Timestamp) -> Duration {
+        Timestamp::from_unix_micros(self.0.load(Ordering::Relaxed)).since(now)
+    }
+}
+
+/// A millisecond.
+const STEP: i64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_the_machine_tells_what_its_calendar_tells() {
+        let (before, moment) = (SystemClock.now(), SystemClock.moment());
+        assert!(before.before(Duration::from_secs(1)) <= moment.at);
+        assert!(moment.at <= SystemClock.now().after(Duration::from_secs(1)));
+        assert!(SystemClock.moment().elapsed >= moment.elapsed);
+    }
+
+    #[test]
+    fn an_instant_that_was_held_does_not_come_again() {
+        let (ratchet, noon) = (Ratchet::default(), Timestamp::from_unix_micros(1_000_000_000));
+        assert_eq!(ratchet.at_least(noon), noon);
+        let later = noon.after(Duration::from_micros(7));
+        ratchet.hold(later);
+        assert_eq!(ratchet.at_least(noon), later);
+        assert_eq!(ratchet.ahead_of(noon), Duration::from_micros(7));
     }
 }

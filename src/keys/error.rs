@@ -1,4 +1,4 @@
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 use crate::{
     accounts::AccountsError,
@@ -10,11 +10,11 @@ use crate::{
 /// Why a key could not be issued, changed or looked at.
 ///
 /// `Display` says what is wrong and what to do; [`kind`](Error::kind) is for code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The kinds of [`Error`].
@@ -100,7 +100,7 @@ impl Error {
 
     pub(crate) fn accounts(source: AccountsError) -> Self {
         let message = "the host's accounts cannot be asked now; try again later";
-        Self { source: Some(source), ..Self::new(ErrorKind::Unavailable, message) }
+        Self { source: Some(source.into()), ..Self::new(ErrorKind::Unavailable, message) }
     }
 }
 
@@ -134,14 +134,14 @@ impl From<StoreError> for Error {
                 "the change is made, but a failover could lose it; repeat a revocation until it is confirmed",
             ),
         };
-        Self { source: Some(Box::new(source)), ..Self::new(kind, message) }
+        Self { source: Some(Arc::new(source)), ..Self::new(kind, message) }
     }
 }
 
 impl From<EntropyError> for Error {
     fn from(source: EntropyError) -> Self {
         let message = "no key can be made now: randomness is missing";
-        Self { source: Some(Box::new(source)), ..Self::new(ErrorKind::Entropy, message) }
+        Self { source: Some(Arc::new(source)), ..Self::new(ErrorKind::Entropy, message) }
     }
 }
 

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::{ApiKeys, Error, ErrorKind, change::Done};
+use super::{
+    ApiKeys, Error, ErrorKind,
+    change::{Done, Touches},
+};
 use crate::{
     accounts::Account,
     audit::{AuditEvent, EventKind},
@@ -118,6 +121,9 @@ impl ApiKeys {
     /// format, and its digest be made by a hasher, that this `ApiKeys` accepts. `hint` is what
     /// people shall see of the secret: its first characters.
     ///
+    /// Import each key once, before it is used here: its first use moves it to the current hasher,
+    /// and nobody can tell from the old hash that it is the same secret.
+    ///
     /// # Errors
     /// As [`issue`](ApiKeys::issue), and [`AlreadyExists`](ErrorKind::AlreadyExists) if there is a
     /// key with this digest.
@@ -174,7 +180,7 @@ impl ApiKeys {
                 refused => Ok(Done::nothing(refused)),
             }
         };
-        match self.inner.change(write).await? {
+        match self.inner.change(Touches::Nothing, write).await? {
             Inserted::Inserted => Ok(key),
             Inserted::LimitReached => Err(Error::limit_reached(max_active)),
             Inserted::DigestTaken => {

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::{ApiKeys, Error, change::Done};
+use super::{
+    ApiKeys, Error,
+    change::{Done, Touches},
+};
 use crate::{
     audit::{AuditEvent, EventKind},
     key::Actor,
@@ -107,7 +110,7 @@ impl ApiKeys {
             let events = store.purge_keys(now.before(retention), batch, &event).await?;
             Ok(Done { answer: events.len() as u32, events })
         };
-        self.inner.change(write).await
+        self.inner.change(Touches::Nothing, write).await
     }
 }
 

@@ -1,6 +1,10 @@
 use std::sync::Arc;
 
-use super::{ApiKeys, Error, change::Done, issue::within_reach};
+use super::{
+    ApiKeys, Error,
+    change::{Done, Touches},
+    issue::within_reach,
+};
 use crate::{
     audit::{AuditEvent, EventKind},
     key::{Access, Actor, Key, KeyId, Metadata, Name, Networks, Owner, Timestamp, Whose},
@@ -138,7 +142,7 @@ impl ApiKeys {
                 Revoked::NotFound => Ok(Done::nothing(Err(Error::not_found()))),
             }
         };
-        self.inner.change(write).await?
+        self.inner.change(Touches::Key(id), write).await?
     }
 
     /// Revokes all of an owner's keys in one step, and tells which ones were not revoked before.
@@ -155,11 +159,12 @@ impl ApiKeys {
         let id = self.inner.ids.event_id(now)?;
         let event = AuditEvent::of_owner(id, now, EventKind::Revoked, owner, by).reason(reason);
         let (store, owner) = (self.inner.store.clone(), owner.clone());
+        let touches = Touches::Owner(owner.clone());
         let write = async move {
             let events = store.revoke_all(&owner, &event).await?;
             Ok(Done { answer: events.iter().filter_map(|event| event.key_id).collect(), events })
         };
-        self.inner.change(write).await
+        self.inner.change(touches, write).await
     }
 
     /// Removes a key's record, and with it the key. Its audit events stay. To end a key, rather
@@ -182,7 +187,7 @@ impl ApiKeys {
                 false => Ok(Done::nothing(Err(Error::not_found()))),
             }
         };
-        self.inner.change(write).await?
+        self.inner.change(Touches::Key(id), write).await?
     }
 
     /// Reads a live key, lets `edit` change it, and writes it if nobody changed it meanwhile; else
@@ -213,7 +218,7 @@ impl ApiKeys {
                     refused => Ok(Done::nothing(refused)),
                 }
             };
-            match self.inner.change(write).await? {
+            match self.inner.change(Touches::Key(id), write).await? {
                 Updated::Updated => {
                     after.revision += 1;
                     return Ok(Arc::new(after));

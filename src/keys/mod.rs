@@ -4,20 +4,28 @@ mod builder;
 mod change;
 mod clock;
 mod error;
+mod follow;
+mod health;
 mod issue;
 mod janitor;
+mod lookup;
 mod manage;
 mod outbox;
 mod read;
 mod request;
 mod rotate;
+mod verdict;
 mod verify;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 pub use builder::ApiKeysBuilder;
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, Moment, SystemClock};
 pub use error::{Error, ErrorKind};
+pub use health::Health;
 pub use issue::{Issued, NewKey};
 pub use janitor::{Purge, Purged};
 pub use manage::KeyChange;
@@ -26,10 +34,11 @@ pub use request::Request;
 pub use rotate::Rotation;
 pub use verify::VerifyError;
 
-use self::outbox::Outbox;
+use self::{clock::Ratchet, follow::Follower, lookup::Loaded, outbox::Outbox};
 use crate::{
     accounts::{Account, Accounts},
     audit::Fanout,
+    cache::{Cache, Flights},
     format::Formats,
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
@@ -75,11 +84,49 @@ struct Inner {
     ids: IdGenerator,
     rates: PerNode,
     outbox: Outbox,
+    cache: Option<Cache>,
+    flights: Flights<Loaded>,
+    follower: Follower,
+    ratchet: Ratchet,
+    shut_down: AtomicBool,
+}
+
+/// This instant: as a calendar tells it, but never back, and in nanoseconds of a clock that nobody
+/// sets.
+#[derive(Clone, Copy)]
+struct Now {
+    at: Timestamp,
+    tick: u64,
+}
+
+impl Now {
+    /// For what is counted by time that passes, whatever a calendar says. Of no use as a date.
+    #[inline]
+    fn steady(&self) -> Timestamp {
+        Timestamp::from_unix_micros((self.tick / 1_000) as i64)
+    }
 }
 
 impl Inner {
     fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.ratchet.at_least(self.clock.now())
+    }
+
+    #[inline]
+    fn moment(&self) -> Now {
+        let Moment { at, elapsed } = self.clock.moment();
+        let tick = elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos());
+        Now { at: self.ratchet.at_least(at), tick }
+    }
+
+    fn shut_down(&self) {
+        self.shut_down.store(true, Ordering::Release);
+        self.follower.stop();
+        self.outbox.hurry();
+    }
+
+    fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::Acquire)
     }
 
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {

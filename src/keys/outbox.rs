@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{ApiKeys, Error, Inner, change::Done};
+use super::{ApiKeys, Error, Inner};
 use crate::{
     audit::{AuditEvent, Denials},
     hash::Digest,
@@ -42,6 +42,11 @@ impl Outbox {
         if rehashes.len() < MAX_REHASHES && !rehashes.iter().any(|(known, _)| *known == from) {
             rehashes.push((from, to));
         }
+    }
+
+    /// How many events the store has failed to take.
+    pub(super) fn unwritten(&self) -> usize {
+        lock(&self.unwritten).len()
     }
 
     /// The writer shall not wait for its interval.
@@ -82,7 +87,7 @@ impl Inner {
     #[cold]
     fn start_writer(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        if !self.outbox.running.swap(true, Ordering::AcqRel) {
+        if !self.is_shut_down() && !self.outbox.running.swap(true, Ordering::AcqRel) {
             let running = Running(self.outbox.running.clone());
             runtime.spawn(write_behind(Arc::downgrade(self), self.outbox.wake.clone(), running));
         }
@@ -108,10 +113,12 @@ impl Inner {
                 // If it fails, the next use of the key tries again.
                 inner.store.rehash(&from, &to).await?;
             }
-            let events = if with_denials { inner.write_denials().await? } else { Vec::new() };
-            Ok(Done { answer: (), events })
+            if with_denials {
+                inner.tell(&inner.write_denials().await?);
+            }
+            Ok(())
         };
-        self.change(write).await
+        self.apart(write).await
     }
 
     /// What a failing store did not take stays, up to a bound, and has kept its ids: written twice
@@ -140,7 +147,7 @@ async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) 
         } else {
             let _ = timeout_at(interval, wake.notified()).await;
         }
-        let Some(inner) = inner.upgrade() else { return };
+        let Some(inner) = inner.upgrade().filter(|inner| !inner.is_shut_down()) else { return };
         let due = Instant::now() >= denials_due;
         if due {
             denials_due = Instant::now() + DENIALS_INTERVAL;

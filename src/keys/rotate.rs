@@ -2,7 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use sha2::Digest as _;
 
-use super::{ApiKeys, Error, Issued, change::Done, manage::MAX_ATTEMPTS};
+use super::{
+    ApiKeys, Error, Issued,
+    change::{Done, Touches},
+    manage::MAX_ATTEMPTS,
+};
 use crate::{
     audit::EventKind,
     key::{Actor, Key, KeyId, Retiring, Whose},
@@ -120,7 +124,7 @@ impl ApiKeys {
                 refused => Ok(Done::nothing(refused)),
             }
         };
-        let rotated = self.inner.change(write).await?;
+        let rotated = self.inner.change(Touches::Key(before.id), write).await?;
         Ok((rotated, Issued { key: Arc::new(after), secret }))
     }
 }

@@ -45,14 +45,17 @@ impl Gcra {
     }
 
     /// The bucket after one more use, or how long to wait for one.
+    #[inline]
     pub(crate) fn spend(&self, bucket: Bucket, now: Timestamp) -> Result<Bucket, Duration> {
         let ahead = self.ahead(bucket, now) + self.interval;
         if ahead > self.reach {
             return Err(micros(ahead - self.reach));
         }
-        Ok(Bucket { full_at: now.after(micros(ahead)), interval: self.interval })
+        let full_at = Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead));
+        Ok(Bucket { full_at, interval: self.interval })
     }
 
+    #[inline]
     pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
         let ahead = self.ahead(bucket, now);
         let remaining = (self.reach - ahead) / self.interval;
@@ -61,18 +64,34 @@ impl Gcra {
 
     /// How far ahead of now the bucket will be full. Never further than a burst reaches, also if
     /// the clock was set back.
-    fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
-        let ahead = bucket.full_at.since(now).as_micros();
-        let rescaled = if bucket.interval == self.interval || bucket.interval == 0 {
-            ahead
-        } else {
-            ahead * self.interval as u128 / bucket.interval as u128
-        };
+    #[inline]
+    pub(super) fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
+        let ahead = (bucket.full_at.as_unix_micros() - now.as_unix_micros()).max(0);
+        if bucket.interval == self.interval || bucket.interval == 0 {
+            return ahead.min(self.reach);
+        }
+        let rescaled = ahead as u128 * self.interval as u128 / bucket.interval as u128;
         rescaled.min(self.reach as u128) as i64
+    }
+
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    pub(super) fn interval(&self) -> i64 {
+        self.interval
     }
 }
 
 impl Bucket {
+    pub(super) fn new(full_at: Timestamp, interval: i64) -> Self {
+        Self { full_at, interval }
+    }
+
+    pub(super) fn full_at(&self) -> Timestamp {
+        self.full_at
+    }
+
     pub(crate) fn is_full(&self, now: Timestamp) -> bool {
         self.full_at <= now
     }

@@ -1,12 +1,14 @@
 //! How many keys, for how long, how often: the account's limits, which a key may narrow.
 
 mod gcra;
+mod meter;
 mod per_node;
 mod plan;
 mod quota;
 
 pub use gcra::RateState;
+pub use meter::{Limited, RateStates};
+pub(crate) use meter::{Meter, SharedBucket};
 pub(crate) use per_node::PerNode;
-pub use per_node::{Limited, RateStates};
 pub use plan::{KeyLimits, Limits, Rate};
 pub use quota::{Period, Quota};

@@ -1,10 +1,14 @@
 //! First and last use: marked in memory by a verification, written behind it in batches.
 
+mod cell;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
+
+pub(crate) use cell::{Marked, UseCell};
 
 use crate::{
     format::EntropyError,
@@ -17,6 +21,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Usage {
     shards: [Mutex<HashMap<KeyId, Pending>>; SHARDS],
+    /// Cells of cached keys that have something to tell. A cell enters once an interval.
+    cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
 }
 
 struct Pending {
@@ -27,36 +33,71 @@ struct Pending {
     user_agent: Option<String>,
 }
 
+impl Pending {
+    /// Only the event of a first use tells the program.
+    fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
+        let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
+        Self { owner: key.owner.clone(), first_at: at, last_at: at, ip, user_agent }
+    }
+
+    fn again(&mut self, at: Timestamp, ip: Option<IpAddr>) {
+        if at >= self.last_at {
+            (self.last_at, self.ip) = (at, ip);
+        }
+    }
+
+    /// Both are of the same key.
+    fn merge(&mut self, other: Self) {
+        self.again(other.last_at, other.ip);
+        if other.first_at < self.first_at {
+            self.first_at = other.first_at;
+        }
+        self.user_agent = self.user_agent.take().or(other.user_agent);
+    }
+}
+
 impl Usage {
-    /// Notes a use. Never waits for anything but another mark of the same shard.
+    /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
+    /// same shard.
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
         let mut shard = self.shard(key.id);
         let room = shard.len() < MAX_PER_SHARD;
         match shard.entry(key.id) {
-            Entry::Occupied(mut known) => {
-                let pending = known.get_mut();
-                if at >= pending.last_at {
-                    (pending.last_at, pending.ip) = (at, ip);
-                }
-            }
+            Entry::Occupied(mut known) => known.get_mut().again(at, ip),
             // Full only while the store is down; then the next use after that is the one recorded.
             Entry::Vacant(_) if !room => {}
             Entry::Vacant(new) => {
-                // Only the event of a first use tells the program.
                 let agent = agent.filter(|_| key.first_used_at.is_none());
-                new.insert(Pending {
-                    owner: key.owner.clone(),
-                    first_at: at,
-                    last_at: at,
-                    ip,
-                    user_agent: agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
-                });
+                new.insert(Pending::new(key, at, ip, agent));
+            }
+        }
+    }
+
+    /// How many keys have uses that are not written yet.
+    pub(crate) fn len(&self) -> usize {
+        let marked: usize = self.shards.iter().map(|shard| lock(shard).len()).sum();
+        marked + self.cells.iter().map(|cells| lock(cells).len()).sum::<usize>()
+    }
+
+    fn register(&self, cell: Arc<UseCell>) {
+        lock(&self.cells[shard_of(cell.key_id())]).push(cell);
+    }
+
+    fn collect(&self) {
+        for cells in &self.cells {
+            for cell in std::mem::take(&mut *lock(cells)) {
+                let Some(pending) = cell.take() else { continue };
+                match self.shard(cell.key_id()).entry(cell.key_id()) {
+                    Entry::Occupied(mut known) => known.get_mut().merge(pending),
+                    Entry::Vacant(new) => drop(new.insert(pending)),
+                }
             }
         }
     }
 
     /// Takes all that is noted.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<Use>, EntropyError> {
+        self.collect();
         let mut uses = Vec::new();
         for shard in &self.shards {
             for (key_id, pending) in std::mem::take(&mut *lock(shard)) {
@@ -71,27 +112,29 @@ impl Usage {
     /// Puts back what could not be written, behind what was noted meanwhile.
     pub(crate) fn restore(&self, uses: &[Use]) {
         for used in uses {
-            let mut shard = self.shard(used.key_id);
-            let later = shard.remove(&used.key_id);
-            let (last_at, ip) = match &later {
-                Some(later) if later.last_at > used.last_at => (later.last_at, later.ip),
-                _ => (used.last_at, used.ip),
-            };
-            let pending = Pending {
+            let mut pending = Pending {
                 owner: used.owner.clone(),
                 first_at: used.first_at,
-                last_at,
-                ip,
+                last_at: used.last_at,
+                ip: used.ip,
                 user_agent: used.user_agent.clone(),
             };
+            let mut shard = self.shard(used.key_id);
+            if let Some(later) = shard.remove(&used.key_id) {
+                pending.merge(later);
+            }
             shard.insert(used.key_id, pending);
         }
     }
 
-    /// The last byte of a UUIDv7 is random.
     fn shard(&self, id: KeyId) -> MutexGuard<'_, HashMap<KeyId, Pending>> {
-        lock(&self.shards[usize::from(id.as_bytes()[15]) % SHARDS])
+        lock(&self.shards[shard_of(id)])
     }
+}
+
+/// The last byte of a UUIDv7 is random.
+fn shard_of(id: KeyId) -> usize {
+    usize::from(id.as_bytes()[15]) % SHARDS
 }
 
 const SHARDS: usize = 16;

@@ -166,6 +166,7 @@ async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
         let refused = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         service.host.set(ada, |account| account.suspended = false);
+        keys.account_changed(ada).await.unwrap();
         assert!(service.verify(&issued).await.is_ok());
     })
     .await;

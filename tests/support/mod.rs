@@ -76,13 +76,14 @@ impl Service {
         self.verify_for(issued, &Request::new()).await
     }
 
-    /// Through the last node: not the one that most changes go through.
+    /// Through the last node: not the one that most changes go through. It has heard of them.
     pub async fn verify_for(
         &self,
         issued: &Issued,
         request: &Request<'_>,
     ) -> Result<Verified, DeniedReason> {
         let node = self.nodes.last().unwrap();
+        node.catch_up().await.unwrap();
         node.verify(issued.secret.expose(), request).await.map_err(reason)
     }
 

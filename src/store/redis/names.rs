@@ -26,7 +26,8 @@ impl Names {
     }
 }
 
-/// In the order in which the scripts know them.
+/// In the order in which the scripts know them. The log is a hash of events and a sorted set of
+/// their ids, not a stream: a stream only grows at its end, and ids of events may come late.
 const ROOMS: [&str; 9] =
     ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies"];
 

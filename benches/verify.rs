@@ -1,0 +1,257 @@
+//! What a verification costs beside the one hash that it cannot do without.
+//!
+//! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A word
+//! behind `--` picks: `cargo bench --bench verify -- compare`.
+
+use std::{
+    hint::black_box,
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, Throughput};
+use keyward::{
+    Access, Actor, ApiKeys, Expiry, Hasher, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request,
+    accounts::NoAccounts,
+    keys::Issued,
+    limits::{KeyLimits, Rate},
+};
+use subtle::ConstantTimeEq;
+use tokio::runtime::Runtime;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1_500))
+        .sample_size(50)
+        .configure_from_args();
+    let mut ratios = Ratios::default();
+    let runtime = Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    for count in [1_000, 100_000] {
+        valid_keys(&mut criterion, &mut ratios, &runtime, count);
+    }
+    refusals(&mut criterion, &mut ratios, &runtime);
+    compare(&mut criterion);
+    issue(&mut criterion, &runtime);
+    threads(&mut ratios, &runtime);
+    criterion.final_summary();
+    ratios.print();
+}
+
+/// Checksum, digest, constant-time comparison, expiry, access and a rate limit.
+fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime, count: usize) {
+    let mut group = criterion.benchmark_group(format!("valid/{count}"));
+    group.throughput(Throughput::Elements(1));
+    let service = Service::new(true, runtime, count);
+    let uncached = Service::new(false, runtime, count);
+    let bare = |n: usize| {
+        black_box(keyward::Sha256.digest(service.secret(n)));
+    };
+    let cached = |n: usize| service.verify(n);
+    let uncached = |n: usize| uncached.verify(n);
+    let mut next = rotation(count);
+    group.bench_function("bare digest", |b| b.iter(|| bare(next())));
+    group.bench_function("cached", |b| b.iter(|| cached(next())));
+    group.bench_function("uncached", |b| b.iter(|| uncached(next())));
+    group.finish();
+    ratios.add(&format!("cached verify, {count} keys"), count, bare, cached);
+    ratios.add(&format!("uncached verify, {count} keys"), count, bare, uncached);
+}
+
+fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
+    let mut group = criterion.benchmark_group("refused");
+    let service = Service::new(true, runtime, COUNT);
+    let unknown: Vec<_> =
+        (0..COUNT).map(|_| service.keys.formats().current().generate().unwrap()).collect();
+    let typos: Vec<String> = service.issued.iter().map(typo).collect();
+    let verify = |text: &str| {
+        let answer = runtime.block_on(service.keys.verify(text, &Request::new()));
+        assert!(answer.is_err());
+    };
+    // Within the allowance of look-ups for unknown keys: afterwards they are known as such.
+    for secret in &unknown[..400] {
+        verify(secret.expose());
+    }
+    let bare = |n: usize| {
+        black_box(keyward::Sha256.digest(service.secret(n)));
+    };
+    let unknown = |n: usize| poll(&service.keys, unknown[n % 400].expose(), false);
+    let typo = |n: usize| poll(&service.keys, &typos[n], false);
+    let mut next = rotation(COUNT);
+    group.bench_function("unknown key", |b| b.iter(|| unknown(next())));
+    group.bench_function("wrong checksum", |b| b.iter(|| typo(next())));
+    group.finish();
+    ratios.add("unknown key", COUNT, bare, unknown);
+    ratios.add("wrong checksum", COUNT, bare, typo);
+}
+
+/// Two digests: as four lanes, and as `subtle` compares slices.
+fn compare(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compare");
+    let (a, b) = (keyward::Sha256.digest(b"a"), keyward::Sha256.digest(b"a"));
+    let (bytes_a, bytes_b) = (a.to_bytes(), b.to_bytes());
+    group.bench_function("lanes", |bench| bench.iter(|| black_box(&a).ct_eq(black_box(&b))));
+    group.bench_function("bytewise", |bench| {
+        bench.iter(|| black_box(&bytes_a[..]).ct_eq(black_box(&bytes_b[..])));
+    });
+    group.finish();
+}
+
+fn issue(criterion: &mut Criterion, runtime: &Runtime) {
+    let service = Service::new(true, runtime, 1);
+    criterion.bench_function("issue", |bench| {
+        bench.iter(|| runtime.block_on(service.issue()));
+    });
+}
+
+/// How much more two threads get done than one.
+fn threads(ratios: &mut Ratios, runtime: &Runtime) {
+    let service = Service::new(true, runtime, COUNT);
+    let run = |threads: usize, key: &(dyn Fn(usize, usize) -> usize + Sync)| {
+        let start = Barrier::new(threads);
+        let took = thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let (service, start) = (&service, &start);
+                    scope.spawn(move || {
+                        let _entered = runtime.enter();
+                        start.wait();
+                        let begun = Instant::now();
+                        for n in 0..ROUNDS {
+                            service.verify(key(thread, n));
+                        }
+                        begun.elapsed()
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).max().unwrap()
+        });
+        (threads * ROUNDS) as f64 / took.as_secs_f64()
+    };
+    let apart = |thread: usize, n: usize| (2 * n + thread) % COUNT;
+    let same = |_: usize, _: usize| 7;
+    ratios.note("two threads, different keys", best(|| run(2, &apart) / run(1, &apart)));
+    ratios.note("two threads, one key", best(|| run(2, &same) / run(1, &same)));
+}
+
+struct Service {
+    keys: ApiKeys,
+    owner: Owner,
+    issued: Vec<Issued>,
+}
+
+impl Service {
+    fn new(cached: bool, runtime: &Runtime, count: usize) -> Self {
+        let builder =
+            ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build().unwrap())
+                .accounts(NoAccounts::with_limits(Limits::default()));
+        let keys = if cached { builder.build() } else { builder.no_cache().build() };
+        let owner = Owner::new("acme", "ada").unwrap();
+        let mut service = Self { keys, owner, issued: Vec::new() };
+        for n in 0..count {
+            // An owner of its own each, or counting the active ones makes it quadratic.
+            service.owner = Owner::new("acme", &format!("ada-{n}")).unwrap();
+            let issued = runtime.block_on(service.issue());
+            service.issued.push(issued);
+        }
+        // The first uses are written, and the follower begins, before anything is measured.
+        for _ in 0..2 {
+            (0..count).for_each(|n| service.ask(runtime, n));
+            runtime.block_on(service.keys.flush()).unwrap();
+        }
+        service
+    }
+
+    async fn issue(&self) -> Issued {
+        let new = NewKey::new(&self.owner, "ci")
+            .unwrap()
+            .access(Access::only(["builds:read"]).unwrap())
+            .expiry(Expiry::YEAR)
+            .limits(KeyLimits {
+                rate: Some(Rate::per_second(100_000_000)),
+                ..KeyLimits::default()
+            });
+        self.keys.issue(new, &Actor::system("bench")).await.unwrap()
+    }
+
+    fn secret(&self, n: usize) -> &[u8] {
+        self.issued[n].secret.expose().as_bytes()
+    }
+
+    fn ask(&self, runtime: &Runtime, n: usize) {
+        let request = Request::new().require(&["builds:read"]);
+        runtime.block_on(self.keys.verify(self.secret(n), &request)).unwrap();
+    }
+
+    fn verify(&self, n: usize) {
+        poll(&self.keys, self.secret(n), true);
+    }
+}
+
+/// Without a runtime's `block_on`, which would cost more than what is measured.
+fn poll<T: AsRef<[u8]> + ?Sized>(keys: &ApiKeys, text: &T, good: bool) {
+    let request = Request::new().require(&["builds:read"]);
+    let mut future = std::pin::pin!(keys.verify(text, &request));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(answer) = future.as_mut().poll(&mut context) {
+            assert_eq!(answer.is_ok(), good);
+            return drop(black_box(answer));
+        }
+        thread::yield_now();
+    }
+}
+
+/// Ratios of two things, taken in turns, so that a busy machine disturbs both alike.
+#[derive(Default)]
+struct Ratios(Vec<(String, f64)>);
+
+impl Ratios {
+    fn add(&mut self, what: &str, count: usize, base: impl Fn(usize), other: impl Fn(usize)) {
+        let time = |work: &dyn Fn(usize)| {
+            let mut next = rotation(count);
+            let begun = Instant::now();
+            (0..ROUNDS).for_each(|_| work(next()));
+            begun.elapsed().as_secs_f64()
+        };
+        let mut ratios: Vec<f64> = (0..15).map(|_| time(&other) / time(&base)).collect();
+        ratios.sort_by(f64::total_cmp);
+        self.note(what, ratios[ratios.len() / 2]);
+    }
+
+    fn note(&mut self, what: &str, ratio: f64) {
+        self.0.push((what.into(), ratio));
+    }
+
+    fn print(&self) {
+        println!("\nratios to a bare SHA-256 of the same key; of threads: to one thread");
+        for (what, ratio) in &self.0 {
+            println!("  {what:<32} {ratio:>6.2}");
+        }
+    }
+}
+
+/// Other users of the machine only ever make it slower.
+fn best(mut measure: impl FnMut() -> f64) -> f64 {
+    (0..7).map(|_| measure()).fold(0.0, f64::max)
+}
+
+/// Goes through all keys in an order that no prefetcher guesses.
+fn rotation(count: usize) -> impl FnMut() -> usize {
+    let mut n = 0usize;
+    move || {
+        n = (n + 611_953) % count;
+        n
+    }
+}
+
+fn typo(issued: &Issued) -> String {
+    let text = issued.secret.expose();
+    let last = if text.ends_with('A') { "B" } else { "A" };
+    format!("{}{last}", &text[..text.len() - 1])
+}
+
+const COUNT: usize = 1_000;
+const ROUNDS: usize = 100_000;

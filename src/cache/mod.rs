@@ -1,0 +1,224 @@
+//! Verified keys in memory, and what keeps a revoked one from coming back.
+//!
+//! An entry is believed only while nothing was invalidated for it since its read began (the
+//! [fence]), and only while this node knows that it would have heard of a change (the [feed]).
+//! Known keys and unknown digests have room of their own, so that garbage makes no key be forgotten.
+//! Whatever else decides about a request is checked on every hit: expiry, the end of an overlap,
+//! the account, the network, the access, the rate.
+
+mod bounded;
+mod entry;
+mod feed;
+mod fence;
+mod flights;
+mod lookups;
+mod networks;
+mod options;
+
+use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
+
+pub(crate) use entry::{Entry, Read};
+pub use feed::FeedState;
+pub(crate) use feed::Freshness;
+pub(crate) use flights::Flights;
+pub use options::CacheOptions;
+
+use self::{
+    bounded::{Bounded, Keyed},
+    fence::Fence,
+    lookups::Lookups,
+    networks::Throttle,
+};
+use crate::{
+    hash::Digest,
+    key::{Bearer, KeyId, Owner, Timestamp},
+    limits::{Limited, Meter},
+    usage::UseCell,
+};
+
+/// All that a node remembers of the store. Instants are nanoseconds of a clock that nobody sets.
+pub(crate) struct Cache {
+    keys: Bounded<Entry>,
+    unknown: Bounded<Read>,
+    fence: Fence,
+    places: Keyed,
+    freshness: Freshness,
+    lookups: Lookups,
+    throttle: Option<Throttle>,
+    max_staleness: Duration,
+}
+
+/// What the cache knows of a digest.
+pub(crate) enum Known<T> {
+    /// A key, and what was made of it.
+    Key(T),
+    /// A key whose account has to be asked for again.
+    AccountDue(Box<Entry>),
+    /// A key that has to be read again.
+    KeyDue,
+    /// There is none.
+    Nothing,
+    /// Whether there is one, the store has to tell.
+    Unclear,
+}
+
+impl Cache {
+    pub(crate) fn new(options: &CacheOptions) -> Self {
+        let bound = u64::try_from(options.max_staleness.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            keys: Bounded::new(options.max_keys),
+            unknown: Bounded::new(options.max_unknown),
+            fence: Fence::new(options.max_keys),
+            places: Keyed::default(),
+            freshness: Freshness::new(bound, options.strict),
+            lookups: Lookups::new(options.unknown_lookups),
+            throttle: options.failed_attempts.map(Throttle::new),
+            max_staleness: options.max_staleness,
+        }
+    }
+
+    /// The way of a hit: no lock, no allocation.
+    #[inline]
+    pub(crate) fn look<T>(
+        &self,
+        digest: &Digest,
+        now: u64,
+        judge: impl FnOnce(&Entry) -> T,
+    ) -> Known<T> {
+        let known = self.keys.get(digest, |entry| {
+            if !self.believes(entry, now) {
+                Known::KeyDue
+            } else if !self.freshness.covers_account(entry.account_at, now) {
+                Known::AccountDue(Box::new(entry.clone()))
+            } else {
+                Known::Key(judge(entry))
+            }
+        });
+        known.unwrap_or_else(|| {
+            let nothing = self.unknown.get(digest, |read| {
+                self.freshness.covers(read.at, now) && self.fence.is_still(read.token)
+            });
+            if nothing == Some(true) { Known::Nothing } else { Known::Unclear }
+        })
+    }
+
+    #[inline]
+    fn believes(&self, entry: &Entry, now: u64) -> bool {
+        self.freshness.covers(entry.read.at, now)
+            && self.fence.holds(entry.read.token, entry.places)
+    }
+
+    /// To be called before the store is asked.
+    pub(crate) fn begin(&self, now: u64) -> Read {
+        Read { token: self.fence.begin(), at: now }
+    }
+
+    pub(crate) fn entry(
+        &self,
+        bearer: Bearer,
+        ends_at: Option<Timestamp>,
+        meter: Meter,
+        read: Read,
+    ) -> Entry {
+        let places = [self.key_place(bearer.key.id), self.owner_place(&bearer.key.owner)];
+        let usage = UseCell::new(bearer.key.clone());
+        let bearer = Arc::new(bearer);
+        Entry { bearer, ends_at, meter, usage, read, places, account_at: read.at }
+    }
+
+    /// The same key with what the host says of its owner now. It is believed no longer than before.
+    pub(crate) fn renewed(&self, entry: &Entry, bearer: Bearer, meter: Meter, now: u64) -> Entry {
+        Entry { bearer: Arc::new(bearer), meter, account_at: now, ..entry.clone() }
+    }
+
+    pub(crate) fn insert(&self, digest: Digest, entry: Entry) {
+        self.keys.insert(digest, entry);
+    }
+
+    pub(crate) fn insert_unknown(&self, digest: Digest, read: Read) {
+        self.unknown.insert(digest, read);
+    }
+
+    /// Whether who came at `arrived` may be told what this entry's read found.
+    pub(crate) fn answers(&self, entry: &Entry, arrived: Read) -> bool {
+        entry.read.token >= arrived.token || self.fence.holds(entry.read.token, entry.places)
+    }
+
+    /// Whether who came at `arrived` may be told that this read found nothing.
+    pub(crate) fn answers_nothing(&self, read: Read, arrived: Read) -> bool {
+        read.token >= arrived.token || self.fence.is_still(read.token)
+    }
+
+    pub(crate) fn forget_key(&self, id: KeyId) {
+        self.fence.invalidate(self.key_place(id));
+    }
+
+    pub(crate) fn forget_owner(&self, owner: &Owner) {
+        self.fence.invalidate(self.owner_place(owner));
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.fence.invalidate_all();
+    }
+
+    /// A digest may be known by now that was not before.
+    pub(crate) fn forget_unknown(&self) {
+        self.fence.announce();
+    }
+
+    /// Whether a network that failed too often has to wait.
+    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+        self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.check(ip, now))
+    }
+
+    #[inline]
+    pub(crate) fn succeeded(&self, ip: Option<IpAddr>, now: Timestamp) {
+        if let Some(throttle) = &self.throttle {
+            throttle.succeeded(ip, now);
+        }
+    }
+
+    pub(crate) fn failed(&self, ip: Option<IpAddr>, now: Timestamp) {
+        if let Some(throttle) = &self.throttle {
+            throttle.failed(ip, now);
+        }
+    }
+
+    /// Whether the store may be asked for a digest that it may not have.
+    pub(crate) fn may_ask(&self, ip: Option<IpAddr>, now: Timestamp) -> bool {
+        self.lookups.may_ask(ip, now)
+    }
+
+    pub(crate) fn asked_in_vain(&self, ip: Option<IpAddr>, now: Timestamp) {
+        self.lookups.in_vain(ip, now);
+    }
+
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    pub(crate) fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    pub(crate) fn state(&self, now: u64) -> FeedState {
+        self.freshness.state(now)
+    }
+
+    pub(crate) fn staleness(&self, now: u64) -> Option<Duration> {
+        self.freshness.staleness(now).map(Duration::from_nanos)
+    }
+
+    /// How many keys are held, and how many digests that are known to be none.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.keys.len(), self.unknown.len())
+    }
+
+    fn key_place(&self, id: KeyId) -> fence::Place {
+        self.fence.place(self.places.hash_one(id))
+    }
+
+    fn owner_place(&self, owner: &Owner) -> fence::Place {
+        self.fence.place(self.places.hash_one(owner))
+    }
+}

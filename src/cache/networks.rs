@@ -1,0 +1,70 @@
+use std::{hash::BuildHasher, net::IpAddr};
+
+use super::bounded::Keyed;
+use crate::{
+    key::Timestamp,
+    limits::{Limited, Rate, RateStates, SharedBucket},
+};
+
+/// A bucket for each client network, in a table of fixed size. Networks may share one; which ones
+/// do, nobody outside can know or choose.
+pub(super) struct PerNetwork {
+    hasher: Keyed,
+    buckets: Box<[SharedBucket]>,
+}
+
+impl PerNetwork {
+    pub(super) fn new(buckets: usize, rate: Rate) -> Self {
+        Self {
+            hasher: Keyed::default(),
+            buckets: (0..buckets).map(|_| SharedBucket::new(rate)).collect(),
+        }
+    }
+
+    pub(super) fn bucket(&self, ip: IpAddr) -> &SharedBucket {
+        let place = self.hasher.hash_one(network(ip)) % self.buckets.len() as u64;
+        &self.buckets[place as usize]
+    }
+}
+
+/// Who fails too often waits before anything is looked up.
+pub(super) struct Throttle {
+    networks: PerNetwork,
+}
+
+impl Throttle {
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { networks: PerNetwork::new(NETWORKS, rate) }
+    }
+
+    pub(super) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+        match ip.and_then(|ip| self.networks.bucket(ip).wait(now)) {
+            None => Ok(()),
+            Some(retry_after) => Err(Limited { retry_after, rates: RateStates::default() }),
+        }
+    }
+
+    pub(super) fn failed(&self, ip: Option<IpAddr>, now: Timestamp) {
+        if let Some(ip) = ip {
+            // An empty bucket stays empty; nobody gets into debt.
+            let _ = self.networks.bucket(ip).spend(now);
+        }
+    }
+
+    pub(super) fn succeeded(&self, ip: Option<IpAddr>, now: Timestamp) {
+        if let Some(ip) = ip {
+            self.networks.bucket(ip).restore(now);
+        }
+    }
+}
+
+/// The /24 of an IPv4 client, the /64 of an IPv6 one: what one customer of a provider has.
+fn network(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => u64::from(v4.to_bits() >> 8),
+        // Global unicast addresses begin with 001: none of them is as small as an IPv4 network.
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+    }
+}
+
+const NETWORKS: usize = 4_096;

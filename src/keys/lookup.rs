@@ -1,0 +1,202 @@
+use std::sync::Arc;
+
+use super::{Error, ErrorKind, Inner, Now, Request, VerifyError, verdict::check_key};
+use crate::{
+    accounts::Account,
+    cache::{Cache, Entry, Known, Read},
+    hash::{Candidates, Digest},
+    key::{Bearer, DeniedReason, Timestamp, Verified},
+    store::{Found, StoreError},
+};
+
+/// What a verification asks for that the cache could not answer.
+pub(super) struct Asked<'a> {
+    pub(super) text: &'a str,
+    pub(super) digest: Digest,
+    pub(super) now: Now,
+}
+
+/// What came of a read that several may have waited for.
+#[derive(Clone)]
+pub(super) enum Loaded {
+    Key(Entry),
+    Nothing(Read),
+    Failed(Error),
+}
+
+impl Inner {
+    /// The way of a verification that has to wait: it asks once, together with all others who want
+    /// to know the same, and asks again if what it is told was outdated when it came.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        cache: &Cache,
+        asked: Asked<'_>,
+        mut known: Known<Result<Verified, VerifyError>>,
+        request: &Request<'_>,
+    ) -> Result<Verified, VerifyError> {
+        self.ensure_follower();
+        let Asked { text, digest, mut now } = asked;
+        loop {
+            if let Known::Key(answer) = known {
+                return answer;
+            }
+            if matches!(known, Known::Nothing | Known::Unclear) {
+                let admitted = cache.admits(request.ip, now.steady());
+                admitted.map_err(|limited| self.limit(limited, None, now.at, request))?;
+            }
+            if matches!(known, Known::Nothing) {
+                return Err(self.unknown(cache, now, request));
+            }
+            // What was a key once is worth a look, whatever else is going on.
+            let fresh = matches!(known, Known::Unclear);
+            if fresh && !cache.may_ask(request.ip, now.steady()) {
+                return Err(VerifyError::Unavailable(too_many_unknown()));
+            }
+            let arrived = cache.begin(now.tick);
+            let load = || {
+                let candidates = self.hashers.candidates_with(digest, text.as_bytes());
+                let due = match known {
+                    Known::AccountDue(entry) => Some(*entry),
+                    _ => None,
+                };
+                Box::pin(self.clone().load(candidates, due)) as _
+            };
+            let loaded = self.flights.share(digest, load).await;
+            now = self.moment();
+            match loaded.unwrap_or_else(|| Loaded::Failed(panicked())) {
+                Loaded::Key(entry) if cache.answers(&entry, arrived) => {
+                    return self.judge_entry(&entry, now, request);
+                }
+                Loaded::Nothing(read) if cache.answers_nothing(read, arrived) => {
+                    if fresh {
+                        cache.asked_in_vain(request.ip, now.steady());
+                    }
+                    return Err(self.unknown(cache, now, request));
+                }
+                Loaded::Failed(error) => return Err(VerifyError::Unavailable(error)),
+                Loaded::Key(_) | Loaded::Nothing(_) => {}
+            }
+            known = cache.look(&digest, now.tick, |entry| self.judge_entry(entry, now, request));
+        }
+    }
+
+    /// Reads what the cache lacks, and leaves it there.
+    async fn load(self: Arc<Self>, candidates: Candidates, due: Option<Entry>) -> Loaded {
+        let Some(cache) = &self.cache else { return Loaded::Failed(panicked()) };
+        let now = self.moment();
+        let read = cache.begin(now.tick);
+        let current = *candidates.current();
+        let loaded = match due {
+            Some(entry) => self.renew(cache, &entry, now).await.map(|entry| (entry, current)),
+            None => match self.find(&candidates).await {
+                Ok(None) => {
+                    cache.insert_unknown(current, read);
+                    return Loaded::Nothing(read);
+                }
+                Ok(Some(found)) => self.bearer(&found, now.at).await.map(|bearer| {
+                    let meter = self.meter(&bearer, now);
+                    (cache.entry(bearer, found.ends_at, meter, read), found.digest)
+                }),
+                Err(error) => Err(error.into()),
+            },
+        };
+        match loaded {
+            Ok((entry, digest)) => {
+                // A key under a retired hasher is cached when it has moved to the current one.
+                if digest.tag() == current.tag() {
+                    cache.insert(current, entry.clone());
+                } else {
+                    self.move_to(current, digest);
+                }
+                Loaded::Key(entry)
+            }
+            Err(error) => Loaded::Failed(error),
+        }
+    }
+
+    async fn renew(&self, cache: &Cache, entry: &Entry, now: Now) -> Result<Entry, Error> {
+        let key = entry.bearer.key.clone();
+        let account = self.account(&key.owner).await?;
+        let bearer = Bearer { key, account };
+        let meter = self.meter(&bearer, now);
+        Ok(cache.renewed(entry, bearer, meter, now.tick))
+    }
+
+    /// The way of a verification without a cache.
+    pub(super) async fn ask_store(
+        self: &Arc<Self>,
+        asked: Asked<'_>,
+        request: &Request<'_>,
+    ) -> Result<Verified, VerifyError> {
+        let Asked { text, digest, now } = asked;
+        let candidates = self.hashers.candidates_with(digest, text.as_bytes());
+        let found = self.find(&candidates).await;
+        let found = found.map_err(|error| VerifyError::Unavailable(error.into()))?;
+        let Some(found) = found else {
+            return Err(self.deny(DeniedReason::Unknown, now.at, request));
+        };
+        let bearer = self.bearer(&found, now.at).await.map_err(VerifyError::Unavailable)?;
+        let meter = self.meter(&bearer, now);
+        let rates = self.judge(&bearer, found.ends_at, &meter, now, request)?;
+        self.ensure_writer();
+        self.outbox.usage.mark(&bearer.key, now.at, request.ip, request.user_agent);
+        if found.digest.tag() != digest.tag() {
+            self.move_to(digest, found.digest);
+        }
+        if bearer.key.first_used_at.is_none() {
+            self.outbox.hurry();
+        }
+        Ok(Verified::new(Arc::new(bearer), now.at, rates))
+    }
+
+    /// Asks the store once. What is found is compared in constant time, and something is compared
+    /// also where nothing was found, so that both cost the same.
+    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+        let found = self.store.find(candidates.as_slice()).await?;
+        let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
+        let same = same(candidates, stored);
+        Ok(found.filter(|_| same))
+    }
+
+    /// A key that does not work needs nothing of the host to be refused.
+    async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
+        let key = found.key.clone();
+        let account = match check_key(&key, found.ends_at, now) {
+            Ok(()) => self.account(&key.owner).await?,
+            Err(_) => Arc::new(Account::nobody()),
+        };
+        Ok(Bearer { key, account })
+    }
+
+    fn meter(&self, bearer: &Bearer, now: Now) -> crate::limits::Meter {
+        self.rates.meter(&bearer.key, bearer.account.limits.shared_rate(), now.steady())
+    }
+
+    fn move_to(self: &Arc<Self>, current: Digest, from: Digest) {
+        self.ensure_writer();
+        self.outbox.rehash(from, current);
+        self.outbox.hurry();
+    }
+
+    fn unknown(self: &Arc<Self>, cache: &Cache, now: Now, request: &Request<'_>) -> VerifyError {
+        cache.failed(request.ip, now.steady());
+        self.deny(DeniedReason::Unknown, now.at, request)
+    }
+}
+
+fn same(candidates: &Candidates, stored: &Digest) -> bool {
+    let all = candidates.as_slice().iter();
+    all.fold(subtle::Choice::from(0), |same, digest| same | digest.ct_eq(stored)).into()
+}
+
+fn too_many_unknown() -> Error {
+    let message = "too many unknown keys are asked for; try again in a second";
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "the key could not be looked up; try again later")
+}
+
+/// What is compared where nothing was found; no hasher makes this tag.
+static NOTHING: Digest = Digest::nothing();

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use super::{Inner, Now, Request, VerifyError};
+use crate::{
+    accounts::Account,
+    audit::Attempt,
+    cache::Entry,
+    format::Malformed,
+    key::{Bearer, Denied, DeniedReason, Key, Status, Timestamp, Verified},
+    limits::{Limited, Meter, RateStates},
+    usage::Marked,
+};
+
+/// All that decides about a request whose key was found: the same on a hit and after a read.
+impl Inner {
+    #[inline]
+    pub(super) fn judge_entry(
+        self: &Arc<Self>,
+        entry: &Entry,
+        now: Now,
+        request: &Request<'_>,
+    ) -> Result<Verified, VerifyError> {
+        let rates = self.judge(&entry.bearer, entry.ends_at, &entry.meter, now, request)?;
+        self.ensure_writer();
+        let (ip, user_agent) = (request.ip, request.user_agent);
+        if entry.usage.mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
+            self.outbox.hurry();
+        }
+        if let Some(cache) = &self.cache {
+            cache.succeeded(ip, now.steady());
+        }
+        Ok(Verified::new(entry.bearer.clone(), now.at, rates))
+    }
+
+    #[inline]
+    pub(super) fn judge(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+        ends_at: Option<Timestamp>,
+        meter: &Meter,
+        now: Now,
+        request: &Request<'_>,
+    ) -> Result<RateStates, VerifyError> {
+        let Bearer { key, account } = bearer;
+        check_key(key, ends_at, now.at)
+            .and_then(|()| check_request(key, account, request))
+            .map_err(|reason| self.refuse(reason, key, now.at, request))?;
+        let spent = meter.spend(now.steady());
+        spent.map_err(|limited| self.limit(limited, Some(key), now.at, request))
+    }
+
+    /// It cannot be a key. Garbage comes in floods: all but the first of it cost next to nothing.
+    pub(super) fn deny_malformed(
+        self: &Arc<Self>,
+        malformed: Malformed,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        let reason = DeniedReason::Malformed(malformed);
+        if self.outbox.denials.note_malformed_again() {
+            return Denied::new(reason).into();
+        }
+        self.deny(reason, self.now(), request)
+    }
+
+    /// There is no such key.
+    #[cold]
+    pub(super) fn deny(
+        self: &Arc<Self>,
+        reason: DeniedReason,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        self.note_refusal(reason.as_str(), None, at, request);
+        Denied::new(reason).into()
+    }
+
+    #[cold]
+    fn refuse(
+        self: &Arc<Self>,
+        reason: DeniedReason,
+        key: &Key,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
+            self.ratchet.hold(at);
+        }
+        self.note_refusal(reason.as_str(), Some(key), at, request);
+        Denied::new(reason).into()
+    }
+
+    #[cold]
+    pub(super) fn limit(
+        self: &Arc<Self>,
+        limited: Limited,
+        key: Option<&Key>,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) -> VerifyError {
+        let reason = if key.is_some() { "rate_limited" } else { "throttled" };
+        self.note_refusal(reason, key, at, request);
+        limited.into()
+    }
+
+    fn note_refusal(
+        self: &Arc<Self>,
+        reason: &'static str,
+        key: Option<&Key>,
+        at: Timestamp,
+        request: &Request<'_>,
+    ) {
+        self.ensure_writer();
+        let key = key.map(|key| (key.id, &key.owner));
+        let (ip, user_agent) = (request.ip, request.user_agent);
+        self.outbox.denials.note(Attempt { reason, key, at, ip, user_agent });
+    }
+}
+
+#[inline]
+pub(super) fn check_key(
+    key: &Key,
+    ends_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), DeniedReason> {
+    match key.status(now) {
+        Status::Revoked => Err(DeniedReason::Revoked),
+        Status::Expired => Err(DeniedReason::Expired),
+        Status::Disabled => Err(DeniedReason::Disabled),
+        Status::Active if ends_at.is_some_and(|end| now >= end) => Err(DeniedReason::SecretRetired),
+        Status::Active => Ok(()),
+    }
+}
+
+#[inline]
+pub(super) fn check_request(
+    key: &Key,
+    account: &Account,
+    request: &Request<'_>,
+) -> Result<(), DeniedReason> {
+    if account.suspended {
+        Err(DeniedReason::OwnerSuspended)
+    } else if request.tenant.is_some_and(|tenant| tenant != key.owner.tenant()) {
+        Err(DeniedReason::WrongTenant)
+    } else if !key.networks.allows(request.ip) {
+        Err(DeniedReason::NetworkNotAllowed)
+    } else if !request.scopes.iter().all(|scope| key.access.allows(scope, &account.permissions)) {
+        Err(DeniedReason::AccessMissing)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    Rate, RateState,
+    gcra::{Bucket, Gcra},
+};
+use crate::key::Timestamp;
+
+/// A use that would exceed a rate. It was counted against none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests: try again in {} s", .retry_after.as_millis().div_ceil(1_000))]
+#[non_exhaustive]
+pub struct Limited {
+    /// After how long the next use will be let through.
+    pub retry_after: Duration,
+    /// What all of the rates say; nothing if it is not the key that came too often, but attempts
+    /// from its network that failed.
+    pub rates: RateStates,
+}
+
+/// The rates that a use counts against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateStates {
+    /// The key's own rate, if it has one.
+    pub key: Option<RateState>,
+    /// The rate that all of the owner's keys share, if the plan has one.
+    pub owner: Option<RateState>,
+}
+
+/// The buckets that the uses of one key are spent from.
+#[derive(Clone, Default)]
+pub(crate) struct Meter {
+    pub(super) key: Option<Arc<SharedBucket>>,
+    pub(super) owner: Option<Arc<SharedBucket>>,
+}
+
+impl Meter {
+    /// Counts one use against the key's own rate and against its owner's, or against neither.
+    #[inline]
+    pub(crate) fn spend(&self, now: Timestamp) -> Result<RateStates, Limited> {
+        let key = match &self.key {
+            None => None,
+            Some(bucket) => Some(bucket.spend(now).map_err(|wait| self.limited(wait, now))?),
+        };
+        let owner = match &self.owner {
+            None => None,
+            Some(bucket) => Some(bucket.spend(now).map_err(|wait| {
+                // For a moment it counted. Who was refused for that would have been for this.
+                if let Some(key) = &self.key {
+                    key.give_back();
+                }
+                self.limited(wait, now)
+            })?),
+        };
+        Ok(RateStates { key, owner })
+    }
+
+    #[cold]
+    fn limited(&self, wait: Duration, now: Timestamp) -> Limited {
+        let both = || [&self.key, &self.owner].into_iter().flatten();
+        let retry_after = both().filter_map(|bucket| bucket.wait(now)).fold(wait, Duration::max);
+        let state = |bucket: &Option<Arc<SharedBucket>>| Some(bucket.as_ref()?.state(now));
+        Limited {
+            retry_after,
+            rates: RateStates { key: state(&self.key), owner: state(&self.owner) },
+        }
+    }
+}
+
+/// A bucket that all threads spend from without a lock.
+pub(crate) struct SharedBucket {
+    gcra: Gcra,
+    full_at: AtomicI64,
+}
+
+impl SharedBucket {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { gcra: Gcra::new(rate), full_at: AtomicI64::new(0) }
+    }
+
+    /// Another plan: what was used under the earlier one stays used.
+    pub(super) fn replacing(earlier: &Self, rate: Rate, now: Timestamp) -> Self {
+        let gcra = Gcra::new(rate);
+        let full_at = now.as_unix_micros() + gcra.ahead(earlier.bucket(), now);
+        Self { gcra, full_at: AtomicI64::new(full_at) }
+    }
+
+    /// Takes one use, or tells how long to wait for one.
+    #[inline]
+    pub(crate) fn spend(&self, now: Timestamp) -> Result<RateState, Duration> {
+        let mut seen = self.full_at.load(Ordering::Relaxed);
+        loop {
+            let spent = self.gcra.spend(self.at(seen), now)?;
+            let next = spent.full_at().as_unix_micros();
+            let order = Ordering::Relaxed;
+            match self.full_at.compare_exchange_weak(seen, next, order, order) {
+                Ok(_) => return Ok(self.gcra.state(spent, now)),
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// How long to wait for a use; `None` if there is one.
+    pub(crate) fn wait(&self, now: Timestamp) -> Option<Duration> {
+        self.gcra.spend(self.bucket(), now).err()
+    }
+
+    /// One use that was taken was none.
+    pub(crate) fn give_back(&self) {
+        self.full_at.fetch_sub(self.gcra.interval(), Ordering::Relaxed);
+    }
+
+    /// Counts a use that happened, also if there was none left: later ones wait for it.
+    pub(crate) fn overdraw(&self, now: Timestamp) {
+        let now = now.as_unix_micros();
+        let next = |full_at: i64| Some(full_at.max(now).saturating_add(self.gcra.interval()));
+        let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// One use more is there again, up to all of the burst.
+    pub(crate) fn restore(&self, now: Timestamp) {
+        if self.full_at.load(Ordering::Relaxed) > now.as_unix_micros() {
+            self.give_back();
+        }
+    }
+
+    pub(super) fn is_full(&self, now: Timestamp) -> bool {
+        self.bucket().is_full(now)
+    }
+
+    pub(super) fn has_rate(&self, rate: Rate) -> bool {
+        self.gcra.rate() == rate
+    }
+
+    fn state(&self, now: Timestamp) -> RateState {
+        self.gcra.state(self.bucket(), now)
+    }
+
+    fn bucket(&self) -> Bucket {
+        self.at(self.full_at.load(Ordering::Relaxed))
+    }
+
+    fn at(&self, full_at: i64) -> Bucket {
+        Bucket::new(Timestamp::from_unix_micros(full_at), self.gcra.interval())
+    }
+}

@@ -1,0 +1,84 @@
+//! What a verification asks of the allocator. A binary of its own, because it counts all of it.
+
+use std::{pin::pin, task::Poll};
+
+use allocation_counter::measure;
+use keyward::{
+    Access, Actor, ApiKeys, Expiry, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request,
+    VerifyError,
+    accounts::NoAccounts,
+    cache::CacheOptions,
+    key::Networks,
+    limits::{KeyLimits, Rate},
+};
+
+/// Polls once: whatever has to wait is no hit.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match pin!(future).poll(&mut context) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waited for something"),
+    }
+}
+
+fn keys() -> ApiKeys {
+    let limits = Limits::default().rate(Rate::per_second(1_000_000));
+
+    ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build().unwrap())
+        .accounts(NoAccounts::with_limits(limits))
+        .cache(CacheOptions::default().failed_attempts_per_network(Rate::per_second(1_000_000)))
+        .build()
+}
+
+async fn issue(keys: &ApiKeys) -> keyward::keys::Issued {
+    let owner = Owner::new("acme", "ada").unwrap();
+    let new = NewKey::new(&owner, "ci")
+        .unwrap()
+        .access(Access::only(["builds:read"]).unwrap())
+        .expiry(Expiry::YEAR)
+        .networks(Networks::only(["192.0.2.0/24"]).unwrap())
+        .limits(KeyLimits { rate: Some(Rate::per_second(1_000_000)), ..KeyLimits::default() });
+    keys.issue(new, &Actor::system("test")).await.unwrap()
+}
+
+fn request<'a>() -> Request<'a> {
+    Request::new()
+        .tenant("acme")
+        .ip("192.0.2.7".parse().unwrap())
+        .user_agent("curl/8")
+        .require(&["builds:read"])
+}
+
+#[tokio::test]
+async fn a_hit_with_everything_to_check_allocates_nothing() {
+    let keys = keys();
+    let issued = issue(&keys).await;
+    keys.verify(issued.secret.expose(), &request()).await.unwrap();
+    let counted = measure(|| {
+        for _ in 0..1_000 {
+            at_once(keys.verify(issued.secret.expose(), &request())).unwrap();
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_key_is_refused_without_an_allocation() {
+    let keys = keys();
+    let refuse = || {
+        let refused = at_once(keys.verify("lc_nonsense", &request()));
+        assert!(matches!(refused, Err(VerifyError::Denied(_))));
+    };
+    // The first one is described for the log.
+    refuse();
+    let counted = measure(|| (0..1_000).for_each(|_| refuse()));
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[tokio::test]
+async fn the_counter_sees_the_allocations_of_a_miss() {
+    let keys = keys();
+    let issued = issue(&keys).await;
+    let counted = measure(|| drop(at_once(keys.verify(issued.secret.expose(), &request()))));
+    assert!(counted.count_total > 0, "a check that cannot fail is a defect");
+}

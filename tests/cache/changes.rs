@@ -1,0 +1,239 @@
+use std::{sync::Arc, time::Duration};
+
+use keyward::{
+    Access, ApiKeys, Expiry, MemoryStore, Request, VerifyError,
+    key::Networks,
+    keys::{Issued, KeyChange, Purge, Rotation},
+};
+
+use super::wrapper::{Mood, Wrapper};
+use crate::support::{DAY, HOUR, Service, format, on_each_store, reason, stores};
+
+/// What a node answers now: `ok`, or why not.
+async fn says(node: &ApiKeys, issued: &Issued) -> &'static str {
+    let request = Request::new().ip("192.0.2.7".parse().unwrap()).require(&["builds:read"]);
+    match node.verify(issued.secret.expose(), &request).await {
+        Ok(_) => "ok",
+        Err(error) => reason(error).as_str(),
+    }
+}
+
+/// Waits until a node has heard of it by itself.
+async fn comes_to_say(node: &ApiKeys, issued: &Issued, expected: &str, what: &str) {
+    let told = tokio::time::timeout(Duration::from_secs(30), async {
+        while says(node, issued).await != expected {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(told.await.is_ok(), "{what}: within half a minute it never was {expected}");
+}
+
+const CHANGES: [(&str, &str); 11] = [
+    ("revoke", "revoked"),
+    ("revoke_all", "revoked"),
+    ("rotate at once", "secret_retired"),
+    ("rotate twice", "unknown"),
+    ("disable", "disabled"),
+    ("narrow the access", "access_missing"),
+    ("narrow the networks", "network_not_allowed"),
+    ("delete", "unknown"),
+    ("suspend", "owner_suspended"),
+    ("take permissions", "access_missing"),
+    ("purge", "unknown"),
+];
+
+async fn make(service: &Service, change: &str, issued: &Issued) {
+    let (keys, ada, by, id) = (service.keys(), &issued.key.owner, &service.actor, issued.key.id);
+    let narrowed = KeyChange::default();
+    match change {
+        "revoke" => keys.revoke(ada, id, "lost", by).await.unwrap(),
+        "revoke_all" => drop(keys.revoke_all(ada, "left", by).await.unwrap()),
+        "rotate at once" => drop(keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap()),
+        "rotate twice" => {
+            for _ in 0..2 {
+                drop(keys.rotate(ada, id, Rotation::overlap(HOUR), by).await.unwrap());
+            }
+        }
+        "disable" => drop(keys.disable(ada, id, by).await.unwrap()),
+        "narrow the access" => {
+            let access = Access::only(["other"]).unwrap();
+            drop(keys.update(ada, id, &narrowed.access(access), by).await.unwrap());
+        }
+        "narrow the networks" => {
+            let networks = Networks::only(["10.0.0.0/8"]).unwrap();
+            drop(keys.update(ada, id, &narrowed.networks(networks), by).await.unwrap());
+        }
+        "delete" => keys.delete(ada, id, by).await.unwrap(),
+        "suspend" => {
+            service.host.set(ada, |account| account.suspended = true);
+            keys.account_changed(ada).await.unwrap();
+        }
+        "take permissions" => {
+            let scopes = keyward::key::Scopes::new(["other"]).unwrap();
+            service.host.set(ada, |a| a.permissions = keyward::key::Permissions::Only(scopes));
+            keys.account_changed(ada).await.unwrap();
+        }
+        "purge" => {
+            service.clock.advance(DAY * 121);
+            keys.purge(Purge::default(), |_| ()).await.unwrap();
+        }
+        other => panic!("no change is called {other}"),
+    }
+}
+
+async fn issue_for(service: &Service, n: usize, change: &str) -> Issued {
+    let owner = crate::support::owner("acme", &format!("ada-{n}"));
+    let mut new = keyward::NewKey::new(&owner, "ci").unwrap();
+    if change == "purge" {
+        new = new.expiry(Expiry::DAYS_30);
+    }
+    service.keys().issue(new, &service.actor).await.unwrap()
+}
+
+#[tokio::test]
+async fn after_any_change_the_node_that_made_it_denies_at_once() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        for (n, (change, expected)) in CHANGES.into_iter().enumerate() {
+            let issued = issue_for(&service, n, change).await;
+            for _ in 0..2 {
+                assert_eq!(says(service.keys(), &issued).await, "ok", "before {change}");
+            }
+            make(&service, change, &issued).await;
+            assert_eq!(says(service.keys(), &issued).await, expected, "{change}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn any_change_reaches_the_other_nodes_by_the_feed() {
+    on_each_store(async |handles| {
+        // The store in memory lasts as long as its handles: two nodes share one.
+        let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
+        let service = Service::new(handles);
+        let other = &service.nodes[1];
+        other.catch_up().await.unwrap();
+        for (n, (change, expected)) in CHANGES.into_iter().enumerate() {
+            let issued = issue_for(&service, n, change).await;
+            comes_to_say(other, &issued, "ok", change).await;
+            make(&service, change, &issued).await;
+            comes_to_say(other, &issued, expected, change).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_is_lost_is_not_believed_to_have_failed() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    let issued = service.issue().await;
+    assert_eq!(says(service.keys(), &issued).await, "ok");
+    store.changes_are(Mood::Lossy);
+    let (ada, by) = (&service.owner, &service.actor);
+    service.keys().revoke(ada, issued.key.id, "", by).await.unwrap_err();
+    assert_eq!(says(service.keys(), &issued).await, "revoked");
+}
+
+#[tokio::test]
+async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
+    on_each_store(async |handles| {
+        let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
+        let service = Service::new(handles);
+        let (here, other) = (&service.nodes[0], &service.nodes[1]);
+        let secret = format().generate().unwrap();
+        for node in [here, other] {
+            for _ in 0..2 {
+                let refused = node.verify(secret.expose(), &Request::new()).await;
+                assert_eq!(reason(refused.unwrap_err()).as_str(), "unknown");
+            }
+            node.catch_up().await.unwrap();
+        }
+        let digest = keyward::Hasher::digest(&keyward::Sha256, secret.expose().as_bytes());
+        here.import(service.new_key(), digest, "lc_live_", &service.actor).await.unwrap();
+        assert!(here.verify(secret.expose(), &Request::new()).await.is_ok());
+        let known = tokio::time::timeout(Duration::from_secs(30), async {
+            while other.verify(secret.expose(), &Request::new()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(known.await.is_ok(), "the other node never came to know it");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
+    let issued = Arc::new(service.issue().await);
+    store.hold();
+    let early = tokio::spawn({
+        let (service, issued) = (service.clone(), issued.clone());
+        async move { says(service.keys(), &issued).await }
+    });
+    while store.finds() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (ada, by) = (&service.owner, &service.actor);
+    service.keys().revoke(ada, issued.key.id, "", by).await.unwrap();
+    // It comes later and joins the flight, which knows only what was before.
+    let late = tokio::spawn({
+        let (service, issued) = (service.clone(), issued.clone());
+        async move { says(service.keys(), &issued).await }
+    });
+    tokio::task::yield_now().await;
+    store.let_go(10);
+    let _ = early.await.unwrap();
+    assert_eq!(late.await.unwrap(), "revoked");
+    assert_eq!(says(service.keys(), &issued).await, "revoked");
+}
+
+#[tokio::test]
+async fn expiry_and_the_end_of_an_overlap_are_checked_on_every_hit() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    let new = service.new_key().expiry(Expiry::After(HOUR));
+    let short = service.keys().issue(new, &service.actor).await.unwrap();
+    let old = service.issue().await;
+    let overlap = Rotation::overlap(HOUR);
+    let (ada, by) = (&service.owner, &service.actor);
+    let _ = service.keys().rotate(ada, old.key.id, overlap, by).await.unwrap();
+    for issued in [&short, &old] {
+        assert_eq!(says(service.keys(), issued).await, "ok");
+    }
+    let asked = store.finds();
+    // Someone sets the clock of the machine: no time passes, and the entries stay.
+    service.clock.set(service.now().after(HOUR));
+    assert_eq!(says(service.keys(), &short).await, "expired");
+    assert_eq!(says(service.keys(), &old).await, "secret_retired");
+
+    service.clock.set(service.now().before(HOUR));
+    assert_eq!(says(service.keys(), &short).await, "expired", "a step back revives nothing");
+    assert_eq!(says(service.keys(), &old).await, "secret_retired");
+    assert_eq!(service.keys().health().clock_set_back, HOUR);
+    assert_eq!(store.finds(), asked, "all of these were hits");
+}
+
+#[tokio::test]
+async fn networks_access_and_tenant_are_checked_on_every_hit() {
+    let service = Service::new(stores::memory());
+    let new = service
+        .new_key()
+        .networks(Networks::only(["192.0.2.0/24"]).unwrap())
+        .access(Access::only(["builds:read"]).unwrap());
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    assert_eq!(says(service.keys(), &issued).await, "ok");
+    let at_home = Request::new().ip("192.0.2.7".parse().unwrap());
+    for (request, expected) in [
+        (Request::new().ip("198.51.100.7".parse().unwrap()), "network_not_allowed"),
+        (Request::new(), "network_not_allowed"),
+        (at_home.tenant("other"), "wrong_tenant"),
+        (at_home.require(&["builds:write"]), "access_missing"),
+    ] {
+        let refused = service.keys().verify(issued.secret.expose(), &request).await;
+        let Err(VerifyError::Denied(denied)) = refused else { panic!("{expected}") };
+        assert_eq!(denied.reason().as_str(), expected);
+    }
+}

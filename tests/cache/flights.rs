@@ -1,0 +1,115 @@
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use keyward::{Request, VerifyError, keys::Issued};
+use tokio::task::JoinSet;
+
+use super::wrapper::{Mood, Wrapper};
+use crate::support::{Service, format, stores};
+
+fn service() -> (Arc<Service>, Wrapper) {
+    let wrapper = Wrapper::new(stores::memory().remove(0));
+    (Arc::new(Service::new(vec![Arc::new(wrapper.clone())])), wrapper)
+}
+
+fn many(service: &Arc<Service>, secret: &str) -> JoinSet<Result<(), VerifyError>> {
+    let mut tasks = JoinSet::new();
+    for _ in 0..WAITERS {
+        let (service, secret) = (service.clone(), secret.to_owned());
+        tasks.spawn(async move { service.keys().verify(&secret, &Request::new()).await.map(drop) });
+    }
+    tasks
+}
+
+async fn is_asked(wrapper: &Wrapper) {
+    while wrapper.finds() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..WAITERS * 4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
+    let (service, wrapper) = service();
+    let issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
+    wrapper.hold();
+    let tasks = many(&service, issued.secret.expose());
+    is_asked(&wrapper).await;
+    wrapper.let_go(1);
+    assert!(tasks.join_all().await.into_iter().all(|answer| answer.is_ok()));
+    assert_eq!(wrapper.finds(), 1);
+}
+
+#[tokio::test]
+async fn unknown_digests_are_asked_for_once_too() {
+    let (service, wrapper) = service();
+    let secret = format().generate().unwrap();
+    service.keys().catch_up().await.unwrap();
+    wrapper.hold();
+    let tasks = many(&service, secret.expose());
+    is_asked(&wrapper).await;
+    wrapper.let_go(1);
+    assert!(tasks.join_all().await.into_iter().all(|a| matches!(a, Err(VerifyError::Denied(_)))));
+    assert_eq!(wrapper.finds(), 1);
+}
+
+#[tokio::test]
+async fn waiters_that_go_away_hurt_nobody() {
+    let (service, wrapper) = service();
+    let issued: Issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
+    wrapper.hold();
+    let request = Request::new();
+    let mut first = Box::pin(service.keys().verify(issued.secret.expose(), &request));
+    let mut idle = Box::pin(service.keys().verify(issued.secret.expose(), &request));
+    for waiter in [&mut first, &mut idle] {
+        let begun = poll_fn(|context| Poll::Ready(waiter.as_mut().poll(context).is_pending()));
+        assert!(begun.await);
+    }
+    assert_eq!(wrapper.finds(), 1);
+    drop(first);
+    let mut gone = many(&service, issued.secret.expose());
+    is_asked(&wrapper).await;
+    gone.abort_all();
+    while gone.join_next().await.is_some() {}
+    let rest = many(&service, issued.secret.expose());
+    is_asked(&wrapper).await;
+    wrapper.let_go(1);
+    assert!(rest.join_all().await.into_iter().all(|answer| answer.is_ok()));
+    assert_eq!(wrapper.finds(), 1, "others drove it on from where it was");
+    assert!(idle.await.is_ok(), "one that was not polled meanwhile learns it, too");
+}
+
+#[tokio::test]
+async fn when_all_have_gone_the_next_one_begins_anew() {
+    let (service, wrapper) = service();
+    let issued = service.issue().await;
+    service.keys().catch_up().await.unwrap();
+    wrapper.hold();
+    let mut tasks = many(&service, issued.secret.expose());
+    is_asked(&wrapper).await;
+    tasks.abort_all();
+    while tasks.join_next().await.is_some() {}
+    wrapper.let_go(1);
+    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert_eq!(wrapper.finds(), 2);
+}
+
+#[tokio::test]
+async fn a_load_that_fails_or_panics_is_unavailable_to_all_and_leaves_nothing() {
+    let (service, wrapper) = service();
+    let issued = service.issue().await;
+    for mood in [Mood::Failing, Mood::Panicking] {
+        wrapper.find_is(mood);
+        for answer in many(&service, issued.secret.expose()).join_all().await {
+            assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{mood:?}: {answer:?}");
+        }
+        assert_eq!(service.keys().health().cached_keys, 0);
+    }
+    wrapper.find_is(Mood::Fine);
+    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+}
+
+const WAITERS: usize = 50;

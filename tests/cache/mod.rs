@@ -1,0 +1,5 @@
+mod bounds;
+mod changes;
+mod flights;
+mod staleness;
+mod wrapper;

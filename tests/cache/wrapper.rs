@@ -1,0 +1,222 @@
+//! A store between the cache and a real one, which counts what it is asked and does what it is told.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use keyward::{
+    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
+    store::{
+        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend,
+        Spent, StoreError, Tally, Updated, Use,
+    },
+};
+use tokio::sync::Semaphore;
+
+/// What becomes of a kind of call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Fine,
+    Failing,
+    /// It never answers.
+    Frozen,
+    Panicking,
+    /// The change is made, and its answer is lost.
+    Lossy,
+}
+
+#[derive(Clone)]
+pub struct Wrapper {
+    store: Arc<dyn KeyStore>,
+    moods: Arc<Mutex<Moods>>,
+    finds: Arc<AtomicUsize>,
+    /// Each look-up by digest takes one permit, between its read and its answer.
+    gate: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Moods {
+    feed: Mood,
+    find: Mood,
+    change: Mood,
+}
+
+impl Wrapper {
+    pub fn new(store: Arc<dyn KeyStore>) -> Self {
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self { store, moods: Arc::default(), finds: Arc::default(), gate }
+    }
+
+    pub fn feed(&self, mood: Mood) {
+        self.moods.lock().unwrap().feed = mood;
+    }
+
+    pub fn find_is(&self, mood: Mood) {
+        self.moods.lock().unwrap().find = mood;
+    }
+
+    pub fn changes_are(&self, mood: Mood) {
+        self.moods.lock().unwrap().change = mood;
+    }
+
+    /// How often it was asked for a digest.
+    pub fn finds(&self) -> usize {
+        self.finds.load(Ordering::SeqCst)
+    }
+
+    /// From now on look-ups wait, each after it has read, until it is let go.
+    pub fn hold(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn let_go(&self, lookups: usize) {
+        self.gate.add_permits(lookups);
+    }
+
+    fn moods(&self) -> Moods {
+        *self.moods.lock().unwrap()
+    }
+
+    async fn change<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mood = self.moods().change;
+        if mood != Mood::Lossy {
+            obey(mood).await?;
+        }
+        let answer = work.await;
+        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { answer }
+    }
+}
+
+async fn obey(mood: Mood) -> Result<(), StoreError> {
+    match mood {
+        Mood::Fine | Mood::Lossy => Ok(()),
+        Mood::Failing => Err(StoreError::unavailable("told to fail")),
+        Mood::Frozen => pending().await,
+        Mood::Panicking => panic!("told to panic"),
+    }
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+#[async_trait]
+impl KeyStore for Wrapper {
+    async fn insert(&self, new: NewRow<'_>) -> Answer<Inserted> {
+        self.change(self.store.insert(new)).await
+    }
+
+    async fn find(&self, digests: &[Digest]) -> Answer<Option<Found>> {
+        self.finds.fetch_add(1, Ordering::SeqCst);
+        obey(self.moods().find).await?;
+        let found = self.store.find(digests).await;
+        self.gate.acquire().await.unwrap().forget();
+        found
+    }
+
+    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+        self.store.get(whose, id).await
+    }
+
+    async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
+        self.store.list(query).await
+    }
+
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+        self.change(self.store.update(key, event)).await
+    }
+
+    async fn rotate(&self, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+        self.change(self.store.rotate(rotate)).await
+    }
+
+    async fn revoke(&self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Answer<Revoked> {
+        self.change(self.store.revoke(whose, id, event)).await
+    }
+
+    async fn revoke_all(&self, owner: &Owner, event: &AuditEvent) -> Answer<Vec<AuditEvent>> {
+        self.change(self.store.revoke_all(owner, event)).await
+    }
+
+    async fn announce(&self, owner: &Owner, at: Timestamp) -> Answer<u32> {
+        self.change(self.store.announce(owner, at)).await
+    }
+
+    async fn delete(&self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Answer<bool> {
+        self.change(self.store.delete(whose, id, event)).await
+    }
+
+    async fn purge_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        event: &AuditEvent,
+    ) -> Answer<Vec<AuditEvent>> {
+        self.change(self.store.purge_keys(before, limit, event)).await
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Answer<Vec<AuditEvent>> {
+        self.store.touch(uses).await
+    }
+
+    async fn rehash(&self, from: &Digest, to: &Digest) -> Answer<bool> {
+        self.store.rehash(from, to).await
+    }
+
+    async fn record(&self, events: &[AuditEvent]) -> Answer<()> {
+        self.store.record(events).await
+    }
+
+    async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
+        self.store.events(query).await
+    }
+
+    async fn purge_events(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.purge_events(before, limit).await
+    }
+
+    async fn changes(&self, after: Option<u64>) -> Answer<Changes> {
+        obey(self.moods().feed).await?;
+        self.store.changes(after).await
+    }
+
+    async fn wait(&self, after: u64, at_most: Duration) -> Answer<Feed> {
+        obey(self.moods().feed).await?;
+        let feed = self.store.wait(after, at_most).await?;
+        // What was frozen meanwhile does not tell either.
+        obey(self.moods().feed).await?;
+        Ok(feed)
+    }
+
+    async fn tally(&self, tallies: &[Tally]) -> Answer<()> {
+        self.store.tally(tallies).await
+    }
+
+    async fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<Tally>> {
+        self.store.tallies(whose, id, from).await
+    }
+
+    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.purge_tallies(before, limit).await
+    }
+
+    async fn spend(&self, spends: &[Spend<'_>]) -> Answer<Spent> {
+        self.store.spend(spends).await
+    }
+
+    async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {
+        self.store.refund(spends).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Answer<u32> {
+        self.store.purge_changes(before).await
+    }
+}
