@@ -1,7 +1,7 @@
 //! Verified keys in memory, and what keeps a revoked one from coming back.
 //!
 //! An entry is believed only while nothing was invalidated for it since its read began (the
-//! [fence]), and only while this node knows that it would have heard of a change (the [feed]).
+//! `fence`), and only while this node knows that it would have heard of a change (the `feed`).
 //! Known keys and unknown digests have room of their own, so that garbage makes no key be forgotten.
 //! Whatever else decides about a request is checked on every hit: expiry, the end of an overlap,
 //! the account, the network, the access, the rate.

@@ -11,6 +11,7 @@ mod janitor;
 mod lookup;
 mod manage;
 mod outbox;
+mod purge;
 mod read;
 mod request;
 mod rotate;
@@ -27,8 +28,8 @@ pub use clock::{Clock, Moment, SystemClock};
 pub use error::{Error, ErrorKind};
 pub use health::Health;
 pub use issue::{Issued, NewKey};
-pub use janitor::{Purge, Purged};
 pub use manage::KeyChange;
+pub use purge::{Purge, Purged};
 pub use read::{KeyPage, Page};
 pub use request::Request;
 pub use rotate::Rotation;
@@ -87,6 +88,7 @@ struct Inner {
     cache: Option<Cache>,
     flights: Flights<Loaded>,
     follower: Follower,
+    janitor: Option<Purge>,
     ratchet: Ratchet,
     shut_down: AtomicBool,
 }
