@@ -2,7 +2,7 @@ use rand::{TryCryptoRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
 use super::{Alphabet, KeyFormat};
-use crate::key::Secret;
+use crate::Secret;
 
 /// The operating system's random generator failed, so no secret was made.
 #[derive(Debug, thiserror::Error)]

@@ -41,9 +41,9 @@ impl Formats {
         &self.current
     }
 
-    /// What may be shown of a secret that was just made.
-    pub(crate) fn hint(&self, secret: &crate::Secret) -> String {
-        self.current.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
+    /// What may be shown of a secret: [`Parsed::hint`], or nothing if it is of none of the formats.
+    pub fn hint(&self, secret: &crate::Secret) -> String {
+        self.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
     }
 
     /// All accepted formats, the current one first.
