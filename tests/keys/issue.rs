@@ -11,10 +11,10 @@ async fn an_issued_key_verifies_and_is_listed_without_its_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
+        assert_eq!(*issued.key, service.stored(issued.key.id).await);
         let verified = service.verify(&issued).await.unwrap();
         assert_eq!(verified.key_id(), issued.key.id);
         assert_eq!(verified.owner(), &service.owner);
-        assert_eq!(*issued.key, service.stored(issued.key.id).await);
 
         let secret = issued.secret.expose();
         assert!(secret.starts_with(&issued.key.hint));
