@@ -221,7 +221,10 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
     if account.suspended {
         return Err(Error::suspended());
     }
-    within_reach(key, account, by)?;
+    within_owner(key, account)?;
+    if !by.may_hand_out(key) {
+        return Err(Error::beyond_reach());
+    }
     let Some(longest) = account.limits.lifetime() else {
         return if key.expires_at.is_some_and(|end| end <= now) { Err(past()) } else { Ok(()) };
     };
@@ -237,19 +240,19 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
     }
 }
 
-/// Whether a key reaches no further than its owner and than who makes it so.
-pub(super) fn within_reach(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
+/// Whether a key reaches no further than its owner.
+pub(super) fn within_owner(key: &Key, account: &Account) -> Result<(), Error> {
     if let Access::Only(scopes) = &key.access
         && let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope))
     {
         let message = format!("the owner of the key does not have the scope `{scope}`");
         return Err(Error::new(ErrorKind::Forbidden, message));
     }
-    if by.may_hand_out(key) { Ok(()) } else { Err(Error::beyond_reach()) }
+    Ok(())
 }
 
 fn past() -> Error {
-    Error::new(ErrorKind::Invalid, "the expiry is not in the future")
+    Error::new(ErrorKind::Invalid, "the expiry is not in the future: choose a later one")
 }
 
 const MAX_HINT: usize = 100;
