@@ -154,7 +154,12 @@ impl ApiKeys {
             let message = "no hasher here could verify this digest: build with `also_accept`";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let hint = bounded("hint", hint, MAX_HINT)?.into();
+        let hint = bounded("hint", hint.trim(), MAX_HINT)?;
+        if self.inner.formats.parse(hint).is_ok() {
+            let message = "the hint is the whole secret: pass its first characters only";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let hint = hint.into();
         self.add(new, digest, hint, EventKind::Imported, by).await
     }
 
@@ -184,7 +189,8 @@ impl ApiKeys {
             Inserted::Inserted => Ok(key),
             Inserted::LimitReached => Err(Error::limit_reached(max_active)),
             Inserted::DigestTaken => {
-                Err(Error::new(ErrorKind::AlreadyExists, "a key with this secret exists"))
+                let message = "a key with this secret exists: it needs no second import";
+                Err(Error::new(ErrorKind::AlreadyExists, message))
             }
         }
     }

@@ -272,3 +272,17 @@ async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
     let nowhere = service.keys().issue(service.new_key().networks(nowhere), &service.actor).await;
     assert!(service.verify_for(&nowhere.unwrap(), &from("192.0.2.1")).await.is_err());
 }
+
+#[test]
+fn an_ipv4_network_written_as_ipv6_is_that_network() {
+    for (written, wide) in [("::ffff:192.0.2.7", false), ("::ffff:192.0.2.0/120", true)] {
+        let office = Networks::only([written]).unwrap();
+        for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+            assert!(office.allows(address.parse().ok()), "{written}: {address}");
+        }
+        assert_eq!(office.allows("192.0.2.8".parse().ok()), wide);
+        assert!(!office.allows("192.0.3.7".parse().ok()));
+    }
+    let all = Networks::only(["::ffff:0.0.0.0/96"]).unwrap();
+    assert!(all.allows("203.0.113.1".parse().ok()) && !all.allows("2001:db8::1".parse().ok()));
+}
