@@ -83,6 +83,20 @@ impl ApiKeys {
     /// expired; [`Forbidden`](super::ErrorKind::Forbidden) if more access would reach further than the
     /// owner or the actor, or more networks, oftener use, or switching it on would further than the
     /// actor; and what stores and accounts have to say when they fail.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Access, Actor, keys::KeyChange, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["builds:read", "deploy"]).await;
+    /// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
+    /// let key = keys.update(ada, issued.key.id, &change, &actor).await?;
+    /// assert_eq!(key.name.as_str(), "read only");
+    /// # Ok(()) }
+    /// ```
     pub async fn update<'a>(
         &self,
         whose: impl Into<Whose<'a>>,
@@ -150,6 +164,19 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Only those of a store that fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let (ci, laptop) = (test.issue(["a"]).await, test.issue(["a"]).await);
+    /// let revoked = keys.revoke_all(ada, "left the company", &actor).await?;
+    /// assert!(revoked.contains(&ci.key.id) && revoked.contains(&laptop.key.id));
+    /// # Ok(()) }
+    /// ```
     pub async fn revoke_all(
         &self,
         owner: &Owner,

@@ -60,6 +60,23 @@ impl ApiKeys {
     /// revoked or expired: rotation revives nothing; [`Forbidden`](super::ErrorKind::Forbidden) if
     /// the actor may not hand out such a key; [`Suspended`](super::ErrorKind::Suspended); and what
     /// stores and accounts have to say when they fail.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, Request, keys::Rotation, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let old = test.issue(["builds:read"]).await;
+    /// let day = std::time::Duration::from_secs(24 * 3_600);
+    /// let new = keys.rotate(ada, old.key.id, Rotation::overlap(day), &actor).await?;
+    /// assert_eq!(new.key.id, old.key.id);
+    /// for issued in [&old, &new] {
+    ///     assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn rotate<'a>(
         &self,
         whose: impl Into<Whose<'a>>,
