@@ -51,7 +51,7 @@ pub struct Key {
 pub struct Retiring {
     /// The part of it that may be shown.
     pub hint: String,
-    /// From when on it no longer works.
+    /// From when on it no longer works; [`Timestamp::MIN`] if the rotation ended it at once.
     pub ends_at: Timestamp,
 }
 

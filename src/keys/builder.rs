@@ -142,3 +142,12 @@ impl ApiKeysBuilder {
         ApiKeys { inner: Arc::new(inner) }
     }
 }
+
+impl std::fmt::Debug for ApiKeysBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeysBuilder")
+            .field("formats", &self.formats)
+            .field("hashers", &self.hashers)
+            .finish_non_exhaustive()
+    }
+}

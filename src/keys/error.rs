@@ -77,13 +77,14 @@ impl Error {
     }
 
     pub(crate) fn beyond_reach() -> Self {
-        let message =
-            "the key reaches further than who asks for it: narrow its access, networks or expiry";
+        let message = "the key would reach further than who asks for it: narrow its access, \
+            limits, networks or expiry, and stay in the tenant";
         Self::new(ErrorKind::Forbidden, message)
     }
 
     pub(crate) fn suspended() -> Self {
-        Self::new(ErrorKind::Suspended, "the owner is suspended")
+        let message = "the owner is suspended: nothing is issued or rotated until that ends";
+        Self::new(ErrorKind::Suspended, message)
     }
 
     pub(crate) fn not_live(key: &Key) -> Self {

@@ -76,6 +76,15 @@ pub struct KeyLimits {
     pub quota: Option<Quota>,
 }
 
+impl KeyLimits {
+    /// Whether a key with `other` can be used at most as often as one with these.
+    pub fn cover(&self, other: &Self) -> bool {
+        let rate = self.rate.is_none_or(|mine| other.rate.is_some_and(|rate| mine.covers(rate)));
+        let quota = |mine: Quota| other.quota.is_some_and(|quota| mine.covers(quota));
+        rate && self.quota.is_none_or(quota)
+    }
+}
+
 /// So many uses in a period, of which so many may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -108,6 +117,14 @@ impl Rate {
     pub fn burst(mut self, uses: u32) -> Self {
         self.burst = at_least_one(uses);
         self
+    }
+
+    fn covers(self, other: Self) -> bool {
+        let uses_in = |uses: NonZeroU32, period: Duration| {
+            period.as_nanos().saturating_mul(u128::from(uses.get()))
+        };
+        other.burst <= self.burst
+            && uses_in(other.uses, self.period) <= uses_in(self.uses, other.period)
     }
 
     fn per(period: Duration, uses: u32) -> Self {

@@ -54,6 +54,16 @@ impl Quota {
         Self { uses: uses.min(MOST), period }
     }
 
+    /// A period that lasts longer, with no more uses in it, allows no more.
+    pub(super) fn covers(self, other: Self) -> bool {
+        let lasts = |period| match period {
+            Period::Day => 1,
+            Period::Month => 2,
+            Period::Ever => 3,
+        };
+        other.uses <= self.uses && lasts(other.period) >= lasts(self.period)
+    }
+
     /// How many uses there are in a period.
     pub fn uses(&self) -> u64 {
         self.uses
