@@ -85,7 +85,9 @@ impl Usage {
 
     fn collect(&self) {
         for cells in &self.cells {
-            for cell in std::mem::take(&mut *lock(cells)) {
+            // Not in the head of the loop, which would keep the lock to its end.
+            let cells = std::mem::take(&mut *lock(cells));
+            for cell in cells {
                 let Some(pending) = cell.take() else { continue };
                 match self.shard(cell.key_id()).entry(cell.key_id()) {
                     Entry::Occupied(mut known) => known.get_mut().merge(pending),
@@ -100,7 +102,8 @@ impl Usage {
         self.collect();
         let mut uses = Vec::new();
         for shard in &self.shards {
-            for (key_id, pending) in std::mem::take(&mut *lock(shard)) {
+            let shard = std::mem::take(&mut *lock(shard));
+            for (key_id, pending) in shard {
                 let Pending { owner, first_at, last_at, ip, user_agent } = pending;
                 let event_id = ids.event_id(first_at)?;
                 uses.push(Use { key_id, owner, first_at, last_at, ip, user_agent, event_id });
