@@ -10,6 +10,7 @@ pub mod key;
 pub mod keys;
 pub mod limits;
 mod lock;
+mod prehashed;
 pub mod store;
 pub mod testing;
 mod usage;

@@ -105,6 +105,7 @@ impl ApiKeysBuilder {
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
         let Self { store, formats, hashers, accounts, sinks, clock, cache } = self;
+        let lag = clock.lag();
         let inner = Inner {
             store,
             formats,
@@ -112,10 +113,11 @@ impl ApiKeysBuilder {
             accounts,
             sinks,
             clock,
+            lag,
             ids: IdGenerator::default(),
             rates: PerNode::default(),
             outbox: Outbox::default(),
-            cache: cache.as_ref().map(Cache::new),
+            cache: cache.as_ref().map(|options| Cache::new(options, lag)),
             flights: Flights::new(),
             follower: Follower::default(),
             ratchet: Ratchet::default(),
