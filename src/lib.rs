@@ -20,6 +20,8 @@ pub mod keys;
 pub mod limits;
 #[cfg(feature = "server")]
 mod lock;
+#[cfg(feature = "server")]
+mod prehashed;
 mod secret;
 #[cfg(feature = "server")]
 pub mod store;

@@ -122,6 +122,7 @@ impl ApiKeysBuilder {
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
         let Self { store, formats, hashers, accounts, sinks, clock, cache, janitor } = self;
+        let lag = clock.lag();
         let inner = Inner {
             store,
             formats,
@@ -129,10 +130,11 @@ impl ApiKeysBuilder {
             accounts,
             sinks,
             clock,
+            lag,
             ids: IdGenerator::default(),
             rates: PerNode::default(),
             outbox: Outbox::default(),
-            cache: cache.as_ref().map(Cache::new),
+            cache: cache.as_ref().map(|options| Cache::new(options, lag)),
             flights: Flights::new(),
             follower: Follower::default(),
             janitor,

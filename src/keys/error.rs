@@ -11,7 +11,11 @@ use crate::{
 ///
 /// `Display` says what is wrong and what to do; [`kind`](Error::kind) is for code.
 #[derive(Clone, Debug)]
-pub struct Error {
+pub struct Error(Box<Details>);
+
+/// Apart, because whoever returns a `Result` pays for the size of its rarest case.
+#[derive(Clone, Debug)]
+struct Details {
     kind: ErrorKind,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -53,16 +57,21 @@ pub enum ErrorKind {
 impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Whether trying again later can help, and nothing was changed by this time.
     pub fn is_unavailable(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        self.0.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self(Box::new(Details { kind, message: message.into(), source: None }))
+    }
+
+    fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.0.source = Some(source);
+        self
     }
 
     pub(crate) fn not_found() -> Self {
@@ -101,19 +110,19 @@ impl Error {
 
     pub(crate) fn accounts(source: AccountsError) -> Self {
         let message = "the host's accounts cannot be asked now; try again later";
-        Self { source: Some(source.into()), ..Self::new(ErrorKind::Unavailable, message) }
+        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -135,14 +144,14 @@ impl From<StoreError> for Error {
                 "the change is made, but a failover could lose it; repeat a revocation until it is confirmed",
             ),
         };
-        Self { source: Some(Arc::new(source)), ..Self::new(kind, message) }
+        Self::new(kind, message).caused_by(Arc::new(source))
     }
 }
 
 impl From<EntropyError> for Error {
     fn from(source: EntropyError) -> Self {
         let message = "no key can be made now: randomness is missing";
-        Self { source: Some(Arc::new(source)), ..Self::new(ErrorKind::Entropy, message) }
+        Self::new(ErrorKind::Entropy, message).caused_by(Arc::new(source))
     }
 }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod change;
 mod clock;
+mod coarse;
 mod error;
 mod follow;
 mod health;
@@ -18,9 +19,12 @@ mod rotate;
 mod verdict;
 mod verify;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 pub use builder::ApiKeysBuilder;
@@ -82,6 +86,8 @@ struct Inner {
     accounts: Arc<dyn Accounts>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
+    /// That of the clock.
+    lag: Duration,
     ids: IdGenerator,
     rates: PerNode,
     outbox: Outbox,
@@ -98,6 +104,8 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Now {
     at: Timestamp,
+    /// It is not later than that: what ends after this is not over.
+    latest: Timestamp,
     tick: u64,
 }
 
@@ -114,11 +122,23 @@ impl Inner {
         self.ratchet.at_least(self.clock.now())
     }
 
+    /// Cheap, and a little late.
     #[inline]
-    fn moment(&self) -> Now {
-        let Moment { at, elapsed } = self.clock.moment();
+    fn glance(&self) -> Now {
+        self.of(self.clock.glance(), self.lag)
+    }
+
+    /// Where a glance does not suffice.
+    #[cold]
+    fn exact(&self) -> Now {
+        self.of(self.clock.moment(), Duration::ZERO)
+    }
+
+    #[inline]
+    fn of(&self, Moment { at, elapsed }: Moment, lag: Duration) -> Now {
         let tick = elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos());
-        Now { at: self.ratchet.at_least(at), tick }
+        let at = self.ratchet.at_least(at);
+        Now { at, latest: at.after(lag), tick }
     }
 
     fn shut_down(&self) {
@@ -132,7 +152,10 @@ impl Inner {
     }
 
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {
-        self.accounts.account(owner).await.map_err(Error::accounts)
+        match self.accounts.at_once(owner) {
+            Some(account) => Ok(account),
+            None => self.accounts.account(owner).await.map_err(Error::accounts),
+        }
     }
 }
 

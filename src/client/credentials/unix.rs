@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rand::{TryRng, rngs::SysRng};
 use rustix::{
     fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, Stat},
     io::Errno,
@@ -164,7 +163,7 @@ impl Folder {
     /// A new file, private from its first byte, whole on the disk.
     fn temporary(&self, name: &str, bytes: &[u8]) -> Result<String, Error> {
         let mut random = [0; 8];
-        let made = SysRng.try_fill_bytes(&mut random);
+        let made = getrandom::fill(&mut random);
         made.map_err(|error| {
             Error::io("name a file in", &self.path, std::io::Error::other(error))
         })?;
