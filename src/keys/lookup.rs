@@ -88,7 +88,7 @@ impl Inner {
         let current = *candidates.current();
         let loaded = match due {
             Some(entry) => self.renew(cache, &entry, now).await.map(|entry| (entry, current)),
-            None => match self.find(candidates.as_slice()).await {
+            None => match self.find(&candidates).await {
                 Ok(None) => {
                     cache.insert_unknown(current, read);
                     return Loaded::Nothing(read);
@@ -132,13 +132,15 @@ impl Inner {
         let (now, retired) = (*now, self.hashers.has_retired());
         let candidates = retired.then(|| self.hashers.candidates_with(*digest, text));
         let all = candidates.as_ref().map_or(std::slice::from_ref(digest), Candidates::as_slice);
-        let found = self.find(all).await;
+        let found = self.store.find(all).await;
         let found = found.map_err(|error| VerifyError::Unavailable(error.into()))?;
-        let Some(Found { key, digest: stored, ends_at }) = found else {
+        let Some(Found { key, digest: stored, ends_at }) = compared(found, all) else {
             return Err(self.deny(DeniedReason::Unknown, now.at, request));
         };
-        let account = self.account_for(&key, ends_at, now.at);
-        let account = account.await.map_err(VerifyError::Unavailable)?;
+        let account = match self.account_at_once(&key, ends_at, now.at) {
+            Some(account) => account,
+            None => self.account(&key.owner).await.map_err(VerifyError::Unavailable)?,
+        };
         let meter = self.rates.meter(&key, account.limits.shared_rate(), now.steady());
         self.admit(&key, &account, ends_at, now, request)?;
         let spent = self.spend(&key, &meter, now, request)?;
@@ -153,30 +155,31 @@ impl Inner {
         Ok(Verified::read(key, account, now.at, spent))
     }
 
-    /// Asks the store once. What is found is compared in constant time, and something is compared
-    /// also where nothing was found, so that both cost the same.
-    async fn find(&self, candidates: &[Digest]) -> Result<Option<Found>, StoreError> {
-        let found = self.store.find(candidates).await?;
-        let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
-        let same = same(candidates, stored);
-        Ok(found.filter(|_| same))
+    /// Asks the store once.
+    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+        let found = self.store.find(candidates.as_slice()).await?;
+        Ok(compared(found, candidates.as_slice()))
     }
 
     async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
-        let account = self.account_for(&found.key, found.ends_at, now).await?;
+        let account = match self.account_at_once(&found.key, found.ends_at, now) {
+            Some(account) => account,
+            None => self.account(&found.key.owner).await?,
+        };
         Ok(Bearer { key: found.key.clone(), account })
     }
 
     /// A key that does not work needs nothing of the host to be refused.
-    async fn account_for(
+    #[inline]
+    fn account_at_once(
         &self,
         key: &Key,
         ends_at: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Arc<Account>, Error> {
+    ) -> Option<Arc<Account>> {
         match check_key(key, ends_at, now) {
-            Ok(()) => self.account(&key.owner).await,
-            Err(_) => Ok(Arc::new(Account::nobody())),
+            Ok(()) => self.accounts.at_once(&key.owner),
+            Err(_) => Some(Arc::new(Account::nobody())),
         }
     }
 
@@ -201,9 +204,14 @@ impl Inner {
     }
 }
 
-fn same(candidates: &[Digest], stored: &Digest) -> bool {
+/// What is found is compared in constant time, and something is compared also where nothing was
+/// found, so that both cost the same.
+#[inline]
+fn compared(found: Option<Found>, candidates: &[Digest]) -> Option<Found> {
+    let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
     let all = candidates.iter().map(|digest| digest.ct_eq(stored));
-    all.reduce(|same, other| same | other).is_some_and(bool::from)
+    let same = all.reduce(|same, other| same | other);
+    if same.is_some_and(bool::from) { found } else { None }
 }
 
 fn too_many_unknown() -> Error {
