@@ -80,6 +80,7 @@ pub enum Status {
 
 impl Key {
     /// What the key is at an instant: the one definition that verification, counting and lists share.
+    #[inline]
     pub fn status(&self, now: Timestamp) -> Status {
         if self.revoked.is_some() {
             Status::Revoked

@@ -48,6 +48,7 @@ impl Networks {
     }
 
     /// Whether a request from this address is let in.
+    #[inline]
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
         match (self, address) {
             (Self::Any, _) => true,

@@ -45,9 +45,12 @@ impl Inner {
         now: Now,
         request: &Request<'_>,
     ) -> Result<(), VerifyError> {
-        let certain = check_key(key, ends_at, now.latest).is_ok();
-        let at = if certain { now.at } else { self.exact().at };
-        check_key(key, ends_at, at)
+        let (mut at, mut checked) = (now.at, check_key(key, ends_at, now.latest));
+        if checked.is_err() {
+            at = self.exact().at;
+            checked = check_key(key, ends_at, at);
+        }
+        checked
             .and_then(|()| check_request(key, account, request))
             .map_err(|reason| self.refuse(reason, key, at, request))
     }

@@ -79,6 +79,7 @@ impl Gcra {
     }
 
     /// Whether a use comes back sooner than in a tenth of a second.
+    #[inline]
     pub(super) fn is_fine(&self) -> bool {
         self.interval < 100_000
     }

@@ -61,6 +61,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    #[inline]
     pub(super) fn new(key: Option<Arc<SharedBucket>>, owner: Option<Arc<SharedBucket>>) -> Self {
         let fine = [&key, &owner].into_iter().flatten().any(|bucket| bucket.gcra.is_fine());
         Self { key, owner, fine }

@@ -27,6 +27,7 @@ pub(crate) struct PerNode {
 
 impl PerNode {
     /// Where the uses of a key are counted.
+    #[inline]
     pub(crate) fn meter(&self, key: &Key, owners: Option<Rate>, now: Timestamp) -> Meter {
         Meter::new(
             key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
