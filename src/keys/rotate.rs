@@ -44,7 +44,8 @@ impl Rotation {
 
     /// Makes trying again safe when the answer was lost: a rotation with the same token as the
     /// key's last one replaces the secret that nobody received, and leaves the overlap as it was.
-    /// Use a token for one rotation only. Only a hash of it is stored.
+    /// Use a token for one rotation only, and try again only when the first try is over: of two at
+    /// once, only the secret of the one that ends last works. Only a hash of it is stored.
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(sha2::Sha256::digest(token).into());
         self

@@ -40,7 +40,7 @@ impl Limits {
         self
     }
 
-    /// How many uses the owner's keys have, all together.
+    /// How many uses the owner's keys have, all together. Not enforced yet: see [`Quota`].
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self
@@ -72,7 +72,7 @@ impl Limits {
 pub struct KeyLimits {
     /// How often this key may be used.
     pub rate: Option<Rate>,
-    /// How many uses it has.
+    /// How many uses it has. Not enforced yet: see [`Quota`].
     pub quota: Option<Quota>,
 }
 
@@ -90,7 +90,7 @@ impl KeyLimits {
 pub struct Rate {
     /// How many uses the period allows.
     pub uses: NonZeroU32,
-    /// The period.
+    /// The period; more than a year counts as a year.
     pub period: Duration,
     /// How many uses may come at once.
     pub burst: NonZeroU32,

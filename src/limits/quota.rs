@@ -4,6 +4,10 @@ use crate::key::Timestamp;
 
 /// How many uses there are: in all, or anew each day or month.
 ///
+/// **Not enforced yet:** stores keep and count quotas, and [`ApiKeys::verify`](crate::ApiKeys::verify)
+/// does not spend them so far. Until it does, a host that needs one spends it through
+/// [`KeyStore::spend`](crate::KeyStore::spend).
+///
 /// Unlike a [`Rate`](super::Rate), it is counted in the store, exactly and for all nodes together,
 /// and a use that was counted stays counted: over a rotation, a restart, a change of the key.
 ///
