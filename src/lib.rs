@@ -2,16 +2,24 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod accounts;
+#[cfg(feature = "actix")]
+pub mod actix;
 pub mod audit;
+#[cfg(feature = "axum")]
+pub mod axum;
 pub mod cache;
 pub mod format;
 pub mod hash;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod key;
 pub mod keys;
 pub mod limits;
 mod lock;
 pub mod store;
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod usage;
 
 pub use accounts::{Account, Accounts};

@@ -3,6 +3,7 @@
 mod cache;
 mod format;
 mod hash;
+mod http;
 mod keys;
 mod store;
 mod support;

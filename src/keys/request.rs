@@ -18,6 +18,7 @@ pub struct Request<'a> {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) scopes: &'a [&'a str],
+    pub(crate) any_scope: &'a [&'a str],
 }
 
 impl<'a> Request<'a> {
@@ -49,5 +50,18 @@ impl<'a> Request<'a> {
     pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
         self.scopes = scopes;
         self
+    }
+
+    /// Scopes of which the request needs one, whichever; without any, it needs none.
+    pub fn require_any(mut self, scopes: &'a [&'a str]) -> Self {
+        self.any_scope = scopes;
+        self
+    }
+
+    /// Whether what `allows` tells of single scopes is enough.
+    pub(crate) fn is_allowed(&self, allows: impl Fn(&str) -> bool) -> bool {
+        let any = self.any_scope;
+        self.scopes.iter().all(|scope| allows(scope))
+            && (any.is_empty() || any.iter().any(|scope| allows(scope)))
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn check_request(
         Err(DeniedReason::WrongTenant)
     } else if !key.networks.allows(request.ip) {
         Err(DeniedReason::NetworkNotAllowed)
-    } else if !request.scopes.iter().all(|scope| key.access.allows(scope, &account.permissions)) {
+    } else if !request.is_allowed(|scope| key.access.allows(scope, &account.permissions)) {
         Err(DeniedReason::AccessMissing)
     } else {
         Ok(())

@@ -67,6 +67,19 @@ impl ApiKeys {
         }
     }
 
+    /// A verification, and whether it was answered from memory.
+    #[cfg(feature = "http")]
+    pub(crate) async fn verify_told(
+        &self,
+        presented: &[u8],
+        request: &Request<'_>,
+    ) -> (Result<Verified, VerifyError>, bool) {
+        match self.begin(presented, request) {
+            Begun::Answered(answer) => (answer, true),
+            Begun::Waiting(answer) => (answer.await, false),
+        }
+    }
+
     /// All of a verification that needs not wait. Neither generic nor a future, so that it is
     /// compiled here, and its answer is copied once.
     fn begin<'a>(&'a self, presented: &'a [u8], request: &'a Request<'_>) -> Begun<'a> {

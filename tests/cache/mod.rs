@@ -2,4 +2,4 @@ mod bounds;
 mod changes;
 mod flights;
 mod staleness;
-mod wrapper;
+pub mod wrapper;

@@ -1,0 +1,6 @@
+mod layers;
+mod raw;
+mod servers;
+mod spans;
+mod table;
+mod world;
