@@ -20,14 +20,18 @@ mod client_ip;
 mod credentials;
 mod guard;
 mod incoming;
+#[cfg(feature = "manage")]
+pub mod manage;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(not(feature = "tracing"))]
 #[path = "no_spans.rs"]
 mod spans;
 
-#[cfg(feature = "actix")]
+#[cfg(any(feature = "actix", feature = "manage"))]
 pub(crate) use answers::PROBLEM_JSON;
+#[cfg(feature = "manage")]
+pub(crate) use answers::problem;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub(crate) use answers::success_fields;
 pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal};

@@ -14,6 +14,7 @@ use crate::{
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    limit: Option<u64>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -56,13 +57,18 @@ impl Error {
         self.kind
     }
 
+    /// The number of the plan that was reached: of active keys, or of the days that a key may live.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
     /// Whether trying again later can help, and nothing was changed by this time.
     pub fn is_unavailable(&self) -> bool {
         self.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), limit: None, source: None }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -70,10 +76,17 @@ impl Error {
     }
 
     pub(crate) fn limit_reached(max: Option<u32>) -> Self {
-        let max = max.map_or_else(String::new, |max| format!(" of {max}"));
+        let of = max.map_or_else(String::new, |max| format!(" of {max}"));
         let message =
-            format!("the limit{max} active keys is reached: revoke one, or raise the plan");
-        Self::new(ErrorKind::LimitReached, message)
+            format!("the limit{of} active keys is reached: revoke one, or raise the plan");
+        Self { limit: max.map(Into::into), ..Self::new(ErrorKind::LimitReached, message) }
+    }
+
+    pub(crate) fn lives_too_long(longest: std::time::Duration) -> Self {
+        let days = longest.as_secs_f64() / 86_400.0;
+        let message = format!("the plan lets a key live {days} days at most: set an expiry within");
+        let limit = Some(longest.as_secs() / 86_400);
+        Self { limit, ..Self::new(ErrorKind::Forbidden, message) }
     }
 
     pub(crate) fn beyond_reach() -> Self {

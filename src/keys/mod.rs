@@ -140,6 +140,12 @@ impl ApiKeys {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
+
+    /// The present, as everything here sees it.
+    #[cfg(feature = "manage")]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
 }
 
 impl std::fmt::Debug for ApiKeys {

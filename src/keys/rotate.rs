@@ -46,9 +46,13 @@ impl Rotation {
     /// key's last one replaces the secret that nobody received, and leaves the overlap as it was.
     /// Use a token for one rotation only. Only a hash of it is stored.
     pub fn token(mut self, token: &str) -> Self {
-        self.token = Some(sha2::Sha256::digest(token).into());
+        self.token = Some(hashed(token));
         self
     }
+}
+
+pub(super) fn hashed(token: &str) -> [u8; 32] {
+    sha2::Sha256::digest(token).into()
 }
 
 impl ApiKeys {

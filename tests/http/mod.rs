@@ -1,4 +1,5 @@
 mod layers;
+mod manage;
 mod raw;
 mod servers;
 mod spans;
