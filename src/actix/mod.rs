@@ -25,6 +25,7 @@
 //! ```
 
 mod extract;
+pub mod manage;
 mod middleware;
 mod respond;
 

@@ -4,18 +4,14 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::{FromRequestParts, Request},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::any,
 };
-use http::{StatusCode, header::CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 
 use crate::{
     ApiKeys,
-    http::{
-        PROBLEM_JSON,
-        manage::{Call, Caller, MAX_BODY, Manage},
-        problem,
-    },
+    http::manage::{Call, Caller, MAX_BODY, Manage},
 };
 
 /// The routes of [`http::manage`](crate::http::manage), to be merged or nested.
@@ -74,9 +70,7 @@ where
 async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        let body = problem(status, "too_large", "the body is too large", &[]);
-        return (status, [(CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
+        return Manage::too_large().map(Body::from);
     };
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let call = Call::new(&parts.method, parts.uri.path())

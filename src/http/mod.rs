@@ -28,13 +28,11 @@ mod spans;
 #[path = "no_spans.rs"]
 mod spans;
 
-#[cfg(any(feature = "actix", feature = "manage"))]
-pub(crate) use answers::PROBLEM_JSON;
-#[cfg(feature = "manage")]
-pub(crate) use answers::problem;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub(crate) use answers::success_fields;
 pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal};
+#[cfg(feature = "manage")]
+pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;
 pub use guard::Guard;

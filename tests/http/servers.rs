@@ -2,17 +2,26 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use actix_web::{App, HttpServer, web};
-use axum::{Router, routing::get};
+use actix_web::{
+    App, FromRequest, HttpRequest, HttpServer, dev::Payload, error::ErrorUnauthorized, web,
+};
+use axum::{
+    Router,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    routing::get,
+};
 use keyward::{
-    Verified,
-    actix::{ApiKeyAuth, MaybeVerified},
-    http::Guard,
+    Actor, ApiKeys, Owner, Verified,
+    actix::{ApiKeyAuth, MaybeVerified, manage::routes},
+    http::{Guard, manage::Caller},
 };
 
 /// What both of them serve.
 #[derive(Clone)]
 pub struct Rules {
+    /// `/v1`: the management API, for [`Session`]s.
+    pub keys: ApiKeys,
     /// `/any`: whoever has a key.
     pub any: Guard,
     /// `/builds`: who may read builds.
@@ -35,6 +44,42 @@ fn hello(verified: Option<&Verified>) -> String {
     verified.map_or("hello, nobody".into(), |key| format!("hello, {}", key.owner().account()))
 }
 
+/// Whoever says so in `X-Session`, in either framework.
+struct Session(Caller);
+
+impl Session {
+    fn of(account: Option<&[u8]>) -> Option<Self> {
+        let account = std::str::from_utf8(account?).ok()?;
+        let owner = Owner::new("acme", account).ok()?;
+        Some(Self(Caller::new(owner, Actor::account(account))))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let account = parts.headers.get("x-session").map(|value| value.as_bytes());
+        Self::of(account).ok_or(StatusCode::UNAUTHORIZED)
+    }
+}
+
+impl FromRequest for Session {
+    type Error = actix_web::Error;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let account = request.headers().get("x-session").map(|value| value.as_bytes());
+        std::future::ready(Self::of(account).ok_or_else(|| ErrorUnauthorized("")))
+    }
+}
+
+impl From<Session> for Caller {
+    fn from(session: Session) -> Self {
+        session.0
+    }
+}
+
 fn axum(rules: Rules) -> SocketAddr {
     let layer = keyward::axum::layer;
     let by_key = || get(async |verified: Verified| hello(Some(&verified)));
@@ -47,6 +92,7 @@ fn axum(rules: Rules) -> SocketAddr {
             get(async |verified: Option<Verified>| hello(verified.as_ref()))
                 .layer(layer(rules.optional)),
         )
+        .nest("/v1", keyward::axum::manage::router::<Session, _>(rules.keys))
         .route("/forgotten", by_key())
         .route("/forgotten-optional", get(async |key: Option<Verified>| hello(key.as_ref())));
     let (listener, address) = listen();
@@ -73,6 +119,7 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/builds", &rules.builds).to(by_key))
             .service(wrap("/query", &rules.query).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
+            .service(web::scope("/v1").configure(routes::<Session>(rules.keys.clone())))
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };

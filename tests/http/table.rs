@@ -10,6 +10,7 @@ use crate::cache::wrapper::Mood;
 fn start(world: &World) -> Servers {
     let query = Credentials::bearer().danger_or_query_parameter("key");
     Servers::start(&Rules {
+        keys: world.keys().clone(),
         any: world.guard(),
         builds: world.guard().require("builds:read"),
         optional: world.guard().optional(),
@@ -278,6 +279,48 @@ async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
         }
     }
     assert_eq!(world.work(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_api_is_the_same_in_both() {
+    let world = World::new();
+    let servers = start(&world);
+    let id = world.service.issue().await.key.id;
+    let long = format!(r#"{{"name": "{}"}}"#, "x".repeat(70_000));
+    let (key, session) = (format!("/v1/api-keys/{id}"), "X-Session: ada\r\n");
+    let twice = format!("{session}Idempotency-Key: a b\r\n");
+    #[rustfmt::skip]
+    let table: &[(&str, &str, &str, &str, u16)] = &[
+        ("GET", "/v1/api-keys", "", "", 401),
+        ("DELETE", &key, "", "", 401),
+        ("GET", "/v1/api-keys", session, "", 200),
+        ("GET", "/v1/api-keys?limit=1&status=active", session, "", 200),
+        ("GET", "/v1/api-keys?owner=bob", session, "", 422),
+        ("GET", &key, session, "", 200),
+        ("GET", &key, "X-Session: bob\r\n", "", 404),
+        ("GET", "/v1/api-keys/x", session, "", 404),
+        ("GET", "/v1/api-keys/a/b/c/d", session, "", 404),
+        ("PUT", "/v1/api-keys", session, "{}", 405),
+        ("POST", "/v1/api-keys", session, "{", 400),
+        ("POST", "/v1/api-keys", session, r#"{"name": "x", "owner": "y"}"#, 422),
+        ("POST", "/v1/api-keys", session, &long, 413),
+        ("POST", "/v1/api-keys", &twice, r#"{"name": "x"}"#, 422),
+        ("PATCH", &key, session, r#"{"name": "new"}"#, 200),
+        ("DELETE", &key, session, "", 200),
+        ("GET", &format!("{key}/events?limit=1"), session, "", 200),
+        ("GET", "/v1/audit?event=key.revoked", session, "", 200),
+        ("POST", "/v1/introspect", session, "{}", 415),
+    ];
+    for (method, path, lines, body, status) in table {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = ask(&servers, request.as_bytes()).await;
+        assert_eq!(reply.status, *status, "{method} {path}: {reply:?}");
+        assert!(*status < 400 || *status == 401 || reply.code().is_some(), "{reply:?}");
+    }
 }
 
 /// Another last character: the checksum does not fit.

@@ -9,6 +9,13 @@ impl Manage {
         self.route(caller, call).await.unwrap_or_else(Failure::into_response)
     }
 
+    /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) fn too_large() -> Response<String> {
+        let detail = "the body is too large";
+        Failure::new(http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()
+    }
+
     async fn route(&self, caller: &Caller, call: &Call<'_>) -> Answer {
         let path = call.path.strip_prefix('/').unwrap_or(call.path);
         let mut segments = path.split('/');
