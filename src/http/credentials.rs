@@ -185,9 +185,11 @@ mod tests {
 
     use super::*;
 
+    type Fields<'a> = &'a [(&'static str, &'a [u8])];
+
     fn read(
         credentials: &Credentials,
-        fields: &[(&'static str, &[u8])],
+        fields: Fields<'_>,
         query: &str,
     ) -> Result<Option<String>, Unreadable> {
         let mut map = HeaderMap::new();
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn a_credential_can_be_read_in_one_way_only() {
         use Unreadable::{Malformed, Repeated};
-        let table: &[(&[(&'static str, &[u8])], Result<Option<&str>, Unreadable>)] = &[
+        let table: &[(Fields, Result<Option<&str>, Unreadable>)] = &[
             (&[], Ok(None)),
             (&[("authorization", b"Bearer k1")], Ok(Some("k1"))),
             (&[("authorization", b"bEARER k1")], Ok(Some("k1"))),

@@ -10,6 +10,7 @@ use super::{
     views::IssuedView,
 };
 use crate::{
+    ErrorKind,
     key::Key,
     keys::{Issued, NewKey, Page, Rotation},
 };
@@ -38,14 +39,10 @@ impl Manage {
             return self.repeat(caller, &new, earlier, token).await;
         }
         let issued = self.keys.issue(new.clone(), caller.actor()).await?;
-        // Another node may have been asked the same at the same moment. Whoever comes last sees the
-        // other's key, and takes its own back: of two, at most one stays.
+        // Another node may have been asked the same at the same moment. Whoever sees the other's key
+        // takes its own back, and the last one surely does: of two, at most one stays.
         if self.made_by(caller, &new).await?.iter().any(|key| key.id != issued.key.id) {
-            let (owner, id) = (caller.owner(), issued.key.id);
-            // Unless someone who tried again has been given it meanwhile.
-            if self.keys.get(owner, id).await?.rotated_at.is_none() {
-                self.keys.delete(owner, id, caller.actor()).await?;
-            }
+            self.keys.delete(caller.owner(), issued.key.id, caller.actor()).await?;
             return Err(Failure::in_progress());
         }
         Ok(issued)
@@ -60,14 +57,24 @@ impl Manage {
     ) -> Result<Issued, Failure> {
         // Whoever uses the secret has received it, and must not lose it.
         self.keys.flush().await?;
-        let earlier = self.keys.get(caller.owner(), earlier.id).await?;
+        let earlier = match self.keys.get(caller.owner(), earlier.id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Failure::in_progress()),
+            earlier => earlier?,
+        };
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
             return Err(Failure::reused());
         }
         let again = Rotation::at_once().token(token);
-        match self.keys.rotate(caller.owner(), earlier.id, again, caller.actor()).await {
-            Err(error) if error.kind() == crate::ErrorKind::NotLive => Err(Failure::reused()),
-            issued => Ok(issued?),
+        let issued = match self.keys.rotate(caller.owner(), earlier.id, again, caller.actor()).await
+        {
+            Err(error) if error.kind() == ErrorKind::NotLive => return Err(Failure::reused()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Failure::in_progress()),
+            issued => issued?,
+        };
+        // As long as there are two, their makers may take back either.
+        match self.made_by(caller, new).await?.as_slice() {
+            [only] if only.id == issued.key.id => Ok(issued),
+            _ => Err(Failure::in_progress()),
         }
     }
 
