@@ -3,7 +3,7 @@ use std::future::{Ready, ready};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 
 use crate::{
-    http::{Code, Looked, Refusal},
+    http::{Code, Refusal, guard::Looked},
     key::Verified,
 };
 

@@ -14,7 +14,11 @@ use actix_web::{
 };
 
 use super::respond::{add_success_fields, respond};
-use crate::http::{Checked, Earlier, Fields, Guard, Incoming, Looked};
+use crate::http::{
+    Guard, Incoming,
+    guard::{Checked, Earlier, Looked},
+    incoming::Fields,
+};
 
 /// Puts a [`Guard`] in front of an app, a scope or a resource.
 ///

@@ -5,7 +5,7 @@ use axum::{
 use http::request::Parts;
 
 use crate::{
-    http::{Code, Looked, Refusal},
+    http::{Code, Refusal, guard::Looked},
     key::Verified,
 };
 

@@ -1,9 +1,10 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, header::USER_AGENT};
+use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, spans::Watch,
+    ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
+    spans::Watch,
 };
 use crate::{
     ApiKeys, Request, VerifyError,
@@ -111,6 +112,52 @@ impl Guard {
     ) -> Self {
         self.tenant = Some(Arc::new(of));
         self
+    }
+
+    /// Does for one request what the adapters do: for frameworks that have none here.
+    ///
+    /// Marks the field with the secret as sensitive, and puts [`Verified`] into the extensions. The
+    /// answer is that of an optional guard if it is `None`. Call the handler only after an `Ok`, and
+    /// add [`success_fields`](super::success_fields) to its response.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::Guard, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let guard = Guard::new(TestKeys::new().keys);
+    /// let (mut head, _) = http::Request::new(()).into_parts();
+    /// let peer = "192.0.2.7".parse().ok();
+    /// let refusal = guard.check(&mut head, peer).await.unwrap_err();
+    /// assert_eq!(refusal.into_response::<String>().status(), 401);
+    /// # }
+    /// ```
+    pub async fn check(
+        &self,
+        head: &mut Parts,
+        peer: Option<IpAddr>,
+    ) -> Result<Option<Verified>, Refusal> {
+        self.sensitive().for_each(|name| hide(&mut head.headers, name));
+        let checked = {
+            let (path, query) = (head.uri.path(), head.uri.query());
+            let incoming = Incoming::new(&head.headers, path, query, peer);
+            self.look(&incoming, head.extensions.get::<Earlier>())
+        };
+        let verified = match checked {
+            Checked::Refused(refusal) => return Err(refusal),
+            Checked::Known => return Ok(head.extensions.get::<Verified>().cloned()),
+            Checked::Nobody => {
+                head.extensions.insert(Looked);
+                return Ok(None);
+            }
+            Checked::Presents(pending) => self.verify(pending).await?,
+        };
+        head.extensions.insert(self.mark(&verified));
+        head.extensions.insert(verified.clone());
+        Ok(Some(verified))
     }
 
     /// The header fields that an adapter marks as sensitive.

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, header::Entry};
 
 /// What a [`Guard`](super::Guard) looks at in a request, whatever framework it came through.
 pub struct Incoming<'a> {
@@ -61,9 +61,18 @@ impl<'a> Incoming<'a> {
     }
 }
 
-impl Fields for http::HeaderMap {
+impl Fields for HeaderMap {
     fn each<'a>(&'a self, name: &HeaderName, show: &mut dyn FnMut(&'a [u8])) {
         self.get_all(name).iter().for_each(|value| show(value.as_bytes()));
+    }
+}
+
+/// Keeps logs from printing the values of a field.
+pub(crate) fn hide(fields: &mut HeaderMap, name: &HeaderName) {
+    if fields.contains_key(name)
+        && let Entry::Occupied(mut entry) = fields.entry(name)
+    {
+        entry.iter_mut().for_each(|value| value.set_sensitive(true));
     }
 }
 

@@ -18,8 +18,8 @@
 mod answers;
 mod client_ip;
 mod credentials;
-mod guard;
-mod incoming;
+pub(crate) mod guard;
+pub(crate) mod incoming;
 #[cfg(feature = "manage")]
 pub mod manage;
 #[cfg(feature = "tracing")]
@@ -28,16 +28,10 @@ mod spans;
 #[path = "no_spans.rs"]
 mod spans;
 
-#[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) use answers::success_fields;
-pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal};
+pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
 #[cfg(feature = "manage")]
 pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;
 pub use guard::Guard;
-#[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) use guard::{Checked, Earlier, Looked, Pending};
-#[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) use incoming::Fields;
 pub use incoming::Incoming;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, header::CACHE_CONTROL};
 use tower_service::Service;
 
 use crate::{
-    http::{Answers, Guard, Pending, Refusal, success_fields},
+    http::{Answers, Guard, Refusal, guard::Pending, success_fields},
     key::Verified,
     limits::RateStates,
 };

@@ -4,11 +4,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, header::Entry};
+use http::{Request, Response};
 use tower_service::Service;
 
 use super::{ResponseFuture, layer::Peer};
-use crate::http::{Answers, Checked, Earlier, Guard, Incoming, Looked, Problems};
+use crate::http::{
+    Answers, Guard, Incoming, Problems,
+    guard::{Checked, Earlier, Looked},
+    incoming::hide,
+};
 
 /// A service behind a [`Guard`]; made by [`ApiKeyLayer`](super::ApiKeyLayer).
 #[derive(Clone, Debug)]
@@ -40,7 +44,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         for name in self.guard.sensitive() {
-            mark_sensitive(request.headers_mut(), name);
+            hide(request.headers_mut(), name);
         }
         let uri = request.uri();
         let peer = (self.peer)(request.extensions());
@@ -60,13 +64,5 @@ where
                 ResponseFuture::verifying(guard, pending, request, inner, self.answers.clone())
             }
         }
-    }
-}
-
-fn mark_sensitive(fields: &mut HeaderMap, name: &http::HeaderName) {
-    if fields.contains_key(name)
-        && let Entry::Occupied(mut entry) = fields.entry(name)
-    {
-        entry.iter_mut().for_each(|value| value.set_sensitive(true));
     }
 }

@@ -199,3 +199,30 @@ async fn a_check_against_cross_site_requests_lets_keys_pass_and_nothing_else() {
     assert_eq!(status(&service, post("cross-site", Some(&world.reader().await))).await, 200);
     assert_eq!(status(&service, post("cross-site", Some(&world.revoked().await))).await, 401);
 }
+
+#[tokio::test]
+async fn a_framework_without_an_adapter_has_the_same_guard() {
+    fn sends<T: Send>(future: T) -> T {
+        future
+    }
+    let world = World::new();
+    let guard = world.guard().require("builds:read").optional();
+    let secret = world.reader().await;
+    let (mut head, _) = with_key(&secret).into_parts();
+    let verified = sends(guard.check(&mut head, None)).await.unwrap();
+    assert_eq!(verified.unwrap().owner().account(), "ada");
+    assert!(head.extensions.get::<Verified>().is_some());
+    assert!(head.headers["x-api-key"].is_sensitive());
+    let again = world.guard().require("deploy").check(&mut head, None).await;
+    assert_eq!(again.unwrap_err().status(), 403);
+    assert!(guard.check(&mut head, None).await.unwrap().is_some(), "it is not verified again");
+
+    let (mut nobody, _) = Request::new(Body::empty()).into_parts();
+    assert!(guard.check(&mut nobody, None).await.unwrap().is_none());
+    let (mut guess, _) = with_key("guess").into_parts();
+    let refusal = guard.check(&mut guess, None).await.unwrap_err();
+    assert_eq!(
+        (refusal.status(), refusal.code().as_str()),
+        (StatusCode::UNAUTHORIZED, "invalid_key")
+    );
+}

@@ -4,11 +4,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::limits::{RateState, RateStates};
 
-/// What a request that was let through is told besides what its handler says.
-#[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) fn success_fields(
-    rates: &RateStates,
-) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+/// The header fields by which a request that was let through learns what is left of its rates.
+pub fn success_fields(rates: &RateStates) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     rate_fields(rates).into_iter().flatten()
 }
 

@@ -12,8 +12,7 @@ use http::{
 };
 
 pub use code::Code;
-#[cfg(any(feature = "tower", feature = "actix"))]
-pub(crate) use fields::success_fields;
+pub use fields::success_fields;
 pub(crate) use problem::{PROBLEM_JSON, problem};
 
 use crate::limits::RateStates;
