@@ -66,7 +66,7 @@ async fn front_page(visitor: Option<Verified>) -> String {
 /// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
 /// guards cookies against cross-site requests.
 struct Session {
-    account: String,
+    owner: Owner,
 }
 
 impl<S: Sync> FromRequestParts<S> for Session {
@@ -76,17 +76,15 @@ impl<S: Sync> FromRequestParts<S> for Session {
         let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
         let mut cookies = cookies.unwrap_or_default().split("; ");
         let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
-        match account.filter(|account| Owner::account_only(account).is_ok()) {
-            Some(account) => Ok(Self { account: account.into() }),
-            None => Err(StatusCode::UNAUTHORIZED),
-        }
+        let owner = account.and_then(|account| Owner::account_only(account).ok());
+        owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
     }
 }
 
 impl From<Session> for Caller {
     fn from(session: Session) -> Self {
-        let owner = Owner::account_only(&session.account).expect("the session was checked");
-        Self::new(owner, Actor::account(&session.account))
+        let actor = Actor::account(session.owner.account());
+        Self::new(session.owner, actor)
     }
 }
 

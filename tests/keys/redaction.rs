@@ -8,11 +8,16 @@ use keyward::{
     audit::{Fanout, TracingSink},
     format::{FormatError, KeyFormatBuilder, Malformed},
     hash::{Candidates, Hashers, Sha512},
+    http::{
+        ClientIp, Credentials, Guard, Refusal,
+        manage::{Call, Caller, Manage},
+    },
     keys::{
         ApiKeysBuilder, Issued, KeyChange, KeyPage, Page, Purge, Purged, Rotation, SystemClock,
     },
     store::{Changes, Found, StoreError},
     testing::{Events, ManualClock, TestKeys},
+    tower::ApiKeyLayer,
 };
 
 use crate::support::{Service, stores};
@@ -56,7 +61,12 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
     let candidates = hashers.candidates(text.as_bytes());
     let parsed = keys.formats().parse(text).unwrap();
     let hmac = HmacSha256::new(Pepper::new(2, vec![112; 40]).unwrap());
-    let more: Vec<&dyn Debug> = vec![&candidates, &parsed, &pepper, &hmac];
+    let body = format!("token={text}");
+    let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
+    let (mut head, _) = http::Request::new(()).into_parts();
+    head.headers.insert("x-api-key", text.parse().unwrap());
+    let refusal = Guard::new(keys.clone()).check(&mut head, None).await.unwrap_err();
+    let more: Vec<&dyn Debug> = vec![&candidates, &parsed, &pepper, &hmac, &call, &head, &refusal];
     let body = &text[text.len() - 20..];
     let hexes = [hex::encode(&digest.to_bytes()[3..]), hex::encode_upper(&digest.to_bytes()[3..])];
     for value in shown.iter().chain(&more) {
@@ -82,12 +92,17 @@ fn public_types_can_cross_threads() {
     all!(
         Account,
         Actor,
+        ApiKeyLayer,
         ApiKeys,
         ApiKeysBuilder,
         AuditEvent,
         AuditQuery<'static>,
+        Call<'static>,
+        Caller,
         Candidates,
         Changes,
+        ClientIp,
+        Credentials,
         Denied,
         Digest,
         Error,
@@ -97,6 +112,7 @@ fn public_types_can_cross_threads() {
         FormatError,
         Formats,
         Found,
+        Guard,
         Hashers,
         HmacSha256,
         Issued,
@@ -108,6 +124,7 @@ fn public_types_can_cross_threads() {
         KeyPage,
         Limits,
         Malformed,
+        Manage,
         ManualClock,
         MemoryStore,
         NewKey,
@@ -117,6 +134,7 @@ fn public_types_can_cross_threads() {
         Pepper,
         Purge,
         Purged,
+        Refusal,
         Request<'static>,
         Rotation,
         Secret,
