@@ -19,7 +19,7 @@ pub(super) struct Failure {
     detail: Cow<'static, str>,
     limit: Option<u64>,
     allow: Option<&'static str>,
-    retry_after: Option<&'static str>,
+    retry_after: Option<u64>,
 }
 
 impl Failure {
@@ -71,14 +71,14 @@ impl Failure {
 
     pub(super) fn in_progress() -> Self {
         let detail = "a request with this Idempotency-Key is under way: try again";
-        Self::new(StatusCode::CONFLICT, "conflict", detail).later("1")
+        Self::new(StatusCode::CONFLICT, "conflict", detail).later(1)
     }
 
     pub(super) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this cannot be told now")
     }
 
-    fn later(self, seconds: &'static str) -> Self {
+    pub(super) fn later(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
@@ -86,11 +86,9 @@ impl Failure {
         let limit = self.limit.map(|limit| ("limit", limit));
         let body = problem(self.status, self.code, &self.detail, limit.as_slice());
         let mut response = response(self.status, PROBLEM_JSON, body);
-        for (name, value) in [(ALLOW, self.allow), (RETRY_AFTER, self.retry_after)] {
-            if let Some(value) = value {
-                response.headers_mut().insert(name, HeaderValue::from_static(value));
-            }
-        }
+        let allow = self.allow.map(|methods| (ALLOW, HeaderValue::from_static(methods)));
+        let retry_after = self.retry_after.map(|seconds| (RETRY_AFTER, seconds.into()));
+        response.headers_mut().extend(allow.into_iter().chain(retry_after));
         response
     }
 }
@@ -117,7 +115,7 @@ impl From<Error> for Failure {
         };
         let failure = Self::new(status, code, error.to_string());
         let failure = Self { limit: error.limit(), ..failure };
-        if status == StatusCode::SERVICE_UNAVAILABLE { failure.later("5") } else { failure }
+        if status == StatusCode::SERVICE_UNAVAILABLE { failure.later(5) } else { failure }
     }
 }
 

@@ -42,7 +42,8 @@ impl Manage {
             }
             Err(VerifyError::Limited(limited)) => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
-                return Err(Failure::new(status, "rate_limited", limited.to_string()));
+                let failure = Failure::new(status, "rate_limited", limited.to_string());
+                return Err(failure.later(limited.retry_after.as_millis().div_ceil(1_000) as u64));
             }
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };

@@ -129,6 +129,11 @@ async fn introspection_tells_of_live_keys_of_the_caller_and_of_no_others() {
         ask(&ada.as_session("acme/root/administrator"), token.clone()).await.json(),
         expected
     );
+    let limited = world.limited(keyward::limits::Rate::per_minute(1)).await;
+    assert_eq!(ask(&ada, format!("token={limited}")).await.json()["active"], true);
+    let refused = ask(&ada, format!("token={limited}")).await;
+    assert_eq!(refused.problem(), (429, "rate_limited".into()));
+    assert_eq!(refused.fields["retry-after"], "60");
     let no = json!({"active": false});
     for session in ["acme/bob", "umbrella/ada", "umbrella/root/administrator"] {
         assert_eq!(ask(&ada.as_session(session), token.clone()).await.json(), no, "{session}");
