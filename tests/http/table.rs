@@ -289,6 +289,8 @@ async fn the_management_api_is_the_same_in_both() {
     let long = format!(r#"{{"name": "{}"}}"#, "x".repeat(70_000));
     let (key, session) = (format!("/v1/api-keys/{id}"), "X-Session: ada\r\n");
     let twice = format!("{session}Idempotency-Key: a b\r\n");
+    let text = format!("{session}Content-Type: text/plain\r\n");
+    let form = format!("{session}Content-Type: application/x-www-form-urlencoded\r\n");
     #[rustfmt::skip]
     let table: &[(&str, &str, &str, &str, u16)] = &[
         ("GET", "/v1/api-keys", "", "", 401),
@@ -310,11 +312,14 @@ async fn the_management_api_is_the_same_in_both() {
         ("GET", &format!("{key}/events?limit=1"), session, "", 200),
         ("GET", "/v1/audit?event=key.revoked", session, "", 200),
         ("POST", "/v1/introspect", session, "{}", 415),
+        ("POST", "/v1/introspect", &form, "token=guess", 200),
+        ("POST", "/v1/api-keys", &text, r#"{"name": "x"}"#, 415),
     ];
     for (method, path, lines, body, status) in table {
+        let kind = if lines.contains("Content-Type") { "" } else { JSON };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}{kind}\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let reply = ask(&servers, request.as_bytes()).await;
@@ -322,6 +327,8 @@ async fn the_management_api_is_the_same_in_both() {
         assert!(*status < 400 || *status == 401 || reply.code().is_some(), "{reply:?}");
     }
 }
+
+const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Another last character: the checksum does not fit.
 fn mistyped(secret: &str) -> String {
