@@ -1,4 +1,5 @@
-//! What a verification costs beside the one hash that it cannot do without.
+//! What a verification costs beside the one hash that it cannot do without: `Sha256::digest` of the
+//! crate `sha2`, of the same key.
 //!
 //! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A word
 //! behind `--` picks: `cargo bench --bench verify -- compare`.
@@ -12,11 +13,11 @@ use std::{
 
 use criterion::{Criterion, Throughput};
 use keyward::{
-    Access, Actor, ApiKeys, Expiry, Hasher, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request,
-    accounts::NoAccounts,
-    keys::Issued,
+    Access, Actor, ApiKeys, Expiry, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request,
+    keys::{ApiKeysBuilder, Issued},
     limits::{KeyLimits, Rate},
 };
+use sha2::Digest;
 use subtle::ConstantTimeEq;
 use tokio::runtime::Runtime;
 
@@ -40,15 +41,14 @@ fn main() {
     ratios.print();
 }
 
-/// Checksum, digest, constant-time comparison, expiry, access and a rate limit.
+/// Checksum, digest, constant-time comparison, expiry and access; from the cache with a rate limit
+/// too, without one as a service has it that set nothing but `no_cache`.
 fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime, count: usize) {
     let mut group = criterion.benchmark_group(format!("valid/{count}"));
     group.throughput(Throughput::Elements(1));
-    let service = Service::new(true, runtime, count);
-    let uncached = Service::new(false, runtime, count);
-    let bare = |n: usize| {
-        black_box(keyward::Sha256.digest(service.secret(n)));
-    };
+    let service = Service::cached(runtime, count);
+    let uncached = Service::uncached(runtime, count);
+    let bare = |n: usize| service.bare(n);
     let cached = |n: usize| service.verify(n);
     let uncached = |n: usize| uncached.verify(n);
     let mut next = rotation(count);
@@ -62,7 +62,7 @@ fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime,
 
 fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
     let mut group = criterion.benchmark_group("refused");
-    let service = Service::new(true, runtime, COUNT);
+    let service = Service::cached(runtime, COUNT);
     let unknown: Vec<_> =
         (0..COUNT).map(|_| service.keys.formats().current().generate().unwrap()).collect();
     let typos: Vec<String> = service.issued.iter().map(typo).collect();
@@ -74,9 +74,7 @@ fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
     for secret in &unknown[..400] {
         verify(secret.expose());
     }
-    let bare = |n: usize| {
-        black_box(keyward::Sha256.digest(service.secret(n)));
-    };
+    let bare = |n: usize| service.bare(n);
     let unknown = |n: usize| poll(&service.keys, unknown[n % 400].expose(), false);
     let typo = |n: usize| poll(&service.keys, &typos[n], false);
     let mut next = rotation(COUNT);
@@ -100,15 +98,21 @@ fn compare(criterion: &mut Criterion) {
 }
 
 fn issue(criterion: &mut Criterion, runtime: &Runtime) {
-    let service = Service::new(true, runtime, 1);
+    let mut service = Service::cached(runtime, 0);
+    let mut n = 0;
     criterion.bench_function("issue", |bench| {
-        bench.iter(|| runtime.block_on(service.issue()));
+        bench.iter(|| {
+            // Of an owner of its own each, who by default may have five.
+            n += 1;
+            service.owner = Owner::new("acme", &format!("eve-{n}")).unwrap();
+            runtime.block_on(service.issue())
+        });
     });
 }
 
 /// How much more two threads get done than one.
 fn threads(ratios: &mut Ratios, runtime: &Runtime) {
-    let service = Service::new(true, runtime, COUNT);
+    let service = Service::cached(runtime, COUNT);
     let run = |threads: usize, key: &(dyn Fn(usize, usize) -> usize + Sync)| {
         let start = Barrier::new(threads);
         let took = thread::scope(|scope| {
@@ -139,17 +143,24 @@ fn threads(ratios: &mut Ratios, runtime: &Runtime) {
 struct Service {
     keys: ApiKeys,
     owner: Owner,
+    rate: Option<Rate>,
     issued: Vec<Issued>,
 }
 
 impl Service {
-    fn new(cached: bool, runtime: &Runtime, count: usize) -> Self {
-        let builder =
-            ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build().unwrap())
-                .accounts(NoAccounts::with_limits(Limits::default()));
-        let keys = if cached { builder.build() } else { builder.no_cache().build() };
+    /// With a rate that no benchmark exceeds.
+    fn cached(runtime: &Runtime, count: usize) -> Self {
+        let rate = Rate::per_second(10).burst(u32::MAX);
+        Self::new(builder().build(), Some(rate), runtime, count)
+    }
+
+    fn uncached(runtime: &Runtime, count: usize) -> Self {
+        Self::new(builder().no_cache().build(), None, runtime, count)
+    }
+
+    fn new(keys: ApiKeys, rate: Option<Rate>, runtime: &Runtime, count: usize) -> Self {
         let owner = Owner::new("acme", "ada").unwrap();
-        let mut service = Self { keys, owner, issued: Vec::new() };
+        let mut service = Self { keys, owner, rate, issued: Vec::new() };
         for n in 0..count {
             // An owner of its own each, or counting the active ones makes it quadratic.
             service.owner = Owner::new("acme", &format!("ada-{n}")).unwrap();
@@ -169,10 +180,7 @@ impl Service {
             .unwrap()
             .access(Access::only(["builds:read"]).unwrap())
             .expiry(Expiry::YEAR)
-            .limits(KeyLimits {
-                rate: Some(Rate::per_second(100_000_000)),
-                ..KeyLimits::default()
-            });
+            .limits(KeyLimits { rate: self.rate, ..KeyLimits::default() });
         self.keys.issue(new, &Actor::system("bench")).await.unwrap()
     }
 
@@ -185,9 +193,17 @@ impl Service {
         runtime.block_on(self.keys.verify(self.secret(n), &request)).unwrap();
     }
 
+    fn bare(&self, n: usize) {
+        black_box(sha2::Sha256::digest(self.secret(n)));
+    }
+
     fn verify(&self, n: usize) {
         poll(&self.keys, self.secret(n), true);
     }
+}
+
+fn builder() -> ApiKeysBuilder {
+    ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build().unwrap())
 }
 
 /// Without a runtime's `block_on`, which would cost more than what is measured.
@@ -204,19 +220,19 @@ fn poll<T: AsRef<[u8]> + ?Sized>(keys: &ApiKeys, text: &T, good: bool) {
     }
 }
 
-/// Ratios of two things, taken in turns, so that a busy machine disturbs both alike.
+/// Ratios of two things, taken in many short turns, so that a busy machine disturbs both alike; the
+/// median is told.
 #[derive(Default)]
 struct Ratios(Vec<(String, f64)>);
 
 impl Ratios {
     fn add(&mut self, what: &str, count: usize, base: impl Fn(usize), other: impl Fn(usize)) {
-        let time = |work: &dyn Fn(usize)| {
-            let mut next = rotation(count);
-            let begun = Instant::now();
-            (0..ROUNDS).for_each(|_| work(next()));
-            begun.elapsed().as_secs_f64()
+        let (mut next, mut next_base) = (rotation(count), rotation(count));
+        let mut ratio = || {
+            let took = time(&other, &mut next);
+            took / time(&base, &mut next_base)
         };
-        let mut ratios: Vec<f64> = (0..15).map(|_| time(&other) / time(&base)).collect();
+        let mut ratios: Vec<f64> = (0..TURNS).map(|_| ratio()).collect();
         ratios.sort_by(f64::total_cmp);
         self.note(what, ratios[ratios.len() / 2]);
     }
@@ -231,6 +247,12 @@ impl Ratios {
             println!("  {what:<32} {ratio:>6.2}");
         }
     }
+}
+
+fn time(work: &dyn Fn(usize), next: &mut dyn FnMut() -> usize) -> f64 {
+    let begun = Instant::now();
+    (0..PER_TURN).for_each(|_| work(next()));
+    begun.elapsed().as_secs_f64()
 }
 
 /// Other users of the machine only ever make it slower.
@@ -255,3 +277,5 @@ fn typo(issued: &Issued) -> String {
 
 const COUNT: usize = 1_000;
 const ROUNDS: usize = 100_000;
+const TURNS: usize = 1_001;
+const PER_TURN: usize = 1_000;

@@ -1,6 +1,7 @@
 //! One binary for all tests: it links once, and one guard watches the log of the whole run.
 
 mod cache;
+mod client;
 mod format;
 mod hash;
 mod http;

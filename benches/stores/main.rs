@@ -7,6 +7,8 @@
 mod measure;
 mod memory;
 mod postgres;
+mod redis;
+mod sample;
 #[path = "../../tests/support/servers/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod servers;
@@ -21,14 +23,14 @@ async fn main() {
         return;
     }
     let keys = number("KEYS", 1_000_000);
-    let wanted = std::env::var("STORES").unwrap_or_else(|_| "memory,sqlite,postgres".into());
+    let wanted = std::env::var("STORES").unwrap_or_else(|_| "memory,sqlite,postgres,redis".into());
     for store in wanted.split(',') {
         println!("\n{store}, {keys} keys");
         match store {
             "memory" => memory::measure(keys).await,
             "sqlite" => sqlite::measure(keys).await,
             "postgres" => postgres::measure(keys).await,
-            // `redis` goes here.
+            "redis" => redis::measure(keys).await,
             other => panic!("no store {other}"),
         }
     }

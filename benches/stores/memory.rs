@@ -2,75 +2,19 @@
 
 use std::hint::black_box;
 
-use keyward::{
-    Access, AuditEvent, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp,
-    audit::{EventKind, Outcome},
-    key::{EventId, Metadata, Name, Networks},
-    limits::KeyLimits,
-    store::NewRow,
-};
+use keyward::MemoryStore;
 
 use crate::{
-    digest,
     measure::{per_key, resident},
+    sample::insert,
 };
 
 pub async fn measure(keys: u64) {
     let before = resident();
-    let store = MemoryStore::new();
+    let store = black_box(MemoryStore::new());
     for n in 1..=keys {
-        let (key, digest) = (key(n), digest(n));
-        let event = created(&key, n);
-        let new = NewRow { key: &key, digest: &digest, max_active: Some(5), event: &event };
-        let _ = black_box(store.insert(new).await.expect("memory does not fail"));
+        insert(&store, n).await;
     }
     per_key("memory, with one audit event each", resident() - before, keys);
-}
-
-fn key(n: u64) -> Key {
-    Key {
-        id: KeyId::from_bytes(id(n)),
-        owner: Owner::new("acme", &format!("account{n}")).expect("plain words"),
-        name: Name::new("ci-pipeline").expect("a plain word"),
-        hint: "lc_live_a1b2c3d4".into(),
-        retiring: None,
-        access: Access::only(["builds:read"]).expect("a scope"),
-        limits: KeyLimits::default(),
-        networks: Networks::Any,
-        metadata: Metadata::default(),
-        created_at: Timestamp::from_unix_micros(n as i64),
-        expires_at: None,
-        disabled_at: None,
-        revoked: None,
-        rotated_at: None,
-        rotation_token: None,
-        first_used_at: None,
-        last_used_at: None,
-        last_used_ip: None,
-        revision: 0,
-    }
-}
-
-fn created(key: &Key, n: u64) -> AuditEvent {
-    AuditEvent {
-        id: EventId::from_bytes(id(n)),
-        at: key.created_at,
-        kind: EventKind::Created,
-        outcome: Outcome::Success,
-        tenant: key.owner.tenant().into(),
-        account: Some(key.owner.account().into()),
-        key_id: Some(key.id),
-        actor: "account:ada@example.com".into(),
-        ip: Some([192, 0, 2, 7].into()),
-        user_agent: Some("Mozilla/5.0".into()),
-        reason: None,
-        count: 1,
-    }
-}
-
-fn id(n: u64) -> [u8; 16] {
-    let mut id = *b"\x01\x90\xa5\xb2\0\0\x70\0\x80\0\0\0\0\0\0\0";
-    id[8..].copy_from_slice(&n.to_be_bytes());
-    id[8] |= 0x80;
-    id
+    drop(store);
 }

@@ -68,7 +68,7 @@ CREATE TABLE {t}tallies (
 CREATE INDEX {p}tallies_by_hour ON {t}tallies (hour);
 
 CREATE TABLE {t}quotas (
-    payer  bytea, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account
+    payer  bytea, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name
     period text   COLLATE "C",
     begun  bigint NOT NULL, -- the instant at which the period began
     used   bigint NOT NULL,

@@ -71,7 +71,7 @@ CREATE TABLE {t}tallies (
 CREATE INDEX {t}tallies_by_hour ON {t}tallies (hour);
 
 CREATE TABLE {t}quotas (
-    payer  BLOB    NOT NULL, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account
+    payer  BLOB    NOT NULL, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name
     period TEXT    NOT NULL,
     begun  INTEGER NOT NULL, -- the instant at which the period began
     used   INTEGER NOT NULL,

@@ -52,6 +52,14 @@ impl Account {
 pub trait Accounts: Send + Sync + 'static {
     /// What is true of `owner` now.
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError>;
+
+    /// The same, from a host that knows it without waiting: it is asked first, and saves the
+    /// allocation that a future costs. `None`, as by default, leads to
+    /// [`account`](Accounts::account).
+    fn at_once(&self, owner: &Owner) -> Option<Arc<Account>> {
+        let _ = owner;
+        None
+    }
 }
 
 /// Why the host cannot say anything of an owner at the moment.
@@ -79,5 +87,9 @@ impl Default for NoAccounts {
 impl Accounts for NoAccounts {
     async fn account(&self, _: &Owner) -> Result<Arc<Account>, AccountsError> {
         Ok(self.0.clone())
+    }
+
+    fn at_once(&self, _: &Owner) -> Option<Arc<Account>> {
+        Some(self.0.clone())
     }
 }

@@ -95,7 +95,7 @@ where
                 Checked::Presents(pending) => match guard.verify(pending).await {
                     Err(refusal) => refusal,
                     Ok(verified) => {
-                        let rates = *verified.rates();
+                        let rates = verified.rates();
                         request.extensions_mut().insert(guard.mark(&verified));
                         request.extensions_mut().insert(verified);
                         let mut response = inner.call(request).await?.map_into_left_body();

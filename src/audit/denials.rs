@@ -3,7 +3,7 @@ use std::{
     net::IpAddr,
     sync::{
         Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct Attempt<'a> {
 /// Attempts that led to no key, and so come cheap: all but the first cost one addition.
 #[derive(Default)]
 struct Anonymous {
-    count: AtomicU32,
+    count: AtomicU64,
     first: Mutex<Option<Tally>>,
 }
 
@@ -53,8 +53,7 @@ struct Tally {
 impl Denials {
     pub(crate) fn note(&self, attempt: Attempt<'_>) {
         let Some((id, _)) = attempt.key else {
-            let malformed = attempt.reason == "malformed";
-            return if malformed { &self.malformed } else { &self.unknown }.note(&attempt);
+            return self.unknown.note(|| attempt);
         };
         let mut keyed = lock(&self.keyed);
         let wanted = (Some(id), attempt.reason);
@@ -67,12 +66,10 @@ impl Denials {
         }
     }
 
-    /// Counts one more text that cannot be a key; false if it would be the first one, which is to
-    /// be described.
-    pub(crate) fn note_malformed_again(&self) -> bool {
-        let more = |count: u32| (count > 0).then(|| count.saturating_add(1));
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        self.malformed.count.fetch_update(set, fetch, more).is_ok()
+    /// Counts one more text that cannot be a key.
+    #[inline]
+    pub(crate) fn note_malformed<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
+        self.malformed.note(describe);
     }
 
     /// Takes all that is counted, as events.
@@ -88,16 +85,18 @@ impl Denials {
 }
 
 impl Anonymous {
-    fn note(&self, attempt: &Attempt<'_>) {
+    #[inline]
+    fn note<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
         if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
-            *lock(&self.first) = Some(Tally::of(attempt));
+            *lock(&self.first) = Some(Tally::of(&describe()));
         }
     }
 
     /// An attempt that has been counted but not described yet waits for the next time.
     fn take(&self) -> Option<Tally> {
         let mut tally = lock(&self.first).take()?;
-        tally.count = self.count.swap(0, Ordering::Relaxed);
+        let count = self.count.swap(0, Ordering::Relaxed);
+        tally.count = u32::try_from(count).unwrap_or(u32::MAX);
         Some(tally)
     }
 }

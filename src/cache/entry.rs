@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::fence::{Place, Token};
 use crate::{
-    key::{Bearer, Timestamp},
+    key::{Bearer, Networks, Permissions, Status, Timestamp},
     limits::Meter,
     usage::UseCell,
 };
@@ -11,6 +11,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) bearer: Arc<Bearer>,
+    outline: Outline,
     /// When the secret it was found by stops working.
     pub(crate) ends_at: Option<Timestamp>,
     pub(crate) meter: Meter,
@@ -20,6 +21,57 @@ pub(crate) struct Entry {
     pub(super) places: [Place; 2],
     /// When the host was asked for the account.
     pub(super) account_at: u64,
+}
+
+/// What decides about nearly every request, beside the rest: a hit follows no pointer to it.
+#[derive(Clone)]
+struct Outline {
+    /// Until then it works, from everywhere; not at all if something else is to be looked at.
+    works_until: Timestamp,
+    permissions: Permissions,
+}
+
+impl Entry {
+    pub(super) fn new(
+        bearer: Bearer,
+        ends_at: Option<Timestamp>,
+        meter: Meter,
+        read: Read,
+        places: [Place; 2],
+    ) -> Self {
+        let usage = UseCell::new(bearer.key.clone());
+        let outline = Outline::of(&bearer, ends_at);
+        let bearer = Arc::new(bearer);
+        Self { bearer, outline, ends_at, meter, usage, read, places, account_at: read.at }
+    }
+
+    /// The same key with what the host says of its owner now.
+    pub(super) fn renewed(&self, bearer: Bearer, meter: Meter, now: u64) -> Self {
+        let outline = Outline::of(&bearer, self.ends_at);
+        let bearer = Arc::new(bearer);
+        Self { bearer, outline, meter, account_at: now, ..self.clone() }
+    }
+
+    /// Whether all checks pass for certain. Where it says no, they have to be made one by one.
+    #[inline]
+    pub(crate) fn admits(&self, now: Timestamp, tenant: Option<&str>, scopes: &[&str]) -> bool {
+        now < self.outline.works_until
+            && tenant.is_none_or(|tenant| tenant == self.bearer.key.owner.tenant())
+            && scopes.iter().all(|scope| self.outline.permissions.allows(scope))
+    }
+}
+
+impl Outline {
+    fn of(bearer: &Bearer, ends_at: Option<Timestamp>) -> Self {
+        let Bearer { key, account } = bearer;
+        let active = key.status(Timestamp::MIN) == Status::Active;
+        let plain = active && !account.suspended && key.networks == Networks::Any;
+        let ends = [key.expires_at, ends_at].into_iter().flatten().min();
+        Self {
+            works_until: if plain { ends.unwrap_or(Timestamp::MAX) } else { Timestamp::MIN },
+            permissions: key.access.within(&account.permissions),
+        }
+    }
 }
 
 /// When a read began.

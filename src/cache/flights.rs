@@ -129,8 +129,8 @@ impl Waiting {
 
 impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
-        for waker in std::mem::take(&mut *lock(&self.0)) {
-            waker.wake();
-        }
+        // Taken first: whoever is woken may come back here at once.
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -1,7 +1,7 @@
 //! Verified keys in memory, and what keeps a revoked one from coming back.
 //!
 //! An entry is believed only while nothing was invalidated for it since its read began (the
-//! [fence]), and only while this node knows that it would have heard of a change (the [feed]).
+//! `fence`), and only while this node knows that it would have heard of a change (the `feed`).
 //! Known keys and unknown digests have room of their own, so that garbage makes no key be forgotten.
 //! Whatever else decides about a request is checked on every hit: expiry, the end of an overlap,
 //! the account, the network, the access, the rate.
@@ -15,7 +15,7 @@ mod lookups;
 mod networks;
 mod options;
 
-use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
+use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
 pub(crate) use entry::{Entry, Read};
 pub use feed::FeedState;
@@ -33,7 +33,6 @@ use crate::{
     hash::Digest,
     key::{Bearer, KeyId, Owner, Timestamp},
     limits::{Limited, Meter},
-    usage::UseCell,
 };
 
 /// All that a node remembers of the store. Instants are nanoseconds of a clock that nobody sets.
@@ -63,8 +62,10 @@ pub(crate) enum Known<T> {
 }
 
 impl Cache {
-    pub(crate) fn new(options: &CacheOptions) -> Self {
-        let bound = u64::try_from(options.max_staleness.as_nanos()).unwrap_or(u64::MAX);
+    /// Whoever asks may be so far behind that what it takes for fresh is older by this `lag`.
+    pub(crate) fn new(options: &CacheOptions, lag: Duration) -> Self {
+        let bound = options.max_staleness.saturating_sub(lag);
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Self {
             keys: Bounded::new(options.max_keys),
             unknown: Bounded::new(options.max_unknown),
@@ -121,14 +122,12 @@ impl Cache {
         read: Read,
     ) -> Entry {
         let places = [self.key_place(bearer.key.id), self.owner_place(&bearer.key.owner)];
-        let usage = UseCell::new(bearer.key.clone());
-        let bearer = Arc::new(bearer);
-        Entry { bearer, ends_at, meter, usage, read, places, account_at: read.at }
+        Entry::new(bearer, ends_at, meter, read, places)
     }
 
     /// The same key with what the host says of its owner now. It is believed no longer than before.
     pub(crate) fn renewed(&self, entry: &Entry, bearer: Bearer, meter: Meter, now: u64) -> Entry {
-        Entry { bearer: Arc::new(bearer), meter, account_at: now, ..entry.clone() }
+        entry.renewed(bearer, meter, now)
     }
 
     pub(crate) fn insert(&self, digest: Digest, entry: Entry) {

@@ -1,8 +1,7 @@
-use rand::{TryCryptoRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
 use super::{Alphabet, KeyFormat};
-use crate::key::Secret;
+use crate::Secret;
 
 /// The operating system's random generator failed, so no secret was made.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +28,13 @@ impl KeyFormat {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn generate(&self) -> Result<Secret, EntropyError> {
-        self.generate_from(&mut SysRng)
+        self.generate_from(getrandom::fill)
     }
 
     /// Private: a generator supplied from outside could be seeded, cloned or shared.
-    fn generate_from<R: TryCryptoRng>(&self, rng: &mut R) -> Result<Secret, EntropyError>
+    fn generate_from<E>(&self, fill: fn(&mut [u8]) -> Result<(), E>) -> Result<Secret, EntropyError>
     where
-        R::Error: std::error::Error + Send + Sync + 'static,
+        E: std::error::Error + Send + Sync + 'static,
     {
         // The full capacity at once: a growing string would leave parts of the secret behind.
         let mut text = String::with_capacity(self.total_len());
@@ -43,7 +42,7 @@ impl KeyFormat {
         let end = text.len() + self.body_len();
         let mut random = Zeroizing::new([0u8; 64]);
         while text.len() < end {
-            rng.try_fill_bytes(random.as_mut_slice()).map_err(EntropyError::new)?;
+            fill(random.as_mut_slice()).map_err(EntropyError::new)?;
             let wanted = end - text.len();
             for character in unbiased(self.alphabet(), random.as_slice()).take(wanted) {
                 text.push(character);
@@ -65,30 +64,13 @@ fn unbiased(alphabet: Alphabet, random: &[u8]) -> impl Iterator<Item = char> + '
 
 #[cfg(test)]
 mod tests {
-    use rand::{TryCryptoRng, TryRng};
-
     use super::*;
-
-    struct Broken;
-
-    impl TryRng for Broken {
-        type Error = std::io::Error;
-        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            Err(std::io::ErrorKind::Unsupported.into())
-        }
-        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            Err(std::io::ErrorKind::Unsupported.into())
-        }
-        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Self::Error> {
-            Err(std::io::ErrorKind::Unsupported.into())
-        }
-    }
-    impl TryCryptoRng for Broken {}
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_key() {
         let format = KeyFormat::builder("lc").build().unwrap();
-        let error = format.generate_from(&mut Broken).unwrap_err();
+        let broken = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
+        let error = format.generate_from(broken).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 

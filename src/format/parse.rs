@@ -3,19 +3,20 @@ use super::KeyFormat;
 /// A text that has the form of a secret. Whether it is a live one, only verification can tell.
 #[derive(Clone, Copy)]
 pub struct Parsed<'a> {
-    text: &'a str,
+    /// ASCII, as whatever has the form of a secret.
+    text: &'a [u8],
     hint_len: usize,
 }
 
 impl<'a> Parsed<'a> {
     /// The whole text as it was presented.
     pub fn expose(&self) -> &'a str {
-        self.text
+        ascii(self.text)
     }
 
     /// The part that may be shown again: `lnos_live_a1b2c3d4`.
     pub fn hint(&self) -> &'a str {
-        &self.text[..self.hint_len]
+        ascii(&self.text[..self.hint_len])
     }
 }
 
@@ -75,8 +76,14 @@ impl KeyFormat {
         self.parse_bytes(presented.as_ref())
     }
 
-    /// Not generic, so that it is compiled here, together with what it calls for every byte.
     pub(super) fn parse_bytes<'a>(&self, bytes: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
+        self.check(bytes)?;
+        Ok(Parsed { text: bytes, hint_len: self.lead().len() + self.hint_len() })
+    }
+
+    /// Whether a text has the form of a secret. Not generic, so that it is compiled here, together
+    /// with what it calls for every byte.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), Malformed> {
         if bytes.len() > MAX_LEN {
             return Err(Malformed::TooLong);
         }
@@ -98,10 +105,12 @@ impl KeyFormat {
         if !self.checksum().matches(text, sum) {
             return Err(Malformed::Checksum);
         }
-        // All of it is ASCII by now; this cannot fail, and if it did it would be a refusal.
-        let text = std::str::from_utf8(bytes).map_err(|_| Malformed::Alphabet)?;
-        Ok(Parsed { text, hint_len: self.lead().len() + self.hint_len() })
+        Ok(())
     }
+}
+
+fn ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).expect("lead, alphabets and checksum are ASCII")
 }
 
 /// No format is longer, and nothing longer is looked at.

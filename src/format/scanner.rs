@@ -21,7 +21,7 @@ pub struct ScannerRules {
 pub struct GithubPattern {
     /// "Secret format".
     pub secret: String,
-    /// "Before secret".
+    /// "Before secret": a boundary of words.
     pub before: String,
     /// "After secret".
     pub after: String,
@@ -65,6 +65,7 @@ impl KeyFormat {
 }
 
 const BASE62_CLASS: &str = super::Alphabet::Base62.class();
-/// Not inside a longer word, where the same characters would be part of something else.
-const BEFORE: &str = "(?:^|[^0-9A-Za-z_-])";
+/// Not inside a longer word, where the same characters would be part of something else. It takes no
+/// character, because the one between two secrets of a list is taken by what comes after the first.
+const BEFORE: &str = r"\b";
 const AFTER: &str = "(?:$|[^0-9A-Za-z_-])";

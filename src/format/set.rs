@@ -41,9 +41,9 @@ impl Formats {
         &self.current
     }
 
-    /// What may be shown of a secret that was just made.
-    pub(crate) fn hint(&self, secret: &crate::Secret) -> String {
-        self.current.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
+    /// What may be shown of a secret: [`Parsed::hint`], or nothing if it is of none of the formats.
+    pub fn hint(&self, secret: &crate::Secret) -> String {
+        self.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
     }
 
     /// All accepted formats, the current one first.
@@ -63,14 +63,29 @@ impl Formats {
         self.parse_bytes(presented.as_ref())
     }
 
-    pub(crate) fn parse_bytes<'a>(&self, presented: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
-        let mut nearest = match self.current.parse_bytes(presented) {
-            Ok(parsed) => return Ok(parsed),
+    fn parse_bytes<'a>(&self, presented: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
+        self.nearest(|format| format.parse_bytes(presented))
+    }
+
+    /// Whether some format can claim the text.
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "verification asks this"))]
+    #[inline]
+    pub(crate) fn check(&self, presented: &[u8]) -> Result<(), Malformed> {
+        self.nearest(|format| format.check(presented))
+    }
+
+    #[inline]
+    fn nearest<T>(
+        &self,
+        claim: impl Fn(&KeyFormat) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let mut nearest = match claim(&self.current) {
+            Ok(claimed) => return Ok(claimed),
             Err(malformed) => malformed,
         };
         for format in &self.older {
-            match format.parse_bytes(presented) {
-                Ok(parsed) => return Ok(parsed),
+            match claim(format) {
+                Ok(claimed) => return Ok(claimed),
                 Err(malformed) => nearest = nearest.max(malformed),
             }
         }

@@ -19,8 +19,10 @@ use subtle::{Choice, ConstantTimeEq};
 /// ```
 #[derive(Clone, Copy)]
 pub struct Digest {
+    /// The words that SHA-256 ends with, as it leaves them: nothing is turned around or put
+    /// together again between hashing and comparing.
+    words: [u32; 8],
     tag: Tag,
-    bytes: [u8; 32],
 }
 
 /// Which hasher made a digest. Part of what is stored, so that hashers never share a name space.
@@ -40,8 +42,15 @@ pub struct ForeignHashError {
 
 impl Digest {
     /// Puts a digest together; for implementations of [`Hasher`](super::Hasher).
+    #[inline]
     pub fn from_parts(tag: Tag, bytes: [u8; 32]) -> Self {
-        Self { tag, bytes }
+        let (words, _) = bytes.as_chunks();
+        Self { words: std::array::from_fn(|n| u32::from_be_bytes(words[n])), tag }
+    }
+
+    #[inline]
+    pub(super) fn from_words(tag: Tag, words: [u32; 8]) -> Self {
+        Self { words, tag }
     }
 
     /// Takes over a raw SHA-256 that another system stored: 32 bytes.
@@ -50,7 +59,7 @@ impl Digest {
     /// If it is not 32 bytes long.
     pub fn from_sha256(raw: &[u8]) -> Result<Self, ForeignHashError> {
         let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
-        Ok(Self { tag: Tag::SHA256, bytes })
+        Ok(Self::from_parts(Tag::SHA256, bytes))
     }
 
     /// Takes over a SHA-256 that another system stored as text, in hex or in either base64.
@@ -73,19 +82,19 @@ impl Digest {
 
     /// One more SHA-256 makes a SHA-512 fit: nothing is cut off, every digest has 32 bytes.
     pub(super) fn fold_sha512(raw: &[u8]) -> Self {
-        Self { tag: Tag::SHA512, bytes: sha2::Sha256::digest(raw).into() }
+        Self::from_parts(Tag::SHA512, sha2::Sha256::digest(raw).into())
     }
 
     /// Reads back what [`to_bytes`](Digest::to_bytes) wrote; `None` if it did not.
     pub fn from_bytes(stored: &[u8]) -> Option<Self> {
         let (&[algorithm, high, low], bytes) = stored.split_first_chunk()?;
         let tag = Tag { algorithm, id: u16::from_be_bytes([high, low]) };
-        Some(Self { tag, bytes: bytes.try_into().ok()? })
+        Some(Self::from_parts(tag, bytes.try_into().ok()?))
     }
 
     /// What no hasher makes.
     pub(crate) const fn nothing() -> Self {
-        Self { tag: Tag { algorithm: 0, id: 0 }, bytes: [0; 32] }
+        Self { words: [0; 8], tag: Tag { algorithm: 0, id: 0 } }
     }
 
     /// The form in which it is stored: three bytes of tag and the hash. Binary, unique, never text.
@@ -93,13 +102,21 @@ impl Digest {
         let mut stored = [0; 35];
         stored[0] = self.tag.algorithm;
         stored[1..3].copy_from_slice(&self.tag.id.to_be_bytes());
-        stored[3..].copy_from_slice(&self.bytes);
+        for (bytes, word) in stored[3..].as_chunks_mut().0.iter_mut().zip(self.words) {
+            *bytes = word.to_be_bytes();
+        }
         stored
     }
 
     /// The hasher that made it.
     pub fn tag(&self) -> Tag {
         self.tag
+    }
+
+    #[inline]
+    fn lanes(&self) -> [u64; 4] {
+        let (pairs, _) = self.words.as_chunks::<2>();
+        [0, 1, 2, 3].map(|n| u64::from(pairs[n][0]) | u64::from(pairs[n][1]) << 32)
     }
 
     /// Compares in a time that does not depend on where two digests differ.
@@ -109,7 +126,7 @@ impl Digest {
     #[inline]
     pub fn ct_eq(&self, other: &Self) -> Choice {
         let tags = u64::from(u32::from(self.tag) ^ u32::from(other.tag));
-        let (a, b) = (lanes(&self.bytes), lanes(&other.bytes));
+        let (a, b) = (self.lanes(), other.lanes());
         let bytes = (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]);
         (tags | bytes).ct_eq(&0)
     }
@@ -140,6 +157,7 @@ impl From<Tag> for u32 {
 /// Map lookups in memory compare hashes, not secrets; which digest is stored is found by hash table
 /// or index everywhere, and the constant-time comparison follows it.
 impl PartialEq for Digest {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.ct_eq(other).into()
     }
@@ -148,8 +166,9 @@ impl PartialEq for Digest {
 impl Eq for Digest {}
 
 impl std::hash::Hash for Digest {
+    #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(lanes(&self.bytes)[0]);
+        state.write_u64(self.lanes()[0]);
     }
 }
 
@@ -157,12 +176,6 @@ impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Digest").field("tag", &self.tag).finish_non_exhaustive()
     }
-}
-
-#[inline]
-fn lanes(bytes: &[u8; 32]) -> [u64; 4] {
-    let (lanes, _) = bytes.as_chunks::<8>();
-    [0, 1, 2, 3].map(|lane| u64::from_le_bytes(lanes[lane]))
 }
 
 fn decode(text: &str, len: usize) -> Option<Vec<u8>> {

@@ -57,6 +57,10 @@ impl Hashers {
         Candidates { current, all }
     }
 
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     /// Whether digests with this tag can be verified at all.
     pub fn accepts(&self, tag: Tag) -> bool {
         self.current.tag() == tag || self.retired.iter().any(|hasher| hasher.tag() == tag)

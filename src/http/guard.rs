@@ -197,9 +197,10 @@ impl Guard {
             user_agent: user_agent.as_deref(),
             scopes: &self.all,
             any_scope: &self.any,
+            ..Request::new()
         };
         let watch = Watch::begin();
-        let verification = self.keys.verify_told(secret.expose().as_bytes(), &request);
+        let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
         let (answer, from_memory) = watch.around(verification).await;
         watch.looked_up(from_memory);
         match answer {

@@ -72,6 +72,10 @@ impl Scopes {
         self.0.iter().map(Scope::as_str)
     }
 
+    fn cover(&self, other: &Self) -> bool {
+        other.iter().all(|scope| self.contains(scope))
+    }
+
     fn intersection(&self, other: &Self) -> Self {
         Self(self.0.iter().filter(|scope| other.contains(scope.as_str())).cloned().collect())
     }
@@ -112,7 +116,7 @@ impl Permissions {
         match (self, other) {
             (Self::All, _) => true,
             (Self::Only(_), Self::All) => false,
-            (Self::Only(mine), Self::Only(theirs)) => theirs.iter().all(|s| mine.contains(s)),
+            (Self::Only(mine), Self::Only(theirs)) => mine.cover(theirs),
         }
     }
 
@@ -152,6 +156,15 @@ impl Access {
         match self {
             Self::Inherited => owner.clone(),
             Self::Only(scopes) => Permissions::Only(scopes.clone()).intersection(owner),
+        }
+    }
+
+    /// Whether a key with `other` may do at most what one of the same owner with this may do.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inherited, _) => true,
+            (Self::Only(_), Self::Inherited) => false,
+            (Self::Only(mine), Self::Only(theirs)) => mine.cover(theirs),
         }
     }
 

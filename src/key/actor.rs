@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use super::{Access, Key, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
+use crate::limits::KeyLimits;
 
 /// Who does a thing, from where and with what: goes to the audit log with every change.
 ///
@@ -25,10 +26,13 @@ pub struct Actor {
 /// What an actor can hand out at most: a key is never wider than its maker, in anything.
 #[derive(Clone, Debug)]
 struct Reach {
+    /// In which tenant; an account may be at home in several, a key is in one.
+    tenant: Option<String>,
     permissions: Permissions,
     /// Whose permissions these are, if they follow that owner's: only for this owner can a key be
     /// made that inherits, too. Of anyone else it would one day inherit more.
     inherited_from: Option<Owner>,
+    limits: KeyLimits,
     networks: Networks,
     ends_at: Option<Timestamp>,
 }
@@ -42,8 +46,10 @@ impl Actor {
             ip: None,
             user_agent: None,
             reach: Reach {
+                tenant: None,
                 permissions: Permissions::All,
                 inherited_from: None,
+                limits: KeyLimits::default(),
                 networks: Networks::Any,
                 ends_at: None,
             },
@@ -55,15 +61,17 @@ impl Actor {
         Self::account(&format!("system:{job}"))
     }
 
-    /// A key that manages keys. It can hand out no more than it may do itself, from nowhere else,
-    /// and for no longer.
+    /// A key that manages keys. It can hand out no more than it may do itself: within its tenant, no
+    /// oftener, from nowhere else, and for no longer.
     pub fn key(verified: &Verified) -> Self {
         let key = verified.key();
         let inherits = key.access == Access::Inherited;
         Self {
             reach: Reach {
+                tenant: Some(key.owner.tenant().into()),
                 permissions: verified.permissions(),
                 inherited_from: inherits.then(|| key.owner.clone()),
+                limits: key.limits,
                 networks: key.networks.clone(),
                 ends_at: key.expires_at,
             },
@@ -97,7 +105,8 @@ impl Actor {
 
     /// Whether it can hand out this key, or what this key would become.
     pub(crate) fn may_hand_out(&self, key: &Key) -> bool {
-        let Reach { permissions, inherited_from, networks, ends_at } = &self.reach;
+        let Reach { tenant, permissions, inherited_from, limits, networks, ends_at } = &self.reach;
+        let here = tenant.as_ref().is_none_or(|tenant| tenant == key.owner.tenant());
         let access = match (permissions, &key.access) {
             (Permissions::All, _) => true,
             (Permissions::Only(_), Access::Inherited) => {
@@ -106,7 +115,7 @@ impl Actor {
             (some, Access::Only(scopes)) => some.covers(&Permissions::Only(scopes.clone())),
         };
         let lifetime = ends_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
-        access && lifetime && networks.cover(&key.networks)
+        here && access && lifetime && limits.cover(&key.limits) && networks.cover(&key.networks)
     }
 
     pub(crate) fn address(&self) -> Option<IpAddr> {

@@ -4,18 +4,20 @@ use crate::format::Malformed;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the API key is missing, not valid, or not allowed to do this")]
 pub struct Denied {
-    reason: DeniedReason,
+    /// A reference, so that every kind of answer is made of whole words: the compiler moves one of
+    /// odd bytes piece by piece, which costs a verification several nanoseconds each time.
+    reason: &'static DeniedReason,
 }
 
 impl Denied {
     pub(crate) fn new(reason: DeniedReason) -> Self {
-        Self { reason }
+        Self { reason: reason.constant() }
     }
 
     /// Why: for logs, metrics and the host's own decisions. Telling the caller more than "not
     /// valid" helps only those who guess.
     pub fn reason(&self) -> DeniedReason {
-        self.reason
+        *self.reason
     }
 }
 
@@ -46,6 +48,26 @@ pub enum DeniedReason {
 }
 
 impl DeniedReason {
+    fn constant(self) -> &'static Self {
+        match self {
+            Self::Malformed(Malformed::TooLong) => &Self::Malformed(Malformed::TooLong),
+            Self::Malformed(Malformed::Prefix) => &Self::Malformed(Malformed::Prefix),
+            Self::Malformed(Malformed::Environment) => &Self::Malformed(Malformed::Environment),
+            Self::Malformed(Malformed::Length) => &Self::Malformed(Malformed::Length),
+            Self::Malformed(Malformed::Alphabet) => &Self::Malformed(Malformed::Alphabet),
+            Self::Malformed(Malformed::Checksum) => &Self::Malformed(Malformed::Checksum),
+            Self::Unknown => &Self::Unknown,
+            Self::Revoked => &Self::Revoked,
+            Self::Disabled => &Self::Disabled,
+            Self::Expired => &Self::Expired,
+            Self::SecretRetired => &Self::SecretRetired,
+            Self::OwnerSuspended => &Self::OwnerSuspended,
+            Self::WrongTenant => &Self::WrongTenant,
+            Self::NetworkNotAllowed => &Self::NetworkNotAllowed,
+            Self::AccessMissing => &Self::AccessMissing,
+        }
+    }
+
     /// A stable word for it.
     pub fn as_str(self) -> &'static str {
         match self {

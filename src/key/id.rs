@@ -4,14 +4,13 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rand::{TryRng, rngs::SysRng};
 use uuid::Uuid;
 
 use super::{Invalid, Timestamp};
 use crate::format::EntropyError;
 
 /// The stable identity of a key: a UUIDv7. It survives rotation and is no secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(Uuid);
 
 /// The identity of an audit event: a UUIDv7, so that events sort by time.
@@ -57,6 +56,14 @@ macro_rules! identifier {
 identifier!(KeyId, "key id");
 identifier!(EventId, "event id");
 
+/// The second half of a UUIDv7 is random: it is a hash already.
+impl std::hash::Hash for KeyId {
+    #[inline]
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.as_u64_pair().1);
+    }
+}
+
 impl EventId {
     /// The `n`th of a group of events that one change writes.
     pub(crate) fn nth(self, n: u32) -> Self {
@@ -89,7 +96,7 @@ impl IdGenerator {
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let tick = tick.max(last.unwrap_or(0) + 1);
         let mut bytes = [0; 10];
-        SysRng.try_fill_bytes(&mut bytes).map_err(EntropyError::new)?;
+        getrandom::fill(&mut bytes).map_err(EntropyError::new)?;
         bytes[..2].copy_from_slice(&(tick as u16 & 0x0fff).to_be_bytes());
         Ok(uuid::Builder::from_unix_timestamp_millis(tick >> 12, &bytes).into_uuid())
     }

@@ -51,7 +51,7 @@ pub struct Key {
 pub struct Retiring {
     /// The part of it that may be shown.
     pub hint: String,
-    /// From when on it no longer works.
+    /// From when on it no longer works; [`Timestamp::MIN`] if the rotation ended it at once.
     pub ends_at: Timestamp,
 }
 
@@ -80,6 +80,7 @@ pub enum Status {
 
 impl Key {
     /// What the key is at an instant: the one definition that verification, counting and lists share.
+    #[inline]
     pub fn status(&self, now: Timestamp) -> Status {
         if self.revoked.is_some() {
             Status::Revoked

@@ -1,6 +1,6 @@
 use std::{net::IpAddr, sync::Arc};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::Invalid;
 
@@ -36,6 +36,7 @@ impl Networks {
     pub fn only<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
         let read = |text: &str| {
             let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            let network = network.map(canonical);
             network.map_err(|_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7"))
         };
         let all: Vec<IpNet> =
@@ -47,6 +48,7 @@ impl Networks {
     }
 
     /// Whether a request from this address is let in.
+    #[inline]
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
         match (self, address) {
             (Self::Any, _) => true,
@@ -71,4 +73,14 @@ impl Networks {
     }
 }
 
+/// An IPv4 network that is written as one of IPv6 (`::ffff:192.0.2.0/120`), as that IPv4 network:
+/// the addresses of requests are looked at in that form.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED));
+    v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
+}
+
+/// How many bits stand before the IPv4 address in an IPv6 address that is one.
+const MAPPED: u8 = 96;
 const MAX_NETWORKS: usize = 100;

@@ -1,14 +1,24 @@
 use std::sync::Arc;
 
 use super::{Key, KeyId, Owner, Permissions, Timestamp};
-use crate::{accounts::Account, limits::RateStates};
+use crate::{
+    accounts::Account,
+    limits::{RateStates, Spent},
+};
 
 /// The proof that a request carried a live key. Only verification can make one.
 #[derive(Clone)]
 pub struct Verified {
-    bearer: Arc<Bearer>,
+    proof: Proof,
     at: Timestamp,
-    rates: RateStates,
+    spent: Spent,
+}
+
+/// One reference to count where a cache holds both, no allocation where none does.
+#[derive(Clone)]
+enum Proof {
+    Cached(Arc<Bearer>),
+    Read(Arc<Key>, Arc<Account>),
 }
 
 /// A key and what the host says of its owner: together, so that a verification counts one
@@ -20,28 +30,39 @@ pub(crate) struct Bearer {
 
 impl Verified {
     #[inline]
-    pub(crate) fn new(bearer: Arc<Bearer>, at: Timestamp, rates: RateStates) -> Self {
-        Self { bearer, at, rates }
+    pub(crate) fn cached(bearer: Arc<Bearer>, at: Timestamp, spent: Spent) -> Self {
+        Self { proof: Proof::Cached(bearer), at, spent }
+    }
+
+    #[inline]
+    pub(crate) fn read(key: Arc<Key>, account: Arc<Account>, at: Timestamp, spent: Spent) -> Self {
+        Self { proof: Proof::Read(key, account), at, spent }
     }
 
     /// The key's identity: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
-        self.bearer.key.id
+        self.key().id
     }
 
     /// On whose behalf the request acts.
     pub fn owner(&self) -> &Owner {
-        &self.bearer.key.owner
+        &self.key().owner
     }
 
     /// The key as it was when it was verified.
     pub fn key(&self) -> &Key {
-        &self.bearer.key
+        match &self.proof {
+            Proof::Cached(bearer) => &bearer.key,
+            Proof::Read(key, _) => key,
+        }
     }
 
     /// What the host said of the owner when the key was verified.
     pub fn account(&self) -> &Account {
-        &self.bearer.account
+        match &self.proof {
+            Proof::Cached(bearer) => &bearer.account,
+            Proof::Read(_, account) => account,
+        }
     }
 
     /// When it was verified.
@@ -50,26 +71,26 @@ impl Verified {
     }
 
     /// What is left of the rates that this request counted against.
-    pub fn rates(&self) -> &RateStates {
-        &self.rates
+    pub fn rates(&self) -> RateStates {
+        self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
     }
 
     /// Whether the key may do a thing: its own access and its owner's present permissions both say so.
     pub fn allows(&self, scope: &str) -> bool {
-        self.bearer.key.access.allows(scope, &self.bearer.account.permissions)
+        self.key().access.allows(scope, &self.account().permissions)
     }
 
     /// All that the key may do.
     pub fn permissions(&self) -> Permissions {
-        self.bearer.key.access.within(&self.bearer.account.permissions)
+        self.key().access.within(&self.account().permissions)
     }
 }
 
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified")
-            .field("key_id", &self.bearer.key.id)
-            .field("owner", &self.bearer.key.owner)
+            .field("key_id", &self.key().id)
+            .field("owner", &self.key().owner)
             .field("at", &self.at)
             .finish_non_exhaustive()
     }

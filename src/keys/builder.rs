@@ -1,6 +1,8 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
-use super::{ApiKeys, Clock, Inner, SystemClock, clock::Ratchet, follow::Follower, outbox::Outbox};
+use super::{
+    ApiKeys, Clock, Inner, Purge, SystemClock, clock::Ratchet, follow::Follower, outbox::Outbox,
+};
 use crate::{
     accounts::{Accounts, NoAccounts},
     audit::{AuditSink, Fanout},
@@ -22,6 +24,7 @@ pub struct ApiKeysBuilder {
     sinks: Fanout,
     clock: Arc<dyn Clock>,
     cache: Option<CacheOptions>,
+    janitor: Option<Purge>,
 }
 
 impl ApiKeys {
@@ -53,6 +56,7 @@ impl ApiKeys {
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
             cache: Some(CacheOptions::default()),
+            janitor: Some(Purge::default()),
         }
     }
 }
@@ -96,6 +100,19 @@ impl ApiKeysBuilder {
         self
     }
 
+    /// How long what is no longer needed is kept. One of all nodes cleans up every hour; by default,
+    /// what [`Purge::default`] says.
+    pub fn purge(mut self, purge: Purge) -> Self {
+        self.janitor = Some(purge);
+        self
+    }
+
+    /// Nothing is cleaned up but by [`ApiKeys::purge`].
+    pub fn no_purge(mut self) -> Self {
+        self.janitor = None;
+        self
+    }
+
     /// Another clock than the machine's: for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -104,7 +121,8 @@ impl ApiKeysBuilder {
 
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
-        let Self { store, formats, hashers, accounts, sinks, clock, cache } = self;
+        let Self { store, formats, hashers, accounts, sinks, clock, cache, janitor } = self;
+        let lag = clock.lag();
         let inner = Inner {
             store,
             formats,
@@ -112,15 +130,26 @@ impl ApiKeysBuilder {
             accounts,
             sinks,
             clock,
+            lag,
             ids: IdGenerator::default(),
             rates: PerNode::default(),
             outbox: Outbox::default(),
-            cache: cache.as_ref().map(Cache::new),
+            cache: cache.as_ref().map(|options| Cache::new(options, lag)),
             flights: Flights::new(),
             follower: Follower::default(),
+            janitor,
             ratchet: Ratchet::default(),
             shut_down: AtomicBool::new(false),
         };
         ApiKeys { inner: Arc::new(inner) }
+    }
+}
+
+impl std::fmt::Debug for ApiKeysBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeysBuilder")
+            .field("formats", &self.formats)
+            .field("hashers", &self.hashers)
+            .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::coarse;
 use crate::key::Timestamp;
 
 /// Tells the time. Nothing else in the crate reads a clock.
@@ -19,6 +20,18 @@ pub trait Clock: Send + Sync + 'static {
     /// long a cached key may still be believed is measured by it.
     fn moment(&self) -> Moment {
         Moment { at: self.now(), elapsed: monotonic() }
+    }
+
+    /// The same for less, for every verification: at most [`lag`](Clock::lag) behind
+    /// [`moment`](Clock::moment), never ahead of it, and counted from the same fixed moment.
+    fn glance(&self) -> Moment {
+        self.moment()
+    }
+
+    /// How far [`glance`](Clock::glance) may be behind. Whatever ends, ends that much earlier for
+    /// who only glanced, and he looks again before he calls it over. It MUST NOT change.
+    fn lag(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -40,33 +53,47 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
-    /// Reads one clock and not two: the calendar is asked anew only every second, so a step of it
-    /// is noticed that late.
-    #[inline]
     fn moment(&self) -> Moment {
-        let elapsed = monotonic();
-        let micros = micros(elapsed);
-        if micros.saturating_sub(ASKED.load(Ordering::Acquire)) >= ASK_AGAIN {
-            ahead(micros);
-        }
-        let at = AHEAD.load(Ordering::Relaxed).saturating_add_unsigned(micros);
-        Moment { at: Timestamp::from_unix_micros(at), elapsed }
+        of_calendar(monotonic())
+    }
+
+    #[inline]
+    fn glance(&self) -> Moment {
+        of_calendar(coarse::elapsed())
+    }
+
+    fn lag(&self) -> Duration {
+        coarse::LAG
     }
 }
 
+/// Reads one clock and not two: the calendar is asked anew only every second, so a step of it is
+/// noticed that late.
+#[inline]
+fn of_calendar(elapsed: Duration) -> Moment {
+    let micros = micros(elapsed);
+    if micros.saturating_sub(ASKED.load(Ordering::Acquire)) >= ASK_AGAIN {
+        ask_calendar();
+    }
+    let at = AHEAD.load(Ordering::Relaxed).saturating_add_unsigned(micros);
+    Moment { at: Timestamp::from_unix_micros(at), elapsed }
+}
+
 #[cold]
-fn ahead(micros: u64) {
+fn ask_calendar() {
+    let micros = micros(monotonic());
     let ahead = SystemClock.now().as_unix_micros().saturating_sub_unsigned(micros);
     AHEAD.store(ahead, Ordering::Relaxed);
     ASKED.store(micros, Ordering::Release);
 }
 
-fn monotonic() -> Duration {
+pub(super) fn monotonic() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
-    // It begins with a second, so that the first one to ask finds that it is time to.
-    START.get_or_init(Instant::now).elapsed() + Duration::from_micros(ASK_AGAIN)
+    // It begins with two seconds, so that the first one to ask finds that it is time to.
+    START.get_or_init(Instant::now).elapsed() + 2 * Duration::from_micros(ASK_AGAIN)
 }
 
+#[inline]
 fn micros(elapsed: Duration) -> u64 {
     elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
 }
@@ -118,6 +145,9 @@ mod tests {
         assert!(before.before(Duration::from_secs(1)) <= moment.at);
         assert!(moment.at <= SystemClock.now().after(Duration::from_secs(1)));
         assert!(SystemClock.moment().elapsed >= moment.elapsed);
+        let glance = SystemClock.glance();
+        assert!(before.before(Duration::from_secs(1)) <= glance.at);
+        assert!(glance.elapsed <= SystemClock.moment().elapsed);
     }
 
     #[test]

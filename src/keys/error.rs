@@ -11,7 +11,11 @@ use crate::{
 ///
 /// `Display` says what is wrong and what to do; [`kind`](Error::kind) is for code.
 #[derive(Clone, Debug)]
-pub struct Error {
+pub struct Error(Box<Details>);
+
+/// Apart, because whoever returns a `Result` pays for the size of its rarest case.
+#[derive(Clone, Debug)]
+struct Details {
     kind: ErrorKind,
     message: String,
     limit: Option<u64>,
@@ -54,21 +58,31 @@ pub enum ErrorKind {
 impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The number of the plan that was reached: of active keys, or of the days that a key may live.
     pub fn limit(&self) -> Option<u64> {
-        self.limit
+        self.0.limit
     }
 
     /// Whether trying again later can help, and nothing was changed by this time.
     pub fn is_unavailable(&self) -> bool {
-        self.kind == ErrorKind::Unavailable
+        self.0.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), limit: None, source: None }
+        Self(Box::new(Details { kind, message: message.into(), limit: None, source: None }))
+    }
+
+    fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    fn limited_by(mut self, limit: Option<u64>) -> Self {
+        self.0.limit = limit;
+        self
     }
 
     pub(crate) fn not_found() -> Self {
@@ -79,24 +93,24 @@ impl Error {
         let of = max.map_or_else(String::new, |max| format!(" of {max}"));
         let message =
             format!("the limit{of} active keys is reached: revoke one, or raise the plan");
-        Self { limit: max.map(Into::into), ..Self::new(ErrorKind::LimitReached, message) }
+        Self::new(ErrorKind::LimitReached, message).limited_by(max.map(Into::into))
     }
 
     pub(crate) fn lives_too_long(longest: std::time::Duration) -> Self {
         let days = longest.as_secs_f64() / 86_400.0;
         let message = format!("the plan lets a key live {days} days at most: set an expiry within");
-        let limit = Some(longest.as_secs() / 86_400);
-        Self { limit, ..Self::new(ErrorKind::Forbidden, message) }
+        Self::new(ErrorKind::Forbidden, message).limited_by(Some(longest.as_secs() / 86_400))
     }
 
     pub(crate) fn beyond_reach() -> Self {
-        let message =
-            "the key reaches further than who asks for it: narrow its access, networks or expiry";
+        let message = "the key would reach further than who asks for it: narrow its access, \
+            limits, networks or expiry, and stay in the tenant";
         Self::new(ErrorKind::Forbidden, message)
     }
 
     pub(crate) fn suspended() -> Self {
-        Self::new(ErrorKind::Suspended, "the owner is suspended")
+        let message = "the owner is suspended: nothing is issued or rotated until that ends";
+        Self::new(ErrorKind::Suspended, message)
     }
 
     pub(crate) fn not_live(key: &Key) -> Self {
@@ -113,19 +127,19 @@ impl Error {
 
     pub(crate) fn accounts(source: AccountsError) -> Self {
         let message = "the host's accounts cannot be asked now; try again later";
-        Self { source: Some(source.into()), ..Self::new(ErrorKind::Unavailable, message) }
+        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -147,14 +161,14 @@ impl From<StoreError> for Error {
                 "the change is made, but a failover could lose it; repeat a revocation until it is confirmed",
             ),
         };
-        Self { source: Some(Arc::new(source)), ..Self::new(kind, message) }
+        Self::new(kind, message).caused_by(Arc::new(source))
     }
 }
 
 impl From<EntropyError> for Error {
     fn from(source: EntropyError) -> Self {
         let message = "no key can be made now: randomness is missing";
-        Self { source: Some(Arc::new(source)), ..Self::new(ErrorKind::Entropy, message) }
+        Self::new(ErrorKind::Entropy, message).caused_by(Arc::new(source))
     }
 }
 

@@ -100,7 +100,7 @@ impl Inner {
     async fn read_feed(&self, cache: &Cache) -> Result<u64, Error> {
         let mut cursor = self.follower.cursor.lock().await;
         loop {
-            let began = self.moment().tick;
+            let began = self.glance().tick;
             let changes = self.store.changes(*cursor).await?;
             if cursor.is_none() || changes.missed {
                 cache.forget_all();

@@ -31,7 +31,7 @@ impl ApiKeys {
     pub fn health(&self) -> Health {
         let inner = &self.inner;
         let moment = inner.clock.moment();
-        let tick = inner.moment().tick;
+        let tick = inner.glance().tick;
         let cache = inner.cache.as_ref();
         let (cached_keys, cached_unknown) = cache.map_or((0, 0), |cache| cache.len());
         Health {

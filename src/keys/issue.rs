@@ -177,7 +177,12 @@ impl ApiKeys {
             let message = "no hasher here could verify this digest: build with `also_accept`";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let hint = bounded("hint", hint, MAX_HINT)?.into();
+        let hint = bounded("hint", hint.trim(), MAX_HINT)?;
+        if self.inner.formats.parse(hint).is_ok() {
+            let message = "the hint is the whole secret: pass its first characters only";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let hint = hint.into();
         self.add(new, digest, hint, EventKind::Imported, by).await
     }
 
@@ -207,7 +212,8 @@ impl ApiKeys {
             Inserted::Inserted => Ok(key),
             Inserted::LimitReached => Err(Error::limit_reached(max_active)),
             Inserted::DigestTaken => {
-                Err(Error::new(ErrorKind::AlreadyExists, "a key with this secret exists"))
+                let message = "a key with this secret exists: it needs no second import";
+                Err(Error::new(ErrorKind::AlreadyExists, message))
             }
         }
     }
@@ -244,7 +250,10 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
     if account.suspended {
         return Err(Error::suspended());
     }
-    within_reach(key, account, by)?;
+    within_owner(key, account)?;
+    if !by.may_hand_out(key) {
+        return Err(Error::beyond_reach());
+    }
     let Some(longest) = account.limits.lifetime() else {
         return if key.expires_at.is_some_and(|end| end <= now) { Err(past()) } else { Ok(()) };
     };
@@ -255,19 +264,19 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
     }
 }
 
-/// Whether a key reaches no further than its owner and than who makes it so.
-pub(super) fn within_reach(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
+/// Whether a key reaches no further than its owner.
+pub(super) fn within_owner(key: &Key, account: &Account) -> Result<(), Error> {
     if let Access::Only(scopes) = &key.access
         && let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope))
     {
         let message = format!("the owner of the key does not have the scope `{scope}`");
         return Err(Error::new(ErrorKind::Forbidden, message));
     }
-    if by.may_hand_out(key) { Ok(()) } else { Err(Error::beyond_reach()) }
+    Ok(())
 }
 
 fn past() -> Error {
-    Error::new(ErrorKind::Invalid, "the expiry is not in the future")
+    Error::new(ErrorKind::Invalid, "the expiry is not in the future: choose a later one")
 }
 
 const MAX_HINT: usize = 100;

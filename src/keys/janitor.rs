@@ -1,119 +1,55 @@
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
-use super::{
-    ApiKeys, Error,
-    change::{Done, Touches},
-};
+use super::{Error, Inner, purge::Purging};
 use crate::{
-    audit::{AuditEvent, EventKind},
-    key::Actor,
+    key::Timestamp,
+    limits::Period,
+    store::{Payer, Spend, Spent},
 };
 
-/// How long what is no longer needed is kept.
-///
-/// # Examples
-/// ```
-/// # use keyward::{keys::Purge, testing::TestKeys};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), keyward::Error> {
-/// # let keys = TestKeys::new().keys;
-/// let purged = keys.purge(Purge::default(), |so_far| println!("{} keys so far", so_far.keys)).await?;
-/// assert_eq!(purged.keys, 0);
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Purge {
-    keys_after: Duration,
-    events_after: Duration,
-    batch: u32,
-}
-
-/// How much was purged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Purged {
-    /// Keys that were revoked or expired long enough ago.
-    pub keys: u64,
-    /// Events of the audit log that were old enough.
-    pub events: u64,
-}
-
-impl Purge {
-    /// Revoked and expired keys are kept so long; 90 days by default.
-    pub fn keys_after(mut self, retention: Duration) -> Self {
-        self.keys_after = retention;
-        self
-    }
-
-    /// Audit events are kept so long; a year by default.
-    pub fn events_after(mut self, retention: Duration) -> Self {
-        self.events_after = retention;
-        self
-    }
-
-    /// How many rows are removed in one step; 500 by default. Small steps keep others waiting less.
-    pub fn batch(mut self, rows: u32) -> Self {
-        self.batch = rows.clamp(1, 10_000);
-        self
-    }
-}
-
-impl Default for Purge {
-    fn default() -> Self {
-        Self { keys_after: DAY * 90, events_after: DAY * 365, batch: 500 }
-    }
-}
-
-impl ApiKeys {
-    /// Cleans away keys that were revoked or expired long ago, and audit events that are old
-    /// enough. Keys that do not expire stay. It goes in batches, and tells the progress after each;
-    /// dropped halfway, it has done the batches it told of.
-    ///
-    /// # Errors
-    /// Those of a store that fails; what was purged before stays purged.
-    pub async fn purge(
-        &self,
-        purge: Purge,
-        mut progress: impl FnMut(Purged) + Send,
-    ) -> Result<Purged, Error> {
-        let Purge { keys_after, events_after, batch } = purge;
-        let now = self.inner.now();
-        let store = &self.inner.store;
-        let mut purged = Purged::default();
-        loop {
-            let removed = self.purge_keys(keys_after, batch).await?;
-            purged.keys += u64::from(removed);
-            progress(purged);
-            if removed < batch {
-                break;
-            }
+/// Cleaning up by itself: once an hour, on one of all nodes.
+impl Inner {
+    /// Starts to clean up, unless it is switched off, or was tried in this hour already.
+    pub(super) fn clean_up_hourly(self: &Arc<Self>, tried: &mut Option<Timestamp>) {
+        let hour = Some(begin_of_hour(self.now()));
+        if self.janitor.is_some() && *tried != hour {
+            *tried = hour;
+            // Apart from the writer, which must not wait for it. What fails is done in another hour.
+            tokio::spawn(clean_up(Arc::downgrade(self)));
         }
-        loop {
-            let removed = store.purge_events(now.before(events_after), batch).await?;
-            purged.events += u64::from(removed);
-            progress(purged);
-            if removed < batch {
-                break;
-            }
-        }
-        store.purge_changes(now.before(FEED_RETENTION)).await?;
-        Ok(purged)
     }
 
-    async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
-        let now = self.inner.now();
-        let id = self.inner.ids.event_id(now)?;
-        let event = AuditEvent::by(id, now, EventKind::Purged, &Actor::system("purge"));
-        let store = self.inner.store.clone();
-        let write = async move {
-            let events = store.purge_keys(now.before(retention), batch, &event).await?;
-            Ok(Done { answer: events.len() as u32, events })
+    /// Whether this hour's turn falls to this node: whoever takes the one use there is.
+    async fn takes_turn(&self) -> Result<bool, Error> {
+        let turn = Spend {
+            payer: Payer::Job("purge"),
+            period: Period::Ever,
+            window: begin_of_hour(self.now()),
+            limit: 1,
+            uses: 1,
         };
-        self.inner.change(Touches::Nothing, write).await
+        Ok(matches!(self.store.spend(&[turn]).await?, Spent::Granted(_)))
     }
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
-/// Far longer than a node can be behind and still trust its memory.
-const FEED_RETENTION: Duration = DAY;
+/// Holds on to nothing between two batches, and ends when the `ApiKeys` are gone.
+async fn clean_up(inner: Weak<Inner>) -> Result<(), Error> {
+    let living = || inner.upgrade().filter(|inner| !inner.is_shut_down());
+    let Some(purge) = living().and_then(|inner| inner.janitor) else { return Ok(()) };
+    let turn = match living() {
+        Some(inner) => inner.takes_turn().await?,
+        None => false,
+    };
+    let mut purging = Purging::new(purge);
+    while turn
+        && let Some(inner) = living()
+        && purging.step(&inner).await?
+    {}
+    Ok(())
+}
+
+fn begin_of_hour(now: Timestamp) -> Timestamp {
+    Timestamp::from_unix_micros(now.as_unix_micros() / HOUR * HOUR)
+}
+
+const HOUR: i64 = 3_600 * 1_000_000;

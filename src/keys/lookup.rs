@@ -5,13 +5,13 @@ use crate::{
     accounts::Account,
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
-    key::{Bearer, DeniedReason, Timestamp, Verified},
+    key::{Bearer, DeniedReason, Key, Timestamp, Verified},
     store::{Found, StoreError},
 };
 
 /// What a verification asks for that the cache could not answer.
 pub(super) struct Asked<'a> {
-    pub(super) text: &'a str,
+    pub(super) text: &'a [u8],
     pub(super) digest: Digest,
     pub(super) now: Now,
 }
@@ -35,6 +35,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.ensure_follower();
+        request.note_waiting();
         let Asked { text, digest, mut now } = asked;
         loop {
             if let Known::Key(answer) = known {
@@ -54,7 +55,7 @@ impl Inner {
             }
             let arrived = cache.begin(now.tick);
             let load = || {
-                let candidates = self.hashers.candidates_with(digest, text.as_bytes());
+                let candidates = self.hashers.candidates_with(digest, text);
                 let due = match known {
                     Known::AccountDue(entry) => Some(*entry),
                     _ => None,
@@ -62,7 +63,7 @@ impl Inner {
                 Box::pin(self.clone().load(candidates, due)) as _
             };
             let loaded = self.flights.share(digest, load).await;
-            now = self.moment();
+            now = self.glance();
             match loaded.unwrap_or_else(|| Loaded::Failed(panicked())) {
                 Loaded::Key(entry) if cache.answers(&entry, arrived) => {
                     return self.judge_entry(&entry, now, request);
@@ -83,7 +84,7 @@ impl Inner {
     /// Reads what the cache lacks, and leaves it there.
     async fn load(self: Arc<Self>, candidates: Candidates, due: Option<Entry>) -> Loaded {
         let Some(cache) = &self.cache else { return Loaded::Failed(panicked()) };
-        let now = self.moment();
+        let now = self.glance();
         let read = cache.begin(now.tick);
         let current = *candidates.current();
         let loaded = match due {
@@ -125,47 +126,63 @@ impl Inner {
     /// The way of a verification without a cache.
     pub(super) async fn ask_store(
         self: &Arc<Self>,
-        asked: Asked<'_>,
+        asked: &Asked<'_>,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
+        request.note_waiting();
         let Asked { text, digest, now } = asked;
-        let candidates = self.hashers.candidates_with(digest, text.as_bytes());
-        let found = self.find(&candidates).await;
+        let (now, retired) = (*now, self.hashers.has_retired());
+        let candidates = retired.then(|| self.hashers.candidates_with(*digest, text));
+        let all = candidates.as_ref().map_or(std::slice::from_ref(digest), Candidates::as_slice);
+        let found = self.store.find(all).await;
         let found = found.map_err(|error| VerifyError::Unavailable(error.into()))?;
-        let Some(found) = found else {
+        let Some(Found { key, digest: stored, ends_at }) = compared(found, all) else {
             return Err(self.deny(DeniedReason::Unknown, now.at, request));
         };
-        let bearer = self.bearer(&found, now.at).await.map_err(VerifyError::Unavailable)?;
-        let meter = self.meter(&bearer, now);
-        let rates = self.judge(&bearer, found.ends_at, &meter, now, request)?;
+        let account = match self.account_at_once(&key, ends_at, now.at) {
+            Some(account) => account,
+            None => self.account(&key.owner).await.map_err(VerifyError::Unavailable)?,
+        };
+        let meter = self.rates.meter(&key, account.limits.shared_rate(), now.steady());
+        self.admit(&key, &account, ends_at, now, request)?;
+        let spent = self.spend(&key, &meter, now, request)?;
         self.ensure_writer();
-        self.outbox.usage.mark(&bearer.key, now.at, request.ip, request.user_agent);
-        if found.digest.tag() != digest.tag() {
-            self.move_to(digest, found.digest);
+        self.outbox.usage.mark(&key, now.at, request.ip, request.user_agent);
+        if stored.tag() != digest.tag() {
+            self.move_to(*digest, stored);
         }
-        if bearer.key.first_used_at.is_none() {
+        if key.first_used_at.is_none() {
             self.outbox.hurry();
         }
-        Ok(Verified::new(Arc::new(bearer), now.at, rates))
+        Ok(Verified::read(key, account, now.at, spent))
     }
 
-    /// Asks the store once. What is found is compared in constant time, and something is compared
-    /// also where nothing was found, so that both cost the same.
+    /// Asks the store once.
     async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
         let found = self.store.find(candidates.as_slice()).await?;
-        let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
-        let same = same(candidates, stored);
-        Ok(found.filter(|_| same))
+        Ok(compared(found, candidates.as_slice()))
+    }
+
+    async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
+        let account = match self.account_at_once(&found.key, found.ends_at, now) {
+            Some(account) => account,
+            None => self.account(&found.key.owner).await?,
+        };
+        Ok(Bearer { key: found.key.clone(), account })
     }
 
     /// A key that does not work needs nothing of the host to be refused.
-    async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
-        let key = found.key.clone();
-        let account = match check_key(&key, found.ends_at, now) {
-            Ok(()) => self.account(&key.owner).await?,
-            Err(_) => Arc::new(Account::nobody()),
-        };
-        Ok(Bearer { key, account })
+    #[inline]
+    fn account_at_once(
+        &self,
+        key: &Key,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Arc<Account>> {
+        match check_key(key, ends_at, now) {
+            Ok(()) => self.accounts.at_once(&key.owner),
+            Err(_) => Some(Arc::new(Account::nobody())),
+        }
     }
 
     fn meter(&self, bearer: &Bearer, now: Now) -> crate::limits::Meter {
@@ -178,15 +195,25 @@ impl Inner {
         self.outbox.hurry();
     }
 
-    fn unknown(self: &Arc<Self>, cache: &Cache, now: Now, request: &Request<'_>) -> VerifyError {
+    pub(super) fn unknown(
+        self: &Arc<Self>,
+        cache: &Cache,
+        now: Now,
+        request: &Request<'_>,
+    ) -> VerifyError {
         cache.failed(request.ip, now.steady());
         self.deny(DeniedReason::Unknown, now.at, request)
     }
 }
 
-fn same(candidates: &Candidates, stored: &Digest) -> bool {
-    let all = candidates.as_slice().iter();
-    all.fold(subtle::Choice::from(0), |same, digest| same | digest.ct_eq(stored)).into()
+/// What is found is compared in constant time, and something is compared also where nothing was
+/// found, so that both cost the same.
+#[inline]
+fn compared(found: Option<Found>, candidates: &[Digest]) -> Option<Found> {
+    let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
+    let all = candidates.iter().map(|digest| digest.ct_eq(stored));
+    let same = all.reduce(|same, other| same | other);
+    if same.is_some_and(bool::from) { found } else { None }
 }
 
 fn too_many_unknown() -> Error {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{
     ApiKeys, Error,
     change::{Done, Touches},
-    issue::within_reach,
+    issue::within_owner,
 };
 use crate::{
     audit::{AuditEvent, EventKind},
@@ -80,8 +80,23 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`NotFound`](super::ErrorKind::NotFound); [`NotLive`](super::ErrorKind::NotLive) if it is revoked or
-    /// expired; [`Forbidden`](super::ErrorKind::Forbidden) if new access or networks would reach further
-    /// than the owner or the actor; and what stores and accounts have to say when they fail.
+    /// expired; [`Forbidden`](super::ErrorKind::Forbidden) if more access would reach further than the
+    /// owner or the actor, or more networks, oftener use, or switching it on would further than the
+    /// actor; and what stores and accounts have to say when they fail.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Access, Actor, keys::KeyChange, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["builds:read", "deploy"]).await;
+    /// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
+    /// let key = keys.update(ada, issued.key.id, &change, &actor).await?;
+    /// assert_eq!(key.name.as_str(), "read only");
+    /// # Ok(()) }
+    /// ```
     pub async fn update<'a>(
         &self,
         whose: impl Into<Whose<'a>>,
@@ -149,6 +164,19 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Only those of a store that fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let (ci, laptop) = (test.issue(["a"]).await, test.issue(["a"]).await);
+    /// let revoked = keys.revoke_all(ada, "left the company", &actor).await?;
+    /// assert!(revoked.contains(&ci.key.id) && revoked.contains(&laptop.key.id));
+    /// # Ok(()) }
+    /// ```
     pub async fn revoke_all(
         &self,
         owner: &Owner,
@@ -207,8 +235,11 @@ impl ApiKeys {
             if after == *before {
                 return Ok(before);
             }
-            if after.access != before.access || after.networks != before.networks {
-                within_reach(&after, &*self.inner.account(&after.owner).await?, by)?;
+            if !before.access.covers(&after.access) {
+                within_owner(&after, &*self.inner.account(&after.owner).await?)?;
+            }
+            if is_wider(&after, &before) && !by.may_hand_out(&after) {
+                return Err(Error::beyond_reach());
             }
             let event = self.event(kind, &after, by)?;
             let (store, key) = (self.inner.store.clone(), after.clone());
@@ -245,6 +276,14 @@ impl ApiKeys {
         let now = self.inner.now();
         Ok(AuditEvent::of(self.inner.ids.event_id(now)?, now, kind, key, by))
     }
+}
+
+/// Whether a key can do anything that it could not do before. Narrowing one is nobody's privilege.
+fn is_wider(after: &Key, before: &Key) -> bool {
+    let on = before.disabled_at.is_some() && after.disabled_at.is_none();
+    on || !before.access.covers(&after.access)
+        || !before.limits.cover(&after.limits)
+        || !before.networks.cover(&after.networks)
 }
 
 /// Each lost attempt means that another one's change was written: only a storm gets this far.

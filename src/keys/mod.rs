@@ -3,6 +3,7 @@
 mod builder;
 mod change;
 mod clock;
+mod coarse;
 mod error;
 mod follow;
 mod health;
@@ -11,15 +12,19 @@ mod janitor;
 mod lookup;
 mod manage;
 mod outbox;
+mod purge;
 mod read;
 mod request;
 mod rotate;
 mod verdict;
 mod verify;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 pub use builder::ApiKeysBuilder;
@@ -27,8 +32,8 @@ pub use clock::{Clock, Moment, SystemClock};
 pub use error::{Error, ErrorKind};
 pub use health::Health;
 pub use issue::{Issued, NewKey};
-pub use janitor::{Purge, Purged};
 pub use manage::KeyChange;
+pub use purge::{Purge, Purged};
 pub use read::{KeyPage, Page};
 pub use request::Request;
 pub use rotate::Rotation;
@@ -81,12 +86,15 @@ struct Inner {
     accounts: Arc<dyn Accounts>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
+    /// That of the clock.
+    lag: Duration,
     ids: IdGenerator,
     rates: PerNode,
     outbox: Outbox,
     cache: Option<Cache>,
     flights: Flights<Loaded>,
     follower: Follower,
+    janitor: Option<Purge>,
     ratchet: Ratchet,
     shut_down: AtomicBool,
 }
@@ -96,6 +104,8 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Now {
     at: Timestamp,
+    /// It is not later than that: what ends after this is not over.
+    latest: Timestamp,
     tick: u64,
 }
 
@@ -112,11 +122,23 @@ impl Inner {
         self.ratchet.at_least(self.clock.now())
     }
 
+    /// Cheap, and a little late.
     #[inline]
-    fn moment(&self) -> Now {
-        let Moment { at, elapsed } = self.clock.moment();
+    fn glance(&self) -> Now {
+        self.of(self.clock.glance(), self.lag)
+    }
+
+    /// Where a glance does not suffice.
+    #[cold]
+    fn exact(&self) -> Now {
+        self.of(self.clock.moment(), Duration::ZERO)
+    }
+
+    #[inline]
+    fn of(&self, Moment { at, elapsed }: Moment, lag: Duration) -> Now {
         let tick = elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos());
-        Now { at: self.ratchet.at_least(at), tick }
+        let at = self.ratchet.at_least(at);
+        Now { at, latest: at.after(lag), tick }
     }
 
     fn shut_down(&self) {
@@ -130,7 +152,10 @@ impl Inner {
     }
 
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {
-        self.accounts.account(owner).await.map_err(Error::accounts)
+        match self.accounts.at_once(owner) {
+            Some(account) => Ok(account),
+            None => self.accounts.account(owner).await.map_err(Error::accounts),
+        }
     }
 }
 

@@ -138,7 +138,7 @@ impl Inner {
 
 async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) {
     let mut denials_due = Instant::now() + DENIALS_INTERVAL;
-    let mut failed = false;
+    let (mut failed, mut cleaned) = (false, None);
     loop {
         let interval = Instant::now() + INTERVAL;
         if failed {
@@ -154,6 +154,7 @@ async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) 
         }
         // A failure leaves everything where it was, for the next time.
         failed = inner.write_out(due).await.is_err();
+        inner.clean_up_hourly(&mut cleaned);
     }
 }
 

@@ -72,6 +72,26 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Only those of a store that fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, Status, keys::Page, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["a"]).await;
+    /// let mut page = Page::first().status(Status::Active);
+    /// loop {
+    ///     let listed = keys.list(ada, page).await?;
+    ///     for key in listed.keys {
+    ///         println!("{}…  {}", key.hint, key.name);
+    ///     }
+    ///     let Some(next) = listed.next else { break };
+    ///     page = page.after(next);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn list<'a>(
         &self,
         whose: impl Into<Whose<'a>>,
@@ -93,6 +113,21 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Only those of a store that fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, AuditQuery, audit::EventKind, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["a"]).await;
+    /// let query = AuditQuery::new(ada).key(issued.key.id);
+    /// let events = keys.events(query).await?;
+    /// assert_eq!(events[0].kind, EventKind::Created);
+    /// println!("{}", events[0]); // one harmless line
+    /// # Ok(()) }
+    /// ```
     pub async fn events(&self, query: AuditQuery<'_>) -> Result<Vec<AuditEvent>, Error> {
         Ok(self.inner.store.events(&query).await?)
     }

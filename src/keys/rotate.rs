@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Actor, Key, KeyId, Retiring, Whose},
+    key::{Actor, Key, KeyId, Retiring, Timestamp, Whose},
     store::{Previous, RotateRow, RotatedRow},
 };
 
@@ -44,7 +44,8 @@ impl Rotation {
 
     /// Makes trying again safe when the answer was lost: a rotation with the same token as the
     /// key's last one replaces the secret that nobody received, and leaves the overlap as it was.
-    /// Use a token for one rotation only. Only a hash of it is stored.
+    /// Use a token for one rotation only, and try again only when the first try is over: of two at
+    /// once, only the secret of the one that ends last works. Only a hash of it is stored.
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(hashed(token));
         self
@@ -64,6 +65,23 @@ impl ApiKeys {
     /// revoked or expired: rotation revives nothing; [`Forbidden`](super::ErrorKind::Forbidden) if
     /// the actor may not hand out such a key; [`Suspended`](super::ErrorKind::Suspended); and what
     /// stores and accounts have to say when they fail.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, Request, keys::Rotation, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let old = test.issue(["builds:read"]).await;
+    /// let day = std::time::Duration::from_secs(24 * 3_600);
+    /// let new = keys.rotate(ada, old.key.id, Rotation::overlap(day), &actor).await?;
+    /// assert_eq!(new.key.id, old.key.id);
+    /// for issued in [&old, &new] {
+    ///     assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn rotate<'a>(
         &self,
         whose: impl Into<Whose<'a>>,
@@ -99,12 +117,16 @@ impl ApiKeys {
         let secret = self.inner.formats.current().generate()?;
         let digest = self.inner.hashers.digest(secret.expose().as_bytes());
         let event = self.event(EventKind::Rotated, before, by)?;
+        let at_once = rotation.overlap.is_zero();
+        let former_works = before.retiring.as_ref().is_some_and(|former| former.ends_at > event.at);
         let retried = rotation.token.is_some() && rotation.token == before.rotation_token;
         let mut after = before.clone();
-        let previous = if retried {
+        let previous = if retried && !(at_once && former_works) {
             Previous::Replaced
         } else {
-            let ends_at = event.at.after(rotation.overlap);
+            // An instant that has passed by every clock: that of another node may be slow.
+            let now = if at_once { Timestamp::MIN } else { event.at };
+            let ends_at = now.after(rotation.overlap);
             after.retiring = Some(Retiring { hint: before.hint.clone(), ends_at });
             Previous::EndsAt(ends_at)
         };

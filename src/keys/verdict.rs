@@ -7,7 +7,7 @@ use crate::{
     cache::Entry,
     format::Malformed,
     key::{Bearer, Denied, DeniedReason, Key, Status, Timestamp, Verified},
-    limits::{Limited, Meter, RateStates},
+    limits::{Limited, Meter, Spent},
     usage::Marked,
 };
 
@@ -20,7 +20,12 @@ impl Inner {
         now: Now,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        let rates = self.judge(&entry.bearer, entry.ends_at, &entry.meter, now, request)?;
+        let plain = request.any_scope.is_empty();
+        if !plain || !entry.admits(now.latest, request.tenant, request.scopes) {
+            let Bearer { key, account } = &*entry.bearer;
+            self.admit(key, account, entry.ends_at, now, request)?;
+        }
+        let spent = self.spend(&entry.bearer.key, &entry.meter, now, request)?;
         self.ensure_writer();
         let (ip, user_agent) = (request.ip, request.user_agent);
         if entry.usage.mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
@@ -29,24 +34,38 @@ impl Inner {
         if let Some(cache) = &self.cache {
             cache.succeeded(ip, now.steady());
         }
-        Ok(Verified::new(entry.bearer.clone(), now.at, rates))
+        Ok(Verified::cached(entry.bearer.clone(), now.at, spent))
+    }
+
+    /// All checks but that of the rate.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        key: &Key,
+        account: &Account,
+        ends_at: Option<Timestamp>,
+        now: Now,
+        request: &Request<'_>,
+    ) -> Result<(), VerifyError> {
+        let (mut at, mut checked) = (now.at, check_key(key, ends_at, now.latest));
+        if checked.is_err() {
+            at = self.exact().at;
+            checked = check_key(key, ends_at, at);
+        }
+        checked
+            .and_then(|()| check_request(key, account, request))
+            .map_err(|reason| self.refuse(reason, key, at, request))
     }
 
     #[inline]
-    pub(super) fn judge(
+    pub(super) fn spend(
         self: &Arc<Self>,
-        bearer: &Bearer,
-        ends_at: Option<Timestamp>,
+        key: &Arc<Key>,
         meter: &Meter,
         now: Now,
         request: &Request<'_>,
-    ) -> Result<RateStates, VerifyError> {
-        let Bearer { key, account } = bearer;
-        check_key(key, ends_at, now.at)
-            .and_then(|()| check_request(key, account, request))
-            .map_err(|reason| self.refuse(reason, key, now.at, request))?;
-        let spent = meter.spend(now.steady());
-        spent.map_err(|limited| self.limit(limited, Some(key), now.at, request))
+    ) -> Result<Spent, VerifyError> {
+        let now = if meter.is_fine() { self.exact() } else { now };
+        meter.spend(now.steady()).map_err(|limited| self.limit(limited, Some(key), now.at, request))
     }
 
     /// It cannot be a key. Garbage comes in floods: all but the first of it cost next to nothing.
@@ -54,16 +73,17 @@ impl Inner {
         self: &Arc<Self>,
         malformed: Malformed,
         request: &Request<'_>,
-    ) -> VerifyError {
+    ) -> Denied {
         let reason = DeniedReason::Malformed(malformed);
-        if self.outbox.denials.note_malformed_again() {
-            return Denied::new(reason).into();
-        }
-        self.deny(reason, self.now(), request)
+        let (ip, user_agent) = (request.ip, request.user_agent);
+        self.outbox.denials.note_malformed(|| {
+            self.ensure_writer();
+            Attempt { reason: reason.as_str(), key: None, at: self.now(), ip, user_agent }
+        });
+        Denied::new(reason)
     }
 
     /// There is no such key.
-    #[cold]
     pub(super) fn deny(
         self: &Arc<Self>,
         reason: DeniedReason,
@@ -99,7 +119,7 @@ impl Inner {
     ) -> VerifyError {
         let reason = if key.is_some() { "rate_limited" } else { "throttled" };
         self.note_refusal(reason, key, at, request);
-        limited.into()
+        VerifyError::Limited(Box::new(limited))
     }
 
     fn note_refusal(

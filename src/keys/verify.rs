@@ -1,4 +1,5 @@
-use std::pin::Pin;
+#[cfg(feature = "http")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{ApiKeys, Error, Request, lookup::Asked};
 use crate::{
@@ -18,8 +19,10 @@ pub enum VerifyError {
     Denied(#[from] Denied),
     /// The key is good, and was used too often; or nobody looked whether it is, because too many
     /// attempts from its network failed: 429, with `Retry-After`.
+    ///
+    /// Boxed, or each answer would be as large as the rarest.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    Limited(Box<Limited>),
     /// Store or accounts could not be asked: 503.
     #[error(transparent)]
     Unavailable(Error),
@@ -61,9 +64,24 @@ impl ApiKeys {
         presented: &T,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        match self.begin(presented.as_ref(), request) {
-            Begun::Answered(answer) => answer,
-            Begun::Waiting(answer) => answer.await,
+        // Here and not in functions of their own: an answer that is handed on through memory costs
+        // more than most of what finds it.
+        let (inner, text) = (&self.inner, presented.as_ref());
+        if let Err(malformed) = inner.formats.check(text) {
+            return Err(inner.deny_malformed(malformed, request).into());
+        }
+        let now = inner.glance();
+        let asked = Asked { text, digest: inner.hashers.digest(text), now };
+        let Some(cache) = &inner.cache else {
+            return inner.ask_store(&asked, request).await;
+        };
+        match cache.look(&asked.digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
+            Known::Key(answer) => answer,
+            Known::Nothing if cache.admits(request.ip, now.steady()).is_ok() => {
+                inner.ensure_follower();
+                Err(inner.unknown(cache, now, request))
+            }
+            known => Box::pin(inner.ask(cache, asked, known, request)).await,
         }
     }
 
@@ -72,38 +90,10 @@ impl ApiKeys {
     pub(crate) async fn verify_told(
         &self,
         presented: &[u8],
-        request: &Request<'_>,
+        request: Request<'_>,
     ) -> (Result<Verified, VerifyError>, bool) {
-        match self.begin(presented, request) {
-            Begun::Answered(answer) => (answer, true),
-            Begun::Waiting(answer) => (answer.await, false),
-        }
+        let waited = AtomicBool::new(false);
+        let answer = self.verify(presented, &Request { waited: Some(&waited), ..request }).await;
+        (answer, !waited.load(Ordering::Relaxed))
     }
-
-    /// All of a verification that needs not wait. Neither generic nor a future, so that it is
-    /// compiled here, and its answer is copied once.
-    fn begin<'a>(&'a self, presented: &'a [u8], request: &'a Request<'_>) -> Begun<'a> {
-        let inner = &self.inner;
-        let text = match inner.formats.parse_bytes(presented) {
-            Ok(parsed) => parsed.expose(),
-            Err(malformed) => {
-                return Begun::Answered(Err(inner.deny_malformed(malformed, request)));
-            }
-        };
-        let now = inner.moment();
-        let asked = Asked { text, digest: inner.hashers.digest(text.as_bytes()), now };
-        let Some(cache) = &inner.cache else {
-            return Begun::Waiting(Box::pin(inner.ask_store(asked, request)));
-        };
-        match cache.look(&asked.digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
-            Known::Key(answer) => Begun::Answered(answer),
-            known => Begun::Waiting(Box::pin(inner.ask(cache, asked, known, request))),
-        }
-    }
-}
-
-/// How far a verification came at once.
-enum Begun<'a> {
-    Answered(Result<Verified, VerifyError>),
-    Waiting(Pin<Box<dyn Future<Output = Result<Verified, VerifyError>> + Send + 'a>>),
 }

@@ -57,7 +57,11 @@ impl Gcra {
 
     #[inline]
     pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
-        let ahead = self.ahead(bucket, now);
+        self.state_at(self.ahead(bucket, now))
+    }
+
+    /// Of a bucket that is so far ahead of now.
+    pub(super) fn state_at(&self, ahead: i64) -> RateState {
         let remaining = (self.reach - ahead) / self.interval;
         RateState { rate: self.rate, remaining: remaining as u32, reset: micros(ahead) }
     }
@@ -72,6 +76,12 @@ impl Gcra {
         }
         let rescaled = ahead as u128 * self.interval as u128 / bucket.interval as u128;
         rescaled.min(self.reach as u128) as i64
+    }
+
+    /// Whether a use comes back sooner than in a tenth of a second.
+    #[inline]
+    pub(super) fn is_fine(&self) -> bool {
+        self.interval < 100_000
     }
 
     pub(super) fn rate(&self) -> Rate {

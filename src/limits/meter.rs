@@ -34,32 +34,63 @@ pub struct RateStates {
     pub owner: Option<RateState>,
 }
 
+/// How far ahead of now the buckets are after a use, in microseconds; what it means depends on the
+/// rates. Small, because every verification carries it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    key: i64,
+    owner: i64,
+}
+
+impl Spent {
+    /// What is left of these rates, from which it was spent.
+    pub(crate) fn states(self, key: Option<Rate>, owner: Option<Rate>) -> RateStates {
+        RateStates {
+            key: key.map(|rate| Gcra::new(rate).state_at(self.key)),
+            owner: owner.map(|rate| Gcra::new(rate).state_at(self.owner)),
+        }
+    }
+}
+
 /// The buckets that the uses of one key are spent from.
 #[derive(Clone, Default)]
 pub(crate) struct Meter {
     pub(super) key: Option<Arc<SharedBucket>>,
     pub(super) owner: Option<Arc<SharedBucket>>,
+    fine: bool,
 }
 
 impl Meter {
+    #[inline]
+    pub(super) fn new(key: Option<Arc<SharedBucket>>, owner: Option<Arc<SharedBucket>>) -> Self {
+        let fine = [&key, &owner].into_iter().flatten().any(|bucket| bucket.gcra.is_fine());
+        Self { key, owner, fine }
+    }
+
+    /// Whether one of the rates is so fast that a clock that is a little late would tell.
+    #[inline]
+    pub(crate) fn is_fine(&self) -> bool {
+        self.fine
+    }
+
     /// Counts one use against the key's own rate and against its owner's, or against neither.
     #[inline]
-    pub(crate) fn spend(&self, now: Timestamp) -> Result<RateStates, Limited> {
+    pub(crate) fn spend(&self, now: Timestamp) -> Result<Spent, Limited> {
         let key = match &self.key {
-            None => None,
-            Some(bucket) => Some(bucket.spend(now).map_err(|wait| self.limited(wait, now))?),
+            None => 0,
+            Some(bucket) => bucket.spend(now).map_err(|wait| self.limited(wait, now))?,
         };
         let owner = match &self.owner {
-            None => None,
-            Some(bucket) => Some(bucket.spend(now).map_err(|wait| {
+            None => 0,
+            Some(bucket) => bucket.spend(now).map_err(|wait| {
                 // For a moment it counted. Who was refused for that would have been for this.
                 if let Some(key) = &self.key {
                     key.give_back();
                 }
                 self.limited(wait, now)
-            })?),
+            })?,
         };
-        Ok(RateStates { key, owner })
+        Ok(Spent { key, owner })
     }
 
     #[cold]
@@ -92,16 +123,16 @@ impl SharedBucket {
         Self { gcra, full_at: AtomicI64::new(full_at) }
     }
 
-    /// Takes one use, or tells how long to wait for one.
+    /// Takes one use, and tells how far ahead of now the bucket is by it; or how long to wait.
     #[inline]
-    pub(crate) fn spend(&self, now: Timestamp) -> Result<RateState, Duration> {
+    pub(crate) fn spend(&self, now: Timestamp) -> Result<i64, Duration> {
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
             let spent = self.gcra.spend(self.at(seen), now)?;
             let next = spent.full_at().as_unix_micros();
             let order = Ordering::Relaxed;
             match self.full_at.compare_exchange_weak(seen, next, order, order) {
-                Ok(_) => return Ok(self.gcra.state(spent, now)),
+                Ok(_) => return Ok(next - now.as_unix_micros()),
                 Err(other) => seen = other,
             }
         }

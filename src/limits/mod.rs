@@ -8,7 +8,7 @@ mod quota;
 
 pub use gcra::RateState;
 pub use meter::{Limited, RateStates};
-pub(crate) use meter::{Meter, SharedBucket};
+pub(crate) use meter::{Meter, SharedBucket, Spent};
 pub(crate) use per_node::PerNode;
 pub use plan::{KeyLimits, Limits, Rate};
 pub use quota::{Period, Quota};

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     key::{Key, KeyId, Owner, Timestamp},
     lock::lock,
+    prehashed::BuildPrehashed,
 };
 
 /// Counts uses in the memory of this node. Several nodes count for themselves: together they let
@@ -20,34 +21,36 @@ use crate::{
 /// look-up and no lock. By identity, not by secret: a rotation starts no new count.
 #[derive(Default)]
 pub(crate) struct PerNode {
-    keys: Buckets<KeyId>,
-    owners: Buckets<Owner>,
+    keys: Buckets<KeyId, BuildPrehashed>,
+    owners: Buckets<Owner, RandomState>,
 }
 
 impl PerNode {
     /// Where the uses of a key are counted.
+    #[inline]
     pub(crate) fn meter(&self, key: &Key, owners: Option<Rate>, now: Timestamp) -> Meter {
-        Meter {
-            key: key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
-            owner: owners.map(|rate| self.owners.bucket(&key.owner, rate, now)),
-        }
+        Meter::new(
+            key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
+            owners.map(|rate| self.owners.bucket(&key.owner, rate, now)),
+        )
     }
 }
 
-struct Buckets<S> {
-    shards: [Mutex<HashMap<S, Arc<SharedBucket>>>; SHARDS],
-    hasher: RandomState,
+struct Buckets<S, H> {
+    shards: [Mutex<HashMap<S, Arc<SharedBucket>, H>>; SHARDS],
+    hasher: H,
 }
 
-impl<S> Default for Buckets<S> {
+impl<S, H: Default> Default for Buckets<S, H> {
     fn default() -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new() }
+        Self { shards: Default::default(), hasher: H::default() }
     }
 }
 
-impl<S: Clone + Eq + Hash> Buckets<S> {
+impl<S: Clone + Eq + Hash, H: BuildHasher> Buckets<S, H> {
     fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<SharedBucket> {
-        let shard = self.hasher.hash_one(subject) as usize % SHARDS;
+        // By other bits than those by which the map of a shard picks.
+        let shard = (self.hasher.hash_one(subject) >> 48) as usize % SHARDS;
         let mut buckets = lock(&self.shards[shard]);
         if let Some(bucket) = buckets.get_mut(subject) {
             if !bucket.has_rate(rate) {

@@ -40,7 +40,7 @@ impl Limits {
         self
     }
 
-    /// How many uses the owner's keys have, all together.
+    /// How many uses the owner's keys have, all together. Not enforced yet: see [`Quota`].
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self
@@ -72,8 +72,17 @@ impl Limits {
 pub struct KeyLimits {
     /// How often this key may be used.
     pub rate: Option<Rate>,
-    /// How many uses it has.
+    /// How many uses it has. Not enforced yet: see [`Quota`].
     pub quota: Option<Quota>,
+}
+
+impl KeyLimits {
+    /// Whether a key with `other` can be used at most as often as one with these.
+    pub fn cover(&self, other: &Self) -> bool {
+        let rate = self.rate.is_none_or(|mine| other.rate.is_some_and(|rate| mine.covers(rate)));
+        let quota = |mine: Quota| other.quota.is_some_and(|quota| mine.covers(quota));
+        rate && self.quota.is_none_or(quota)
+    }
 }
 
 /// So many uses in a period, of which so many may come at once.
@@ -81,7 +90,7 @@ pub struct KeyLimits {
 pub struct Rate {
     /// How many uses the period allows.
     pub uses: NonZeroU32,
-    /// The period.
+    /// The period; more than a year counts as a year.
     pub period: Duration,
     /// How many uses may come at once.
     pub burst: NonZeroU32,
@@ -108,6 +117,14 @@ impl Rate {
     pub fn burst(mut self, uses: u32) -> Self {
         self.burst = at_least_one(uses);
         self
+    }
+
+    fn covers(self, other: Self) -> bool {
+        let uses_in = |uses: NonZeroU32, period: Duration| {
+            period.as_nanos().saturating_mul(u128::from(uses.get()))
+        };
+        other.burst <= self.burst
+            && uses_in(other.uses, self.period) <= uses_in(self.uses, other.period)
     }
 
     fn per(period: Duration, uses: u32) -> Self {

@@ -4,6 +4,10 @@ use crate::key::Timestamp;
 
 /// How many uses there are: in all, or anew each day or month.
 ///
+/// **Not enforced yet:** stores keep and count quotas, and [`ApiKeys::verify`](crate::ApiKeys::verify)
+/// does not spend them so far. Until it does, a host that needs one spends it through
+/// [`KeyStore::spend`](crate::KeyStore::spend).
+///
 /// Unlike a [`Rate`](super::Rate), it is counted in the store, exactly and for all nodes together,
 /// and a use that was counted stays counted: over a rotation, a restart, a change of the key.
 ///
@@ -52,6 +56,16 @@ impl Quota {
     /// So many uses in each period; more than 2⁵³ − 1, which no store could count, become that.
     pub fn per(period: Period, uses: u64) -> Self {
         Self { uses: uses.min(MOST), period }
+    }
+
+    /// A period that lasts longer, with no more uses in it, allows no more.
+    pub(super) fn covers(self, other: Self) -> bool {
+        let lasts = |period| match period {
+            Period::Day => 1,
+            Period::Month => 2,
+            Period::Ever => 3,
+        };
+        other.uses <= self.uses && lasts(other.period) >= lasts(self.period)
     }
 
     /// How many uses there are in a period.

@@ -31,7 +31,9 @@ pub(super) fn networks(networks: &Networks) -> Option<String> {
 
 pub(super) fn read_networks(text: Option<&str>) -> Result<Networks, StoreError> {
     let Some(text) = text else { return Ok(Networks::Any) };
-    Networks::only(read::<Vec<String>>(text)?).map_err(StoreError::corrupt)
+    // Not `Networks::only`, which bounds what people write: what is stored has to be read.
+    let all: Result<_, _> = read::<Vec<String>>(text)?.iter().map(|text| text.parse()).collect();
+    all.map(Networks::Only).map_err(StoreError::corrupt)
 }
 
 /// A JSON object of text.
@@ -47,7 +49,7 @@ pub(super) fn read_metadata(text: &str) -> Result<Metadata, StoreError> {
 /// this one does not know is *corrupt*: a limit that is not understood must not be dropped.
 pub(super) fn limits(limits: &KeyLimits) -> Option<String> {
     let rate = limits.rate.map(|Rate { uses, period, burst }| {
-        let period = period.as_micros() as u64;
+        let period = u64::try_from(period.as_micros()).unwrap_or(MOST).min(MOST);
         let (uses, burst) = (u64::from(uses.get()), u64::from(burst.get()));
         ("rate", BTreeMap::from([("uses", uses), ("period_us", period), ("burst", burst)]))
     });
@@ -89,3 +91,6 @@ fn json(value: &impl serde::Serialize) -> String {
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(StoreError::corrupt)
 }
+
+/// The largest number that every reader of JSON takes for what it is.
+const MOST: u64 = (1 << 53) - 1;

@@ -25,6 +25,8 @@ pub enum Payer<'a> {
     Key(KeyId),
     /// That which all keys of an owner share.
     Owner(&'a Owner),
+    /// Nobody's: the one use there is goes to the node that does a job for all.
+    Job(&'static str),
 }
 
 /// What became of spending; with how much of each quota is used up now, in the order given.
@@ -82,6 +84,7 @@ impl Payer<'_> {
                 let length = (tenant.len() as u32).to_be_bytes();
                 [&[1], length.as_slice(), tenant, owner.account().as_bytes()].concat()
             }
+            Self::Job(name) => [&[2], name.as_bytes()].concat(),
         }
     }
 }

@@ -105,7 +105,7 @@ impl<S, A, B> Waiting<S, A, B> {
         match answer {
             Err(refusal) => State::Answered(Some(Box::new(self.answers.answer(refusal)))),
             Ok(verified) => {
-                let rates = *verified.rates();
+                let rates = verified.rates();
                 let extensions = self.request.extensions_mut();
                 extensions.insert(self.guard.mark(&verified));
                 extensions.insert(verified);

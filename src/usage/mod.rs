@@ -14,16 +14,19 @@ use crate::{
     format::EntropyError,
     key::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     lock::lock,
+    prehashed::BuildPrehashed,
     store::Use,
 };
 
 /// The uses that are not written yet, one entry per key.
 #[derive(Default)]
 pub(crate) struct Usage {
-    shards: [Mutex<HashMap<KeyId, Pending>>; SHARDS],
+    shards: [Mutex<Noted>; SHARDS],
     /// Cells of cached keys that have something to tell. A cell enters once an interval.
     cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
 }
+
+type Noted = HashMap<KeyId, Pending, BuildPrehashed>;
 
 struct Pending {
     owner: Owner,
@@ -85,7 +88,9 @@ impl Usage {
 
     fn collect(&self) {
         for cells in &self.cells {
-            for cell in std::mem::take(&mut *lock(cells)) {
+            // Not in the head of the loop, which would keep the lock to its end.
+            let cells = std::mem::take(&mut *lock(cells));
+            for cell in cells {
                 let Some(pending) = cell.take() else { continue };
                 match self.shard(cell.key_id()).entry(cell.key_id()) {
                     Entry::Occupied(mut known) => known.get_mut().merge(pending),
@@ -100,7 +105,8 @@ impl Usage {
         self.collect();
         let mut uses = Vec::new();
         for shard in &self.shards {
-            for (key_id, pending) in std::mem::take(&mut *lock(shard)) {
+            let shard = std::mem::take(&mut *lock(shard));
+            for (key_id, pending) in shard {
                 let Pending { owner, first_at, last_at, ip, user_agent } = pending;
                 let event_id = ids.event_id(first_at)?;
                 uses.push(Use { key_id, owner, first_at, last_at, ip, user_agent, event_id });
@@ -127,14 +133,14 @@ impl Usage {
         }
     }
 
-    fn shard(&self, id: KeyId) -> MutexGuard<'_, HashMap<KeyId, Pending>> {
+    fn shard(&self, id: KeyId) -> MutexGuard<'_, Noted> {
         lock(&self.shards[shard_of(id)])
     }
 }
 
-/// The last byte of a UUIDv7 is random.
+/// A random byte of a UUIDv7, and none of those by which the map of a shard picks.
 fn shard_of(id: KeyId) -> usize {
-    usize::from(id.as_bytes()[15]) % SHARDS
+    usize::from(id.as_bytes()[9]) % SHARDS
 }
 
 const SHARDS: usize = 16;

@@ -46,6 +46,7 @@ struct Moods {
     feed: Mood,
     find: Mood,
     change: Mood,
+    uses: Mood,
 }
 
 impl Wrapper {
@@ -64,6 +65,10 @@ impl Wrapper {
 
     pub fn changes_are(&self, mood: Mood) {
         self.moods.lock().unwrap().change = mood;
+    }
+
+    pub fn uses_are(&self, mood: Mood) {
+        self.moods.lock().unwrap().uses = mood;
     }
 
     /// How often it was asked for a digest.
@@ -164,6 +169,7 @@ impl KeyStore for Wrapper {
     }
 
     async fn touch(&self, uses: &[Use]) -> Answer<Vec<AuditEvent>> {
+        obey(self.moods().uses).await?;
         self.store.touch(uses).await
     }
 

@@ -75,3 +75,19 @@ fn the_gitleaks_rule_is_toml_with_the_fields_gitleaks_reads() {
         assert!(rule.lines().any(|l| l == line), "{line} in {rule}");
     }
 }
+
+#[test]
+fn of_secrets_in_a_list_none_is_passed_over() {
+    for format in products().into_iter().chain(awkward()) {
+        let secrets: Vec<_> = (0..20).map(|_| format.generate().unwrap()).collect();
+        let secrets: Vec<_> = secrets.iter().map(|secret| secret.expose()).collect();
+        for between in ["\n", ",", " ", "|"] {
+            let text = secrets.join(between);
+            for rule in compiled(&format.scanner_rules()) {
+                let found: Vec<_> =
+                    rule.captures_iter(&text).map(|found| found.extract::<1>().1[0]).collect();
+                assert_eq!(found, secrets, "{format}, {between:?} between");
+            }
+        }
+    }
+}

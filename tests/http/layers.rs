@@ -10,7 +10,11 @@ use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use keyward::{
     Access, Verified,
-    http::{ClientIp, Guard},
+    actix::ApiKeyAuth,
+    http::{
+        ClientIp, Guard,
+        manage::{Call, Caller, Manage},
+    },
     key::Networks,
     limits::Rate,
     tower::{ApiKeyLayer, UnlessVerifiedLayer},
@@ -225,4 +229,32 @@ async fn a_framework_without_an_adapter_has_the_same_guard() {
         (refusal.status(), refusal.code().as_str()),
         (StatusCode::UNAUTHORIZED, "invalid_key")
     );
+}
+
+#[tokio::test]
+async fn what_the_web_shows_of_itself_holds_no_secret() {
+    fn crosses<T: Send + Sync + 'static>(_: &T) {}
+    let world = World::new();
+    let secret = world.reader().await;
+    let guard = world.guard();
+    let (mut head, _) = with_key(&secret).into_parts();
+    guard.check(&mut head, None).await.unwrap();
+    let (mut guess, _) = with_key(&world.unknown()).into_parts();
+    let refusal = guard.check(&mut guess, None).await.unwrap_err();
+    let layer = ApiKeyLayer::new(guard.clone());
+    let (manage, auth) = (Manage::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
+    let caller = Caller::new(world.service.owner.clone(), world.service.actor.clone());
+    crosses(&guard);
+    crosses(&refusal);
+    crosses(&layer);
+    crosses(&manage);
+    crosses(&auth);
+    crosses(&caller);
+    let body = format!("token={secret}");
+    let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
+    let shown: [&dyn std::fmt::Debug; 8] =
+        [&guard, &refusal, &layer, &manage, &auth, &caller, &call, &head];
+    for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
+        assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
+    }
 }

@@ -2,6 +2,7 @@ use keyward::{
     Access, Actor, ErrorKind, Expiry, NewKey, Request,
     key::{Networks, Permissions, Scopes},
     keys::{Issued, KeyChange, Rotation},
+    limits::{KeyLimits, Quota, Rate},
 };
 
 use crate::support::{HOUR, Service, on_each_store, owner, stores};
@@ -154,6 +155,81 @@ async fn a_key_that_inherits_makes_keys_that_inherit_from_the_same_owner_only() 
 }
 
 #[tokio::test]
+async fn a_key_that_is_limited_makes_no_key_that_is_not() {
+    let service = Service::new(stores::memory());
+    let (keys, ada) = (service.keys(), &service.owner);
+    let limits = |per_minute, in_all| KeyLimits {
+        rate: Some(Rate::per_minute(per_minute)),
+        quota: Some(Quota::total(in_all)),
+    };
+    let maker_key = service.new_key().access(access(["a"])).limits(limits(60, 100));
+    let maker_key = keys.issue(maker_key, &service.actor).await.unwrap();
+    let by = Actor::key(&service.verify(&maker_key).await.unwrap());
+    let child = |limits| service.new_key().access(access(["a"])).limits(limits);
+    for (wanted, fine) in [
+        (limits(60, 100), true),
+        (limits(6, 10), true),
+        (limits(61, 100), false),
+        (limits(60, 101), false),
+        (KeyLimits { quota: None, ..limits(60, 100) }, false),
+        (KeyLimits { quota: Some(Quota::per_day(1)), ..limits(60, 100) }, false),
+        (KeyLimits { rate: Some(Rate::per_second(1)), ..limits(60, 100) }, true),
+        (KeyLimits { rate: Some(Rate::per_hour(3_600)), ..limits(60, 100) }, false),
+        (KeyLimits::default(), false),
+    ] {
+        let issued = keys.issue(child(wanted), &by).await;
+        assert_eq!(issued.is_ok(), fine, "{wanted:?}");
+        let change = KeyChange::default().limits(wanted);
+        let changed = keys.update(ada, maker_key.key.id, &change, &by).await;
+        assert_eq!(changed.is_ok(), fine, "nor does it free itself: {wanted:?}");
+        let back = KeyChange::default().limits(limits(60, 100));
+        keys.update(ada, maker_key.key.id, &back, &service.actor).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_makes_no_key_of_another_tenant() {
+    let service = Service::new(stores::memory());
+    let by = maker(&service, service.new_key()).await;
+    let elsewhere = NewKey::new(&owner("umbrella", "ada"), "not mine").unwrap();
+    let refused = service.keys().issue(elsewhere.access(access(["a"])), &by).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+}
+
+#[tokio::test]
+async fn nobody_switches_on_what_he_could_not_hand_out() {
+    let service = Service::new(stores::memory());
+    let (keys, ada) = (service.keys(), &service.owner);
+    let wide = service.issue_with(access(["a", "b"])).await;
+    let limited = Actor::account("intern").limited_to(only(["a"]));
+    keys.disable(ada, wide.key.id, &service.actor).await.unwrap();
+    let refused = keys.enable(ada, wide.key.id, &limited).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    assert_eq!(service.verify(&wide).await.unwrap_err().as_str(), "disabled");
+}
+
+#[tokio::test]
+async fn a_key_is_narrowed_by_whoever_may_touch_it_and_whatever_its_owner_has_lost() {
+    let service = Service::new(stores::memory());
+    let (keys, ada) = (service.keys(), &service.owner);
+    let id = service.issue_with(access(["a", "b", "c"])).await.key.id;
+    service.host.set(ada, |account| account.permissions = only(["a"]));
+    let office = KeyChange::default().networks(Networks::only(["192.0.2.0/24"]).unwrap());
+    keys.update(ada, id, &office, &service.actor).await.unwrap();
+    let limited = Actor::account("intern").limited_to(only(["a"]));
+    let less = KeyChange::default().access(access(["b"]));
+    keys.update(ada, id, &less, &limited).await.unwrap();
+    for wider in [
+        KeyChange::default().networks(Networks::Any),
+        KeyChange::default().access(Access::Inherited),
+        KeyChange::default().access(access(["a", "b"])),
+    ] {
+        let refused = keys.update(ada, id, &wider, &limited).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Forbidden, "{wider:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
@@ -195,4 +271,18 @@ async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
     let nowhere = Networks::only::<&str>([]).unwrap();
     let nowhere = service.keys().issue(service.new_key().networks(nowhere), &service.actor).await;
     assert!(service.verify_for(&nowhere.unwrap(), &from("192.0.2.1")).await.is_err());
+}
+
+#[test]
+fn an_ipv4_network_written_as_ipv6_is_that_network() {
+    for (written, wide) in [("::ffff:192.0.2.7", false), ("::ffff:192.0.2.0/120", true)] {
+        let office = Networks::only([written]).unwrap();
+        for address in ["192.0.2.7", "::ffff:192.0.2.7"] {
+            assert!(office.allows(address.parse().ok()), "{written}: {address}");
+        }
+        assert_eq!(office.allows("192.0.2.8".parse().ok()), wide);
+        assert!(!office.allows("192.0.3.7".parse().ok()));
+    }
+    let all = Networks::only(["::ffff:0.0.0.0/96"]).unwrap();
+    assert!(all.allows("203.0.113.1".parse().ok()) && !all.allows("2001:db8::1".parse().ok()));
 }

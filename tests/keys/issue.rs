@@ -1,7 +1,12 @@
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use ipnet::IpNet;
 use keyward::{
     Digest, ErrorKind, Expiry, Formats, HmacSha256, KeyFormat, Limits, NewKey, Pepper, Request,
     Sha256, Status,
     hash::{Hasher, Sha512},
+    key::Networks,
+    limits::{KeyLimits, Rate},
 };
 
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
@@ -11,10 +16,11 @@ async fn an_issued_key_verifies_and_is_listed_without_its_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
+        // Before its first use, which is written at some time after that.
+        assert_eq!(*issued.key, service.stored(issued.key.id).await);
         let verified = service.verify(&issued).await.unwrap();
         assert_eq!(verified.key_id(), issued.key.id);
         assert_eq!(verified.owner(), &service.owner);
-        assert_eq!(*issued.key, service.stored(issued.key.id).await);
 
         let secret = issued.secret.expose();
         assert!(secret.starts_with(&issued.key.hint));
@@ -164,6 +170,42 @@ async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
     let refused = import.await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert!(refused.to_string().contains("also_accept"));
+}
+
+#[tokio::test]
+async fn a_hint_that_is_the_whole_secret_is_not_stored() {
+    let service = Service::new(stores::memory());
+    let old = format().generate().unwrap();
+    let digest = Sha256.digest(old.expose().as_bytes());
+    for hint in [old.expose().to_owned(), format!(" {} ", old.expose())] {
+        let import = service.keys().import(service.new_key(), digest, &hint, &service.actor);
+        let refused = import.await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(!refused.to_string().contains(old.expose()), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn limits_and_networks_of_any_size_are_read_back() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let one = NonZeroU32::MIN;
+        for period in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+            let rate = Some(Rate { uses: one, period, burst: one });
+            let networks = (0..=200).map(|n| IpNet::from(IpAddr::from([192, 0, 2, n])));
+            let new = service
+                .new_key()
+                .limits(KeyLimits { rate, ..KeyLimits::default() })
+                .networks(Networks::Only(networks.collect()));
+            let issued = service.keys().issue(new, &service.actor).await.unwrap();
+            let stored = service.stored(issued.key.id).await;
+            assert_eq!(stored.networks, issued.key.networks);
+            let stored = stored.limits.rate.unwrap().period;
+            let lasting = period.min(Duration::from_secs(365 * 86_400));
+            assert!(stored >= lasting.saturating_sub(MICRO), "{period:?} became {stored:?}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

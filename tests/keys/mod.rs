@@ -1,6 +1,7 @@
 mod access;
 mod audit;
 mod issue;
+mod janitor;
 mod lifecycle;
 mod races;
 mod rates;

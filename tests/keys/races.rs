@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    Access, AuditQuery, ErrorKind, Limits, Request, Status,
+    Access, AuditQuery, ErrorKind, Hasher, HmacSha256, Limits, Pepper, Request, Sha256, Status,
     audit::EventKind,
     keys::{KeyChange, Page, Rotation},
 };
@@ -124,6 +124,32 @@ async fn racing_changes_are_all_there_in_the_end() {
         assert_eq!(service.stored(id).await.revision, 16);
         let query = AuditQuery::new(&service.owner).kind(EventKind::Updated);
         assert_eq!(service.keys().events(query).await.unwrap().len(), 16);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles.clone());
+        let issued = service.issue().await;
+        let text = issued.secret.expose().as_bytes();
+        let peppers = (0..20).map(|id| HmacSha256::new(Pepper::new(id, [7; 32]).unwrap()));
+        let mut digests = vec![Sha256.digest(text)];
+        digests.extend(peppers.map(|pepper| pepper.digest(text)));
+        let (first, last) = (digests[0], digests[20]);
+        let store = handles[0].clone();
+        let moving = tokio::spawn(async move {
+            for _ in 0..200 {
+                assert!(store.rehash(&first, &last).await.unwrap());
+                assert!(store.rehash(&last, &first).await.unwrap());
+            }
+        });
+        while !moving.is_finished() {
+            let found = handles.last().unwrap().find(&digests).await.unwrap();
+            assert_eq!(found.expect("it is under one of them").key.id, issued.key.id);
+        }
+        moving.await.unwrap();
     })
     .await;
 }

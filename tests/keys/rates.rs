@@ -12,7 +12,7 @@ use crate::support::{HOUR, SECOND, Service, stores};
 async fn spend(service: &Service, issued: &Issued) -> Result<keyward::Verified, Limited> {
     match service.keys().verify(issued.secret.expose(), &Request::new()).await {
         Ok(verified) => Ok(verified),
-        Err(VerifyError::Limited(limited)) => Err(limited),
+        Err(VerifyError::Limited(limited)) => Err(*limited),
         Err(other) => panic!("{other}"),
     }
 }

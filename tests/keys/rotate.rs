@@ -28,6 +28,40 @@ async fn a_rotation_at_once_ends_the_old_secret_at_once() {
 }
 
 #[tokio::test]
+async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_slow() {
+    on_each_store(async |handles| {
+        let slow = Service::new(handles.clone());
+        let service = Service::new(handles);
+        service.clock.advance(SECOND * 3);
+        let old = service.issue().await;
+        assert!(slow.verify(&old).await.is_ok());
+        let new = rotate(&service, &old, Rotation::at_once()).await;
+        assert_eq!(slow.verify(&old).await.unwrap_err().as_str(), "secret_retired");
+        assert!(slow.verify(&new).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let first = service.issue().await;
+        let second = rotate(&service, &first, Rotation::overlap(DAY).token("nightly")).await;
+        let third = rotate(&service, &first, Rotation::at_once().token("nightly")).await;
+        assert_eq!(*third.key, service.stored(first.key.id).await);
+        // Its own retry finds nothing left to end.
+        let fourth = rotate(&service, &first, Rotation::at_once().token("nightly")).await;
+        assert_eq!(*fourth.key, service.stored(first.key.id).await);
+        for old in [&first, &second, &third] {
+            assert!(service.verify(old).await.is_err());
+        }
+        assert!(service.verify(&fourth).await.is_ok());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn in_an_overlap_both_secrets_work_until_its_very_end() {
     on_each_store(async |handles| {
         let service = Service::new(handles);

@@ -10,7 +10,10 @@ use keyward::{
     ApiKeys, Digest, Hasher, HmacSha256, Pepper, Request, Sha256, VerifyError, hash::Tag,
 };
 
-use crate::support::{Service, format, on_each_store, stores};
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{Service, format, on_each_store, stores},
+};
 
 /// Counts how often something is hashed at all.
 #[derive(Clone, Default)]
@@ -62,6 +65,47 @@ async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
     assert_eq!(hasher.0.load(Ordering::Relaxed), hashed);
     assert!(service.verify(&issued).await.is_ok());
     assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "and a key is hashed once");
+}
+
+#[tokio::test]
+async fn an_unknown_key_costs_the_work_of_a_known_one() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let (current, retired) = (Counting::default(), Counting::default());
+    let service = Service::with(vec![Arc::new(store.clone())], |builder| {
+        builder.no_cache().hasher(current.clone()).also_accept(retired.clone())
+    });
+    let (known, unknown) = (service.issue().await.secret, format().generate().unwrap());
+    let work = async |secret: &str| {
+        let done = || {
+            let hashed = [&current, &retired].map(|hasher| hasher.0.load(Ordering::Relaxed));
+            (hashed, store.finds())
+        };
+        let (hashed, finds) = done();
+        let _ = service.keys().verify(secret, &Request::new()).await;
+        let after = done();
+        ([after.0[0] - hashed[0], after.0[1] - hashed[1]], after.1 - finds)
+    };
+    assert_eq!(work(known.expose()).await, ([1, 1], 1));
+    assert_eq!(work(unknown.expose()).await, ([1, 1], 1));
+}
+
+#[tokio::test]
+async fn a_use_that_cannot_be_written_fails_no_request_and_is_written_later() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let service = Service::with(vec![Arc::new(store.clone())], |builder| builder);
+    let issued = service.issue().await;
+    store.uses_are(Mood::Failing);
+    for _ in 0..3 {
+        service.clock.advance(crate::support::SECOND);
+        assert!(service.verify(&issued).await.is_ok());
+        assert!(service.keys().flush().await.is_err());
+    }
+    assert_eq!(service.stored(issued.key.id).await.last_used_at, None);
+    store.uses_are(Mood::Fine);
+    service.keys().flush().await.unwrap();
+    let key = service.stored(issued.key.id).await;
+    assert_eq!(key.last_used_at, Some(service.now()));
+    assert!(key.first_used_at < key.last_used_at);
 }
 
 #[tokio::test]

@@ -35,6 +35,11 @@ impl Service {
         Self::with(handles, |builder| builder)
     }
 
+    /// Each verification asks the store.
+    pub fn uncached(handles: stores::Handles) -> Self {
+        Self::with(handles, ApiKeysBuilder::no_cache)
+    }
+
     pub fn with(
         handles: stores::Handles,
         adapt: impl Fn(ApiKeysBuilder) -> ApiKeysBuilder,

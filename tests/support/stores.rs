@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::{
-    log::holds_a_secret,
+    log::{self, holds_a_secret},
     servers::{
         postgres::{self, Database},
         redis::{self, Reply, Space},
@@ -44,6 +44,7 @@ pub async fn on_each_store(test: impl AsyncFn(Handles)) {
 }
 
 pub fn memory() -> Handles {
+    log::watch();
     vec![Arc::new(MemoryStore::new())]
 }
 
@@ -52,6 +53,7 @@ pub struct SqliteFile(TempDir);
 
 impl SqliteFile {
     pub fn new() -> Self {
+        log::watch();
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -86,6 +88,7 @@ impl SqliteFile {
 
 /// A database whose tables are there already, or `None` after saying that PostgreSQL is missing.
 pub async fn postgres() -> Option<Database> {
+    log::watch();
     static TEMPLATE: OnceCell<Database> = OnceCell::const_new();
     let cluster = postgres::shared()?;
     let template = TEMPLATE.get_or_init(async || {
@@ -113,6 +116,7 @@ fn holds_no_secret(database: &Database) {
 
 /// The server of the run keeps nothing on disk: what would be lost are its tests.
 pub fn redis_options(prefix: &str) -> RedisOptions {
+    log::watch();
     let options = RedisOptions::new().prefix(prefix).unwrap();
     options.timeout(PATIENCE).danger_allow_no_persistence()
 }

@@ -144,6 +144,7 @@ async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Ch
     ];
     let keys: [KeyId; 2] = [1, 2].map(|n| key(&owner(1), n).id);
     let payers = owners.iter().map(Payer::Owner).chain(keys.map(Payer::Key));
+    let payers = payers.chain([Payer::Job("ab"), Payer::Job("")]);
     for payer in payers {
         for period in Period::ALL {
             let spend = Spend { period, limit: 1, ..one(payer) };

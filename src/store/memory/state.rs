@@ -1,6 +1,5 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    hash::BuildHasherDefault,
     sync::Arc,
 };
 
@@ -9,6 +8,7 @@ use crate::{
     audit::{AuditEvent, AuditQuery},
     hash::Digest,
     key::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
+    prehashed::BuildPrehashed,
     store::{
         Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
         Tally, Updated, Use,
@@ -21,7 +21,7 @@ pub(super) struct State {
     rows: BTreeMap<KeyId, Row>,
     /// The way of a verification: from digest to key in one step. Kept in step with `rows` by
     /// [`put`](State::put) and [`take`](State::take), the only two that write either.
-    secrets: HashMap<Digest, Slot, BuildHasherDefault<FirstLane>>,
+    secrets: HashMap<Digest, Slot, BuildPrehashed>,
     owners: HashMap<Owner, BTreeSet<KeyId>>,
     events: BTreeMap<EventId, AuditEvent>,
     changes: VecDeque<(u64, Timestamp, KeyId)>,
@@ -341,24 +341,6 @@ impl Row {
     fn revoke(&mut self, event: &AuditEvent) {
         let reason = event.reason.clone().unwrap_or_default();
         Arc::make_mut(&mut self.key).revoked = Some(Revocation { at: event.at, reason });
-    }
-}
-
-/// A digest is as random as a hash can be: its first lane serves as it is.
-#[derive(Default)]
-struct FirstLane(u64);
-
-impl std::hash::Hasher for FirstLane {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a digest hashes itself as one u64");
-    }
-
-    fn write_u64(&mut self, lane: u64) {
-        self.0 = lane;
     }
 }
 

@@ -1,4 +1,4 @@
-use redis::{ServerErrorKind, Value};
+use redis::{Cmd, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -54,6 +54,19 @@ impl Inner {
         Err(astray().of_change())
     }
 
+    /// Runs one command that writes nothing.
+    pub(super) async fn look(&self, command: &Cmd) -> Result<Reply, StoreError> {
+        let deadline = self.link.deadline();
+        for _ in 1..ATTEMPTS {
+            let line = self.link.line(deadline).await.map_err(Failure::of_read)?;
+            let sent = line.send(command, deadline).await;
+            if let Some(answer) = self.heard(&line, sent).map_err(Failure::of_read)? {
+                return Ok(answer);
+            }
+        }
+        Err(astray().of_read())
+    }
+
     async fn run(
         &self,
         script: &Script,
@@ -85,6 +98,11 @@ impl Inner {
             let command = script.by_text(&self.names, arguments.iter().copied());
             sent = line.send(&command, deadline).await;
         }
+        self.heard(line, sent)
+    }
+
+    /// What a connection answered; `None` if it has to be asked elsewhere.
+    fn heard(&self, line: &Line, sent: Sent) -> Result<Option<Reply>, Failure> {
         match sent {
             Sent::Answer(answer) => Ok(Some(Reply(answer))),
             Sent::Refused(error) if is_elsewhere(&error) => {

@@ -1,6 +1,5 @@
 use std::time::Duration;
 
-use rand::{TryRng, rngs::SysRng};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Inner, pack::damaged, reply::Reply, scripts::CHANGES};
@@ -94,7 +93,7 @@ impl Inner {
     /// What the entries of one change are known by.
     pub(super) fn tag(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = [0; 4];
-        SysRng.try_fill_bytes(&mut bytes).map_err(StoreError::unavailable)?;
+        getrandom::fill(&mut bytes).map_err(StoreError::unavailable)?;
         Ok((u64::from(u32::from_be_bytes(bytes)) & TAGS).to_string().into())
     }
 }

@@ -16,6 +16,11 @@ impl Names {
         Self(ROOMS.map(|room| format!("{{{prefix}}}{room}")))
     }
 
+    /// From digests to keys.
+    pub(super) fn secrets(&self) -> &str {
+        &self.0[1]
+    }
+
     /// The stream of changes, and the channel on which they are announced.
     pub(super) fn changes(&self) -> &str {
         &self.0[5]

@@ -6,7 +6,7 @@ use super::{
     pack::damaged,
     reply::{Reply, pairs},
     rows::{instant, instant_or_nothing, read_event, read_key},
-    scripts::{EVENTS, FIND, GET, LIST},
+    scripts::{EVENTS, GET, LIST},
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
@@ -18,16 +18,21 @@ use crate::{
 /// Reads of keys and of the log.
 impl Inner {
     pub(super) async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        let stored: Vec<[u8; 35]> = digests.iter().map(Digest::to_bytes).collect();
-        let arguments: Vec<&[u8]> = stored.iter().map(<[u8; 35]>::as_slice).collect();
-        let reply = self.read(&FIND, &arguments).await?;
-        if reply.is_nothing() {
+        if digests.is_empty() {
             return Ok(None);
         }
-        let [n, id, packed] = &reply.list()?[..] else { return Err(damaged()) };
-        let row = read_key(id.bytes()?, packed.bytes()?)?;
-        let n = (n.number()? as usize).wrapping_sub(1);
-        let wanted = digests.get(n).ok_or_else(damaged)?;
+        let stored: Vec<[u8; 35]> = digests.iter().map(Digest::to_bytes).collect();
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.names.secrets());
+        for digest in &stored {
+            command.arg(digest);
+        }
+        // Not a script, which costs half of a look-up again.
+        let records = self.look(&command).await?.list()?;
+        let found = digests.iter().zip(&records).find(|(_, record)| !record.is_nothing());
+        let Some((wanted, record)) = found else { return Ok(None) };
+        let (id, packed) = record.bytes()?.split_at_checked(16).ok_or_else(damaged)?;
+        let row = read_key(id, packed)?;
         let (digest, ends_at) = if row.current == *wanted {
             (row.current, None)
         } else {

@@ -39,7 +39,6 @@ scripts! {
     PURGE_EVENTS: end "purge_events.lua",
     PURGE_CHANGES: end "purge_changes.lua",
     PURGE_TALLIES: end "purge_tallies.lua",
-    FIND: bare "find.lua",
     GET: bare "get.lua",
     LIST: read "list.lua",
     DEAD: read "dead.lua",
@@ -62,7 +61,7 @@ impl Script {
         Self::new(&format!("#!lua flags=no-writes\n{PRELUDE}{body}"))
     }
 
-    /// A look-up is too frequent to set up what it does not need.
+    /// Without the prelude, of which it needs nothing.
     fn bare(body: &str) -> Self {
         Self::new(&format!("#!lua flags=no-writes\n{body}"))
     }

@@ -12,25 +12,14 @@ use crate::{
 
 /// Reads of keys, each of them one statement.
 impl SqliteStore {
+    /// One statement, however many digests there are: between two of them, a secret could move from
+    /// a digest that is looked for later to one that was looked for already.
     pub(super) async fn find_key(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        // The statement for several has so many places; what is not bound is NULL and finds nothing.
-        for digests in digests.chunks(8) {
-            let found = self.find_some(digests).await?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    async fn find_some(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
         self.read(async |connection, sql| {
-            let one = digests.len() == 1;
-            let mut find =
-                sqlx::query(if one { sql.find_one.clone() } else { sql.find_any.clone() });
-            for digest in digests {
-                find = find.bind(digest.to_bytes().to_vec());
-            }
+            let find = match digests {
+                [digest] => sqlx::query(sql.find_one.clone()).bind(digest.to_bytes().to_vec()),
+                _ => sqlx::query(sql.find_any.clone()).bind(hex_list(digests)),
+            };
             let mut best: Option<Found> = None;
             let rank = |found: &Found| digests.iter().position(|digest| *digest == found.digest);
             for row in find.fetch_all(connection).await? {
@@ -84,6 +73,13 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+/// A JSON list of them: one parameter can hold any number.
+fn hex_list(digests: &[Digest]) -> String {
+    let all: Vec<_> =
+        digests.iter().map(|d| format!("\"{}\"", hex::encode(d.to_bytes()))).collect();
+    format!("[{}]", all.join(","))
 }
 
 /// Longer than an identifier and full of ones: no identifier comes after it.

@@ -74,7 +74,7 @@ statements! {
     find_one: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
         WHERE digest = ?1",
     find_any: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
-        WHERE digest IN (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        WHERE digest IN (SELECT unhex(value) FROM json_each(?1))",
     get: "SELECT {key} FROM {t}keys WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
     list_of_owner: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 AND {page_of_keys}",
     list_of_tenant: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND ?2 IS NULL AND {page_of_keys}",
@@ -150,10 +150,11 @@ mod tests {
     use super::super::{SqliteOptions, SqliteStore};
     use super::*;
 
-    /// One row of a subquery, one row per table of the file, and the front of the feed up to the
+    /// One row of a subquery, the digests that are asked for, one row per table of the file, and the front of the feed up to the
     /// first entry that stays.
-    const SMALL: [&str; 4] = [
+    const SMALL: [&str; 5] = [
         "SCAN (subquery",
+        "find_any: SCAN json_each",
         "SCAN CONSTANT ROW",
         "SCAN sqlite_sequence",
         "purge_changes: SCAN keyward_changes",

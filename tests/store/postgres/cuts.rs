@@ -47,7 +47,10 @@ impl Cuts {
     async fn node(&self) -> ApiKeys {
         let url = self.stage.server.url_through(&self.proxy, &self.stage.database);
         let store = connect(patient().connections(1).without_migration(), &url).await;
-        ApiKeys::builder_on(store, format()).accounts(self.stage.service.host.clone()).build()
+        ApiKeys::builder_on(store, format())
+            .no_cache()
+            .accounts(self.stage.service.host.clone())
+            .build()
     }
 
     /// Each change is whole or not there: the key, its secret, its event, its entry in the feed.
@@ -188,7 +191,8 @@ async fn while_every_connection_is_cut_it_is_unavailable() {
 async fn a_commit_whose_reply_is_late_has_an_unknown_outcome() {
     let Some(cuts) = Cuts::new().await else { return };
     let url = cuts.stage.server.url_through(&cuts.proxy, &cuts.stage.database);
-    let node = ApiKeys::builder_on(connect(super::hasty(), &url).await, format()).build();
+    let node =
+        ApiKeys::builder_on(connect(super::hasty(), &url).await, format()).no_cache().build();
     let owner = owner("acme", "late");
     let before = cuts.traces(&owner).await;
     cuts.proxy.hold_reply_to(COMMIT);

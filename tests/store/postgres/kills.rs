@@ -54,7 +54,7 @@ async fn survive(server: Server) {
     let Stage { mut server, database, service } = Stage::new(server).await;
     let node = service.nodes[0].clone();
     let soon = patient().timeout(Duration::from_secs(1));
-    let service = Service::new(vec![connect(soon, database.url()).await]);
+    let service = Service::uncached(vec![connect(soon, database.url()).await]);
     let (load, service) = (Arc::new(Load::default()), Arc::new(service));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {

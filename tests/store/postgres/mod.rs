@@ -31,7 +31,7 @@ impl Stage {
         let database = server.cluster().database();
         let patient = connect(patient(), database.url()).await;
         let hasty = connect(hasty(), database.url()).await;
-        let service = Service::new(vec![patient, hasty]);
+        let service = Service::uncached(vec![patient, hasty]);
         Self { server, database, service }
     }
 

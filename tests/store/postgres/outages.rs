@@ -103,7 +103,7 @@ async fn connections_that_hang_for_ever_do_not_use_up_the_pool() {
     let mut stage = Stage::new(server).await;
     let url = stage.database.url();
     let handles = vec![connect(patient(), url).await, connect(hasty().connections(2), url).await];
-    stage.service = Service::new(handles);
+    stage.service = Service::uncached(handles);
     let issued = stage.service.issue().await;
     // All there are; the server itself still takes new ones.
     let pids = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
@@ -135,7 +135,7 @@ async fn a_pool_without_a_free_connection_is_unavailable_and_comes_back() {
     let pool = pool.connect(stage.database.url()).await.unwrap();
     let store = hasty().with_pool(pool.clone()).await.unwrap();
     let patient = connect(patient(), stage.database.url()).await;
-    stage.service = Service::new(vec![patient, Arc::new(store)]);
+    stage.service = Service::uncached(vec![patient, Arc::new(store)]);
     let held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
     stage.is_unavailable(&issued).await;
     drop(held);
@@ -229,7 +229,7 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
         connect(patient(), stage.database.url()).await,
         connect(hasty().timeout(DEADLINE / 2), stage.database.url()).await,
     ];
-    stage.service = Service::new(handles);
+    stage.service = Service::uncached(handles);
     stage.changes_are_unavailable(&issued).await;
     assert!(stage.service.verify(&issued).await.is_ok(), "what is there can be read");
     limit("unlimited");

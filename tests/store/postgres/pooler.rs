@@ -83,7 +83,7 @@ async fn a_store_works_through_a_transaction_pooler_and_polls_its_feed() {
     let stores = [connect_store(options.clone(), &url).await, connect_store(options, &url).await];
     let follower = Follower::new(Arc::new(stores[0].clone())).await;
     let nodes = stores.into_iter().map(|store| Arc::new(store) as _).collect();
-    live(Arc::new(Service::new(nodes))).await;
+    live(Arc::new(Service::uncached(nodes))).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {
         follower.says(Feed::Polled, &stage, &mut issued).await;

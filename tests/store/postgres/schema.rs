@@ -26,7 +26,7 @@ async fn eight_nodes_migrate_an_empty_database_at_once() {
         let stores = nodes.join_all().await.into_iter().map(|store| Arc::new(store.unwrap()) as _);
         let versions = database.sql("SELECT version FROM keyward_migrations ORDER BY 1").unwrap();
         assert_eq!(versions, "1");
-        let service = Service::new(stores.collect());
+        let service = Service::uncached(stores.collect());
         let issued = service.issue().await;
         assert!(service.verify(&issued).await.is_ok());
     }
@@ -91,7 +91,7 @@ async fn schema_and_prefix_keep_services_apart_and_the_host_untouched() {
         patient().schema("auth").unwrap().prefix("api_").unwrap(),
     ];
     for options in &options {
-        let service = Service::new(vec![
+        let service = Service::uncached(vec![
             connect(options.clone(), database.url()).await,
             connect(options.clone(), database.url()).await,
         ]);
@@ -113,7 +113,7 @@ async fn the_pool_of_the_host_is_used_and_left_open() {
     let database = cluster.database();
     let pool = PgPoolOptions::new().max_connections(3).connect(database.url()).await.unwrap();
     let store = PostgresStore::with_pool(pool.clone()).await.unwrap();
-    let service = Service::new(vec![Arc::new(store)]);
+    let service = Service::uncached(vec![Arc::new(store)]);
     let issued = service.issue().await;
     assert!(service.verify(&issued).await.is_ok());
     drop(service);

@@ -23,7 +23,7 @@ async fn witnessed(setting: &str) -> Option<(postgres::Database, Service)> {
          ALTER DATABASE \"{name}\" SET synchronous_commit = {setting}"
     );
     database.sql(&witness).unwrap();
-    let service = Service::new(vec![connect(patient(), database.url()).await]);
+    let service = Service::uncached(vec![connect(patient(), database.url()).await]);
     Some((database, service))
 }
 

@@ -78,7 +78,7 @@ async fn a_read_whose_answer_is_lost_is_unavailable() {
     let service = service_on(proxy.address()).await;
     let issued = service.issue().await;
     for arm in [super::Proxy::cut_request, super::Proxy::swallow_reply_to] {
-        arm(&proxy, "EVALSHA");
+        arm(&proxy, "HMGET");
         assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
         proxy.sprung().await;
         assert!(verify(&service, &issued).await.is_ok(), "the next one connects again");

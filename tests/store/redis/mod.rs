@@ -45,7 +45,7 @@ async fn service_on(address: &Address) -> Service {
 }
 
 fn service(store: RedisStore) -> Service {
-    Service::new(vec![Arc::new(store) as Arc<dyn KeyStore>])
+    Service::uncached(vec![Arc::new(store) as Arc<dyn KeyStore>])
 }
 
 /// A durable server, and a proxy before it.

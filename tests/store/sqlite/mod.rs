@@ -22,7 +22,7 @@ async fn service(file: &SqliteFile, options: SqliteOptions) -> ApiKeys {
 
 fn keys_on(store: SqliteStore) -> ApiKeys {
     let accounts = NoAccounts::with_limits(Limits::default());
-    ApiKeys::builder(store, format()).accounts(accounts).build()
+    ApiKeys::builder(store, format()).accounts(accounts).no_cache().build()
 }
 
 async fn issue(keys: &ApiKeys) -> Issued {

@@ -6,8 +6,8 @@ end
 if max ~= '' and redis.call('ZLEXCOUNT', index, first, last) >= tonumber(max) then
   return 'limit'
 end
-redis.call('HSET', keys, id, packed)
-redis.call('HSET', secrets, digest, id)
+redis.call('HSET', keys, id, digest)
+redis.call('HSET', secrets, digest, id .. packed)
 for i = 10, #ARGV do
   redis.call('ZADD', index, 0, ARGV[i])
 end

@@ -15,10 +15,10 @@ local answer = { #members == 1000 and members[1000] or '' }
 limit = tonumber(limit)
 for _, member in ipairs(members) do
   local id = string.sub(member, -16)
-  local packed = redis.call('HGET', keys, id)
-  if status == '' or has(cmsgpack.unpack(packed)) then
+  local record = packed(id)
+  if status == '' or has(cmsgpack.unpack(record)) then
     answer[#answer + 1] = id
-    answer[#answer + 1] = packed
+    answer[#answer + 1] = record
     limit = limit - 1
     if limit == 0 then
       answer[1] = ''

@@ -9,13 +9,25 @@ local FIRST_USED, LAST_USED, LAST_IP = 23, 24, 25
 
 local NEVER, LAST = string.rep('\255', 8), string.rep('\255', 17)
 
+-- A key's record, behind its id, lies under each of its digests: so one HGET finds it.
+local function packed(id)
+  local digest = redis.call('HGET', keys, id)
+  local found = digest and redis.call('HGET', secrets, digest)
+  return found and string.sub(found, 17)
+end
+
 local function load(id)
-  local packed = redis.call('HGET', keys, id)
-  return packed and cmsgpack.unpack(packed)
+  local record = packed(id)
+  return record and cmsgpack.unpack(record)
 end
 
 local function save(id, key)
-  redis.call('HSET', keys, id, cmsgpack.pack(key))
+  local record = id .. cmsgpack.pack(key)
+  redis.call('HSET', keys, id, key[CURRENT])
+  redis.call('HSET', secrets, key[CURRENT], record)
+  if key[FORMER] ~= '' then
+    redis.call('HSET', secrets, key[FORMER], record)
+  end
 end
 
 -- Without an account, all of a tenant is meant.

@@ -17,7 +17,6 @@ else
   key[FORMER] = key[CURRENT]
   key[RETIRING_HINT], key[RETIRING_ENDS] = key[HINT], ends_at
 end
-redis.call('HSET', secrets, digest, id)
 key[CURRENT], key[HINT], key[TOKEN], key[ROTATED] = digest, hint, token, at
 key[REVISION] = following(revision)
 save(id, key)

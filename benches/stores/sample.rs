@@ -1,0 +1,66 @@
+//! The `n`th key, as a service would add it.
+
+use keyward::{
+    Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
+    audit::{EventKind, Outcome},
+    key::{EventId, Metadata, Name, Networks},
+    limits::KeyLimits,
+    store::{Inserted, NewRow},
+};
+
+use crate::digest;
+
+pub async fn insert(store: &dyn KeyStore, n: u64) {
+    let (key, digest) = (key(n), digest(n));
+    let event = created(&key, n);
+    let new = NewRow { key: &key, digest: &digest, max_active: Some(5), event: &event };
+    assert_eq!(store.insert(new).await.expect("it runs"), Inserted::Inserted);
+}
+
+fn key(n: u64) -> Key {
+    Key {
+        id: KeyId::from_bytes(id(n)),
+        owner: Owner::new("acme", &format!("account{n}")).expect("plain words"),
+        name: Name::new("ci-pipeline").expect("a plain word"),
+        hint: "lc_live_a1b2c3d4".into(),
+        retiring: None,
+        access: Access::only(["builds:read"]).expect("a scope"),
+        limits: KeyLimits::default(),
+        networks: Networks::Any,
+        metadata: Metadata::default(),
+        created_at: Timestamp::from_unix_micros(n as i64),
+        expires_at: None,
+        disabled_at: None,
+        revoked: None,
+        rotated_at: None,
+        rotation_token: None,
+        first_used_at: None,
+        last_used_at: None,
+        last_used_ip: None,
+        revision: 0,
+    }
+}
+
+fn created(key: &Key, n: u64) -> AuditEvent {
+    AuditEvent {
+        id: EventId::from_bytes(id(n)),
+        at: key.created_at,
+        kind: EventKind::Created,
+        outcome: Outcome::Success,
+        tenant: key.owner.tenant().into(),
+        account: Some(key.owner.account().into()),
+        key_id: Some(key.id),
+        actor: "account:ada@example.com".into(),
+        ip: Some([192, 0, 2, 7].into()),
+        user_agent: Some("Mozilla/5.0".into()),
+        reason: None,
+        count: 1,
+    }
+}
+
+fn id(n: u64) -> [u8; 16] {
+    let mut id = *b"\x01\x90\xa5\xb2\0\0\x70\0\x80\0\0\0\0\0\0\0";
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    id[8] |= 0x80;
+    id
+}

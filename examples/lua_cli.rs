@@ -1,0 +1,142 @@
+//! A command line that mounts Keyward's commands, and uses the key: `cargo run --example lua_cli -- auth --help`.
+//!
+//! `LUA_API_URL` says where the server is. Of the server it asks for:
+//! `POST /auth/otp {email}`, `POST /auth/otp/verify {email, code}` giving `{api_key}`, and under the key
+//! `GET /auth/key`, `DELETE /auth/key` and `POST /push`.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+use keyward::{
+    KeyFormat, Secret,
+    client::{
+        App, SendKey,
+        cli::{AuthCommand, Exit, Server, ServerError},
+    },
+};
+use reqwest::{Client, RequestBuilder, StatusCode, header::RETRY_AFTER};
+use serde_json::{Value, json};
+
+/// Build, test and deploy skills.
+#[derive(Parser)]
+#[command(name = "lua")]
+enum Lua {
+    /// Sign in and out
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Deploy what is in this folder
+    Push,
+}
+
+fn main() -> ExitCode {
+    let command = Lua::parse();
+    let format = KeyFormat::builder("lk").build().expect("a constant, and a test starts it");
+    let app = App::new("lua", format).folder(".lua-cli");
+    let server = LuaServer::new();
+    match command {
+        Lua::Auth(command) => command.run(&app, &server).into(),
+        Lua::Push => push(&app, &server).into(),
+    }
+}
+
+fn push(app: &App, server: &LuaServer) -> Exit {
+    let found = match app.find(&Default::default()) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            return Exit::NotAuthenticated;
+        }
+    };
+    match server.call(server.client.post(server.url("/push")).api_key(&found.key)) {
+        Ok(_) => {
+            println!("Pushed as {}.", found.masked());
+            Exit::Done
+        }
+        Err(ServerError::Rejected) => {
+            eprintln!("Error: ❌ Authentication failed. See `lua auth status --check`.");
+            Exit::NotAuthenticated
+        }
+        Err(error) => {
+            eprintln!("Error: {error}");
+            Exit::Error
+        }
+    }
+}
+
+/// The product's server, over HTTP.
+struct LuaServer {
+    base: String,
+    client: Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl LuaServer {
+    fn new() -> Self {
+        let base = std::env::var("LUA_API_URL").unwrap_or_else(|_| "http://127.0.0.1:3000".into());
+        let client = Client::builder().timeout(Duration::from_secs(30)).no_proxy().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            client: client.expect("no option of it can fail"),
+            runtime: runtime.expect("the operating system has no more threads or files"),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn call(&self, request: RequestBuilder) -> Result<Value, ServerError> {
+        self.runtime.block_on(async {
+            let response = request.send().await.map_err(unavailable)?;
+            let status = response.status();
+            let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+            let retry_after = wait.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
+            let body = response.bytes().await.map_err(unavailable)?;
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            match (status, body["error"].as_str()) {
+                (status, _) if status.is_success() => Ok(body),
+                (_, Some("invalid_code")) => Err(ServerError::InvalidCode),
+                (_, Some("expired_code")) => Err(ServerError::ExpiredCode),
+                (StatusCode::UNAUTHORIZED, _) => Err(ServerError::Rejected),
+                (StatusCode::TOO_MANY_REQUESTS, _) => Err(ServerError::TooOften { retry_after }),
+                (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
+                    Err(ServerError::Unsupported)
+                }
+                (status, _) => Err(unavailable(std::io::Error::other(format!("HTTP {status}")))),
+            }
+        })
+    }
+
+    fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        let json = ("content-type", "application/json");
+        self.client.post(self.url(path)).header(json.0, json.1).body(body.to_string())
+    }
+}
+
+impl Server for LuaServer {
+    fn request_code(&self, email: &str) -> Result<(), ServerError> {
+        self.call(self.post("/auth/otp", &json!({ "email": email }))).map(drop)
+    }
+
+    fn verify_code(&self, email: &str, code: &Secret) -> Result<Secret, ServerError> {
+        let body = json!({ "email": email, "code": code.expose() });
+        let answer = self.call(self.post("/auth/otp/verify", &body))?;
+        match answer["api_key"].as_str() {
+            Some(key) => Ok(Secret::from(key.to_owned())),
+            None => Err(unavailable(std::io::Error::other("the answer has no key"))),
+        }
+    }
+
+    fn check_key(&self, key: &Secret) -> Result<(), ServerError> {
+        self.call(self.client.get(self.url("/auth/key")).api_key(key)).map(drop)
+    }
+
+    fn revoke_key(&self, key: &Secret) -> Result<(), ServerError> {
+        self.call(self.client.delete(self.url("/auth/key")).api_key(key)).map(drop)
+    }
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> ServerError {
+    ServerError::Unavailable(Box::new(error))
+}

@@ -1,0 +1,38 @@
+use http::{HeaderValue, Request, header::AUTHORIZATION};
+use keyward::{
+    Secret,
+    client::{SendKey, bearer},
+};
+
+use super::support::key;
+
+#[test]
+fn a_request_carries_the_key_once_and_does_not_show_it() {
+    let key = key();
+    let old = HeaderValue::from_static("Basic b2xk");
+    let request =
+        Request::get("http://x/").header(AUTHORIZATION, &old).api_key(&key).body(()).unwrap();
+    let sent: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(sent, [format!("Bearer {}", key.expose()).as_str()]);
+    assert!(!format!("{request:?}").contains(&key.expose()[3..]));
+
+    let client = reqwest::Client::new();
+    let builder = client.get("http://x/").header(AUTHORIZATION, old).api_key(&key);
+    assert!(!format!("{builder:?}").contains(&key.expose()[3..]));
+    let request = builder.build().unwrap();
+    let sent: Vec<_> = request.headers().get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(sent, [format!("Bearer {}", key.expose()).as_str()]);
+    assert!(sent[0].is_sensitive());
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_fails_the_request_unseen() {
+    let key = Secret::from("lk_a\nb".to_owned());
+    for error in [
+        bearer(&key).unwrap_err().to_string(),
+        Request::get("http://x/").api_key(&key).body(()).unwrap_err().to_string(),
+        reqwest::Client::new().get("http://x/").api_key(&key).build().unwrap_err().to_string(),
+    ] {
+        assert!(!error.contains("lk_"), "{error}");
+    }
+}

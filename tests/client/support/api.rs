@@ -1,0 +1,150 @@
+use std::{
+    collections::{HashMap, HashSet},
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use keyward::Secret;
+use serde_json::{Value, json};
+
+/// A small server of keys, as far as `examples/lua_cli` asks one.
+pub struct Api {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    live: HashSet<String>,
+    codes: HashMap<String, Code>,
+    mails: Vec<String>,
+    down: bool,
+    ended: bool,
+}
+
+struct Code {
+    digits: String,
+    expired: bool,
+}
+
+impl Api {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let served = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if served.lock().unwrap().ended {
+                    return;
+                }
+                // A client that was killed has gone.
+                let _ = serve(&stream.unwrap(), &served);
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn accepts(&self, key: &Secret) {
+        self.state.lock().unwrap().live.insert(key.expose().to_owned());
+    }
+
+    pub fn is_live(&self, key: &str) -> bool {
+        self.state.lock().unwrap().live.contains(key)
+    }
+
+    pub fn live(&self) -> Vec<String> {
+        self.state.lock().unwrap().live.iter().cloned().collect()
+    }
+
+    pub fn goes_down(&self) {
+        self.state.lock().unwrap().down = true;
+    }
+
+    /// What the person finds in her mailbox.
+    pub fn mailed_code(&self) -> String {
+        self.state.lock().unwrap().mails.last().expect("a mail was sent").clone()
+    }
+
+    pub fn codes_expire(&self) {
+        self.state.lock().unwrap().codes.values_mut().for_each(|code| code.expired = true);
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.state.lock().unwrap().ended = true;
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut request, mut key, mut length) = (String::new(), None, 0);
+    reader.read_line(&mut request)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        match &*name.to_ascii_lowercase() {
+            "authorization" => key = value.strip_prefix("Bearer ").map(str::to_owned),
+            "content-length" => length = value.parse().unwrap(),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let call = request.rsplit_once(' ').unwrap_or_default().0;
+    let (status, answer) = state.lock().unwrap().answer(call, key, &body);
+    let answer = answer.to_string();
+    let length = answer.len();
+    let mut stream = stream;
+    write!(
+        stream,
+        "HTTP/1.1 {status} .\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}"
+    )
+}
+
+impl State {
+    fn answer(&mut self, call: &str, key: Option<String>, body: &Value) -> (u16, Value) {
+        if self.down {
+            return (503, json!({}));
+        }
+        let email = body["email"].as_str().unwrap_or_default().to_owned();
+        let key = key.unwrap_or_default();
+        match call {
+            "POST /auth/otp" => {
+                let digits = format!("{:06}", 123_456 + self.mails.len());
+                self.mails.push(digits.clone());
+                self.codes.insert(email, Code { digits, expired: false });
+                (202, json!({}))
+            }
+            "POST /auth/otp/verify" => match self.codes.get(&email) {
+                Some(code) if code.digits == body["code"].as_str().unwrap_or_default() => {
+                    if code.expired {
+                        return (400, json!({ "error": "expired_code" }));
+                    }
+                    self.codes.remove(&email);
+                    let key = super::key().expose().to_owned();
+                    self.live.insert(key.clone());
+                    (201, json!({ "api_key": key }))
+                }
+                _ => (400, json!({ "error": "invalid_code" })),
+            },
+            _ if !self.live.contains(&key) => (401, json!({ "error": "unauthorized" })),
+            "GET /auth/key" | "POST /push" => (200, json!({})),
+            "DELETE /auth/key" => {
+                self.live.remove(&key);
+                (200, json!({}))
+            }
+            _ => (404, json!({})),
+        }
+    }
+}

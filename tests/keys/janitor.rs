@@ -1,0 +1,86 @@
+//! Cleaning up by itself. Time is virtual: it moves on when nothing else is to be done.
+
+use std::time::Duration;
+
+use keyward::{
+    Actor, ApiKeys, KeyId, MemoryStore, Request,
+    keys::{ApiKeysBuilder, Purge},
+    testing::ManualClock,
+};
+
+use crate::support::{DAY, HOUR, format, owner};
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+#[tokio::test(start_paused = true)]
+async fn one_of_all_nodes_cleans_up_once_an_hour() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let node = || begin(&store, &clock).build();
+    let (one, two) = (node(), node());
+    let first = revoked_key(&one).await;
+    clock.advance(TEN_MINUTES);
+    let second = revoked_key(&one).await;
+
+    clock.advance(DAY * 90 - TEN_MINUTES + Duration::from_secs(1));
+    work(&one).await;
+    assert!(!there(&one, first).await && there(&one, second).await);
+    // Now the second one is old enough as well, and another node comes to life; but of this hour,
+    // the work is done.
+    clock.advance(TEN_MINUTES);
+    work(&two).await;
+    work(&one).await;
+    assert!(there(&one, second).await);
+    clock.advance(HOUR);
+    work(&two).await;
+    assert!(!there(&one, second).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_how_long_is_for_the_host_to_say() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let never = begin(&store, &clock).no_purge().build();
+    let id = revoked_key(&never).await;
+    clock.advance(DAY * 1_000);
+    work(&never).await;
+    assert!(there(&never, id).await);
+    let weekly = begin(&store, &clock).purge(Purge::default().keys_after(DAY * 2_000)).build();
+    work(&weekly).await;
+    assert!(there(&never, id).await);
+    clock.advance(DAY * 1_000 + Duration::from_secs(1));
+    work(&weekly).await;
+    assert!(!there(&never, id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_shutdown_nothing_is_cleaned_up() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let keys = begin(&store, &clock).build();
+    let id = revoked_key(&keys).await;
+    work(&keys).await;
+    keys.shutdown().await.unwrap();
+    clock.advance(DAY * 91);
+    work(&keys).await;
+    assert!(there(&keys, id).await);
+}
+
+fn begin(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
+    ApiKeys::builder(store.clone(), format()).clock(clock.clone())
+}
+
+async fn revoked_key(keys: &ApiKeys) -> KeyId {
+    let by = Actor::system("test");
+    let ada = owner("acme", "ada");
+    let issued = keys.issue(keyward::NewKey::new(&ada, "ci").unwrap(), &by).await.unwrap();
+    keys.revoke(&ada, issued.key.id, "", &by).await.unwrap();
+    issued.key.id
+}
+
+async fn there(keys: &ApiKeys, id: KeyId) -> bool {
+    keys.get(&owner("acme", "ada"), id).await.is_ok()
+}
+
+/// Lets a node do what it does by itself, for a virtual minute.
+async fn work(keys: &ApiKeys) {
+    let _denied = keys.verify("lc_live_nothing", &Request::new()).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
