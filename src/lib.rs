@@ -3,8 +3,12 @@
 
 #[cfg(feature = "server")]
 pub mod accounts;
+#[cfg(feature = "actix")]
+pub mod actix;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "server")]
 pub mod cache;
 #[cfg(feature = "client")]
@@ -12,6 +16,8 @@ pub mod client;
 pub mod format;
 #[cfg(feature = "server")]
 pub mod hash;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "server")]
 pub mod key;
 #[cfg(feature = "server")]
@@ -27,6 +33,8 @@ mod secret;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod testing;
+#[cfg(feature = "tower")]
+pub mod tower;
 #[cfg(feature = "server")]
 mod usage;
 

@@ -4,6 +4,7 @@ mod cache;
 mod client;
 mod format;
 mod hash;
+mod http;
 mod keys;
 mod store;
 mod support;

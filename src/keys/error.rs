@@ -18,6 +18,7 @@ pub struct Error(Box<Details>);
 struct Details {
     kind: ErrorKind,
     message: String,
+    limit: Option<u64>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -60,17 +61,27 @@ impl Error {
         self.0.kind
     }
 
+    /// The number of the plan that was reached: of active keys, or of the days that a key may live.
+    pub fn limit(&self) -> Option<u64> {
+        self.0.limit
+    }
+
     /// Whether trying again later can help, and nothing was changed by this time.
     pub fn is_unavailable(&self) -> bool {
         self.0.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Details { kind, message: message.into(), source: None }))
+        Self(Box::new(Details { kind, message: message.into(), limit: None, source: None }))
     }
 
     fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
         self.0.source = Some(source);
+        self
+    }
+
+    fn limited_by(mut self, limit: Option<u64>) -> Self {
+        self.0.limit = limit;
         self
     }
 
@@ -79,10 +90,16 @@ impl Error {
     }
 
     pub(crate) fn limit_reached(max: Option<u32>) -> Self {
-        let max = max.map_or_else(String::new, |max| format!(" of {max}"));
+        let of = max.map_or_else(String::new, |max| format!(" of {max}"));
         let message =
-            format!("the limit{max} active keys is reached: revoke one, or raise the plan");
-        Self::new(ErrorKind::LimitReached, message)
+            format!("the limit{of} active keys is reached: revoke one, or raise the plan");
+        Self::new(ErrorKind::LimitReached, message).limited_by(max.map(Into::into))
+    }
+
+    pub(crate) fn lives_too_long(longest: std::time::Duration) -> Self {
+        let days = longest.as_secs_f64() / 86_400.0;
+        let message = format!("the plan lets a key live {days} days at most: set an expiry within");
+        Self::new(ErrorKind::Forbidden, message).limited_by(Some(longest.as_secs() / 86_400))
     }
 
     pub(crate) fn beyond_reach() -> Self {

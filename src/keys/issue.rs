@@ -39,6 +39,7 @@ pub struct NewKey {
     limits: KeyLimits,
     networks: Networks,
     metadata: Metadata,
+    token: Option<[u8; 32]>,
 }
 
 /// A key and the secret that was made for it.
@@ -65,6 +66,7 @@ impl NewKey {
             limits: KeyLimits::default(),
             networks: Networks::default(),
             metadata: Metadata::default(),
+            token: None,
         })
     }
 
@@ -96,6 +98,27 @@ impl NewKey {
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
+    }
+}
+
+#[cfg(feature = "manage")]
+impl NewKey {
+    /// What making this key again is known by: as a [`Rotation`](super::Rotation)'s token, which
+    /// then replaces the secret that nobody received.
+    pub(crate) fn token(mut self, token: &str) -> Self {
+        self.token = Some(super::rotate::hashed(token));
+        self
+    }
+
+    pub(crate) fn has_token_of(&self, key: &Key) -> bool {
+        self.token.is_some() && self.token == key.rotation_token
+    }
+
+    /// Whether a key is what is asked for here, its dates aside.
+    pub(crate) fn describes(&self, key: &Key) -> bool {
+        let Self { owner, name, access, limits, networks, metadata, .. } = self;
+        (owner, name, access) == (&key.owner, &key.name, &key.access)
+            && (limits, networks, metadata) == (&key.limits, &key.networks, &key.metadata)
     }
 }
 
@@ -213,7 +236,7 @@ impl NewKey {
             disabled_at: None,
             revoked: None,
             rotated_at: None,
-            rotation_token: None,
+            rotation_token: self.token,
             first_used_at: None,
             last_used_at: None,
             last_used_ip: None,
@@ -237,12 +260,7 @@ fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(
     match key.expires_at {
         Some(end) if end <= now => Err(past()),
         Some(end) if end <= now.after(longest) => Ok(()),
-        _ => {
-            let days = longest.as_secs_f64() / 86_400.0;
-            let message =
-                format!("the plan lets a key live {days} days at most: set an expiry within");
-            Err(Error::new(ErrorKind::Forbidden, message))
-        }
+        _ => Err(Error::lives_too_long(longest)),
     }
 }
 

@@ -35,6 +35,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.ensure_follower();
+        request.note_waiting();
         let Asked { text, digest, mut now } = asked;
         loop {
             if let Known::Key(answer) = known {
@@ -128,6 +129,7 @@ impl Inner {
         asked: &Asked<'_>,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
+        request.note_waiting();
         let Asked { text, digest, now } = asked;
         let (now, retired) = (*now, self.hashers.has_retired());
         let candidates = retired.then(|| self.hashers.candidates_with(*digest, text));

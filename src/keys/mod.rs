@@ -159,6 +159,20 @@ impl Inner {
     }
 }
 
+impl ApiKeys {
+    /// Whether the other is a clone of this one.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// The present, as everything here sees it.
+    #[cfg(feature = "manage")]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+}
+
 impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiKeys")

@@ -1,4 +1,7 @@
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// What a verification has to know of the request that carried the secret.
 ///
@@ -18,6 +21,9 @@ pub struct Request<'a> {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) scopes: &'a [&'a str],
+    pub(crate) any_scope: &'a [&'a str],
+    /// Where to note that memory alone did not answer.
+    pub(crate) waited: Option<&'a AtomicBool>,
 }
 
 impl<'a> Request<'a> {
@@ -49,5 +55,24 @@ impl<'a> Request<'a> {
     pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
         self.scopes = scopes;
         self
+    }
+
+    /// Scopes of which the request needs one, whichever; without any, it needs none.
+    pub fn require_any(mut self, scopes: &'a [&'a str]) -> Self {
+        self.any_scope = scopes;
+        self
+    }
+
+    pub(crate) fn note_waiting(&self) {
+        if let Some(waited) = self.waited {
+            waited.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what `allows` tells of single scopes is enough.
+    pub(crate) fn is_allowed(&self, allows: impl Fn(&str) -> bool) -> bool {
+        let any = self.any_scope;
+        self.scopes.iter().all(|scope| allows(scope))
+            && (any.is_empty() || any.iter().any(|scope| allows(scope)))
     }
 }

@@ -47,9 +47,13 @@ impl Rotation {
     /// Use a token for one rotation only, and try again only when the first try is over: of two at
     /// once, only the secret of the one that ends last works. Only a hash of it is stored.
     pub fn token(mut self, token: &str) -> Self {
-        self.token = Some(sha2::Sha256::digest(token).into());
+        self.token = Some(hashed(token));
         self
     }
+}
+
+pub(super) fn hashed(token: &str) -> [u8; 32] {
+    sha2::Sha256::digest(token).into()
 }
 
 impl ApiKeys {

@@ -20,7 +20,8 @@ impl Inner {
         now: Now,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        if !entry.admits(now.latest, request.tenant, request.scopes) {
+        let plain = request.any_scope.is_empty();
+        if !plain || !entry.admits(now.latest, request.tenant, request.scopes) {
             let Bearer { key, account } = &*entry.bearer;
             self.admit(key, account, entry.ends_at, now, request)?;
         }
@@ -162,7 +163,7 @@ pub(super) fn check_request(
         Err(DeniedReason::WrongTenant)
     } else if !key.networks.allows(request.ip) {
         Err(DeniedReason::NetworkNotAllowed)
-    } else if !request.scopes.iter().all(|scope| key.access.allows(scope, &account.permissions)) {
+    } else if !request.is_allowed(|scope| key.access.allows(scope, &account.permissions)) {
         Err(DeniedReason::AccessMissing)
     } else {
         Ok(())

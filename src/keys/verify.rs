@@ -1,3 +1,6 @@
+#[cfg(feature = "http")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{ApiKeys, Error, Request, lookup::Asked};
 use crate::{
     cache::Known,
@@ -80,5 +83,17 @@ impl ApiKeys {
             }
             known => Box::pin(inner.ask(cache, asked, known, request)).await,
         }
+    }
+
+    /// A verification, and whether it was answered from memory.
+    #[cfg(feature = "http")]
+    pub(crate) async fn verify_told(
+        &self,
+        presented: &[u8],
+        request: Request<'_>,
+    ) -> (Result<Verified, VerifyError>, bool) {
+        let waited = AtomicBool::new(false);
+        let answer = self.verify(presented, &Request { waited: Some(&waited), ..request }).await;
+        (answer, !waited.load(Ordering::Relaxed))
     }
 }

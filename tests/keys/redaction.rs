@@ -226,9 +226,10 @@ fn public_types(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.ends_with("conformance") || path.ends_with("client") {
-            // What a test prints, given no secret but those it makes itself; and what holds a
-            // person's own key, which the tests of the client look at.
+        let apart = ["conformance", "client", "http", "tower", "axum", "actix"];
+        if apart.iter().any(|folder| path.ends_with(folder)) {
+            // What a test prints, given no secret but those it makes itself; what holds a person's
+            // own key, which the tests of the client look at; and the web, whose tests do.
         } else if path.is_dir() {
             names.extend(public_types(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

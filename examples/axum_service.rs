@@ -1,0 +1,93 @@
+//! A small service with sessions, an API by which people manage their keys, and a route that takes
+//! keys: `cargo run --example axum_service`, or with `-- --database-url postgres://…`.
+
+use std::{env, error::Error, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::FromRequestParts,
+    http::{StatusCode, header::COOKIE, request::Parts},
+    routing::get,
+};
+use keyward::{
+    Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
+    accounts::NoAccounts,
+    http::{Guard, manage::Caller},
+    limits::Rate,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let store: Arc<dyn KeyStore> = match argument("--database-url") {
+        Some(url) => Arc::new(PostgresStore::connect(&url).await?),
+        None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
+    };
+    let plan = Limits::default().max_active_keys(5).rate(Rate::per_minute(60).burst(10));
+    let keys = ApiKeys::builder_on(store, KeyFormat::builder("acme").environment("live").build()?)
+        .accounts(NoAccounts::with_limits(plan))
+        .build();
+
+    let builds = keyward::axum::layer(Guard::new(keys.clone()).require("builds:read"));
+    let visitors = keyward::axum::layer(Guard::new(keys.clone()).optional());
+    let app = Router::new()
+        .route("/builds", get(list_builds).layer(builds))
+        .route("/", get(front_page).layer(visitors))
+        .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
+
+    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    let at = format!("http://{}", listener.local_addr()?);
+    println!(
+        "Make a key:      curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
+    );
+    println!("Use it:          curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
+    println!("Look at it:      curl {at}/v1/api-keys -b session=ada");
+    println!("What was done:   curl {at}/v1/audit -b session=ada");
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .await?;
+    // What was noted of uses and refusals, and is not written yet.
+    keys.shutdown().await?;
+    Ok(())
+}
+
+async fn list_builds(verified: Verified) -> Json<Value> {
+    Json(json!({ "account": verified.owner().account(), "builds": ["4711", "4712"] }))
+}
+
+async fn front_page(visitor: Option<Verified>) -> String {
+    visitor.map_or("hello, stranger\n".into(), |verified| {
+        format!("hello, {}\n", verified.owner().account())
+    })
+}
+
+/// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
+/// guards cookies against cross-site requests.
+struct Session {
+    owner: Owner,
+}
+
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
+        let mut cookies = cookies.unwrap_or_default().split("; ");
+        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let owner = account.and_then(|account| Owner::account_only(account).ok());
+        owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
+    }
+}
+
+impl From<Session> for Caller {
+    fn from(session: Session) -> Self {
+        let actor = Actor::account(session.owner.account());
+        Self::new(session.owner, actor)
+    }
+}
+
+fn argument(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
+}

@@ -1,0 +1,84 @@
+//! The management API as a router.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{FromRequestParts, Request},
+    response::Response,
+    routing::any,
+};
+use http::header::CONTENT_TYPE;
+
+use crate::{
+    ApiKeys,
+    http::manage::{Call, Caller, MAX_BODY, Manage},
+};
+
+/// The routes of [`http::manage`](crate::http::manage), to be merged or nested.
+///
+/// `C` is the host's own extractor of who is calling: a session, a key with a scope for that. What
+/// it rejects is never looked at. Without one it does not compile:
+///
+/// ```compile_fail
+/// # let keys = keyward::testing::TestKeys::new().keys;
+/// let app: axum::Router = keyward::axum::manage::router(keys);
+/// ```
+///
+/// # Examples
+/// ```
+/// use axum::{Router, extract::FromRequestParts, http::{StatusCode, request::Parts}};
+/// use keyward::{Actor, Owner, http::manage::Caller};
+///
+/// /// Whose session it is.
+/// struct Session { account: String }
+///
+/// impl<S: Sync> FromRequestParts<S> for Session {
+///     type Rejection = StatusCode;
+///
+///     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+///         // Look the cookie up in the host's own sessions.
+///         # let _ = parts;
+///         Err(StatusCode::UNAUTHORIZED)
+///     }
+/// }
+///
+/// impl From<Session> for Caller {
+///     fn from(session: Session) -> Self {
+///         let owner = Owner::account_only(&session.account).expect("sessions have accounts");
+///         Caller::new(owner, Actor::account(&session.account))
+///     }
+/// }
+///
+/// # let keys = keyward::testing::TestKeys::new().keys;
+/// let app: Router = Router::new().nest("/v1", keyward::axum::manage::router::<Session, _>(keys));
+/// ```
+pub fn router<C, S>(keys: ApiKeys) -> Router<S>
+where
+    C: FromRequestParts<S> + Into<Caller> + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let manage = Manage::new(keys);
+    let handler = move |caller: C, request: Request| {
+        let manage = manage.clone();
+        async move { answer(&manage, &caller.into(), request).await }
+    };
+    ["/api-keys", "/api-keys/{*rest}", "/audit", "/introspect"]
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
+}
+
+async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return Manage::too_large().map(Body::from);
+    };
+    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let call = Call::new(&parts.method, parts.uri.path())
+        .query(parts.uri.query().unwrap_or_default())
+        .body(content_type, &body);
+    let call = match parts.headers.get("idempotency-key") {
+        Some(value) => call.idempotency_key(value.as_bytes()),
+        None => call,
+    };
+    manage.answer(caller, &call).await.map(Body::from)
+}

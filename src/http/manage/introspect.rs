@@ -1,0 +1,71 @@
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{
+    Call, Caller, Manage,
+    failure::Failure,
+    reply::{Answer, json},
+};
+use crate::{
+    Request, VerifyError,
+    key::{Permissions, Timestamp, Verified},
+};
+
+/// The answer of RFC 7662. Of a token that is not live, or that is none of the caller's business,
+/// nothing is told but that.
+#[derive(Default, Serialize)]
+struct Introspection<'a> {
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+}
+
+impl Manage {
+    /// A use like any other: it counts against the key's rates.
+    pub(super) async fn introspect(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+        let token = call.form("token")?.ok_or_else(|| Failure::invalid("send token=…"))?;
+        let request = Request::new().tenant(caller.owner().tenant());
+        let verified = match self.keys.verify(token.as_bytes(), &request).await {
+            Ok(verified) if caller.whose().includes(verified.owner()) => verified,
+            Ok(_) | Err(VerifyError::Denied(_)) => {
+                return json(StatusCode::OK, &Introspection::default());
+            }
+            Err(VerifyError::Limited(limited)) => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let failure = Failure::new(status, "rate_limited", limited.to_string());
+                return Err(failure.later(limited.retry_after.as_millis().div_ceil(1_000) as u64));
+            }
+            Err(VerifyError::Unavailable(error)) => return Err(error.into()),
+        };
+        json(StatusCode::OK, &Introspection::of(&verified))
+    }
+}
+
+impl<'a> Introspection<'a> {
+    fn of(verified: &'a Verified) -> Self {
+        let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
+        let key = verified.key();
+        Self {
+            active: true,
+            scope: match verified.permissions() {
+                Permissions::All => None,
+                Permissions::Only(scopes) => Some(scopes.to_string()),
+            },
+            sub: Some(key.owner.account()),
+            client_id: Some(key.id.to_string()),
+            token_type: Some("Bearer"),
+            iat: Some(seconds(key.created_at)),
+            exp: key.expires_at.map(seconds),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use http::StatusCode;
+
+use super::{
+    Call, Caller, Manage,
+    bodies::{Change, Rotate},
+    failure::Failure,
+    reply::{Answer, json, message},
+    views::{IssuedView, KeyView, KeysView},
+};
+use crate::{
+    key::{Key, KeyId, Status},
+    keys::Page,
+};
+
+impl Manage {
+    pub(super) async fn list(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+        let [status, limit, cursor] = call.parameters(["status", "limit", "cursor"])?;
+        let mut page = Page::first().limit(self::limit(limit.as_deref())?);
+        if let Some(text) = status {
+            let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
+            let found = all.into_iter().find(|status| status.as_str() == text);
+            let expected = "status is active, disabled, revoked or expired";
+            page = page.status(found.ok_or_else(|| Failure::invalid(expected))?);
+        }
+        if let Some(text) = cursor {
+            page = page.after(text.parse().map_err(|_| bad_cursor())?);
+        }
+        let page = self.keys.list(caller.whose(), page).await?;
+        let keys = page.keys.iter().map(|key| KeyView::new(key, caller)).collect();
+        json(StatusCode::OK, &KeysView { keys, next: page.next.map(|id| id.to_string()) })
+    }
+
+    pub(super) async fn get(&self, caller: &Caller, id: KeyId) -> Answer {
+        shown(&*self.keys.get(caller.whose(), id).await?, caller)
+    }
+
+    pub(super) async fn change(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
+        // What is not there has no wrong fields either.
+        self.keys.get(caller.whose(), id).await?;
+        let change = call.read::<Change>()?.into_change()?;
+        shown(&*self.keys.update(caller.whose(), id, &change, caller.actor()).await?, caller)
+    }
+
+    pub(super) async fn revoke(&self, caller: &Caller, id: KeyId) -> Answer {
+        self.keys.revoke(caller.whose(), id, "", caller.actor()).await?;
+        message("API key revoked")
+    }
+
+    pub(super) async fn delete(&self, caller: &Caller, id: KeyId) -> Answer {
+        self.keys.delete(caller.whose(), id, caller.actor()).await?;
+        message("API key record deleted")
+    }
+
+    pub(super) async fn rotate(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
+        self.keys.get(caller.whose(), id).await?;
+        let mut rotation = call.read_any::<Rotate>()?.into_rotation();
+        if let Some(token) = call.token()? {
+            rotation = rotation.token(&format!("rotate {token}"));
+        }
+        let issued = self.keys.rotate(caller.whose(), id, rotation, caller.actor()).await?;
+        json(StatusCode::OK, &IssuedView::new(&issued, caller))
+    }
+
+    pub(super) async fn disable(&self, caller: &Caller, id: KeyId) -> Answer {
+        shown(&*self.keys.disable(caller.whose(), id, caller.actor()).await?, caller)
+    }
+
+    pub(super) async fn enable(&self, caller: &Caller, id: KeyId) -> Answer {
+        shown(&*self.keys.enable(caller.whose(), id, caller.actor()).await?, caller)
+    }
+}
+
+fn shown(key: &Key, caller: &Caller) -> Answer {
+    json(StatusCode::OK, &KeyView::new(key, caller))
+}
+
+/// How many to list: 50 unless told.
+pub(super) fn limit(text: Option<&str>) -> Result<u32, Failure> {
+    let Some(text) = text else { return Ok(50) };
+    let number = text.parse().ok().filter(|number| (1..=200).contains(number));
+    number.ok_or_else(|| Failure::invalid("limit is a number from 1 to 200"))
+}
+
+pub(super) fn bad_cursor() -> Failure {
+    Failure::invalid("cursor is what `next` of the page before says")
+}

@@ -1,0 +1,78 @@
+//! The API by which the users of a service manage their own keys, without a framework.
+//!
+//! [`Manage`] takes a [`Call`] and the [`Caller`] whom the host has authenticated, and answers; the
+//! adapters bring it into a router. Paths are relative to where it is mounted.
+//!
+//! | call | does |
+//! |---|---|
+//! | `POST /api-keys` | makes a key: 201, with the secret this once |
+//! | `GET /api-keys?status=&limit=&cursor=` | lists keys, newest first |
+//! | `GET /api-keys/{id}` | one key |
+//! | `PATCH /api-keys/{id}` | changes name, scopes, networks, metadata |
+//! | `DELETE /api-keys/{id}` | revokes it; its record stays |
+//! | `DELETE /api-keys/{id}/record` | removes the record, and with it the key |
+//! | `POST /api-keys/{id}/rotate` | gives it a new secret, shown this once |
+//! | `POST /api-keys/{id}/disable`, `…/enable` | switches it off and on |
+//! | `GET /api-keys/{id}/events` | what happened to it |
+//! | `GET /audit?event=&from=&until=&limit=&cursor=` | what happened to all of them |
+//! | `POST /introspect` | whether a secret is live (RFC 7662) |
+//!
+//! A caller sees and changes its own keys, or those of its tenant if it is an administrator of it;
+//! the id of any other key is answered as one that does not exist. Nobody can name another owner.
+//! Errors are problems (RFC 9457) with a stable `code`.
+//!
+//! `Idempotency-Key` makes trying again safe when the answer to a create or a rotate was lost: the
+//! same key gets another secret in place of the one that nobody received. No secret is stored for
+//! that. Its value counts within one owner, for a day, until the next rotation of that key.
+//!
+//! A host whose callers are browser sessions puts its check against cross-site requests in front.
+
+mod audit;
+mod bodies;
+mod call;
+mod caller;
+mod create;
+mod failure;
+mod introspect;
+mod keys;
+mod reply;
+mod route;
+mod views;
+
+pub use call::Call;
+pub use caller::Caller;
+
+use crate::ApiKeys;
+
+/// The management API of one [`ApiKeys`].
+///
+/// # Examples
+/// ```
+/// # use keyward::{Actor, Owner, testing::TestKeys};
+/// use http::Method;
+/// use keyward::http::manage::{Call, Caller, Manage};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = TestKeys::new().keys;
+/// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
+/// let call = Call::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
+/// let response = Manage::new(keys).answer(&ada, &call).await;
+/// assert_eq!(response.status(), 201);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Manage {
+    keys: ApiKeys,
+}
+
+impl Manage {
+    /// The API of these keys.
+    pub fn new(keys: ApiKeys) -> Self {
+        Self { keys }
+    }
+}
+
+/// The largest body that an adapter reads.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 64 * 1024;

@@ -1,0 +1,37 @@
+//! What all web frameworks share: where a secret stands in a request, whose address it came from,
+//! and how it is answered.
+//!
+//! The adapters `tower`, `axum` and `actix` take a [`Guard`] and do what it says. Whatever the
+//! framework, the same request gets the same answer:
+//!
+//! | what a request presents | status | challenge |
+//! |---|---|---|
+//! | nothing | 401 | without an error |
+//! | what is no live key: malformed, unknown, revoked, expired, disabled, … | 401 | `invalid_token` |
+//! | a key that may not do this | 403 | `insufficient_scope` with the scopes |
+//! | more than one credential | 400 | `invalid_request` |
+//! | a key that comes too often | 429 | `Retry-After`, and `RateLimit` fields |
+//! | anything, while nobody can tell | 503 | `Retry-After`; never a 401, on which clients throw keys away |
+//!
+//! Bodies are problems as RFC 9457 has them, with a stable `code`.
+
+mod answers;
+mod client_ip;
+mod credentials;
+pub(crate) mod guard;
+pub(crate) mod incoming;
+#[cfg(feature = "manage")]
+pub mod manage;
+#[cfg(feature = "tracing")]
+mod spans;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_spans.rs"]
+mod spans;
+
+pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
+#[cfg(feature = "manage")]
+pub(crate) use answers::{PROBLEM_JSON, problem};
+pub use client_ip::ClientIp;
+pub use credentials::Credentials;
+pub use guard::Guard;
+pub use incoming::Incoming;

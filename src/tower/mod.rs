@@ -1,0 +1,40 @@
+//! A layer for any service over [`http::Request`]: hyper, axum, tonic.
+//!
+//! It verifies the key of each request and puts [`Verified`](crate::Verified) into the extensions,
+//! or answers itself. A layer within another one, of the same [`ApiKeys`](crate::ApiKeys), verifies
+//! nothing again but asks for its own scopes, so that nothing counts twice.
+//!
+//! # Examples
+//! ```
+//! use keyward::{http::Guard, tower::ApiKeyLayer};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! async fn builds(request: http::Request<String>) -> Result<http::Response<String>, std::io::Error> {
+//!     let verified = request.extensions().get::<keyward::Verified>().unwrap();
+//!     Ok(http::Response::new(format!("hello, {}", verified.owner().account())))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let test = keyward::testing::TestKeys::new();
+//! # let (keys, issued) = (test.keys.clone(), test.issue(["builds:read"]).await);
+//! let service = ApiKeyLayer::new(Guard::new(keys).require("builds:read")).layer(service_fn(builds));
+//!
+//! let request = http::Request::builder().header("x-api-key", issued.secret.expose());
+//! let response = service.clone().oneshot(request.body(String::new())?).await?;
+//! assert_eq!(response.into_body(), "hello, account");
+//!
+//! let response = service.oneshot(http::Request::new(String::new())).await?;
+//! assert_eq!(response.status(), 401);
+//! # Ok(()) }
+//! ```
+
+mod future;
+mod layer;
+mod service;
+mod unless_verified;
+
+pub use future::ResponseFuture;
+pub use layer::ApiKeyLayer;
+pub use service::ApiKeyService;
+pub use unless_verified::{UnlessVerified, UnlessVerifiedLayer};

@@ -1,0 +1,260 @@
+//! The tower layer, without a server.
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use keyward::{
+    Access, Verified,
+    actix::ApiKeyAuth,
+    http::{
+        ClientIp, Guard,
+        manage::{Call, Caller, Manage},
+    },
+    key::Networks,
+    limits::Rate,
+    tower::{ApiKeyLayer, UnlessVerifiedLayer},
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_http::csrf::CsrfLayer;
+
+use super::world::{World, text};
+
+async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let name = request.extensions().get::<Verified>().map(|key| key.owner().account().to_owned());
+    Ok(Response::new(name.unwrap_or_default().into()))
+}
+
+async fn status<S>(service: &S, request: Request<Body>) -> StatusCode
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    service.clone().oneshot(request).await.unwrap().status()
+}
+
+fn with_key(secret: &str) -> Request<Body> {
+    Request::builder().header("x-api-key", secret).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn one_of_several_scopes_is_enough_where_the_guard_says_so() {
+    let world = World::new();
+    let scopes = ["builds:read", "builds:write"];
+    let any = ApiKeyLayer::new(world.guard().require_any(scopes)).layer(service_fn(handler));
+    let guard = world.guard().require(scopes[0]).require(scopes[1]);
+    let all = ApiKeyLayer::new(guard).layer(service_fn(handler));
+    for (access, one, both) in [
+        (&["builds:read"][..], 200, 403),
+        (&["builds:write"][..], 200, 403),
+        (&scopes[..], 200, 200),
+        (&["deploy"][..], 403, 403),
+        (&[][..], 403, 403),
+    ] {
+        let secret = text(&world.service.issue_with(Access::only(access).unwrap()).await);
+        assert_eq!(status(&any, with_key(&secret)).await, one, "{access:?}");
+        assert_eq!(status(&all, with_key(&secret)).await, both, "{access:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_within_a_layer_counts_nothing_twice_and_asks_for_its_own_scopes() {
+    let world = World::new();
+    let inner = ApiKeyLayer::new(world.guard().require("builds:read"));
+    let outer = ApiKeyLayer::new(world.guard());
+    let service = outer.layer(inner.layer(inner.layer(service_fn(handler))));
+    let secret = world.limited(Rate::per_hour(2)).await;
+    assert_eq!(status(&service, with_key(&secret)).await, 200);
+    assert_eq!(status(&service, with_key(&secret)).await, 200);
+    assert_eq!(status(&service, with_key(&secret)).await, 429);
+    let other = world.service.issue_with(Access::only(["deploy"]).unwrap()).await;
+    assert_eq!(status(&service, with_key(&text(&other))).await, 403);
+    let strangers = World::new();
+    let both = outer.layer(ApiKeyLayer::new(strangers.guard()).layer(service_fn(handler)));
+    assert_eq!(status(&both, with_key(&text(&other))).await, 401, "other keys are not known there");
+}
+
+#[tokio::test]
+async fn the_handler_is_not_called_before_the_key_is_verified() {
+    let world = World::new();
+    let calls = Arc::new(Mutex::new(0));
+    let counted = calls.clone();
+    let inner = service_fn(move |request| {
+        *counted.lock().unwrap() += 1;
+        handler(request)
+    });
+    let service = ApiKeyLayer::new(world.guard().require("builds:read")).layer(inner);
+    let other = text(&world.service.issue_with(Access::only(["deploy"]).unwrap()).await);
+    for secret in ["", "guess", &world.unknown(), &world.revoked().await, &other] {
+        assert_ne!(status(&service, with_key(secret)).await, 200);
+    }
+    assert_ne!(status(&service, Request::new(Body::empty())).await, 200);
+    assert_eq!(*calls.lock().unwrap(), 0);
+    assert_eq!(status(&service, with_key(&world.reader().await)).await, 200);
+    assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn from_the_layer_on_no_log_prints_the_field_with_the_secret() {
+    let world = World::new();
+    let service = ApiKeyLayer::new(world.guard().optional()).layer(service_fn(
+        async |request: Request<Body>| {
+            assert!(request.headers().values().all(|value| value.is_sensitive()));
+            Ok::<_, Infallible>(Response::new(Body::from(format!("{:?}", request.headers()))))
+        },
+    ));
+    let secret = world.reader().await;
+    let request = Request::builder().header("authorization", format!("Bearer {secret}"));
+    let response = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let shown = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    assert!(!String::from_utf8_lossy(&shown).contains(&secret));
+    let other = Request::builder().header("authorization", "Basic YTpi").body(Body::empty());
+    assert_eq!(status(&service, other.unwrap()).await, 200);
+}
+
+#[tokio::test]
+async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
+    let world = World::new();
+    let tenant =
+        |request: &keyward::http::Incoming<'_>| request.path().split('/').nth(1).map(Into::into);
+    let rules = world.guard().tenant(tenant);
+    let inner = ApiKeyLayer::new(rules.clone()).layer(service_fn(handler));
+    let nested = ApiKeyLayer::new(world.guard()).layer(inner.clone());
+    let secret = world.reader().await;
+    for (path, expected) in [("/acme/builds", 200), ("/umbrella/builds", 401), ("/", 401)] {
+        let request = || {
+            let mut request = with_key(&secret);
+            *request.uri_mut() = path.parse().unwrap();
+            request
+        };
+        assert_eq!(status(&inner, request()).await, expected, "{path}");
+        assert_eq!(status(&nested, request()).await, expected, "{path}, within another layer");
+    }
+}
+
+#[tokio::test]
+async fn a_key_bound_to_networks_works_from_there_and_no_header_helps() {
+    let world = World::new();
+    let new = world.service.new_key().networks(Networks::only(["198.51.100.0/24"]).unwrap());
+    let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let layer =
+        |client| ApiKeyLayer::new(world.guard().client_ip(client)).layer(service_fn(handler));
+    let direct = layer(ClientIp::peer());
+    let proxied = layer(ClientIp::x_forwarded_for(["10.0.0.0/8"]).unwrap());
+    let request = |peer: &str, forwarded: &str| {
+        let mut request = with_key(&secret);
+        request.extensions_mut().insert(peer.parse::<IpAddr>().unwrap());
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+        request
+    };
+    assert_eq!(status(&direct, request("198.51.100.7", "1.1.1.1")).await, 200);
+    assert_eq!(status(&direct, request("192.0.2.1", "198.51.100.7")).await, 401);
+    assert_eq!(status(&proxied, request("10.0.0.1", "1.1.1.1, 198.51.100.7")).await, 200);
+    assert_eq!(status(&proxied, request("10.0.0.1", "198.51.100.7, 1.1.1.1")).await, 401);
+    assert_eq!(status(&proxied, request("192.0.2.1", "198.51.100.7")).await, 401);
+    assert_eq!(status(&direct, with_key(&secret)).await, 401, "nobody knows from where");
+}
+
+#[tokio::test]
+async fn grpc_has_statuses_of_its_own() {
+    let world = World::new();
+    let guard: Guard = world.guard().require("builds:read");
+    let service = ApiKeyLayer::grpc(guard).layer(service_fn(handler));
+    let limited = world.limited(Rate::per_hour(1)).await;
+    assert_eq!(status(&service, with_key(&limited)).await, 200);
+    let other = text(&world.service.issue_with(Access::only(["deploy"]).unwrap()).await);
+    let check = async |secret: &str, code: &str| {
+        let response = service.clone().oneshot(with_key(secret)).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"application/grpc".parse().unwrap())
+        );
+        assert_eq!(response.headers()["grpc-status"], code, "{secret}");
+        assert_eq!(response.headers().get("retry-after").is_some(), code == "8" || code == "14");
+    };
+    check("", "16").await;
+    check(&world.revoked().await, "16").await;
+    check(&other, "7").await;
+    check(&limited, "8").await;
+    world.store.find_is(crate::cache::wrapper::Mood::Failing);
+    check(&world.unknown(), "14").await;
+}
+
+#[tokio::test]
+async fn a_check_against_cross_site_requests_lets_keys_pass_and_nothing_else() {
+    let world = World::new();
+    let layers =
+        (ApiKeyLayer::new(world.guard().optional()), UnlessVerifiedLayer::new(CsrfLayer::new()));
+    let service = layers.layer(service_fn(handler));
+    let post = |site: &str, secret: Option<&str>| {
+        let request =
+            Request::post("/").header("host", "acme.example").header("sec-fetch-site", site);
+        let request = match secret {
+            Some(secret) => request.header("x-api-key", secret),
+            None => request.header("cookie", "session=1"),
+        };
+        request.body(Body::empty()).unwrap()
+    };
+    assert_eq!(status(&service, post("same-origin", None)).await, 200);
+    assert_eq!(status(&service, post("cross-site", None)).await, 403);
+    assert_eq!(status(&service, post("cross-site", Some(&world.reader().await))).await, 200);
+    assert_eq!(status(&service, post("cross-site", Some(&world.revoked().await))).await, 401);
+}
+
+#[tokio::test]
+async fn a_framework_without_an_adapter_has_the_same_guard() {
+    fn sends<T: Send>(future: T) -> T {
+        future
+    }
+    let world = World::new();
+    let guard = world.guard().require("builds:read").optional();
+    let secret = world.reader().await;
+    let (mut head, _) = with_key(&secret).into_parts();
+    let verified = sends(guard.check(&mut head, None)).await.unwrap();
+    assert_eq!(verified.unwrap().owner().account(), "ada");
+    assert!(head.extensions.get::<Verified>().is_some());
+    assert!(head.headers["x-api-key"].is_sensitive());
+    let again = world.guard().require("deploy").check(&mut head, None).await;
+    assert_eq!(again.unwrap_err().status(), 403);
+    assert!(guard.check(&mut head, None).await.unwrap().is_some(), "it is not verified again");
+
+    let (mut nobody, _) = Request::new(Body::empty()).into_parts();
+    assert!(guard.check(&mut nobody, None).await.unwrap().is_none());
+    let (mut guess, _) = with_key("guess").into_parts();
+    let refusal = guard.check(&mut guess, None).await.unwrap_err();
+    assert_eq!(
+        (refusal.status(), refusal.code().as_str()),
+        (StatusCode::UNAUTHORIZED, "invalid_key")
+    );
+}
+
+#[tokio::test]
+async fn what_the_web_shows_of_itself_holds_no_secret() {
+    fn crosses<T: Send + Sync + 'static>(_: &T) {}
+    let world = World::new();
+    let secret = world.reader().await;
+    let guard = world.guard();
+    let (mut head, _) = with_key(&secret).into_parts();
+    guard.check(&mut head, None).await.unwrap();
+    let (mut guess, _) = with_key(&world.unknown()).into_parts();
+    let refusal = guard.check(&mut guess, None).await.unwrap_err();
+    let layer = ApiKeyLayer::new(guard.clone());
+    let (manage, auth) = (Manage::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
+    let caller = Caller::new(world.service.owner.clone(), world.service.actor.clone());
+    crosses(&guard);
+    crosses(&refusal);
+    crosses(&layer);
+    crosses(&manage);
+    crosses(&auth);
+    crosses(&caller);
+    let body = format!("token={secret}");
+    let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
+    let shown: [&dyn std::fmt::Debug; 8] =
+        [&guard, &refusal, &layer, &manage, &auth, &caller, &call, &head];
+    for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
+        assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
+    }
+}

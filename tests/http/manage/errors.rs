@@ -1,0 +1,113 @@
+use keyward::{Limits, Owner};
+use serde_json::json;
+
+use super::Client;
+use crate::{cache::wrapper::Mood, http::world::World, support::DAY};
+
+#[tokio::test]
+async fn the_plan_is_told_by_its_number() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    let owner = Owner::new("acme", "ada").unwrap();
+    world.service.host.limit(&owner, Limits::default().max_active_keys(2).max_lifetime(DAY * 30));
+    let body = r#"{"name": "x", "expiresInDays": 30}"#;
+    for too_long in [r#"{"name": "x", "expiresInDays": 31}"#, r#"{"name": "x"}"#] {
+        let reply = ada.call("POST", "/api-keys", too_long).await;
+        assert_eq!(reply.problem(), (422, "lifetime_limit".into()));
+        assert_eq!(reply.json()["limit"], json!(30));
+    }
+    ada.create(body).await;
+    ada.create(body).await;
+    let reply = ada.call("POST", "/api-keys", body).await;
+    assert_eq!(reply.problem(), (409, "limit_reached".into()));
+    assert_eq!(reply.json()["limit"], json!(2));
+    world.service.host.set(&owner, |account| account.suspended = true);
+    assert_eq!(ada.call("POST", "/api-keys", body).await.problem(), (403, "suspended".into()));
+}
+
+#[tokio::test]
+async fn every_wrong_call_is_told_what_is_wrong() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    let made = ada.create(r#"{"name": "ci"}"#).await;
+    let id = made["id"].as_str().unwrap();
+    let (key, json, form) = (format!("/api-keys/{id}"), "application/json", "text/plain");
+    let big = format!(r#"{{"name": "{}"}}"#, "x".repeat(70_000));
+    let rotate = format!("{key}/rotate");
+    #[rustfmt::skip]
+    let table: &[(&str, &str, &str, &str, u16, &str)] = &[
+        ("POST", "/api-keys", json, "", 400, "malformed_body"),
+        ("POST", "/api-keys", json, "{", 400, "malformed_body"),
+        ("POST", "/api-keys", json, "[]", 422, "invalid"),
+        ("POST", "/api-keys", json, "{}", 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": ""}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": null}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "scopes": null}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "scopes": "a"}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "scopes": ["a b"]}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "name": "y"}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "expiresAt": "tomorrow"}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "expiresAt": "2020-01-01T00:00:00Z"}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "expiresAt": "2027-01-01T00:00:00Z", "expiresInDays": 1}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "expiresInDays": -1}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, r#"{"name": "x", "allowedNetworks": ["all"]}"#, 422, "invalid"),
+        ("POST", "/api-keys", json, &big, 413, "too_large"),
+        ("POST", "/api-keys", form, r#"{"name": "x"}"#, 415, "media_type"),
+        ("POST", "/api-keys", "", r#"{"name": "x"}"#, 415, "media_type"),
+        ("PUT", "/api-keys", json, "", 405, "method_not_allowed"),
+        ("POST", &key, json, "", 405, "method_not_allowed"),
+        ("GET", &rotate, json, "", 405, "method_not_allowed"),
+        ("PATCH", &key, json, r#"{"name": null}"#, 422, "invalid"),
+        ("PATCH", &key, json, r#"{"expiresAt": "2027-01-01T00:00:00Z"}"#, 422, "invalid"),
+        ("POST", &rotate, json, r#"{"overlapSeconds": -1}"#, 422, "invalid"),
+        ("POST", &rotate, form, "overlapSeconds=1", 415, "media_type"),
+        ("GET", "/api-keys?limit=0", "", "", 422, "invalid"),
+        ("GET", "/api-keys?limit=201", "", "", 422, "invalid"),
+        ("GET", "/api-keys?limit=1&limit=2", "", "", 422, "invalid"),
+        ("GET", "/api-keys?status=alive", "", "", 422, "invalid"),
+        ("GET", "/api-keys?cursor=x", "", "", 422, "invalid"),
+        ("GET", "/api-keys?owner=bob", "", "", 422, "invalid"),
+        ("GET", "/audit?event=nothing", "", "", 422, "invalid"),
+        ("GET", "/audit?from=yesterday", "", "", 422, "invalid"),
+        ("GET", "/api-keys/", "", "", 404, "not_found"),
+        ("GET", "/api-keys/a/b", "", "", 404, "no_such_page"),
+        ("GET", "/api-keys/a/rotate/b", "", "", 404, "no_such_page"),
+        ("GET", "/introspect", "", "", 405, "method_not_allowed"),
+        ("POST", "/introspect", json, "{}", 415, "media_type"),
+    ];
+    for (method, path, kind, body, status, code) in table {
+        let reply = ada.call_with(method, path, body, &[("content-type", kind)]).await;
+        if reply.fields.get("content-type").is_none() {
+            assert_eq!((reply.status, *status), (404, 404), "axum has no such route: {path}");
+            continue;
+        }
+        assert_eq!(
+            reply.problem(),
+            (*status, (*code).into()),
+            "{method} {path} {body}: {}",
+            reply.text
+        );
+        assert_eq!(reply.fields.contains_key("allow"), *status == 405);
+    }
+    assert_eq!(ada.call("DELETE", &key, "").await.status, 200);
+    for act in ["rotate", "disable", "enable"] {
+        let reply = ada.call("POST", &format!("{key}/{act}"), "").await;
+        assert_eq!(reply.problem(), (409, "not_live".into()), "{act}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_said_to_be_down() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    let body = r#"{"name": "x"}"#;
+    for (mood, code) in [(Mood::Failing, "unavailable"), (Mood::Lossy, "outcome_unknown")] {
+        world.store.changes_are(mood);
+        let reply = ada.call("POST", "/api-keys", body).await;
+        assert_eq!(reply.problem(), (503, code.into()));
+        assert_eq!(reply.fields["retry-after"], "5");
+    }
+    world.store.changes_are(Mood::Fine);
+    world.service.host.fail(true);
+    assert_eq!(ada.call("POST", "/api-keys", body).await.problem(), (503, "unavailable".into()));
+}

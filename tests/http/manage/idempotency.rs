@@ -1,0 +1,107 @@
+use keyward::Request;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::{Client, Reply};
+use crate::{
+    http::world::World,
+    support::{DAY, Service, on_each_store, stores::SqliteFile},
+};
+
+async fn create(client: &Client, token: &str, body: &str) -> Reply {
+    let fields = [("content-type", "application/json"), ("idempotency-key", token)];
+    client.call_with("POST", "/api-keys", body, &fields).await
+}
+
+fn of<'a>(made: &'a Value, field: &str) -> &'a str {
+    made[field].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_create_that_is_tried_again_makes_one_key_and_the_last_secret_works() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (first, last) = (service.keys(), service.nodes.last().unwrap());
+        let body = r#"{"name": "ci", "scopes": ["a"]}"#;
+        let lost = create(&Client::new(first, "acme/ada"), "4711", body).await.json();
+        let made = create(&Client::new(last, "acme/ada"), "4711", body).await;
+        assert_eq!(made.status, 201);
+        let made = made.json();
+        assert_eq!(of(&made, "id"), of(&lost, "id"));
+        assert_ne!(of(&made, "key"), of(&lost, "key"));
+        for node in &service.nodes {
+            node.catch_up().await.unwrap();
+            assert!(node.verify(of(&lost, "key"), &Request::new()).await.is_err());
+        }
+        assert!(last.verify(of(&made, "key"), &Request::new()).await.is_ok());
+
+        let ada = Client::new(last, "acme/ada");
+        let used = create(&ada, "4711", body).await;
+        assert_eq!(used.problem(), (422, "idempotency_key_reused".into()));
+        assert!(last.verify(of(&made, "key"), &Request::new()).await.is_ok(), "it is in use");
+        let bob = create(&ada.as_session("acme/bob"), "4711", body).await.json();
+        assert_ne!(of(&bob, "id"), of(&made, "id"), "another's token is another");
+        let other = create(&ada, "4712", body).await.json();
+        assert_ne!(of(&other, "id"), of(&made, "id"));
+        let changed = create(&ada, "4712", r#"{"name": "cd", "scopes": ["a"]}"#).await;
+        assert_eq!(changed.problem(), (422, "idempotency_key_reused".into()));
+        let list = ada.call("GET", "/api-keys", "").await.json();
+        assert_eq!(list["keys"].as_array().unwrap().len(), 2);
+
+        service.clock.advance(DAY + DAY);
+        let later = create(&ada, "4712", body).await.json();
+        assert_ne!(of(&later, "id"), of(&other, "id"), "a day later it is forgotten");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_tried_again_keeps_the_overlap_of_the_first() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    let made = ada.create(r#"{"name": "ci"}"#).await;
+    let path = format!("/api-keys/{}/rotate", of(&made, "id"));
+    let rotate = async || {
+        let fields = [("content-type", "application/json"), ("idempotency-key", "r1")];
+        let reply = ada.call_with("POST", &path, r#"{"overlapSeconds": 60}"#, &fields).await;
+        reply.json()
+    };
+    let (lost, kept) = (rotate().await, rotate().await);
+    let works =
+        async |made: &Value| world.keys().verify(of(made, "key"), &Request::new()).await.is_ok();
+    assert_eq!([works(&made).await, works(&lost).await, works(&kept).await], [true, false, true]);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_one_is_refused() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    for token in ["", "a b", &"x".repeat(201)] {
+        let reply = create(&ada, token, r#"{"name": "x"}"#).await;
+        assert_eq!(reply.problem(), (422, "invalid".into()), "{token}");
+    }
+    assert_eq!(ada.call("GET", "/api-keys", "").await.text, r#"{"keys":[]}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_creates_with_one_token_never_leave_two_keys() {
+    for _ in 0..5 {
+        // A store that takes a moment, so that all of them have looked before any has written.
+        let file = SqliteFile::new();
+        let service = Service::new(file.open_twice().await);
+        let nodes: Vec<_> =
+            service.nodes.iter().map(|keys| Client::new(keys, "acme/ada")).collect();
+        let mut tasks = JoinSet::new();
+        for n in 0..8 {
+            let ada = nodes[n % nodes.len()].clone();
+            tasks.spawn(async move { create(&ada, "4711", r#"{"name": "ci"}"#).await.status });
+        }
+        for status in tasks.join_all().await {
+            assert!([201, 409].contains(&status), "{status}");
+        }
+        let list = nodes[0].call("GET", "/api-keys", "").await.json();
+        assert!(list["keys"].as_array().unwrap().len() <= 1, "{list}");
+        let made = create(&nodes[0], "4711", r#"{"name": "ci"}"#).await.json();
+        assert!(service.keys().verify(of(&made, "key"), &Request::new()).await.is_ok());
+    }
+}

@@ -1,0 +1,60 @@
+//! HTTP by hand: what is sent are bytes, whether they make sense or not.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub fields: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The stable code of a problem; nothing, if the body is none.
+    pub fn code(&self) -> Option<String> {
+        if self.field("content-type") != Some("application/problem+json") {
+            return None;
+        }
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["status"], self.status);
+        Some(problem["code"].as_str().unwrap().to_owned())
+    }
+}
+
+/// A request by `GET` with these lines in its head.
+pub fn get(path: &str, lines: &[u8]) -> Vec<u8> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    [head.as_bytes(), lines, b"\r\n"].concat()
+}
+
+/// Sends bytes and reads all that comes back.
+pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    // A server that has read enough closes while there is more to be sent.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time");
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("0");
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    Reply {
+        status: status.parse().unwrap(),
+        fields: fields.map(|(name, value)| (name.to_lowercase(), value.trim().into())).collect(),
+        body: body.into(),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,139 @@
+//! The same service twice, as real servers: through axum and through actix-web.
+
+use std::net::{SocketAddr, TcpListener};
+
+use actix_web::{
+    App, FromRequest, HttpRequest, HttpServer, dev::Payload, error::ErrorUnauthorized, web,
+};
+use axum::{
+    Router,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    routing::get,
+};
+use keyward::{
+    Actor, ApiKeys, Owner, Verified,
+    actix::{ApiKeyAuth, MaybeVerified, manage::routes},
+    http::{Guard, manage::Caller},
+};
+
+/// What both of them serve.
+#[derive(Clone)]
+pub struct Rules {
+    /// `/v1`: the management API, for [`Session`]s.
+    pub keys: ApiKeys,
+    /// `/any`: whoever has a key.
+    pub any: Guard,
+    /// `/builds`: who may read builds.
+    pub builds: Guard,
+    /// `/optional`: everyone, who presents a key only with a good one.
+    pub optional: Guard,
+    /// `/query`: where the danger was accepted.
+    pub query: Guard,
+}
+
+pub struct Servers(pub [(&'static str, SocketAddr); 2]);
+
+impl Servers {
+    pub fn start(rules: &Rules) -> Self {
+        Self([("axum", axum(rules.clone())), ("actix-web", actix(rules.clone()))])
+    }
+}
+
+fn hello(verified: Option<&Verified>) -> String {
+    verified.map_or("hello, nobody".into(), |key| format!("hello, {}", key.owner().account()))
+}
+
+/// Whoever says so in `X-Session`, in either framework.
+struct Session(Caller);
+
+impl Session {
+    fn of(account: Option<&[u8]>) -> Option<Self> {
+        let account = std::str::from_utf8(account?).ok()?;
+        let owner = Owner::new("acme", account).ok()?;
+        Some(Self(Caller::new(owner, Actor::account(account))))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let account = parts.headers.get("x-session").map(|value| value.as_bytes());
+        Self::of(account).ok_or(StatusCode::UNAUTHORIZED)
+    }
+}
+
+impl FromRequest for Session {
+    type Error = actix_web::Error;
+    type Future = std::future::Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let account = request.headers().get("x-session").map(|value| value.as_bytes());
+        std::future::ready(Self::of(account).ok_or_else(|| ErrorUnauthorized("")))
+    }
+}
+
+impl From<Session> for Caller {
+    fn from(session: Session) -> Self {
+        session.0
+    }
+}
+
+fn axum(rules: Rules) -> SocketAddr {
+    let layer = keyward::axum::layer;
+    let by_key = || get(async |verified: Verified| hello(Some(&verified)));
+    let app = Router::new()
+        .route("/any", by_key().layer(layer(rules.any)))
+        .route("/builds", by_key().layer(layer(rules.builds)))
+        .route("/query", by_key().layer(layer(rules.query)))
+        .route(
+            "/optional",
+            get(async |verified: Option<Verified>| hello(verified.as_ref()))
+                .layer(layer(rules.optional)),
+        )
+        .nest("/v1", keyward::axum::manage::router::<Session, _>(rules.keys))
+        .route("/forgotten", by_key())
+        .route("/forgotten-optional", get(async |key: Option<Verified>| hello(key.as_ref())));
+    let (listener, address) = listen();
+    tokio::spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, app).await.unwrap();
+    });
+    address
+}
+
+fn actix(rules: Rules) -> SocketAddr {
+    async fn by_key(verified: Verified) -> String {
+        hello(Some(&verified))
+    }
+    async fn maybe(MaybeVerified(verified): MaybeVerified) -> String {
+        hello(verified.as_ref())
+    }
+    let (listener, address) = listen();
+    let app = move || {
+        let wrap = |path, guard: &Guard| web::resource(path).wrap(ApiKeyAuth::new(guard.clone()));
+        App::new()
+            .service(wrap("/any", &rules.any).to(by_key))
+            .service(wrap("/builds", &rules.builds).to(by_key))
+            .service(wrap("/query", &rules.query).to(by_key))
+            .service(wrap("/optional", &rules.optional).to(maybe))
+            .service(web::scope("/v1").configure(routes::<Session>(rules.keys.clone())))
+            .route("/forgotten", web::get().to(by_key))
+            .route("/forgotten-optional", web::get().to(maybe))
+    };
+    // It has a runtime of its own, and ends with the process.
+    std::thread::spawn(move || {
+        let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap();
+        actix_web::rt::System::new().block_on(server.run()).unwrap();
+    });
+    address
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}

@@ -1,0 +1,349 @@
+use keyward::{http::Credentials, limits::Rate};
+
+use super::{
+    raw::{Reply, get, send},
+    servers::{Rules, Servers},
+    world::World,
+};
+use crate::cache::wrapper::Mood;
+
+fn start(world: &World) -> Servers {
+    let query = Credentials::bearer().danger_or_query_parameter("key");
+    Servers::start(&Rules {
+        keys: world.keys().clone(),
+        any: world.guard(),
+        builds: world.guard().require("builds:read"),
+        optional: world.guard().optional(),
+        query: world.guard().credentials(query),
+    })
+}
+
+/// One request to both, whose answers must be the same but for what the servers add themselves.
+async fn ask(servers: &Servers, request: &[u8]) -> Reply {
+    let [mut first, second] =
+        [send(servers.0[0].1, request).await, send(servers.0[1].1, request).await];
+    let shown = String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();
+    assert_eq!(first.status, second.status, "{shown}\n{first:?}\n{second:?}");
+    assert_eq!(first.code(), second.code(), "{shown}\n{first:?}\n{second:?}");
+    if first.code().is_some() || first.status == 200 {
+        assert_eq!(first.body, second.body, "{shown}");
+        for name in ["www-authenticate", "cache-control", "retry-after", "ratelimit-policy"] {
+            assert_eq!(first.field(name), second.field(name), "{name} of {shown}");
+        }
+    }
+    first.fields.sort();
+    first
+}
+
+const HELLO: (u16, &str) = (200, "");
+const MISSING: (u16, &str) = (401, "missing_key");
+const INVALID: (u16, &str) = (401, "invalid_key");
+const REPEATED: (u16, &str) = (400, "repeated_credentials");
+const SCOPE: (u16, &str) = (403, "insufficient_scope");
+const LIMITED: (u16, &str) = (429, "rate_limited");
+const MISSING_LAYER: (u16, &str) = (500, "missing_layer");
+/// The server itself refuses to read it; no guard gets to see it.
+const UNREADABLE: (u16, &str) = (400, "");
+const NO_SUCH_PAGE: (u16, &str) = (404, "");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn axum_and_actix_web_answer_every_request_alike() {
+    let world = World::new();
+    let expired = world.expired().await;
+    let (good, revoked, disabled) =
+        (world.reader().await, world.revoked().await, world.disabled().await);
+    let limited = world.limited(Rate::per_hour(1)).await;
+    let plain = world.limited(Rate::per_hour(1_000)).await;
+    world.keys().verify(&limited, &keyward::Request::new()).await.unwrap();
+    let unknown = world.unknown();
+    let other = world.service.issue_with(keyward::Access::only(["deploy"]).unwrap()).await;
+    let servers = start(&world);
+    let typo = mistyped(&good);
+    let (upper, spaced) = (good.to_uppercase(), format!("{} {}", &good[..9], &good[9..]));
+
+    let fill = |template: &[u8]| -> Vec<u8> {
+        let mut bytes = template.to_vec();
+        for (name, value) in [
+            ("$good", &*good),
+            ("$revoked", &*revoked),
+            ("$disabled", &*disabled),
+            ("$expired", &*expired),
+            ("$limited", &*limited),
+            ("$plain", &*plain),
+            ("$unknown", &*unknown),
+            ("$other", other.secret.expose()),
+            ("$typo", &*typo),
+            ("$upper", &*upper),
+            ("$spaced", &*spaced),
+            ("$512", &*"k".repeat(512)),
+            ("$513", &*"k".repeat(513)),
+            ("$60k", &*"k".repeat(60_000)),
+        ] {
+            bytes = replace(&bytes, name.as_bytes(), value.as_bytes());
+        }
+        bytes
+    };
+
+    #[rustfmt::skip]
+    let table: &[(&str, &[u8], (u16, &str))] = &[
+        // Nothing is presented.
+        ("/any", b"", MISSING),
+        ("/builds", b"", MISSING),
+        ("/any", b"Accept: */*\r\nUser-Agent: curl/8.5\r\n", MISSING),
+        ("/any", b"Cookie: session=$good\r\n", MISSING),
+        ("/any", b"X-Api-Token: $good\r\n", MISSING),
+        ("/any", b"Proxy-Authorization: Bearer $good\r\n", MISSING),
+        ("/any?key=$good", b"", MISSING),
+        ("/any?x-api-key=$good&api_key=$good", b"", MISSING),
+        ("/any", b"Authorization: Basic YTpi\r\n", MISSING),
+        ("/any", b"Authorization: Basic $good\r\n", MISSING),
+        ("/any", b"Authorization: Bearers $good\r\n", MISSING),
+        ("/any", b"Authorization: $good\r\n", MISSING),
+        // A good key, in every form that is one.
+        ("/any", b"Authorization: Bearer $good\r\n", HELLO),
+        ("/any", b"authorization: bearer $good\r\n", HELLO),
+        ("/any", b"AUTHORIZATION: BEARER $good\r\n", HELLO),
+        ("/any", b"AuThOrIzAtIoN: bEaReR $good\r\n", HELLO),
+        ("/any", b"Authorization:Bearer $good\r\n", HELLO),
+        ("/any", b"Authorization:   Bearer $good\r\n", HELLO),
+        ("/any", b"Authorization: Bearer $good   \r\n", HELLO), // the server trims that
+        ("/any", b"X-API-Key: $good\r\n", HELLO),
+        ("/any", b"x-api-key: $good\r\n", HELLO),
+        ("/any", b"X-Api-Key:\t$good\t\r\n", HELLO),
+        ("/any", b"Authorization: Basic YTpi\r\nX-API-Key: $good\r\n", HELLO),
+        ("/any", b"X-API-Key: $plain\r\n", HELLO),
+        ("/builds", b"X-API-Key: $good\r\n", HELLO),
+        ("/any?a=b", b"X-API-Key: $good\r\n", HELLO),
+        // Something that is no live key.
+        ("/any", b"Authorization: Bearer $unknown\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $revoked\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $disabled\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $expired\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $typo\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $upper\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $spaced\r\n", INVALID),
+        ("/builds", b"X-API-Key: $revoked\r\n", INVALID),
+        ("/builds", b"X-API-Key: $unknown\r\n", INVALID),
+        ("/any", b"X-API-Key: Bearer $good\r\n", INVALID),
+        ("/any", b"X-API-Key: guess\r\n", INVALID),
+        ("/any", b"X-API-Key: \"$good\"\r\n", INVALID),
+        ("/any", b"X-API-Key: {$good}\r\n", INVALID),
+        ("/any", b"X-API-Key: ' OR 1=1 --\r\n", INVALID),
+        // What can be read in two ways, or in none.
+        ("/any", b"Authorization:\r\n", INVALID),
+        ("/any", b"Authorization: \t \r\n", INVALID),
+        ("/any", b"Authorization: Bearer\r\n", INVALID),
+        ("/any", b"Authorization: Bearer \r\n", INVALID),
+        ("/any", b"Authorization: Bearer  $good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer\t$good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer:$good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer=$good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer,Bearer $good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $good, Bearer $good\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $good,\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $good x\r\n", INVALID),
+        ("/any", b"Authorization: \"Bearer\" $good\r\n", INVALID),
+        ("/any", b"X-API-Key:\r\n", INVALID),
+        ("/any", b"X-API-Key: $good\xff\r\n", INVALID),
+        ("/any", b"X-API-Key: \xff\r\n", INVALID),
+        ("/any", b"X-API-Key: \xc2\xa0$good\r\n", INVALID),
+        ("/any", b"X-API-Key: $good\xe2\x80\x8b\r\n", INVALID),
+        ("/any", b"Authorization: Bearer \xff\xfe\r\n", INVALID),
+        ("/any", b"Authorization: \xff\r\n", INVALID),
+        ("/any", b"X-API-Key: $512\r\n", INVALID),
+        ("/any", b"X-API-Key: $513\r\n", INVALID),
+        ("/any", b"Authorization: Bearer $60k\r\n", INVALID),
+        ("/optional", b"X-API-Key: $60k\r\n", INVALID),
+        // More than one.
+        ("/any", b"Authorization: Bearer $good\r\nX-API-Key: $good\r\n", REPEATED),
+        ("/any", b"Authorization: Bearer $good\r\nAuthorization: Bearer $good\r\n", REPEATED),
+        ("/any", b"Authorization: Basic YTpi\r\nAuthorization: Bearer $good\r\n", REPEATED),
+        ("/any", b"Authorization: Bearer $good\r\nauthorization: Basic YTpi\r\n", REPEATED),
+        ("/any", b"X-API-Key: $good\r\nX-API-Key: $good\r\n", REPEATED),
+        ("/any", b"X-API-Key: $good\r\nx-api-key: $unknown\r\n", REPEATED),
+        ("/any", b"X-API-Key:\r\nX-API-Key: $good\r\n", REPEATED),
+        ("/any", b"X-API-Key: \xff\r\nAuthorization: Bearer $good\r\n", REPEATED),
+        ("/optional", b"X-API-Key: $good\r\nX-API-Key: $good\r\n", REPEATED),
+        // Scopes and rates.
+        ("/builds", b"X-API-Key: $other\r\n", SCOPE),
+        ("/any", b"X-API-Key: $other\r\n", HELLO),
+        ("/any", b"X-API-Key: $limited\r\n", LIMITED),
+        ("/builds", b"Authorization: Bearer $limited\r\n", LIMITED),
+        // Optional: nothing is fine, something bad is not.
+        ("/optional", b"", HELLO),
+        ("/optional", b"Authorization: Basic YTpi\r\n", HELLO),
+        ("/optional", b"X-API-Key: $good\r\n", HELLO),
+        ("/optional", b"X-API-Key: $revoked\r\n", INVALID),
+        ("/optional", b"X-API-Key: guess\r\n", INVALID),
+        ("/optional", b"X-API-Key:\r\n", INVALID),
+        ("/optional", b"Authorization: Bearer\r\n", INVALID),
+        // The query string, where the danger was accepted.
+        ("/query?key=$good", b"", HELLO),
+        ("/query?a=b&key=$good", b"", HELLO),
+        ("/query?key=$revoked", b"", INVALID),
+        ("/query?key=", b"", INVALID),
+        ("/query?key=%6c$good", b"", INVALID),
+        ("/query?key=$good&key=$good", b"", REPEATED),
+        ("/query?key=$good", b"Authorization: Bearer $good\r\n", REPEATED),
+        ("/query?KEY=$good", b"", MISSING),
+        // A layer that was forgotten.
+        ("/forgotten", b"X-API-Key: $good\r\n", MISSING_LAYER),
+        ("/forgotten-optional", b"", MISSING_LAYER),
+        // What no server lets through.
+        ("/any", b"X-API-Key: $good\0\r\n", UNREADABLE),
+        ("/any", b"X-API-Key: $good\x01\r\n", UNREADABLE),
+        ("/any", b"X-API-Key: a\x7fb\r\n", UNREADABLE),
+        ("/any", b"Authorization: Bearer\r\n $good\r\n", UNREADABLE),
+        ("/any", b"X-API-Key\r\n", UNREADABLE),
+        ("/any", b"X-API-Key : $good\r\n", UNREADABLE),
+        ("/any", b"X API Key: $good\r\n", UNREADABLE),
+        ("/nowhere", b"X-API-Key: $good\r\n", NO_SUCH_PAGE),
+    ];
+    assert!(table.len() >= 60);
+    for (path, lines, (status, code)) in table {
+        let path = String::from_utf8(fill(path.as_bytes())).unwrap();
+        let reply = ask(&servers, &get(&path, &fill(lines))).await;
+        let shown = format!("{path} {}: {reply:?}", String::from_utf8_lossy(lines));
+        assert_eq!(reply.status, *status, "{shown}");
+        assert_eq!(reply.code().unwrap_or_default(), *code, "{shown}");
+        assert_eq!(reply.body.starts_with("hello"), *status == 200, "{shown}");
+        if *status == 401 {
+            let challenge = reply.field("www-authenticate").unwrap();
+            assert_eq!(challenge.contains("error=\"invalid_token\""), *code == "invalid_key");
+        }
+        if reply.code().is_some() {
+            assert_eq!(reply.field("cache-control"), Some("no-store"), "{shown}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_and_scopes_say_what_is_needed() {
+    let world = World::new();
+    let limited = world.limited(Rate::per_minute(2)).await;
+    let servers = start(&world);
+    let ask_one = async |n: usize| {
+        send(servers.0[n].1, &get("/any", format!("X-API-Key: {limited}\r\n").as_bytes())).await
+    };
+    for (server, left) in [(0, 1), (1, 0)] {
+        let reply = ask_one(server).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.field("ratelimit-policy"), Some("\"key\";q=2;w=60"));
+        let expected = format!("\"key\";r={left};t={}", 60 - left * 30);
+        assert_eq!(reply.field("ratelimit"), Some(&*expected));
+        assert_eq!(reply.field("cache-control"), Some("no-store"));
+    }
+    for server in [0, 1] {
+        let reply = ask_one(server).await;
+        assert_eq!((reply.status, reply.field("retry-after")), (429, Some("30")));
+        assert_eq!(reply.field("ratelimit"), Some("\"key\";r=0;t=60"));
+        assert_eq!(reply.field("www-authenticate"), None, "the key is good");
+    }
+    let reader = world.service.issue_with(keyward::Access::only(["deploy"]).unwrap()).await;
+    let line = format!("X-API-Key: {}\r\n", reader.secret.expose());
+    let reply = ask(&servers, &get("/builds", line.as_bytes())).await;
+    let expected = "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"builds:read\"";
+    assert_eq!(reply.field("www-authenticate"), Some(expected));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_down_is_never_a_401() {
+    let world = World::new();
+    let known = world.reader().await;
+    world.store.find_is(Mood::Failing);
+    let servers = start(&world);
+    for secret in [known, world.unknown()] {
+        for path in ["/any", "/builds", "/optional"] {
+            let line = format!("Authorization: Bearer {secret}\r\n");
+            let reply = ask(&servers, &get(path, line.as_bytes())).await;
+            assert_eq!((reply.status, reply.code().as_deref()), (503, Some("unavailable")));
+            assert_eq!(reply.field("retry-after"), Some("5"));
+            assert_eq!(reply.field("www-authenticate"), None);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
+    let world = World::new();
+    world.reader().await;
+    let servers = start(&world);
+    let before = world.work();
+    for lines in ["Authorization: Bearer k", "X-API-Key: k", "X-API-Key: 1\r\nX-API-Key: k"] {
+        for length in [600, 60_000, 500_000] {
+            let line = format!("{lines}{}\r\n", "k".repeat(length));
+            for (name, server) in servers.0 {
+                let reply = send(server, &get("/any", line.as_bytes())).await;
+                assert_ne!(reply.status, 200, "{name}");
+            }
+        }
+    }
+    assert_eq!(world.work(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_api_is_the_same_in_both() {
+    let world = World::new();
+    let servers = start(&world);
+    let id = world.service.issue().await.key.id;
+    let long = format!(r#"{{"name": "{}"}}"#, "x".repeat(70_000));
+    let (key, session) = (format!("/v1/api-keys/{id}"), "X-Session: ada\r\n");
+    let twice = format!("{session}Idempotency-Key: a b\r\n");
+    let text = format!("{session}Content-Type: text/plain\r\n");
+    let form = format!("{session}Content-Type: application/x-www-form-urlencoded\r\n");
+    #[rustfmt::skip]
+    let table: &[(&str, &str, &str, &str, u16)] = &[
+        ("GET", "/v1/api-keys", "", "", 401),
+        ("DELETE", &key, "", "", 401),
+        ("GET", "/v1/api-keys", session, "", 200),
+        ("GET", "/v1/api-keys?limit=1&status=active", session, "", 200),
+        ("GET", "/v1/api-keys?owner=bob", session, "", 422),
+        ("GET", &key, session, "", 200),
+        ("GET", &key, "X-Session: bob\r\n", "", 404),
+        ("GET", "/v1/api-keys/x", session, "", 404),
+        ("GET", "/v1/api-keys/a/b/c/d", session, "", 404),
+        ("PUT", "/v1/api-keys", session, "{}", 405),
+        ("POST", "/v1/api-keys", session, "{", 400),
+        ("POST", "/v1/api-keys", session, r#"{"name": "x", "owner": "y"}"#, 422),
+        ("POST", "/v1/api-keys", session, &long, 413),
+        ("POST", "/v1/api-keys", &twice, r#"{"name": "x"}"#, 422),
+        ("PATCH", &key, session, r#"{"name": "new"}"#, 200),
+        ("DELETE", &key, session, "", 200),
+        ("GET", &format!("{key}/events?limit=1"), session, "", 200),
+        ("GET", "/v1/audit?event=key.revoked", session, "", 200),
+        ("POST", "/v1/introspect", session, "{}", 415),
+        ("POST", "/v1/introspect", &form, "token=guess", 200),
+        ("POST", "/v1/api-keys", &text, r#"{"name": "x"}"#, 415),
+    ];
+    for (method, path, lines, body, status) in table {
+        let kind = if lines.contains("Content-Type") { "" } else { JSON };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}{kind}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = ask(&servers, request.as_bytes()).await;
+        assert_eq!(reply.status, *status, "{method} {path}: {reply:?}");
+        assert!(*status < 400 || *status == 401 || reply.code().is_some(), "{reply:?}");
+    }
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// Another last character: the checksum does not fit.
+fn mistyped(secret: &str) -> String {
+    let (rest, last) = secret.split_at(secret.len() - 1);
+    format!("{rest}{}", if last == "0" { "1" } else { "0" })
+}
+
+fn replace(bytes: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut filled = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(name.len()).position(|window| window == name) {
+        filled.extend_from_slice(&rest[..at]);
+        filled.extend_from_slice(value);
+        rest = &rest[at + name.len()..];
+    }
+    filled.extend_from_slice(rest);
+    filled
+}

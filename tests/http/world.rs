@@ -1,0 +1,101 @@
+//! Keys in every state, behind a store and a hasher that count what they are asked.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use keyward::{
+    Access, ApiKeys, Digest, Hasher, Sha256,
+    hash::Tag,
+    http::Guard,
+    keys::Issued,
+    limits::{KeyLimits, Rate},
+};
+
+use crate::{
+    cache::wrapper::Wrapper,
+    support::{DAY, Service, stores},
+};
+
+pub struct World {
+    pub service: Service,
+    pub store: Wrapper,
+    hashes: Arc<AtomicUsize>,
+}
+
+struct Counting(Arc<AtomicUsize>);
+
+impl Hasher for Counting {
+    fn digest(&self, presented: &[u8]) -> Digest {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Sha256.digest(presented)
+    }
+
+    fn tag(&self) -> Tag {
+        Sha256.tag()
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let (store, hashes) = (Wrapper::new(stores::memory().remove(0)), Arc::default());
+        let service = Service::with(vec![Arc::new(store.clone())], |builder| {
+            builder.hasher(Counting(Arc::clone(&hashes)))
+        });
+        Self { service, store, hashes }
+    }
+
+    pub fn keys(&self) -> &ApiKeys {
+        self.service.keys()
+    }
+
+    pub fn guard(&self) -> Guard {
+        Guard::new(self.keys().clone())
+    }
+
+    /// How often a secret was hashed, and how often the store was asked for one.
+    pub fn work(&self) -> (usize, usize) {
+        (self.hashes.load(Ordering::SeqCst), self.store.finds())
+    }
+
+    pub async fn reader(&self) -> String {
+        text(&self.service.issue_with(Access::only(["builds:read"]).unwrap()).await)
+    }
+
+    pub async fn limited(&self, rate: Rate) -> String {
+        let limits = KeyLimits { rate: Some(rate), ..KeyLimits::default() };
+        let new = self.service.new_key().limits(limits);
+        text(&self.keys().issue(new, &self.service.actor).await.unwrap())
+    }
+
+    pub async fn revoked(&self) -> String {
+        let (issued, owner, by) =
+            (self.service.issue().await, &self.service.owner, &self.service.actor);
+        self.keys().revoke(owner, issued.key.id, "", by).await.unwrap();
+        text(&issued)
+    }
+
+    pub async fn disabled(&self) -> String {
+        let (issued, owner, by) =
+            (self.service.issue().await, &self.service.owner, &self.service.actor);
+        self.keys().disable(owner, issued.key.id, by).await.unwrap();
+        text(&issued)
+    }
+
+    pub async fn expired(&self) -> String {
+        let new = self.service.new_key().expiry(keyward::Expiry::days(1));
+        let issued = self.keys().issue(new, &self.service.actor).await.unwrap();
+        self.service.clock.advance(DAY);
+        text(&issued)
+    }
+
+    /// What nobody was ever given, though it looks like it.
+    pub fn unknown(&self) -> String {
+        self.keys().formats().current().generate().unwrap().expose().to_owned()
+    }
+}
+
+pub fn text(issued: &Issued) -> String {
+    issued.secret.expose().to_owned()
+}
