@@ -1,5 +1,9 @@
 local prefix, from, limit, status, now = unpack(ARGV)
-local function has(key)
+local function wanted(found)
+  if status == '' then
+    return true
+  end
+  local key = cmsgpack.unpack(found)
   if key[REVOKED] ~= '' then
     return status == 'revoked'
   elseif key[EXPIRES] ~= '' and not before(now, key[EXPIRES]) then
@@ -9,21 +13,4 @@ local function has(key)
   end
   return status == 'active'
 end
--- So many at a time, that a long walk in search of few holds up nobody else.
-local members = redis.call('ZREVRANGEBYLEX', index, from, '[' .. prefix, 'LIMIT', 0, 1000)
-local answer = { #members == 1000 and members[1000] or '' }
-limit = tonumber(limit)
-for _, member in ipairs(members) do
-  local id = string.sub(member, -16)
-  local record = packed(id)
-  if status == '' or has(cmsgpack.unpack(record)) then
-    answer[#answer + 1] = id
-    answer[#answer + 1] = record
-    limit = limit - 1
-    if limit == 0 then
-      answer[1] = ''
-      break
-    end
-  end
-end
-return answer
+return page(index, from, prefix, limit, packed, wanted)

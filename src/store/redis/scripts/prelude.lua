@@ -51,6 +51,28 @@ local function following(number)
   return struct.pack('>I4I4', high, low)
 end
 
+-- What is wanted of a walk back from a member, behind the member to go on from, if there is more.
+-- So many at a time, that a long walk in search of few holds up nobody else.
+local function page(set, from, prefix, limit, load, wanted)
+  local members = redis.call('ZREVRANGEBYLEX', set, from, '[' .. prefix, 'LIMIT', 0, 1000)
+  local answer = { #members == 1000 and members[1000] or '' }
+  limit = tonumber(limit)
+  for _, member in ipairs(members) do
+    local id = string.sub(member, -16)
+    local found = load(id)
+    if wanted(found) then
+      answer[#answer + 1] = id
+      answer[#answer + 1] = found
+      limit = limit - 1
+      if limit == 0 then
+        answer[1] = ''
+        break
+      end
+    end
+  end
+  return answer
+end
+
 local function dead_since(key)
   local revoked, expires = key[REVOKED], key[EXPIRES]
   if revoked == '' then
