@@ -76,21 +76,8 @@ impl PostgresStore {
         before: Timestamp,
         limit: u32,
     ) -> Result<u32, StoreError> {
-        let mut change = self.begin().await?;
-        let deleted = self.within(async {
-            let sql = "DELETE FROM {t}tallies WHERE (key_id, hour) IN (SELECT key_id, hour \
-                FROM {t}tallies WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
-            let deleted = self
-                .names
-                .query(sql)
-                .bind(before.as_unix_micros())
-                .bind(i64::from(limit))
-                .execute(&mut *change.tx)
-                .await?;
-            Ok(deleted.rows_affected() as u32)
-        });
-        let deleted = deleted.await?;
-        self.conclude(change, deleted > 0).await?;
-        Ok(deleted)
+        let sql = "DELETE FROM {t}tallies WHERE (key_id, hour) IN (SELECT key_id, hour \
+            FROM {t}tallies WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.delete_old(sql, before, limit).await
     }
 }

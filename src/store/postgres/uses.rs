@@ -116,10 +116,20 @@ impl PostgresStore {
         before: Timestamp,
         limit: u32,
     ) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
+            ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.delete_old(sql, before, limit).await
+    }
+
+    /// Deletes rows that are older than `$1`, up to `$2` of them.
+    pub(super) async fn delete_old(
+        &self,
+        sql: &str,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
         let deleted = self.within(async {
-            let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
-                ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
             let deleted = self
                 .names
                 .query(sql)

@@ -1,3 +1,5 @@
+use sqlx::SqlStr;
+
 use super::{
     SqliteStore,
     change::Change,
@@ -49,12 +51,14 @@ impl Change<'_> {
         Ok(())
     }
 
-    pub(super) async fn purge_events(
+    /// Deletes rows that are older than `?1`, up to `?2` of them.
+    pub(super) async fn purge(
         &mut self,
+        delete: &SqlStr,
         before: Timestamp,
         limit: u32,
     ) -> Result<u32, Failure> {
-        let done = sqlx::query(self.sql.purge_events.clone())
+        let done = sqlx::query(delete.clone())
             .bind(before.as_unix_micros())
             .bind(i64::from(limit))
             .execute(self.connection())

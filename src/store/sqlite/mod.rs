@@ -181,7 +181,8 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge_events(before, limit).await).await
+        self.change(async |change| change.purge(&change.sql.purge_events, before, limit).await)
+            .await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
@@ -206,7 +207,8 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge_tallies(before, limit).await).await
+        self.change(async |change| change.purge(&change.sql.purge_tallies, before, limit).await)
+            .await
     }
 
     async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {

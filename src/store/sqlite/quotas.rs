@@ -1,13 +1,12 @@
 use super::{
     change::Change,
     errors::Failure,
-    rows::{impossible, number},
+    rows::{impossible, instant, number},
 };
 use crate::{
-    key::{KeyId, Timestamp},
+    key::KeyId,
     store::{Counter, Payer, Spend, Spent, quotas::spend_all},
 };
-use sqlx::Row;
 
 /// Quotas. One writer at a time: between reading a counter and writing it, nobody else does.
 impl Change<'_> {
@@ -46,11 +45,7 @@ impl Change<'_> {
             .fetch_optional(self.connection())
             .await?;
         let Some(row) = row else { return Ok(Counter::default()) };
-        let begun: i64 = row.try_get("begun")?;
-        let window = Timestamp::from_unix_micros(begun);
-        if window.as_unix_micros() != begun {
-            return Err(impossible("begun"));
-        }
+        let window = instant(&row, "begun")?.ok_or_else(|| impossible("begun"))?;
         Ok(Counter { window, used: number(&row, "used")? })
     }
 

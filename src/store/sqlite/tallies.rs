@@ -52,17 +52,4 @@ impl Change<'_> {
         }
         Ok(())
     }
-
-    pub(super) async fn purge_tallies(
-        &mut self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u32, Failure> {
-        let done = sqlx::query(self.sql.purge_tallies.clone())
-            .bind(before.as_unix_micros())
-            .bind(i64::from(limit))
-            .execute(self.connection())
-            .await?;
-        Ok(u32::try_from(done.rows_affected()).unwrap_or(limit))
-    }
 }
