@@ -6,8 +6,8 @@ use super::AuditEvent;
 ///
 /// The stored log does not depend on it. `event` is called by the task that made the change or by
 /// the background writer, never on the way of a verification; of changes that were made at the same
-/// time, in either order or at once. It MUST NOT block for long: a sink that talks to a network puts the event into a queue of its own.
-/// A panic is caught, and the other sinks still get the event.
+/// time, in either order or at once. It MUST NOT block for long: a sink that talks to a network puts
+/// the event into a queue of its own. A panic is caught, and the other sinks still get the event.
 pub trait AuditSink: Send + Sync + 'static {
     /// Takes notice of one event.
     fn event(&self, event: &AuditEvent);

@@ -35,14 +35,13 @@ impl Inner {
 /// Holds on to nothing between two batches, and ends when the `ApiKeys` are gone.
 async fn clean_up(inner: Weak<Inner>) -> Result<(), Error> {
     let living = || inner.upgrade().filter(|inner| !inner.is_shut_down());
-    let Some(purge) = living().and_then(|inner| inner.janitor) else { return Ok(()) };
-    let turn = match living() {
-        Some(inner) => inner.takes_turn().await?,
-        None => false,
+    let purge = match living() {
+        Some(inner) if inner.takes_turn().await? => inner.janitor,
+        _ => None,
     };
+    let Some(purge) = purge else { return Ok(()) };
     let mut purging = Purging::new(purge);
-    while turn
-        && let Some(inner) = living()
+    while let Some(inner) = living()
         && purging.step(&inner).await?
     {}
     Ok(())
