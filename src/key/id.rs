@@ -56,11 +56,18 @@ macro_rules! identifier {
 identifier!(KeyId, "key id");
 identifier!(EventId, "event id");
 
-/// The second half of a UUIDv7 is random: it is a hash already.
+impl KeyId {
+    /// The half of a UUIDv7 that is as random as a hash.
+    #[inline]
+    pub(crate) fn random(self) -> u64 {
+        self.0.as_u64_pair().1
+    }
+}
+
 impl std::hash::Hash for KeyId {
     #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.as_u64_pair().1);
+        state.write_u64(self.random());
     }
 }
 

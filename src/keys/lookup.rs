@@ -1,12 +1,12 @@
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use super::{Error, ErrorKind, Inner, Now, Request, VerifyError, verdict::check_key};
 use crate::{
     accounts::Account,
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
-    key::{Bearer, DeniedReason, Key, Timestamp, Verified},
-    store::{Found, StoreError},
+    key::{Bearer, DeniedReason, Timestamp, Verified},
+    store::{Found, Lookup, StoreError},
 };
 
 /// What a verification asks for that the cache could not answer.
@@ -123,33 +123,43 @@ impl Inner {
         Ok(cache.renewed(entry, bearer, meter, now.tick))
     }
 
-    /// The way of a verification without a cache.
-    pub(super) async fn ask_store(
+    /// Asks the store once, for a verification without a cache.
+    #[inline]
+    pub(super) fn search<'a>(&'a self, asked: &'a Asked<'_>) -> Lookup<'a> {
+        if self.hashers.has_retired() {
+            let candidates = self.hashers.candidates_with(asked.digest, asked.text);
+            return Lookup::later(async move { self.find(&candidates).await });
+        }
+        let all = slice::from_ref(&asked.digest);
+        match self.store.find(all) {
+            Lookup::Ready(found) => Lookup::Ready(found.map(|found| compared(found, all))),
+            Lookup::Later(search) => Lookup::later(async move { Ok(compared(search.await?, all)) }),
+        }
+    }
+
+    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+        let found = self.store.find(candidates.as_slice()).await?;
+        Ok(compared(found, candidates.as_slice()))
+    }
+
+    /// What comes of a key that was read.
+    #[inline]
+    pub(super) fn judge_found(
         self: &Arc<Self>,
+        found: Found,
+        account: Arc<Account>,
         asked: &Asked<'_>,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        request.note_waiting();
-        let Asked { text, digest, now } = asked;
-        let (now, retired) = (*now, self.hashers.has_retired());
-        let candidates = retired.then(|| self.hashers.candidates_with(*digest, text));
-        let all = candidates.as_ref().map_or(std::slice::from_ref(digest), Candidates::as_slice);
-        let found = self.store.find(all).await;
-        let found = found.map_err(|error| VerifyError::Unavailable(error.into()))?;
-        let Some(Found { key, digest: stored, ends_at }) = compared(found, all) else {
-            return Err(self.deny(DeniedReason::Unknown, now.at, request));
-        };
-        let account = match self.account_at_once(&key, ends_at, now.at) {
-            Some(account) => account,
-            None => self.account(&key.owner).await.map_err(VerifyError::Unavailable)?,
-        };
+        let Found { key, digest: stored, ends_at } = found;
+        let now = asked.now;
         let meter = self.rates.meter(&key, account.limits.shared_rate(), now.steady());
         self.admit(&key, &account, ends_at, now, request)?;
         let spent = self.spend(&key, &meter, now, request)?;
         self.ensure_writer();
         self.outbox.usage.mark(&key, now.at, request.ip, request.user_agent);
-        if stored.tag() != digest.tag() {
-            self.move_to(*digest, stored);
+        if stored.tag() != asked.digest.tag() {
+            self.move_to(asked.digest, stored);
         }
         if key.first_used_at.is_none() {
             self.outbox.hurry();
@@ -157,14 +167,8 @@ impl Inner {
         Ok(Verified::read(key, account, now.at, spent))
     }
 
-    /// Asks the store once.
-    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
-        let found = self.store.find(candidates.as_slice()).await?;
-        Ok(compared(found, candidates.as_slice()))
-    }
-
     async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
-        let account = match self.account_at_once(&found.key, found.ends_at, now) {
+        let account = match self.account_at_once(found, now) {
             Some(account) => account,
             None => self.account(&found.key.owner).await?,
         };
@@ -173,14 +177,9 @@ impl Inner {
 
     /// A key that does not work needs nothing of the host to be refused.
     #[inline]
-    fn account_at_once(
-        &self,
-        key: &Key,
-        ends_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Option<Arc<Account>> {
-        match check_key(key, ends_at, now) {
-            Ok(()) => self.accounts.at_once(&key.owner),
+    pub(super) fn account_at_once(&self, found: &Found, now: Timestamp) -> Option<Arc<Account>> {
+        match check_key(&found.key, found.ends_at, now) {
+            Ok(()) => self.accounts.at_once(&found.key.owner),
             Err(_) => Some(Arc::new(Account::nobody())),
         }
     }

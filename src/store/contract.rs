@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend, Spent,
-    StoreError, Tally, Updated, Use,
+    Changes, Feed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow, Spend,
+    Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -38,7 +38,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST read what is committed now, not a replica that may lag. Of a rotated key, the last
     /// former secret MUST be found as well, with the instant at which it ended or will.
-    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError>;
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a>;
 
     /// One key.
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;

@@ -6,6 +6,7 @@ mod codec;
 pub mod conformance;
 mod contract;
 mod error;
+mod lookup;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -19,6 +20,7 @@ mod tallies;
 
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
+pub use lookup::Lookup;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};

@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use super::{Pending, Usage};
+use super::{Pending, Usage, recent::fingerprint};
 use crate::{
     key::{Key, KeyId, Timestamp},
     lock::lock,
@@ -86,20 +86,3 @@ impl UseCell {
         lock(&self.pending).take()
     }
 }
-
-/// Never zero, which is what a new cell has.
-fn fingerprint(at: Timestamp, ip: Option<IpAddr>) -> u64 {
-    let address = match ip {
-        None => 1,
-        Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(SPREAD),
-        Some(IpAddr::V6(v6)) => {
-            let bits = v6.to_bits();
-            (bits as u64 ^ (bits >> 64) as u64).wrapping_mul(SPREAD)
-        }
-    };
-    let millis = at.as_unix_micros() as u64 / 1_000;
-    millis.wrapping_mul(SPREAD) ^ (address >> 1) | 1
-}
-
-/// The golden ratio in 64 bits.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,6 +1,7 @@
 //! First and last use: marked in memory by a verification, written behind it in batches.
 
 mod cell;
+mod recent;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,6 +10,8 @@ use std::{
 };
 
 pub(crate) use cell::{Marked, UseCell};
+
+use self::recent::Recent;
 
 use crate::{
     format::EntropyError,
@@ -22,6 +25,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Usage {
     shards: [Mutex<Noted>; SHARDS],
+    recent: Recent,
     /// Cells of cached keys that have something to tell. A cell enters once an interval.
     cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
 }
@@ -63,6 +67,9 @@ impl Usage {
     /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
     /// same shard.
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
+        if self.recent.has(key.id, at, ip) {
+            return;
+        }
         let mut shard = self.shard(key.id);
         let room = shard.len() < MAX_PER_SHARD;
         match shard.entry(key.id) {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend,
+        Changes, Feed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow, Spend,
         Spent, StoreError, Tally, Updated, Use,
     },
 };
@@ -119,12 +119,14 @@ impl KeyStore for Wrapper {
         self.change(self.store.insert(new)).await
     }
 
-    async fn find(&self, digests: &[Digest]) -> Answer<Option<Found>> {
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
         self.finds.fetch_add(1, Ordering::SeqCst);
-        obey(self.moods().find).await?;
-        let found = self.store.find(digests).await;
-        self.gate.acquire().await.unwrap().forget();
-        found
+        Lookup::later(async {
+            obey(self.moods().find).await?;
+            let found = self.store.find(digests).await;
+            self.gate.acquire().await.unwrap().forget();
+            found
+        })
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {

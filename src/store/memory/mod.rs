@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
     Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
@@ -71,8 +71,8 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.insert(new)))
     }
 
-    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        Ok(self.read().find(digests))
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+        Lookup::Ready(Ok(self.read().find(digests)))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

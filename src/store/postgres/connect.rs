@@ -9,7 +9,7 @@ use super::{
     PostgresStore,
     connections::Connections,
     feed::Listener,
-    lookup::Lookup,
+    lookup::Lookups,
     migrate::migrate,
     transaction::{Names, TIMEOUT},
 };
@@ -127,7 +127,7 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate: wanted, pooler, .. } = self;
         let names = Arc::new(Names { schema, prefix, prepare: !pooler });
         let connections = Connections { pool, limit: timeout, stays: !pooler };
-        let lookup = Arc::new(Lookup::new(connections.clone(), &names));
+        let lookup = Arc::new(Lookups::new(connections.clone(), &names));
         let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
         let store = PostgresStore { names, connections, lookup, listener };
         migrate(&store, wanted).await?;

@@ -20,7 +20,7 @@ use crate::{
 
 /// Look-ups by digest. One that comes alone goes at once; those that come while enough queries are
 /// on their way wait, and share the next one.
-pub(super) struct Lookup {
+pub(super) struct Lookups {
     connections: Connections,
     sql: SqlStr,
     queue: Mutex<Queue>,
@@ -39,7 +39,7 @@ struct Waiting {
 
 type Answer = Result<Option<Found>, StoreError>;
 
-impl Lookup {
+impl Lookups {
     pub(super) fn new(connections: Connections, names: &Names) -> Self {
         // Were the array a mere parameter, the server would plan each call anew for what is in it,
         // which takes longer than the look-up: 360 µs rather than 110.
@@ -93,7 +93,7 @@ impl Lookup {
 }
 
 /// One of the queries that may be on their way at the same time.
-struct Place(Arc<Lookup>);
+struct Place(Arc<Lookups>);
 
 impl Place {
     /// Asks for all who wait, until nobody does.

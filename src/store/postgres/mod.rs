@@ -21,9 +21,9 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 pub use self::connect::PostgresOptions;
-use self::{connections::Connections, feed::Listener, lookup::Lookup, transaction::Names};
+use self::{connections::Connections, feed::Listener, lookup::Lookups, transaction::Names};
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
     Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
@@ -69,7 +69,7 @@ use crate::{
 pub struct PostgresStore {
     names: Arc<Names>,
     connections: Connections,
-    lookup: Arc<Lookup>,
+    lookup: Arc<Lookups>,
     listener: Arc<Listener>,
 }
 
@@ -105,8 +105,8 @@ impl KeyStore for PostgresStore {
         self.add(new).await
     }
 
-    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        self.lookup.find(digests).await
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+        Lookup::later(self.lookup.find(digests))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 pub use self::options::RedisOptions;
 use self::{link::Link, listener::Listener, names::Names};
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
     Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
@@ -125,8 +125,8 @@ impl KeyStore for RedisStore {
         self.inner.insert(new).await
     }
 
-    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        self.inner.find(digests).await
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+        Lookup::later(self.inner.find(digests))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -27,7 +27,7 @@ use sqlx::SqliteConnection;
 pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
-    Changes, Feed, Found, Inserted, KeyQuery, KeyStore, NewRow, Revoked, RotateRow, RotatedRow,
+    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
     Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
@@ -105,8 +105,8 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.insert(new).await).await
     }
 
-    async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
-        self.find_key(digests).await
+    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+        Lookup::later(self.find_key(digests))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Found, Inserted, KeyQuery, NewRow, Revoked, RotateRow, RotatedRow, Spend,
-        Spent, StoreError, Tally, Updated, Use,
+        Changes, Feed, Found, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
+        Spend, Spent, StoreError, Tally, Updated, Use,
     },
 };
 
@@ -50,6 +50,10 @@ macro_rules! methods {
             $(async fn $method(&self, inside: &Inside, $($name: $type),*) -> Answer<$answer> {
                 inside.$method($($name),*).await
             })*
+
+            async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+                inside.find(digests).await
+            }
         }
 
         #[async_trait]
@@ -57,13 +61,16 @@ macro_rules! methods {
             $(async fn $method(&self, $($name: $type),*) -> Answer<$answer> {
                 self.sabotage.$method(&self.inside, $($name),*).await
             })*
+
+            fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+                Lookup::later(self.sabotage.find(&self.inside, digests))
+            }
         }
     };
 }
 
 methods! {
     insert(new: NewRow<'_>) -> Inserted;
-    find(digests: &[Digest]) -> Option<Found>;
     get(whose: Whose<'_>, id: KeyId) -> Option<Arc<Key>>;
     list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
     update(key: &Key, event: &AuditEvent) -> Updated;
