@@ -1,5 +1,7 @@
 //! Where keys live: the contract of a store, and the stores of this crate.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod coalesced;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
 #[cfg(feature = "conformance")]

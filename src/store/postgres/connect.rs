@@ -9,11 +9,14 @@ use super::{
     PostgresStore,
     connections::Connections,
     feed::Listener,
-    lookup::Lookups,
     migrate::migrate,
+    search::Search,
     transaction::{Names, TIMEOUT},
 };
-use crate::{key::Invalid, store::StoreError};
+use crate::{
+    key::Invalid,
+    store::{StoreError, coalesced::Coalesced},
+};
 
 /// How a [`PostgresStore`] is connected and what its tables are called.
 ///
@@ -127,9 +130,9 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate: wanted, pooler, .. } = self;
         let names = Arc::new(Names { schema, prefix, prepare: !pooler });
         let connections = Connections { pool, limit: timeout, stays: !pooler };
-        let lookup = Arc::new(Lookups::new(connections.clone(), &names));
+        let lookups = Arc::new(Coalesced::new(Search::new(connections.clone(), &names)));
         let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
-        let store = PostgresStore { names, connections, lookup, listener };
+        let store = PostgresStore { names, connections, lookups, listener };
         migrate(&store, wanted).await?;
         Ok(store)
     }

@@ -5,11 +5,11 @@ mod connect;
 mod connections;
 mod errors;
 mod feed;
-mod lookup;
 mod migrate;
 mod quotas;
 mod reads;
 mod rows;
+mod search;
 mod steps;
 mod tallies;
 mod transaction;
@@ -21,10 +21,10 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 pub use self::connect::PostgresOptions;
-use self::{connections::Connections, feed::Listener, lookup::Lookups, transaction::Names};
+use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
 use super::{
     Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -69,7 +69,7 @@ use crate::{
 pub struct PostgresStore {
     names: Arc<Names>,
     connections: Connections,
-    lookup: Arc<Lookups>,
+    lookups: Arc<Coalesced<Search>>,
     listener: Arc<Listener>,
 }
 
@@ -106,7 +106,7 @@ impl KeyStore for PostgresStore {
     }
 
     fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
-        Lookup::later(self.lookup.find(digests))
+        Lookup::later(self.lookups.find(digests))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -100,10 +100,13 @@ pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
 /// Reads a row of a key with `digest` and `former` of the secret that led to it.
 pub(super) fn found(row: &PgRow) -> Result<Found, Failure> {
     let former: bool = row.try_get("former")?;
-    let digest = Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?;
-    let key = key(row)?;
+    let (digest, key) = (digest(row)?, key(row)?);
     let ends_at = key.retiring.as_ref().filter(|_| former).map(|retiring| retiring.ends_at);
     Ok(Found { key: key.into(), digest, ends_at })
+}
+
+pub(super) fn digest(row: &PgRow) -> Result<Digest, Failure> {
+    Ok(Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?)
 }
 
 pub(super) fn owner(row: &PgRow) -> Result<Owner, Failure> {

@@ -46,6 +46,10 @@ impl Link {
         }
     }
 
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.timeout
     }

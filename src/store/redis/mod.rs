@@ -27,7 +27,7 @@ pub use self::options::RedisOptions;
 use self::{link::Link, listener::Listener, names::Names};
 use super::{
     Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use,
+    Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -77,6 +77,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
+    lookups: Arc<Coalesced<Arc<Inner>>>,
 }
 
 struct Inner {
@@ -126,7 +127,7 @@ impl KeyStore for RedisStore {
     }
 
     fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
-        Lookup::later(self.inner.find(digests))
+        Lookup::later(self.lookups.find(digests))
     }
 
     async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
 use super::{Inner, RedisStore, check::Demands, link::Link, listener::Listener, names::Names};
-use crate::{key::Invalid, store::StoreError};
+use crate::{
+    key::Invalid,
+    store::{StoreError, coalesced::Coalesced},
+};
 
 /// How a [`RedisStore`] is connected, and what it demands of the server.
 ///
@@ -113,7 +116,8 @@ impl RedisOptions {
         let link = Arc::new(Link::new(seeds, names.meta(), timeout));
         let inner = Inner { names, link, replicas, listener: Listener::default() };
         inner.check(demands).await?;
-        Ok(RedisStore { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        Ok(RedisStore { lookups: Arc::new(Coalesced::new(inner.clone())), inner })
     }
 }
 

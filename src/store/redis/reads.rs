@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Inner,
@@ -12,37 +12,38 @@ use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     hash::Digest,
     key::{Key, KeyId, Status, Whose},
-    store::{Found, KeyQuery, StoreError},
+    store::{
+        Found, KeyQuery, StoreError,
+        coalesced::{Record, Source},
+    },
 };
 
-/// Reads of keys and of the log.
-impl Inner {
-    pub(super) async fn find(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+/// One round trip, on the connection that all calls share.
+impl Source for Arc<Inner> {
+    const AT_ONCE: usize = 2;
+
+    fn limit(&self) -> Duration {
+        self.link.timeout()
+    }
+
+    async fn ask(&self, digests: &[Digest]) -> Result<Vec<Record>, StoreError> {
         if digests.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let stored: Vec<[u8; 35]> = digests.iter().map(Digest::to_bytes).collect();
         let mut command = redis::cmd("HMGET");
         command.arg(self.names.secrets());
-        for digest in &stored {
-            command.arg(digest);
+        for digest in digests {
+            command.arg(&digest.to_bytes());
         }
         // Not a script, which costs half of a look-up again.
         let records = self.look(&command).await?.list()?;
-        let found = digests.iter().zip(&records).find(|(_, record)| !record.is_nothing());
-        let Some((wanted, record)) = found else { return Ok(None) };
-        let (id, packed) = record.bytes()?.split_at_checked(16).ok_or_else(damaged)?;
-        let row = read_key(id, packed)?;
-        let (digest, ends_at) = if row.current == *wanted {
-            (row.current, None)
-        } else {
-            let former = row.former.filter(|former| former == wanted).ok_or_else(damaged)?;
-            let retiring = row.key.retiring.as_ref().ok_or_else(damaged)?;
-            (former, Some(retiring.ends_at))
-        };
-        Ok(Some(Found { key: row.key.into(), digest, ends_at }))
+        let there = digests.iter().zip(&records).filter(|(_, record)| !record.is_nothing());
+        Ok(there.map(|(digest, record)| (*digest, found(digest, record).map(Some))).collect())
     }
+}
 
+/// Reads of keys and of the log.
+impl Inner {
     pub(super) async fn get(
         &self,
         whose: Whose<'_>,
@@ -129,4 +130,17 @@ fn page(reply: Reply) -> Result<(Vec<Reply>, Option<Vec<u8>>), StoreError> {
     let last = page.remove(0);
     let last = Some(last.bytes()?).filter(|last| !last.is_empty());
     Ok((page, last.map(|last| [&b"("[..], last].concat())))
+}
+
+fn found(wanted: &Digest, record: &Reply) -> Result<Found, StoreError> {
+    let (id, packed) = record.bytes()?.split_at_checked(16).ok_or_else(damaged)?;
+    let row = read_key(id, packed)?;
+    let (digest, ends_at) = if row.current == *wanted {
+        (row.current, None)
+    } else {
+        let former = row.former.filter(|former| former == wanted).ok_or_else(damaged)?;
+        let retiring = row.key.retiring.as_ref().ok_or_else(damaged)?;
+        (former, Some(retiring.ends_at))
+    };
+    Ok(Found { key: row.key.into(), digest, ends_at })
 }
