@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
+mod codes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
@@ -17,6 +18,7 @@ mod rows;
 mod sqlite;
 mod tallies;
 
+pub use codes::{Code, Guess, Guessed};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
