@@ -2,6 +2,7 @@
 
 mod cache;
 mod client;
+mod enroll;
 mod format;
 mod hash;
 mod http;
