@@ -7,5 +7,6 @@ mod format;
 mod hash;
 mod http;
 mod keys;
+mod products;
 mod store;
 mod support;
