@@ -10,7 +10,7 @@ use keyward::{
 };
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-use crate::support::{Service, stores::Handles};
+use crate::support::{Service, servers::eventually, stores::Handles};
 
 /// A service with one member, and all letters that it has sent.
 pub struct Office {
@@ -102,16 +102,15 @@ impl Office {
 
     /// What is in the log, once this is.
     pub async fn logged(&self, kind: &str, reason: Option<&str>) -> AuditEvent {
-        for _ in 0..100_000 {
-            let fits = |event: &AuditEvent| {
-                event.kind.as_str() == kind && event.reason.as_deref() == reason
-            };
-            if let Some(event) = self.log().await.into_iter().find(fits) {
-                return event;
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("{kind} {reason:?} is not logged: {:#?}", self.log().await);
+        let fits =
+            |event: &AuditEvent| event.kind.as_str() == kind && event.reason.as_deref() == reason;
+        let mut found = None;
+        eventually(&format!("{kind} {reason:?} is logged"), async || {
+            found = self.log().await.into_iter().find(fits);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
     }
 }
 

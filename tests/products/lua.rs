@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::support::{Person, Said, Screen, mode},
-    support::examples::Serving,
+    support::{examples::Serving, stores},
 };
 
 const ADA: &str = "ada@example.com";
@@ -16,23 +16,32 @@ const ADA: &str = "ada@example.com";
 /// The server, and the terminal on which its letters arrive.
 struct Lua {
     server: Serving,
+    database: String,
     folder: TempDir,
     read: Cell<usize>,
 }
 
 impl Lua {
+    /// On an SQLite file of its own.
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("pepper"), "thirty-two bytes or more, in a file").unwrap();
-        let server = Serving::start("lua_server", &as_str(&on(&folder)));
-        Self { server, folder, read: Cell::new(0) }
+        let database = folder.path().join("keys.db").to_str().unwrap().to_owned();
+        Self::in_folder(folder, database)
+    }
+
+    fn on(database: &str) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), database.to_owned())
+    }
+
+    fn in_folder(folder: TempDir, database: String) -> Self {
+        fs::write(pepper(&folder), "thirty-two bytes or more, in a file").unwrap();
+        let server = serving(&folder, &database, "0");
+        Self { server, database, folder, read: Cell::new(0) }
     }
 
     /// A second server on the same keys, on which it is later by so many seconds.
     fn later(&self, seconds: &str) -> Serving {
-        let arguments = on(&self.folder);
-        let arguments = [&as_str(&arguments)[..], &["--clock-ahead", seconds]].concat();
-        Serving::start("lua_server", &arguments)
+        serving(&self.folder, &self.database, seconds)
     }
 
     fn person(&self) -> Person {
@@ -88,12 +97,15 @@ impl Lua {
     }
 }
 
-fn on(folder: &TempDir) -> [PathBuf; 2] {
-    ["keys.db", "pepper"].map(|file| folder.path().join(file))
+fn serving(folder: &TempDir, database: &str, ahead: &str) -> Serving {
+    let pepper = pepper(folder);
+    let pepper = ["--pepper", pepper.to_str().unwrap()];
+    let arguments = [&["--database", database], &pepper[..], &["--clock-ahead", ahead]];
+    Serving::start("lua_server", &arguments.concat())
 }
 
-fn as_str([database, pepper]: &[PathBuf; 2]) -> [&str; 4] {
-    ["--database", database.to_str().unwrap(), "--pepper", pepper.to_str().unwrap()]
+fn pepper(folder: &TempDir) -> PathBuf {
+    folder.path().join("pepper")
 }
 
 fn pushes(person: &Person) -> bool {
@@ -293,6 +305,26 @@ fn a_key_that_is_regenerated_ends_the_former_one() {
     let said = person.lua_given("auth configure -", rotated["key"].as_str().unwrap());
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(pushes(&person));
+}
+
+/// Beyond the page: the same server on PostgreSQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_the_same_on_postgresql() {
+    let Some(database) = stores::postgres().await else { return };
+    tokio::task::block_in_place(|| {
+        let lua = Lua::on(database.url());
+        let person = lua.person();
+        lua.signs_in(&person);
+        assert!(pushes(&person));
+        assert_eq!(person.lua("auth logout --force --revoke").status, 0);
+        person.lua(&format!("auth configure --email {ADA}"));
+        let code = lua.mailed_code();
+        let wrong = if code == "123456" { "654321" } else { "123456" };
+        for _ in 0..5 {
+            lua.verifies(&person, wrong).fails(4, "❌ Invalid OTP code");
+        }
+        lua.verifies(&person, &code).fails(4, "❌ Invalid OTP code");
+    });
 }
 
 /// Beyond the page: `logout --revoke` ends the key on the server, too.
