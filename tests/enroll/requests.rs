@@ -71,13 +71,15 @@ async fn an_address_without_an_account_gets_the_same_answers_and_no_letter() {
     assert_eq!(office.logged("code.refused", Some("wrong_code")).await.count, 2);
 }
 
-#[tokio::test]
+/// The clock stands still, and goes on only where somebody waits.
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_accounts_or_mail() {
-    let office = Office::new(stores::memory());
+    let (office, begun) = (Office::new(stores::memory()), tokio::time::Instant::now());
     for mood in [Mood::Frozen, Mood::Failing] {
         office.host.is(mood);
         office.any().request(&ada(), &at_home()).await.unwrap();
     }
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     office.logged("code.refused", Some("not_sent")).await;
 }
 
