@@ -103,6 +103,10 @@ impl LuaServer {
                 (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     Err(ServerError::Unsupported)
                 }
+                (status, Some(_)) if status.is_client_error() => {
+                    let detail = body["detail"].as_str().unwrap_or_default();
+                    Err(ServerError::Refused { message: detail.to_owned() })
+                }
                 (status, _) => Err(unavailable(std::io::Error::other(format!("HTTP {status}")))),
             }
         })

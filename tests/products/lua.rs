@@ -3,6 +3,7 @@
 use std::{cell::Cell, fs, path::PathBuf};
 
 use keyward::Secret;
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -74,12 +75,14 @@ impl Lua {
     }
 
     /// What the dashboard does, in Ada's session.
-    fn dashboard(&self, method: reqwest::Method, path: &str) -> Value {
+    fn dashboard(&self, method: Method, path: &str, body: &'static str) -> Value {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
             let request = client.request(method, format!("{}/v1{path}", self.server.url()));
-            let answer = request.header("cookie", "session=ada").send().await.unwrap();
+            let request = request.header("cookie", "session=ada");
+            let request = request.header("content-type", "application/json");
+            let answer = request.body(body).send().await.unwrap();
             assert!(answer.status().is_success(), "{answer:?}");
             serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
         })
@@ -87,13 +90,13 @@ impl Lua {
 
     /// The one key that Ada has.
     fn id(&self) -> String {
-        let listed = self.dashboard(reqwest::Method::GET, "/api-keys?status=active");
+        let listed = self.dashboard(Method::GET, "/api-keys?status=active", "");
         assert_eq!(listed["keys"].as_array().unwrap().len(), 1, "{listed}");
         listed["keys"][0]["id"].as_str().unwrap().to_owned()
     }
 
     fn revokes(&self) {
-        self.dashboard(reqwest::Method::DELETE, &format!("/api-keys/{}", self.id()));
+        self.dashboard(Method::DELETE, &format!("/api-keys/{}", self.id()), "");
     }
 }
 
@@ -300,7 +303,7 @@ fn a_key_that_is_regenerated_ends_the_former_one() {
     let person = lua.person();
     lua.signs_in(&person);
     let rotate = format!("/api-keys/{}/rotate", lua.id());
-    let rotated = lua.dashboard(reqwest::Method::POST, &rotate);
+    let rotated = lua.dashboard(Method::POST, &rotate, "");
     person.lua("push").fails(4, "❌ Authentication failed");
     let said = person.lua_given("auth configure -", rotated["key"].as_str().unwrap());
     assert_eq!(said.status, 0, "{}", said.err);
@@ -325,6 +328,31 @@ async fn it_is_the_same_on_postgresql() {
         }
         lua.verifies(&person, &code).fails(4, "❌ Invalid OTP code");
     });
+}
+
+/// Beyond the page: what the server refuses is refused with its reason, and nothing is stored.
+#[test]
+fn a_plan_that_is_full_and_an_address_that_cannot_be_are_told() {
+    let lua = Lua::start();
+    for _ in 0..5 {
+        lua.dashboard(Method::POST, "/api-keys", r#"{"name": "ci"}"#);
+    }
+    let person = lua.person();
+    person.lua(&format!("auth configure --email {ADA}"));
+    let said = lua.verifies(&person, &lua.mailed_code());
+    said.fails(1, "the limit of 5 active keys is reached: revoke one");
+    assert_eq!(person.stored(), None);
+    person.lua("auth configure --email adä@example.com").fails(1, "invalid e-mail address");
+}
+
+/// Beyond the page: five codes an hour.
+#[test]
+fn too_many_codes_are_refused_with_a_time() {
+    let lua = Lua::start();
+    let ask = || lua.person().lua(&format!("auth configure --email {ADA}"));
+    let refused = (0..11).map(|_| ask()).find(|said| said.status != 0);
+    // An hour may have begun in between.
+    refused.expect("of eleven, one").fails(1, "Too many attempts. Wait ");
 }
 
 /// Beyond the page: `logout --revoke` ends the key on the server, too.
