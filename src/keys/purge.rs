@@ -73,8 +73,8 @@ impl Default for Purge {
 }
 
 impl ApiKeys {
-    /// Cleans away keys that were revoked or expired long ago, and audit events and counts that are
-    /// old enough. Keys that do not expire stay. It goes in batches, and tells the progress after
+    /// Cleans away keys that were revoked or expired long ago, audit events and counts that are old
+    /// enough, and one-time codes that are over. Keys that do not expire stay. It goes in batches, and tells the progress after
     /// each; dropped halfway, it has done the batches it told of.
     ///
     /// It happens by itself every hour, on one of all nodes, with the retention that the

@@ -4,10 +4,11 @@ use keyward::{
     Actor, ErrorKind, NewKey, Request,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, EnrolError, Enrolment},
+    keys::Purge,
 };
 
 use super::support::{Mood, Office, ada, at_home, pepper, stranger, wrong};
-use crate::support::{MICRO, on_each_store, stores};
+use crate::support::{HOUR, MICRO, on_each_store, stores};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -36,6 +37,28 @@ async fn a_code_lasts_ten_minutes() {
         office.service.clock.advance(TEN_MINUTES);
         let late = office.present(&code).await.unwrap_err();
         assert!(matches!(late, EnrolError::LateCode), "{late:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codes_of_long_ago_are_cleaned_away() {
+    on_each_store(async |handles| {
+        let office = Office::new(handles);
+        let code = office.code().await;
+        office.service.clock.advance(HOUR);
+        let next = office.code().await;
+        office.service.keys().purge(Purge::default(), drop).await.unwrap();
+        office.service.clock.advance(HOUR);
+        let late = office.present(&next).await.unwrap_err();
+        assert!(matches!(late, EnrolError::LateCode), "{late:?}");
+        office.service.clock.advance(2 * HOUR);
+        office.service.keys().purge(Purge::default(), drop).await.unwrap();
+        for code in [code, next] {
+            let gone = office.present(&code).await.unwrap_err();
+            assert!(matches!(gone, EnrolError::WrongCode), "{gone:?}");
+        }
+        assert_eq!(office.logged("code.refused", Some("no_code")).await.count, 2);
     })
     .await;
 }
