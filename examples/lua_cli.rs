@@ -1,7 +1,7 @@
 //! A command line that mounts Keyward's commands, and uses the key: `cargo run --example lua_cli -- auth --help`.
 //!
 //! `LUA_API_URL` says where the server is. Of the server it asks for:
-//! `POST /auth/otp {email}`, `POST /auth/otp/verify {email, code}` giving `{api_key}`, and under the key
+//! `POST /auth/otp {email}`, `POST /auth/otp/verify {email, code}` giving `{key}`, and under the key
 //! `GET /auth/key`, `DELETE /auth/key` and `POST /push`.
 
 use std::{process::ExitCode, time::Duration};
@@ -94,7 +94,7 @@ impl LuaServer {
             let retry_after = wait.and_then(|wait| wait.parse().ok()).map(Duration::from_secs);
             let body = response.bytes().await.map_err(unavailable)?;
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            match (status, body["error"].as_str()) {
+            match (status, body["code"].as_str()) {
                 (status, _) if status.is_success() => Ok(body),
                 (_, Some("invalid_code")) => Err(ServerError::InvalidCode),
                 (_, Some("expired_code")) => Err(ServerError::ExpiredCode),
@@ -102,6 +102,10 @@ impl LuaServer {
                 (StatusCode::TOO_MANY_REQUESTS, _) => Err(ServerError::TooOften { retry_after }),
                 (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     Err(ServerError::Unsupported)
+                }
+                (status, Some(_)) if status.is_client_error() => {
+                    let detail = body["detail"].as_str().unwrap_or_default();
+                    Err(ServerError::Refused { message: detail.to_owned() })
                 }
                 (status, _) => Err(unavailable(std::io::Error::other(format!("HTTP {status}")))),
             }
@@ -122,7 +126,7 @@ impl Server for LuaServer {
     fn verify_code(&self, email: &str, code: &Secret) -> Result<Secret, ServerError> {
         let body = json!({ "email": email, "code": code.expose() });
         let answer = self.call(self.post("/auth/otp/verify", &body))?;
-        match answer["api_key"].as_str() {
+        match answer["key"].as_str() {
             Some(key) => Ok(Secret::from(key.to_owned())),
             None => Err(unavailable(std::io::Error::other("the answer has no key"))),
         }

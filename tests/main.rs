@@ -2,9 +2,11 @@
 
 mod cache;
 mod client;
+mod enroll;
 mod format;
 mod hash;
 mod http;
 mod keys;
+mod products;
 mod store;
 mod support;

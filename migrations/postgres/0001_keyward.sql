@@ -68,12 +68,21 @@ CREATE TABLE {t}tallies (
 CREATE INDEX {p}tallies_by_hour ON {t}tallies (hour);
 
 CREATE TABLE {t}quotas (
-    payer  bytea, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name
+    payer  bytea, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name; of a guest: 3, digest
     period text   COLLATE "C",
     begun  bigint NOT NULL, -- the instant at which the period began
     used   bigint NOT NULL,
     PRIMARY KEY (payer, period)
 );
+CREATE INDEX {p}quotas_of_guests ON {t}quotas (begun) WHERE payer >= '\x03' AND payer < '\x04';
+
+CREATE TABLE {t}codes (
+    address bytea  PRIMARY KEY CHECK (octet_length(address) = 35), -- digest of it
+    digest  bytea  NOT NULL CHECK (octet_length(digest) = 35),
+    ends_at bigint NOT NULL,
+    tries   bigint NOT NULL CHECK (tries >= 0) -- how many are left
+);
+CREATE INDEX {p}codes_by_end ON {t}codes (ends_at);
 
 -- Numbered under a lock that is held until the commit, so that what is read is read in order.
 CREATE TABLE {t}changes (

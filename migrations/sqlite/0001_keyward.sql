@@ -71,12 +71,21 @@ CREATE TABLE {t}tallies (
 CREATE INDEX {t}tallies_by_hour ON {t}tallies (hour);
 
 CREATE TABLE {t}quotas (
-    payer  BLOB    NOT NULL, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name
+    payer  BLOB    NOT NULL, -- of a key: 0 and its id; of an owner: 1, tenant with its length, account; of a job: 2, name; of a guest: 3, digest
     period TEXT    NOT NULL,
     begun  INTEGER NOT NULL, -- the instant at which the period began
     used   INTEGER NOT NULL,
     PRIMARY KEY (payer, period)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX {t}quotas_of_guests ON {t}quotas (begun) WHERE payer >= x'03' AND payer < x'04';
+
+CREATE TABLE {t}codes (
+    address BLOB    NOT NULL PRIMARY KEY CHECK (length(address) = 35), -- digest of it
+    digest  BLOB    NOT NULL CHECK (length(digest) = 35),
+    ends_at INTEGER NOT NULL,
+    tries   INTEGER NOT NULL CHECK (tries >= 0) -- how many are left
+) STRICT, WITHOUT ROWID;
+CREATE INDEX {t}codes_by_end ON {t}codes (ends_at);
 
 -- AUTOINCREMENT: a number is never given twice, also when all entries were purged. SQLite keeps
 -- the last one in its own table sqlite_sequence. One writer at a time, so there are no gaps.

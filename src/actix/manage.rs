@@ -11,7 +11,10 @@ use actix_web::{
 
 use crate::{
     ApiKeys,
-    http::manage::{Call, Caller, MAX_BODY, Manage},
+    http::{
+        Incoming,
+        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+    },
 };
 
 /// The routes of [`http::manage`](crate::http::manage), to be configured into an app or a scope.
@@ -70,6 +73,54 @@ where
             config.service(web::resource(path).app_data(limit).route(web::to(handler)));
         }
     }
+}
+
+/// The routes by which people sign in who have no session, to be configured into an app or a scope:
+/// see [`SignIn`].
+///
+/// # Examples
+/// ```
+/// # fn example(enrolment: keyward::enroll::Enrolment) {
+/// use keyward::http::manage::SignIn;
+///
+/// let sign_in = SignIn::new(enrolment);
+/// let app = actix_web::App::new().configure(keyward::actix::manage::sign_in(sign_in));
+/// # }
+/// ```
+pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        for path in ["/auth/otp", "/auth/otp/verify", "/auth/key"] {
+            let sign_in = sign_in.clone();
+            let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
+                let sign_in = sign_in.clone();
+                async move { answer_sign_in(&sign_in, path, &request, body).await }
+            };
+            let limit = PayloadConfig::new(MAX_BODY);
+            config.service(web::resource(path).app_data(limit).route(web::to(handler)));
+        }
+    }
+}
+
+async fn answer_sign_in(
+    sign_in: &SignIn,
+    path: &str,
+    request: &HttpRequest,
+    body: Result<Bytes, Error>,
+) -> HttpResponse {
+    let Ok(body) = body else { return translated(SignIn::too_large()) };
+    let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
+        return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
+    };
+    let query = Some(request.query_string()).filter(|query| !query.is_empty());
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
+    let call = Call::new(&method, path).body(content_type, &body);
+    let answer = {
+        let incoming = Incoming::new(request.headers(), request.path(), query, peer);
+        sign_in.answer(&incoming, &call)
+    };
+    translated(answer.await)
 }
 
 async fn answer(

@@ -22,6 +22,8 @@ pub(crate) struct Denials {
     unknown: Anonymous,
     /// Per key and reason; what finds no room is counted without its key.
     keyed: Mutex<HashMap<(Option<KeyId>, &'static str), Tally>>,
+    /// Of one-time codes, per reason.
+    codes: Mutex<HashMap<&'static str, Tally>>,
 }
 
 /// A refused attempt.
@@ -72,6 +74,13 @@ impl Denials {
         self.malformed.note(describe);
     }
 
+    /// Counts one more code that was not sent, or not accepted.
+    pub(crate) fn note_code(&self, attempt: Attempt<'_>) {
+        let mut codes = lock(&self.codes);
+        let tally = codes.entry(attempt.reason).or_insert_with(|| Tally::of(&attempt));
+        tally.count = tally.count.saturating_add(1);
+    }
+
     /// Takes all that is counted, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
         let anonymous = [(&self.malformed, "malformed"), (&self.unknown, "unknown")];
@@ -80,7 +89,11 @@ impl Denials {
             .filter_map(|(attempts, reason)| Some(((None, reason), attempts.take()?)));
         let keyed = std::mem::take(&mut *lock(&self.keyed));
         let event = |((id, reason), tally): ((_, &str), _)| event(ids, id, reason, tally);
-        anonymous.chain(keyed).map(event).collect()
+        let codes = std::mem::take(&mut *lock(&self.codes)).into_iter().map(|(reason, tally)| {
+            let kind = EventKind::CodeRefused;
+            Ok(AuditEvent { kind, ..self::event(ids, None, reason, tally)? })
+        });
+        anonymous.chain(keyed).map(event).chain(codes).collect()
     }
 }
 
@@ -135,5 +148,6 @@ fn event(
     })
 }
 
-/// With one writing a minute, at most this many rows a minute and node, and three without a key.
+/// With one writing a minute, at most this many rows a minute and node, and one for
+/// each reason without a key.
 const MAX_KEYED: usize = 256;

@@ -60,6 +60,12 @@ pub enum EventKind {
     FirstUsed,
     /// A request was refused.
     Denied,
+    /// A one-time code was sent for.
+    CodeRequested,
+    /// A one-time code was turned into a key.
+    CodeAccepted,
+    /// A one-time code was not sent, or not accepted.
+    CodeRefused,
 }
 
 /// Whether a thing was done.
@@ -174,7 +180,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -186,6 +192,9 @@ impl EventKind {
         Self::Purged,
         Self::FirstUsed,
         Self::Denied,
+        Self::CodeRequested,
+        Self::CodeAccepted,
+        Self::CodeRefused,
     ];
 
     /// Its stable name: `key.created`.
@@ -202,6 +211,9 @@ impl EventKind {
             Self::Purged => "key.purged",
             Self::FirstUsed => "key.first_used",
             Self::Denied => "key.denied",
+            Self::CodeRequested => "code.requested",
+            Self::CodeAccepted => "code.accepted",
+            Self::CodeRefused => "code.refused",
         }
     }
 }

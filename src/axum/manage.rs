@@ -1,17 +1,22 @@
 //! The management API as a router.
 
+use std::net::SocketAddr;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{FromRequestParts, Request},
+    extract::{ConnectInfo, FromRequestParts, Request},
     response::Response,
     routing::any,
 };
-use http::header::CONTENT_TYPE;
+use http::{header::CONTENT_TYPE, request::Parts};
 
 use crate::{
     ApiKeys,
-    http::manage::{Call, Caller, MAX_BODY, Manage},
+    http::{
+        Incoming,
+        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+    },
 };
 
 /// The routes of [`http::manage`](crate::http::manage), to be merged or nested.
@@ -67,18 +72,57 @@ where
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
 
+/// The routes by which people sign in who have no session, to be merged or nested: see
+/// [`SignIn`].
+///
+/// Serve them by `into_make_service_with_connect_info::<SocketAddr>()`: limits are per network.
+///
+/// # Examples
+/// ```
+/// # fn example(enrolment: keyward::enroll::Enrolment) {
+/// use axum::Router;
+/// use keyward::http::manage::SignIn;
+///
+/// let app: Router = Router::new().merge(keyward::axum::manage::sign_in(SignIn::new(enrolment)));
+/// # }
+/// ```
+pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
+    let handler = move |request: Request| {
+        let sign_in = sign_in.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return SignIn::too_large().map(Body::from);
+            };
+            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+            let call = call(&parts, &body);
+            let answer = {
+                let incoming = Incoming::of(&parts, peer.map(|peer| peer.0.ip()));
+                sign_in.answer(&incoming, &call)
+            };
+            answer.await.map(Body::from)
+        }
+    };
+    ["/auth/otp", "/auth/otp/verify", "/auth/key"]
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
+}
+
 async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Manage::too_large().map(Body::from);
     };
+    manage.answer(caller, &call(&parts, &body)).await.map(Body::from)
+}
+
+fn call<'a>(parts: &'a Parts, body: &'a [u8]) -> Call<'a> {
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let call = Call::new(&parts.method, parts.uri.path())
         .query(parts.uri.query().unwrap_or_default())
-        .body(content_type, &body);
-    let call = match parts.headers.get("idempotency-key") {
+        .body(content_type, body);
+    match parts.headers.get("idempotency-key") {
         Some(value) => call.idempotency_key(value.as_bytes()),
         None => call,
-    };
-    manage.answer(caller, &call).await.map(Body::from)
+    }
 }

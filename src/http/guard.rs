@@ -181,11 +181,17 @@ impl Guard {
             Err(Unreadable::Repeated) => return self.refuse(Code::RepeatedCredentials),
             Err(Unreadable::Malformed) => return self.refuse(Code::InvalidKey),
         };
+        let (ip, user_agent) = self.origin(request);
+        Checked::Presents(Pending { secret, tenant, ip, user_agent })
+    }
+
+    /// From which address a request comes, and from which program.
+    pub(crate) fn origin(&self, request: &Incoming<'_>) -> (Option<IpAddr>, Option<String>) {
         let (agent, _) = request.value(&USER_AGENT);
         let user_agent = agent.map(|agent| {
             String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT)]).into_owned()
         });
-        Checked::Presents(Pending { secret, tenant, ip: self.client_ip.find(request), user_agent })
+        (self.client_ip.find(request), user_agent)
     }
 
     /// Whether the secret is that of a key that may do this.

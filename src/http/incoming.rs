@@ -26,6 +26,11 @@ impl<'a> Incoming<'a> {
         Self { fields, path, query, peer }
     }
 
+    /// What the head of a request tells, and the address of its peer.
+    pub fn of(head: &'a http::request::Parts, peer: Option<IpAddr>) -> Self {
+        Self::new(&head.headers, head.uri.path(), head.uri.query(), peer)
+    }
+
     /// The path of its URL.
     pub fn path(&self) -> &'a str {
         self.path

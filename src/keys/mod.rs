@@ -4,6 +4,7 @@ mod builder;
 mod change;
 mod clock;
 mod coarse;
+mod codes;
 mod error;
 mod follow;
 mod health;
@@ -167,7 +168,6 @@ impl ApiKeys {
     }
 
     /// The present, as everything here sees it.
-    #[cfg(feature = "manage")]
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.now()
     }

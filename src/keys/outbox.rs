@@ -27,8 +27,8 @@ pub(super) struct Outbox {
     pub(super) usage: Usage,
     pub(super) denials: Denials,
     rehashes: Mutex<Vec<(Digest, Digest)>>,
-    /// Refusals that are events already, but not written.
-    unwritten: Mutex<Vec<AuditEvent>>,
+    /// What is an event already, but not written: refusals, and what was done with codes.
+    pub(super) unwritten: Mutex<Vec<AuditEvent>>,
     running: Arc<AtomicBool>,
     wake: Arc<Notify>,
     /// One writer at a time, so that a key's uses are written in their order.
@@ -172,4 +172,4 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
 const MAX_REHASHES: usize = 1_024;
-const MAX_UNWRITTEN: usize = 10_000;
+pub(super) const MAX_UNWRITTEN: usize = 10_000;

@@ -73,8 +73,8 @@ impl Default for Purge {
 }
 
 impl ApiKeys {
-    /// Cleans away keys that were revoked or expired long ago, and audit events and counts that are
-    /// old enough. Keys that do not expire stay. It goes in batches, and tells the progress after
+    /// Cleans away keys that were revoked or expired long ago, audit events and counts that are old
+    /// enough, and one-time codes that are over. Keys that do not expire stay. It goes in batches, and tells the progress after
     /// each; dropped halfway, it has done the batches it told of.
     ///
     /// It happens by itself every hour, on one of all nodes, with the retention that the
@@ -108,12 +108,13 @@ enum Stage {
     Keys,
     Events,
     Tallies,
+    Codes,
     Changes,
 }
 
 impl Purging {
     pub(super) fn new(purge: Purge) -> Self {
-        let rest = &[Stage::Keys, Stage::Events, Stage::Tallies, Stage::Changes];
+        let rest = &[Stage::Keys, Stage::Events, Stage::Tallies, Stage::Codes, Stage::Changes];
         Self { purge, rest, purged: Purged::default() }
     }
 
@@ -134,6 +135,7 @@ impl Purging {
                 removed
             }
             Stage::Tallies => store.purge_tallies(now.before(tallies_after), batch).await?,
+            Stage::Codes => store.purge_codes(now.before(CODES_RETENTION), batch).await?,
             Stage::Changes => {
                 store.purge_changes(now.before(FEED_RETENTION)).await?;
                 0
@@ -165,5 +167,7 @@ impl Inner {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Long enough that who comes late is told so, and longer than what is counted of guests counts.
+const CODES_RETENTION: Duration = Duration::from_secs(2 * 3_600);
 /// Far longer than a node can be behind and still trust its memory.
 const FEED_RETENTION: Duration = DAY;

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Changes, Feed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow, Spend,
-    Spent, StoreError, Tally, Updated, Use,
+    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow,
+    RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -148,6 +148,19 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Gives back what was spent, as [`Spend::refund`] says, because the work cost less.
     async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError>;
+
+    /// Keeps a code for an address, in place of any other code for it.
+    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError>;
+
+    /// Tries a code, as [`Guess::check`] says.
+    ///
+    /// MUST compare, and take the code or one of its tries, in one atomic step: racing guesses never
+    /// get more tries than there are, and of racing right ones one is told so.
+    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError>;
+
+    /// Removes up to `limit` codes that ended before `before`, and counts of
+    /// [guests](super::Payer::Guest) in periods that began before it, and tells how many.
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// Removes entries of the change feed from before `before`, and tells how many.
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError>;

@@ -4,6 +4,7 @@
 mod coalesced;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
+mod codes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
@@ -20,6 +21,7 @@ mod rows;
 mod sqlite;
 mod tallies;
 
+pub use codes::{Code, Guess, Guessed};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use lookup::Lookup;

@@ -1,4 +1,5 @@
 use crate::{
+    hash::Digest,
     key::{KeyId, Owner, Timestamp},
     limits::Period,
 };
@@ -25,6 +26,9 @@ pub enum Payer<'a> {
     Key(KeyId),
     /// That which all keys of an owner share.
     Owner(&'a Owner),
+    /// That of someone who has no key yet, known by the digest of an address or a network. Its
+    /// counts are removed when they are old.
+    Guest(&'a Digest),
     /// Nobody's: the one use there is goes to the node that does a job for all.
     Job(&'static str),
 }
@@ -85,7 +89,15 @@ impl Payer<'_> {
                 [&[1], length.as_slice(), tenant, owner.account().as_bytes()].concat()
             }
             Self::Job(name) => [&[2], name.as_bytes()].concat(),
+            Self::Guest(digest) => [&[3], digest.to_bytes().as_slice()].concat(),
         }
+    }
+}
+
+impl Payer<'_> {
+    /// Whether these bytes are those of a guest.
+    pub(super) fn is_guest(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&3)
     }
 }
 

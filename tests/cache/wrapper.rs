@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow, Spend,
-        Spent, StoreError, Tally, Updated, Use,
+        Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked,
+        RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
     },
 };
 use tokio::sync::Semaphore;
@@ -222,6 +222,18 @@ impl KeyStore for Wrapper {
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {
         self.store.refund(spends).await
+    }
+
+    async fn put_code(&self, address: &Digest, code: &Code) -> Answer<()> {
+        self.change(self.store.put_code(address, code)).await
+    }
+
+    async fn try_code(&self, guess: &Guess) -> Answer<Guessed> {
+        self.change(self.store.try_code(guess)).await
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.purge_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Answer<u32> {

@@ -8,5 +8,5 @@ mod hostile;
 mod page;
 mod prompts;
 mod resolve;
-mod support;
+pub mod support;
 mod types;

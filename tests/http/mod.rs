@@ -2,6 +2,7 @@ mod layers;
 mod manage;
 mod raw;
 mod servers;
+mod sign_in;
 mod spans;
 mod table;
 mod world;

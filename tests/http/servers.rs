@@ -14,7 +14,10 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, Owner, Verified,
     actix::{ApiKeyAuth, MaybeVerified, manage::routes},
-    http::{Guard, manage::Caller},
+    http::{
+        Guard,
+        manage::{Caller, SignIn},
+    },
 };
 
 /// What both of them serve.
@@ -30,6 +33,8 @@ pub struct Rules {
     pub optional: Guard,
     /// `/query`: where the danger was accepted.
     pub query: Guard,
+    /// `/lua`: signing in by e-mail.
+    pub sign_in: Option<SignIn>,
 }
 
 pub struct Servers(pub [(&'static str, SocketAddr); 2]);
@@ -93,6 +98,7 @@ fn axum(rules: Rules) -> SocketAddr {
                 .layer(layer(rules.optional)),
         )
         .nest("/v1", keyward::axum::manage::router::<Session, _>(rules.keys))
+        .nest("/lua", rules.sign_in.map(keyward::axum::manage::sign_in).unwrap_or_default())
         .route("/forgotten", by_key())
         .route("/forgotten-optional", get(async |key: Option<Verified>| hello(key.as_ref())));
     let (listener, address) = listen();
@@ -120,6 +126,11 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/query", &rules.query).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
             .service(web::scope("/v1").configure(routes::<Session>(rules.keys.clone())))
+            .service(web::scope("/lua").configure(|config| {
+                if let Some(sign_in) = rules.sign_in.clone() {
+                    keyward::actix::manage::sign_in(sign_in)(config);
+                }
+            }))
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };

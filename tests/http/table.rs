@@ -15,6 +15,7 @@ fn start(world: &World) -> Servers {
         builds: world.guard().require("builds:read"),
         optional: world.guard().optional(),
         query: world.guard().credentials(query),
+        sign_in: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Stores that break one promise each, and the checks that have to notice.
 
 mod changes;
+mod codes;
 mod feed;
 mod inserts;
 mod log;
@@ -164,6 +165,17 @@ fn cases() -> impl Iterator<Item = Case> {
         tallies::ShowsCountsToAll => another_owners_counts_cannot_be_read;
         tallies::PurgesCountsWithoutLimit =>
             a_purge_of_counts_removes_the_old_ones_up_to_its_limit;
+
+        codes::CodesWorkAgain => a_code_is_right_once;
+        codes::OneCodeForAll => a_code_is_of_its_address_alone;
+        codes::GrantsATryTooMany => a_code_has_so_many_tries_and_no_more;
+        codes::CodesLastForEver => a_code_ends_at_its_instant;
+        codes::TriesAreOfTheAddress => a_new_code_takes_the_place_of_the_former_one;
+        codes::ComparesThenTakes =>
+            racing_guesses_get_no_more_tries_than_there_are
+            racing_right_codes_have_one_winner;
+        codes::PurgesCodesWithoutLimit => a_purge_of_codes_removes_what_is_over_up_to_its_limit;
+        codes::PurgesNoCodes => a_purge_of_codes_removes_what_is_over_up_to_its_limit;
 
         torn::RehashesInTwoSteps => a_dropped_rehash_is_whole_or_undone;
     };

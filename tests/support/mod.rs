@@ -1,5 +1,6 @@
 //! What the tests of the facade share: every store, a host with accounts, a log that is watched.
 
+pub mod examples;
 pub mod host;
 pub mod log;
 // Killing, cutting and clusters are for the fault tests, which come with `RedisStore`.

@@ -140,6 +140,7 @@ pub fn dump(space: &Space) -> String {
         ("meta", &["HGETALL"], &[]),
         ("quotas", &["HGETALL"], &[]),
         ("tallies", &["HGETALL"], &[]),
+        ("codes", &["HGETALL"], &[]),
     ];
     let read = rooms.map(|(room, command, range)| {
         let name = of(room);

@@ -137,6 +137,11 @@ impl Failure {
                     format!("Too many attempts. Wait {wait}, then try again"),
                 )
             }
+            E::Refused { message } => (
+                Exit::Error,
+                "refused",
+                format!("The server refuses this, and says: {}", harmless(&message)),
+            ),
             E::Unavailable(source) => (
                 Exit::Error,
                 "unavailable",
@@ -185,7 +190,25 @@ pub(super) fn source_json(source: &Source) -> Value {
     json
 }
 
+/// What a server says, as one line that moves no cursor.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
+}
+
 fn say(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {message}");
+}
+
+const MAX_WORDS: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn what_a_server_says_moves_no_cursor() {
+        assert_eq!(harmless("no\u{1b}[2J\r\n: \u{9b}1mbecause"), "no[2J: 1mbecause");
+        assert_eq!(harmless(&"é".repeat(1_000)).chars().count(), 300);
+    }
 }

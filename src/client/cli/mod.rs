@@ -30,6 +30,9 @@
 //!   Only what `clap` itself refuses stays `clap`'s text.
 //! - Questions are asked only where standard input is a terminal; elsewhere the message names the flag
 //!   or the variable to use instead. Ctrl-C at a question changes nothing.
+//! - A question that is answered unseen switches the terminal's echo off until then. Who kills the
+//!   program from outside in that moment (`kill`, not Ctrl-C) has to bring it back by `stty sane`: to
+//!   catch such signals would take them from the program that mounts the commands.
 //! - Colours only on a terminal, and not if `NO_COLOR` is set.
 //! - How it ended can be told by the exit status: see [`Exit`].
 

@@ -54,6 +54,13 @@ pub enum ServerError {
         /// How long to wait, if the server said so.
         retry_after: Option<Duration>,
     },
+    /// The server does not do it, for a reason that the person can do something about: so many keys are
+    /// all that the plan has, or the address cannot be one.
+    #[error("the server refuses")]
+    Refused {
+        /// Its reason, a sentence. Of control characters, nothing reaches the terminal.
+        message: String,
+    },
     /// The server cannot be asked, or cannot tell now.
     #[error("the server cannot be asked now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -25,6 +25,8 @@
 //! same key gets another secret in place of the one that nobody received. No secret is stored for
 //! that. Its value counts within one owner, for a day, until the next rotation of that key.
 //!
+//! People without a session sign in by e-mail, where the host wants that: [`SignIn`].
+//!
 //! A host whose callers are browser sessions puts its check against cross-site requests in front.
 
 mod audit;
@@ -37,10 +39,12 @@ mod introspect;
 mod keys;
 mod reply;
 mod route;
+mod sign_in;
 mod views;
 
 pub use call::Call;
 pub use caller::Caller;
+pub use sign_in::SignIn;
 
 use crate::ApiKeys;
 

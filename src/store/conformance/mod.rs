@@ -26,6 +26,7 @@
 //! ```
 
 mod audit;
+mod codes;
 mod deed;
 mod drops;
 mod feed;

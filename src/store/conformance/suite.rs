@@ -3,7 +3,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::{runtime, task::JoinError, time::error::Elapsed};
 
 use super::{
-    audit, drops, feed, fields, find, insert, list, log, quotas, rehash, remove,
+    audit, codes, drops, feed, fields, find, insert, list, log, quotas, rehash, remove,
     report::{Failure, Report, words},
     revoke, revoke_all, rotate, scope,
     storage::{Checked, Storage},
@@ -152,6 +152,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Check> {
         drops::CHECKS,
         quotas::CHECKS,
         tallies::CHECKS,
+        codes::CHECKS,
     ];
     rooms.into_iter().flatten()
 }

@@ -1,17 +1,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
+    hash::Digest,
     key::{KeyId, Timestamp},
     limits::Period,
-    store::{Counter, Payer, Spend, Spent, Tally, quotas::spend_all},
+    store::{Code, Counter, Guess, Guessed, Payer, Spend, Spent, Tally, quotas::spend_all},
 };
 
-/// What is counted of keys and owners.
+/// What is counted of keys and owners, and of those who want a key.
 #[derive(Default)]
 pub(super) struct Counters {
     quotas: HashMap<(Vec<u8>, Period), Counter>,
     /// Accepted and refused, by key and hour.
     tallies: BTreeMap<(KeyId, Timestamp), (u64, u64)>,
+    codes: HashMap<Digest, Code>,
 }
 
 impl Counters {
@@ -51,6 +53,39 @@ impl Counters {
             self.tallies.remove(hour);
         }
         old.len() as u32
+    }
+
+    pub(super) fn put_code(&mut self, address: &Digest, code: &Code) {
+        self.codes.insert(*address, *code);
+    }
+
+    pub(super) fn try_code(&mut self, guess: &Guess) -> Guessed {
+        let Some(code) = self.codes.get_mut(&guess.address) else { return Guessed::Nothing };
+        let guessed = guess.check(code);
+        match guessed {
+            Guessed::Right => _ = self.codes.remove(&guess.address),
+            Guessed::Wrong => code.tries -= 1,
+            Guessed::Late | Guessed::Spent | Guessed::Nothing => {}
+        }
+        guessed
+    }
+
+    pub(super) fn purge_codes(&mut self, before: Timestamp, limit: u32) -> u32 {
+        let ended = self.codes.iter().filter(|(_, code)| code.ends_at < before);
+        let ended: Vec<_> = ended.map(|(address, _)| *address).take(limit as usize).collect();
+        for address in &ended {
+            self.codes.remove(address);
+        }
+        let left = limit as usize - ended.len();
+        let guests = self
+            .quotas
+            .iter()
+            .filter(|((payer, _), counter)| Payer::is_guest(payer) && counter.window < before);
+        let guests: Vec<_> = guests.map(|(quota, _)| quota.clone()).take(left).collect();
+        for quota in &guests {
+            self.quotas.remove(quota);
+        }
+        (ended.len() + guests.len()) as u32
     }
 
     /// Of a key whose record is removed.

@@ -13,8 +13,8 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use,
+    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
+    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -187,6 +187,19 @@ impl KeyStore for MemoryStore {
     async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
         self.write(|state| state.counters.refund(spends));
         Ok(())
+    }
+
+    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+        self.write(|state| state.counters.put_code(address, code));
+        Ok(())
+    }
+
+    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+        Ok(self.write(|state| state.counters.try_code(guess)))
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.counters.purge_codes(before, limit)))
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

@@ -1,6 +1,7 @@
 //! Keys in PostgreSQL.
 
 mod changes;
+mod codes;
 mod connect;
 mod connections;
 mod errors;
@@ -23,8 +24,8 @@ use sqlx::PgPool;
 pub use self::connect::PostgresOptions;
 use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
 use super::{
-    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
+    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
+    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -215,6 +216,18 @@ impl KeyStore for PostgresStore {
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
         self.refund_quotas(spends).await
+    }
+
+    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+        self.keep_code(address, code).await
+    }
+
+    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+        self.guess_code(guess).await
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.delete_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

@@ -3,6 +3,7 @@
 mod call;
 mod changes;
 mod check;
+mod codes;
 mod counters;
 mod ends;
 mod errors;
@@ -26,8 +27,8 @@ use async_trait::async_trait;
 pub use self::options::RedisOptions;
 use self::{link::Link, listener::Listener, names::Names};
 use super::{
-    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
+    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
+    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -236,6 +237,18 @@ impl KeyStore for RedisStore {
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
         self.inner.refund(spends).await
+    }
+
+    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+        self.inner.put_code(address, code).await
+    }
+
+    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+        self.inner.try_code(guess).await
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.inner.purge_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

@@ -6,10 +6,10 @@ use crate::{
     key::{EventId, Key, KeyId, Owner, Timestamp, Whose},
 };
 
-/// The nine Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them
+/// The ten Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them
 /// together, and nothing that a user chooses is part of any.
 #[derive(Debug)]
-pub(super) struct Names(pub(super) [String; 9]);
+pub(super) struct Names(pub(super) [String; 10]);
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
@@ -33,8 +33,8 @@ impl Names {
 
 /// In the order in which the scripts know them. The log is a hash of events and a sorted set of
 /// their ids, not a stream: a stream only grows at its end, and ids of events may come late.
-const ROOMS: [&str; 9] =
-    ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies"];
+const ROOMS: [&str; 10] =
+    ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies", "codes"];
 
 /// Stands for an owner or a tenant in an index. Whoever reads checks the words themselves.
 pub(super) type Scope = [u8; 16];

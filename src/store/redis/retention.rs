@@ -4,7 +4,7 @@ use super::{
     pack::pack,
     reply::pairs,
     rows::{instant, read_event},
-    scripts::{OLD_EVENTS, PURGE_CHANGES, PURGE_EVENTS, PURGE_TALLIES},
+    scripts::{OLD_EVENTS, PURGE_CHANGES, PURGE_CODES, PURGE_EVENTS, PURGE_TALLIES, Script},
 };
 use crate::{key::Timestamp, store::StoreError};
 
@@ -42,12 +42,29 @@ impl Inner {
         before: Timestamp,
         limit: u32,
     ) -> Result<u32, StoreError> {
+        self.purge(&PURGE_TALLIES, before, limit).await
+    }
+
+    pub(super) async fn purge_codes(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        self.purge(&PURGE_CODES, before, limit).await
+    }
+
+    async fn purge(
+        &self,
+        script: &Script,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
         let before = instant(before);
         let mut removed = 0;
         while removed < limit {
             let step = (limit - removed).min(STEP).to_string();
             let arguments = [&before[..], step.as_bytes()];
-            match self.change(&PURGE_TALLIES, &arguments, |_| true).await?.number()? {
+            match self.change(script, &arguments, |_| true).await?.number()? {
                 0 => break,
                 more => removed += more,
             }

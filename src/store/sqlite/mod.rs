@@ -2,6 +2,7 @@
 
 mod audit;
 mod change;
+mod codes;
 mod ends;
 mod errors;
 mod feed;
@@ -27,8 +28,8 @@ use sqlx::SqliteConnection;
 pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
-    Changes, Feed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-    Spend, Spent, StoreError, Tally, Updated, Use,
+    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
+    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -217,6 +218,18 @@ impl KeyStore for SqliteStore {
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
         self.change(async |change| change.refund(spends).await).await
+    }
+
+    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+        self.change(async |change| change.put_code(address, code).await).await
+    }
+
+    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+        self.change(async |change| change.try_code(guess).await).await
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.change(async |change| change.purge_codes(before, limit).await).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {

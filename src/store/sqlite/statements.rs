@@ -59,6 +59,18 @@ statements! {
         ON CONFLICT (payer, period) DO UPDATE SET begun = excluded.begun, used = excluded.used",
     forget_counters: "DELETE FROM {t}quotas WHERE payer = ?1",
 
+    // Codes.
+    put_code: "INSERT INTO {t}codes (address, digest, ends_at, tries) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (address) DO UPDATE SET \
+        digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries",
+    code: "SELECT digest, ends_at, tries FROM {t}codes WHERE address = ?1",
+    take_code: "DELETE FROM {t}codes WHERE address = ?1",
+    take_try: "UPDATE {t}codes SET tries = tries - 1 WHERE address = ?1",
+    purge_codes: "DELETE FROM {t}codes WHERE address IN \
+        (SELECT address FROM {t}codes WHERE ends_at < ?1 ORDER BY ends_at LIMIT ?2)",
+    purge_guests: "DELETE FROM {t}quotas WHERE (payer, period) IN (SELECT payer, period \
+        FROM {t}quotas WHERE payer >= x'03' AND payer < x'04' AND begun < ?1 ORDER BY begun LIMIT ?2)",
+
     // What is counted of keys.
     tally: "INSERT INTO {t}tallies (key_id, hour, accepted, refused) \
         SELECT id, ?2, ?3, ?4 FROM {t}keys WHERE id = ?1 \

@@ -129,16 +129,16 @@ impl State {
             "POST /auth/otp/verify" => match self.codes.get(&email) {
                 Some(code) if code.digits == body["code"].as_str().unwrap_or_default() => {
                     if code.expired {
-                        return (400, json!({ "error": "expired_code" }));
+                        return (400, json!({ "code": "expired_code" }));
                     }
                     self.codes.remove(&email);
                     let key = super::key().expose().to_owned();
                     self.live.insert(key.clone());
-                    (201, json!({ "api_key": key }))
+                    (201, json!({ "key": key }))
                 }
-                _ => (400, json!({ "error": "invalid_code" })),
+                _ => (400, json!({ "code": "invalid_code" })),
             },
-            _ if !self.live.contains(&key) => (401, json!({ "error": "unauthorized" })),
+            _ if !self.live.contains(&key) => (401, json!({ "code": "unauthorized" })),
             "GET /auth/key" | "POST /push" => (200, json!({})),
             "DELETE /auth/key" => {
                 self.live.remove(&key);

@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
 };
 
 use keyward::{
@@ -16,6 +15,8 @@ use keyward::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::examples::example;
 
 pub use api::Api;
 pub use screen::Screen;
@@ -43,7 +44,12 @@ impl Person {
     }
 
     pub fn of(api: &Api) -> Self {
-        Self { api: api.url(), ..Self::new() }
+        Self::at(&api.url())
+    }
+
+    /// Whose program talks to this server.
+    pub fn at(url: &str) -> Self {
+        Self { api: url.to_owned(), ..Self::new() }
     }
 
     pub fn with_variable(mut self, value: &str) -> Self {
@@ -150,20 +156,7 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The program, built from what is in the working tree: `cargo test --test suite` builds no examples.
-pub fn lua() -> &'static Path {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--all-features", "--example", "lua_cli"]);
-        cargo.arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        profile.join("examples/lua_cli")
-    })
+/// The program.
+pub fn lua() -> PathBuf {
+    example("lua_cli")
 }

@@ -19,8 +19,10 @@ async fn nothing_that_a_user_chooses_is_part_of_the_name_of_a_redis_key() {
         service.keys().flush().await.unwrap();
         service.keys().revoke(&owner, issued.key.id, words, &service.actor).await.unwrap();
     }
-    let rooms =
-        ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies"];
+    let rooms = [
+        "keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies",
+        "codes",
+    ];
     let wanted = BTreeSet::from(rooms.map(|room| format!("{{keyward}}{room}")));
     let names = names(&server);
     assert!(names.len() >= 7 && names.is_subset(&wanted), "{names:?}");

@@ -102,7 +102,7 @@ impl Sabotage for CountsByAccount {
     async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
         let account = |payer| match payer {
             Payer::Owner(owner) => Owner::account_only(owner.account()).ok(),
-            Payer::Key(_) | Payer::Job(_) => None,
+            Payer::Key(_) | Payer::Guest(_) | Payer::Job(_) => None,
         };
         let accounts: Vec<_> = spends.iter().map(|spend| account(spend.payer)).collect();
         let by_account = spends.iter().zip(&accounts).map(|(spend, account)| Spend {

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Feed, Found, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow, RotatedRow,
-        Spend, Spent, StoreError, Tally, Updated, Use,
+        Changes, Code, Feed, Found, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked,
+        RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
     },
 };
 
@@ -93,6 +93,9 @@ methods! {
     purge_tallies(before: Timestamp, limit: u32) -> u32;
     spend(spends: &[Spend<'_>]) -> Spent;
     refund(spends: &[Spend<'_>]) -> ();
+    put_code(address: &Digest, code: &Code) -> ();
+    try_code(guess: &Guess) -> Guessed;
+    purge_codes(before: Timestamp, limit: u32) -> u32;
 }
 
 impl Deref for Inside {

@@ -1,4 +1,4 @@
-local keys, secrets, index, events, log, changes, meta, quotas, tallies = unpack(KEYS)
+local keys, secrets, index, events, log, changes, meta, quotas, tallies, codes = unpack(KEYS)
 
 -- The fields of a key's record, as `rows.rs` packs them.
 local REVISION, TENANT, ACCOUNT, TENANT_SCOPE, OWNER_SCOPE, CURRENT, FORMER = 1, 2, 3, 4, 5, 6, 7
@@ -132,8 +132,33 @@ local function counted(field, window)
   return tonumber(string.sub(stored, 9)), string.sub(stored, 1, 8)
 end
 
+-- What guests have spent is found again by its age, to be removed.
+local function date(field, window)
+  if string.byte(field) == 3 then
+    local stored = redis.call('HGET', quotas, field)
+    if stored then
+      redis.call('ZREM', index, 'G' .. string.sub(stored, 1, 8) .. field)
+    end
+    redis.call('ZADD', index, 0, 'G' .. window .. field)
+  end
+end
+
 local function count(field, window, used)
+  date(field, window)
   redis.call('HSET', quotas, field, window .. string.format('%.0f', used))
+end
+
+-- A code is its digest, when it ends, and how many tries are left.
+local function code_of(address)
+  local stored = redis.call('HGET', codes, address)
+  if stored then
+    return string.sub(stored, 1, 35), string.sub(stored, 36, 43), tonumber(string.sub(stored, 44))
+  end
+end
+
+local function forget_code(address, ends_at)
+  redis.call('HDEL', codes, address)
+  redis.call('ZREM', index, 'C' .. ends_at .. address)
 end
 
 local function forget_hour(id, hour)

@@ -1,0 +1,304 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    EmailAddress, EnrolError, HostError, Letter, Members, Post, code,
+    limits::{ADDRESS, CODE, CODES_OF, Hourly, TRIES_OF, digest, network, one_of, rest_of_hour},
+};
+use crate::{
+    Actor, ApiKeys, Error, ErrorKind, HmacSha256, NewKey, Owner, Pepper,
+    audit::EventKind,
+    key::Invalid,
+    keys::Issued,
+    store::{Code, Guess, Guessed, Spend, Spent},
+};
+
+/// Keys for people who prove that an e-mail address is theirs. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// use async_trait::async_trait;
+/// use keyward::{Actor, Owner, Pepper, enroll::{EmailAddress, Enrolment, HostError, Letter, Members, Post}};
+///
+/// struct Accounts;
+/// #[async_trait]
+/// impl Members for Accounts {
+///     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
+///         Ok((address.as_str() == "ada@example.com").then(|| Owner::account_only("ada")).transpose()?)
+///     }
+/// }
+///
+/// struct Mail;
+/// #[async_trait]
+/// impl Post for Mail {
+///     async fn send(&self, letter: &Letter) -> Result<(), HostError> {
+///         // Hand letter.to, letter.subject() and letter.text() to the mail server.
+///         # let _ = (&letter.to, letter.subject(), letter.text());
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = keyward::testing::TestKeys::new().keys;
+/// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
+/// let enrolment = Enrolment::builder(keys, Accounts, Mail, pepper).product("Lua").build();
+///
+/// let (ada, by) = ("ada@example.com".parse()?, Actor::account("ada@example.com"));
+/// enrolment.request(&ada, &by).await?;
+/// assert!(enrolment.verify(&ada, "not the code", &by).await.is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Enrolment {
+    inner: Arc<Inner>,
+}
+
+/// Puts an [`Enrolment`] together.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct EnrolmentBuilder {
+    inner: Inner,
+}
+
+struct Inner {
+    keys: ApiKeys,
+    members: Box<dyn Members>,
+    post: Box<dyn Post>,
+    hasher: HmacSha256,
+    new_key: Box<Make>,
+    product: String,
+    hourly: Hourly,
+    sending: Arc<Semaphore>,
+}
+
+type Make = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
+
+impl Enrolment {
+    /// Begins with the keys, what the host knows and does, and a secret of the service that keeps
+    /// codes apart from whoever reads the database. All nodes of a service use the same one.
+    pub fn builder(
+        keys: ApiKeys,
+        members: impl Members,
+        post: impl Post,
+        pepper: Pepper,
+    ) -> EnrolmentBuilder {
+        EnrolmentBuilder {
+            inner: Inner {
+                keys,
+                members: Box::new(members),
+                post: Box::new(post),
+                hasher: HmacSha256::new(pepper),
+                new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
+                product: String::new(),
+                hourly: Hourly::default(),
+                sending: Arc::new(Semaphore::new(MOST_LETTERS)),
+            },
+        }
+    }
+
+    /// Has a code sent to an address, if it has an account; the answer is the same if it has none.
+    /// The former code for it is of no use from now on.
+    ///
+    /// `by` is who asks, as far as one can tell: its network is what is limited.
+    ///
+    /// # Errors
+    /// [`TooOften`](EnrolError::TooOften); and [`Failed`](EnrolError::Failed) if the store, or too many
+    /// letters that wait to be sent, make it unavailable.
+    pub async fn request(&self, address: &EmailAddress, by: &Actor) -> Result<(), EnrolError> {
+        let inner = &self.inner;
+        let sending = inner.sending.clone().try_acquire_owned().map_err(|_| busy())?;
+        let now = inner.keys.now();
+        let codes_of = digest(&inner.hasher, CODES_OF, address.as_str());
+        let network = network(&inner.hasher, CODES_OF, by);
+        let mut spends = vec![one_of(inner.hourly.codes_per_address, &codes_of, now)];
+        let of_network = |network| one_of(inner.hourly.codes_per_network, network, now);
+        spends.extend(network.as_ref().map(of_network));
+        inner.spend(&spends, "too_many_codes", by).await?;
+
+        let code = code::generate().map_err(Error::from)?;
+        let kept = Code {
+            digest: inner.code_digest(address, code.expose()),
+            ends_at: now.after(VALID_FOR),
+            tries: TRIES,
+        };
+        inner.keys.put_code(&inner.address_digest(address), &kept).await?;
+        let product = inner.product.clone();
+        let letter = Letter { to: address.clone(), code, valid_for: VALID_FOR, product };
+        // From here on nobody waits: what is done depends on whether there is an account.
+        let (inner, by) = (inner.clone(), by.clone());
+        tokio::spawn(async move {
+            let _sending = sending;
+            inner.deliver(&letter, &by).await;
+        });
+        Ok(())
+    }
+
+    /// Issues a key to whoever has the code for an address. The code is used up by that, also if the
+    /// key cannot be issued.
+    ///
+    /// # Errors
+    /// [`WrongCode`](EnrolError::WrongCode), also where there is no account or no code at all, and
+    /// after five wrong codes; [`LateCode`](EnrolError::LateCode) after ten minutes;
+    /// [`TooOften`](EnrolError::TooOften) for the network; [`Failed`](EnrolError::Failed) with what
+    /// [`ApiKeys::issue`] has to say.
+    pub async fn verify(
+        &self,
+        address: &EmailAddress,
+        code: &str,
+        by: &Actor,
+    ) -> Result<Issued, EnrolError> {
+        let inner = &self.inner;
+        let now = inner.keys.now();
+        if let Some(network) = network(&inner.hasher, TRIES_OF, by) {
+            let one = one_of(inner.hourly.tries_per_network, &network, now);
+            inner.spend(&[one], "too_many_tries", by).await?;
+        }
+        // A slip of the finger is no guess, and takes no try.
+        let Some(code) = code::read(code) else { return Err(inner.refuse("malformed_code", by)) };
+        let guess = Guess {
+            address: inner.address_digest(address),
+            digest: inner.code_digest(address, code.expose()),
+            at: now,
+        };
+        match inner.keys.try_code(&guess).await? {
+            Guessed::Right => {}
+            Guessed::Late => {
+                inner.keys.note_refused_code("late_code", by);
+                return Err(EnrolError::LateCode);
+            }
+            Guessed::Wrong => return Err(inner.refuse("wrong_code", by)),
+            Guessed::Spent => return Err(inner.refuse("no_tries_left", by)),
+            Guessed::Nothing => return Err(inner.refuse("no_code", by)),
+        }
+        let Some(owner) = inner.members.owner_of(address).await.map_err(Error::accounts)? else {
+            return Err(inner.refuse("no_account", by));
+        };
+        let new = (inner.new_key)(&owner).map_err(Error::from)?;
+        let issued = match inner.keys.issue(new, by).await {
+            Ok(issued) => issued,
+            Err(error) => {
+                inner.keys.note_refused_code("not_issued", by);
+                return Err(error.into());
+            }
+        };
+        inner.keys.note_code(EventKind::CodeAccepted, &owner, by)?;
+        Ok(issued)
+    }
+
+    /// The keys that it issues.
+    #[cfg(feature = "manage")]
+    pub(crate) fn keys(&self) -> &ApiKeys {
+        &self.inner.keys
+    }
+}
+
+impl EnrolmentBuilder {
+    /// What a key is that a code is turned into; by default one that may do all that its owner may
+    /// do, does not expire, and is named "signed in by e-mail".
+    pub fn new_key(
+        mut self,
+        make: impl Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync + 'static,
+    ) -> Self {
+        self.inner.new_key = Box::new(make);
+        self
+    }
+
+    /// What the letters call the product.
+    pub fn product(mut self, name: &str) -> Self {
+        self.inner.product = crate::key::one_line(name).into_owned();
+        self
+    }
+
+    /// How many codes an hour are sent to one address; 5 by default. With 5 tries each, who wants to
+    /// guess one hits it once in 40,000 hours.
+    pub fn codes_per_address(mut self, hourly: u32) -> Self {
+        self.inner.hourly.codes_per_address = hourly;
+        self
+    }
+
+    /// How many codes an hour are requested from one network; 30 by default.
+    pub fn codes_per_network(mut self, hourly: u32) -> Self {
+        self.inner.hourly.codes_per_network = hourly;
+        self
+    }
+
+    /// How many codes an hour are tried from one network; 60 by default.
+    pub fn tries_per_network(mut self, hourly: u32) -> Self {
+        self.inner.hourly.tries_per_network = hourly;
+        self
+    }
+
+    /// Builds it.
+    pub fn build(self) -> Enrolment {
+        Enrolment { inner: Arc::new(self.inner) }
+    }
+}
+
+impl Inner {
+    fn address_digest(&self, address: &EmailAddress) -> crate::Digest {
+        digest(&self.hasher, ADDRESS, address.as_str())
+    }
+
+    /// Bound to the address: the same code for another one looks different. No address has a space.
+    fn code_digest(&self, address: &EmailAddress, code: &str) -> crate::Digest {
+        digest(&self.hasher, CODE, &format!("{address} {code}"))
+    }
+
+    async fn spend(
+        &self,
+        spends: &[Spend<'_>],
+        reason: &'static str,
+        by: &Actor,
+    ) -> Result<(), EnrolError> {
+        match self.keys.spend(spends).await? {
+            Spent::Granted(_) => Ok(()),
+            Spent::Exhausted(_) => {
+                self.keys.note_refused_code(reason, by);
+                Err(EnrolError::TooOften(rest_of_hour(self.keys.now())))
+            }
+        }
+    }
+
+    fn refuse(&self, reason: &'static str, by: &Actor) -> EnrolError {
+        self.keys.note_refused_code(reason, by);
+        EnrolError::WrongCode
+    }
+
+    async fn deliver(&self, letter: &Letter, by: &Actor) {
+        let delivered = async {
+            let Some(owner) = self.members.owner_of(&letter.to).await? else {
+                self.keys.note_refused_code("no_account", by);
+                return Ok(());
+            };
+            self.keys.note_code(EventKind::CodeRequested, &owner, by)?;
+            self.post.send(letter).await
+        };
+        let delivered: Result<Result<(), HostError>, _> = timeout(PATIENCE, delivered).await;
+        if !matches!(delivered, Ok(Ok(()))) {
+            self.keys.note_refused_code("not_sent", by);
+        }
+    }
+}
+
+fn busy() -> Error {
+    Error::new(ErrorKind::Unavailable, "too many letters wait to be sent; try again later")
+}
+
+impl std::fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolment").field("hourly", &self.inner.hourly).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for EnrolmentBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnrolmentBuilder").finish_non_exhaustive()
+    }
+}
+
+const VALID_FOR: Duration = Duration::from_secs(600);
+const TRIES: u32 = 5;
+/// How many may wait for the host and its mail server at a time.
+const MOST_LETTERS: usize = 1_000;
+const PATIENCE: Duration = Duration::from_secs(60);

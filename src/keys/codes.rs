@@ -1,0 +1,45 @@
+use super::{ApiKeys, Error, Inner, outbox::MAX_UNWRITTEN};
+use crate::{
+    audit::{Attempt, AuditEvent, EventKind},
+    hash::Digest,
+    key::{Actor, Owner},
+    lock::lock,
+    store::{Code, Guess, Guessed, Spend, Spent},
+};
+
+/// What enrolment needs of the store, and what it leaves in the log: written behind, as refusals of
+/// verifications are.
+impl ApiKeys {
+    pub(crate) async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), Error> {
+        Ok(self.inner.store.put_code(address, code).await?)
+    }
+
+    pub(crate) async fn try_code(&self, guess: &Guess) -> Result<Guessed, Error> {
+        Ok(self.inner.store.try_code(guess).await?)
+    }
+
+    pub(crate) async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, Error> {
+        Ok(self.inner.store.spend(spends).await?)
+    }
+
+    /// What was done with a code for an owner. There are only so many codes an hour.
+    pub(crate) fn note_code(&self, kind: EventKind, of: &Owner, by: &Actor) -> Result<(), Error> {
+        let Inner { ids, outbox, .. } = &*self.inner;
+        let now = self.now();
+        let event = AuditEvent::of_owner(ids.event_id(now)?, now, kind, of, by);
+        let mut unwritten = lock(&outbox.unwritten);
+        if unwritten.len() < MAX_UNWRITTEN {
+            unwritten.push(event);
+        }
+        drop(unwritten);
+        self.inner.ensure_writer();
+        Ok(())
+    }
+
+    /// Counts one more refusal, with the others of its reason.
+    pub(crate) fn note_refused_code(&self, reason: &'static str, by: &Actor) {
+        let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
+        self.inner.outbox.denials.note_code(Attempt { reason, key: None, at, ip, user_agent });
+        self.inner.ensure_writer();
+    }
+}

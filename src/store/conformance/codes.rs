@@ -1,0 +1,196 @@
+//! One-time codes: right once, within their time, and never guessed oftener than there are tries.
+
+use std::time::Duration;
+
+use super::{
+    sample::{at, digest, just_before, key, owner},
+    storage::{Checked, Storage, race},
+    suite::checks,
+};
+use crate::{
+    hash::Digest,
+    key::Timestamp,
+    limits::Period,
+    store::{Code, Guess, Guessed, Payer, Spend, Spent, StoreError},
+};
+
+checks![
+    a_code_is_right_once,
+    a_code_is_of_its_address_alone,
+    a_code_has_so_many_tries_and_no_more,
+    a_code_ends_at_its_instant,
+    a_new_code_takes_the_place_of_the_former_one,
+    racing_guesses_get_no_more_tries_than_there_are,
+    racing_right_codes_have_one_winner,
+    a_purge_of_codes_removes_what_is_over_up_to_its_limit,
+];
+
+async fn a_code_is_right_once(storage: Storage) -> Checked {
+    storage.any().put_code(&address(1), &code(1)).await?;
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Right);
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Nothing, "a second time");
+    Ok(())
+}
+
+async fn a_code_is_of_its_address_alone(storage: Storage) -> Checked {
+    storage.any().put_code(&address(1), &code(1)).await?;
+    storage.any().put_code(&address(2), &code(2)).await?;
+    assert_eq!(guess(&storage, 2, 1, at(0)).await?, Guessed::Wrong, "that of another");
+    assert_eq!(guess(&storage, 3, 1, at(0)).await?, Guessed::Nothing, "nobody has one");
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Right);
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "the other one stays");
+    Ok(())
+}
+
+async fn a_code_has_so_many_tries_and_no_more(storage: Storage) -> Checked {
+    for n in [1, 2] {
+        storage.any().put_code(&address(n), &code(n)).await?;
+    }
+    for wrong in 1..=TRIES {
+        assert_eq!(guess(&storage, 1, 100, at(0)).await?, Guessed::Wrong, "guess {wrong}");
+        if wrong < TRIES {
+            assert_eq!(guess(&storage, 2, 100, at(0)).await?, Guessed::Wrong, "guess {wrong}");
+        }
+    }
+    for presented in [100, 1] {
+        assert_eq!(guess(&storage, 1, presented, at(0)).await?, Guessed::Spent, "one too many");
+    }
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "with the last try");
+    Ok(())
+}
+
+async fn a_code_ends_at_its_instant(storage: Storage) -> Checked {
+    for n in [1, 2] {
+        storage.any().put_code(&address(n), &code(n)).await?;
+    }
+    assert_eq!(guess(&storage, 1, 1, just_before(end())).await?, Guessed::Right, "just before");
+    assert_eq!(guess(&storage, 2, 2, end()).await?, Guessed::Late);
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "it was not used up by that");
+
+    storage.any().put_code(&address(3), &code(3)).await?;
+    for _ in 0..TRIES {
+        assert_eq!(
+            guess(&storage, 3, 100, end()).await?,
+            Guessed::Wrong,
+            "guesses count to the end"
+        );
+    }
+    assert_eq!(guess(&storage, 3, 3, end()).await?, Guessed::Spent);
+    Ok(())
+}
+
+async fn a_new_code_takes_the_place_of_the_former_one(storage: Storage) -> Checked {
+    storage.any().put_code(&address(1), &code(1)).await?;
+    for _ in 0..TRIES {
+        assert_eq!(guess(&storage, 1, 100, at(0)).await?, Guessed::Wrong);
+    }
+    let later = Code { ends_at: end().after(Duration::from_secs(600)), ..code(2) };
+    storage.any().put_code(&address(1), &later).await?;
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Wrong, "the former one");
+    assert_eq!(
+        guess(&storage, 1, 2, end()).await?,
+        Guessed::Right,
+        "with tries and time of its own"
+    );
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Nothing, "the former one is gone");
+    Ok(())
+}
+
+async fn racing_guesses_get_no_more_tries_than_there_are(storage: Storage) -> Checked {
+    for round in storage.rounds() {
+        storage.any().put_code(&address(round), &code(round)).await?;
+        let answers = race(64, |task| {
+            let (store, presented) = (storage.any(), 10_000 + task);
+            async move { store.try_code(&guess_of(round, presented, at(0))).await }
+        });
+        let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
+        let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
+        assert_eq!(count(Guessed::Wrong), TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(count(Guessed::Spent), 64 - TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(guess(&storage, round, round, at(0)).await?, Guessed::Spent);
+    }
+    Ok(())
+}
+
+async fn racing_right_codes_have_one_winner(storage: Storage) -> Checked {
+    for round in storage.rounds() {
+        storage.any().put_code(&address(round), &code(round)).await?;
+        let answers = race(64, |_| {
+            let store = storage.any();
+            async move { store.try_code(&guess_of(round, round, at(0))).await }
+        });
+        let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
+        let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
+        assert_eq!(count(Guessed::Right), 1, "of 64 who had the code: {answers:?}");
+        assert_eq!(count(Guessed::Nothing), 63, "of 64 who had the code: {answers:?}");
+    }
+    Ok(())
+}
+
+async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage) -> Checked {
+    let (ada, other) = (owner(1), key(&owner(1), 1).id);
+    let payers = [Payer::Owner(&ada), Payer::Key(other), Payer::Job("a job")];
+    let guests = [1, 2, 3].map(address);
+    let of = |payer, window| Spend { payer, period: Period::Ever, window, limit: 1, uses: 1 };
+    for payer in guests[..2].iter().map(Payer::Guest).chain(payers) {
+        assert_eq!(storage.any().spend(&[of(payer, at(0))]).await?, Spent::Granted(vec![1]));
+    }
+    // The third has come back since, in another period.
+    for window in [at(0), end()] {
+        let spend = of(Payer::Guest(&guests[2]), window);
+        assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]));
+    }
+    for n in 1..=4 {
+        // The fourth was replaced by one that is not over.
+        storage.any().put_code(&address(n), &Code { ends_at: at(n), ..code(n) }).await?;
+    }
+    storage.any().put_code(&address(4), &code(4)).await?;
+
+    for purged in [2, 2, 1, 0] {
+        assert_eq!(storage.any().purge_codes(end(), 2).await?, purged, "up to two");
+    }
+    for n in 1..=3 {
+        assert_eq!(guess(&storage, n, n, at(0)).await?, Guessed::Nothing);
+    }
+    assert_eq!(guess(&storage, 4, 4, at(0)).await?, Guessed::Right, "it is not over");
+    for guest in &guests[..2] {
+        let spend = of(Payer::Guest(guest), at(0));
+        assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]), "forgotten");
+    }
+    for payer in payers {
+        let again = storage.any().spend(&[of(payer, at(0))]).await?;
+        assert_eq!(again, Spent::Exhausted(vec![1]), "{payer:?} is no guest");
+    }
+    let back = of(Payer::Guest(&guests[2]), end());
+    assert_eq!(storage.any().spend(&[back]).await?, Spent::Exhausted(vec![1]), "not over");
+    Ok(())
+}
+
+/// The `n`th code, and the digest of the `n`th address.
+fn code(n: u64) -> Code {
+    Code { digest: digest(n), ends_at: end(), tries: TRIES }
+}
+
+fn address(n: u64) -> Digest {
+    digest(1_000_000 + n)
+}
+
+fn guess_of(of: u64, presented: u64, at: Timestamp) -> Guess {
+    Guess { address: address(of), digest: digest(presented), at }
+}
+
+async fn guess(
+    storage: &Storage,
+    of: u64,
+    presented: u64,
+    at: Timestamp,
+) -> Result<Guessed, StoreError> {
+    storage.any().try_code(&guess_of(of, presented, at)).await
+}
+
+/// Ten minutes after the beginning of the story.
+fn end() -> Timestamp {
+    at(600)
+}
+
+const TRIES: u32 = 5;

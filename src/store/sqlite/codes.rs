@@ -1,0 +1,58 @@
+use sqlx::Row;
+
+use super::{
+    change::Change,
+    errors::Failure,
+    rows::{impossible, instant, number},
+};
+use crate::{
+    hash::Digest,
+    key::Timestamp,
+    store::{Code, Guess, Guessed},
+};
+
+/// One-time codes. One writer at a time: between comparing a code and taking it, nobody else does.
+impl Change<'_> {
+    pub(super) async fn put_code(&mut self, address: &Digest, code: &Code) -> Result<(), Failure> {
+        sqlx::query(self.sql.put_code.clone())
+            .bind(address.to_bytes().to_vec())
+            .bind(code.digest.to_bytes().to_vec())
+            .bind(code.ends_at.as_unix_micros())
+            .bind(code.tries)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn try_code(&mut self, guess: &Guess) -> Result<Guessed, Failure> {
+        let address = guess.address.to_bytes().to_vec();
+        let code = sqlx::query(self.sql.code.clone()).bind(address.clone());
+        let Some(row) = code.fetch_optional(self.connection()).await? else {
+            return Ok(Guessed::Nothing);
+        };
+        let guessed = guess.check(&Code {
+            digest: Digest::from_bytes(row.try_get("digest")?)
+                .ok_or_else(|| impossible("digest"))?,
+            ends_at: instant(&row, "ends_at")?.ok_or_else(|| impossible("ends_at"))?,
+            tries: number(&row, "tries")?,
+        });
+        let take = match guessed {
+            Guessed::Right => &self.sql.take_code,
+            Guessed::Wrong => &self.sql.take_try,
+            Guessed::Late | Guessed::Spent | Guessed::Nothing => return Ok(guessed),
+        };
+        sqlx::query(take.clone()).bind(address).execute(self.connection()).await?;
+        Ok(guessed)
+    }
+
+    /// Codes that are over, then what was counted of guests.
+    pub(super) async fn purge_codes(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, Failure> {
+        let sql = self.sql;
+        let codes = self.purge(&sql.purge_codes, before, limit).await?;
+        Ok(codes + self.purge(&sql.purge_guests, before, limit - codes).await?)
+    }
+}

@@ -1,0 +1,199 @@
+//! Signing in over HTTP, through axum and actix-web: the same bytes from both.
+
+use keyward::http::manage::SignIn;
+
+use super::{
+    raw::{Reply, send},
+    servers::{Rules, Servers},
+};
+use crate::{
+    enroll::support::{Mood, Office, ada, at_home, wrong},
+    support::stores,
+};
+
+struct Front {
+    office: Office,
+    servers: Servers,
+}
+
+impl Front {
+    fn open(office: Office) -> Self {
+        let keys = office.service.keys().clone();
+        let guard = keyward::http::Guard::new(keys.clone());
+        let servers = Servers::start(&Rules {
+            keys,
+            any: guard.clone(),
+            builds: guard.clone(),
+            optional: guard.clone(),
+            query: guard,
+            sign_in: Some(SignIn::new(office.any().clone())),
+        });
+        Self { office, servers }
+    }
+
+    /// To one of the two servers.
+    async fn call(&self, server: usize, line: &str, key: Option<&str>, body: &str) -> Reply {
+        let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nUser-Agent: lua/1\r\n{key}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        send(self.servers.0[server].1, request.as_bytes()).await
+    }
+
+    /// To both, whose answers are the same but for the date and what servers add to it.
+    async fn both(&self, line: &str, body: &str) -> Reply {
+        let answers = [self.call(0, line, None, body).await, self.call(1, line, None, body).await];
+        let [first, second] = answers.map(plain);
+        assert_eq!(first, second, "{line} {body}");
+        first
+    }
+
+    async fn verify(&self, server: usize, code: &str) -> Reply {
+        let body = format!(r#"{{"email": "Ada@example.com", "code": "{code}"}}"#);
+        self.call(server, "POST /lua/auth/otp/verify", None, &body).await
+    }
+}
+
+/// Without what the servers add themselves.
+fn plain(mut reply: Reply) -> Reply {
+    let ours = ["content-type", "cache-control", "retry-after", "allow", "www-authenticate"];
+    reply.fields.retain(|(name, _)| ours.contains(&name.as_str()));
+    reply.fields.sort();
+    reply
+}
+
+fn problem(reply: &Reply) -> (u16, Option<String>) {
+    (reply.status, reply.code())
+}
+
+fn json(reply: &Reply) -> serde_json::Value {
+    assert_eq!(reply.field("cache-control"), Some("no-store"));
+    serde_json::from_str(&reply.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_becomes_a_key_that_can_look_at_itself_and_end_itself() {
+    for server in [0, 1] {
+        let front = Front::open(Office::new(stores::memory()));
+        let asked =
+            front.call(server, "POST /lua/auth/otp", None, r#"{"email": "ada@example.com"}"#).await;
+        assert_eq!(asked.status, 202, "{asked:?}");
+        let code = front.office.letter().await.code.expose().to_owned();
+        let made = front.verify(server, &code).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let key = json(&made)["key"].as_str().unwrap().to_owned();
+
+        let line = "GET /lua/auth/key";
+        let shown = front.call(server, line, Some(&key), "").await;
+        assert_eq!((shown.status, &json(&shown)["id"]), (200, &json(&made)["id"]));
+        assert!(!shown.body.contains(&key), "the secret is shown once");
+        let ended = front.call(server, "DELETE /lua/auth/key", Some(&key), "").await;
+        assert_eq!(ended.status, 200, "{ended:?}");
+        let refused = front.call(server, line, Some(&key), "").await;
+        assert_eq!(problem(&refused), (401, Some("invalid_key".into())));
+
+        let log = front.office.log().await;
+        let of = |kind: &str| log.iter().find(|event| event.kind.as_str() == kind).unwrap();
+        assert_eq!(of("key.created").ip, Some("127.0.0.1".parse().unwrap()));
+        assert_eq!(of("key.created").actor, "ada@example.com");
+        let revoked = of("key.revoked");
+        assert!(revoked.actor.starts_with("key:"), "{revoked}");
+        assert_eq!(revoked.ip, Some("127.0.0.1".parse().unwrap()));
+        assert_eq!(revoked.user_agent.as_deref(), Some("lua/1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn known_and_unknown_addresses_get_the_same_bytes() {
+    let front = Front::open(Office::new(stores::memory()));
+    for (line, body) in [
+        ("POST /lua/auth/otp", r#"{"email": "ADDRESS"}"#),
+        ("POST /lua/auth/otp/verify", r#"{"email": "ADDRESS", "code": "12345"}"#),
+        ("POST /lua/auth/otp/verify", r#"{"email": "ADDRESS", "code": ""}"#),
+    ] {
+        let known = front.both(line, &body.replace("ADDRESS", "ada@example.com")).await;
+        let unknown = front.both(line, &body.replace("ADDRESS", "nobody@example.com")).await;
+        assert_eq!(known, unknown, "{line}");
+    }
+    // Two of each are asked for already, and three more are all that an hour has.
+    let ask = async |address: &str| {
+        let body = format!(r#"{{"email": "{address}"}}"#);
+        assert_eq!(front.both("POST /lua/auth/otp", &body).await.status, 202);
+        assert_eq!(front.call(0, "POST /lua/auth/otp", None, &body).await.status, 202);
+        front.both("POST /lua/auth/otp", &body).await
+    };
+    let (known, unknown) = (ask("ada@example.com").await, ask("nobody@example.com").await);
+    assert_eq!(known, unknown);
+    assert_eq!(problem(&known), (429, Some("rate_limited".into())));
+    assert_eq!(known.field("retry-after"), Some("3600"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_a_code_of_its_own() {
+    let front = Front::open(Office::new(stores::memory()));
+    let code = front.office.code().await;
+    let refused = front.verify(0, &wrong(&code)).await;
+    assert_eq!(problem(&refused), (400, Some("invalid_code".into())));
+    front.office.service.clock.advance(std::time::Duration::from_secs(600));
+    let late = front.verify(1, &code).await;
+    assert_eq!(problem(&late), (400, Some("expired_code".into())));
+
+    let none = keyward::Limits::default().max_active_keys(0);
+    front.office.service.host.limit(&front.office.service.owner, none);
+    let code = front.office.code().await;
+    assert_eq!(problem(&front.verify(0, &code).await), (409, Some("limit_reached".into())));
+    let code = front.office.code().await;
+    front.office.host.is(Mood::Failing);
+    let failed = front.verify(1, &code).await;
+    assert_eq!(problem(&failed), (503, Some("unavailable".into())));
+    assert!(failed.field("retry-after").is_some());
+
+    for (line, body, status, code) in [
+        ("POST /lua/auth/otp", r#"{"email": "ada"}"#, 422, "invalid"),
+        ("POST /lua/auth/otp", r#"{"email": 1}"#, 422, "invalid"),
+        ("POST /lua/auth/otp", r#"{"email": "a@b", "tenant": "acme"}"#, 422, "invalid"),
+        ("POST /lua/auth/otp", "no JSON", 400, "malformed_body"),
+        ("POST /lua/auth/otp/verify", r#"{"email": "a@b"}"#, 422, "invalid"),
+        ("GET /lua/auth/otp", "", 405, "method_not_allowed"),
+        ("PUT /lua/auth/otp/verify", "", 405, "method_not_allowed"),
+        ("POST /lua/auth/key", "", 405, "method_not_allowed"),
+        ("GET /lua/auth/key", "", 401, "missing_key"),
+    ] {
+        let answer = front.both(line, body).await;
+        assert_eq!(problem(&answer), (status, Some(code.into())), "{line} {body}");
+    }
+    let huge = format!(r#"{{"email": "{}"}}"#, "a".repeat(70_000));
+    let answer = front.both("POST /lua/auth/otp", &huge).await;
+    assert_eq!(problem(&answer), (413, Some("too_large".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_down_is_no_wrong_code() {
+    use crate::cache::wrapper::{Mood, Wrapper};
+    let store = Wrapper::new(stores::memory().remove(0));
+    let front = Front::open(Office::new(vec![std::sync::Arc::new(store.clone())]));
+    let code = front.office.code().await;
+    store.changes_are(Mood::Failing);
+    for server in [0, 1] {
+        let refused = front.verify(server, &code).await;
+        assert_eq!(problem(&refused), (503, Some("unavailable".into())));
+    }
+    let asked = front.both("POST /lua/auth/otp", r#"{"email": "ada@example.com"}"#).await;
+    assert_eq!(problem(&asked), (503, Some("unavailable".into())));
+}
+
+#[tokio::test]
+async fn a_framework_of_ones_own_can_serve_it() {
+    use http::{Method, Request};
+    use keyward::http::{Incoming, manage::Call};
+    let office = Office::new(stores::memory());
+    let sign_in = SignIn::new(office.any().clone());
+    let (head, _) = Request::post("/auth/otp").body(()).unwrap().into_parts();
+    let incoming = Incoming::of(&head, "192.0.2.7".parse().ok());
+    let call = Call::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
+    assert_eq!(sign_in.answer(&incoming, &call).await.status(), 202);
+    let code = office.letter().await.code;
+    assert!(office.any().verify(&ada(), code.expose(), &at_home()).await.is_ok());
+}
