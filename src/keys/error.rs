@@ -75,7 +75,7 @@ impl Error {
         Self(Box::new(Details { kind, message: message.into(), limit: None, source: None }))
     }
 
-    fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+    pub(super) fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
         self.0.source = Some(source);
         self
     }

@@ -5,7 +5,7 @@ use crate::{
     accounts::Account,
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
-    key::{Bearer, DeniedReason, Key, Timestamp, Verified},
+    key::{Bearer, DeniedReason, Key, Metered, Timestamp, Verified},
     store::{Found, StoreError},
 };
 
@@ -38,8 +38,10 @@ impl Inner {
         request.note_waiting();
         let Asked { text, digest, mut now } = asked;
         loop {
-            if let Known::Key(answer) = known {
-                return answer;
+            match known {
+                Known::Key(answer) => return answer,
+                Known::Metered(entry) => return self.judge_metered(&entry, now, request).await,
+                _ => {}
             }
             if matches!(known, Known::Nothing | Known::Unclear) {
                 let admitted = cache.admits(request.ip, now.steady());
@@ -66,7 +68,11 @@ impl Inner {
             now = self.glance();
             match loaded.unwrap_or_else(|| Loaded::Failed(panicked())) {
                 Loaded::Key(entry) if cache.answers(&entry, arrived) => {
-                    return self.judge_entry(&entry, now, request);
+                    return if entry.meter.waits() {
+                        self.judge_metered(&entry, now, request).await
+                    } else {
+                        self.judge_entry(&entry, now, request)
+                    };
                 }
                 Loaded::Nothing(read) if cache.answers_nothing(read, arrived) => {
                     if fresh {
@@ -143,9 +149,14 @@ impl Inner {
             Some(account) => account,
             None => self.account(&key.owner).await.map_err(VerifyError::Unavailable)?,
         };
-        let meter = self.rates.meter(&key, account.limits.shared_rate(), now.steady());
+        let meter = self.rates.meter(&key, &account.limits, now.steady());
         self.admit(&key, &account, ends_at, now, request)?;
-        let spent = self.spend(&key, &meter, now, request)?;
+        let (spent, quotas) = if meter.waits() {
+            let (spent, quotas) = Box::pin(self.pay(&key, &account, &meter, now, request)).await?;
+            (spent, Some(quotas))
+        } else {
+            (self.spend(&key, &meter, now, request)?, None)
+        };
         self.ensure_writer();
         self.outbox.usage.mark(&key, now.at, request.ip, request.user_agent);
         if stored.tag() != digest.tag() {
@@ -154,7 +165,10 @@ impl Inner {
         if key.first_used_at.is_none() {
             self.outbox.hurry();
         }
-        Ok(Verified::read(key, account, now.at, spent))
+        Ok(match quotas {
+            None => Verified::read(key, account, now.at, spent),
+            Some(quotas) => Verified::metered(Metered { key, account, quotas }, now.at, spent),
+        })
     }
 
     /// Asks the store once.
@@ -186,7 +200,7 @@ impl Inner {
     }
 
     fn meter(&self, bearer: &Bearer, now: Now) -> crate::limits::Meter {
-        self.rates.meter(&bearer.key, bearer.account.limits.shared_rate(), now.steady())
+        self.rates.meter(&bearer.key, &bearer.account.limits, now.steady())
     }
 
     fn move_to(self: &Arc<Self>, current: Digest, from: Digest) {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    Rate,
+    Limits, Rate,
     meter::{Meter, SharedBucket},
 };
 use crate::{
@@ -28,10 +28,11 @@ pub(crate) struct PerNode {
 impl PerNode {
     /// Where the uses of a key are counted.
     #[inline]
-    pub(crate) fn meter(&self, key: &Key, owners: Option<Rate>, now: Timestamp) -> Meter {
+    pub(crate) fn meter(&self, key: &Key, plan: &Limits, now: Timestamp) -> Meter {
         Meter::new(
             key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
-            owners.map(|rate| self.owners.bucket(&key.owner, rate, now)),
+            plan.shared_rate().map(|rate| self.owners.bucket(&key.owner, rate, now)),
+            key.limits.quota.is_some() || plan.shared_quota().is_some(),
         )
     }
 }

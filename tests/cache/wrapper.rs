@@ -37,6 +37,7 @@ pub struct Wrapper {
     store: Arc<dyn KeyStore>,
     moods: Arc<Mutex<Moods>>,
     finds: Arc<AtomicUsize>,
+    spends: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
 }
@@ -47,12 +48,13 @@ struct Moods {
     find: Mood,
     change: Mood,
     uses: Mood,
+    spend: Mood,
 }
 
 impl Wrapper {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Self { store, moods: Arc::default(), finds: Arc::default(), gate }
+        Self { store, moods: Arc::default(), finds: Arc::default(), spends: Arc::default(), gate }
     }
 
     pub fn feed(&self, mood: Mood) {
@@ -69,6 +71,15 @@ impl Wrapper {
 
     pub fn uses_are(&self, mood: Mood) {
         self.moods.lock().unwrap().uses = mood;
+    }
+
+    pub fn spends_are(&self, mood: Mood) {
+        self.moods.lock().unwrap().spend = mood;
+    }
+
+    /// How often it was asked to spend.
+    pub fn spends(&self) -> usize {
+        self.spends.load(Ordering::SeqCst)
     }
 
     /// How often it was asked for a digest.
@@ -215,7 +226,17 @@ impl KeyStore for Wrapper {
     }
 
     async fn spend(&self, spends: &[Spend<'_>]) -> Answer<Spent> {
-        self.store.spend(spends).await
+        self.spends.fetch_add(1, Ordering::SeqCst);
+        // Told otherwise, it goes on.
+        while self.moods().spend == Mood::Frozen {
+            tokio::task::yield_now().await;
+        }
+        let mood = self.moods().spend;
+        if mood != Mood::Lossy {
+            obey(mood).await?;
+        }
+        let spent = self.store.spend(spends).await;
+        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { spent }
     }
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {

@@ -3,6 +3,7 @@ mod audit;
 mod issue;
 mod janitor;
 mod lifecycle;
+mod quotas;
 mod races;
 mod rates;
 mod redaction;
