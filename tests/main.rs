@@ -6,5 +6,6 @@ mod format;
 mod hash;
 mod http;
 mod keys;
+mod limits;
 mod store;
 mod support;

@@ -23,10 +23,11 @@ enum Proof {
     Metered(Arc<Metered>),
 }
 
-/// The proof of a use that was counted in the store.
+/// The proof of a use that was counted elsewhere.
 pub(crate) struct Metered {
     pub(crate) key: Arc<Key>,
     pub(crate) account: Arc<Account>,
+    pub(crate) rates: RateStates,
     pub(crate) quotas: QuotaStates,
 }
 
@@ -48,8 +49,8 @@ impl Verified {
         Self { proof: Proof::Read(key, account), at, spent }
     }
 
-    pub(crate) fn metered(metered: Metered, at: Timestamp, spent: Spent) -> Self {
-        Self { proof: Proof::Metered(Arc::new(metered)), at, spent }
+    pub(crate) fn metered(metered: Metered, at: Timestamp) -> Self {
+        Self { proof: Proof::Metered(Arc::new(metered)), at, spent: Spent::default() }
     }
 
     /// The key's identity: what belongs into logs and spans.
@@ -87,7 +88,12 @@ impl Verified {
 
     /// What is left of the rates that this request counted against.
     pub fn rates(&self) -> RateStates {
-        self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
+        match &self.proof {
+            Proof::Metered(metered) => metered.rates,
+            Proof::Cached(_) | Proof::Read(..) => {
+                self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
+            }
+        }
     }
 
     /// What is left of the quotas that this request counted against.

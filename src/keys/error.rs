@@ -4,6 +4,7 @@ use crate::{
     accounts::AccountsError,
     format::EntropyError,
     key::{Invalid, Key},
+    limits::LimiterError,
     store::{StoreError, StoreErrorKind},
 };
 
@@ -123,6 +124,11 @@ impl Error {
 
     pub(crate) fn conflict() -> Self {
         Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
+    }
+
+    pub(crate) fn limiter(source: LimiterError) -> Self {
+        let message = "rates cannot be counted now; try again later";
+        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {

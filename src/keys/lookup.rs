@@ -5,7 +5,7 @@ use crate::{
     accounts::Account,
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
-    key::{Bearer, DeniedReason, Key, Metered, Timestamp, Verified},
+    key::{Bearer, DeniedReason, Key, Timestamp, Verified},
     store::{Found, StoreError},
 };
 
@@ -151,11 +151,12 @@ impl Inner {
         };
         let meter = self.rates.meter(&key, &account.limits, now.steady());
         self.admit(&key, &account, ends_at, now, request)?;
-        let (spent, quotas) = if meter.waits() {
-            let (spent, quotas) = Box::pin(self.pay(&key, &account, &meter, now, request)).await?;
-            (spent, Some(quotas))
+        let verified = if meter.waits() {
+            let metered = Box::pin(self.pay(&key, &account, &meter, now, request)).await?;
+            Verified::metered(metered, now.at)
         } else {
-            (self.spend(&key, &meter, now, request)?, None)
+            let spent = self.spend(&key, &meter, now, request)?;
+            Verified::read(key.clone(), account, now.at, spent)
         };
         self.ensure_writer();
         self.outbox.usage.mark(&key, now.at, request.ip, request.user_agent);
@@ -165,10 +166,7 @@ impl Inner {
         if key.first_used_at.is_none() {
             self.outbox.hurry();
         }
-        Ok(match quotas {
-            None => Verified::read(key, account, now.at, spent),
-            Some(quotas) => Verified::metered(Metered { key, account, quotas }, now.at, spent),
-        })
+        Ok(verified)
     }
 
     /// Asks the store once.

@@ -50,7 +50,7 @@ use crate::{
     format::Formats,
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
-    limits::PerNode,
+    limits::Rates,
     store::KeyStore,
 };
 
@@ -92,7 +92,7 @@ struct Inner {
     /// That of the clock.
     lag: Duration,
     ids: IdGenerator,
-    rates: PerNode,
+    rates: Rates,
     outbox: Outbox,
     cache: Option<Cache>,
     flights: Flights<Loaded>,

@@ -86,8 +86,9 @@ impl Gcra {
         if bucket.interval == self.interval || bucket.interval == 0 {
             return ahead.min(self.reach);
         }
-        let rescaled = ahead as u128 * self.interval as u128 / bucket.interval as u128;
-        rescaled.min(self.reach as u128) as i64
+        // As Lua counts, which has no other numbers, so that both come to the same.
+        let rescaled = ahead as f64 * self.interval as f64 / bucket.interval as f64;
+        (rescaled as i64).min(self.reach)
     }
 
     /// Whether a use comes back sooner than in a tenth of a second.
@@ -96,8 +97,24 @@ impl Gcra {
         self.interval < 100_000
     }
 
+    /// How long to wait for so many uses of a bucket that is so far ahead of now; `None` if they
+    /// are there.
+    pub(super) fn wait_from(&self, ahead: i64, uses: u32) -> Option<Duration> {
+        let ahead = ahead.saturating_add(self.cost(uses));
+        (ahead > self.reach).then(|| self.wait(ahead, uses))
+    }
+
+    /// So far ahead, but no further than a burst reaches.
+    pub(super) fn reachable(&self, ahead: Duration) -> i64 {
+        i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX).min(self.reach)
+    }
+
     pub(super) fn rate(&self) -> Rate {
         self.rate
+    }
+
+    pub(super) fn reach(&self) -> i64 {
+        self.reach
     }
 
     pub(super) fn interval(&self) -> i64 {
@@ -133,8 +150,9 @@ fn micros(micros: i64) -> Duration {
 pub(super) const NEVER: Duration = Duration::MAX;
 /// A year.
 const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
-/// Thousand years: what lies so far ahead of now can still be told as an instant.
-const FARTHEST: i64 = 1_000 * LONGEST_PERIOD as i64;
+/// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
+/// exactly.
+const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;
 
 #[cfg(test)]
 mod tests {

@@ -60,6 +60,11 @@ impl Meter {
         Self { key, owner, fine, waits }
     }
 
+    /// Nothing is counted here.
+    pub(super) fn elsewhere(waits: bool) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
     /// Whether a use is counted elsewhere as well, which has to be waited for.
     #[inline]
     pub(crate) fn waits(&self) -> bool {

@@ -4,10 +4,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+#[cfg(feature = "redis")]
+use super::{Charge, Charged, Levels};
 use super::{
     Limits, Rate,
     meter::{Meter, SharedBucket},
 };
+#[cfg(feature = "redis")]
+use crate::store::Payer;
 use crate::{
     key::{Key, KeyId, Owner, Timestamp},
     lock::lock,
@@ -34,6 +38,33 @@ impl PerNode {
             plan.shared_rate().map(|rate| self.owners.bucket(&key.owner, rate, now)),
             key.limits.quota.is_some() || plan.shared_quota().is_some(),
         )
+    }
+}
+
+impl PerNode {
+    /// For a limiter that cannot count elsewhere.
+    #[cfg(feature = "redis")]
+    pub(super) fn charge(&self, charge: &Charge<'_>) -> Charged {
+        let (now, mut key, mut owner) = (charge.at, None, None);
+        for (payer, rate) in charge.rates {
+            match payer {
+                Payer::Key(id) => key = Some(self.keys.bucket(id, *rate, now)),
+                Payer::Owner(_) | Payer::Job(_) => {
+                    owner = Some(self.owners.bucket(charge.owner, *rate, now));
+                }
+            }
+        }
+        let meter = Meter::new(key, owner, false);
+        let granted = meter.spend(charge.uses, now).is_ok();
+        let states = meter.states(now);
+        let state = |(payer, _): &(Payer<'_>, Rate)| match payer {
+            Payer::Key(_) => states.key,
+            Payer::Owner(_) | Payer::Job(_) => states.owner,
+        };
+        let resets = charge.rates.iter().map(|rate| state(rate).map(|state| state.reset));
+        let full_at = resets.map(|reset| now.after(reset.unwrap_or_default())).collect();
+        let levels = Levels { at: now, full_at };
+        if granted { Charged::Granted(levels) } else { Charged::Refused(levels) }
     }
 }
 

@@ -1,4 +1,7 @@
-use keyward::{http::Credentials, limits::{Quota, Rate}};
+use keyward::{
+    http::Credentials,
+    limits::{Quota, Rate},
+};
 
 use super::{
     raw::{Reply, get, send},
