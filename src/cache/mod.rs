@@ -170,7 +170,7 @@ impl Cache {
     }
 
     /// Whether a network that failed too often has to wait.
-    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
         self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.check(ip, now))
     }
 

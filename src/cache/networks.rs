@@ -37,15 +37,15 @@ impl Throttle {
         Self { networks: PerNetwork::new(NETWORKS, rate) }
     }
 
-    pub(super) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+    pub(super) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
         match ip.and_then(|ip| self.networks.bucket(ip).wait(now)) {
             None => Ok(()),
-            Some(wait) => Err(Limited {
+            Some(wait) => Err(Box::new(Limited {
                 reason: LimitedReason::Network,
                 retry_after: Some(wait),
                 rates: Default::default(),
                 quotas: Default::default(),
-            }),
+            })),
         }
     }
 

@@ -129,13 +129,13 @@ impl Inner {
     #[cold]
     pub(super) fn limit(
         self: &Arc<Self>,
-        limited: Limited,
+        limited: Box<Limited>,
         key: Option<&Key>,
         at: Timestamp,
         request: &Request<'_>,
     ) -> VerifyError {
         self.note_refusal(limited.reason.as_str(), key, at, request);
-        VerifyError::Limited(Box::new(limited))
+        VerifyError::Limited(limited)
     }
 
     fn note_refusal(

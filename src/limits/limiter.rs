@@ -94,19 +94,19 @@ impl Charge<'_> {
         Levels { at: granted.at, full_at }
     }
 
-    pub(crate) fn refused_by(&self, levels: &Levels) -> Limited {
+    pub(crate) fn refused_by(&self, levels: &Levels) -> Box<Limited> {
         let wait = |((_, rate), full_at): (&(Payer<'_>, Rate), &Timestamp)| {
             let gcra = Gcra::new(*rate);
             gcra.wait_from(gcra.reachable(full_at.since(levels.at)), self.uses)
         };
         let waits = self.rates.iter().zip(&levels.full_at).filter_map(wait);
         let wait = waits.max().unwrap_or_default();
-        Limited {
+        Box::new(Limited {
             reason: LimitedReason::Rate,
             retry_after: (wait < NEVER).then_some(wait),
             rates: self.states(levels),
             quotas: QuotaStates::default(),
-        }
+        })
     }
 }
 

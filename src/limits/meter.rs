@@ -79,7 +79,7 @@ impl Meter {
 
     /// Counts so many uses against the key's own rate and against its owner's, or against neither.
     #[inline]
-    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<Spent, Limited> {
+    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<Spent, Box<Limited>> {
         let key = match &self.key {
             None => 0,
             Some(bucket) => {
@@ -116,16 +116,16 @@ impl Meter {
     }
 
     #[cold]
-    fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Limited {
+    fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Box<Limited> {
         let both = [&self.key, &self.owner].into_iter().flatten();
         let waits = both.filter_map(|bucket| bucket.wait_for(uses, now));
         let wait = waits.fold(wait, Duration::max);
-        Limited {
+        Box::new(Limited {
             reason: LimitedReason::Rate,
             retry_after: (wait < NEVER).then_some(wait),
             rates: self.states(now),
             quotas: QuotaStates::default(),
-        }
+        })
     }
 }
 

@@ -70,12 +70,12 @@ impl<'a> Quotas<'a> {
 
 impl QuotaStates {
     /// That so many uses are not left in all of them.
-    pub(crate) fn exhausted_by(self, uses: u64, rates: RateStates) -> Limited {
+    pub(crate) fn exhausted_by(self, uses: u64, rates: RateStates) -> Box<Limited> {
         let short = |state: &QuotaState| state.remaining < uses;
         let wait = |state: QuotaState| state.reset.filter(|_| uses <= state.quota.uses);
         let mut waits = [self.key, self.owner].into_iter().flatten().filter(short).map(wait);
         let first = waits.next().flatten();
         let retry_after = waits.fold(first, |longest, wait| Some(longest?.max(wait?)));
-        Limited { reason: LimitedReason::Quota, retry_after, rates, quotas: self }
+        Box::new(Limited { reason: LimitedReason::Quota, retry_after, rates, quotas: self })
     }
 }

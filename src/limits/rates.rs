@@ -6,7 +6,7 @@ use crate::key::{Key, Timestamp};
 /// Who counts rates.
 pub(crate) enum Rates {
     /// This node, for itself.
-    PerNode(PerNode),
+    PerNode(Box<PerNode>),
     /// Somebody who has to be asked.
     Elsewhere(Arc<dyn Limiter>),
 }
@@ -36,6 +36,6 @@ impl Rates {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self::PerNode(PerNode::default())
+        Self::PerNode(Box::default())
     }
 }

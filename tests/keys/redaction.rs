@@ -21,8 +21,8 @@ use keyward::{
         Reservation, Rotation, SystemClock,
     },
     limits::{
-        KeyLimits, Limited, LimitedReason, Period, Quota, QuotaState, QuotaStates, Rate, RateState,
-        RateStates,
+        Charge, Charged, KeyLimits, Levels, Limited, LimitedReason, Period, Quota, QuotaState,
+        QuotaStates, Rate, RateState, RateStates, RedisLimiter, WithoutRedis,
     },
     store::{
         Changes, Counter, Feed, Found, Inserted, KeyQuery, NewRow, Payer, PostgresOptions,
@@ -118,6 +118,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         CacheOptions,
         Candidates,
         Changes,
+        Charge<'static>,
+        Charged,
         Checksum,
         Committed,
         Counter,
@@ -153,6 +155,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         KeyLimits,
         KeyPage,
         KeyQuery<'static>,
+        Levels,
         Limited,
         LimitedReason,
         Limits,
@@ -186,6 +189,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Rate,
         RateState,
         RateStates,
+        RedisLimiter,
         RedisOptions,
         RedisStore,
         Request<'static>,
@@ -220,6 +224,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Verified,
         VerifyError,
         Whose<'static>,
+        WithoutRedis,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

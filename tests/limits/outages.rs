@@ -11,8 +11,10 @@ use crate::support::servers::{
     redis::{Options, Server},
 };
 
+type Deed = fn(&mut Server);
+
 /// What happens to Redis, and what ends it.
-const OUTAGES: [(fn(&mut Server), fn(&mut Server)); 2] =
+const OUTAGES: [(Deed, Deed); 2] =
     [(Server::kill, Server::restart), (|server| server.freeze(), |server| server.thaw())];
 
 fn limiter(server: &Server, without: WithoutRedis) -> RedisLimiter {
