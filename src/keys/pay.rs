@@ -101,7 +101,7 @@ impl Counted<'_> {
                 meter.states(then)
             }
             Self::There(limiter, levels) => {
-                limiter.refund(charge, levels).await;
+                limiter.refund(&Charge { at: then, ..*charge }, levels).await;
                 charge.states(&charge.before(levels))
             }
         }

@@ -146,6 +146,9 @@ impl Inner {
         request: &Request<'_>,
     ) {
         self.ensure_writer();
+        if let Some(key) = key {
+            self.outbox.usage.refused(key.id, at);
+        }
         let key = key.map(|key| (key.id, &key.owner));
         let (ip, user_agent) = (request.ip, request.user_agent);
         self.outbox.denials.note(Attempt { reason, key, at, ip, user_agent });

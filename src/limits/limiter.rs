@@ -25,7 +25,8 @@ pub trait Limiter: Send + Sync + 'static {
     async fn spend(&self, charge: &Charge<'_>) -> Result<Charged, LimiterError>;
 
     /// Gives back what was granted, because nothing came of the use. Best effort: what is not given
-    /// back is there again as time passes. MUST NOT give back what time has given back already.
+    /// back is there again as time passes. MUST NOT give back what time has given back already. The
+    /// charge's `at` is now, and the rest of it is as it was.
     async fn refund(&self, charge: &Charge<'_>, granted: &Levels);
 }
 

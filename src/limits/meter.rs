@@ -174,7 +174,7 @@ impl SharedBucket {
 
     /// Uses that were taken were none. What of them the time has given back already is not given
     /// back twice: no more than the bucket they left would be ahead of now.
-    fn give_back(&self, uses: u32, ahead: i64) {
+    pub(super) fn give_back(&self, uses: u32, ahead: i64) {
         let still = self.gcra.cost(uses).min(ahead).max(0);
         self.full_at.fetch_sub(still, Ordering::Relaxed);
     }

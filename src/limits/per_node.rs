@@ -47,11 +47,10 @@ impl PerNode {
     pub(super) fn charge(&self, charge: &Charge<'_>) -> Charged {
         let (now, mut key, mut owner) = (charge.at, None, None);
         for (payer, rate) in charge.rates {
+            let bucket = Some(self.bucket(*payer, charge.owner, *rate, now));
             match payer {
-                Payer::Key(id) => key = Some(self.keys.bucket(id, *rate, now)),
-                Payer::Owner(_) | Payer::Job(_) => {
-                    owner = Some(self.owners.bucket(charge.owner, *rate, now));
-                }
+                Payer::Key(_) => key = bucket,
+                Payer::Owner(_) | Payer::Job(_) => owner = bucket,
             }
         }
         let meter = Meter::new(key, owner, false);
@@ -65,6 +64,30 @@ impl PerNode {
         let full_at = resets.map(|reset| now.after(reset.unwrap_or_default())).collect();
         let levels = Levels { at: now, full_at };
         if granted { Charged::Granted(levels) } else { Charged::Refused(levels) }
+    }
+
+    /// Nothing came of what was granted here.
+    #[cfg(feature = "redis")]
+    pub(super) fn refund(&self, charge: &Charge<'_>, granted: &Levels) {
+        for ((payer, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
+            let bucket = self.bucket(*payer, charge.owner, *rate, charge.at);
+            let ahead = full_at.as_unix_micros() - charge.at.as_unix_micros();
+            bucket.give_back(charge.uses, ahead);
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn bucket(
+        &self,
+        payer: Payer<'_>,
+        owner: &Owner,
+        rate: Rate,
+        now: Timestamp,
+    ) -> Arc<SharedBucket> {
+        match payer {
+            Payer::Key(id) => self.keys.bucket(&id, rate, now),
+            Payer::Owner(_) | Payer::Job(_) => self.owners.bucket(owner, rate, now),
+        }
     }
 }
 

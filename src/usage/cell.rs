@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use super::{Pending, Usage};
+use super::{Counts, Pending, Usage};
 use crate::{
     key::{Key, KeyId, Timestamp},
     lock::lock,
@@ -18,6 +18,8 @@ pub(crate) struct UseCell {
     key: Arc<Key>,
     /// Millisecond and address of the last mark: one that says the same has nothing to add.
     last: AtomicU64,
+    /// Uses that are not tallied yet.
+    uses: AtomicU64,
     pending: Mutex<Option<Pending>>,
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
@@ -34,7 +36,8 @@ pub(crate) enum Marked {
 impl UseCell {
     pub(crate) fn new(key: Arc<Key>) -> Arc<Self> {
         let begun = AtomicBool::new(key.first_used_at.is_some());
-        Arc::new(Self { key, last: AtomicU64::new(0), pending: Mutex::default(), begun })
+        let (last, uses) = Default::default();
+        Arc::new(Self { key, last, uses, pending: Mutex::default(), begun })
     }
 
     /// Notes a use.
@@ -47,7 +50,9 @@ impl UseCell {
         agent: Option<&str>,
     ) -> Marked {
         let mark = fingerprint(at, ip);
-        if self.last.load(Ordering::Relaxed) == mark {
+        // In one order with `take`: a use that it does not see finds that it has been there.
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        if self.last.load(Ordering::SeqCst) == mark {
             return Marked::Again;
         }
         self.note(usage, mark, at, ip, agent)
@@ -62,9 +67,12 @@ impl UseCell {
         agent: Option<&str>,
     ) -> Marked {
         let mut pending = lock(&self.pending);
-        self.last.store(mark, Ordering::Relaxed);
+        self.last.store(mark, Ordering::SeqCst);
         match &mut *pending {
             Some(pending) => {
+                if let Some(hour) = pending.hour_over(at) {
+                    self.tally(usage, hour);
+                }
                 pending.again(at, ip);
                 Marked::Again
             }
@@ -78,12 +86,25 @@ impl UseCell {
         }
     }
 
+    /// All uses but the present one were in that hour.
+    fn tally(&self, usage: &Usage, hour: Timestamp) {
+        let uses = self.uses.swap(0, Ordering::SeqCst);
+        if uses > 0 {
+            self.uses.fetch_add(1, Ordering::SeqCst);
+            usage.count(self.key.id, hour, Counts { accepted: uses - 1, refused: 0 });
+        }
+    }
+
     pub(super) fn key_id(&self) -> KeyId {
         self.key.id
     }
 
-    pub(super) fn take(&self) -> Option<Pending> {
-        lock(&self.pending).take()
+    /// What is to be written, and how many uses it were in its hour.
+    pub(super) fn take(&self) -> Option<(Pending, u64)> {
+        let pending = lock(&self.pending).take();
+        // The next use says so, and is counted then, whatever it has in common with the last one.
+        self.last.store(0, Ordering::SeqCst);
+        pending.map(|pending| (pending, self.uses.swap(0, Ordering::SeqCst)))
     }
 }
 

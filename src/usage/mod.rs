@@ -1,6 +1,7 @@
-//! First and last use: marked in memory by a verification, written behind it in batches.
+//! First and last use, and how many: marked in memory by a verification, written behind it in batches.
 
 mod cell;
+mod tallies;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,13 +10,15 @@ use std::{
 };
 
 pub(crate) use cell::{Marked, UseCell};
+use tallies::Tallies;
+pub(crate) use tallies::{Counts, begin_of_hour};
 
 use crate::{
     format::EntropyError,
     key::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     lock::lock,
     prehashed::BuildPrehashed,
-    store::Use,
+    store::{Tally, Use},
 };
 
 /// The uses that are not written yet, one entry per key.
@@ -24,6 +27,7 @@ pub(crate) struct Usage {
     shards: [Mutex<Noted>; SHARDS],
     /// Cells of cached keys that have something to tell. A cell enters once an interval.
     cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
+    tallies: [Mutex<Tallies>; SHARDS],
 }
 
 type Noted = HashMap<KeyId, Pending, BuildPrehashed>;
@@ -34,19 +38,28 @@ struct Pending {
     last_at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    /// The hour in which its uses are counted.
+    hour: Timestamp,
 }
 
 impl Pending {
     /// Only the event of a first use tells the program.
     fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
         let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
-        Self { owner: key.owner.clone(), first_at: at, last_at: at, ip, user_agent }
+        let (owner, hour) = (key.owner.clone(), begin_of_hour(at));
+        Self { owner, first_at: at, last_at: at, ip, user_agent, hour }
     }
 
     fn again(&mut self, at: Timestamp, ip: Option<IpAddr>) {
         if at >= self.last_at {
             (self.last_at, self.ip) = (at, ip);
         }
+    }
+
+    /// The hour that was counted until now, if this is another one.
+    fn hour_over(&mut self, at: Timestamp) -> Option<Timestamp> {
+        let hour = begin_of_hour(at);
+        (hour != self.hour).then(|| std::mem::replace(&mut self.hour, hour))
     }
 
     /// Both are of the same key.
@@ -63,6 +76,7 @@ impl Usage {
     /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
     /// same shard.
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
+        self.count(key.id, begin_of_hour(at), Counts { accepted: 1, refused: 0 });
         let mut shard = self.shard(key.id);
         let room = shard.len() < MAX_PER_SHARD;
         match shard.entry(key.id) {
@@ -74,6 +88,15 @@ impl Usage {
                 new.insert(Pending::new(key, at, ip, agent));
             }
         }
+    }
+
+    /// Notes that a key was refused.
+    pub(crate) fn refused(&self, id: KeyId, at: Timestamp) {
+        self.count(id, begin_of_hour(at), Counts { accepted: 0, refused: 1 });
+    }
+
+    fn count(&self, id: KeyId, hour: Timestamp, more: Counts) {
+        lock(&self.tallies[shard_of(id)]).add(id, hour, more);
     }
 
     /// How many keys have uses that are not written yet.
@@ -91,7 +114,8 @@ impl Usage {
             // Not in the head of the loop, which would keep the lock to its end.
             let cells = std::mem::take(&mut *lock(cells));
             for cell in cells {
-                let Some(pending) = cell.take() else { continue };
+                let Some((pending, uses)) = cell.take() else { continue };
+                self.count(cell.key_id(), pending.hour, Counts { accepted: uses, refused: 0 });
                 match self.shard(cell.key_id()).entry(cell.key_id()) {
                     Entry::Occupied(mut known) => known.get_mut().merge(pending),
                     Entry::Vacant(new) => drop(new.insert(pending)),
@@ -107,7 +131,7 @@ impl Usage {
         for shard in &self.shards {
             let shard = std::mem::take(&mut *lock(shard));
             for (key_id, pending) in shard {
-                let Pending { owner, first_at, last_at, ip, user_agent } = pending;
+                let Pending { owner, first_at, last_at, ip, user_agent, .. } = pending;
                 let event_id = ids.event_id(first_at)?;
                 uses.push(Use { key_id, owner, first_at, last_at, ip, user_agent, event_id });
             }
@@ -124,12 +148,29 @@ impl Usage {
                 last_at: used.last_at,
                 ip: used.ip,
                 user_agent: used.user_agent.clone(),
+                hour: begin_of_hour(used.last_at),
             };
             let mut shard = self.shard(used.key_id);
             if let Some(later) = shard.remove(&used.key_id) {
                 pending.merge(later);
             }
             shard.insert(used.key_id, pending);
+        }
+    }
+
+    /// Takes all that is counted. What cells have counted comes with their uses, by `drain`.
+    pub(crate) fn drain_tallies(&self) -> Vec<Tally> {
+        let mut all = Vec::new();
+        for tallies in &self.tallies {
+            all.extend(lock(tallies).take());
+        }
+        all
+    }
+
+    /// Puts back what could not be written.
+    pub(crate) fn restore_tallies(&self, tallies: &[Tally]) {
+        for &Tally { key_id, hour, accepted, refused } in tallies {
+            self.count(key_id, hour, Counts { accepted, refused });
         }
     }
 

@@ -8,4 +8,5 @@ mod races;
 mod rates;
 mod redaction;
 mod rotate;
+mod tallies;
 mod verify;

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use keyward::{
     ErrorKind, VerifyError,
-    limits::{RedisLimiter, WithoutRedis},
+    keys::KeyChange,
+    limits::{KeyLimits, LimitedReason, Quota, RedisLimiter, WithoutRedis},
 };
 
 use super::{ask, in_all, limited_key, spend, two_nodes};
@@ -89,4 +90,39 @@ async fn a_server_that_forgot_its_scripts_is_told_again() {
         server.call(&["SCRIPT", "FLUSH"]);
     }
     assert!(spend(&service, 0, &issued).await.is_err());
+}
+
+#[tokio::test]
+async fn what_was_refused_without_redis_spends_nothing_and_gives_no_permits() {
+    let Some(mut server) = Options::default().durable().start() else { return };
+    let service = two_nodes(|| limiter(&server, WithoutRedis::PerNode).lease(50));
+    let quota = |uses| KeyLimits { rate: Some(in_all(100)), quota: Some(Quota::total(uses)) };
+    let new = service.new_key().limits(quota(10));
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    for _ in 0..10 {
+        assert!(spend(&service, 0, &issued).await.is_ok());
+    }
+    server.kill();
+    for _ in 0..150 {
+        let limited = spend(&service, 0, &issued).await.unwrap_err();
+        assert_eq!(limited.reason, LimitedReason::Quota);
+    }
+    server.restart();
+    let more = KeyChange::default().limits(quota(1_000));
+    let node = &service.nodes[1];
+    node.update(&service.owner, issued.key.id, &more, &service.actor).await.unwrap();
+    eventually("the nodes count together again", async || {
+        let issued = limited_key(&service, in_all(2)).await;
+        let _ = spend(&service, 0, &issued).await;
+        spend(&service, 1, &issued).await.unwrap().rates().key.unwrap().remaining == 0
+    })
+    .await;
+    let mut passed = 0;
+    for node in [0, 1] {
+        service.nodes[node].catch_up().await.unwrap();
+        while spend(&service, node, &issued).await.is_ok() {
+            passed += 1;
+        }
+    }
+    assert_eq!(passed, 90);
 }

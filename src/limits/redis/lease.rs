@@ -68,11 +68,9 @@ impl Leases {
     }
 
     /// Takes permits back that nobody used; false if they do not belong here.
-    pub(super) fn give_back(&self, charge: &Charge<'_>, granted: &Levels) -> bool {
+    pub(super) fn give_back(&self, charge: &Charge<'_>) -> bool {
         let mut held = lock(&self.held);
         let lease = held.get_mut(&name(charge)).filter(|lease| lease.is_for(charge));
-        // What was granted without Redis tells the time of another clock, which is much younger.
-        let lease = lease.filter(|lease| lease.levels.at <= granted.at);
         lease.map(|lease| lease.permits = lease.permits.saturating_add(charge.uses)).is_some()
     }
 }
