@@ -129,7 +129,7 @@ impl ApiKeys {
     /// keys.verify(issued.secret.expose(), &Request::new()).await?;
     /// keys.flush().await?; // or a minute later
     /// let day = keys.tallies(ada, issued.key.id, 24).await?;
-    /// assert_eq!((day.len(), day[23].accepted, day[23].refused), (24, 1, 0));
+    /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
     /// # Ok(()) }
     /// ```
     pub async fn tallies<'a>(
@@ -146,7 +146,7 @@ impl ApiKeys {
         let counted = self.inner.store.tallies(whose, id, hour(hours - 1)).await?;
         let tally = |hour| {
             let known = counted.iter().find(|tally| tally.hour == hour).copied();
-            known.unwrap_or(Tally { key_id, hour, accepted: 0, refused: 0 })
+            known.unwrap_or(Tally::none(key_id, hour))
         };
         Ok((0..hours).rev().map(|n| tally(hour(n))).collect())
     }

@@ -122,6 +122,7 @@ impl Inner {
         if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
             self.ratchet.hold(at);
         }
+        self.outbox.usage.denied(key.id, at);
         self.note_refusal(reason.as_str(), Some(key), at, request);
         Denied::new(reason).into()
     }
@@ -134,6 +135,9 @@ impl Inner {
         at: Timestamp,
         request: &Request<'_>,
     ) -> VerifyError {
+        if let Some(key) = key {
+            self.outbox.usage.limited(key.id, at);
+        }
         self.note_refusal(limited.reason.as_str(), key, at, request);
         VerifyError::Limited(limited)
     }
@@ -146,9 +150,6 @@ impl Inner {
         request: &Request<'_>,
     ) {
         self.ensure_writer();
-        if let Some(key) = key {
-            self.outbox.usage.refused(key.id, at);
-        }
         let key = key.map(|key| (key.id, &key.owner));
         let (ip, user_agent) = (request.ip, request.user_agent);
         self.outbox.denials.note(Attempt { reason, key, at, ip, user_agent });

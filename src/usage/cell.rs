@@ -6,10 +6,11 @@ use std::{
     },
 };
 
-use super::{Counts, Pending, Usage};
+use super::{Pending, Usage};
 use crate::{
     key::{Key, KeyId, Timestamp},
     lock::lock,
+    store::Tally,
 };
 
 /// The uses of one cached key. Marks of different keys never meet; those of one key do so once in
@@ -91,7 +92,7 @@ impl UseCell {
         let uses = self.uses.swap(0, Ordering::SeqCst);
         if uses > 0 {
             self.uses.fetch_add(1, Ordering::SeqCst);
-            usage.count(self.key.id, hour, Counts { accepted: uses - 1, refused: 0 });
+            usage.tally(Tally { accepted: uses - 1, ..Tally::none(self.key.id, hour) });
         }
     }
 

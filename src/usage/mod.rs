@@ -11,7 +11,7 @@ use std::{
 
 pub(crate) use cell::{Marked, UseCell};
 use tallies::Tallies;
-pub(crate) use tallies::{Counts, begin_of_hour};
+pub(crate) use tallies::begin_of_hour;
 
 use crate::{
     format::EntropyError,
@@ -76,7 +76,7 @@ impl Usage {
     /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
     /// same shard.
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
-        self.count(key.id, begin_of_hour(at), Counts { accepted: 1, refused: 0 });
+        self.tally(Tally { accepted: 1, ..Tally::none(key.id, begin_of_hour(at)) });
         let mut shard = self.shard(key.id);
         let room = shard.len() < MAX_PER_SHARD;
         match shard.entry(key.id) {
@@ -90,13 +90,18 @@ impl Usage {
         }
     }
 
-    /// Notes that a key was refused.
-    pub(crate) fn refused(&self, id: KeyId, at: Timestamp) {
-        self.count(id, begin_of_hour(at), Counts { accepted: 0, refused: 1 });
+    /// Notes that a key was denied.
+    pub(crate) fn denied(&self, id: KeyId, at: Timestamp) {
+        self.tally(Tally { denied: 1, ..Tally::none(id, begin_of_hour(at)) });
     }
 
-    fn count(&self, id: KeyId, hour: Timestamp, more: Counts) {
-        lock(&self.tallies[shard_of(id)]).add(id, hour, more);
+    /// Notes that a key came too often.
+    pub(crate) fn limited(&self, id: KeyId, at: Timestamp) {
+        self.tally(Tally { limited: 1, ..Tally::none(id, begin_of_hour(at)) });
+    }
+
+    fn tally(&self, more: Tally) {
+        lock(&self.tallies[shard_of(more.key_id)]).add(&more);
     }
 
     /// How many keys have uses that are not written yet.
@@ -115,7 +120,7 @@ impl Usage {
             let cells = std::mem::take(&mut *lock(cells));
             for cell in cells {
                 let Some((pending, uses)) = cell.take() else { continue };
-                self.count(cell.key_id(), pending.hour, Counts { accepted: uses, refused: 0 });
+                self.tally(Tally { accepted: uses, ..Tally::none(cell.key_id(), pending.hour) });
                 match self.shard(cell.key_id()).entry(cell.key_id()) {
                     Entry::Occupied(mut known) => known.get_mut().merge(pending),
                     Entry::Vacant(new) => drop(new.insert(pending)),
@@ -169,9 +174,7 @@ impl Usage {
 
     /// Puts back what could not be written.
     pub(crate) fn restore_tallies(&self, tallies: &[Tally]) {
-        for &Tally { key_id, hour, accepted, refused } in tallies {
-            self.count(key_id, hour, Counts { accepted, refused });
-        }
+        tallies.iter().for_each(|tally| self.tally(*tally));
     }
 
     fn shard(&self, id: KeyId) -> MutexGuard<'_, Noted> {

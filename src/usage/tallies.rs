@@ -7,36 +7,24 @@ use crate::{
 
 /// How often keys were presented in an hour and what became of it, as far as it is not written.
 #[derive(Default)]
-pub(super) struct Tallies(HashMap<(KeyId, Timestamp), Counts>);
-
-/// So many times.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) accepted: u64,
-    pub(crate) refused: u64,
-}
+pub(super) struct Tallies(HashMap<(KeyId, Timestamp), Tally>);
 
 impl Tallies {
     /// Where there is no room, it is not counted.
-    pub(super) fn add(&mut self, id: KeyId, hour: Timestamp, more: Counts) {
+    pub(super) fn add(&mut self, more: &Tally) {
         let room = self.0.len() < MOST;
-        let counts = match self.0.entry((id, hour)) {
+        let sums = match self.0.entry((more.key_id, more.hour)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) if room => new.insert(Counts::default()),
+            Entry::Vacant(new) if room => new.insert(Tally::none(more.key_id, more.hour)),
             Entry::Vacant(_) => return,
         };
-        counts.accepted = counts.accepted.saturating_add(more.accepted);
-        counts.refused = counts.refused.saturating_add(more.refused);
+        sums.accepted = sums.accepted.saturating_add(more.accepted);
+        sums.denied = sums.denied.saturating_add(more.denied);
+        sums.limited = sums.limited.saturating_add(more.limited);
     }
 
     pub(super) fn take(&mut self) -> impl Iterator<Item = Tally> {
-        let counted = std::mem::take(&mut self.0).into_iter();
-        counted.map(|((key_id, hour), Counts { accepted, refused })| Tally {
-            key_id,
-            hour,
-            accepted,
-            refused,
-        })
+        std::mem::take(&mut self.0).into_values()
     }
 }
 

@@ -11,13 +11,13 @@ use crate::{
     support::{HOUR, SECOND, Service, on_each_store, stores},
 };
 
-/// Accepted and refused in the last hours, the present one at the end.
-async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64, u64)> {
+/// Accepted, denied and limited in the last hours, the present one at the end.
+async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64, u64, u64)> {
     for node in &service.nodes {
         node.flush().await.unwrap();
     }
     let tallies = service.keys().tallies(&service.owner, id, hours).await.unwrap();
-    tallies.iter().map(|tally| (tally.accepted, tally.refused)).collect()
+    tallies.iter().map(|tally| (tally.accepted, tally.denied, tally.limited)).collect()
 }
 
 #[tokio::test]
@@ -39,14 +39,14 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
                 assert!(node.verify(text, &Request::new()).await.is_ok());
             }
             let id = issued.key.id;
-            assert_eq!(counted(&service, id, 4).await, [(0, 0), (5, 3), (0, 0), (3, 0)]);
+            assert_eq!(counted(&service, id, 4).await, [NONE, (5, 1, 2), NONE, (3, 0, 0)]);
             assert_eq!(
                 counted(&service, id, 2).await,
-                [(0, 0), (3, 0)],
+                [NONE, (3, 0, 0)],
                 "nothing is counted twice"
             );
             assert!(node.verify(text, &Request::new()).await.is_ok());
-            assert_eq!(counted(&service, id, 1).await, [(4, 0)], "of the same moment, too");
+            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
             let hours = service.keys().tallies(&service.owner, id, 3).await.unwrap();
             assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
         }
@@ -66,7 +66,7 @@ async fn another_hour_in_the_same_entry_is_another_count() {
     for _ in 0..2 {
         service.verify(&issued).await.unwrap();
     }
-    assert_eq!(counted(&service, issued.key.id, 2).await, [(3, 0), (2, 0)]);
+    assert_eq!(counted(&service, issued.key.id, 2).await, [(3, 0, 0), (2, 0, 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -87,7 +87,7 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
         });
     }
     tasks.join_all().await;
-    assert_eq!(counted(&service, issued.key.id, 1).await, [(16_001, 0)]);
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(16_001, 0, 0)]);
 }
 
 #[tokio::test]
@@ -102,13 +102,13 @@ async fn a_store_that_fails_loses_no_count_and_delays_no_verification() {
         assert_eq!(refused.kind(), ErrorKind::Unavailable, "{n}");
     }
     wrapper.tallies_are(Mood::Fine);
-    assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0)]);
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0, 0)]);
     // Sums cannot tell what they have been told before.
     wrapper.tallies_are(Mood::Lossy);
     service.verify(&issued).await.unwrap();
     assert!(service.keys().flush().await.is_err());
     wrapper.tallies_are(Mood::Fine);
-    assert_eq!(counted(&service, issued.key.id, 1).await, [(4, 0)]);
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(4, 0, 0)]);
 }
 
 #[tokio::test]
@@ -119,3 +119,5 @@ async fn another_owners_counts_are_not_found() {
     let refused = service.keys().tallies(&bob, id, 1).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotFound);
 }
+
+const NONE: (u64, u64, u64) = (0, 0, 0);

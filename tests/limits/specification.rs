@@ -58,42 +58,64 @@ impl Process {
     }
 }
 
-/// The script, with a clock that the test sets.
+/// The scripts, with a clock that the test sets.
 struct Script {
     space: Space,
-    text: String,
+    spend: String,
+    refund: String,
     names: [String; 2],
     micros: u64,
 }
 
 impl Script {
     fn new(space: Space) -> Self {
-        let text = include_str!("../../src/limits/redis/spend.lua");
-        let (clock, ttl) = ("redis.call('TIME')", "'PX', math.ceil(ahead[n] / 1000)");
-        assert!(text.contains(clock) && text.contains(ttl));
-        let text = text.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
-        let text = text.replace(ttl, "'EX', 1000");
+        let spend = include_str!("../../src/limits/redis/spend.lua");
+        let refund = include_str!("../../src/limits/redis/refund.lua");
+        let set = |text: &str, ttl| {
+            let clock = "redis.call('TIME')";
+            assert!(text.contains(clock) && text.contains(ttl));
+            let text = text.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
+            text.replace(ttl, "'EX', 1000")
+        };
+        let spend = set(spend, "'PX', math.ceil(ahead[n] / 1000)");
+        let refund = set(refund, "'PX', math.ceil(left / 1000)");
         let names = ["key", "owner"].map(|room| format!("{{{}}}{room}", space.prefix()));
-        Self { space, text, names, micros: 1_790_000_000_000_000 }
+        Self { space, spend, refund, names, micros: 1_790_000_000_000_000 }
     }
 
     /// Whether so many uses are let through, and for each rate how far ahead of now it is.
     fn spend(&self, uses: u32, rates: [Rate; 2]) -> (bool, Vec<u64>) {
         let mut arguments = vec![uses.to_string(), uses.to_string()];
         for rate in rates {
-            let interval = (rate.period.as_micros() as u64).div_ceil(u64::from(rate.uses.get()));
-            let reach = interval * u64::from(rate.burst.get());
-            arguments.extend([interval.to_string(), reach.to_string()]);
+            let reach = interval(rate) * u64::from(rate.burst.get());
+            arguments.extend([interval(rate).to_string(), reach.to_string()]);
         }
-        arguments.push((self.micros / 1_000_000).to_string());
-        arguments.push((self.micros % 1_000_000).to_string());
-        let mut command = vec!["EVAL", &self.text, "2", &self.names[0], &self.names[1]];
-        command.extend(arguments.iter().map(String::as_str));
-        let Reply::Array(words) = self.space.call(&command) else { panic!("no list") };
+        let Reply::Array(words) = self.run(&self.spend, arguments) else { panic!("no list") };
         let words: Vec<&str> = words.iter().map(Reply::text).collect();
         let ahead = |at: &&str| at.parse::<u64>().unwrap() - self.micros;
         (words[0] != "-1", words[2..].iter().map(ahead).collect())
     }
+
+    /// Gives uses back after which each rate was to be full at an instant.
+    fn refund(&self, uses: u32, rates: [Rate; 2], full_at: [u64; 2]) {
+        let mut arguments = vec![uses.to_string()];
+        for (rate, full_at) in rates.into_iter().zip(full_at) {
+            arguments.extend([interval(rate).to_string(), full_at.to_string()]);
+        }
+        assert_eq!(self.run(&self.refund, arguments), Reply::Status("OK".into()));
+    }
+
+    fn run(&self, script: &str, mut arguments: Vec<String>) -> Reply {
+        arguments.push((self.micros / 1_000_000).to_string());
+        arguments.push((self.micros % 1_000_000).to_string());
+        let mut command = vec!["EVAL", script, "2", &self.names[0], &self.names[1]];
+        command.extend(arguments.iter().map(String::as_str));
+        self.space.call(&command)
+    }
+}
+
+fn interval(rate: Rate) -> u64 {
+    (rate.period.as_micros() as u64).div_ceil(u64::from(rate.uses.get()))
 }
 
 fn any_rate() -> impl Strategy<Value = Rate> {
@@ -178,6 +200,35 @@ fn both_count_as_governor_does() {
             let expected = matches!(governor.check_n(uses_of_governor), Ok(Ok(())));
             prop_assert_eq!(runtime.block_on(process.spend(uses)).0, expected);
             prop_assert_eq!(script.spend(uses, [rate, wide]).0, expected);
+        }
+    });
+}
+
+#[test]
+fn a_refund_gives_back_no_more_than_was_spent_in_vain() {
+    let Some(shared) = redis::shared() else { return };
+    let wait = || prop_oneof![Just(0u64), 0u64..2_000, 0u64..200_000];
+    let steps = vec((wait(), 0u32..6), 0..6);
+    proptest!(ProptestConfig::with_cases(128), |(
+        rates in [any_rate(), any_rate()], uses in 1u32..20, first in 0u32..10, steps in steps,
+    )| {
+        // The same history, once with a use that is given back in the end, and once without it.
+        let (mut with, mut without) = (Script::new(shared.space()), Script::new(shared.space()));
+        let begun = with.spend(first, rates);
+        prop_assert_eq!(&begun, &without.spend(first, rates));
+        let (granted, ahead) = with.spend(uses, rates);
+        prop_assume!(granted);
+        let full_at = [with.micros + ahead[0], with.micros + ahead[1]];
+        for (after, uses) in &steps {
+            with.micros += after;
+            without.micros += after;
+            prop_assume!(with.spend(*uses, rates).0 == without.spend(*uses, rates).0);
+        }
+        with.refund(uses, rates, full_at);
+        let (after, never) = (with.spend(0, rates).1, without.spend(0, rates).1);
+        prop_assert!(after.iter().zip(&never).all(|(a, n)| a >= n), "{:?} {:?}", after, never);
+        if steps.iter().all(|(after, _)| *after == 0) {
+            prop_assert_eq!(after, never, "as if it had never been");
         }
     });
 }
