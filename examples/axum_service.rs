@@ -1,5 +1,6 @@
 //! A small service with sessions, an API by which people manage their keys, and a route that takes
-//! keys: `cargo run --example axum_service`, or with `-- --database-url postgres://…`.
+//! keys: `cargo run --example axum_service`, or with `-- --database-url postgres://…`, and with
+//! `--redis-url redis://…` for rates that all nodes of the service share.
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc};
 
@@ -13,7 +14,7 @@ use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
     accounts::NoAccounts,
     http::{Guard, manage::Caller},
-    limits::Rate,
+    limits::{Rate, RedisLimiter},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -26,9 +27,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
     };
     let plan = Limits::default().max_active_keys(5).rate(Rate::per_minute(60).burst(10));
-    let keys = ApiKeys::builder_on(store, KeyFormat::builder("acme").environment("live").build()?)
-        .accounts(NoAccounts::with_limits(plan))
-        .build();
+    let format = KeyFormat::builder("acme").environment("live").build()?;
+    let keys = ApiKeys::builder_on(store, format).accounts(NoAccounts::with_limits(plan));
+    let keys = match argument("--redis-url") {
+        Some(url) => keys.limiter(RedisLimiter::new([url])?).build(),
+        None => keys.build(),
+    };
 
     let builds = keyward::axum::layer(Guard::new(keys.clone()).require("builds:read"));
     let visitors = keyward::axum::layer(Guard::new(keys.clone()).optional());

@@ -7,6 +7,7 @@ mod format;
 mod hash;
 mod http;
 mod keys;
+mod limits;
 mod products;
 mod store;
 mod support;

@@ -62,7 +62,8 @@ CREATE TABLE {t}tallies (
     key_id   uuid   REFERENCES {t}keys ON DELETE CASCADE,
     hour     bigint, -- the instant at which it began
     accepted bigint NOT NULL,
-    refused  bigint NOT NULL,
+    denied   bigint NOT NULL,
+    limited  bigint NOT NULL,
     PRIMARY KEY (key_id, hour)
 );
 CREATE INDEX {p}tallies_by_hour ON {t}tallies (hour);

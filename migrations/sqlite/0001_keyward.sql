@@ -65,7 +65,8 @@ CREATE TABLE {t}tallies (
     key_id   BLOB    NOT NULL REFERENCES {t}keys (id) ON DELETE CASCADE,
     hour     INTEGER NOT NULL, -- the instant at which it began
     accepted INTEGER NOT NULL,
-    refused  INTEGER NOT NULL,
+    denied   INTEGER NOT NULL,
+    limited  INTEGER NOT NULL,
     PRIMARY KEY (key_id, hour)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX {t}tallies_by_hour ON {t}tallies (hour);

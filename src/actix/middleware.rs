@@ -95,11 +95,10 @@ where
                 Checked::Presents(pending) => match guard.verify(pending).await {
                     Err(refusal) => refusal,
                     Ok(verified) => {
-                        let rates = verified.rates();
                         request.extensions_mut().insert(guard.mark(&verified));
-                        request.extensions_mut().insert(verified);
+                        request.extensions_mut().insert(verified.clone());
                         let mut response = inner.call(request).await?.map_into_left_body();
-                        add_success_fields(response.headers_mut(), &rates);
+                        add_success_fields(response.headers_mut(), &verified);
                         return Ok(response);
                     }
                 },

@@ -8,7 +8,7 @@ use actix_web::{
 
 use crate::{
     http::{PROBLEM_JSON, Refusal, success_fields},
-    limits::RateStates,
+    key::Verified,
 };
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.
@@ -21,8 +21,8 @@ pub(super) fn respond(refusal: &Refusal) -> HttpResponse {
 }
 
 /// A handler's own `Cache-Control` stays; without one, no cache keeps what a key was needed for.
-pub(super) fn add_success_fields(fields: &mut HeaderMap, rates: &RateStates) {
-    add(fields, success_fields(rates));
+pub(super) fn add_success_fields(fields: &mut HeaderMap, verified: &Verified) {
+    add(fields, success_fields(verified));
     if !fields.contains_key(CACHE_CONTROL) {
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

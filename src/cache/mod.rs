@@ -51,6 +51,8 @@ pub(crate) struct Cache {
 pub(crate) enum Known<T> {
     /// A key, and what was made of it.
     Key(T),
+    /// A key whose use is counted elsewhere, which has to be waited for.
+    Metered(Box<Entry>),
     /// A key whose account has to be asked for again.
     AccountDue(Box<Entry>),
     /// A key that has to be read again.
@@ -91,6 +93,8 @@ impl Cache {
                 Known::KeyDue
             } else if !self.freshness.covers_account(entry.account_at, now) {
                 Known::AccountDue(Box::new(entry.clone()))
+            } else if entry.meter.waits() {
+                Known::Metered(Box::new(entry.clone()))
             } else {
                 Known::Key(judge(entry))
             }
@@ -166,7 +170,7 @@ impl Cache {
     }
 
     /// Whether a network that failed too often has to wait.
-    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
         self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.check(ip, now))
     }
 

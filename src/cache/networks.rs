@@ -3,7 +3,7 @@ use std::{hash::BuildHasher, net::IpAddr};
 use super::bounded::Keyed;
 use crate::{
     key::Timestamp,
-    limits::{Limited, Rate, RateStates, SharedBucket},
+    limits::{Limited, LimitedReason, Rate, SharedBucket},
 };
 
 /// A bucket for each client network, in a table of fixed size. Networks may share one; which ones
@@ -37,17 +37,22 @@ impl Throttle {
         Self { networks: PerNetwork::new(NETWORKS, rate) }
     }
 
-    pub(super) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Limited> {
+    pub(super) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
         match ip.and_then(|ip| self.networks.bucket(ip).wait(now)) {
             None => Ok(()),
-            Some(retry_after) => Err(Limited { retry_after, rates: RateStates::default() }),
+            Some(wait) => Err(Box::new(Limited {
+                reason: LimitedReason::Network,
+                retry_after: Some(wait),
+                rates: Default::default(),
+                quotas: Default::default(),
+            })),
         }
     }
 
     pub(super) fn failed(&self, ip: Option<IpAddr>, now: Timestamp) {
         if let Some(ip) = ip {
             // An empty bucket stays empty; nobody gets into debt.
-            let _ = self.networks.bucket(ip).spend(now);
+            let _ = self.networks.bucket(ip).spend(1, now);
         }
     }
 

@@ -37,6 +37,7 @@ pub struct Guard {
     all: Vec<&'static str>,
     any: Vec<&'static str>,
     optional: bool,
+    cost: u32,
     tenant: Option<Arc<Tenant>>,
 }
 
@@ -53,6 +54,7 @@ impl Guard {
             all: Vec::new(),
             any: Vec::new(),
             optional: false,
+            cost: 1,
             tenant: None,
         }
     }
@@ -73,6 +75,13 @@ impl Guard {
     /// same: a key that does not work is refused, not ignored.
     pub fn optional(mut self) -> Self {
         self.optional = true;
+        self
+    }
+
+    /// How many uses a request counts as, against rates and quotas: see [`Request::cost`]. Of guards
+    /// within each other, the outermost one counts.
+    pub fn cost(mut self, uses: u32) -> Self {
+        self.cost = uses;
         self
     }
 
@@ -203,6 +212,7 @@ impl Guard {
             user_agent: user_agent.as_deref(),
             scopes: &self.all,
             any_scope: &self.any,
+            cost: self.cost,
             ..Request::new()
         };
         let watch = Watch::begin();
@@ -249,9 +259,7 @@ impl Guard {
                 self.challenged(Code::InsufficientScope)
             }
             VerifyError::Denied(_) => self.challenged(Code::InvalidKey),
-            VerifyError::Limited(limited) => Refusal::new(Code::RateLimited)
-                .retry_after(limited.retry_after)
-                .rates(limited.rates),
+            VerifyError::Limited(limited) => Refusal::limited(limited),
             VerifyError::Unavailable(_) => {
                 Refusal::new(Code::Unavailable).retry_after(UNAVAILABLE_FOR)
             }
@@ -284,6 +292,7 @@ impl std::fmt::Debug for Guard {
             .field("all", &self.all)
             .field("any", &self.any)
             .field("optional", &self.optional)
+            .field("cost", &self.cost)
             .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@
 //! | a key that may not do this | 403 | `insufficient_scope` with the scopes |
 //! | more than one credential | 400 | `invalid_request` |
 //! | a key that comes too often | 429 | `Retry-After`, and `RateLimit` fields |
+//! | a key whose quota is used up | 429 | the same; `Retry-After` only if it begins anew |
 //! | anything, while nobody can tell | 503 | `Retry-After`; never a 401, on which clients throw keys away |
 //!
 //! Bodies are problems as RFC 9457 has them, with a stable `code`.

@@ -27,5 +27,5 @@ pub use owner::{Owner, Whose};
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{bounded, fitted};
 pub use timestamp::Timestamp;
-pub(crate) use verified::Bearer;
 pub use verified::Verified;
+pub(crate) use verified::{Bearer, Metered};

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{Key, KeyId, Owner, Permissions, Timestamp};
 use crate::{
     accounts::Account,
-    limits::{RateStates, Spent},
+    limits::{QuotaStates, RateStates, Spent},
 };
 
 /// The proof that a request carried a live key. Only verification can make one.
@@ -19,6 +19,16 @@ pub struct Verified {
 enum Proof {
     Cached(Arc<Bearer>),
     Read(Arc<Key>, Arc<Account>),
+    /// Behind a pointer, or the rare case would make all answers larger.
+    Metered(Arc<Metered>),
+}
+
+/// The proof of a use that was counted elsewhere.
+pub(crate) struct Metered {
+    pub(crate) key: Arc<Key>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) rates: RateStates,
+    pub(crate) quotas: QuotaStates,
 }
 
 /// A key and what the host says of its owner: together, so that a verification counts one
@@ -39,6 +49,10 @@ impl Verified {
         Self { proof: Proof::Read(key, account), at, spent }
     }
 
+    pub(crate) fn metered(metered: Metered, at: Timestamp) -> Self {
+        Self { proof: Proof::Metered(Arc::new(metered)), at, spent: Spent::default() }
+    }
+
     /// The key's identity: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
         self.key().id
@@ -54,6 +68,7 @@ impl Verified {
         match &self.proof {
             Proof::Cached(bearer) => &bearer.key,
             Proof::Read(key, _) => key,
+            Proof::Metered(metered) => &metered.key,
         }
     }
 
@@ -62,6 +77,7 @@ impl Verified {
         match &self.proof {
             Proof::Cached(bearer) => &bearer.account,
             Proof::Read(_, account) => account,
+            Proof::Metered(metered) => &metered.account,
         }
     }
 
@@ -72,7 +88,20 @@ impl Verified {
 
     /// What is left of the rates that this request counted against.
     pub fn rates(&self) -> RateStates {
-        self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
+        match &self.proof {
+            Proof::Metered(metered) => metered.rates,
+            Proof::Cached(_) | Proof::Read(..) => {
+                self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
+            }
+        }
+    }
+
+    /// What is left of the quotas that this request counted against.
+    pub fn quotas(&self) -> QuotaStates {
+        match &self.proof {
+            Proof::Metered(metered) => metered.quotas,
+            Proof::Cached(_) | Proof::Read(..) => QuotaStates::default(),
+        }
     }
 
     /// Whether the key may do a thing: its own access and its owner's present permissions both say so.

@@ -10,7 +10,7 @@ use crate::{
     format::Formats,
     hash::{Hasher, Hashers, Sha256},
     key::IdGenerator,
-    limits::PerNode,
+    limits::{Limiter, Rates},
     store::KeyStore,
 };
 
@@ -23,6 +23,7 @@ pub struct ApiKeysBuilder {
     accounts: Arc<dyn Accounts>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
+    rates: Rates,
     cache: Option<CacheOptions>,
     janitor: Option<Purge>,
 }
@@ -55,6 +56,7 @@ impl ApiKeys {
             accounts: Arc::new(NoAccounts::default()),
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
+            rates: Rates::default(),
             cache: Some(CacheOptions::default()),
             janitor: Some(Purge::default()),
         }
@@ -84,6 +86,13 @@ impl ApiKeysBuilder {
     /// Tells this sink of every event, too. The stored log needs none.
     pub fn audit(mut self, sink: impl AuditSink) -> Self {
         self.sinks = self.sinks.and(sink);
+        self
+    }
+
+    /// Counts rates for all nodes together. By default each node counts for itself, which costs a
+    /// verification next to nothing; with a limiter, one of a key that has a rate waits for it.
+    pub fn limiter(mut self, limiter: impl Limiter) -> Self {
+        self.rates = Rates::Elsewhere(Arc::new(limiter));
         self
     }
 
@@ -121,7 +130,7 @@ impl ApiKeysBuilder {
 
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
-        let Self { store, formats, hashers, accounts, sinks, clock, cache, janitor } = self;
+        let Self { store, formats, hashers, accounts, sinks, clock, rates, cache, janitor } = self;
         let lag = clock.lag();
         let inner = Inner {
             store,
@@ -132,7 +141,7 @@ impl ApiKeysBuilder {
             clock,
             lag,
             ids: IdGenerator::default(),
-            rates: PerNode::default(),
+            rates,
             outbox: Outbox::default(),
             cache: cache.as_ref().map(|options| Cache::new(options, lag)),
             flights: Flights::new(),

@@ -4,6 +4,7 @@ use crate::{
     accounts::AccountsError,
     format::EntropyError,
     key::{Invalid, Key},
+    limits::LimiterError,
     store::{StoreError, StoreErrorKind},
 };
 
@@ -75,7 +76,7 @@ impl Error {
         Self(Box::new(Details { kind, message: message.into(), limit: None, source: None }))
     }
 
-    fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
+    pub(super) fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
         self.0.source = Some(source);
         self
     }
@@ -123,6 +124,11 @@ impl Error {
 
     pub(crate) fn conflict() -> Self {
         Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
+    }
+
+    pub(crate) fn limiter(source: LimiterError) -> Self {
+        let message = "rates cannot be counted now; try again later";
+        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {

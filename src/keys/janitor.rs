@@ -5,6 +5,7 @@ use crate::{
     key::Timestamp,
     limits::Period,
     store::{Payer, Spend, Spent},
+    usage::begin_of_hour,
 };
 
 /// Cleaning up by itself: once an hour, on one of all nodes.
@@ -46,9 +47,3 @@ async fn clean_up(inner: Weak<Inner>) -> Result<(), Error> {
     {}
     Ok(())
 }
-
-fn begin_of_hour(now: Timestamp) -> Timestamp {
-    Timestamp::from_unix_micros(now.as_unix_micros() / HOUR * HOUR)
-}
-
-const HOUR: i64 = 3_600 * 1_000_000;

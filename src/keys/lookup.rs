@@ -6,6 +6,7 @@ use crate::{
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
     key::{Bearer, DeniedReason, Timestamp, Verified},
+    limits::Meter,
     store::{Found, Lookup, StoreError},
 };
 
@@ -38,8 +39,10 @@ impl Inner {
         request.note_waiting();
         let Asked { text, digest, mut now } = asked;
         loop {
-            if let Known::Key(answer) = known {
-                return answer;
+            match known {
+                Known::Key(answer) => return answer,
+                Known::Metered(entry) => return self.judge_metered(&entry, now, request).await,
+                _ => {}
             }
             if matches!(known, Known::Nothing | Known::Unclear) {
                 let admitted = cache.admits(request.ip, now.steady());
@@ -66,7 +69,11 @@ impl Inner {
             now = self.glance();
             match loaded.unwrap_or_else(|| Loaded::Failed(panicked())) {
                 Loaded::Key(entry) if cache.answers(&entry, arrived) => {
-                    return self.judge_entry(&entry, now, request);
+                    return if entry.meter.waits() {
+                        self.judge_metered(&entry, now, request).await
+                    } else {
+                        self.judge_entry(&entry, now, request)
+                    };
                 }
                 Loaded::Nothing(read) if cache.answers_nothing(read, arrived) => {
                     if fresh {
@@ -142,29 +149,47 @@ impl Inner {
         Ok(compared(found, candidates.as_slice()))
     }
 
-    /// What comes of a key that was read.
+    /// What comes of a key that was read, if nobody has to be waited for.
     #[inline]
     pub(super) fn judge_found(
         self: &Arc<Self>,
         found: Found,
         account: Arc<Account>,
+        meter: &Meter,
         asked: &Asked<'_>,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
-        let Found { key, digest: stored, ends_at } = found;
-        let now = asked.now;
-        let meter = self.rates.meter(&key, account.limits.shared_rate(), now.steady());
-        self.admit(&key, &account, ends_at, now, request)?;
-        let spent = self.spend(&key, &meter, now, request)?;
+        self.admit(&found.key, &account, found.ends_at, asked.now, request)?;
+        let spent = self.spend(&found.key, meter, asked.now, request)?;
+        self.note_found(&found, asked, request);
+        Ok(Verified::read(found.key, account, asked.now.at, spent))
+    }
+
+    /// The same, where a limiter or a quota has to be asked.
+    pub(super) async fn pay_for(
+        self: &Arc<Self>,
+        found: Found,
+        account: Arc<Account>,
+        meter: Meter,
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+    ) -> Result<Verified, VerifyError> {
+        self.admit(&found.key, &account, found.ends_at, asked.now, request)?;
+        let metered = self.pay(&found.key, &account, &meter, asked.now, request).await?;
+        self.note_found(&found, asked, request);
+        Ok(Verified::metered(metered, asked.now.at))
+    }
+
+    #[inline]
+    fn note_found(self: &Arc<Self>, found: &Found, asked: &Asked<'_>, request: &Request<'_>) {
         self.ensure_writer();
-        self.outbox.usage.mark(&key, now.at, request.ip, request.user_agent);
-        if stored.tag() != asked.digest.tag() {
-            self.move_to(asked.digest, stored);
+        self.outbox.usage.mark(&found.key, asked.now.at, request.ip, request.user_agent);
+        if found.digest.tag() != asked.digest.tag() {
+            self.move_to(asked.digest, found.digest);
         }
-        if key.first_used_at.is_none() {
+        if found.key.first_used_at.is_none() {
             self.outbox.hurry();
         }
-        Ok(Verified::read(key, account, now.at, spent))
     }
 
     async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
@@ -185,7 +210,7 @@ impl Inner {
     }
 
     fn meter(&self, bearer: &Bearer, now: Now) -> crate::limits::Meter {
-        self.rates.meter(&bearer.key, bearer.account.limits.shared_rate(), now.steady())
+        self.rates.meter(&bearer.key, &bearer.account.limits, now.steady())
     }
 
     fn move_to(self: &Arc<Self>, current: Digest, from: Digest) {

@@ -13,9 +13,11 @@ mod janitor;
 mod lookup;
 mod manage;
 mod outbox;
+mod pay;
 mod purge;
 mod read;
 mod request;
+mod reserve;
 mod rotate;
 mod verdict;
 mod verify;
@@ -37,6 +39,7 @@ pub use manage::KeyChange;
 pub use purge::{Purge, Purged};
 pub use read::{KeyPage, Page};
 pub use request::Request;
+pub use reserve::{Committed, Reservation};
 pub use rotate::Rotation;
 pub use verify::VerifyError;
 
@@ -48,7 +51,7 @@ use crate::{
     format::Formats,
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
-    limits::PerNode,
+    limits::Rates,
     store::KeyStore,
 };
 
@@ -90,7 +93,7 @@ struct Inner {
     /// That of the clock.
     lag: Duration,
     ids: IdGenerator,
-    rates: PerNode,
+    rates: Rates,
     outbox: Outbox,
     cache: Option<Cache>,
     flights: Flights<Loaded>,

@@ -17,6 +17,7 @@ use crate::{
     audit::{AuditEvent, Denials},
     hash::Digest,
     lock::lock,
+    store::StoreErrorKind,
     usage::Usage,
 };
 
@@ -63,8 +64,8 @@ impl Drop for Outbox {
 }
 
 impl ApiKeys {
-    /// Writes what verifications have left to be written: first and last uses, refused attempts,
-    /// digests that move to the current hasher. It happens by itself every few seconds; a service
+    /// Writes what verifications have left to be written: first and last uses, how many there were,
+    /// refused attempts, digests that move to the current hasher. It happens by itself every few seconds; a service
     /// calls this before it exits, and a test before it looks.
     ///
     /// # Errors
@@ -94,7 +95,7 @@ impl Inner {
     }
 
     /// Writes what is due, and keeps what could not be written.
-    async fn write_out(self: &Arc<Self>, with_denials: bool) -> Result<(), Error> {
+    async fn write_out(self: &Arc<Self>, with_counts: bool) -> Result<(), Error> {
         let inner = self.clone();
         let write = async move {
             let _one = inner.outbox.writing.lock().await;
@@ -113,12 +114,27 @@ impl Inner {
                 // If it fails, the next use of the key tries again.
                 inner.store.rehash(&from, &to).await?;
             }
-            if with_denials {
+            if with_counts {
+                inner.write_tallies().await?;
                 inner.tell(&inner.write_denials().await?);
             }
             Ok(())
         };
         self.apart(write).await
+    }
+
+    /// Counts add up: what may have been written is not written again, and rather lost.
+    async fn write_tallies(&self) -> Result<(), Error> {
+        let tallies = self.outbox.usage.drain_tallies();
+        for (n, batch) in tallies.chunks(BATCH).enumerate() {
+            if let Err(error) = self.store.tally(batch).await {
+                let undone = error.kind() == StoreErrorKind::Unavailable;
+                let rest = if undone { n * BATCH } else { n * BATCH + batch.len() };
+                self.outbox.usage.restore_tallies(&tallies[rest..]);
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     /// What a failing store did not take stays, up to a bound, and has kept its ids: written twice
@@ -137,7 +153,7 @@ impl Inner {
 }
 
 async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) {
-    let mut denials_due = Instant::now() + DENIALS_INTERVAL;
+    let mut counts_due = Instant::now() + COUNTS_INTERVAL;
     let (mut failed, mut cleaned) = (false, None);
     loop {
         let interval = Instant::now() + INTERVAL;
@@ -148,9 +164,9 @@ async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) 
             let _ = timeout_at(interval, wake.notified()).await;
         }
         let Some(inner) = inner.upgrade().filter(|inner| !inner.is_shut_down()) else { return };
-        let due = Instant::now() >= denials_due;
+        let due = Instant::now() >= counts_due;
         if due {
-            denials_due = Instant::now() + DENIALS_INTERVAL;
+            counts_due = Instant::now() + COUNTS_INTERVAL;
         }
         // A failure leaves everything where it was, for the next time.
         failed = inner.write_out(due).await.is_err();
@@ -168,8 +184,8 @@ impl Drop for Running {
 }
 
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Refusals are counted together for so long: this bounds the rows that a flood can make.
-const DENIALS_INTERVAL: Duration = Duration::from_secs(60);
+/// Uses and refusals are counted together for so long: this bounds the rows that a flood can make.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
 const MAX_REHASHES: usize = 1_024;
 pub(super) const MAX_UNWRITTEN: usize = 10_000;

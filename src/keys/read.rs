@@ -1,11 +1,12 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{ApiKeys, Error};
 use crate::{
     audit::{AuditEvent, AuditQuery},
     format::Formats,
     key::{Key, KeyId, Status, Whose},
-    store::KeyQuery,
+    store::{KeyQuery, Tally},
+    usage::begin_of_hour,
 };
 
 /// Which keys to list. By default the newest fifty, of every status.
@@ -108,6 +109,48 @@ impl ApiKeys {
         Ok(KeyPage { keys, next })
     }
 
+    /// How often a key was presented in each of the last hours, the present one included, and what
+    /// became of it: for a sparkline. The oldest hour comes first, and none is left out.
+    ///
+    /// Uses are counted in memory and written about once a minute. They are kept for as long as
+    /// [`Purge`](super::Purge) says, 30 days by default.
+    ///
+    /// # Errors
+    /// As [`get`](ApiKeys::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Request, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada) = (&test.keys, &test.owner);
+    /// # let issued = test.issue(["a"]).await;
+    /// keys.verify(issued.secret.expose(), &Request::new()).await?;
+    /// keys.flush().await?; // or a minute later
+    /// let day = keys.tallies(ada, issued.key.id, 24).await?;
+    /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
+    /// # Ok(()) }
+    /// ```
+    pub async fn tallies<'a>(
+        &self,
+        whose: impl Into<Whose<'a>>,
+        id: KeyId,
+        hours: u32,
+    ) -> Result<Vec<Tally>, Error> {
+        let whose = whose.into();
+        let key_id = self.get(whose, id).await?.id;
+        let last = begin_of_hour(self.inner.now());
+        let hour = |n: u32| last.before(Duration::from_secs(3_600) * n);
+        let hours = hours.clamp(1, MOST_HOURS);
+        let counted = self.inner.store.tallies(whose, id, hour(hours - 1)).await?;
+        let tally = |hour| {
+            let known = counted.iter().find(|tally| tally.hour == hour).copied();
+            known.unwrap_or(Tally::none(key_id, hour))
+        };
+        Ok((0..hours).rev().map(|n| tally(hour(n))).collect())
+    }
+
     /// Events of the audit log, newest first; page by passing the last one's id to
     /// [`AuditQuery::after`].
     ///
@@ -137,3 +180,6 @@ impl ApiKeys {
         &self.inner.formats
     }
 }
+
+/// A month of them.
+const MOST_HOURS: u32 = 31 * 24;

@@ -14,7 +14,7 @@ use std::{
 ///     .ip("192.0.2.7".parse().unwrap())
 ///     .require(&["builds:read"]);
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Request<'a> {
     pub(crate) tenant: Option<&'a str>,
@@ -22,6 +22,7 @@ pub struct Request<'a> {
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) scopes: &'a [&'a str],
     pub(crate) any_scope: &'a [&'a str],
+    pub(crate) cost: u32,
     /// Where to note that memory alone did not answer.
     pub(crate) waited: Option<&'a AtomicBool>,
 }
@@ -29,7 +30,15 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A request of which nothing is known: any tenant's key will do.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            tenant: None,
+            ip: None,
+            user_agent: None,
+            scopes: &[],
+            any_scope: &[],
+            cost: 1,
+            waited: None,
+        }
     }
 
     /// The tenant that the request is addressed to; keys of others are refused. A host whose URLs
@@ -63,6 +72,18 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// How many uses the request counts as, against rates and quotas alike; one by default.
+    ///
+    /// All of them are let through, or none. Nothing at all is let through whatever the limits say,
+    /// and spends nothing: for work whose cost is known only at its end, which
+    /// [`reserve`](crate::ApiKeys::reserve)s its share of a quota. More than the burst of a rate, or
+    /// than all of a quota, is never let through, and [`Limited`](crate::limits::Limited) says so by
+    /// a `retry_after` of `None`.
+    pub fn cost(mut self, uses: u32) -> Self {
+        self.cost = uses;
+        self
+    }
+
     pub(crate) fn note_waiting(&self) {
         if let Some(waited) = self.waited {
             waited.store(true, Ordering::Relaxed);
@@ -74,5 +95,11 @@ impl<'a> Request<'a> {
         let any = self.any_scope;
         self.scopes.iter().all(|scope| allows(scope))
             && (any.is_empty() || any.iter().any(|scope| allows(scope)))
+    }
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -20,12 +20,29 @@ impl Inner {
         now: Now,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
+        self.admit_entry(entry, now, request)?;
+        let spent = self.spend(&entry.bearer.key, &entry.meter, now, request)?;
+        self.note_use(entry, now, request);
+        Ok(Verified::cached(entry.bearer.clone(), now.at, spent))
+    }
+
+    #[inline]
+    pub(super) fn admit_entry(
+        self: &Arc<Self>,
+        entry: &Entry,
+        now: Now,
+        request: &Request<'_>,
+    ) -> Result<(), VerifyError> {
         let plain = request.any_scope.is_empty();
         if !plain || !entry.admits(now.latest, request.tenant, request.scopes) {
             let Bearer { key, account } = &*entry.bearer;
             self.admit(key, account, entry.ends_at, now, request)?;
         }
-        let spent = self.spend(&entry.bearer.key, &entry.meter, now, request)?;
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn note_use(self: &Arc<Self>, entry: &Entry, now: Now, request: &Request<'_>) {
         self.ensure_writer();
         let (ip, user_agent) = (request.ip, request.user_agent);
         if entry.usage.mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
@@ -34,10 +51,9 @@ impl Inner {
         if let Some(cache) = &self.cache {
             cache.succeeded(ip, now.steady());
         }
-        Ok(Verified::cached(entry.bearer.clone(), now.at, spent))
     }
 
-    /// All checks but that of the rate.
+    /// All checks but those of the limits.
     pub(super) fn admit(
         self: &Arc<Self>,
         key: &Key,
@@ -65,7 +81,8 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Spent, VerifyError> {
         let now = if meter.is_fine() { self.exact() } else { now };
-        meter.spend(now.steady()).map_err(|limited| self.limit(limited, Some(key), now.at, request))
+        let spent = meter.spend(request.cost, now.steady());
+        spent.map_err(|limited| self.limit(limited, Some(key), now.at, request))
     }
 
     /// It cannot be a key. Garbage comes in floods: all but the first of it cost next to nothing.
@@ -105,6 +122,7 @@ impl Inner {
         if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
             self.ratchet.hold(at);
         }
+        self.outbox.usage.denied(key.id, at);
         self.note_refusal(reason.as_str(), Some(key), at, request);
         Denied::new(reason).into()
     }
@@ -112,14 +130,16 @@ impl Inner {
     #[cold]
     pub(super) fn limit(
         self: &Arc<Self>,
-        limited: Limited,
+        limited: Box<Limited>,
         key: Option<&Key>,
         at: Timestamp,
         request: &Request<'_>,
     ) -> VerifyError {
-        let reason = if key.is_some() { "rate_limited" } else { "throttled" };
-        self.note_refusal(reason, key, at, request);
-        VerifyError::Limited(Box::new(limited))
+        if let Some(key) = key {
+            self.outbox.usage.limited(key.id, at);
+        }
+        self.note_refusal(limited.reason.as_str(), key, at, request);
+        VerifyError::Limited(limited)
     }
 
     fn note_refusal(

@@ -19,7 +19,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The key is good, and was used too often; or nobody looked whether it is, because too many
-    /// attempts from its network failed: 429, with `Retry-After`.
+    /// attempts from its network failed: 429, with `Retry-After` if waiting helps.
     ///
     /// Boxed, or each answer would be as large as the rarest.
     #[error(transparent)]
@@ -34,15 +34,17 @@ impl ApiKeys {
     ///
     /// A text that cannot be a key is refused without hashing it, an unknown key costs the same as
     /// a known one, and the first check that fails decides: form, digest, revoked, expired,
-    /// disabled, secret retired, owner suspended, tenant, network, access, rate. What is refused
-    /// counts against no rate.
+    /// disabled, secret retired, owner suspended, tenant, network, access, rate, quota. What is
+    /// refused counts against no rate and no quota.
     ///
     /// A key that is in the cache is answered without waiting for anything, without a lock that
-    /// another key's verification takes, and without a heap allocation.
+    /// another key's verification takes, and without a heap allocation. Only if the key or its owner
+    /// has a quota, one write of the store is waited for, and if the future is dropped meanwhile, the
+    /// use may have been counted.
     ///
     /// # Errors
-    /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often,
-    /// [`VerifyError::Unavailable`] if nobody could tell.
+    /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often or its
+    /// quota is used up, [`VerifyError::Unavailable`] if nobody could tell.
     ///
     /// # Examples
     /// ```
@@ -89,7 +91,12 @@ impl ApiKeys {
                 Some(account) => account,
                 None => inner.account(&found.key.owner).await.map_err(VerifyError::Unavailable)?,
             };
-            return inner.judge_found(found, account, &asked, request);
+            let meter = inner.rates.meter(&found.key, &account.limits, now.steady());
+            if meter.waits() {
+                let verified = inner.pay_for(found, account, meter, &asked, request);
+                return Box::pin(verified).await;
+            }
+            return inner.judge_found(found, account, &meter, &asked, request);
         };
         match cache.look(&asked.digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
             Known::Key(answer) => answer,

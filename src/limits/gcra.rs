@@ -44,12 +44,18 @@ impl Gcra {
         Self { rate, interval, reach }
     }
 
-    /// The bucket after one more use, or how long to wait for one.
+    /// The bucket after so many more uses, or how long to wait for them: [`NEVER`] comes for more
+    /// than a burst.
     #[inline]
-    pub(crate) fn spend(&self, bucket: Bucket, now: Timestamp) -> Result<Bucket, Duration> {
-        let ahead = self.ahead(bucket, now) + self.interval;
+    pub(crate) fn spend(
+        &self,
+        bucket: Bucket,
+        uses: u32,
+        now: Timestamp,
+    ) -> Result<Bucket, Duration> {
+        let ahead = self.ahead(bucket, now).saturating_add(self.cost(uses));
         if ahead > self.reach {
-            return Err(micros(ahead - self.reach));
+            return Err(self.wait(ahead, uses));
         }
         let full_at = Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead));
         Ok(Bucket { full_at, interval: self.interval })
@@ -58,6 +64,12 @@ impl Gcra {
     #[inline]
     pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
         self.state_at(self.ahead(bucket, now))
+    }
+
+    /// How long to wait until a bucket can go so far ahead.
+    #[cold]
+    fn wait(&self, ahead: i64, uses: u32) -> Duration {
+        if self.cost(uses) > self.reach { NEVER } else { micros(ahead - self.reach) }
     }
 
     /// Of a bucket that is so far ahead of now.
@@ -74,8 +86,9 @@ impl Gcra {
         if bucket.interval == self.interval || bucket.interval == 0 {
             return ahead.min(self.reach);
         }
-        let rescaled = ahead as u128 * self.interval as u128 / bucket.interval as u128;
-        rescaled.min(self.reach as u128) as i64
+        // As Lua counts, which has no other numbers, so that both come to the same.
+        let rescaled = ahead as f64 * self.interval as f64 / bucket.interval as f64;
+        (rescaled as i64).min(self.reach)
     }
 
     /// Whether a use comes back sooner than in a tenth of a second.
@@ -84,12 +97,34 @@ impl Gcra {
         self.interval < 100_000
     }
 
+    /// How long to wait for so many uses of a bucket that is so far ahead of now; `None` if they
+    /// are there.
+    pub(super) fn wait_from(&self, ahead: i64, uses: u32) -> Option<Duration> {
+        let ahead = ahead.saturating_add(self.cost(uses));
+        (ahead > self.reach).then(|| self.wait(ahead, uses))
+    }
+
+    /// So far ahead, but no further than a burst reaches.
+    pub(super) fn reachable(&self, ahead: Duration) -> i64 {
+        i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX).min(self.reach)
+    }
+
     pub(super) fn rate(&self) -> Rate {
         self.rate
     }
 
+    pub(super) fn reach(&self) -> i64 {
+        self.reach
+    }
+
     pub(super) fn interval(&self) -> i64 {
         self.interval
+    }
+
+    /// How far so many uses move a bucket on.
+    #[inline]
+    pub(super) fn cost(&self, uses: u32) -> i64 {
+        self.interval.saturating_mul(i64::from(uses))
     }
 }
 
@@ -111,10 +146,13 @@ fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
+/// What no waiting helps against.
+pub(super) const NEVER: Duration = Duration::MAX;
 /// A year.
 const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
-/// Thousand years: what lies so far ahead of now can still be told as an instant.
-const FARTHEST: i64 = 1_000 * LONGEST_PERIOD as i64;
+/// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
+/// exactly.
+const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;
 
 #[cfg(test)]
 mod tests {
@@ -130,14 +168,15 @@ mod tests {
     }
 
     impl Exact {
-        fn spend(&mut self, rate: Rate, now: u128) -> bool {
+        fn spend(&mut self, rate: Rate, uses: u32, now: u128) -> bool {
             let period = rate.period.as_micros();
             let full = u128::from(rate.burst.get()) * period;
             let dripped = (now - self.at) * u128::from(rate.uses.get());
             (self.tokens, self.at) = (full.min(self.tokens + dripped), now);
-            let enough = self.tokens >= period;
+            let price = u128::from(uses) * period;
+            let enough = self.tokens >= price;
             if enough {
-                self.tokens -= period;
+                self.tokens -= price;
             }
             enough
         }
@@ -147,28 +186,29 @@ mod tests {
         #[test]
         fn it_agrees_with_an_exact_bucket_on_any_history(
             uses in 1u32..2_000, burst in 1u32..50, unit in 0usize..3,
-            steps in prop::collection::vec(0u64..3_000_000, 1..200),
+            steps in prop::collection::vec((0u64..3_000_000, 0u32..5), 1..200),
         ) {
             // Periods that divide evenly, so that rounding up hides no difference.
             let period = Duration::from_micros([1_000, 1_000_000, 60_000_000][unit]) * uses;
             let rate = Rate { period, ..Rate::per_second(uses).burst(burst) };
             let (gcra, mut bucket, mut now) = (Gcra::new(rate), Bucket::default(), Timestamp::MIN);
             let mut exact = Exact { tokens: u128::MAX / 2, at: 0 };
-            for step in steps {
+            for (step, uses) in steps {
                 now = now.after(Duration::from_micros(step));
-                let expected = exact.spend(rate, now.as_unix_micros() as u128);
+                let expected = exact.spend(rate, uses, now.as_unix_micros() as u128);
                 let before = gcra.state(bucket, now).remaining;
-                match gcra.spend(bucket, now) {
+                match gcra.spend(bucket, uses, now) {
                     Ok(next) => {
-                        prop_assert!(expected && before > 0);
+                        prop_assert!(expected && before >= uses);
                         bucket = next;
                     }
+                    Err(NEVER) => prop_assert!(!expected && burst < uses),
                     Err(wait) => {
-                        prop_assert!(!expected && before == 0);
-                        // Exactly then, and not a moment earlier, there is one again.
-                        prop_assert!(gcra.spend(bucket, now.after(wait)).is_ok());
+                        prop_assert!(!expected && before < uses);
+                        // Exactly then, and not a moment earlier, there are enough again.
+                        prop_assert!(gcra.spend(bucket, uses, now.after(wait)).is_ok());
                         let early = wait - Duration::from_micros(1);
-                        prop_assert!(gcra.spend(bucket, now.after(early)).is_err());
+                        prop_assert!(gcra.spend(bucket, uses, now.after(early)).is_err());
                     }
                 }
             }
@@ -176,7 +216,7 @@ mod tests {
 
         #[test]
         fn no_rate_and_no_instant_overflows(
-            uses: u32, burst: u32, period: u64, full_at: i64, interval in 0..i64::MAX,
+            uses: u32, burst: u32, period: u64, full_at: i64, interval in 0..i64::MAX, cost: u32,
             now in 0..Timestamp::MAX.as_unix_micros() / 2,
         ) {
             let period = Duration::from_micros(period);
@@ -184,9 +224,14 @@ mod tests {
             let now = Timestamp::from_unix_micros(now);
             let bucket = Bucket { full_at: Timestamp::from_unix_micros(full_at), interval };
             let before = gcra.state(bucket, now).remaining;
-            match gcra.spend(bucket, now) {
-                Ok(next) => prop_assert!(gcra.state(next, now).remaining < before),
-                Err(wait) => prop_assert!(wait > Duration::ZERO && before == 0),
+            for cost in [0, 1, cost] {
+                match gcra.spend(bucket, cost, now) {
+                    Ok(next) => {
+                        let after = gcra.state(next, now).remaining;
+                        prop_assert!(after <= before && (after < before || cost == 0));
+                    }
+                    Err(wait) => prop_assert!(wait > Duration::ZERO && before < cost),
+                }
             }
         }
     }

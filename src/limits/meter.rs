@@ -7,22 +7,10 @@ use std::{
 };
 
 use super::{
-    Rate, RateState,
-    gcra::{Bucket, Gcra},
+    Limited, LimitedReason, QuotaStates, Rate, RateState,
+    gcra::{Bucket, Gcra, NEVER},
 };
 use crate::key::Timestamp;
-
-/// A use that would exceed a rate. It was counted against none.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many requests: try again in {} s", .retry_after.as_millis().div_ceil(1_000))]
-#[non_exhaustive]
-pub struct Limited {
-    /// After how long the next use will be let through.
-    pub retry_after: Duration,
-    /// What all of the rates say; nothing if it is not the key that came too often, but attempts
-    /// from its network that failed.
-    pub rates: RateStates,
-}
 
 /// The rates that a use counts against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,13 +46,29 @@ pub(crate) struct Meter {
     pub(super) key: Option<Arc<SharedBucket>>,
     pub(super) owner: Option<Arc<SharedBucket>>,
     fine: bool,
+    waits: bool,
 }
 
 impl Meter {
     #[inline]
-    pub(super) fn new(key: Option<Arc<SharedBucket>>, owner: Option<Arc<SharedBucket>>) -> Self {
+    pub(super) fn new(
+        key: Option<Arc<SharedBucket>>,
+        owner: Option<Arc<SharedBucket>>,
+        waits: bool,
+    ) -> Self {
         let fine = [&key, &owner].into_iter().flatten().any(|bucket| bucket.gcra.is_fine());
-        Self { key, owner, fine }
+        Self { key, owner, fine, waits }
+    }
+
+    /// Nothing is counted here.
+    pub(super) fn elsewhere(waits: bool) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
+    /// Whether a use is counted elsewhere as well, which has to be waited for.
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Whether one of the rates is so fast that a clock that is a little late would tell.
@@ -73,35 +77,55 @@ impl Meter {
         self.fine
     }
 
-    /// Counts one use against the key's own rate and against its owner's, or against neither.
+    /// Counts so many uses against the key's own rate and against its owner's, or against neither.
     #[inline]
-    pub(crate) fn spend(&self, now: Timestamp) -> Result<Spent, Limited> {
+    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<Spent, Box<Limited>> {
         let key = match &self.key {
             None => 0,
-            Some(bucket) => bucket.spend(now).map_err(|wait| self.limited(wait, now))?,
+            Some(bucket) => {
+                bucket.spend(uses, now).map_err(|wait| self.limited(wait, uses, now))?
+            }
         };
         let owner = match &self.owner {
             None => 0,
-            Some(bucket) => bucket.spend(now).map_err(|wait| {
+            Some(bucket) => bucket.spend(uses, now).map_err(|wait| {
                 // For a moment it counted. Who was refused for that would have been for this.
-                if let Some(key) = &self.key {
-                    key.give_back();
+                if let Some(bucket) = &self.key {
+                    bucket.give_back(uses, key);
                 }
-                self.limited(wait, now)
+                self.limited(wait, uses, now)
             })?,
         };
         Ok(Spent { key, owner })
     }
 
-    #[cold]
-    fn limited(&self, wait: Duration, now: Timestamp) -> Limited {
-        let both = || [&self.key, &self.owner].into_iter().flatten();
-        let retry_after = both().filter_map(|bucket| bucket.wait(now)).fold(wait, Duration::max);
-        let state = |bucket: &Option<Arc<SharedBucket>>| Some(bucket.as_ref()?.state(now));
-        Limited {
-            retry_after,
-            rates: RateStates { key: state(&self.key), owner: state(&self.owner) },
+    /// The uses were none after all; they were spent so long ago.
+    pub(crate) fn give_back(&self, spent: Spent, uses: u32, ago: Duration) {
+        let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        for (bucket, ahead) in [(&self.key, spent.key), (&self.owner, spent.owner)] {
+            if let Some(bucket) = bucket {
+                bucket.give_back(uses, ahead.saturating_sub(ago));
+            }
         }
+    }
+
+    /// What the rates say now.
+    pub(crate) fn states(&self, now: Timestamp) -> RateStates {
+        let state = |bucket: &Option<Arc<SharedBucket>>| Some(bucket.as_ref()?.state(now));
+        RateStates { key: state(&self.key), owner: state(&self.owner) }
+    }
+
+    #[cold]
+    fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Box<Limited> {
+        let both = [&self.key, &self.owner].into_iter().flatten();
+        let waits = both.filter_map(|bucket| bucket.wait_for(uses, now));
+        let wait = waits.fold(wait, Duration::max);
+        Box::new(Limited {
+            reason: LimitedReason::Rate,
+            retry_after: (wait < NEVER).then_some(wait),
+            rates: self.states(now),
+            quotas: QuotaStates::default(),
+        })
     }
 }
 
@@ -123,12 +147,13 @@ impl SharedBucket {
         Self { gcra, full_at: AtomicI64::new(full_at) }
     }
 
-    /// Takes one use, and tells how far ahead of now the bucket is by it; or how long to wait.
+    /// Takes so many uses, and tells how far ahead of now the bucket is by them; or how long to
+    /// wait.
     #[inline]
-    pub(crate) fn spend(&self, now: Timestamp) -> Result<i64, Duration> {
+    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<i64, Duration> {
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
-            let spent = self.gcra.spend(self.at(seen), now)?;
+            let spent = self.gcra.spend(self.at(seen), uses, now)?;
             let next = spent.full_at().as_unix_micros();
             let order = Ordering::Relaxed;
             match self.full_at.compare_exchange_weak(seen, next, order, order) {
@@ -140,12 +165,18 @@ impl SharedBucket {
 
     /// How long to wait for a use; `None` if there is one.
     pub(crate) fn wait(&self, now: Timestamp) -> Option<Duration> {
-        self.gcra.spend(self.bucket(), now).err()
+        self.wait_for(1, now)
     }
 
-    /// One use that was taken was none.
-    pub(crate) fn give_back(&self) {
-        self.full_at.fetch_sub(self.gcra.interval(), Ordering::Relaxed);
+    fn wait_for(&self, uses: u32, now: Timestamp) -> Option<Duration> {
+        self.gcra.spend(self.bucket(), uses, now).err()
+    }
+
+    /// Uses that were taken were none. What of them the time has given back already is not given
+    /// back twice: no more than the bucket they left would be ahead of now.
+    pub(super) fn give_back(&self, uses: u32, ahead: i64) {
+        let still = self.gcra.cost(uses).min(ahead).max(0);
+        self.full_at.fetch_sub(still, Ordering::Relaxed);
     }
 
     /// Counts a use that happened, also if there was none left: later ones wait for it.
@@ -158,7 +189,7 @@ impl SharedBucket {
     /// One use more is there again, up to all of the burst.
     pub(crate) fn restore(&self, now: Timestamp) {
         if self.full_at.load(Ordering::Relaxed) > now.as_unix_micros() {
-            self.give_back();
+            self.full_at.fetch_sub(self.gcra.interval(), Ordering::Relaxed);
         }
     }
 

@@ -4,10 +4,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+#[cfg(feature = "redis")]
+use super::{Charge, Charged, Levels};
 use super::{
-    Rate,
+    Limits, Rate,
     meter::{Meter, SharedBucket},
 };
+#[cfg(feature = "redis")]
+use crate::store::Payer;
 use crate::{
     key::{Key, KeyId, Owner, Timestamp},
     lock::lock,
@@ -28,11 +32,64 @@ pub(crate) struct PerNode {
 impl PerNode {
     /// Where the uses of a key are counted.
     #[inline]
-    pub(crate) fn meter(&self, key: &Key, owners: Option<Rate>, now: Timestamp) -> Meter {
+    pub(crate) fn meter(&self, key: &Key, plan: &Limits, now: Timestamp) -> Meter {
         Meter::new(
             key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
-            owners.map(|rate| self.owners.bucket(&key.owner, rate, now)),
+            plan.shared_rate().map(|rate| self.owners.bucket(&key.owner, rate, now)),
+            key.limits.quota.is_some() || plan.shared_quota().is_some(),
         )
+    }
+}
+
+impl PerNode {
+    /// For a limiter that cannot count elsewhere.
+    #[cfg(feature = "redis")]
+    pub(super) fn charge(&self, charge: &Charge<'_>) -> Charged {
+        let (now, mut key, mut owner) = (charge.at, None, None);
+        for (payer, rate) in charge.rates {
+            let bucket = Some(self.bucket(*payer, charge.owner, *rate, now));
+            match payer {
+                Payer::Key(_) => key = bucket,
+                Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => owner = bucket,
+            }
+        }
+        let meter = Meter::new(key, owner, false);
+        let granted = meter.spend(charge.uses, now).is_ok();
+        let states = meter.states(now);
+        let state = |(payer, _): &(Payer<'_>, Rate)| match payer {
+            Payer::Key(_) => states.key,
+            Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => states.owner,
+        };
+        let resets = charge.rates.iter().map(|rate| state(rate).map(|state| state.reset));
+        let full_at = resets.map(|reset| now.after(reset.unwrap_or_default())).collect();
+        let levels = Levels { at: now, full_at };
+        if granted { Charged::Granted(levels) } else { Charged::Refused(levels) }
+    }
+
+    /// Nothing came of what was granted here.
+    #[cfg(feature = "redis")]
+    pub(super) fn refund(&self, charge: &Charge<'_>, granted: &Levels) {
+        for ((payer, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
+            let bucket = self.bucket(*payer, charge.owner, *rate, charge.at);
+            let ahead = full_at.as_unix_micros() - charge.at.as_unix_micros();
+            bucket.give_back(charge.uses, ahead);
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    fn bucket(
+        &self,
+        payer: Payer<'_>,
+        owner: &Owner,
+        rate: Rate,
+        now: Timestamp,
+    ) -> Arc<SharedBucket> {
+        match payer {
+            Payer::Key(id) => self.keys.bucket(&id, rate, now),
+            Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => {
+                self.owners.bucket(owner, rate, now)
+            }
+        }
     }
 }
 

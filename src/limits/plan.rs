@@ -40,7 +40,7 @@ impl Limits {
         self
     }
 
-    /// How many uses the owner's keys have, all together. Not enforced yet: see [`Quota`].
+    /// How many uses the owner's keys have, all together.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self
@@ -72,7 +72,7 @@ impl Limits {
 pub struct KeyLimits {
     /// How often this key may be used.
     pub rate: Option<Rate>,
-    /// How many uses it has. Not enforced yet: see [`Quota`].
+    /// How many uses it has.
     pub quota: Option<Quota>,
 }
 

@@ -4,12 +4,13 @@ use crate::key::Timestamp;
 
 /// How many uses there are: in all, or anew each day or month.
 ///
-/// **Not enforced yet:** stores keep and count quotas, and [`ApiKeys::verify`](crate::ApiKeys::verify)
-/// does not spend them so far. Until it does, a host that needs one spends it through
-/// [`KeyStore::spend`](crate::KeyStore::spend).
-///
 /// Unlike a [`Rate`](super::Rate), it is counted in the store, exactly and for all nodes together,
-/// and a use that was counted stays counted: over a rotation, a restart, a change of the key.
+/// and a use that was counted stays counted: over a rotation, a restart, a change of the key. The
+/// price is that each verification of a key with a quota waits for one write of the store, and is
+/// *unavailable* when the store is.
+///
+/// What is spent is never less than what was let through. It may be more: if the answer of the store
+/// is lost, or the caller goes away while it is under way, a use stays spent that nobody had.
 ///
 /// # Examples
 /// ```

@@ -15,7 +15,7 @@ mod memory;
 mod postgres;
 mod quotas;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;

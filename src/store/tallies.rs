@@ -9,6 +9,15 @@ pub struct Tally {
     pub hour: Timestamp,
     /// How often it was accepted.
     pub accepted: u64,
-    /// How often it was refused.
-    pub refused: u64,
+    /// How often it was denied: the key did not work, or not for this.
+    pub denied: u64,
+    /// How often it came too often, or its quota was used up.
+    pub limited: u64,
+}
+
+impl Tally {
+    /// Of an hour in which it was not presented.
+    pub fn none(key_id: KeyId, hour: Timestamp) -> Self {
+        Self { key_id, hour, accepted: 0, denied: 0, limited: 0 }
+    }
 }

@@ -10,7 +10,6 @@ use tower_service::Service;
 use crate::{
     http::{Answers, Guard, Refusal, guard::Pending, success_fields},
     key::Verified,
-    limits::RateStates,
 };
 
 /// The response of an [`ApiKeyService`](super::ApiKeyService).
@@ -24,7 +23,7 @@ pub struct ResponseFuture<S: Service<Request<B>>, A, B, R> {
 enum State<S: Service<Request<B>>, A, B, R> {
     Answered(Option<Box<Response<R>>>),
     Verifying(Verification, Option<Box<Waiting<S, A, B>>>),
-    Calling(Pin<Box<S::Future>>, Option<RateStates>),
+    Calling(Pin<Box<S::Future>>, Option<Verified>),
 }
 
 type Verification = Pin<Box<dyn Future<Output = Result<Verified, Refusal>> + Send>>;
@@ -79,11 +78,11 @@ where
                     let waiting = waiting.take().expect("polled after it panicked");
                     self.state = waiting.go_on(answer);
                 }
-                State::Calling(future, rates) => {
+                State::Calling(future, verified) => {
                     let mut response = ready!(future.as_mut().poll(cx))?;
-                    if let Some(rates) = rates {
+                    if let Some(verified) = verified {
                         let fields = response.headers_mut();
-                        fields.extend(success_fields(rates));
+                        fields.extend(success_fields(verified));
                         // A shared cache knows that answers to `Authorization` are not for
                         // everyone; of other fields it knows nothing.
                         let private = || HeaderValue::from_static("no-store");
@@ -105,11 +104,10 @@ impl<S, A, B> Waiting<S, A, B> {
         match answer {
             Err(refusal) => State::Answered(Some(Box::new(self.answers.answer(refusal)))),
             Ok(verified) => {
-                let rates = verified.rates();
                 let extensions = self.request.extensions_mut();
                 extensions.insert(self.guard.mark(&verified));
-                extensions.insert(verified);
-                State::Calling(Box::pin(self.inner.call(self.request)), Some(rates))
+                extensions.insert(verified.clone());
+                State::Calling(Box::pin(self.inner.call(self.request)), Some(verified))
             }
         }
     }

@@ -2,11 +2,15 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-use super::{Pending, Usage, recent::fingerprint};
+use super::{
+    Usage,
+    busy::{Busy, Mark},
+    pending::Pending,
+};
 use crate::{
     key::{Key, KeyId, Timestamp},
     lock::lock,
@@ -16,8 +20,7 @@ use crate::{
 /// a millisecond.
 pub(crate) struct UseCell {
     key: Arc<Key>,
-    /// Millisecond and address of the last mark: one that says the same has nothing to add.
-    last: AtomicU64,
+    busy: Busy,
     pending: Mutex<Option<Pending>>,
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
@@ -34,7 +37,7 @@ pub(crate) enum Marked {
 impl UseCell {
     pub(crate) fn new(key: Arc<Key>) -> Arc<Self> {
         let begun = AtomicBool::new(key.first_used_at.is_some());
-        Arc::new(Self { key, last: AtomicU64::new(0), pending: Mutex::default(), begun })
+        Arc::new(Self { key, busy: Busy::new(), pending: Mutex::default(), begun })
     }
 
     /// Notes a use.
@@ -46,8 +49,8 @@ impl UseCell {
         ip: Option<IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
-        let mark = fingerprint(at, ip);
-        if self.last.load(Ordering::Relaxed) == mark {
+        let mark = Mark::new(self.key.id, at, ip);
+        if self.busy.count(mark) {
             return Marked::Again;
         }
         self.note(usage, mark, at, ip, agent)
@@ -56,16 +59,19 @@ impl UseCell {
     fn note(
         self: &Arc<Self>,
         usage: &Usage,
-        mark: u64,
+        mark: Mark,
         at: Timestamp,
         ip: Option<IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
         let mut pending = lock(&self.pending);
-        self.last.store(mark, Ordering::Relaxed);
+        let counted = self.busy.replace(Some(mark));
         match &mut *pending {
             Some(pending) => {
-                pending.again(at, ip);
+                pending.counted(counted);
+                if let Some(tally) = pending.again(self.key.id, at, ip) {
+                    usage.tally(&tally);
+                }
                 Marked::Again
             }
             None => {
@@ -82,7 +88,12 @@ impl UseCell {
         self.key.id
     }
 
+    /// What is to be written.
     pub(super) fn take(&self) -> Option<Pending> {
-        lock(&self.pending).take()
+        let mut pending = lock(&self.pending);
+        let counted = self.busy.replace(None);
+        let mut pending = pending.take()?;
+        pending.counted(counted);
+        Some(pending)
     }
 }

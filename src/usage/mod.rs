@@ -1,91 +1,63 @@
-//! First and last use: marked in memory by a verification, written behind it in batches.
+//! First and last use, and how many: marked in memory by a verification, written behind it in batches.
 
+mod busy;
 mod cell;
-mod recent;
+mod noted;
+mod pending;
+mod tallies;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 pub(crate) use cell::{Marked, UseCell};
+pub(crate) use tallies::begin_of_hour;
 
-use self::recent::Recent;
-
+use self::{noted::Noted, pending::Pending, tallies::Tallies};
 use crate::{
     format::EntropyError,
-    key::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    key::{IdGenerator, Key, KeyId, Timestamp},
     lock::lock,
-    prehashed::BuildPrehashed,
-    store::Use,
+    store::{Tally, Use},
 };
 
-/// The uses that are not written yet, one entry per key.
+/// The uses that are not written yet.
 #[derive(Default)]
 pub(crate) struct Usage {
-    shards: [Mutex<Noted>; SHARDS],
-    recent: Recent,
+    noted: [Noted; SHARDS],
     /// Cells of cached keys that have something to tell. A cell enters once an interval.
     cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
-}
-
-type Noted = HashMap<KeyId, Pending, BuildPrehashed>;
-
-struct Pending {
-    owner: Owner,
-    first_at: Timestamp,
-    last_at: Timestamp,
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
-}
-
-impl Pending {
-    /// Only the event of a first use tells the program.
-    fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
-        let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
-        Self { owner: key.owner.clone(), first_at: at, last_at: at, ip, user_agent }
-    }
-
-    fn again(&mut self, at: Timestamp, ip: Option<IpAddr>) {
-        if at >= self.last_at {
-            (self.last_at, self.ip) = (at, ip);
-        }
-    }
-
-    /// Both are of the same key.
-    fn merge(&mut self, other: Self) {
-        self.again(other.last_at, other.ip);
-        if other.first_at < self.first_at {
-            self.first_at = other.first_at;
-        }
-        self.user_agent = self.user_agent.take().or(other.user_agent);
-    }
+    tallies: [Mutex<Tallies>; SHARDS],
 }
 
 impl Usage {
     /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
     /// same shard.
+    #[inline]
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
-        if self.recent.has(key.id, at, ip) {
-            return;
+        if let Some(tally) = self.noted[shard_of(key.id)].mark(key, at, ip, agent) {
+            self.tally(&tally);
         }
-        let mut shard = self.shard(key.id);
-        let room = shard.len() < MAX_PER_SHARD;
-        match shard.entry(key.id) {
-            Entry::Occupied(mut known) => known.get_mut().again(at, ip),
-            // Full only while the store is down; then the next use after that is the one recorded.
-            Entry::Vacant(_) if !room => {}
-            Entry::Vacant(new) => {
-                let agent = agent.filter(|_| key.first_used_at.is_none());
-                new.insert(Pending::new(key, at, ip, agent));
-            }
-        }
+    }
+
+    /// Notes that a key was denied.
+    pub(crate) fn denied(&self, id: KeyId, at: Timestamp) {
+        self.tally(&Tally { denied: 1, ..Tally::none(id, begin_of_hour(at)) });
+    }
+
+    /// Notes that a key came too often.
+    pub(crate) fn limited(&self, id: KeyId, at: Timestamp) {
+        self.tally(&Tally { limited: 1, ..Tally::none(id, begin_of_hour(at)) });
+    }
+
+    fn tally(&self, more: &Tally) {
+        lock(&self.tallies[shard_of(more.key_id)]).add(more);
     }
 
     /// How many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
-        let marked: usize = self.shards.iter().map(|shard| lock(shard).len()).sum();
+        let marked: usize = self.noted.iter().map(Noted::len).sum();
         marked + self.cells.iter().map(|cells| lock(cells).len()).sum::<usize>()
     }
 
@@ -98,50 +70,53 @@ impl Usage {
             // Not in the head of the loop, which would keep the lock to its end.
             let cells = std::mem::take(&mut *lock(cells));
             for cell in cells {
-                let Some(pending) = cell.take() else { continue };
-                match self.shard(cell.key_id()).entry(cell.key_id()) {
-                    Entry::Occupied(mut known) => known.get_mut().merge(pending),
-                    Entry::Vacant(new) => drop(new.insert(pending)),
+                if let Some(mut pending) = cell.take() {
+                    let id = cell.key_id();
+                    self.take_tally(id, &mut pending);
+                    self.noted[shard_of(id)].add(id, pending);
                 }
             }
         }
     }
 
-    /// Takes all that is noted.
+    fn take_tally(&self, id: KeyId, pending: &mut Pending) {
+        if let Some(tally) = pending.tally(id) {
+            self.tally(&tally);
+        }
+    }
+
+    /// Takes all that is noted; how many uses there were goes to the tallies.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<Use>, EntropyError> {
         self.collect();
         let mut uses = Vec::new();
-        for shard in &self.shards {
-            let shard = std::mem::take(&mut *lock(shard));
-            for (key_id, pending) in shard {
-                let Pending { owner, first_at, last_at, ip, user_agent } = pending;
-                let event_id = ids.event_id(first_at)?;
-                uses.push(Use { key_id, owner, first_at, last_at, ip, user_agent, event_id });
+        for noted in &self.noted {
+            for (id, mut pending) in noted.take() {
+                self.take_tally(id, &mut pending);
+                uses.push(pending.into_use(id, ids)?);
             }
         }
         Ok(uses)
     }
 
-    /// Puts back what could not be written, behind what was noted meanwhile.
+    /// Puts back what could not be written.
     pub(crate) fn restore(&self, uses: &[Use]) {
         for used in uses {
-            let mut pending = Pending {
-                owner: used.owner.clone(),
-                first_at: used.first_at,
-                last_at: used.last_at,
-                ip: used.ip,
-                user_agent: used.user_agent.clone(),
-            };
-            let mut shard = self.shard(used.key_id);
-            if let Some(later) = shard.remove(&used.key_id) {
-                pending.merge(later);
-            }
-            shard.insert(used.key_id, pending);
+            self.noted[shard_of(used.key_id)].add(used.key_id, Pending::unwritten(used));
         }
     }
 
-    fn shard(&self, id: KeyId) -> MutexGuard<'_, Noted> {
-        lock(&self.shards[shard_of(id)])
+    /// Takes all that is counted. What is counted with uses comes by `drain`.
+    pub(crate) fn drain_tallies(&self) -> Vec<Tally> {
+        let mut all = Vec::new();
+        for tallies in &self.tallies {
+            all.extend(lock(tallies).take());
+        }
+        all
+    }
+
+    /// Puts back what could not be written.
+    pub(crate) fn restore_tallies(&self, tallies: &[Tally]) {
+        tallies.iter().for_each(|tally| self.tally(tally));
     }
 }
 
@@ -151,4 +126,3 @@ fn shard_of(id: KeyId) -> usize {
 }
 
 const SHARDS: usize = 16;
-const MAX_PER_SHARD: usize = 8_192;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
     store::{
-        Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked,
+        Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Payer, Revoked,
         RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
     },
 };
@@ -37,6 +37,7 @@ pub struct Wrapper {
     store: Arc<dyn KeyStore>,
     moods: Arc<Mutex<Moods>>,
     finds: Arc<AtomicUsize>,
+    spends: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
 }
@@ -47,12 +48,14 @@ struct Moods {
     find: Mood,
     change: Mood,
     uses: Mood,
+    spend: Mood,
+    tally: Mood,
 }
 
 impl Wrapper {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Self { store, moods: Arc::default(), finds: Arc::default(), gate }
+        Self { store, moods: Arc::default(), finds: Arc::default(), spends: Arc::default(), gate }
     }
 
     pub fn feed(&self, mood: Mood) {
@@ -69,6 +72,19 @@ impl Wrapper {
 
     pub fn uses_are(&self, mood: Mood) {
         self.moods.lock().unwrap().uses = mood;
+    }
+
+    pub fn tallies_are(&self, mood: Mood) {
+        self.moods.lock().unwrap().tally = mood;
+    }
+
+    pub fn spends_are(&self, mood: Mood) {
+        self.moods.lock().unwrap().spend = mood;
+    }
+
+    /// How often it was asked to spend for keys and owners.
+    pub fn spends(&self) -> usize {
+        self.spends.load(Ordering::SeqCst)
     }
 
     /// How often it was asked for a digest.
@@ -205,7 +221,12 @@ impl KeyStore for Wrapper {
     }
 
     async fn tally(&self, tallies: &[Tally]) -> Answer<()> {
-        self.store.tally(tallies).await
+        let mood = self.moods().tally;
+        if mood != Mood::Lossy {
+            obey(mood).await?;
+        }
+        let tallied = self.store.tally(tallies).await;
+        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { tallied }
     }
 
     async fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<Tally>> {
@@ -217,10 +238,23 @@ impl KeyStore for Wrapper {
     }
 
     async fn spend(&self, spends: &[Spend<'_>]) -> Answer<Spent> {
-        self.store.spend(spends).await
+        if !matches!(spends[0].payer, Payer::Job(_)) {
+            self.spends.fetch_add(1, Ordering::SeqCst);
+        }
+        // Told otherwise, it goes on.
+        while self.moods().spend == Mood::Frozen {
+            tokio::task::yield_now().await;
+        }
+        let mood = self.moods().spend;
+        if mood != Mood::Lossy {
+            obey(mood).await?;
+        }
+        let spent = self.store.spend(spends).await;
+        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { spent }
     }
 
     async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {
+        tokio::task::yield_now().await;
         self.store.refund(spends).await
     }
 

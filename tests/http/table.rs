@@ -1,4 +1,7 @@
-use keyward::{http::Credentials, limits::Rate};
+use keyward::{
+    http::Credentials,
+    limits::{Quota, Rate},
+};
 
 use super::{
     raw::{Reply, get, send},
@@ -245,6 +248,34 @@ async fn limits_and_scopes_say_what_is_needed() {
     let reply = ask(&servers, &get("/builds", line.as_bytes())).await;
     let expected = "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"builds:read\"";
     assert_eq!(reply.field("www-authenticate"), Some(expected));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_says_what_is_left_and_whether_waiting_helps() {
+    let world = World::new();
+    let daily = world.metered(Quota::per_day(2)).await;
+    let trial = world.metered(Quota::total(2)).await;
+    let servers = start(&world);
+    let ask_one = async |n: usize, key: &str| {
+        send(servers.0[n].1, &get("/any", format!("X-API-Key: {key}\r\n").as_bytes())).await
+    };
+    for (server, left) in [(0, 1), (1, 0)] {
+        let reply = ask_one(server, &daily).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.field("ratelimit-policy"), Some("\"key-quota\";q=2;w=86400"));
+        let expected = format!("\"key-quota\";r={left};t=86400");
+        assert_eq!(reply.field("ratelimit"), Some(&*expected));
+        let reply = ask_one(server, &trial).await;
+        assert_eq!(reply.field("ratelimit-policy"), Some("\"key-quota\";q=2"));
+        assert_eq!(reply.field("ratelimit"), Some(&*format!("\"key-quota\";r={left}")));
+    }
+    for (key, retry_after) in [(&daily, Some("86400")), (&trial, None)] {
+        let line = format!("X-API-Key: {key}\r\n");
+        let reply = ask(&servers, &get("/any", line.as_bytes())).await;
+        assert_eq!((reply.status, reply.code().as_deref()), (429, Some("quota_exhausted")));
+        assert_eq!(reply.field("retry-after"), retry_after);
+        assert!(reply.field("ratelimit").unwrap().starts_with("\"key-quota\";r=0"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

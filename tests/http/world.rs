@@ -10,7 +10,7 @@ use keyward::{
     hash::Tag,
     http::Guard,
     keys::Issued,
-    limits::{KeyLimits, Rate},
+    limits::{KeyLimits, Quota, Rate},
 };
 
 use crate::{
@@ -65,6 +65,12 @@ impl World {
 
     pub async fn limited(&self, rate: Rate) -> String {
         let limits = KeyLimits { rate: Some(rate), ..KeyLimits::default() };
+        let new = self.service.new_key().limits(limits);
+        text(&self.keys().issue(new, &self.service.actor).await.unwrap())
+    }
+
+    pub async fn metered(&self, quota: Quota) -> String {
+        let limits = KeyLimits { quota: Some(quota), ..KeyLimits::default() };
         let new = self.service.new_key().limits(limits);
         text(&self.keys().issue(new, &self.service.actor).await.unwrap())
     }

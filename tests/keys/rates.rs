@@ -31,7 +31,7 @@ async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back(
         assert_eq!(verified.rates().key.unwrap().remaining, left);
     }
     let limited = spend(&service, &issued).await.unwrap_err();
-    assert_eq!(limited.retry_after, SECOND * 20);
+    assert_eq!(limited.retry_after, Some(SECOND * 20));
     assert_eq!(limited.rates.key.unwrap().reset, SECOND * 60);
 
     // Asking all the time does not keep it out.
@@ -111,8 +111,9 @@ async fn a_clock_that_is_set_back_locks_nobody_out() {
     service.clock.set(service.now().before(HOUR));
     assert!(spend(&service, &issued).await.is_ok());
     let limited = spend(&service, &issued).await.unwrap_err();
-    assert!(limited.retry_after <= SECOND * 60, "{limited}");
-    service.clock.advance(limited.retry_after);
+    let wait = limited.retry_after.unwrap();
+    assert!(wait <= SECOND * 60, "{limited}");
+    service.clock.advance(wait);
     assert!(spend(&service, &issued).await.is_ok());
 }
 
@@ -144,4 +145,28 @@ async fn too_many_requests_are_in_the_log() {
     service.keys().flush().await.unwrap();
     let refused = service.events.all().pop().unwrap();
     assert_eq!((refused.reason.as_deref(), refused.count), (Some("rate_limited"), 4));
+}
+
+#[tokio::test]
+async fn a_request_costs_what_it_says() {
+    let service = Service::new(stores::memory());
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(20)));
+    let issued = limited_key(&service, Rate::per_minute(6)).await;
+    let ask = async |uses| match service
+        .keys()
+        .verify(issued.secret.expose(), &Request::new().cost(uses))
+        .await
+    {
+        Ok(verified) => Ok(verified.rates().key.unwrap().remaining),
+        Err(VerifyError::Limited(limited)) => Err(limited.retry_after),
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(ask(4).await, Ok(2));
+    assert_eq!(ask(5).await, Err(Some(SECOND * 30)), "all of them or none");
+    assert_eq!(ask(2).await, Ok(0));
+    assert_eq!(ask(0).await, Ok(0), "what costs nothing is refused by no rate");
+    assert_eq!(ask(7).await, Err(None), "more than a burst never comes");
+    service.clock.advance(HOUR);
+    assert_eq!(ask(u32::MAX).await, Err(None));
+    assert_eq!(ask(6).await, Ok(0));
 }

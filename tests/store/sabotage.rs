@@ -160,6 +160,7 @@ fn cases() -> impl Iterator<Item = Case> {
         quotas::RotationsRefill => what_a_key_has_spent_lasts_as_long_as_the_key;
 
         tallies::CountsAnHourOnceACall => what_is_counted_adds_up_by_key_and_hour;
+        tallies::CountsLimitedAsDenied => what_is_counted_adds_up_by_key_and_hour;
         tallies::AddsToWhatItRead => racing_counts_add_up;
         tallies::CountsUnknownKeys => counts_of_unknown_keys_are_passed_over_and_go_with_the_key;
         tallies::ShowsCountsToAll => another_owners_counts_cannot_be_read;

@@ -1,5 +1,7 @@
 use http::StatusCode;
 
+use crate::limits::LimitedReason;
+
 /// The stable words for why a request was refused; what programs may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -14,6 +16,8 @@ pub enum Code {
     RepeatedCredentials,
     /// The key, or its network, comes too often.
     RateLimited,
+    /// A quota of the key, or of its owner, is used up.
+    QuotaExhausted,
     /// Nobody can tell at the moment whether the key is good.
     Unavailable,
     /// The service is put together wrongly: a handler wants a key that no layer has looked for.
@@ -29,6 +33,7 @@ impl Code {
             Self::InsufficientScope => "insufficient_scope",
             Self::RepeatedCredentials => "repeated_credentials",
             Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
             Self::Unavailable => "unavailable",
             Self::MissingLayer => "missing_layer",
         }
@@ -40,7 +45,7 @@ impl Code {
             Self::MissingKey | Self::InvalidKey => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::RepeatedCredentials => StatusCode::BAD_REQUEST,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited | Self::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -51,9 +56,16 @@ impl Code {
         match self {
             Self::MissingKey | Self::InvalidKey | Self::RepeatedCredentials => 16,
             Self::InsufficientScope => 7,
-            Self::RateLimited => 8,
+            Self::RateLimited | Self::QuotaExhausted => 8,
             Self::Unavailable => 14,
             Self::MissingLayer => 13,
+        }
+    }
+
+    pub(crate) fn of_limit(reason: LimitedReason) -> Self {
+        match reason {
+            LimitedReason::Quota => Self::QuotaExhausted,
+            LimitedReason::Rate | LimitedReason::Network => Self::RateLimited,
         }
     }
 
@@ -75,6 +87,7 @@ impl Code {
             Self::InsufficientScope => "the API key may not do this: it lacks a scope",
             Self::RepeatedCredentials => "the request presents more than one credential: send one",
             Self::RateLimited => "too many requests: try again later",
+            Self::QuotaExhausted => "the quota of the API key, or of its account, is used up",
             Self::Unavailable => {
                 "API keys cannot be checked now: try again later, with the same key"
             }

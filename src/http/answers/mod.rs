@@ -15,7 +15,7 @@ pub use code::Code;
 pub use fields::success_fields;
 pub(crate) use problem::{PROBLEM_JSON, problem};
 
-use crate::limits::RateStates;
+use crate::limits::{Limited, QuotaStates, RateStates};
 
 /// A request that was refused, and all that its sender is told.
 ///
@@ -34,6 +34,7 @@ pub struct Refusal {
     challenge: Option<HeaderValue>,
     retry_after: Option<Duration>,
     rates: RateStates,
+    quotas: QuotaStates,
 }
 
 /// Turns refusals into responses of a service's own kind.
@@ -72,7 +73,13 @@ impl std::error::Error for Refusal {}
 
 impl Refusal {
     pub(crate) fn new(code: Code) -> Self {
-        Self { code, challenge: None, retry_after: None, rates: RateStates::default() }
+        Self {
+            code,
+            challenge: None,
+            retry_after: None,
+            rates: RateStates::default(),
+            quotas: QuotaStates::default(),
+        }
     }
 
     pub(crate) fn challenge(mut self, challenge: HeaderValue) -> Self {
@@ -85,9 +92,9 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn rates(mut self, rates: RateStates) -> Self {
-        self.rates = rates;
-        self
+    pub(crate) fn limited(limited: &Limited) -> Self {
+        let &Limited { reason, retry_after, rates, quotas, .. } = limited;
+        Self { retry_after, rates, quotas, ..Self::new(Code::of_limit(reason)) }
     }
 
     /// What was wrong, as far as the sender is told.
@@ -112,7 +119,7 @@ impl Refusal {
         // A second too late is polite, a second too early is refused again.
         let seconds = |wait: Duration| wait.as_millis().div_ceil(1_000).max(1) as u64;
         all.extend(self.retry_after.map(|wait| (RETRY_AFTER, seconds(wait).into())));
-        all.extend(fields::rate_fields(&self.rates).into_iter().flatten());
+        all.extend(fields::limit_fields(&self.rates, &self.quotas).into_iter().flatten());
         all
     }
 

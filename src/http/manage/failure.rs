@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{
     HeaderValue, Response, StatusCode,
@@ -8,8 +8,9 @@ use http::{
 use super::reply::response;
 use crate::{
     Error, ErrorKind,
-    http::{PROBLEM_JSON, problem},
+    http::{Code, PROBLEM_JSON, problem},
     key::Invalid,
+    limits::Limited,
 };
 
 /// A call that was not done, and all that its sender is told.
@@ -72,6 +73,13 @@ impl Failure {
     pub(super) fn in_progress() -> Self {
         let detail = "a request with this Idempotency-Key is under way: try again";
         Self::new(StatusCode::CONFLICT, "conflict", detail).later(1)
+    }
+
+    pub(super) fn limited(limited: &Limited) -> Self {
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::of_limit(limited.reason));
+        let seconds = |wait: Duration| wait.as_millis().div_ceil(1_000) as u64;
+        let retry_after = limited.retry_after.map(seconds);
+        Self { retry_after, ..Self::new(status, code.as_str(), limited.to_string()) }
     }
 
     pub(super) fn internal() -> Self {

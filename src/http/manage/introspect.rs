@@ -31,7 +31,7 @@ struct Introspection<'a> {
 }
 
 impl Manage {
-    /// A use like any other: it counts against the key's rates.
+    /// A use like any other: it counts against the key's limits.
     pub(super) async fn introspect(&self, caller: &Caller, call: &Call<'_>) -> Answer {
         let token = call.form("token")?.ok_or_else(|| Failure::invalid("send token=…"))?;
         let request = Request::new().tenant(caller.owner().tenant());
@@ -41,9 +41,7 @@ impl Manage {
                 return json(StatusCode::OK, &Introspection::default());
             }
             Err(VerifyError::Limited(limited)) => {
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                let failure = Failure::new(status, "rate_limited", limited.to_string());
-                return Err(failure.later(limited.retry_after.as_millis().div_ceil(1_000) as u64));
+                return Err(Failure::limited(&limited));
             }
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };

@@ -143,7 +143,7 @@ impl SignIn {
             self.revoke(&verified, origin).await
         };
         let mut response = answer.unwrap_or_else(Failure::into_response);
-        response.headers_mut().extend(success_fields(&verified.rates()));
+        response.headers_mut().extend(success_fields(&verified));
         response
     }
 

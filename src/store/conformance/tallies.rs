@@ -114,8 +114,9 @@ async fn a_purge_of_counts_removes_the_old_ones_up_to_its_limit(storage: Storage
     Ok(())
 }
 
-fn tally(key: &Key, n: u64, accepted: u64, refused: u64) -> Tally {
-    Tally { key_id: key.id, hour: hour(n), accepted, refused }
+/// With more that were limited than were denied.
+fn tally(key: &Key, n: u64, accepted: u64, denied: u64) -> Tally {
+    Tally { key_id: key.id, hour: hour(n), accepted, denied, limited: denied * 3 }
 }
 
 fn hour(n: u64) -> Timestamp {

@@ -11,8 +11,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Counters {
     quotas: HashMap<(Vec<u8>, Period), Counter>,
-    /// Accepted and refused, by key and hour.
-    tallies: BTreeMap<(KeyId, Timestamp), (u64, u64)>,
+    tallies: BTreeMap<(KeyId, Timestamp), Tally>,
     codes: HashMap<Digest, Code>,
 }
 
@@ -34,16 +33,16 @@ impl Counters {
     }
 
     pub(super) fn add(&mut self, tally: &Tally) {
-        let (accepted, refused) = self.tallies.entry((tally.key_id, tally.hour)).or_default();
-        *accepted += tally.accepted;
-        *refused += tally.refused;
+        let of_hour = (tally.key_id, tally.hour);
+        let sums = self.tallies.entry(of_hour).or_insert(Tally::none(tally.key_id, tally.hour));
+        sums.accepted += tally.accepted;
+        sums.denied += tally.denied;
+        sums.limited += tally.limited;
     }
 
     pub(super) fn tallies(&self, id: KeyId, from: Timestamp) -> Vec<Tally> {
         let of_key = self.tallies.range((id, from)..=(id, Timestamp::MAX));
-        let tally =
-            |(&(key_id, hour), &(accepted, refused))| Tally { key_id, hour, accepted, refused };
-        of_key.map(tally).collect()
+        of_key.map(|(_, tally)| *tally).collect()
     }
 
     pub(super) fn purge_tallies(&mut self, before: Timestamp, limit: u32) -> u32 {

@@ -21,18 +21,21 @@ impl PostgresStore {
         self.within(async {
             // Locked, so that no key goes away meanwhile, and in the order of their ids.
             let sql = "WITH known AS (SELECT id FROM {t}keys WHERE id = ANY($1) ORDER BY id FOR KEY SHARE) \
-                INSERT INTO {t}tallies AS t (key_id, hour, accepted, refused) \
-                SELECT id, hour, sum(accepted), sum(refused) FROM unnest($1::uuid[], $2::bigint[], \
-                $3::bigint[], $4::bigint[]) AS u (id, hour, accepted, refused) JOIN known USING (id) \
+                INSERT INTO {t}tallies AS t (key_id, hour, accepted, denied, limited) \
+                SELECT id, hour, sum(accepted), sum(denied), sum(limited) FROM unnest($1::uuid[], \
+                $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+                AS u (id, hour, accepted, denied, limited) JOIN known USING (id) \
                 GROUP BY id, hour ORDER BY id, hour \
                 ON CONFLICT (key_id, hour) DO UPDATE SET \
-                accepted = t.accepted + excluded.accepted, refused = t.refused + excluded.refused";
+                accepted = t.accepted + excluded.accepted, denied = t.denied + excluded.denied, \
+                limited = t.limited + excluded.limited";
             self.names
                 .query(sql)
                 .bind(all(tallies, |tally| uuid(tally.key_id)))
                 .bind(all(tallies, |tally| tally.hour.as_unix_micros()))
                 .bind(all(tallies, |tally| count(tally.accepted)))
-                .bind(all(tallies, |tally| count(tally.refused)))
+                .bind(all(tallies, |tally| count(tally.denied)))
+                .bind(all(tallies, |tally| count(tally.limited)))
                 .execute(&mut *change.tx)
                 .await?;
             Ok(())
@@ -47,7 +50,7 @@ impl PostgresStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<Tally>, StoreError> {
-        let sql = "SELECT hour, accepted, refused FROM {t}tallies JOIN {t}keys ON id = key_id \
+        let sql = "SELECT hour, accepted, denied, limited FROM {t}tallies JOIN {t}keys ON id = key_id \
             WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
             ORDER BY hour";
         let sql = self.sql(sql);
@@ -64,7 +67,8 @@ impl PostgresStore {
                 key_id: id,
                 hour: Timestamp::from_unix_micros(row.try_get("hour")?),
                 accepted: count("accepted")?,
-                refused: count("refused")?,
+                denied: count("denied")?,
+                limited: count("limited")?,
             })
         };
         let rows = self.connections.rows(read).await?;

@@ -45,12 +45,13 @@ impl Inner {
     }
 
     pub(super) async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
-        let mut arguments = Vec::with_capacity(tallies.len() * 4);
+        let mut arguments = Vec::with_capacity(tallies.len() * 5);
         for tally in tallies {
             arguments.push(tally.key_id.as_bytes().to_vec());
             arguments.push(instant(tally.hour).into());
-            arguments.push(tally.accepted.min(MOST).to_string().into());
-            arguments.push(tally.refused.min(MOST).to_string().into());
+            for sum in [tally.accepted, tally.denied, tally.limited] {
+                arguments.push(sum.min(MOST).to_string().into());
+            }
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         self.change(&TALLY, &arguments, |_| true).await.map(drop)
@@ -72,12 +73,14 @@ impl Inner {
         let tally = |pair: Result<(&[u8], &[u8]), StoreError>| {
             let (hour, sums) = pair?;
             let sums = std::str::from_utf8(sums).map_err(StoreError::corrupt)?;
-            let (accepted, refused) = sums.split_once(' ').ok_or_else(damaged)?;
+            let mut sums = sums.split(' ').map(|sum| sum.parse().map_err(StoreError::corrupt));
+            let mut next = || sums.next().unwrap_or_else(|| Err(damaged()));
             Ok(Tally {
                 key_id: id,
                 hour: read_instant(hour)?.ok_or_else(damaged)?,
-                accepted: accepted.parse().map_err(StoreError::corrupt)?,
-                refused: refused.parse().map_err(StoreError::corrupt)?,
+                accepted: next()?,
+                denied: next()?,
+                limited: next()?,
             })
         };
         pairs(&reply).map(tally).collect()

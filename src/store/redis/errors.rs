@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-pub(super) type Source = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// A call that did not get an answer that it can use.
 #[derive(Debug)]
@@ -57,13 +57,13 @@ pub(super) fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-pub(super) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
+pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
     error.kind() == ErrorKind::Server(kind)
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("Redis gave no answer within {0:?}")]
-pub(super) struct TimedOut(pub(super) Duration);
+pub(crate) struct TimedOut(pub(crate) Duration);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{have} of {want} replicas have confirmed the change")]

@@ -20,14 +20,14 @@ use super::errors::{TimedOut, is_answer};
 
 /// One connection, which knows when it has ended.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     connection: MultiplexedConnection,
     dead: Arc<AtomicBool>,
-    pub(super) place: Arc<ConnectionInfo>,
+    pub(crate) place: Arc<ConnectionInfo>,
 }
 
 /// What became of a command.
-pub(super) enum Sent {
+pub(crate) enum Sent {
     Answer(Value),
     Refused(RedisError),
     /// The connection broke, or there was no answer in time.
@@ -36,7 +36,7 @@ pub(super) enum Sent {
 
 impl Line {
     /// Connects to one server, and hears there what is `pushed`.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         place: Arc<ConnectionInfo>,
         within: Duration,
         pushed: Option<UnboundedSender<PushInfo>>,
@@ -56,7 +56,7 @@ impl Line {
 
     /// Sends one command, and gives the connection up if it is not answered in time: behind a
     /// frozen server or a broken network nothing else would notice for minutes.
-    pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Sent {
+    pub(crate) async fn send(&self, command: &Cmd, deadline: Instant) -> Sent {
         let begun = Instant::now();
         let mut connection = self.connection.clone();
         match timeout_at(deadline, command.query_async(&mut connection)).await {
@@ -73,26 +73,26 @@ impl Line {
         }
     }
 
-    pub(super) async fn subscribe(&self, channels: &[&str], deadline: Instant) -> RedisResult<()> {
+    pub(crate) async fn subscribe(&self, channels: &[&str], deadline: Instant) -> RedisResult<()> {
         let mut connection = self.connection.clone();
         timeout_at(deadline, connection.subscribe(channels)).await.unwrap_or_else(|elapsed| {
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed).into())
         })
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
 
     /// Nobody begins anything on it any more; what is on its way may still be answered.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.dead.store(true, Ordering::Release);
     }
 }
 
 /// Where a node of a cluster sends whoever asks for what another holds: `MOVED 3999 host:port`. An
 /// empty host is that of the node that says so.
-pub(super) fn elsewhere(from: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
+pub(crate) fn elsewhere(from: &ConnectionInfo, address: &str) -> Option<ConnectionInfo> {
     let (host, port) = address.rsplit_once(':')?;
     let port = port.parse().ok()?;
     let host = host.trim_start_matches('[').trim_end_matches(']');

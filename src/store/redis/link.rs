@@ -197,11 +197,11 @@ impl OwnLine<'_> {
 }
 
 /// Whether another node, or another server behind the same address, is to be looked for.
-pub(super) fn is_elsewhere(error: &redis::RedisError) -> bool {
+pub(crate) fn is_elsewhere(error: &redis::RedisError) -> bool {
     is(error, ServerErrorKind::Moved) || is(error, ServerErrorKind::ReadOnly)
 }
 
-pub(super) fn left(deadline: Instant) -> Duration {
+pub(crate) fn left(deadline: Instant) -> Duration {
     // The client takes zero for "at once" and tells it as an error of its own.
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

@@ -25,6 +25,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use self::options::RedisOptions;
+/// What a limiter needs of it, too.
+pub(crate) use self::{
+    errors::{Source, TimedOut, is},
+    line::{Line, Sent, elsewhere},
+    link::{is_elsewhere, left},
+    names::owner_scope,
+    options::checked_prefix,
+};
 use self::{link::Link, listener::Listener, names::Names};
 use super::{
     Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,

@@ -37,9 +37,9 @@ const ROOMS: [&str; 10] =
     ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies", "codes"];
 
 /// Stands for an owner or a tenant in an index. Whoever reads checks the words themselves.
-pub(super) type Scope = [u8; 16];
+pub(crate) type Scope = [u8; 16];
 
-pub(super) fn owner_scope(owner: &Owner) -> Scope {
+pub(crate) fn owner_scope(owner: &Owner) -> Scope {
     scope(&[owner.tenant(), owner.account()])
 }
 

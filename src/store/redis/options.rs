@@ -50,11 +50,7 @@ impl RedisOptions {
     /// # Errors
     /// If it is not 1 to 40 letters, digits and `_.:-`.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
-        if prefix.is_empty() || prefix.len() > 40 || !prefix.bytes().all(plain) {
-            return Err(Invalid::new("prefix", "use 1 to 40 letters, digits and _ . : -"));
-        }
-        self.prefix = prefix.into();
+        self.prefix = checked_prefix(prefix)?;
         Ok(self)
     }
 
@@ -125,4 +121,12 @@ impl Default for RedisOptions {
     fn default() -> Self {
         Self::new()
     }
+}
+
+pub(crate) fn checked_prefix(prefix: &str) -> Result<String, Invalid> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
+    if prefix.is_empty() || prefix.len() > 40 || !prefix.bytes().all(plain) {
+        return Err(Invalid::new("prefix", "use 1 to 40 letters, digits and _ . : -"));
+    }
+    Ok(prefix.into())
 }

@@ -72,11 +72,12 @@ statements! {
         FROM {t}quotas WHERE payer >= x'03' AND payer < x'04' AND begun < ?1 ORDER BY begun LIMIT ?2)",
 
     // What is counted of keys.
-    tally: "INSERT INTO {t}tallies (key_id, hour, accepted, refused) \
-        SELECT id, ?2, ?3, ?4 FROM {t}keys WHERE id = ?1 \
+    tally: "INSERT INTO {t}tallies (key_id, hour, accepted, denied, limited) \
+        SELECT id, ?2, ?3, ?4, ?5 FROM {t}keys WHERE id = ?1 \
         ON CONFLICT (key_id, hour) DO UPDATE SET \
-        accepted = accepted + excluded.accepted, refused = refused + excluded.refused",
-    tallies: "SELECT hour, accepted, refused FROM {t}tallies JOIN {t}keys ON id = key_id \
+        accepted = accepted + excluded.accepted, denied = denied + excluded.denied, \
+        limited = limited + excluded.limited",
+    tallies: "SELECT hour, accepted, denied, limited FROM {t}tallies JOIN {t}keys ON id = key_id \
         WHERE key_id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3) AND hour >= ?4 \
         ORDER BY hour",
     purge_tallies: "DELETE FROM {t}tallies WHERE (key_id, hour) IN \

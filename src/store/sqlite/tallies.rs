@@ -29,7 +29,8 @@ impl SqliteStore {
                     key_id: id,
                     hour: instant(row, "hour")?.ok_or_else(|| impossible("hour"))?,
                     accepted: number(row, "accepted")?,
-                    refused: number(row, "refused")?,
+                    denied: number(row, "denied")?,
+                    limited: number(row, "limited")?,
                 })
             };
             rows.iter().map(tally).collect()
@@ -46,7 +47,8 @@ impl Change<'_> {
                 .bind(tally.key_id.as_bytes().as_slice())
                 .bind(tally.hour.as_unix_micros())
                 .bind(count(tally.accepted))
-                .bind(count(tally.refused))
+                .bind(count(tally.denied))
+                .bind(count(tally.limited))
                 .execute(self.connection())
                 .await?;
         }

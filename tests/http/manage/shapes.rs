@@ -134,6 +134,10 @@ async fn introspection_tells_of_live_keys_of_the_caller_and_of_no_others() {
     let refused = ask(&ada, format!("token={limited}")).await;
     assert_eq!(refused.problem(), (429, "rate_limited".into()));
     assert_eq!(refused.fields["retry-after"], "60");
+    let trial = world.metered(keyward::limits::Quota::total(0)).await;
+    let refused = ask(&ada, format!("token={trial}")).await;
+    assert_eq!(refused.problem(), (429, "quota_exhausted".into()));
+    assert!(refused.fields.get("retry-after").is_none(), "waiting does not help");
     let no = json!({"active": false});
     for session in ["acme/bob", "umbrella/ada", "umbrella/root/administrator"] {
         assert_eq!(ask(&ada.as_session(session), token.clone()).await.json(), no, "{session}");

@@ -5,6 +5,7 @@ mod feed;
 mod kills;
 mod outages;
 mod pooler;
+mod quotas;
 mod schema;
 mod settings;
 

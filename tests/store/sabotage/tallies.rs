@@ -22,6 +22,18 @@ impl Sabotage for CountsAnHourOnceACall {
     }
 }
 
+/// Everything that was not accepted was denied.
+#[derive(Default)]
+pub struct CountsLimitedAsDenied;
+
+#[async_trait]
+impl Sabotage for CountsLimitedAsDenied {
+    async fn tally(&self, inside: &Inside, tallies: &[Tally]) -> Answer<()> {
+        let denied = |it: &Tally| Tally { denied: it.denied + it.limited, limited: 0, ..*it };
+        inside.tally(&tallies.iter().map(denied).collect::<Vec<_>>()).await
+    }
+}
+
 /// Reads the sum, and writes what it should be then.
 #[derive(Default)]
 pub struct AddsToWhatItRead;

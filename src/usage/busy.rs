@@ -1,0 +1,96 @@
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::key::{KeyId, Timestamp};
+
+/// Counts the uses of a key that is busy without the lock of those that are not: all that come in
+/// the millisecond and from the address of the last one that was noted say nothing new, and are
+/// just one more.
+pub(super) struct Busy(AtomicU64);
+
+/// Whose use it is, from where, in which millisecond: but for the low bits, which count.
+#[derive(Clone, Copy)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    #[inline]
+    pub(super) fn new(id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Self {
+        let address = match ip {
+            None => 1,
+            Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(SPREAD),
+            Some(IpAddr::V6(v6)) => {
+                let bits = v6.to_bits();
+                (bits as u64 ^ (bits >> 64) as u64).wrapping_mul(SPREAD)
+            }
+        };
+        let millis = at.as_unix_micros() as u64 / 1_000;
+        let key = id.random().wrapping_mul(SPREAD);
+        // Never zero, which is what a place has where nothing was noted.
+        Self((millis.wrapping_mul(SPREAD) ^ (address >> 1) ^ key) & !MOST | FIRST)
+    }
+}
+
+impl Busy {
+    pub(super) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// One more of what was noted last. If that was something else, nothing happens.
+    #[inline]
+    pub(super) fn count(&self, Mark(mark): Mark) -> bool {
+        let seen = self.0.load(Ordering::Relaxed);
+        let order = Ordering::Relaxed;
+        seen ^ mark < MOST && self.0.compare_exchange(seen, seen + 1, order, order).is_ok()
+    }
+
+    /// From now on another one is counted, or none; how many there were of the one before, the
+    /// first not included, which was noted.
+    pub(super) fn replace(&self, mark: Option<Mark>) -> u64 {
+        self.0.swap(mark.map_or(0, |Mark(mark)| mark), Ordering::Relaxed) & MOST
+    }
+}
+
+const FIRST: u64 = 1 << 12;
+/// That many count without a note.
+const MOST: u64 = FIRST - 1;
+/// The golden ratio in 64 bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_use_that_says_the_same_of_the_same_key_is_just_one_more() {
+        let noon = 1_000_000_000;
+        let mark =
+            |random, micros, ip| Mark::new(id(random), Timestamp::from_unix_micros(micros), ip);
+        let (ip, busy) = ("192.0.2.7".parse().ok(), Busy::new());
+        assert!(!busy.count(mark(1, noon, ip)));
+        assert_eq!(busy.replace(Some(mark(1, noon, ip))), 0);
+        assert!(busy.count(mark(1, noon + 999, ip)));
+        assert!(!busy.count(mark(1, noon + 1_000, ip)));
+        assert!(!busy.count(mark(1, noon, None)));
+        assert!(!busy.count(mark(2, noon, ip)));
+        assert_eq!(busy.replace(Some(mark(2, noon, ip))), 1);
+        assert!(!busy.count(mark(1, noon, ip)));
+        assert_eq!(busy.replace(None), 0);
+        assert!(!busy.count(mark(2, noon, ip)));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_any_more_is_noted_anew() {
+        let (busy, mark) = (Busy::new(), Mark::new(id(1), Timestamp::MIN, None));
+        assert_eq!(busy.replace(Some(mark)), 0);
+        let counted = (0..10_000).filter(|_| busy.count(mark)).count() as u64;
+        assert_eq!((counted, busy.replace(None)), (MOST, MOST));
+    }
+
+    fn id(random: u64) -> KeyId {
+        let mut bytes = [0; 16];
+        bytes[8..].copy_from_slice(&random.to_be_bytes());
+        KeyId::from_bytes(bytes)
+    }
+}

@@ -1,0 +1,119 @@
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::Mutex,
+};
+
+use super::{
+    busy::{Busy, Mark},
+    pending::Pending,
+};
+use crate::{
+    key::{Key, KeyId, Timestamp},
+    lock::lock,
+    prehashed::BuildPrehashed,
+    store::Tally,
+};
+
+/// The uses of many keys, one entry per key.
+pub(super) struct Noted {
+    keys: Mutex<Keys>,
+    busy: [Busy; PLACES],
+}
+
+struct Keys {
+    pending: HashMap<KeyId, Pending, BuildPrehashed>,
+    /// Whose uses are counted in each place.
+    busy: [Option<KeyId>; PLACES],
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        let keys = Keys { pending: HashMap::default(), busy: [None; PLACES] };
+        Self { keys: Mutex::new(keys), busy: [const { Busy::new() }; PLACES] }
+    }
+}
+
+impl Noted {
+    /// Notes a use; how many there were in the hour before, if one is over.
+    #[inline]
+    pub(super) fn mark(
+        &self,
+        key: &Key,
+        at: Timestamp,
+        ip: Option<IpAddr>,
+        agent: Option<&str>,
+    ) -> Option<Tally> {
+        let mark = Mark::new(key.id, at, ip);
+        if self.busy[place(key.id)].count(mark) {
+            return None;
+        }
+        self.note(key, mark, at, ip, agent)
+    }
+
+    fn note(
+        &self,
+        key: &Key,
+        mark: Mark,
+        at: Timestamp,
+        ip: Option<IpAddr>,
+        agent: Option<&str>,
+    ) -> Option<Tally> {
+        let mut keys = lock(&self.keys);
+        let place = place(key.id);
+        keys.settle(place, self.busy[place].replace(Some(mark)));
+        keys.busy[place] = Some(key.id);
+        let room = keys.pending.len() < MOST;
+        match keys.pending.entry(key.id) {
+            Entry::Occupied(mut known) => known.get_mut().again(key.id, at, ip),
+            Entry::Vacant(new) if room => {
+                let agent = agent.filter(|_| key.first_used_at.is_none());
+                new.insert(Pending::new(key, at, ip, agent));
+                None
+            }
+            // Full only while the store is down; then the next use after that is the one recorded.
+            Entry::Vacant(_) => {
+                self.busy[place].replace(None);
+                None
+            }
+        }
+    }
+
+    /// What was noted elsewhere, or could not be written.
+    pub(super) fn add(&self, id: KeyId, pending: Pending) {
+        match lock(&self.keys).pending.entry(id) {
+            Entry::Occupied(mut known) => known.get_mut().merge(pending),
+            Entry::Vacant(new) => drop(new.insert(pending)),
+        }
+    }
+
+    pub(super) fn take(&self) -> impl Iterator<Item = (KeyId, Pending)> {
+        let mut keys = lock(&self.keys);
+        for (place, busy) in self.busy.iter().enumerate() {
+            keys.settle(place, busy.replace(None));
+        }
+        std::mem::take(&mut keys.pending).into_iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.keys).pending.len()
+    }
+}
+
+impl Keys {
+    /// So many uses more of the key that has the place.
+    fn settle(&mut self, place: usize, counted: u64) {
+        let pending = self.busy[place].and_then(|id| self.pending.get_mut(&id));
+        if let Some(pending) = pending {
+            pending.counted(counted);
+        }
+    }
+}
+
+/// By other bits than those by which the map picks, and those by which a shard was picked.
+fn place(id: KeyId) -> usize {
+    (id.random() >> 32) as usize % PLACES
+}
+
+const PLACES: usize = 128;
+const MOST: usize = 8_192;

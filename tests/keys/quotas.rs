@@ -1,0 +1,427 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use keyward::{
+    Access, ErrorKind, Limits, Request, Verified, VerifyError,
+    key::Networks,
+    keys::{Committed, Issued, KeyChange, Rotation},
+    limits::{KeyLimits, Limited, LimitedReason, Period, Quota, Rate},
+    store::{Payer, Spend, Spent},
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{DAY, HOUR, Service, on_each_store, servers::eventually, stores},
+};
+
+async fn try_cost(service: &Service, issued: &Issued, uses: u32) -> Result<Verified, VerifyError> {
+    let node = service.nodes.last().unwrap();
+    node.verify(issued.secret.expose(), &Request::new().cost(uses)).await
+}
+
+async fn cost(service: &Service, issued: &Issued, uses: u32) -> Result<Verified, Limited> {
+    try_cost(service, issued, uses).await.map_err(limited)
+}
+
+async fn spend(service: &Service, issued: &Issued) -> Result<Verified, Limited> {
+    cost(service, issued, 1).await
+}
+
+fn limited(error: VerifyError) -> Limited {
+    match error {
+        VerifyError::Limited(limited) => *limited,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn issue(service: &Service, limits: KeyLimits) -> Issued {
+    service.keys().issue(service.new_key().limits(limits), &service.actor).await.unwrap()
+}
+
+fn quota(quota: Quota) -> KeyLimits {
+    KeyLimits { quota: Some(quota), ..KeyLimits::default() }
+}
+
+/// How much of a quota of a key the store has counted.
+async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued) -> u64 {
+    let period = Period::Ever;
+    let window = period.begins_at(service.now());
+    let payer = Payer::Key(issued.key.id);
+    let nothing = Spend { payer, period, window, limit: u64::MAX >> 11, uses: 0 };
+    match store.spend(&[nothing]).await.unwrap() {
+        Spent::Granted(used) | Spent::Exhausted(used) => used[0],
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = issue(&service, quota(Quota::total(3))).await;
+        for left in [2, 1, 0] {
+            let state = spend(&service, &issued).await.unwrap().quotas().key.unwrap();
+            assert_eq!((state.quota, state.remaining), (Quota::total(3), left));
+            assert_eq!(state.reset, None);
+        }
+        for _ in 0..3 {
+            let limited = spend(&service, &issued).await.unwrap_err();
+            assert_eq!(limited.reason, LimitedReason::Quota);
+            assert_eq!((limited.retry_after, limited.quotas.key.unwrap().remaining), (None, 0));
+            assert_eq!(limited.to_string(), "the quota is used up: waiting does not help");
+        }
+        service.keys().flush().await.unwrap();
+        service.nodes.last().unwrap().flush().await.unwrap();
+        let refused = service.events.all().pop().unwrap();
+        assert_eq!((refused.reason.as_deref(), refused.count), (Some("quota_exhausted"), 3));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_day_brings_a_new_quota() {
+    let service = Service::new(stores::memory());
+    service.clock.advance(HOUR * 20);
+    let issued = issue(&service, quota(Quota::per_day(2))).await;
+    let state = spend(&service, &issued).await.unwrap().quotas().key.unwrap();
+    assert_eq!((state.remaining, state.reset), (1, Some(HOUR * 4)));
+    assert_eq!(cost(&service, &issued, 2).await.unwrap_err().retry_after, Some(HOUR * 4));
+    assert_eq!(cost(&service, &issued, 3).await.unwrap_err().retry_after, None, "it never fits");
+    assert!(spend(&service, &issued).await.is_ok());
+    service.clock.advance(HOUR * 4);
+    assert!(cost(&service, &issued, 2).await.is_ok());
+    assert!(spend(&service, &issued).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_tasks_at_a_quota_of_a_hundred_get_exactly_a_hundred() {
+    on_each_store(async |handles| {
+        let service = Arc::new(Service::new(handles));
+        let plan = Limits::default().quota(Quota::per_month(150));
+        service.host.limit(&service.owner, plan);
+        let issued = Arc::new(issue(&service, quota(Quota::total(100))).await);
+        let mut tasks = JoinSet::new();
+        for n in 0..64 {
+            let (service, issued) = (service.clone(), issued.clone());
+            tasks.spawn(async move {
+                let node = &service.nodes[n % service.nodes.len()];
+                let mut passed = 0;
+                for _ in 0..4 {
+                    let verified = node.verify(issued.secret.expose(), &Request::new()).await;
+                    passed += usize::from(verified.map_err(limited).is_ok());
+                }
+                passed
+            });
+        }
+        assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 100);
+        let other = service.issue().await;
+        let owner = spend(&service, &other).await.unwrap().quotas().owner.unwrap();
+        assert_eq!(owner.remaining, 49, "what the key's quota refused is not its owner's loss");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_keys_of_an_owner_share_the_quota_of_the_plan() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        service.host.limit(&service.owner, Limits::default().quota(Quota::per_month(4)));
+        let keys = [service.issue().await, service.issue().await];
+        for n in 0..4 {
+            assert!(spend(&service, &keys[n % 2]).await.is_ok());
+        }
+        for issued in &keys {
+            assert!(spend(&service, issued).await.is_err());
+        }
+        let better = Limits::default().quota(Quota::per_month(6));
+        service.host.limit(&service.owner, better);
+        let node = service.nodes.last().unwrap();
+        node.account_changed(&service.owner).await.unwrap();
+        assert!(cost(&service, &keys[0], 2).await.is_ok(), "a better plan takes effect at once");
+        assert!(spend(&service, &keys[0]).await.is_err());
+        service.host.limit(&service.owner, Limits::default());
+        node.account_changed(&service.owner).await.unwrap();
+        assert!(spend(&service, &keys[0]).await.is_ok(), "as does one without a quota");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
+    let service = Service::new(stores::memory());
+    let plan = Limits::default().quota(Quota::total(10)).rate(Rate::per_hour(10));
+    service.host.limit(&service.owner, plan);
+    let narrow = issue(&service, quota(Quota::total(1))).await;
+    assert!(spend(&service, &narrow).await.is_ok());
+    for _ in 0..50 {
+        let limited = spend(&service, &narrow).await.unwrap_err();
+        assert_eq!(limited.reason, LimitedReason::Quota);
+        assert_eq!(limited.rates.owner.unwrap().remaining, 9);
+        assert_eq!(limited.quotas.owner.unwrap().remaining, 9);
+    }
+    let plain = service.issue().await;
+    assert!(cost(&service, &plain, 9).await.is_ok());
+    for _ in 0..50 {
+        let limited = spend(&service, &plain).await.unwrap_err();
+        assert_eq!(limited.reason, LimitedReason::Rate);
+    }
+    service.clock.advance(HOUR);
+    let refused = spend(&service, &plain).await.unwrap_err();
+    assert_eq!(refused.quotas.owner.unwrap().remaining, 0);
+}
+
+#[tokio::test]
+async fn a_denied_request_spends_no_quota() {
+    on_each_store(async |handles| {
+        let store = handles[0].clone();
+        let service = Service::new(handles);
+        let new = service
+            .new_key()
+            .limits(KeyLimits { rate: Some(Rate::per_hour(1)), ..quota(Quota::total(9)) })
+            .access(Access::only(["read"]).unwrap())
+            .networks(Networks::only(["192.0.2.0/24"]).unwrap());
+        let issued = service.keys().issue(new, &service.actor).await.unwrap();
+        let good = Request::new().ip("192.0.2.7".parse().unwrap());
+        let denied = [
+            good.require(&["write"]),
+            good.ip("198.51.100.7".parse().unwrap()),
+            good.tenant("other"),
+        ];
+        for request in &denied {
+            assert!(service.verify_for(&issued, request).await.is_err());
+        }
+        assert_eq!(used(&service, &*store, &issued).await, 0);
+        service.verify_for(&issued, &good).await.unwrap();
+        assert_eq!(used(&service, &*store, &issued).await, 1);
+        let node = service.nodes.last().unwrap();
+        let refused = limited(node.verify(issued.secret.expose(), &good).await.unwrap_err());
+        assert_eq!(refused.reason, LimitedReason::Rate);
+        assert_eq!(used(&service, &*store, &issued).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = issue(&service, quota(Quota::total(2))).await;
+        assert!(spend(&service, &issued).await.is_ok());
+        let (node, id) = (service.nodes.last().unwrap(), issued.key.id);
+        let rotated = node.rotate(&service.owner, id, Rotation::at_once(), &service.actor);
+        let rotated = rotated.await.unwrap();
+        assert!(spend(&service, &rotated).await.is_ok());
+        assert!(spend(&service, &rotated).await.is_err());
+        let more = KeyChange::default().limits(quota(Quota::total(3)));
+        node.update(&service.owner, id, &more, &service.actor).await.unwrap();
+        assert!(spend(&service, &rotated).await.is_ok(), "a change takes effect at once");
+        assert!(spend(&service, &rotated).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_costs_nothing_passes_and_spends_nothing() {
+    let handles = stores::memory();
+    let store = handles[0].clone();
+    for service in [Service::new(handles.clone()), Service::uncached(handles)] {
+        let issued = issue(&service, quota(Quota::total(1))).await;
+        for _ in 0..3 {
+            assert!(cost(&service, &issued, 0).await.is_ok());
+        }
+        assert!(spend(&service, &issued).await.is_ok());
+        assert!(cost(&service, &issued, 0).await.is_ok());
+        assert_eq!(used(&service, &*store, &issued).await, 1);
+        service.keys().flush().await.unwrap();
+        let key = service.stored(issued.key.id).await;
+        assert_eq!(key.last_used_at, Some(service.now()), "and is a use all the same");
+    }
+}
+
+/// A service whose store does as it is told, and a key with a rate and a quota of ten.
+async fn moody() -> (Service, Wrapper, Arc<dyn keyward::KeyStore>, Issued) {
+    let store = stores::memory().remove(0);
+    let wrapper = Wrapper::new(store.clone());
+    let service = Service::new(vec![Arc::new(wrapper.clone())]);
+    let rate = Some(Rate::per_hour(10));
+    let issued = issue(&service, KeyLimits { rate, ..quota(Quota::total(10)) }).await;
+    assert!(spend(&service, &issued).await.is_ok());
+    (service, wrapper, store, issued)
+}
+
+fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
+    match answer.unwrap_err() {
+        VerifyError::Unavailable(error) => error.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
+    let (service, wrapper, store, issued) = moody().await;
+    wrapper.spends_are(Mood::Failing);
+    for _ in 0..50 {
+        let answer = try_cost(&service, &issued, 1).await;
+        assert_eq!(unavailable(answer), ErrorKind::Unavailable);
+    }
+    wrapper.spends_are(Mood::Fine);
+    service.keys().flush().await.unwrap();
+    assert_eq!(used(&service, &*store, &issued).await, 1);
+    let verified = cost(&service, &issued, 9).await.unwrap();
+    assert_eq!(verified.rates().key.unwrap().remaining, 0, "nor has a rate been spent");
+}
+
+#[tokio::test]
+async fn a_use_whose_counting_was_not_confirmed_is_not_let_through() {
+    let (service, wrapper, store, issued) = moody().await;
+    wrapper.spends_are(Mood::Lossy);
+    assert_eq!(unavailable(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
+    wrapper.spends_are(Mood::Fine);
+    assert_eq!(used(&service, &*store, &issued).await, 2, "spent, and nobody had it");
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
+    let (service, wrapper, store, issued) = moody().await;
+    wrapper.spends_are(Mood::Frozen);
+    {
+        let mut asking = pin!(try_cost(&service, &issued, 1));
+        let polled = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+    }
+    wrapper.spends_are(Mood::Fine);
+    assert_eq!(used(&service, &*store, &issued).await, 1);
+    let verified = spend(&service, &issued).await.unwrap();
+    assert_eq!(verified.rates().key.unwrap().remaining, 7, "of the rate, one for nothing");
+}
+
+#[tokio::test]
+async fn what_time_has_given_back_is_not_given_back_twice() {
+    let (service, wrapper, _, issued) = moody().await;
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
+    service.keys().account_changed(&service.owner).await.unwrap();
+    let plain = service.issue().await;
+    wrapper.spends_are(Mood::Frozen);
+    let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
+    let waiting = tokio::spawn(async move { keys.verify(&secret, &Request::new().cost(9)).await });
+    eventually("it has spent from its rates", async || wrapper.spends() == 2).await;
+    // All ten are there again when it learns that it spent for nothing.
+    service.clock.advance(HOUR);
+    assert_eq!(spend(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
+    wrapper.spends_are(Mood::Failing);
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(spend(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
+}
+
+#[tokio::test]
+async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
+    on_each_store(async |handles| {
+        let store = handles[0].clone();
+        let service = Service::new(handles);
+        service.host.limit(&service.owner, Limits::default().quota(Quota::per_day(1_000)));
+        let issued = issue(&service, quota(Quota::total(100))).await;
+        let verified = cost(&service, &issued, 0).await.unwrap();
+        let keys = service.keys();
+
+        let held = keys.reserve(&verified, 60).await.unwrap();
+        assert_eq!((held.uses(), held.quotas().key.unwrap().remaining), (60, 40));
+        let refused = limited(keys.reserve(&verified, 41).await.unwrap_err());
+        assert_eq!(refused.quotas.key.unwrap().remaining, 40);
+        assert_eq!(held.commit(25).await.unwrap(), Committed::Whole);
+        assert_eq!(used(&service, &*store, &issued).await, 25);
+
+        keys.reserve(&verified, 75).await.unwrap().release().await.unwrap();
+        assert_eq!(used(&service, &*store, &issued).await, 25);
+        let held = keys.reserve(&verified, 50).await.unwrap();
+        assert_eq!(held.commit(75).await.unwrap(), Committed::Whole, "beyond it, there was more");
+        let none = keys.reserve(&verified, 0).await.unwrap();
+        assert_eq!(none.commit(1).await.unwrap(), Committed::Short(1), "and now there is not");
+        assert_eq!(used(&service, &*store, &issued).await, 100);
+        let plain = service.issue().await;
+        let owner = spend(&service, &plain).await.unwrap().quotas().owner.unwrap();
+        assert_eq!(owner.remaining, 899);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_dropped_stays_spent() {
+    let (service, wrapper, store, issued) = moody().await;
+    let verified = cost(&service, &issued, 0).await.unwrap();
+    drop(service.keys().reserve(&verified, 5).await.unwrap());
+    assert_eq!(used(&service, &*store, &issued).await, 6);
+    wrapper.spends_are(Mood::Failing);
+    let error = service.keys().reserve(&verified, 1).await.unwrap_err();
+    assert!(matches!(error, VerifyError::Unavailable(_)), "{error}");
+    assert_eq!(used(&service, &*store, &issued).await, 6);
+}
+
+#[tokio::test]
+async fn what_is_committed_is_settled_without_its_caller() {
+    let (service, _, store, issued) = moody().await;
+    let verified = cost(&service, &issued, 0).await.unwrap();
+    let held = service.keys().reserve(&verified, 9).await.unwrap();
+    {
+        let mut committing = pin!(held.commit(2));
+        let _ = poll_fn(|context| Poll::Ready(committing.as_mut().poll(context))).await;
+    }
+    eventually("the rest is given back", async || used(&service, &*store, &issued).await == 3)
+        .await;
+}
+
+#[tokio::test]
+async fn what_was_reserved_yesterday_is_not_given_back_today() {
+    let service = Service::new(stores::memory());
+    let issued = issue(&service, quota(Quota::per_day(10))).await;
+    let verified = cost(&service, &issued, 0).await.unwrap();
+    let held = service.keys().reserve(&verified, 8).await.unwrap();
+    service.clock.advance(DAY);
+    assert!(cost(&service, &issued, 9).await.is_ok());
+    held.release().await.unwrap();
+    assert!(cost(&service, &issued, 2).await.is_err());
+    assert!(cost(&service, &issued, 1).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn racing_reservations_hold_no_more_than_there_is() {
+    on_each_store(async |handles| {
+        let store = handles[0].clone();
+        let service = Arc::new(Service::new(handles));
+        let issued = issue(&service, quota(Quota::total(50))).await;
+        let verified = cost(&service, &issued, 0).await.unwrap();
+        let paid = Arc::new(AtomicU64::new(0));
+        let mut tasks = JoinSet::new();
+        for n in 0..16_usize {
+            let (service, verified, paid) = (service.clone(), verified.clone(), paid.clone());
+            tasks.spawn(async move {
+                let node = &service.nodes[n % service.nodes.len()];
+                for actual in [1, 3, 7] {
+                    let Ok(held) = node.reserve(&verified, 7).await else { continue };
+                    assert_eq!(held.commit(actual).await.unwrap(), Committed::Whole);
+                    paid.fetch_add(actual, Ordering::Relaxed);
+                }
+            });
+        }
+        tasks.join_all().await;
+        let paid = paid.load(Ordering::Relaxed);
+        assert!(paid <= 50);
+        assert_eq!(used(&service, &*store, &issued).await, paid);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_keeps_no_other_key_waiting() {
+    let (service, wrapper, ..) = moody().await;
+    let plain = service.issue().await;
+    assert!(spend(&service, &plain).await.is_ok());
+    wrapper.spends_are(Mood::Panicking);
+    assert!(spend(&service, &plain).await.is_ok(), "it asks the store for nothing");
+}

@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use keyward::{
+    ErrorKind, Owner, Request,
+    limits::{KeyLimits, Rate},
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{HOUR, SECOND, Service, on_each_store, stores},
+};
+
+/// Accepted, denied and limited in the last hours, the present one at the end.
+async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64, u64, u64)> {
+    for node in &service.nodes {
+        node.flush().await.unwrap();
+    }
+    let tallies = service.keys().tallies(&service.owner, id, hours).await.unwrap();
+    tallies.iter().map(|tally| (tally.accepted, tally.denied, tally.limited)).collect()
+}
+
+#[tokio::test]
+async fn uses_and_refusals_are_counted_by_the_hour() {
+    on_each_store(async |handles| {
+        for service in [Service::new(handles.clone()), Service::uncached(handles)] {
+            let rate = Some(Rate::per_minute(5));
+            let new = service.new_key().limits(KeyLimits { rate, ..KeyLimits::default() });
+            let issued = service.keys().issue(new, &service.actor).await.unwrap();
+            let (text, node) = (issued.secret.expose(), service.nodes.last().unwrap());
+            for _ in 0..7 {
+                let _ = node.verify(text, &Request::new()).await;
+            }
+            assert!(node.verify(text, &Request::new().tenant("other")).await.is_err());
+            // Two hours later, and nothing was written in between.
+            service.clock.advance(HOUR * 2);
+            node.catch_up().await.unwrap();
+            for _ in 0..3 {
+                assert!(node.verify(text, &Request::new()).await.is_ok());
+            }
+            let id = issued.key.id;
+            assert_eq!(counted(&service, id, 4).await, [NONE, (5, 1, 2), NONE, (3, 0, 0)]);
+            assert_eq!(
+                counted(&service, id, 2).await,
+                [NONE, (3, 0, 0)],
+                "nothing is counted twice"
+            );
+            assert!(node.verify(text, &Request::new()).await.is_ok());
+            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
+            let hours = service.keys().tallies(&service.owner, id, 3).await.unwrap();
+            assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_hour_in_the_same_entry_is_another_count() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    service.clock.advance(HOUR - SECOND);
+    for _ in 0..3 {
+        service.verify(&issued).await.unwrap();
+    }
+    service.clock.advance(SECOND);
+    for _ in 0..2 {
+        service.verify(&issued).await.unwrap();
+    }
+    assert_eq!(counted(&service, issued.key.id, 2).await, [(3, 0, 0), (2, 0, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_use_is_lost_between_many_threads_and_the_writer() {
+    let service = Arc::new(Service::new(stores::memory()));
+    let issued = Arc::new(service.issue().await);
+    service.verify(&issued).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for n in 0..8_u64 {
+        let (service, issued) = (service.clone(), issued.clone());
+        tasks.spawn(async move {
+            for round in 0..2_000 {
+                service.keys().verify(issued.secret.expose(), &Request::new()).await.unwrap();
+                if round % 50 == n {
+                    service.keys().flush().await.unwrap();
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(16_001, 0, 0)]);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_loses_no_count_and_delays_no_verification() {
+    let wrapper = Wrapper::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(wrapper.clone())]);
+    let issued = service.issue().await;
+    wrapper.tallies_are(Mood::Failing);
+    for n in 0..3 {
+        service.verify(&issued).await.unwrap();
+        let refused = service.keys().flush().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{n}");
+    }
+    wrapper.tallies_are(Mood::Fine);
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0, 0)]);
+    // Sums cannot tell what they have been told before.
+    wrapper.tallies_are(Mood::Lossy);
+    service.verify(&issued).await.unwrap();
+    assert!(service.keys().flush().await.is_err());
+    wrapper.tallies_are(Mood::Fine);
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(4, 0, 0)]);
+}
+
+#[tokio::test]
+async fn another_owners_counts_are_not_found() {
+    let service = Service::new(stores::memory());
+    let id = service.issue().await.key.id;
+    let bob = Owner::new("acme", "bob").unwrap();
+    let refused = service.keys().tallies(&bob, id, 1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+}
+
+const NONE: (u64, u64, u64) = (0, 0, 0);

@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use keyward::{
+    Limits, Request, VerifyError,
+    limits::{KeyLimits, LimitedReason, Quota, Rate},
+};
+
+use super::{in_all, limited_key, limiter, spend, spend_all, two_nodes};
+use crate::support::{
+    HOUR, SECOND, owner,
+    servers::redis::{self, Reply, shared_cluster},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_together_let_through_exactly_as_many_as_the_rate() {
+    let Some(shared) = redis::shared() else { return };
+    let space = shared.space();
+    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    service.host.limit(&service.owner, Limits::default().rate(in_all(150)));
+    let (service, narrow) = (Arc::new(service), in_all(100));
+    let issued = Arc::new(limited_key(&service, narrow).await);
+    assert_eq!(spend_all(&service, &issued).await, 100);
+    let other = Arc::new(service.issue().await);
+    assert_eq!(spend_all(&service, &other).await, 50, "what a key was refused is not its owner's");
+}
+
+#[tokio::test]
+async fn the_answers_say_how_much_is_left_for_all_nodes() {
+    let Some(shared) = redis::shared() else { return };
+    let space = shared.space();
+    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
+    let issued = limited_key(&service, Rate::per_hour(3)).await;
+    for (n, left) in [2, 1, 0].into_iter().enumerate() {
+        let rates = spend(&service, n % 2, &issued).await.unwrap().rates();
+        assert_eq!(rates.key.unwrap().remaining, left);
+        assert_eq!(rates.owner.unwrap().remaining, left + 1);
+    }
+    let limited = spend(&service, 1, &issued).await.unwrap_err();
+    assert_eq!(limited.reason, LimitedReason::Rate);
+    let (wait, reset) = (limited.retry_after.unwrap(), limited.rates.key.unwrap().reset);
+    assert!(wait <= HOUR / 3 && wait > HOUR / 3 - 60 * SECOND, "{wait:?}");
+    assert!(reset <= HOUR && reset > HOUR - 60 * SECOND, "{reset:?}");
+    assert_eq!(limited.rates.owner.unwrap().remaining, 1);
+    let too_much = Request::new().cost(4);
+    let never = service.keys().verify(issued.secret.expose(), &too_much).await.unwrap_err();
+    let VerifyError::Limited(never) = never else { panic!("{never:?}") };
+    assert_eq!(never.retry_after, None);
+}
+
+#[tokio::test]
+async fn what_a_quota_refuses_is_given_back_to_the_rates() {
+    let Some(shared) = redis::shared() else { return };
+    let space = shared.space();
+    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    let limits = KeyLimits { rate: Some(in_all(3)), quota: Some(Quota::total(2)) };
+    let new = service.new_key().limits(limits);
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    for left in [2, 1] {
+        let verified = spend(&service, 0, &issued).await.unwrap();
+        assert_eq!(verified.rates().key.unwrap().remaining, left);
+    }
+    for n in 0..10 {
+        let limited = spend(&service, n % 2, &issued).await.unwrap_err();
+        assert_eq!(limited.reason, LimitedReason::Quota);
+        assert_eq!(limited.rates.key.unwrap().remaining, 1);
+    }
+}
+
+#[tokio::test]
+async fn names_tell_nothing_and_expire_by_themselves() {
+    let Some(shared) = redis::shared() else { return };
+    let space = shared.space();
+    let mut service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    service.owner = owner("}{ten*ant\n", "{ada}:?");
+    service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
+    let issued = limited_key(&service, Rate::per_hour(3)).await;
+    let _ = spend(&service, 0, &issued).await.unwrap();
+    let pattern = format!("*{}*", space.prefix());
+    let Reply::Array(names) = space.call(&["KEYS", &pattern]) else { panic!("no list") };
+    let names: Vec<_> = names.iter().map(|name| name.text().to_owned()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let tag = |name: &str| name.split_once('}').unwrap().0.to_owned();
+    assert_eq!(tag(&names[0]), tag(&names[1]), "one hash tag, or no cluster would run the script");
+    for name in &names {
+        assert!(!name.contains("ada") && !name.contains("ant"), "{name}");
+        assert_eq!(name.matches(['{', '}']).count(), 2, "{name}");
+        let Reply::Integer(left) = space.call(&["PTTL", name]) else { panic!("no number") };
+        assert!(left > 0 && left <= 20 * 60 * 1_000, "{left}: when the burst is whole again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_a_cluster_every_owner_is_counted_exactly() {
+    let Some(cluster) = shared_cluster() else { return };
+    // Of one node only is told; it sends to the others.
+    let mut service = two_nodes(|| limiter(&cluster.urls()[0]));
+    let mut all = Vec::new();
+    for n in 0..12 {
+        service.owner = owner("acme", &format!("ada-{n}"));
+        service.host.limit(&service.owner, Limits::default().rate(in_all(30)));
+        all.push(Arc::new(limited_key(&service, in_all(20)).await));
+    }
+    let service = Arc::new(service);
+    for issued in &all {
+        assert_eq!(spend_all(&service, issued).await, 20);
+    }
+    let counted = |node: &redis::Server| node.call(&["DBSIZE"]);
+    let busy =
+        cluster.nodes()[..3].iter().filter(|node| !matches!(counted(node), Reply::Integer(0)));
+    assert!(busy.count() > 1, "owners are spread over the nodes");
+}
