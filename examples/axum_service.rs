@@ -1,5 +1,5 @@
-//! A small service with sessions, an API by which people manage their keys, and a route that takes
-//! keys: `cargo run --example axum_service`, or with `-- --database-url postgres://…`.
+//! A small service with sessions, an API by which people manage their keys, a route that takes keys,
+//! and a document that describes all of it: `cargo run --example axum_service`, or with `-- --database-url postgres://…`.
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc};
 
@@ -12,11 +12,13 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
     accounts::NoAccounts,
-    http::{Guard, manage::Caller},
+    axum::openapi::{GuardedRoutes, manage_router},
+    http::{Guard, manage::Caller, openapi::Callers},
     limits::Rate,
 };
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -30,12 +32,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .accounts(NoAccounts::with_limits(plan))
         .build();
 
-    let builds = keyward::axum::layer(Guard::new(keys.clone()).require("builds:read"));
-    let visitors = keyward::axum::layer(Guard::new(keys.clone()).optional());
-    let app = Router::new()
-        .route("/builds", get(list_builds).layer(builds))
-        .route("/", get(front_page).layer(visitors))
-        .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
+    let reads = Guard::new(keys.clone()).require("builds:read");
+    let visitors = Guard::new(keys.clone()).optional();
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
+    let manage = manage_router::<Session, _>(keys.clone(), &Callers::by("session", cookie));
+    let (app, document): (Router, _) = OpenApiRouter::new()
+        .guarded_routes(&reads, routes!(list_builds))
+        .guarded_routes(&visitors, routes!(front_page))
+        .nest("/v1", manage)
+        .split_for_parts();
+    let app = app.route("/openapi.json", get(Json(document)));
 
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     let at = format!("http://{}", listener.local_addr()?);
@@ -45,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("Use it:          curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
     println!("Look at it:      curl {at}/v1/api-keys -b session=ada");
     println!("What was done:   curl {at}/v1/audit -b session=ada");
+    println!("All there is:    curl {at}/openapi.json");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
@@ -53,10 +60,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn list_builds(verified: Verified) -> Json<Value> {
-    Json(json!({ "account": verified.owner().account(), "builds": ["4711", "4712"] }))
+/// The builds of whoever's key it is.
+#[utoipa::path(get, path = "/builds", responses((status = 200, body = Builds)))]
+async fn list_builds(verified: Verified) -> Json<Builds> {
+    let account = verified.owner().account().into();
+    Json(Builds { account, builds: vec!["4711".into(), "4712".into()] })
 }
 
+#[derive(serde::Serialize, utoipa::ToSchema)]
+struct Builds {
+    account: String,
+    builds: Vec<String>,
+}
+
+/// A greeting, with or without a key.
+#[utoipa::path(get, path = "/", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn front_page(visitor: Option<Verified>) -> String {
     visitor.map_or("hello, stranger\n".into(), |verified| {
         format!("hello, {}\n", verified.owner().account())

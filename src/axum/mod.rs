@@ -26,6 +26,8 @@
 
 mod extract;
 pub mod manage;
+#[cfg(feature = "axum-openapi")]
+pub mod openapi;
 
 use std::net::SocketAddr;
 

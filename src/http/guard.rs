@@ -31,12 +31,12 @@ use crate::{
 #[must_use = "a guard does nothing until an adapter applies it"]
 pub struct Guard {
     keys: ApiKeys,
-    credentials: Credentials,
+    pub(super) credentials: Credentials,
     client_ip: ClientIp,
     realm: String,
-    all: Vec<&'static str>,
-    any: Vec<&'static str>,
-    optional: bool,
+    pub(super) all: Vec<&'static str>,
+    pub(super) any: Vec<&'static str>,
+    pub(super) optional: bool,
     tenant: Option<Arc<Tenant>>,
 }
 

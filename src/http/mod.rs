@@ -22,6 +22,8 @@ pub(crate) mod guard;
 pub(crate) mod incoming;
 #[cfg(feature = "manage")]
 pub mod manage;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(not(feature = "tracing"))]

@@ -1,5 +1,7 @@
+mod declared;
 mod layers;
 mod manage;
+mod openapi;
 mod raw;
 mod servers;
 mod spans;

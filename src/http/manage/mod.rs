@@ -36,7 +36,7 @@ mod failure;
 mod introspect;
 mod keys;
 mod reply;
-mod route;
+pub(crate) mod route;
 mod views;
 
 pub use call::Call;
