@@ -17,7 +17,10 @@ use keyward::{
     limits::Rate,
 };
 use tokio::net::TcpListener;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::{
+    OpenApi, ToSchema,
+    openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[tokio::main]
@@ -36,14 +39,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let visitors = Guard::new(keys.clone()).optional();
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
     let manage = manage_router::<Session, _>(keys.clone(), &Callers::by("session", cookie));
-    let (app, document): (Router, _) = OpenApiRouter::new()
+    let (app, document): (Router, _) = OpenApiRouter::with_openapi(Acme::openapi())
         .guarded_routes(&reads, routes!(list_builds))
         .guarded_routes(&visitors, routes!(front_page))
         .nest("/v1", manage)
         .split_for_parts();
     let app = app.route("/openapi.json", get(Json(document)));
 
-    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    let listen = argument("--listen").unwrap_or("127.0.0.1:8080".into());
+    let listener = TcpListener::bind(listen).await?;
     let at = format!("http://{}", listener.local_addr()?);
     println!(
         "Make a key:      curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
@@ -60,6 +64,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+#[derive(OpenApi)]
+#[openapi(info(title = "Acme", version = "1.0.0", description = "Builds, and the keys to them."))]
+struct Acme;
+
 /// The builds of whoever's key it is.
 #[utoipa::path(get, path = "/builds", responses((status = 200, body = Builds)))]
 async fn list_builds(verified: Verified) -> Json<Builds> {
@@ -67,7 +75,7 @@ async fn list_builds(verified: Verified) -> Json<Builds> {
     Json(Builds { account, builds: vec!["4711".into(), "4712".into()] })
 }
 
-#[derive(serde::Serialize, utoipa::ToSchema)]
+#[derive(serde::Serialize, ToSchema)]
 struct Builds {
     account: String,
     builds: Vec<String>,
@@ -81,8 +89,8 @@ async fn front_page(visitor: Option<Verified>) -> String {
     })
 }
 
-/// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
-/// guards cookies against cross-site requests.
+/// Whose browser it is: Ada's or Bob's. A stand-in: a real service looks a random token up in its own
+/// sessions, and guards cookies against cross-site requests.
 struct Session {
     owner: Owner,
 }
@@ -94,6 +102,7 @@ impl<S: Sync> FromRequestParts<S> for Session {
         let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
         let mut cookies = cookies.unwrap_or_default().split("; ");
         let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let account = account.filter(|account| ["ada", "bob"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
     }
