@@ -1,4 +1,5 @@
 mod declared;
+mod grpc;
 mod layers;
 mod manage;
 mod openapi;
