@@ -60,6 +60,8 @@ pub enum EventKind {
     FirstUsed,
     /// A request was refused.
     Denied,
+    /// A secret of a key was found where it does not belong.
+    Leaked,
 }
 
 /// Whether a thing was done.
@@ -174,7 +176,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -186,6 +188,7 @@ impl EventKind {
         Self::Purged,
         Self::FirstUsed,
         Self::Denied,
+        Self::Leaked,
     ];
 
     /// Its stable name: `key.created`.
@@ -202,6 +205,7 @@ impl EventKind {
             Self::Purged => "key.purged",
             Self::FirstUsed => "key.first_used",
             Self::Denied => "key.denied",
+            Self::Leaked => "key.leaked",
         }
     }
 }

@@ -20,6 +20,8 @@ mod client_ip;
 mod credentials;
 pub(crate) mod guard;
 pub(crate) mod incoming;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 #[cfg(feature = "manage")]
 pub mod manage;
 #[cfg(feature = "openapi")]
@@ -31,7 +33,7 @@ mod spans;
 mod spans;
 
 pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
-#[cfg(feature = "manage")]
+#[cfg(any(feature = "leaks", feature = "manage"))]
 pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;

@@ -158,7 +158,7 @@ impl Inner {
     }
 
     /// Asks the store once.
-    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+    pub(super) async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
         let found = self.store.find(candidates.as_slice()).await?;
         Ok(compared(found, candidates.as_slice()))
     }

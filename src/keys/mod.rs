@@ -9,6 +9,7 @@ mod follow;
 mod health;
 mod issue;
 mod janitor;
+mod leaked;
 mod lookup;
 mod manage;
 mod outbox;
@@ -32,6 +33,7 @@ pub use clock::{Clock, Moment, SystemClock};
 pub use error::{Error, ErrorKind};
 pub use health::Health;
 pub use issue::{Issued, NewKey};
+pub use leaked::Identified;
 pub use manage::KeyChange;
 pub use purge::{Purge, Purged};
 pub use read::{KeyPage, Page};
@@ -167,7 +169,7 @@ impl ApiKeys {
     }
 
     /// The present, as everything here sees it.
-    #[cfg(feature = "manage")]
+    #[cfg(any(feature = "leaks", feature = "manage"))]
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.now()
     }

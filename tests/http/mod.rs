@@ -1,6 +1,7 @@
 mod declared;
 mod grpc;
 mod layers;
+mod leaks;
 mod manage;
 mod openapi;
 mod raw;

@@ -14,7 +14,7 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, Owner, Verified,
     actix::{ApiKeyAuth, MaybeVerified, manage::routes},
-    http::{Guard, manage::Caller},
+    http::{Guard, leaks::Leaks, manage::Caller},
 };
 
 /// What both of them serve.
@@ -30,6 +30,8 @@ pub struct Rules {
     pub optional: Guard,
     /// `/query`: where the danger was accepted.
     pub query: Guard,
+    /// `/leaks`: GitHub.
+    pub leaks: Leaks,
 }
 
 pub struct Servers(pub [(&'static str, SocketAddr); 2]);
@@ -93,6 +95,7 @@ fn axum(rules: Rules) -> SocketAddr {
                 .layer(layer(rules.optional)),
         )
         .nest("/v1", keyward::axum::manage::router::<Session, _>(rules.keys))
+        .route("/leaks", keyward::axum::leaks::route(rules.leaks))
         .route("/forgotten", by_key())
         .route("/forgotten-optional", get(async |key: Option<Verified>| hello(key.as_ref())));
     let (listener, address) = listen();
@@ -120,6 +123,7 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/query", &rules.query).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
             .service(web::scope("/v1").configure(routes::<Session>(rules.keys.clone())))
+            .service(keyward::actix::leaks::resource("/leaks", rules.leaks.clone()))
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };

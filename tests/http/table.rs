@@ -1,6 +1,10 @@
-use keyward::{http::Credentials, limits::Rate};
+use keyward::{
+    http::{Credentials, leaks::Leaks},
+    limits::Rate,
+};
 
 use super::{
+    leaks::{GitHub, found, sign},
     raw::{Reply, get, send},
     servers::{Rules, Servers},
     world::World,
@@ -15,6 +19,7 @@ fn start(world: &World) -> Servers {
         builds: world.guard().require("builds:read"),
         optional: world.guard().optional(),
         query: world.guard().credentials(query),
+        leaks: Leaks::github(world.keys().clone(), GitHub::new()),
     })
 }
 
@@ -279,6 +284,36 @@ async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
         }
     }
     assert_eq!(world.work(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_of_leaks_are_received_by_both() {
+    let world = World::new();
+    let servers = start(&world);
+    let secret = world.reader().await;
+    let post = |body: &[u8], signature: &str| {
+        let head = format!(
+            "POST /leaks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+             Github-Public-Key-Identifier: one\r\nGithub-Public-Key-Signature: {signature}\r\n\r\n",
+            body.len(),
+        );
+        [head.as_bytes(), body].concat()
+    };
+    let body = found(&[&secret]);
+    let good = sign("one", body.as_bytes());
+    let answer = async |body: &[u8], signature: &str| {
+        let reply = ask(&servers, &post(body, signature)).await;
+        (reply.status, reply.code().unwrap_or_default())
+    };
+    assert_eq!(answer(&body.as_bytes()[1..], &good).await, (403, "bad_signature".into()));
+    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_ok());
+    assert_eq!(answer(body.as_bytes(), &good).await, (200, String::new()));
+    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_err());
+    let huge = vec![b' '; 4 * 1024 * 1024 + 1];
+    assert_eq!(answer(&huge, &sign("one", &huge)).await, (413, "too_large".into()));
+    let largest = &huge[1..];
+    assert_eq!(answer(largest, &sign("one", largest)).await, (400, "malformed_body".into()));
+    assert_eq!(ask(&servers, &get("/leaks", b"")).await.status, 405);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
