@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
     ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
-    spans::Watch,
+    watch::Watch,
 };
 use crate::{
     ApiKeys, Request, VerifyError,
@@ -199,7 +199,7 @@ impl Guard {
             any_scope: &self.any,
             ..Request::new()
         };
-        let watch = Watch::begin();
+        let mut watch = Watch::begin();
         let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
         let (answer, from_memory) = watch.around(verification).await;
         watch.looked_up(from_memory);
@@ -210,7 +210,7 @@ impl Guard {
             }
             Err(error) => {
                 let refusal = self.refusal(&error);
-                watch.refused(refusal.code());
+                watch.failed(refusal.code(), &error);
                 Err(refusal)
             }
         }

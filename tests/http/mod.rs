@@ -3,6 +3,7 @@ mod grpc;
 mod layers;
 mod leaks;
 mod manage;
+mod metrics;
 mod openapi;
 mod raw;
 mod servers;
