@@ -4,6 +4,7 @@ use keyward::{
 };
 
 use super::{
+    declared::Seen,
     leaks::{GitHub, found, sign},
     raw::{Reply, get, send},
     servers::{Rules, Servers},
@@ -26,7 +27,7 @@ fn start(world: &World) -> Servers {
 /// One request to both, whose answers must be the same but for what the servers add themselves.
 async fn ask(servers: &Servers, request: &[u8]) -> Reply {
     let [mut first, second] =
-        [send(servers.0[0].1, request).await, send(servers.0[1].1, request).await];
+        [send(servers.both[0].1, request).await, send(servers.both[1].1, request).await];
     let shown = String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();
     assert_eq!(first.status, second.status, "{shown}\n{first:?}\n{second:?}");
     assert_eq!(first.code(), second.code(), "{shown}\n{first:?}\n{second:?}");
@@ -35,6 +36,15 @@ async fn ask(servers: &Servers, request: &[u8]) -> Reply {
         for name in ["www-authenticate", "cache-control", "retry-after", "ratelimit-policy"] {
             assert_eq!(first.field(name), second.field(name), "{name} of {shown}");
         }
+    }
+    let line = shown.lines().next().unwrap_or_default();
+    let mut words = line.split(' ').map(String::from);
+    if let (Some(method), Some(path)) = (words.next(), words.next())
+        && (first.code().is_some() || first.status == 200)
+        && servers.document.operation(&method, &path).is_some()
+    {
+        let seen = Seen { status: first.status, fields: &first.map(), body: &first.body };
+        servers.document.expect(&method, &path, &seen);
     }
     first.fields.sort();
     first
@@ -228,7 +238,7 @@ async fn limits_and_scopes_say_what_is_needed() {
     let limited = world.limited(Rate::per_minute(2)).await;
     let servers = start(&world);
     let ask_one = async |n: usize| {
-        send(servers.0[n].1, &get("/any", format!("X-API-Key: {limited}\r\n").as_bytes())).await
+        send(servers.both[n].1, &get("/any", format!("X-API-Key: {limited}\r\n").as_bytes())).await
     };
     for (server, left) in [(0, 1), (1, 0)] {
         let reply = ask_one(server).await;
@@ -277,7 +287,7 @@ async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
     for lines in ["Authorization: Bearer k", "X-API-Key: k", "X-API-Key: 1\r\nX-API-Key: k"] {
         for length in [600, 60_000, 500_000] {
             let line = format!("{lines}{}\r\n", "k".repeat(length));
-            for (name, server) in servers.0 {
+            for (name, server) in servers.both {
                 let reply = send(server, &get("/any", line.as_bytes())).await;
                 assert_ne!(reply.status, 200, "{name}");
             }
