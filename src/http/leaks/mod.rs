@@ -34,14 +34,17 @@ use crate::{ApiKeys, KeyFormat};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// # let keys = TestKeys::new().keys;
-/// // With the HTTP client that the service has anyway, here `reqwest`.
-/// let fetch = || async { Ok(reqwest::get(GITHUB_PUBLIC_KEYS).await?.error_for_status()?.bytes().await?.into()) };
+/// // By the HTTP client that the service has anyway, here `reqwest`.
+/// let fetch = || async {
+///     let answer = reqwest::get(GITHUB_PUBLIC_KEYS).await?.error_for_status()?;
+///     Ok(answer.bytes().await?.into())
+/// };
 /// let leaks = Leaks::github(keys, fetch).policy(Policy::Disable);
 /// # let fetch = || async { Ok(br#"{"public_keys": []}"#.to_vec()) };
 /// # let leaks = Leaks::github(TestKeys::new().keys, fetch);
 ///
-/// let report = Report::new(b"[]").identifier(b"90a4…").signature(b"MEUC…");
-/// assert_eq!(leaks.receive(&report).await.status(), 403);
+/// let forged = Report::new(b"[]").identifier(b"90a42116").signature(b"MEUCIQ==");
+/// assert_eq!(leaks.receive(&forged).await.status(), 403);
 /// # }
 /// ```
 #[derive(Clone)]
