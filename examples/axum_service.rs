@@ -1,6 +1,6 @@
-//! A small service with sessions, an API by which people manage their keys, and a route that takes
-//! keys: `cargo run --example axum_service`, or with `-- --database-url postgres://…`, and with
-//! `--redis-url redis://…` for rates that all nodes of the service share.
+//! A small service with sessions, an API by which people manage their keys, a route that takes keys,
+//! and a document that describes all of it: `cargo run --example axum_service`, or with
+//! `-- --database-url postgres://…`, and `--redis-url redis://…` for rates that all nodes of the service share.
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc};
 
@@ -13,11 +13,16 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
     accounts::NoAccounts,
-    http::{Guard, manage::Caller},
+    axum::openapi::{GuardedRoutes, manage_router},
+    http::{Guard, manage::Caller, openapi::Callers},
     limits::{Rate, RedisLimiter},
 };
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use utoipa::{
+    OpenApi, ToSchema,
+    openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -34,14 +39,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => keys.build(),
     };
 
-    let builds = keyward::axum::layer(Guard::new(keys.clone()).require("builds:read"));
-    let visitors = keyward::axum::layer(Guard::new(keys.clone()).optional());
-    let app = Router::new()
-        .route("/builds", get(list_builds).layer(builds))
-        .route("/", get(front_page).layer(visitors))
-        .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
+    let reads = Guard::new(keys.clone()).require("builds:read");
+    let visitors = Guard::new(keys.clone()).optional();
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
+    let manage = manage_router::<Session, _>(keys.clone(), &Callers::by("session", cookie));
+    let (app, document): (Router, _) = OpenApiRouter::with_openapi(Acme::openapi())
+        .guarded_routes(&reads, routes!(list_builds))
+        .guarded_routes(&visitors, routes!(front_page))
+        .nest("/v1", manage)
+        .split_for_parts();
+    let app = app.route("/openapi.json", get(Json(document)));
 
-    let listener = TcpListener::bind("127.0.0.1:8080").await?;
+    let listen = argument("--listen").unwrap_or("127.0.0.1:8080".into());
+    let listener = TcpListener::bind(listen).await?;
     let at = format!("http://{}", listener.local_addr()?);
     println!(
         "Make a key:      curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
@@ -49,6 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("Use it:          curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
     println!("Look at it:      curl {at}/v1/api-keys -b session=ada");
     println!("What was done:   curl {at}/v1/audit -b session=ada");
+    println!("All there is:    curl {at}/openapi.json");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
@@ -57,18 +68,33 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn list_builds(verified: Verified) -> Json<Value> {
-    Json(json!({ "account": verified.owner().account(), "builds": ["4711", "4712"] }))
+#[derive(OpenApi)]
+#[openapi(info(title = "Acme", version = "1.0.0", description = "Builds, and the keys to them."))]
+struct Acme;
+
+/// The builds of whoever's key it is.
+#[utoipa::path(get, path = "/builds", responses((status = 200, body = Builds)))]
+async fn list_builds(verified: Verified) -> Json<Builds> {
+    let account = verified.owner().account().into();
+    Json(Builds { account, builds: vec!["4711".into(), "4712".into()] })
 }
 
+#[derive(serde::Serialize, ToSchema)]
+struct Builds {
+    account: String,
+    builds: Vec<String>,
+}
+
+/// A greeting, with or without a key.
+#[utoipa::path(get, path = "/", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn front_page(visitor: Option<Verified>) -> String {
     visitor.map_or("hello, stranger\n".into(), |verified| {
         format!("hello, {}\n", verified.owner().account())
     })
 }
 
-/// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
-/// guards cookies against cross-site requests.
+/// Whose browser it is: Ada's or Bob's. A stand-in: a real service looks a random token up in its own
+/// sessions, and guards cookies against cross-site requests.
 struct Session {
     owner: Owner,
 }
@@ -80,6 +106,7 @@ impl<S: Sync> FromRequestParts<S> for Session {
         let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
         let mut cookies = cookies.unwrap_or_default().split("; ");
         let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let account = account.filter(|account| ["ada", "bob"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
     }

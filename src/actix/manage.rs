@@ -148,7 +148,7 @@ async fn answer(
 }
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.
-fn translated(response: http::Response<String>) -> HttpResponse {
+pub(super) fn translated(response: http::Response<String>) -> HttpResponse {
     let (parts, body) = response.into_parts();
     let status = StatusCode::from_u16(parts.status.as_u16());
     let mut builder = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));

@@ -25,6 +25,8 @@
 //! ```
 
 mod extract;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 pub mod manage;
 mod middleware;
 mod respond;

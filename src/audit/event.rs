@@ -66,6 +66,8 @@ pub enum EventKind {
     CodeAccepted,
     /// A one-time code was not sent, or not accepted.
     CodeRefused,
+    /// A secret of a key was found where it does not belong.
+    Leaked,
 }
 
 /// Whether a thing was done.
@@ -180,7 +182,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -195,6 +197,7 @@ impl EventKind {
         Self::CodeRequested,
         Self::CodeAccepted,
         Self::CodeRefused,
+        Self::Leaked,
     ];
 
     /// Its stable name: `key.created`.
@@ -214,6 +217,7 @@ impl EventKind {
             Self::CodeRequested => "code.requested",
             Self::CodeAccepted => "code.accepted",
             Self::CodeRefused => "code.refused",
+            Self::Leaked => "key.leaked",
         }
     }
 }

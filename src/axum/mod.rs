@@ -25,7 +25,11 @@
 //! ```
 
 mod extract;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 pub mod manage;
+#[cfg(feature = "axum-openapi")]
+pub mod openapi;
 
 use std::net::SocketAddr;
 

@@ -21,11 +21,11 @@ use crate::key::{Invalid, Secret};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials {
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Bearer,
     Header(HeaderName),
     Query(String),

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
     ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
-    spans::Watch,
+    watch::Watch,
 };
 use crate::{
     ApiKeys, Request, VerifyError,
@@ -31,12 +31,12 @@ use crate::{
 #[must_use = "a guard does nothing until an adapter applies it"]
 pub struct Guard {
     keys: ApiKeys,
-    credentials: Credentials,
+    pub(super) credentials: Credentials,
     client_ip: ClientIp,
     realm: String,
-    all: Vec<&'static str>,
-    any: Vec<&'static str>,
-    optional: bool,
+    pub(super) all: Vec<&'static str>,
+    pub(super) any: Vec<&'static str>,
+    pub(super) optional: bool,
     cost: u32,
     tenant: Option<Arc<Tenant>>,
 }
@@ -215,7 +215,7 @@ impl Guard {
             cost: self.cost,
             ..Request::new()
         };
-        let watch = Watch::begin();
+        let mut watch = Watch::begin();
         let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
         let (answer, from_memory) = watch.around(verification).await;
         watch.looked_up(from_memory);
@@ -226,7 +226,7 @@ impl Guard {
             }
             Err(error) => {
                 let refusal = self.refusal(&error);
-                watch.refused(refusal.code());
+                watch.failed(refusal.code(), &error);
                 Err(refusal)
             }
         }

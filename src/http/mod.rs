@@ -15,22 +15,31 @@
 //! | anything, while nobody can tell | 503 | `Retry-After`; never a 401, on which clients throw keys away |
 //!
 //! Bodies are problems as RFC 9457 has them, with a stable `code`.
+//!
+//! With the feature `tracing`, each check is a span `api_key` with `key_id`, `outcome` and `cache`.
+//! With the feature `metrics`, these are counted, in all and never by key:
+//!
+//! | metric | labels |
+//! |---|---|
+//! | `keyward_checks_total` | `outcome`: `verified` or the [`Code`] of the refusal; `cache`: `hit`, `miss`, or `none` if nothing was looked up |
+//! | `keyward_check_seconds`, a histogram | the same |
+//! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::key::DeniedReason), which the caller is not told |
 
 mod answers;
 mod client_ip;
 mod credentials;
 pub(crate) mod guard;
 pub(crate) mod incoming;
+#[cfg(feature = "leaks")]
+pub mod leaks;
 #[cfg(feature = "manage")]
 pub mod manage;
-#[cfg(feature = "tracing")]
-mod spans;
-#[cfg(not(feature = "tracing"))]
-#[path = "no_spans.rs"]
-mod spans;
+#[cfg(feature = "openapi")]
+pub mod openapi;
+mod watch;
 
 pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
-#[cfg(feature = "manage")]
+#[cfg(any(feature = "leaks", feature = "manage"))]
 pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;

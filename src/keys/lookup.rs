@@ -144,7 +144,8 @@ impl Inner {
         }
     }
 
-    async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+    /// Asks the store once.
+    pub(super) async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
         let found = self.store.find(candidates.as_slice()).await?;
         Ok(compared(found, candidates.as_slice()))
     }

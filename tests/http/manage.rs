@@ -11,9 +11,23 @@ use axum::{
     extract::FromRequestParts,
     http::{Request, StatusCode, request::Parts},
 };
-use keyward::{Actor, ApiKeys, Owner, http::manage::Caller, key::Permissions, key::Scopes};
+use keyward::{
+    Actor, ApiKeys, Owner,
+    http::{
+        manage::Caller,
+        openapi::{Callers, document},
+    },
+    key::Permissions,
+    key::Scopes,
+};
 use serde_json::Value;
 use tower::ServiceExt;
+use utoipa::openapi::{
+    OpenApi,
+    security::{ApiKey, ApiKeyValue, SecurityScheme},
+};
+
+use super::declared::{Document, Seen};
 
 /// `tenant/account`, or `tenant/account/administrator`, or `tenant/account/scope` for a session
 /// that can hand out this scope only.
@@ -51,19 +65,19 @@ impl From<Session> for Caller {
 
 /// The API under `/v1`, as one account sees it.
 #[derive(Clone)]
-struct Client {
+pub struct Client {
     app: Router,
     session: &'static str,
 }
 
-struct Reply {
-    status: u16,
-    fields: axum::http::HeaderMap,
+pub struct Reply {
+    pub status: u16,
+    pub fields: axum::http::HeaderMap,
     text: String,
 }
 
 impl Client {
-    fn new(keys: &ApiKeys, session: &'static str) -> Self {
+    pub fn new(keys: &ApiKeys, session: &'static str) -> Self {
         let api = keyward::axum::manage::router::<Session, _>(keys.clone());
         Self { app: Router::new().nest("/v1", api), session }
     }
@@ -72,10 +86,17 @@ impl Client {
         Self { app: self.app.clone(), session }
     }
 
-    async fn call(&self, method: &str, path: &str, body: &str) -> Reply {
+    pub fn document() -> Document {
+        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
+        let api = document(&Callers::by("session", header));
+        Document::new(&OpenApi::default().nest("/v1", api))
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> Reply {
         self.call_with(method, path, body, &[("content-type", "application/json")]).await
     }
 
+    /// What it answers is declared in the document.
     async fn call_with(
         &self,
         method: &str,
@@ -91,7 +112,10 @@ impl Client {
         let (parts, body) = self.app.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = to_bytes(body, 10_000_000).await.unwrap();
         let text = String::from_utf8(bytes.into()).unwrap();
-        Reply { status: parts.status.as_u16(), fields: parts.headers, text }
+        let reply = Reply { status: parts.status.as_u16(), fields: parts.headers, text };
+        let seen = Seen { status: reply.status, fields: &reply.fields, body: &reply.text };
+        Self::document().expect(method, &format!("/v1{path}"), &seen);
+        reply
     }
 
     async fn create(&self, body: &str) -> Value {

@@ -1,5 +1,10 @@
+mod declared;
+mod grpc;
 mod layers;
+mod leaks;
 mod manage;
+mod metrics;
+mod openapi;
 mod raw;
 mod servers;
 mod sign_in;

@@ -13,12 +13,19 @@ use axum::{
 };
 use keyward::{
     Actor, ApiKeys, Owner, Verified,
-    actix::{ApiKeyAuth, MaybeVerified, manage::routes},
+    actix::{ApiKeyAuth, MaybeVerified, manage::routes as manage_routes},
+    axum::openapi::{GuardedRoutes, manage_router},
     http::{
         Guard,
+        leaks::Leaks,
         manage::{Caller, SignIn},
+        openapi::Callers,
     },
 };
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::declared::Document;
 
 /// What both of them serve.
 #[derive(Clone)]
@@ -35,13 +42,20 @@ pub struct Rules {
     pub query: Guard,
     /// `/lua`: signing in by e-mail.
     pub sign_in: Option<SignIn>,
+    /// `/leaks`: GitHub.
+    pub leaks: Leaks,
 }
 
-pub struct Servers(pub [(&'static str, SocketAddr); 2]);
+pub struct Servers {
+    pub both: [(&'static str, SocketAddr); 2],
+    /// What is said of both.
+    pub document: Document,
+}
 
 impl Servers {
     pub fn start(rules: &Rules) -> Self {
-        Self([("axum", axum(rules.clone())), ("actix-web", actix(rules.clone()))])
+        let (axum, document) = axum(rules.clone());
+        Self { both: [("axum", axum), ("actix-web", actix(rules.clone()))], document }
     }
 }
 
@@ -85,29 +99,42 @@ impl From<Session> for Caller {
     }
 }
 
-fn axum(rules: Rules) -> SocketAddr {
-    let layer = keyward::axum::layer;
-    let by_key = || get(async |verified: Verified| hello(Some(&verified)));
-    let app = Router::new()
-        .route("/any", by_key().layer(layer(rules.any)))
-        .route("/builds", by_key().layer(layer(rules.builds)))
-        .route("/query", by_key().layer(layer(rules.query)))
-        .route(
-            "/optional",
-            get(async |verified: Option<Verified>| hello(verified.as_ref()))
-                .layer(layer(rules.optional)),
-        )
-        .nest("/v1", keyward::axum::manage::router::<Session, _>(rules.keys))
+macro_rules! described {
+    ($name:ident, $path:literal, $key:ty) => {
+        #[utoipa::path(get, path = $path, responses((status = 200, body = String, content_type = "text/plain")))]
+        async fn $name(key: $key) -> String {
+            hello(Option::<Verified>::from(key).as_ref())
+        }
+    };
+}
+
+described!(any, "/any", Verified);
+described!(builds, "/builds", Verified);
+described!(query, "/query", Verified);
+described!(optional, "/optional", Option<Verified>);
+
+fn axum(rules: Rules) -> (SocketAddr, Document) {
+    let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
+    let manage = manage_router::<Session, _>(rules.keys, &Callers::by("session", header));
+    let (app, document): (Router, _) = OpenApiRouter::new()
+        .guarded_routes(&rules.any, routes!(any))
+        .guarded_routes(&rules.builds, routes!(builds))
+        .guarded_routes(&rules.query, routes!(query))
+        .guarded_routes(&rules.optional, routes!(optional))
+        .nest("/v1", manage)
+        .split_for_parts();
+    let app = app
         .nest("/lua", rules.sign_in.map(keyward::axum::manage::sign_in).unwrap_or_default())
-        .route("/forgotten", by_key())
-        .route("/forgotten-optional", get(async |key: Option<Verified>| hello(key.as_ref())));
+        .route("/leaks", keyward::axum::leaks::route(rules.leaks))
+        .route("/forgotten", get(any))
+        .route("/forgotten-optional", get(optional));
     let (listener, address) = listen();
     tokio::spawn(async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, app).await.unwrap();
     });
-    address
+    (address, Document::new(&document))
 }
 
 fn actix(rules: Rules) -> SocketAddr {
@@ -125,12 +152,13 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/builds", &rules.builds).to(by_key))
             .service(wrap("/query", &rules.query).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
-            .service(web::scope("/v1").configure(routes::<Session>(rules.keys.clone())))
+            .service(web::scope("/v1").configure(manage_routes::<Session>(rules.keys.clone())))
             .service(web::scope("/lua").configure(|config| {
                 if let Some(sign_in) = rules.sign_in.clone() {
                     keyward::actix::manage::sign_in(sign_in)(config);
                 }
             }))
+            .service(keyward::actix::leaks::resource("/leaks", rules.leaks.clone()))
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };

@@ -1,8 +1,9 @@
 //! Signing in over HTTP, through axum and actix-web: the same bytes from both.
 
-use keyward::http::manage::SignIn;
+use keyward::http::{leaks::Leaks, manage::SignIn};
 
 use super::{
+    leaks::GitHub,
     raw::{Reply, send},
     servers::{Rules, Servers},
 };
@@ -21,6 +22,7 @@ impl Front {
         let keys = office.service.keys().clone();
         let guard = keyward::http::Guard::new(keys.clone());
         let servers = Servers::start(&Rules {
+            leaks: Leaks::github(keys.clone(), GitHub::new()),
             keys,
             any: guard.clone(),
             builds: guard.clone(),
@@ -39,7 +41,7 @@ impl Front {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        send(self.servers.0[server].1, request.as_bytes()).await
+        send(self.servers.both[server].1, request.as_bytes()).await
     }
 
     /// To both, whose answers are the same but for the date and what servers add to it.

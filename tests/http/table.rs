@@ -1,9 +1,11 @@
 use keyward::{
-    http::Credentials,
+    http::{Credentials, leaks::Leaks},
     limits::{Quota, Rate},
 };
 
 use super::{
+    declared::Seen,
+    leaks::{GitHub, found, sign},
     raw::{Reply, get, send},
     servers::{Rules, Servers},
     world::World,
@@ -19,13 +21,14 @@ fn start(world: &World) -> Servers {
         optional: world.guard().optional(),
         query: world.guard().credentials(query),
         sign_in: None,
+        leaks: Leaks::github(world.keys().clone(), GitHub::new()),
     })
 }
 
 /// One request to both, whose answers must be the same but for what the servers add themselves.
 async fn ask(servers: &Servers, request: &[u8]) -> Reply {
     let [mut first, second] =
-        [send(servers.0[0].1, request).await, send(servers.0[1].1, request).await];
+        [send(servers.both[0].1, request).await, send(servers.both[1].1, request).await];
     let shown = String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();
     assert_eq!(first.status, second.status, "{shown}\n{first:?}\n{second:?}");
     assert_eq!(first.code(), second.code(), "{shown}\n{first:?}\n{second:?}");
@@ -34,6 +37,15 @@ async fn ask(servers: &Servers, request: &[u8]) -> Reply {
         for name in ["www-authenticate", "cache-control", "retry-after", "ratelimit-policy"] {
             assert_eq!(first.field(name), second.field(name), "{name} of {shown}");
         }
+    }
+    let line = shown.lines().next().unwrap_or_default();
+    let mut words = line.split(' ').map(String::from);
+    if let (Some(method), Some(path)) = (words.next(), words.next())
+        && (first.code().is_some() || first.status == 200)
+        && servers.document.operation(&method, &path).is_some()
+    {
+        let seen = Seen { status: first.status, fields: &first.map(), body: &first.body };
+        servers.document.expect(&method, &path, &seen);
     }
     first.fields.sort();
     first
@@ -227,7 +239,7 @@ async fn limits_and_scopes_say_what_is_needed() {
     let limited = world.limited(Rate::per_minute(2)).await;
     let servers = start(&world);
     let ask_one = async |n: usize| {
-        send(servers.0[n].1, &get("/any", format!("X-API-Key: {limited}\r\n").as_bytes())).await
+        send(servers.both[n].1, &get("/any", format!("X-API-Key: {limited}\r\n").as_bytes())).await
     };
     for (server, left) in [(0, 1), (1, 0)] {
         let reply = ask_one(server).await;
@@ -257,7 +269,7 @@ async fn a_quota_says_what_is_left_and_whether_waiting_helps() {
     let trial = world.metered(Quota::total(2)).await;
     let servers = start(&world);
     let ask_one = async |n: usize, key: &str| {
-        send(servers.0[n].1, &get("/any", format!("X-API-Key: {key}\r\n").as_bytes())).await
+        send(servers.both[n].1, &get("/any", format!("X-API-Key: {key}\r\n").as_bytes())).await
     };
     for (server, left) in [(0, 1), (1, 0)] {
         let reply = ask_one(server, &daily).await;
@@ -304,13 +316,43 @@ async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
     for lines in ["Authorization: Bearer k", "X-API-Key: k", "X-API-Key: 1\r\nX-API-Key: k"] {
         for length in [600, 60_000, 500_000] {
             let line = format!("{lines}{}\r\n", "k".repeat(length));
-            for (name, server) in servers.0 {
+            for (name, server) in servers.both {
                 let reply = send(server, &get("/any", line.as_bytes())).await;
                 assert_ne!(reply.status, 200, "{name}");
             }
         }
     }
     assert_eq!(world.work(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_of_leaks_are_received_by_both() {
+    let world = World::new();
+    let servers = start(&world);
+    let secret = world.reader().await;
+    let post = |body: &[u8], signature: &str| {
+        let head = format!(
+            "POST /leaks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+             Github-Public-Key-Identifier: one\r\nGithub-Public-Key-Signature: {signature}\r\n\r\n",
+            body.len(),
+        );
+        [head.as_bytes(), body].concat()
+    };
+    let body = found(&[&secret]);
+    let good = sign("one", body.as_bytes());
+    let answer = async |body: &[u8], signature: &str| {
+        let reply = ask(&servers, &post(body, signature)).await;
+        (reply.status, reply.code().unwrap_or_default())
+    };
+    assert_eq!(answer(&body.as_bytes()[1..], &good).await, (403, "bad_signature".into()));
+    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_ok());
+    assert_eq!(answer(body.as_bytes(), &good).await, (200, String::new()));
+    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_err());
+    let huge = vec![b' '; 4 * 1024 * 1024 + 1];
+    assert_eq!(answer(&huge, &sign("one", &huge)).await, (413, "too_large".into()));
+    let largest = &huge[1..];
+    assert_eq!(answer(largest, &sign("one", largest)).await, (400, "malformed_body".into()));
+    assert_eq!(ask(&servers, &get("/leaks", b"")).await.status, 405);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ impl Manage {
             None => self.keys.issue(new, caller.actor()).await?,
             Some(token) => self.create_once(caller, new, &format!("create {token}")).await?,
         };
-        json(StatusCode::CREATED, &IssuedView::new(&issued, caller))
+        json(StatusCode::CREATED, &IssuedView::new(&issued, caller, self.keys.now()))
     }
 
     /// The key remembers a hash of the token. Who tries again with it gets the same key, and

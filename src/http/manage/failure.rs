@@ -19,7 +19,7 @@ pub(super) struct Failure {
     code: &'static str,
     detail: Cow<'static, str>,
     limit: Option<u64>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     retry_after: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, "no_such_page", "there is nothing under this path")
     }
 
-    pub(super) fn method(allowed: &'static str) -> Self {
+    pub(super) fn method(allowed: String) -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let failure = Self::new(status, "method_not_allowed", format!("use {allowed}"));
         Self { allow: Some(allowed), ..failure }
@@ -94,7 +94,8 @@ impl Failure {
         let limit = self.limit.map(|limit| ("limit", limit));
         let body = problem(self.status, self.code, &self.detail, limit.as_slice());
         let mut response = response(self.status, PROBLEM_JSON, body);
-        let allow = self.allow.map(|methods| (ALLOW, HeaderValue::from_static(methods)));
+        let allow =
+            self.allow.and_then(|methods| Some((ALLOW, HeaderValue::try_from(methods).ok()?)));
         let retry_after = self.retry_after.map(|seconds| (RETRY_AFTER, seconds.into()));
         response.headers_mut().extend(allow.into_iter().chain(retry_after));
         response

@@ -26,19 +26,20 @@ impl Manage {
             page = page.after(text.parse().map_err(|_| bad_cursor())?);
         }
         let page = self.keys.list(caller.whose(), page).await?;
-        let keys = page.keys.iter().map(|key| KeyView::new(key, caller)).collect();
+        let now = self.keys.now();
+        let keys = page.keys.iter().map(|key| KeyView::new(key, caller, now)).collect();
         json(StatusCode::OK, &KeysView { keys, next: page.next.map(|id| id.to_string()) })
     }
 
     pub(super) async fn get(&self, caller: &Caller, id: KeyId) -> Answer {
-        shown(&*self.keys.get(caller.whose(), id).await?, caller)
+        self.shown(&*self.keys.get(caller.whose(), id).await?, caller)
     }
 
     pub(super) async fn change(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
         // What is not there has no wrong fields either.
         self.keys.get(caller.whose(), id).await?;
         let change = call.read::<Change>()?.into_change()?;
-        shown(&*self.keys.update(caller.whose(), id, &change, caller.actor()).await?, caller)
+        self.shown(&*self.keys.update(caller.whose(), id, &change, caller.actor()).await?, caller)
     }
 
     pub(super) async fn revoke(&self, caller: &Caller, id: KeyId) -> Answer {
@@ -58,20 +59,20 @@ impl Manage {
             rotation = rotation.token(&format!("rotate {token}"));
         }
         let issued = self.keys.rotate(caller.whose(), id, rotation, caller.actor()).await?;
-        json(StatusCode::OK, &IssuedView::new(&issued, caller))
+        json(StatusCode::OK, &IssuedView::new(&issued, caller, self.keys.now()))
     }
 
     pub(super) async fn disable(&self, caller: &Caller, id: KeyId) -> Answer {
-        shown(&*self.keys.disable(caller.whose(), id, caller.actor()).await?, caller)
+        self.shown(&*self.keys.disable(caller.whose(), id, caller.actor()).await?, caller)
     }
 
     pub(super) async fn enable(&self, caller: &Caller, id: KeyId) -> Answer {
-        shown(&*self.keys.enable(caller.whose(), id, caller.actor()).await?, caller)
+        self.shown(&*self.keys.enable(caller.whose(), id, caller.actor()).await?, caller)
     }
-}
 
-fn shown(key: &Key, caller: &Caller) -> Answer {
-    json(StatusCode::OK, &KeyView::new(key, caller))
+    fn shown(&self, key: &Key, caller: &Caller) -> Answer {
+        json(StatusCode::OK, &KeyView::new(key, caller, self.keys.now()))
+    }
 }
 
 /// How many to list: 50 unless told.

@@ -38,7 +38,7 @@ mod failure;
 mod introspect;
 mod keys;
 mod reply;
-mod route;
+pub(crate) mod route;
 mod sign_in;
 mod views;
 

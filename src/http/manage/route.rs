@@ -3,6 +3,40 @@ use http::{Method, Response};
 use super::{Call, Caller, Manage, failure::Failure, reply::Answer};
 use crate::key::KeyId;
 
+/// What can be called for. The router and the OpenAPI document both go by [`ROUTES`], so neither
+/// knows a route that the other does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    List,
+    Create,
+    Get,
+    Change,
+    Revoke,
+    Delete,
+    Rotate,
+    Disable,
+    Enable,
+    Events,
+    Audit,
+    Introspect,
+}
+
+/// The method and the path of each route.
+pub(crate) const ROUTES: [(Method, &str, Route); 12] = [
+    (Method::GET, "/api-keys", Route::List),
+    (Method::POST, "/api-keys", Route::Create),
+    (Method::GET, "/api-keys/{id}", Route::Get),
+    (Method::PATCH, "/api-keys/{id}", Route::Change),
+    (Method::DELETE, "/api-keys/{id}", Route::Revoke),
+    (Method::DELETE, "/api-keys/{id}/record", Route::Delete),
+    (Method::POST, "/api-keys/{id}/rotate", Route::Rotate),
+    (Method::POST, "/api-keys/{id}/disable", Route::Disable),
+    (Method::POST, "/api-keys/{id}/enable", Route::Enable),
+    (Method::GET, "/api-keys/{id}/events", Route::Events),
+    (Method::GET, "/audit", Route::Audit),
+    (Method::POST, "/introspect", Route::Introspect),
+];
+
 impl Manage {
     /// Does what is called for, and answers.
     pub async fn answer(&self, caller: &Caller, call: &Call<'_>) -> Response<String> {
@@ -17,38 +51,53 @@ impl Manage {
     }
 
     async fn route(&self, caller: &Caller, call: &Call<'_>) -> Answer {
-        let path = call.path.strip_prefix('/').unwrap_or(call.path);
-        let mut segments = path.split('/');
-        let parts = [(); 4].map(|()| segments.next());
-        let (get, post) = (call.method == Method::GET, call.method == Method::POST);
-        match parts {
-            [Some("api-keys"), None, ..] if get => self.list(caller, call).await,
-            [Some("api-keys"), None, ..] if post => self.create(caller, call).await,
-            [Some("api-keys"), None, ..] => Err(Failure::method("GET, POST")),
-            [Some("api-keys"), Some(id), None, _] => match *call.method {
-                Method::GET => self.get(caller, key(id)?).await,
-                Method::PATCH => self.change(caller, key(id)?, call).await,
-                Method::DELETE => self.revoke(caller, key(id)?).await,
-                _ => Err(Failure::method("GET, PATCH, DELETE")),
-            },
-            [Some("api-keys"), Some(id), Some(act), None] => match act {
-                "rotate" if post => self.rotate(caller, key(id)?, call).await,
-                "disable" if post => self.disable(caller, key(id)?).await,
-                "enable" if post => self.enable(caller, key(id)?).await,
-                "rotate" | "disable" | "enable" => Err(Failure::method("POST")),
-                "events" if get => self.events_of(caller, key(id)?, call).await,
-                "events" => Err(Failure::method("GET")),
-                "record" if call.method == Method::DELETE => self.delete(caller, key(id)?).await,
-                "record" => Err(Failure::method("DELETE")),
-                _ => Err(Failure::no_such_page()),
-            },
-            [Some("audit"), None, ..] if get => self.audit(caller, call).await,
-            [Some("audit"), None, ..] => Err(Failure::method("GET")),
-            [Some("introspect"), None, ..] if post => self.introspect(caller, call).await,
-            [Some("introspect"), None, ..] => Err(Failure::method("POST")),
-            _ => Err(Failure::no_such_page()),
+        let (route, id) = Route::find(call.method, call.path)?;
+        match route {
+            Route::List => self.list(caller, call).await,
+            Route::Create => self.create(caller, call).await,
+            Route::Get => self.get(caller, key(id)?).await,
+            Route::Change => self.change(caller, key(id)?, call).await,
+            Route::Revoke => self.revoke(caller, key(id)?).await,
+            Route::Delete => self.delete(caller, key(id)?).await,
+            Route::Rotate => self.rotate(caller, key(id)?, call).await,
+            Route::Disable => self.disable(caller, key(id)?).await,
+            Route::Enable => self.enable(caller, key(id)?).await,
+            Route::Events => self.events_of(caller, key(id)?, call).await,
+            Route::Audit => self.audit(caller, call).await,
+            Route::Introspect => self.introspect(caller, call).await,
         }
     }
+}
+
+impl Route {
+    /// The route, and what stands in its path for the id of a key.
+    fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), Failure> {
+        let mut allowed = Vec::new();
+        for (known, template, route) in &ROUTES {
+            let Some(id) = id_of(path, template) else { continue };
+            if known == method {
+                return Ok((*route, id));
+            }
+            allowed.push(known.as_str());
+        }
+        match allowed.is_empty() {
+            true => Err(Failure::no_such_page()),
+            false => Err(Failure::method(allowed.join(", "))),
+        }
+    }
+}
+
+/// What a path has in the place of the id, if it is of this form at all.
+fn id_of<'a>(path: &'a str, template: &str) -> Option<&'a str> {
+    let (mut id, mut expected) = ("", template.split('/').skip(1));
+    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        match expected.next()? {
+            "{id}" => id = segment,
+            word if word == segment => {}
+            _ => return None,
+        }
+    }
+    expected.next().is_none().then_some(id)
 }
 
 /// What is no id at all is answered as one that does not exist.

@@ -88,9 +88,9 @@ impl SignIn {
                 ("auth/otp/verify", _) if call.method == Method::POST => {
                     self.present(origin, call).await
                 }
-                ("auth/otp" | "auth/otp/verify", _) => Err(Failure::method("POST")),
+                ("auth/otp" | "auth/otp/verify", _) => Err(Failure::method("POST".into())),
                 (_, Some(_)) if call.method != Method::GET && call.method != Method::DELETE => {
-                    Err(Failure::method("GET, DELETE"))
+                    Err(Failure::method("GET, DELETE".into()))
                 }
                 (_, Some(checked)) => return self.with_key(checked, origin, call.method).await,
                 _ => Err(Failure::no_such_page()),
@@ -116,7 +116,7 @@ impl SignIn {
         let actor = origin.actor(&email);
         let issued = self.enrolment.verify(&email, &code, &actor).await?;
         let caller = Caller::new(issued.key.owner.clone(), actor);
-        json(StatusCode::CREATED, &IssuedView::new(&issued, &caller))
+        json(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
     }
 
     async fn with_key(
@@ -138,7 +138,10 @@ impl SignIn {
             Err(refusal) => return refusal.into_response(),
         };
         let answer = if method == Method::GET {
-            json(StatusCode::OK, &KeyView::new(verified.key(), &Caller::of_key(&verified)))
+            json(
+                StatusCode::OK,
+                &KeyView::new(verified.key(), &Caller::of_key(&verified), verified.at()),
+            )
         } else {
             self.revoke(&verified, origin).await
         };

@@ -64,7 +64,7 @@ struct More<'a> {
     last_used_ip: Option<IpAddr>,
 }
 
-/// The secret before the last rotation.
+/// The secret before the last rotation, as long as it works.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RetiringView<'a> {
@@ -106,20 +106,20 @@ pub(super) struct EventView<'a> {
 }
 
 impl<'a> KeyView<'a> {
-    pub(super) fn new(key: &'a Key, caller: &Caller) -> Self {
+    pub(super) fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
         Self {
             id: key.id.to_string(),
             name: key.name.as_str(),
             prefix: &key.hint,
             created_at: key.created_at.to_string(),
             last_used_at: instant(key.last_used_at),
-            more: More::new(key, caller),
+            more: More::new(key, caller, now),
         }
     }
 }
 
 impl<'a> IssuedView<'a> {
-    pub(super) fn new(issued: &'a Issued, caller: &Caller) -> Self {
+    pub(super) fn new(issued: &'a Issued, caller: &Caller, now: Timestamp) -> Self {
         let key = &*issued.key;
         Self {
             id: key.id.to_string(),
@@ -127,13 +127,13 @@ impl<'a> IssuedView<'a> {
             key: issued.secret.expose(),
             prefix: &key.hint,
             created_at: key.created_at.to_string(),
-            more: More::new(key, caller),
+            more: More::new(key, caller, now),
         }
     }
 }
 
 impl<'a> More<'a> {
-    fn new(key: &'a Key, caller: &Caller) -> Self {
+    fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
         let retiring = |retiring: &'a crate::key::Retiring| RetiringView {
             prefix: &retiring.hint,
             ends_at: retiring.ends_at.to_string(),
@@ -156,7 +156,7 @@ impl<'a> More<'a> {
             disabled_at: instant(key.disabled_at),
             revoked_at: instant(key.revoked.as_ref().map(|revocation| revocation.at)),
             rotated_at: instant(key.rotated_at),
-            retiring: key.retiring.as_ref().map(retiring),
+            retiring: key.retiring.as_ref().filter(|it| it.ends_at > now).map(retiring),
             last_used_ip: key.last_used_ip,
         }
     }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::Client;
 use crate::{http::world::World, support::DAY};
 
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
@@ -76,6 +78,9 @@ async fn what_a_key_has_besides_is_shown_and_can_be_changed() {
     );
     assert_eq!(rotated["retiring"]["endsAt"], "2026-01-01T00:01:00.000Z");
     assert_ne!(rotated["key"], made["key"]);
+    world.service.clock.advance(MINUTE);
+    let over = ada.call("GET", &path, "").await.json();
+    assert_eq!(over.get("retiring"), None, "it works no more");
     let events = ada.call("GET", &format!("{path}/events"), "").await.json();
     let told: Vec<_> = events["events"].as_array().unwrap().iter().map(|e| &e["event"]).collect();
     let expected = ["key.rotated", "key.enabled", "key.disabled", "key.updated", "key.created"];

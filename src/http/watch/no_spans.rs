@@ -3,10 +3,9 @@
 use super::Code;
 use crate::key::Verified;
 
-#[derive(Clone)]
-pub(super) struct Watch;
+pub(super) struct Check;
 
-impl Watch {
+impl Check {
     pub(super) fn begin() -> Self {
         Self
     }
@@ -15,7 +14,7 @@ impl Watch {
         check
     }
 
-    pub(super) fn looked_up(&self, _: bool) {}
+    pub(super) fn looked_up(&self, _: &'static str) {}
 
     pub(super) fn passed(&self, _: &Verified) {}
 

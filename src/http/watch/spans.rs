@@ -5,10 +5,9 @@ use tracing::{Instrument, Span, field::Empty};
 use super::Code;
 use crate::key::Verified;
 
-#[derive(Clone)]
-pub(super) struct Watch(Span);
+pub(super) struct Check(Span);
 
-impl Watch {
+impl Check {
     pub(super) fn begin() -> Self {
         Self(tracing::info_span!(
             target: "keyward::http",
@@ -23,8 +22,8 @@ impl Watch {
         check.instrument(self.0.clone())
     }
 
-    pub(super) fn looked_up(&self, from_memory: bool) {
-        self.0.record("cache", if from_memory { "hit" } else { "miss" });
+    pub(super) fn looked_up(&self, cache: &'static str) {
+        self.0.record("cache", cache);
     }
 
     pub(super) fn passed(&self, verified: &Verified) {

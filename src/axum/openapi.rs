@@ -1,0 +1,109 @@
+//! Routes together with what OpenAPI says of them.
+//!
+//! A guard and its description are given in one step, so that they cannot come apart.
+//!
+//! # Examples
+//! ```
+//! use axum::{Json, Router, routing::get};
+//! use keyward::{Verified, axum::openapi::GuardedRoutes, http::Guard};
+//! use utoipa_axum::{router::OpenApiRouter, routes};
+//!
+//! /// The builds of whose key it is.
+//! #[utoipa::path(get, path = "/builds", responses((status = 200, body = Vec<String>)))]
+//! async fn builds(verified: Verified) -> Json<Vec<String>> {
+//!     Json(vec![verified.owner().account().into()])
+//! }
+//!
+//! # let keys = keyward::testing::TestKeys::new().keys;
+//! let guard = Guard::new(keys).require("builds:read");
+//! let (app, document): (Router, _) =
+//!     OpenApiRouter::new().guarded_routes(&guard, routes!(builds)).split_for_parts();
+//!
+//! let builds = document.paths.get_path_item("/builds").and_then(|path| path.get.as_ref()).unwrap();
+//! assert!(builds.security.is_some() && builds.responses.responses.contains_key("403"));
+//! ```
+
+use axum::{Router, extract::FromRequestParts};
+use utoipa::openapi::{
+    ComponentsBuilder,
+    path::{Operation, PathItem},
+};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use crate::{
+    ApiKeys,
+    http::{
+        Guard,
+        manage::Caller,
+        openapi::{Callers, document, problem},
+    },
+};
+
+/// Adds routes behind a [`Guard`] to a router.
+pub trait GuardedRoutes<S> {
+    /// Puts the guard in front of these routes, and says in the document what it asks for and how
+    /// it refuses. It can stand in front of one method of a path and not of another.
+    #[must_use]
+    fn guarded_routes(self, guard: &Guard, routes: UtoipaMethodRouter<S>) -> Self;
+}
+
+impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
+    fn guarded_routes(
+        self,
+        guard: &Guard,
+        (mut schemas, mut paths, routes): UtoipaMethodRouter<S>,
+    ) -> Self {
+        paths.paths.values_mut().flat_map(operations).for_each(|it| guard.describe(it));
+        schemas.push(problem());
+        let routes = routes.layer(super::layer(guard.clone()));
+        let mut router = self.routes((schemas, paths, routes));
+        let components = router.get_openapi_mut().components.take().unwrap_or_default();
+        let components = guard
+            .security_schemes()
+            .into_iter()
+            .fold(ComponentsBuilder::from(components), |all, (name, scheme)| {
+                all.security_scheme(name, scheme)
+            });
+        router.get_openapi_mut().components = Some(components.build());
+        router
+    }
+}
+
+/// As [`manage::router`](super::manage::router), with its document; to be nested where the API
+/// shall be, which brings the document along.
+///
+/// # Examples
+/// ```
+/// # use axum::{extract::FromRequestParts, http::{StatusCode, request::Parts}};
+/// # use keyward::http::manage::Caller;
+/// # struct Session;
+/// # impl<S: Sync> FromRequestParts<S> for Session {
+/// #     type Rejection = StatusCode;
+/// #     async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, StatusCode> { Err(StatusCode::UNAUTHORIZED) }
+/// # }
+/// # impl From<Session> for Caller { fn from(_: Session) -> Self { unreachable!() } }
+/// # let keys = keyward::testing::TestKeys::new().keys;
+/// use keyward::http::openapi::Callers;
+/// use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+/// use utoipa_axum::router::OpenApiRouter;
+///
+/// let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
+/// let callers = Callers::by("session", cookie);
+/// let api = keyward::axum::openapi::manage_router::<Session, _>(keys, &callers);
+/// let app: OpenApiRouter = OpenApiRouter::new().nest("/v1", api);
+/// assert!(app.get_openapi().paths.get_path_item("/v1/api-keys").is_some());
+/// ```
+pub fn manage_router<C, S>(keys: ApiKeys, callers: &Callers) -> OpenApiRouter<S>
+where
+    C: FromRequestParts<S> + Into<Caller> + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let described = OpenApiRouter::with_openapi(document(callers));
+    let routes: Router<S> = super::manage::router::<C, S>(keys);
+    described.merge(OpenApiRouter::from(routes))
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+}

@@ -1,0 +1,101 @@
+use utoipa::openapi::{
+    RefOr,
+    path::Operation,
+    security::{
+        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+    },
+};
+
+use super::answers::{Problems, header, string};
+use crate::http::{Code, Guard, credentials::Place};
+
+impl Guard {
+    /// Says of an operation what this guard asks for in front of it, and answers if it is not
+    /// there: security with the scopes, refusals, header fields.
+    pub fn describe(&self, operation: &mut Operation) {
+        operation.security = Some(self.requirements());
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else { continue };
+            if status.starts_with('2') {
+                for (name, text) in RATES {
+                    let field = header(text, string().build());
+                    response.headers.entry(name.into()).or_insert(RefOr::T(field));
+                }
+            }
+        }
+        let (mut challenged, mut limited) = (Problems::default(), Problems::default());
+        for code in self.codes() {
+            let (status, words) = (code.status().as_u16(), [code.as_str()]);
+            match code {
+                Code::RateLimited => limited = limited.with(status, &words),
+                _ => challenged = challenged.with(status, &words),
+            }
+        }
+        challenged.describe(operation, &[("WWW-Authenticate", "A challenge as RFC 6750 has it.")]);
+        limited.describe(operation, &RATES);
+        let unavailable = [Code::Unavailable.as_str()];
+        Problems::default().with(503, &unavailable).describe(operation, &[]);
+    }
+
+    /// The ways in which a secret may be presented, under the names that operations are described
+    /// with; they belong into the document's components.
+    pub fn security_schemes(&self) -> Vec<(String, SecurityScheme)> {
+        self.credentials.places.iter().map(|place| (name(place), scheme(place))).collect()
+    }
+
+    /// All that it can refuse with a status of its own, but for an outage.
+    fn codes(&self) -> impl Iterator<Item = Code> {
+        let scopes = !self.all.is_empty() || !self.any.is_empty();
+        let missing = (!self.optional).then_some(Code::MissingKey);
+        let scope = scopes.then_some(Code::InsufficientScope);
+        let always = [Code::InvalidKey, Code::RepeatedCredentials, Code::RateLimited];
+        missing.into_iter().chain(scope).chain(always)
+    }
+
+    /// One requirement for each way to fulfil it: whichever place, whichever of the `any` scopes.
+    fn requirements(&self) -> Vec<SecurityRequirement> {
+        let any: Vec<Option<&str>> = match &*self.any {
+            [] => vec![None],
+            some => some.iter().copied().map(Some).collect(),
+        };
+        let ways = self.credentials.places.iter().flat_map(|place| {
+            any.iter().map(move |one| {
+                SecurityRequirement::new(name(place), self.all.iter().copied().chain(*one))
+            })
+        });
+        let nobody = self.optional.then(SecurityRequirement::default);
+        ways.chain(nobody).collect()
+    }
+}
+
+fn name(place: &Place) -> String {
+    match place {
+        Place::Bearer => "bearer".into(),
+        // Names of components have fewer characters than names of fields.
+        Place::Header(field) => field.as_str().replace(|c: char| !plain(c), "_"),
+        Place::Query(parameter) => format!("query-{}", parameter.replace(|c: char| !plain(c), "_")),
+    }
+}
+
+fn scheme(place: &Place) -> SecurityScheme {
+    match place {
+        Place::Bearer => {
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build())
+        }
+        Place::Header(field) => {
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(field.as_str())))
+        }
+        Place::Query(parameter) => {
+            SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new(parameter)))
+        }
+    }
+}
+
+fn plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.".contains(character)
+}
+
+const RATES: [(&str, &str); 2] = [
+    ("RateLimit", "What is left of the rates, and for how long."),
+    ("RateLimit-Policy", "The rates that count."),
+];

@@ -1,0 +1,298 @@
+//! Reports of leaked keys, signed as GitHub signs them.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use keyward::{
+    AuditQuery, KeyFormat, Request,
+    audit::EventKind,
+    http::leaks::{Leaks, Policy, PublicKeys, Report},
+    keys::{Issued, Rotation},
+};
+use p256::{
+    ecdsa::{Signature, SigningKey, signature::Signer},
+    pkcs8::{EncodePublicKey, LineEnding},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::world::World;
+use crate::{
+    cache::wrapper::Mood,
+    support::{DAY, log::holds_a_secret},
+};
+
+/// The other end: what it publishes, and how often it was asked.
+#[derive(Clone, Default)]
+pub struct GitHub {
+    published: Arc<Mutex<Option<Vec<Value>>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl PublicKeys for GitHub {
+    async fn fetch(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let published = self.published.lock().unwrap().clone().ok_or("out of order")?;
+        Ok(json!({ "public_keys": published }).to_string().into_bytes())
+    }
+}
+
+impl GitHub {
+    /// With a first key, `one`.
+    pub fn new() -> Self {
+        let github = Self::default();
+        github.publish(&["one"]);
+        github
+    }
+
+    fn publish(&self, names: &[&str]) {
+        let other = json!({ "key_identifier": "other", "key": "-----BEGIN SOMETHING-----" });
+        let keys = names.iter().map(|name| {
+            let key = p256::PublicKey::from(signer(name).verifying_key());
+            let key = key.to_public_key_pem(LineEnding::LF).unwrap();
+            json!({ "key_identifier": name, "key": key, "is_current": true })
+        });
+        *self.published.lock().unwrap() = Some(keys.chain([other]).collect());
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn signer(name: &str) -> SigningKey {
+    SigningKey::from_slice(&Sha256::digest(name)).unwrap()
+}
+
+pub fn sign(name: &str, body: &[u8]) -> String {
+    let signature: Signature = signer(name).sign(body);
+    STANDARD.encode(signature.to_der())
+}
+
+pub fn found(secrets: &[&str]) -> String {
+    let url = "https://github.com/acme/site/blob/main/.env";
+    let found = |secret| json!({ "token": secret, "type": "acme", "url": url, "source": "commit" });
+    Value::from_iter(secrets.iter().map(found)).to_string()
+}
+
+async fn send(leaks: &Leaks, name: &str, body: &str) -> (u16, Value) {
+    let signature = sign(name, body.as_bytes());
+    send_signed(leaks, name, body, &signature).await
+}
+
+async fn send_signed(leaks: &Leaks, name: &str, body: &str, signature: &str) -> (u16, Value) {
+    let report = Report::new(body.as_bytes()).identifier(name.as_bytes());
+    let report = report.signature(signature.as_bytes());
+    let response = leaks.receive(&report).await;
+    assert!(!holds_a_secret(response.body()) && !holds_a_secret(&format!("{report:?} {leaks:?}")));
+    let later = response.headers().contains_key("retry-after");
+    assert_eq!(later, response.status() == 503);
+    (response.status().as_u16(), serde_json::from_str(response.body()).unwrap())
+}
+
+async fn works(world: &World, issued: &Issued) -> bool {
+    world.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok()
+}
+
+/// What was done to a key.
+async fn kinds(world: &World, issued: &Issued) -> Vec<EventKind> {
+    let query = AuditQuery::new(&world.service.owner).key(issued.key.id);
+    let events = world.keys().events(query).await.unwrap();
+    let uses = [EventKind::FirstUsed, EventKind::Denied];
+    events.iter().map(|event| event.kind).filter(|kind| !uses.contains(kind)).collect()
+}
+
+#[tokio::test]
+async fn a_leaked_key_is_revoked_and_github_is_told_which_matches_were_secrets() {
+    let world = World::new();
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let (leaked, safe) = (world.service.issue().await, world.service.issue().await);
+    let unknown = world.unknown();
+    let secret = leaked.secret.expose();
+    let mut body: Vec<Value> =
+        serde_json::from_str(&found(&["lc_garbage", secret, &unknown])).unwrap();
+    body.insert(1, json!({ "token": 42 }));
+    body.insert(1, json!("no match at all"));
+    let body = Value::from(body).to_string();
+    let label =
+        |secret, label| json!({ "token_hash": hash(secret), "token_type": "acme", "label": label });
+    let expected = json!([
+        label("lc_garbage", "false_positive"),
+        label(secret, "true_positive"),
+        label(&unknown, "false_positive"),
+    ]);
+    assert_eq!(send(&leaks, "one", &body).await, (200, expected));
+    assert!(!works(&world, &leaked).await && works(&world, &safe).await);
+
+    let revoked = AuditQuery::new(&world.service.owner).kind(EventKind::Revoked);
+    let revoked = &world.keys().events(revoked).await.unwrap()[0];
+    let reason = "leaked: commit https://github.com/acme/site/blob/main/.env";
+    assert_eq!(revoked.reason.as_deref(), Some(reason));
+    assert_eq!(revoked.actor, "system:github-secret-scanning");
+    world.keys().flush().await.unwrap();
+    assert_eq!(world.service.stored(leaked.key.id).await.first_used_at, None, "this is no use");
+    let told = world.service.events.all();
+    assert!(told.iter().any(|event| event.kind == EventKind::Leaked), "the sinks are told");
+}
+
+fn hash(secret: &str) -> String {
+    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn what_github_has_not_signed_changes_nothing_and_costs_no_look_up() {
+    let world = World::new();
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let issued = world.service.issue().await;
+    let body = found(&[issued.secret.expose()]);
+    let good = sign("one", body.as_bytes());
+    let before = world.work();
+    let tampered = body.replace("commit", "Commit");
+    for (name, body, signature) in [
+        ("one", &*tampered, &*good),
+        ("one", &body, &sign("two", body.as_bytes())),
+        ("one", &body, ""),
+        ("one", &body, "no base64"),
+        ("one", &body, &STANDARD.encode("no signature")),
+        ("other", &body, &good),
+        ("", &body, &good),
+    ] {
+        let (status, _) = send_signed(&leaks, name, body, signature).await;
+        assert!(status == 403 || (status == 503 && name != "one"), "{name} {signature}: {status}");
+    }
+    assert_eq!(world.work(), before);
+    assert!(works(&world, &issued).await);
+    assert_eq!(send(&leaks, "one", "{}").await.0, 400);
+    assert_eq!(send(&leaks, "one", &body).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_report_that_comes_twice_is_done_once() {
+    let world = World::new();
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let issued = world.service.issue().await;
+    let body = found(&[issued.secret.expose()]);
+    let first = send(&leaks, "one", &body).await;
+    assert_eq!(send(&leaks, "one", &body).await, first);
+    let expected = [EventKind::Revoked, EventKind::Leaked, EventKind::Created];
+    assert_eq!(kinds(&world, &issued).await, expected);
+}
+
+#[tokio::test]
+async fn the_policy_of_a_format_decides_what_becomes_of_its_keys() {
+    use EventKind::{Created, Disabled, Leaked, Revoked};
+    let world = World::new();
+    let ours = world.keys().formats().current().clone();
+    let other = KeyFormat::builder("old").build().unwrap();
+    let leaks = || Leaks::github(world.keys().clone(), GitHub::new());
+    let table = [
+        (leaks().policy(Policy::Disable), vec![Disabled, Leaked, Created]),
+        (leaks().policy(Policy::Notify), vec![Leaked, Created]),
+        (leaks().policy_of(&other, Policy::Notify), vec![Revoked, Leaked, Created]),
+        (leaks().policy_of(&ours, Policy::Notify), vec![Leaked, Created]),
+        (
+            leaks().policy_of(&ours, Policy::Notify).policy_of(&ours, Policy::Disable),
+            vec![Disabled, Leaked, Created],
+        ),
+    ];
+    for (leaks, expected) in table {
+        let issued = world.service.issue().await;
+        assert_eq!(send(&leaks, "one", &found(&[issued.secret.expose()])).await.0, 200);
+        assert_eq!(kinds(&world, &issued).await, expected);
+        assert_eq!(works(&world, &issued).await, expected[0] == Leaked);
+        world
+            .keys()
+            .delete(&world.service.owner, issued.key.id, &world.service.actor)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_was_replaced_long_ago_leaves_its_key_alone() {
+    let world = World::new();
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let (owner, actor) = (&world.service.owner, &world.service.actor);
+    for (overlap, still_works) in [(Duration::ZERO, true), (DAY, false)] {
+        let old = world.service.issue().await;
+        let rotation = Rotation::overlap(overlap);
+        let new = world.keys().rotate(owner, old.key.id, rotation, actor).await.unwrap();
+        let (_, labels) = send(&leaks, "one", &found(&[old.secret.expose()])).await;
+        assert_eq!(labels[0]["label"], "true_positive");
+        assert_eq!(works(&world, &new).await, still_works, "overlap of {overlap:?}");
+        assert!(kinds(&world, &old).await.contains(&EventKind::Leaked));
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_github_is_asked_to_come_again() {
+    let world = World::new();
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let (one, two) = (world.service.issue().await, world.service.issue().await);
+    let body = found(&[one.secret.expose(), two.secret.expose()]);
+    world.store.find_is(Mood::Failing);
+    assert_eq!(send(&leaks, "one", &body).await.0, 503);
+    world.store.find_is(Mood::Fine);
+    assert!(works(&world, &one).await && works(&world, &two).await);
+
+    // Both are revoked, and nobody can tell: the second does not wait for the first.
+    world.store.changes_are(Mood::Lossy);
+    assert_eq!(send(&leaks, "one", &body).await.0, 503);
+    assert!(!works(&world, &one).await && !works(&world, &two).await);
+    world.store.changes_are(Mood::Fine);
+    let (status, labels) = send(&leaks, "one", &body).await;
+    assert_eq!((status, &labels[1]["label"]), (200, &json!("true_positive")));
+    assert_eq!(kinds(&world, &two).await.len(), 3, "done once, in spite of it all");
+}
+
+#[tokio::test]
+async fn github_is_asked_for_its_keys_seldom_and_for_new_ones_soon() {
+    let world = World::new();
+    let github = GitHub::new();
+    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let clock = &world.service.clock;
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 1));
+    for n in 0..100 {
+        assert_eq!(send(&leaks, &format!("made up {n}"), "[]").await.0, 503, "not now");
+    }
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 1));
+
+    github.publish(&["one", "two"]);
+    clock.advance(Duration::from_secs(59));
+    assert_eq!((send(&leaks, "two", "[]").await.0, github.asked()), (503, 1));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((send(&leaks, "two", "[]").await.0, github.asked()), (200, 2));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!((send(&leaks, "made up", "[]").await.0, github.asked()), (403, 3));
+
+    github.publish(&["two"]);
+    clock.advance(Duration::from_secs(3_599));
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 3));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (403, 4), "it was taken back");
+}
+
+#[tokio::test]
+async fn while_github_is_out_of_order_known_keys_stay_good_and_others_are_unclear() {
+    let world = World::new();
+    let github = GitHub::default();
+    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let clock = &world.service.clock;
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (503, 1));
+    github.publish(&["one"]);
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (503, 1));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 2));
+    *github.published.lock().unwrap() = None;
+    clock.advance(DAY);
+    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 3));
+    assert_eq!((send(&leaks, "two", "[]").await.0, github.asked()), (503, 3));
+}
