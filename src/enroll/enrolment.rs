@@ -100,7 +100,8 @@ impl Enrolment {
     /// Has a code sent to an address, if it has an account; the answer is the same if it has none.
     /// The former code for it is of no use from now on.
     ///
-    /// `by` is who asks, as far as one can tell: its network is what is limited.
+    /// `by` is who asks, as far as one can tell. Its network is limited beside the address; an actor
+    /// without an IP has none.
     ///
     /// # Errors
     /// [`TooOften`](EnrolError::TooOften); and [`Failed`](EnrolError::Failed) if the store, or too many
