@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     title("The audit trail");
     keys.flush().await?; // what verifications leave behind is written by and by, or now
     let mut events = keys.events(AuditQuery::new(&ada)).await?;
-    events.sort_by_key(|event| event.at);
+    events.sort_by_key(|event| (event.at, event.id));
     for event in events {
         let (time, kind, count) = (event.at.to_string(), event.kind.as_str(), event.count);
         let actor = if event.actor.starts_with("key:") { "the key" } else { &event.actor };

@@ -42,7 +42,7 @@ impl Account {
 
 /// The bridge to the host's own accounts.
 ///
-/// It is asked on every issue, change and rotate, and for a verification whose key is not in memory
+/// It is asked on every issue and rotate, for a change by which a key could do more, and for a verification whose key is not in memory
 /// or whose answer is older than [`max_staleness`](crate::cache::CacheOptions::max_staleness). A
 /// host that tells of changes by [`account_changed`](crate::ApiKeys::account_changed) is heard at
 /// once. It SHOULD answer from memory or in one fast query. An owner that does not exist (any more)

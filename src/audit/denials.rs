@@ -11,6 +11,7 @@ use super::{AuditEvent, EventKind, Outcome};
 use crate::{
     format::EntropyError,
     key::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    limits::LimitedReason,
     lock::lock,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct Denials {
     malformed: Anonymous,
     unknown: Anonymous,
+    /// Not looked at, because too many others from the same network had failed.
+    throttled: Anonymous,
     /// Per key and reason; what finds no room is counted without its key.
     keyed: Mutex<HashMap<(Option<KeyId>, &'static str), Tally>>,
     /// Of one-time codes, per reason.
@@ -55,7 +58,9 @@ struct Tally {
 impl Denials {
     pub(crate) fn note(&self, attempt: Attempt<'_>) {
         let Some((id, _)) = attempt.key else {
-            return self.unknown.note(|| attempt);
+            let throttled = attempt.reason == LimitedReason::Network.as_str();
+            let attempts = if throttled { &self.throttled } else { &self.unknown };
+            return attempts.note(|| attempt);
         };
         let mut keyed = lock(&self.keyed);
         let wanted = (Some(id), attempt.reason);
@@ -83,7 +88,11 @@ impl Denials {
 
     /// Takes all that is counted, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
-        let anonymous = [(&self.malformed, "malformed"), (&self.unknown, "unknown")];
+        let anonymous = [
+            (&self.malformed, "malformed"),
+            (&self.unknown, "unknown"),
+            (&self.throttled, LimitedReason::Network.as_str()),
+        ];
         let anonymous = anonymous
             .into_iter()
             .filter_map(|(attempts, reason)| Some(((None, reason), attempts.take()?)));

@@ -100,7 +100,8 @@ impl Enrolment {
     /// Has a code sent to an address, if it has an account; the answer is the same if it has none.
     /// The former code for it is of no use from now on.
     ///
-    /// `by` is who asks, as far as one can tell: its network is what is limited.
+    /// `by` is who asks, as far as one can tell. Its network is limited beside the address; an actor
+    /// without an IP has none.
     ///
     /// # Errors
     /// [`TooOften`](EnrolError::TooOften); and [`Failed`](EnrolError::Failed) if the store, or too many
@@ -182,7 +183,8 @@ impl Enrolment {
                 return Err(error.into());
             }
         };
-        inner.keys.note_code(EventKind::CodeAccepted, &owner, by)?;
+        // The key is made, and its own event is written: nothing may keep it from its owner now.
+        let _ = inner.keys.note_code(EventKind::CodeAccepted, &owner, by);
         Ok(issued)
     }
 

@@ -36,6 +36,12 @@ impl Formats {
         Ok(self)
     }
 
+    /// How many characters a hint of one of them has at most.
+    pub(crate) fn longest_hint(&self) -> usize {
+        let hints = self.accepted().map(|format| format.lead().len() + format.hint_len());
+        hints.max().unwrap_or_default()
+    }
+
     /// The format of new secrets.
     pub fn current(&self) -> &KeyFormat {
         &self.current

@@ -41,9 +41,10 @@ impl Name {
     }
 }
 
+/// As one harmless line, whatever it holds: see [`one_line`].
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&one_line(&self.0))
     }
 }
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     ApiKeys, Error, ErrorKind,
@@ -10,7 +10,7 @@ use crate::{
     hash::Digest,
     key::{
         Access, Actor, Expiry, Invalid, Key, Metadata, Name, Networks, Owner, Secret, Timestamp,
-        bounded,
+        bounded, one_line,
     },
     limits::KeyLimits,
     store::{Inserted, NewRow},
@@ -177,9 +177,14 @@ impl ApiKeys {
             let message = "no hasher here could verify this digest: build with `also_accept`";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let hint = bounded("hint", hint.trim(), MAX_HINT)?;
+        let longest = self.inner.formats.longest_hint().max(MAX_HINT);
+        let hint = bounded("hint", hint.trim(), longest)?;
         if self.inner.formats.parse(hint).is_ok() {
             let message = "the hint is the whole secret: pass its first characters only";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if let Cow::Owned(_) = one_line(hint) {
+            let message = "the hint holds characters that cannot be shown";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let hint = hint.into();
@@ -279,4 +284,5 @@ fn past() -> Error {
     Error::new(ErrorKind::Invalid, "the expiry is not in the future: choose a later one")
 }
 
-const MAX_HINT: usize = 100;
+/// Of a key of unknown form: too short for a whole secret, but for the shortest ones.
+const MAX_HINT: usize = 24;

@@ -235,11 +235,17 @@ impl ApiKeys {
             if after == *before {
                 return Ok(before);
             }
-            if !before.access.covers(&after.access) {
-                within_owner(&after, &*self.inner.account(&after.owner).await?)?;
-            }
-            if is_wider(&after, &before) && !by.may_hand_out(&after) {
-                return Err(Error::beyond_reach());
+            if is_wider(&after, &before) {
+                let account = self.inner.account(&after.owner).await?;
+                if account.suspended {
+                    return Err(Error::suspended());
+                }
+                if !before.access.covers(&after.access) {
+                    within_owner(&after, &account)?;
+                }
+                if !by.may_hand_out(&after) {
+                    return Err(Error::beyond_reach());
+                }
             }
             let event = self.event(kind, &after, by)?;
             let (store, key) = (self.inner.store.clone(), after.clone());

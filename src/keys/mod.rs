@@ -124,8 +124,11 @@ impl Now {
 }
 
 impl Inner {
+    /// Nothing that happens afterwards is dated earlier, also where a glance is taken for it.
     fn now(&self) -> Timestamp {
-        self.ratchet.at_least(self.clock.now())
+        let now = self.ratchet.at_least(self.clock.now());
+        self.ratchet.hold(now);
+        now
     }
 
     /// Cheap, and a little late.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Rate;
+use super::{Rate, plan::LONGEST_PERIOD};
 use crate::key::Timestamp;
 
 /// What is left of a rate after a use, or when one was refused.
@@ -38,7 +38,7 @@ pub(crate) struct Bucket {
 
 impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
-        let period = rate.period.as_micros().clamp(1, LONGEST_PERIOD);
+        let period = rate.counted_period();
         let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
         let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(FARTHEST);
         Self { rate, interval, reach }
@@ -148,8 +148,6 @@ fn micros(micros: i64) -> Duration {
 
 /// What no waiting helps against.
 pub(super) const NEVER: Duration = Duration::MAX;
-/// A year.
-const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
 /// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
 /// exactly.
 const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;

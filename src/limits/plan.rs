@@ -120,11 +120,15 @@ impl Rate {
     }
 
     fn covers(self, other: Self) -> bool {
-        let uses_in = |uses: NonZeroU32, period: Duration| {
-            period.as_nanos().saturating_mul(u128::from(uses.get()))
-        };
+        let uses_in = |uses: NonZeroU32, period: u128| period * u128::from(uses.get());
         other.burst <= self.burst
-            && uses_in(other.uses, self.period) <= uses_in(self.uses, other.period)
+            && uses_in(other.uses, self.counted_period())
+                <= uses_in(self.uses, other.counted_period())
+    }
+
+    /// The period as it is counted, in microseconds: no longer than a year.
+    pub(super) fn counted_period(self) -> u128 {
+        self.period.as_micros().clamp(1, LONGEST_PERIOD)
     }
 
     fn per(period: Duration, uses: u32) -> Self {
@@ -135,3 +139,6 @@ impl Rate {
 fn at_least_one(uses: u32) -> NonZeroU32 {
     NonZeroU32::new(uses).unwrap_or(NonZeroU32::MIN)
 }
+
+/// A year.
+pub(super) const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;

@@ -117,6 +117,20 @@ async fn a_letter_that_takes_a_minute_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_thousand_letters_may_wait_and_no_more() {
+    let office = Office::unlimited(stores::memory());
+    office.host.is(Mood::Frozen);
+    for n in 0..1_000 {
+        let address = format!("a{n}@example.com").parse().unwrap();
+        office.any().request(&address, &at_home()).await.unwrap();
+    }
+    for address in [ada(), stranger()] {
+        let busy = office.any().request(&address, &at_home()).await.unwrap_err();
+        assert!(matches!(&busy, EnrolError::Failed(error) if error.is_unavailable()), "{busy:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_account_that_is_gone_gets_no_key() {
     let office = Office::new(stores::memory());
     let code = office.code().await;

@@ -279,7 +279,11 @@ async fn purge_takes_what_died_long_ago_in_batches_and_nothing_that_lives() {
         let purge = Purge::default().batch(3);
         let purged = keys.purge(purge, |so_far| told.push(so_far.keys)).await.unwrap();
         assert_eq!(purged.keys, 7);
-        assert_eq!(told, [3, 6, 7, 7, 7, 7], "three batches of keys, and nothing else that is old");
+        assert_eq!(
+            told,
+            [3, 6, 7, 7, 7, 7, 7],
+            "three batches of keys, and nothing else that is old"
+        );
         let left = keys.list(ada, Page::first()).await.unwrap();
         let left: Vec<KeyId> = left.keys.iter().map(|key| key.id).collect();
         assert_eq!(left, [fresh, long, disabled, eternal]);

@@ -201,8 +201,11 @@ fn credentials_are_in_a_plain_file_of_the_owner_alone() {
     let person = lua.person();
     let file = person.home().join(".lua-cli/credentials");
     assert!(!file.exists());
-    let key = lua.signs_in(&person);
+    person.lua(&format!("auth configure --email {ADA}"));
+    assert_eq!(lua.verifies(&person, &lua.mailed_code()).status, 0);
+    // Before anything reads it, which would close it.
     assert_eq!((mode(&file), mode(&person.folder())), (0o600, 0o700));
+    let key = person.stored().unwrap();
     assert!(fs::read_to_string(&file).unwrap().contains(&key), "plain text");
     let project = fs::read_dir(person.project()).unwrap().count();
     assert_eq!(project, 0, "nothing lies where it could be committed");

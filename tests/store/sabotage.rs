@@ -175,6 +175,7 @@ fn cases() -> impl Iterator<Item = Case> {
         codes::ComparesThenTakes =>
             racing_guesses_get_no_more_tries_than_there_are
             racing_right_codes_have_one_winner;
+        codes::MarksWhatItTries => a_dropped_guess_is_whole_or_undone;
         codes::PurgesCodesWithoutLimit => a_purge_of_codes_removes_what_is_over_up_to_its_limit;
         codes::PurgesNoCodes => a_purge_of_codes_removes_what_is_over_up_to_its_limit;
 

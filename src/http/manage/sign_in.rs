@@ -27,6 +27,8 @@ use crate::{
 /// It has routes of its own beside those of the [management API](super): the adapters bring them in by
 /// `axum::manage::sign_in` and `actix::manage::sign_in`. Problems are `invalid_code` and
 /// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the other routes.
+///
+/// Where the address of the peer is not known, only what is counted per e-mail address is limited.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrolment: Enrolment,

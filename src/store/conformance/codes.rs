@@ -22,6 +22,7 @@ checks![
     a_new_code_takes_the_place_of_the_former_one,
     racing_guesses_get_no_more_tries_than_there_are,
     racing_right_codes_have_one_winner,
+    a_dropped_guess_is_whole_or_undone,
     a_purge_of_codes_removes_what_is_over_up_to_its_limit,
 ];
 
@@ -125,6 +126,24 @@ async fn racing_right_codes_have_one_winner(storage: Storage) -> Checked {
         assert_eq!(count(Guessed::Nothing), 63, "of 64 who had the code: {answers:?}");
     }
     Ok(())
+}
+
+/// Dropped one poll later each time, until it gets done.
+async fn a_dropped_guess_is_whole_or_undone(storage: Storage) -> Checked {
+    for polls in 0..super::drops::MOST_POLLS {
+        storage.any().put_code(&address(polls), &code(polls)).await?;
+        let (store, right) = (storage.any(), guess_of(polls, polls, at(0)));
+        let done = super::drops::poll_for_a_while(polls, store.try_code(&right)).await;
+        // Nothing stays locked behind it, and whoever comes next finds the code or finds it used up.
+        let next = storage.any().try_code(&right).await?;
+        assert_eq!(storage.any().try_code(&right).await?, Guessed::Nothing, "a third time");
+        if let Some(done) = done.transpose()? {
+            assert_eq!((done, next), (Guessed::Right, Guessed::Nothing), "it was acknowledged");
+            return Ok(());
+        }
+        assert!(matches!(next, Guessed::Right | Guessed::Nothing), "{next:?}");
+    }
+    panic!("a guess was not done after {} polls", super::drops::MOST_POLLS)
 }
 
 async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage) -> Checked {

@@ -1,9 +1,12 @@
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+};
 
 use async_trait::async_trait;
 use keyward::{
     Digest, KeyStore, Timestamp,
-    store::{Code, Guess, Guessed},
+    store::{Code, Guess, Guessed, StoreError},
 };
 use tokio::task::yield_now;
 
@@ -122,6 +125,25 @@ impl Sabotage for ComparesThenTakes {
             Guessed::Late | Guessed::Spent | Guessed::Nothing => {}
         }
         Ok(guessed)
+    }
+}
+
+/// Marks a code as being tried, tries it, and takes the mark away.
+#[derive(Default)]
+pub struct MarksWhatItTries {
+    tried: Mutex<HashSet<Digest>>,
+}
+
+#[async_trait]
+impl Sabotage for MarksWhatItTries {
+    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
+        if !self.tried.lock().unwrap().insert(guess.address) {
+            return Err(StoreError::unavailable("somebody else is trying it"));
+        }
+        yield_now().await;
+        let guessed = inside.try_code(guess).await;
+        self.tried.lock().unwrap().remove(&guess.address);
+        guessed
     }
 }
 
