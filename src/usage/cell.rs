@@ -19,7 +19,7 @@ pub(crate) struct UseCell {
     key: Arc<Key>,
     /// Millisecond and address of the last mark: one that says the same has nothing to add.
     last: AtomicU64,
-    /// Uses that are not tallied yet.
+    /// Uses that had nothing to add but that they were there.
     uses: AtomicU64,
     pending: Mutex<Option<Pending>>,
     /// Its first use has been noted, or was before it was cached.
@@ -51,18 +51,22 @@ impl UseCell {
         agent: Option<&str>,
     ) -> Marked {
         let mark = fingerprint(at, ip);
-        // In one order with `take`: a use that it does not see finds that it has been there.
-        self.uses.fetch_add(1, Ordering::SeqCst);
-        if self.last.load(Ordering::SeqCst) == mark {
-            return Marked::Again;
+        if self.last.load(Ordering::SeqCst) != mark {
+            return self.note(usage, mark, 1, at, ip, agent);
         }
-        self.note(usage, mark, at, ip, agent)
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        // In one order with `take`: a use that it did not see finds that it has been there.
+        if self.last.load(Ordering::SeqCst) != mark {
+            return self.note(usage, mark, 0, at, ip, agent);
+        }
+        Marked::Again
     }
 
     fn note(
         self: &Arc<Self>,
         usage: &Usage,
         mark: u64,
+        uses: u64,
         at: Timestamp,
         ip: Option<IpAddr>,
         agent: Option<&str>,
@@ -72,14 +76,17 @@ impl UseCell {
         match &mut *pending {
             Some(pending) => {
                 if let Some(hour) = pending.hour_over(at) {
-                    self.tally(usage, hour);
+                    let accepted = std::mem::take(&mut pending.uses) + self.take_uses();
+                    usage.tally(Tally { accepted, ..Tally::none(self.key.id, hour) });
                 }
+                pending.uses += uses;
                 pending.again(at, ip);
                 Marked::Again
             }
             None => {
                 let first = !self.begun.swap(true, Ordering::Relaxed);
-                *pending = Some(Pending::new(&self.key, at, ip, agent.filter(|_| first)));
+                let noted = Pending::new(&self.key, at, ip, agent.filter(|_| first));
+                *pending = Some(Pending { uses, ..noted });
                 drop(pending);
                 usage.register(self.clone());
                 if first { Marked::First } else { Marked::Again }
@@ -87,25 +94,19 @@ impl UseCell {
         }
     }
 
-    /// All uses but the present one were in that hour.
-    fn tally(&self, usage: &Usage, hour: Timestamp) {
-        let uses = self.uses.swap(0, Ordering::SeqCst);
-        if uses > 0 {
-            self.uses.fetch_add(1, Ordering::SeqCst);
-            usage.tally(Tally { accepted: uses - 1, ..Tally::none(self.key.id, hour) });
-        }
+    fn take_uses(&self) -> u64 {
+        self.uses.swap(0, Ordering::SeqCst)
     }
 
     pub(super) fn key_id(&self) -> KeyId {
         self.key.id
     }
 
-    /// What is to be written, and how many uses it were in its hour.
-    pub(super) fn take(&self) -> Option<(Pending, u64)> {
+    pub(super) fn take(&self) -> Option<Pending> {
         let pending = lock(&self.pending).take();
-        // The next use says so, and is counted then, whatever it has in common with the last one.
+        // The next use is noted, whatever it has in common with the last one.
         self.last.store(0, Ordering::SeqCst);
-        pending.map(|pending| (pending, self.uses.swap(0, Ordering::SeqCst)))
+        pending.map(|pending| Pending { uses: pending.uses + self.take_uses(), ..pending })
     }
 }
 

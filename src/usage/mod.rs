@@ -38,7 +38,8 @@ struct Pending {
     last_at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
-    /// The hour in which its uses are counted.
+    /// How many uses there were in this hour, which are not tallied yet.
+    uses: u64,
     hour: Timestamp,
 }
 
@@ -47,7 +48,7 @@ impl Pending {
     fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
         let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
         let (owner, hour) = (key.owner.clone(), begin_of_hour(at));
-        Self { owner, first_at: at, last_at: at, ip, user_agent, hour }
+        Self { owner, first_at: at, last_at: at, ip, user_agent, uses: 0, hour }
     }
 
     fn again(&mut self, at: Timestamp, ip: Option<IpAddr>) {
@@ -119,8 +120,9 @@ impl Usage {
             // Not in the head of the loop, which would keep the lock to its end.
             let cells = std::mem::take(&mut *lock(cells));
             for cell in cells {
-                let Some((pending, uses)) = cell.take() else { continue };
-                self.tally(Tally { accepted: uses, ..Tally::none(cell.key_id(), pending.hour) });
+                let Some(pending) = cell.take() else { continue };
+                let none = Tally::none(cell.key_id(), pending.hour);
+                self.tally(Tally { accepted: pending.uses, ..none });
                 match self.shard(cell.key_id()).entry(cell.key_id()) {
                     Entry::Occupied(mut known) => known.get_mut().merge(pending),
                     Entry::Vacant(new) => drop(new.insert(pending)),
@@ -153,6 +155,7 @@ impl Usage {
                 last_at: used.last_at,
                 ip: used.ip,
                 user_agent: used.user_agent.clone(),
+                uses: 0,
                 hour: begin_of_hour(used.last_at),
             };
             let mut shard = self.shard(used.key_id);
