@@ -113,6 +113,7 @@ impl Gcra {
         self.rate
     }
 
+    #[cfg(feature = "redis")]
     pub(super) fn reach(&self) -> i64 {
         self.reach
     }
