@@ -17,8 +17,8 @@ use keyward::{
         Revocation, Scope, Scopes,
     },
     keys::{
-        ApiKeysBuilder, Health, Issued, KeyChange, KeyPage, Moment, Page, Purge, Purged, Rotation,
-        SystemClock,
+        ApiKeysBuilder, Health, Identified, Issued, KeyChange, KeyPage, Moment, Page, Purge,
+        Purged, Rotation, SystemClock,
     },
     limits::{KeyLimits, Limited, Period, Quota, Rate, RateState, RateStates},
     store::{
@@ -138,6 +138,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Hashers,
         Health,
         HmacSha256,
+        Identified,
         Inserted,
         Invalid,
         Issued,
