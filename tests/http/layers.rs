@@ -13,7 +13,9 @@ use keyward::{
     actix::ApiKeyAuth,
     http::{
         ClientIp, Guard,
+        leaks::{Leaks, Report},
         manage::{Call, Caller, Manage},
+        openapi::Callers,
     },
     key::Networks,
     limits::Rate,
@@ -22,7 +24,10 @@ use keyward::{
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::csrf::CsrfLayer;
 
-use super::world::{World, text};
+use super::{
+    leaks::GitHub,
+    world::{World, text},
+};
 
 async fn handler(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let name = request.extensions().get::<Verified>().map(|key| key.owner().account().to_owned());
@@ -250,10 +255,16 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     crosses(&manage);
     crosses(&auth);
     crosses(&caller);
+    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let report = Report::new(secret.as_bytes());
+    let callers = Callers::by_key(&guard);
+    crosses(&leaks);
+    crosses(&callers);
     let body = format!("token={secret}");
     let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
-    let shown: [&dyn std::fmt::Debug; 8] =
-        [&guard, &refusal, &layer, &manage, &auth, &caller, &call, &head];
+    let shown: [&dyn std::fmt::Debug; 11] = [
+        &guard, &refusal, &layer, &manage, &auth, &caller, &call, &head, &leaks, &report, &callers,
+    ];
     for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
         assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
     }

@@ -2,6 +2,7 @@ mod access;
 mod audit;
 mod issue;
 mod janitor;
+mod leaked;
 mod lifecycle;
 mod quotas;
 mod races;

@@ -18,8 +18,8 @@ use keyward::{
         Revocation, Scope, Scopes,
     },
     keys::{
-        ApiKeysBuilder, Committed, Health, Issued, KeyChange, KeyPage, Moment, Page, Purge, Purged,
-        Reservation, Rotation, SystemClock,
+        ApiKeysBuilder, Committed, Health, Identified, Issued, KeyChange, KeyPage, Moment, Page,
+        Purge, Purged, Reservation, Rotation, SystemClock,
     },
     limits::{
         Charge, Charged, KeyLimits, Levels, Limited, LimitedReason, Period, Quota, QuotaState,
@@ -152,6 +152,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Hashers,
         Health,
         HmacSha256,
+        Identified,
         Inserted,
         Invalid,
         Issued,

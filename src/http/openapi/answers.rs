@@ -16,8 +16,12 @@ pub(super) struct Problems(BTreeMap<u16, BTreeSet<&'static str>>);
 
 impl Problems {
     pub(super) fn with(mut self, status: u16, codes: &[&'static str]) -> Self {
-        self.0.entry(status).or_default().extend(codes);
+        codes.iter().for_each(|code| self.add(status, code));
         self
+    }
+
+    pub(super) fn add(&mut self, status: u16, code: &'static str) {
+        self.0.entry(status).or_default().insert(code);
     }
 
     /// Says so of an operation. What it says already of a status stays: then it is either.

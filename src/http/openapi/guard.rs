@@ -1,3 +1,4 @@
+use http::StatusCode;
 use utoipa::openapi::{
     RefOr,
     path::Operation,
@@ -23,18 +24,19 @@ impl Guard {
                 }
             }
         }
-        let (mut challenged, mut limited) = (Problems::default(), Problems::default());
-        for code in self.codes() {
-            let (status, words) = (code.status().as_u16(), [code.as_str()]);
-            match code {
-                Code::RateLimited => limited = limited.with(status, &words),
-                _ => challenged = challenged.with(status, &words),
-            }
+        let mut groups: [Problems; 3] = Default::default();
+        for code in CODES.into_iter().filter(|code| self.answers(*code)) {
+            let group = match code.status() {
+                StatusCode::TOO_MANY_REQUESTS => 0,
+                StatusCode::SERVICE_UNAVAILABLE => 1,
+                _ => 2,
+            };
+            groups[group].add(code.status().as_u16(), code.as_str());
         }
-        challenged.describe(operation, &[("WWW-Authenticate", "A challenge as RFC 6750 has it.")]);
+        let [limited, unavailable, challenged] = groups;
         limited.describe(operation, &RATES);
-        let unavailable = [Code::Unavailable.as_str()];
-        Problems::default().with(503, &unavailable).describe(operation, &[]);
+        unavailable.describe(operation, &[]);
+        challenged.describe(operation, &[("WWW-Authenticate", "A challenge as RFC 6750 has it.")]);
     }
 
     /// The ways in which a secret may be presented, under the names that operations are described
@@ -43,13 +45,18 @@ impl Guard {
         self.credentials.places.iter().map(|place| (name(place), scheme(place))).collect()
     }
 
-    /// All that it can refuse with a status of its own, but for an outage.
-    fn codes(&self) -> impl Iterator<Item = Code> {
-        let scopes = !self.all.is_empty() || !self.any.is_empty();
-        let missing = (!self.optional).then_some(Code::MissingKey);
-        let scope = scopes.then_some(Code::InsufficientScope);
-        let always = [Code::InvalidKey, Code::RepeatedCredentials, Code::RateLimited];
-        missing.into_iter().chain(scope).chain(always)
+    /// Whether it can refuse for this.
+    fn answers(&self, code: Code) -> bool {
+        match code {
+            Code::MissingKey => !self.optional,
+            Code::InsufficientScope => !self.all.is_empty() || !self.any.is_empty(),
+            Code::InvalidKey
+            | Code::RepeatedCredentials
+            | Code::RateLimited
+            | Code::QuotaExhausted
+            | Code::Unavailable => true,
+            Code::MissingLayer => false,
+        }
     }
 
     /// One requirement for each way to fulfil it: whichever place, whichever of the `any` scopes.
@@ -95,7 +102,16 @@ fn plain(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.".contains(character)
 }
 
+const CODES: [Code; 7] = [
+    Code::MissingKey,
+    Code::InvalidKey,
+    Code::InsufficientScope,
+    Code::RepeatedCredentials,
+    Code::RateLimited,
+    Code::QuotaExhausted,
+    Code::Unavailable,
+];
 const RATES: [(&str, &str); 2] = [
-    ("RateLimit", "What is left of the rates, and for how long."),
-    ("RateLimit-Policy", "The rates that count."),
+    ("RateLimit", "What is left of the rates and quotas, and for how long."),
+    ("RateLimit-Policy", "The rates and quotas that count."),
 ];

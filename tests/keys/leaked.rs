@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use keyward::{
+    Actor, AuditQuery, ErrorKind, Request,
+    audit::EventKind,
+    keys::{Issued, Rotation},
+    limits::{KeyLimits, Rate},
+};
+
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{HOUR, Service, on_each_store, stores},
+};
+
+async fn identified(service: &Service, issued: &Issued) -> Option<(bool, bool)> {
+    let found = service.nodes.last().unwrap().identify(issued.secret.expose()).await.unwrap()?;
+    Some((found.key.id == issued.key.id, found.superseded))
+}
+
+#[tokio::test]
+async fn a_secret_is_identified_whatever_became_of_its_key() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
+        let first = service.issue().await;
+        assert_eq!(identified(&service, &first).await, Some((true, false)));
+        let second = keys.rotate(owner, first.key.id, Rotation::overlap(HOUR), by).await.unwrap();
+        assert_eq!(identified(&service, &first).await, Some((true, false)), "it still works");
+        service.clock.advance(HOUR);
+        assert_eq!(identified(&service, &first).await, Some((true, true)));
+        assert_eq!(identified(&service, &second).await, Some((true, false)));
+        keys.revoke(owner, first.key.id, "", by).await.unwrap();
+        assert_eq!(identified(&service, &second).await, Some((true, false)));
+        keys.delete(owner, first.key.id, by).await.unwrap();
+        assert_eq!(identified(&service, &second).await, None);
+        assert!(keys.identify("no key at all").await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn to_identify_a_secret_is_no_use_of_it() {
+    let service = Service::new(stores::memory());
+    let limits = KeyLimits { rate: Some(Rate::per_hour(1)), ..KeyLimits::default() };
+    let new = service.new_key().limits(limits);
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    for _ in 0..3 {
+        assert!(identified(&service, &issued).await.is_some());
+    }
+    service.keys().flush().await.unwrap();
+    let stored = service.stored(issued.key.id).await;
+    assert_eq!((stored.first_used_at, stored.last_used_at), (None, None));
+    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let issued = service.issue().await;
+        let scanner = Actor::system("scanner");
+        for place in ["a gist", "a gist", "an issue", "a gist"] {
+            service.clock.advance(Duration::from_secs(1));
+            service.keys().note_leak(&issued.key, place, &scanner).await.unwrap();
+        }
+        let query = AuditQuery::new(&service.owner).kind(EventKind::Leaked);
+        let noted = service.keys().events(query).await.unwrap();
+        let places: Vec<_> = noted.iter().map(|event| event.reason.as_deref()).collect();
+        assert_eq!(places, [Some("an issue"), Some("a gist")]);
+        let told = service.events.all();
+        assert_eq!(told.iter().filter(|event| event.kind == EventKind::Leaked).count(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_nobody_can_tell_whose_a_secret_is() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let service = Service::new(vec![std::sync::Arc::new(store.clone())]);
+    let issued = service.issue().await;
+    store.find_is(Mood::Failing);
+    let error = service.keys().identify(issued.secret.expose()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
