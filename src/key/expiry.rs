@@ -48,3 +48,18 @@ impl Expiry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_presets_are_as_long_as_they_say() {
+        let noon = Timestamp::from_unix_micros(1_000_000_000);
+        for (preset, days) in
+            [(Expiry::WEEK, 7), (Expiry::DAYS_30, 30), (Expiry::DAYS_90, 90), (Expiry::YEAR, 365)]
+        {
+            assert_eq!(preset.resolve(noon), Some(noon.after(Duration::from_secs(days * 86_400))));
+        }
+    }
+}

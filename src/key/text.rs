@@ -152,3 +152,15 @@ const MAX_NAME: usize = 100;
 const MAX_METADATA: usize = 50;
 const MAX_METADATA_KEY: usize = 64;
 const MAX_METADATA_VALUE: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_as_one_harmless_line_and_told_as_it_is() {
+        let name = Name::new("ci\n\u{1b}[2J\u{202e}\u{200b}root").unwrap();
+        assert_eq!(name.to_string(), r"ci\u{a}\u{1b}[2J\u{202e}\u{200b}root");
+        assert_eq!(name.as_str(), "ci\n\u{1b}[2J\u{202e}\u{200b}root");
+    }
+}

@@ -142,3 +142,19 @@ fn at_least_one(uses: u32) -> NonZeroU32 {
 
 /// A year.
 pub(super) const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_a_year_counts_as_a_year_also_where_rates_are_compared() {
+        let per = |years: u64, uses| KeyLimits {
+            rate: Some(Rate::per(Duration::from_secs(years * 365 * 86_400), uses)),
+            quota: None,
+        };
+        assert!(per(1, 1_000).cover(&per(1_000, 1_000)));
+        assert!(per(1_000, 1_000).cover(&per(1, 1_000)));
+        assert!(!per(1, 999).cover(&per(1_000, 1_000)), "as many, and all of them in one year");
+    }
+}

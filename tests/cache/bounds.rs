@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use keyward::{Request, VerifyError, cache::CacheOptions, keys::Issued, limits::Rate};
+use keyward::{
+    Request, VerifyError, audit::EventKind, cache::CacheOptions, keys::Issued, limits::Rate,
+};
 
 use super::wrapper::Wrapper;
 use crate::support::{MICRO, SECOND, Service, format, stores};
@@ -113,6 +115,10 @@ async fn a_network_that_fails_too_often_waits_before_anything_is_looked_up() {
         }
     }
     assert_eq!(wrapper.finds() - asked, 10);
+    service.keys().flush().await.unwrap();
+    let reasons = service.events.all().into_iter().filter(|event| event.kind == EventKind::Denied);
+    let reasons: Vec<_> = reasons.map(|event| (event.reason.unwrap(), event.count)).collect();
+    assert_eq!(reasons, [("unknown".into(), 10), ("throttled".into(), 90)]);
     let throttled = verify(&service, cold.secret.expose(), ELSEWHERE).await;
     assert!(matches!(throttled, Err(VerifyError::Limited(_))), "also with a good key, unseen");
     verify(&service, cold.secret.expose(), HOME).await.expect("another network is open");

@@ -1,7 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use keyward::{
     Access, ApiKeys, Expiry, MemoryStore, Request, VerifyError,
+    audit::EventKind,
     key::Networks,
     keys::{Issued, KeyChange, Purge, Rotation},
 };
@@ -188,6 +189,41 @@ async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
     let _ = early.await.unwrap();
     assert_eq!(late.await.unwrap(), "revoked");
     assert_eq!(says(service.keys(), &issued).await, "revoked");
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_away_is_made_and_told() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    let (ada, by) = (&service.owner, &service.actor);
+    let issued = service.issue().await;
+    assert_eq!(says(service.keys(), &issued).await, "ok");
+    store.hold_changes();
+    let mut revoke = Box::pin(service.keys().revoke(ada, issued.key.id, "", by));
+    assert!(poll_for_a_while(revoke.as_mut()).await.is_pending());
+    drop(revoke);
+    store.let_changes_go(1);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !service.events.kinds().contains(&EventKind::Revoked) {
+        assert!(std::time::Instant::now() < deadline, "nobody was told");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(says(service.keys(), &issued).await, "revoked");
+}
+
+async fn poll_for_a_while<F: Future>(
+    mut future: std::pin::Pin<&mut F>,
+) -> std::task::Poll<F::Output> {
+    // The change is under way when all that is ready has had its turn.
+    for _ in 0..100 {
+        let once =
+            std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context)));
+        if let ready @ std::task::Poll::Ready(_) = once.await {
+            return ready;
+        }
+        tokio::task::yield_now().await;
+    }
+    std::task::Poll::Pending
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub struct Wrapper {
     spends: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
+    /// Each change takes one, before it is made.
+    changes: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -54,8 +56,15 @@ struct Moods {
 
 impl Wrapper {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
-        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Self { store, moods: Arc::default(), finds: Arc::default(), spends: Arc::default(), gate }
+        let gate = || Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self {
+            store,
+            moods: Arc::default(),
+            finds: Arc::default(),
+            spends: Arc::default(),
+            gate: gate(),
+            changes: gate(),
+        }
     }
 
     pub fn feed(&self, mood: Mood) {
@@ -101,6 +110,15 @@ impl Wrapper {
         self.gate.add_permits(lookups);
     }
 
+    /// From now on changes wait before they are made, until they are let go.
+    pub fn hold_changes(&self) {
+        self.changes.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn let_changes_go(&self, changes: usize) {
+        self.changes.add_permits(changes);
+    }
+
     fn moods(&self) -> Moods {
         *self.moods.lock().unwrap()
     }
@@ -113,6 +131,7 @@ impl Wrapper {
         if mood != Mood::Lossy {
             obey(mood).await?;
         }
+        self.changes.acquire().await.unwrap().forget();
         let answer = work.await;
         if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { answer }
     }

@@ -241,7 +241,12 @@ async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         let refused = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
+        let id = issued.key.id;
+        keys.disable(ada, id, by).await.expect("narrowing is always possible");
+        let refused = keys.enable(ada, id, by).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Suspended);
         service.host.set(ada, |account| account.suspended = false);
+        keys.enable(ada, id, by).await.unwrap();
         keys.account_changed(ada).await.unwrap();
         assert!(service.verify(&issued).await.is_ok());
     })

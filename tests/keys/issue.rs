@@ -173,16 +173,31 @@ async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
 }
 
 #[tokio::test]
-async fn a_hint_that_is_the_whole_secret_is_not_stored() {
+async fn a_hint_that_holds_the_secret_or_cannot_be_shown_is_not_stored() {
     let service = Service::new(stores::memory());
     let old = format().generate().unwrap();
     let digest = Sha256.digest(old.expose().as_bytes());
-    for hint in [old.expose().to_owned(), format!(" {} ", old.expose())] {
+    let text = old.expose();
+    let all_but_one = text[..text.len() - 1].to_owned();
+    for hint in [
+        text.to_owned(),
+        format!(" {text} "),
+        format!("key={text}"),
+        format!("{text}x"),
+        all_but_one,
+    ] {
         let import = service.keys().import(service.new_key(), digest, &hint, &service.actor);
         let refused = import.await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid);
         assert!(!refused.to_string().contains(old.expose()), "{refused}");
     }
+    for hint in ["old\nkey", "old\u{202e}key", "old\u{200b}key"] {
+        let import = service.keys().import(service.new_key(), digest, hint, &service.actor);
+        assert_eq!(import.await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    let import =
+        service.keys().import(service.new_key(), digest, "lc_live_a1b2c3d4", &service.actor);
+    assert_eq!(import.await.unwrap().hint, "lc_live_a1b2c3d4");
 }
 
 #[tokio::test]

@@ -140,26 +140,36 @@ async fn accounts_that_cannot_be_asked_make_it_unavailable_and_never_denied() {
 #[tokio::test]
 async fn a_key_of_a_retired_pepper_verifies_and_moves_to_the_current_one() {
     on_each_store(async |handles| {
-        let store = handles[0].clone();
-        let (old, current) = (peppered(1), peppered(2));
-        let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
-        let issued = before.issue().await;
-        let text = issued.secret.expose().as_bytes();
-
-        let service = Service::with(handles, |builder| {
-            builder.hasher(peppered(2)).also_accept(peppered(1)).also_accept(Sha256)
-        });
-        assert!(service.verify(&issued).await.is_ok());
-        for node in &service.nodes {
-            node.flush().await.unwrap();
+        for cached in [true, false] {
+            moves_to_the_current_pepper(handles.clone(), cached).await;
         }
-        assert!(store.find(&[old.digest(text)]).await.unwrap().is_none(), "rewritten on use");
-        assert!(store.find(&[current.digest(text)]).await.unwrap().is_some());
-        assert!(service.verify(&issued).await.is_ok());
-        let err = before.verify(&issued).await.unwrap_err();
-        assert_eq!(err.as_str(), "unknown", "the old pepper alone is of no use any more");
     })
     .await;
+}
+
+async fn moves_to_the_current_pepper(handles: stores::Handles, cached: bool) {
+    let store = handles[0].clone();
+    let (old, current) = (peppered(1), peppered(2));
+    let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
+    let issued = before.issue().await;
+    let text = issued.secret.expose().as_bytes();
+
+    let service = Service::with(handles.clone(), |builder| {
+        builder.hasher(peppered(2)).also_accept(peppered(1)).also_accept(Sha256)
+    });
+    let uncached = Service::with(handles, |builder| {
+        builder.hasher(peppered(2)).also_accept(peppered(1)).no_cache()
+    });
+    let mover = if cached { &service } else { &uncached };
+    assert!(mover.verify(&issued).await.is_ok());
+    for node in &mover.nodes {
+        node.flush().await.unwrap();
+    }
+    assert!(store.find(&[old.digest(text)]).await.unwrap().is_none(), "rewritten on use");
+    assert!(store.find(&[current.digest(text)]).await.unwrap().is_some());
+    assert!(service.verify(&issued).await.is_ok());
+    let err = before.verify(&issued).await.unwrap_err();
+    assert_eq!(err.as_str(), "unknown", "the old pepper alone is of no use any more");
 }
 
 #[tokio::test]
@@ -192,23 +202,27 @@ async fn the_secret_of_an_overlap_moves_to_the_current_pepper_too() {
 #[tokio::test]
 async fn a_first_use_is_written_without_being_asked() {
     on_each_store(async |handles| {
-        let service = Service::new(handles);
-        let issued = service.issue().await;
-        let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
-        service.verify_for(&issued, &request).await.unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        let key = loop {
-            let key = service.stored(issued.key.id).await;
-            if key.first_used_at.is_some() {
-                break key;
-            }
-            assert!(std::time::Instant::now() < deadline, "nobody wrote it");
-            tokio::task::yield_now().await;
-        };
-        assert_eq!(key.first_used_at, Some(service.now()));
-        assert_eq!(key.last_used_ip, request_ip());
+        writes_a_first_use(&Service::new(handles.clone())).await;
+        writes_a_first_use(&Service::uncached(handles)).await;
     })
     .await;
+}
+
+async fn writes_a_first_use(service: &Service) {
+    let issued = service.issue().await;
+    let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
+    service.verify_for(&issued, &request).await.unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let key = loop {
+        let key = service.stored(issued.key.id).await;
+        if key.first_used_at.is_some() {
+            break key;
+        }
+        assert!(std::time::Instant::now() < deadline, "nobody wrote it");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(key.first_used_at, Some(service.now()));
+    assert_eq!(key.last_used_ip, request_ip());
 }
 
 fn request_ip() -> Option<std::net::IpAddr> {
@@ -248,4 +262,27 @@ fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
     let mut verify = Box::pin(keys.verify(issued.secret.expose(), &request));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(matches!(verify.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
+}
+
+/// Many changes within a tick of the coarse clock, which is behind the exact one.
+#[tokio::test]
+async fn nothing_is_dated_before_what_it_follows() {
+    let keys = ApiKeys::builder(keyward::MemoryStore::new(), format()).build();
+    let by = keyward::Actor::system("test");
+    for n in 0..200 {
+        let owner = keyward::Owner::new("acme", &format!("u{n}")).unwrap();
+        let new = || keyward::NewKey::new(&owner, "ci").unwrap();
+        let (first, second) = (keys.issue(new(), &by).await.unwrap(), keys.issue(new(), &by).await);
+        let second = second.unwrap();
+        keys.verify(second.secret.expose(), &Request::new()).await.unwrap();
+        keys.revoke(&owner, first.key.id, "", &by).await.unwrap();
+        keys.verify(first.secret.expose(), &Request::new()).await.unwrap_err();
+        keys.flush().await.unwrap();
+        let used = keys.get(&owner, second.key.id).await.unwrap();
+        assert!(used.first_used_at.unwrap() >= used.created_at);
+        let revoked = keys.get(&owner, first.key.id).await.unwrap().revoked.clone().unwrap();
+        let denied = keyward::AuditQuery::new(&owner).kind(keyward::audit::EventKind::Denied);
+        let denied = keys.events(denied).await.unwrap().remove(0);
+        assert!(denied.at >= revoked.at);
+    }
 }

@@ -164,6 +164,24 @@ async fn agree(space: Space, rates: [Rate; 2], steps: Vec<Step>) -> TestCaseResu
     Ok(())
 }
 
+/// The other rate refuses, but the plan has changed for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_plan_makes_nothing_of_is_gone_for_both() {
+    let Some(shared) = redis::shared() else { return };
+    let rate = |uses| {
+        let period = Duration::from_millis(1);
+        Rate { period, ..Rate::per_second(uses) }.burst(1)
+    };
+    let steps = vec![
+        Step::Spend { after: 0, uses: 1 },
+        Step::Change([rate(1_000), rate(1)]),
+        Step::Spend { after: 1, uses: 1 },
+        Step::Change([rate(1), rate(1)]),
+        Step::Spend { after: 0, uses: 1 },
+    ];
+    agree(shared.space(), [rate(1), rate(1)], steps).await.unwrap();
+}
+
 #[test]
 fn redis_and_the_process_count_alike_on_any_history() {
     let Some(shared) = redis::shared() else { return };

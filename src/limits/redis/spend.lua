@@ -32,6 +32,8 @@ for n, name in ipairs(KEYS) do
   if ahead[n] > 0 and (uses > 0 or converted[n]) then
     local bucket = string.format('%.0f %.0f', now + ahead[n], interval)
     redis.call('SET', name, bucket, 'PX', math.ceil(ahead[n] / 1000))
+  elseif converted[n] then
+    redis.call('DEL', name)
   end
   answer[n + 2] = string.format('%.0f', now + ahead[n])
 end

@@ -186,3 +186,18 @@ async fn journal_mode(writer: &Lane) -> Result<String, Failure> {
     let mut lease = writer.lease().await?;
     Ok(sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *lease).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::new();
+        let store = options.open(folder.path().join("keys.db")).await.unwrap();
+        let mut writer = store.inner.writer.lease().await.unwrap();
+        let full = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *writer).await;
+        assert_eq!(full.ok(), Some(2));
+    }
+}
