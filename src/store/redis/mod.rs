@@ -60,6 +60,11 @@ use crate::{
 /// the start. When the memory of a server with `noeviction` is full, no key can be issued, and those
 /// there are can be verified and revoked.
 ///
+/// # The audit log
+/// It is the stream `{keyward}audit`, in the order of arrival: other programs may read it, with
+/// `XREAD`, and nothing but the retention of [`ApiKeys`](crate::ApiKeys) may trim it. An entry has an
+/// event's identity, `i`, and the event, `e`, in MessagePack.
+///
 /// # On a cluster
 /// All Redis keys of a store share one hash tag. So everything is as atomic as on one server; the
 /// price is that one node holds the store and does its work, and that the store cannot be divided.

@@ -6,10 +6,10 @@ use crate::{
     key::{EventId, Key, KeyId, Owner, Timestamp, Whose},
 };
 
-/// The ten Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them
+/// The Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them
 /// together, and nothing that a user chooses is part of any.
 #[derive(Debug)]
-pub(super) struct Names(pub(super) [String; 10]);
+pub(super) struct Names(pub(super) [String; 11]);
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
@@ -31,10 +31,13 @@ impl Names {
     }
 }
 
-/// In the order in which the scripts know them. The log is a hash of events and a sorted set of
-/// their ids, not a stream: a stream only grows at its end, and ids of events may come late.
-const ROOMS: [&str; 10] =
-    ["keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies", "codes"];
+/// In the order in which the scripts know them. The log is a stream, `audit`, in the order in which
+/// events arrived; theirs is another one, for an id may come late: a sorted set of ids, `log`, has
+/// it, and a hash, `events`, leads from an id to the entry.
+const ROOMS: [&str; 11] = [
+    "keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies", "codes",
+    "audit",
+];
 
 /// Stands for an owner or a tenant in an index. Whoever reads checks the words themselves.
 pub(crate) type Scope = [u8; 16];

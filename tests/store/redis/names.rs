@@ -21,7 +21,7 @@ async fn nothing_that_a_user_chooses_is_part_of_the_name_of_a_redis_key() {
     }
     let rooms = [
         "keys", "secrets", "index", "events", "log", "changes", "meta", "quotas", "tallies",
-        "codes",
+        "codes", "audit",
     ];
     let wanted = BTreeSet::from(rooms.map(|room| format!("{{keyward}}{room}")));
     let names = names(&server);

@@ -6,7 +6,4 @@ local function wanted(found)
     and (since == '' or not before(event[1], since))
     and (till == '' or before(event[1], till))
 end
-local function event_of(id)
-  return redis.call('HGET', events, id)
-end
 return page(log, from, prefix, limit, event_of, wanted)

@@ -1,4 +1,4 @@
-local keys, secrets, index, events, log, changes, meta, quotas, tallies, codes = unpack(KEYS)
+local keys, secrets, index, events, log, changes, meta, quotas, tallies, codes, audit = unpack(KEYS)
 
 -- The fields of a key's record, as `rows.rs` packs them.
 local REVISION, TENANT, ACCOUNT, TENANT_SCOPE, OWNER_SCOPE, CURRENT, FORMER = 1, 2, 3, 4, 5, 6, 7
@@ -88,11 +88,18 @@ end
 -- An event is its id, its record, and its members of the log. An id that exists is passed over.
 local function record(packed)
   local event = cmsgpack.unpack(packed)
-  if redis.call('HSETNX', events, event[1], event[2]) == 1 then
+  if redis.call('HEXISTS', events, event[1]) == 0 then
+    local entry = redis.call('XADD', audit, '*', 'i', event[1], 'e', event[2])
+    redis.call('HSET', events, event[1], entry)
     for i = 3, #event do
       redis.call('ZADD', log, 0, event[i])
     end
   end
+end
+
+local function event_of(id)
+  local entry = redis.call('HGET', events, id)
+  return redis.call('XRANGE', audit, entry, entry)[1][2][4]
 end
 
 -- The tag tells entries of the same number apart that were written in two lives of the store.

@@ -1,7 +1,10 @@
 local removed = 0
 for _, packed in ipairs(ARGV) do
   local event = cmsgpack.unpack(packed)
-  if redis.call('HDEL', events, event[1]) == 1 then
+  local entry = redis.call('HGET', events, event[1])
+  if entry then
+    redis.call('XDEL', audit, entry)
+    redis.call('HDEL', events, event[1])
     removed = removed + 1
     redis.call('ZREM', log, unpack(event, 2))
   end
