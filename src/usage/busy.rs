@@ -6,11 +6,11 @@ use std::{
 use crate::key::{KeyId, Timestamp};
 
 /// Counts the uses of a key that is busy without the lock of those that are not: all that come in
-/// the millisecond and from the address of the last one that was noted say nothing new, and are
+/// the hundredth of a second and from the address of the last one that was noted say nothing new, and are
 /// just one more.
 pub(super) struct Busy(AtomicU64);
 
-/// Whose use it is, from where, in which millisecond: but for the low bits, which count.
+/// Whose use it is, from where, in which hundredth of a second: but for the low bits, which count.
 #[derive(Clone, Copy)]
 pub(super) struct Mark(u64);
 
@@ -25,10 +25,10 @@ impl Mark {
                 (bits as u64 ^ (bits >> 64) as u64).wrapping_mul(SPREAD)
             }
         };
-        let millis = at.as_unix_micros() as u64 / 1_000;
+        let instant = at.as_unix_micros() as u64 / HUNDREDTH;
         let key = id.random().wrapping_mul(SPREAD);
         // Never zero, which is what a place has where nothing was noted.
-        Self((millis.wrapping_mul(SPREAD) ^ (address >> 1) ^ key) & !MOST | FIRST)
+        Self((instant.wrapping_mul(SPREAD) ^ (address >> 1) ^ key) & !MOST | FIRST)
     }
 }
 
@@ -52,6 +52,8 @@ impl Busy {
     }
 }
 
+/// Of a second, in microseconds: so exactly the last use is known.
+const HUNDREDTH: u64 = 10_000;
 const FIRST: u64 = 1 << 12;
 /// That many count without a note.
 const MOST: u64 = FIRST - 1;
@@ -70,8 +72,8 @@ mod tests {
         let (ip, busy) = ("192.0.2.7".parse().ok(), Busy::new());
         assert!(!busy.count(mark(1, noon, ip)));
         assert_eq!(busy.replace(Some(mark(1, noon, ip))), 0);
-        assert!(busy.count(mark(1, noon + 999, ip)));
-        assert!(!busy.count(mark(1, noon + 1_000, ip)));
+        assert!(busy.count(mark(1, noon + 9_999, ip)));
+        assert!(!busy.count(mark(1, noon + 10_000, ip)));
         assert!(!busy.count(mark(1, noon, None)));
         assert!(!busy.count(mark(2, noon, ip)));
         assert_eq!(busy.replace(Some(mark(2, noon, ip))), 1);

@@ -16,8 +16,8 @@ use crate::{
     lock::lock,
 };
 
-/// The uses of one cached key. Marks of different keys never meet; those of one key do so once in
-/// a millisecond.
+/// The uses of one cached key. Marks of different keys never meet; those of one key do so a
+/// hundred times a second.
 pub(crate) struct UseCell {
     key: Arc<Key>,
     busy: Busy,
