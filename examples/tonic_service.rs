@@ -1,21 +1,25 @@
-//! A small gRPC service: whoever is signed in makes a key, and keys list builds.
-//! `cargo run --example tonic_service` serves it, and calls it once.
+//! A small gRPC service with sessions, an API by which people manage their keys, and a method that
+//! takes keys: `cargo run --example tonic_service` serves it, and calls it once.
 //!
 //! What `tonic-prost-build` would make of `tonic_service.proto` is written by hand at the end, so that
 //! this builds without protoc.
 
 use std::{error::Error, net::SocketAddr};
 
-use keyward::{Access, Actor, ApiKeys, KeyFormat, NewKey, Owner, SqliteStore, Verified};
-use keyward::{http::Guard, tower::ApiKeyLayer};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{StatusCode, header::COOKIE, request::Parts},
+};
+use keyward::{
+    Access, Actor, ApiKeys, KeyFormat, NewKey, Owner, SqliteStore, Verified,
+    http::{Guard, manage::Caller},
+    tower::ApiKeyLayer,
+};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
-    service::LayerExt,
-    transport::{
-        Channel, Server,
-        server::{TcpConnectInfo, TcpIncoming},
-    },
+    service::{LayerExt, Routes},
+    transport::Channel,
 };
 
 #[tokio::main]
@@ -23,43 +27,46 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let format = KeyFormat::builder("acme").environment("live").build()?;
     let keys = ApiKeys::builder(SqliteStore::in_memory().await?, format).build();
     let guard = ApiKeyLayer::grpc(Guard::new(keys.clone()).require("builds:read"))
-        .peer(|extensions| Some(extensions.get::<TcpConnectInfo>()?.remote_addr()?.ip()));
-    let server = Server::builder()
-        .add_service(wire::Keys(keys.clone()))
-        .add_service(guard.named_layer(wire::Builds));
+        .peer(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip()));
+    // gRPC for programs and JSON for people, on one port.
+    let app = Routes::new(guard.named_layer(wire::Builds))
+        .into_axum_router()
+        .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
 
     let listener = TcpListener::bind("127.0.0.1:50051").await?;
     let at = listener.local_addr()?;
     let stop = async { drop(tokio::signal::ctrl_c().await) };
-    let serve = server.serve_with_incoming_shutdown(TcpIncoming::from(listener), stop);
-    let serve = tokio::spawn(serve);
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let serve = axum::serve(listener, app).with_graceful_shutdown(stop);
+    let serve = tokio::spawn(serve.into_future());
 
-    let secret = call_once(at).await?;
-    let grpcurl = "grpcurl -plaintext -import-path examples -proto tonic_service.proto";
+    call_once(&keys, at).await?;
     println!(
-        "Make a key:  {grpcurl} -H 'session: ada' -d '{{\"name\": \"ci\"}}' {at} acme.Keys/Make"
+        "Make a key:  curl http://{at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
     );
-    println!("Use this:    {grpcurl} -H 'Authorization: Bearer {secret}' {at} acme.Builds/List");
+    println!(
+        "Use it:      grpcurl -plaintext -import-path examples -proto tonic_service.proto -H 'Authorization: Bearer KEY' {at} acme.Builds/List"
+    );
     serve.await??;
     keys.shutdown().await?;
     Ok(())
 }
 
 /// As a client does it: without a key, then with one.
-async fn call_once(at: SocketAddr) -> Result<String, Box<dyn Error>> {
-    let mut client =
-        wire::Client::new(Channel::from_shared(format!("http://{at}"))?.connect().await?);
-    let refused = client.list_builds(Request::new(wire::ListBuilds {})).await.unwrap_err();
+async fn call_once(keys: &ApiKeys, at: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let channel = Channel::from_shared(format!("http://{at}"))?.connect().await?;
+    let mut client = wire::BuildsClient::new(channel);
+    let refused = client.list(Request::new(wire::ListBuilds {})).await.unwrap_err();
     println!("Without key: {:?}: {}", refused.code(), refused.message());
 
-    let mut request = Request::new(wire::MakeKey { name: "first".into() });
-    request.metadata_mut().insert("session", "ada".parse()?);
-    let secret = client.make_key(request).await?.into_inner().secret;
-
+    let bob = Owner::account_only("bob")?;
+    let new = NewKey::new(&bob, "first")?.access(Access::only(["builds:read"])?);
+    let issued = keys.issue(new, &Actor::account("bob")).await?;
     let mut request = Request::new(wire::ListBuilds {});
-    request.metadata_mut().insert("authorization", format!("Bearer {secret}").parse()?);
-    println!("With one:    {:?}", client.list_builds(request).await?.into_inner());
-    Ok(secret)
+    let bearer = format!("Bearer {}", issued.secret.expose());
+    request.metadata_mut().insert("authorization", bearer.parse()?);
+    println!("With one:    {:?}", client.list(request).await?.into_inner());
+    Ok(())
 }
 
 async fn list_builds(
@@ -70,28 +77,30 @@ async fn list_builds(
     Ok(Response::new(wire::BuildList { account, ids: vec!["4711".into(), "4712".into()] }))
 }
 
-async fn make_key(
-    keys: ApiKeys,
-    request: Request<wire::MakeKey>,
-) -> Result<Response<wire::MadeKey>, Status> {
-    let owner = session(&request)?;
-    let actor = Actor::account(owner.account());
-    let new = NewKey::new(&owner, &request.get_ref().name);
-    let new = new.map_err(|invalid| Status::invalid_argument(invalid.to_string()))?;
-    let access = Access::only(["builds:read"]).expect("it is a scope");
-    let issued = keys.issue(new.access(access), &actor).await;
-    let issued = issued.map_err(|error| Status::failed_precondition(error.to_string()))?;
-    let secret = issued.secret.expose().into();
-    Ok(Response::new(wire::MadeKey { id: issued.key.id.to_string(), secret }))
+/// Whose browser it is: Ada's or Bob's. A stand-in: a real service looks a random token up in its own
+/// sessions, and guards cookies against cross-site requests.
+struct Session {
+    owner: Owner,
 }
 
-/// Whose session it is. A stand-in: a real service looks a random token up in its own sessions.
-fn session<T>(request: &Request<T>) -> Result<Owner, Status> {
-    let account = request.metadata().get("session").and_then(|value| value.to_str().ok());
-    let account = account.filter(|account| ["ada", "bob"].contains(account));
-    account
-        .and_then(|account| Owner::account_only(account).ok())
-        .ok_or_else(|| Status::unauthenticated("sign in first"))
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
+        let mut cookies = cookies.unwrap_or_default().split("; ");
+        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let account = account.filter(|account| ["ada", "bob"].contains(account));
+        let owner = account.and_then(|account| Owner::account_only(account).ok());
+        owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
+    }
+}
+
+impl From<Session> for Caller {
+    fn from(session: Session) -> Self {
+        let actor = Actor::account(session.owner.account());
+        Self::new(session.owner, actor)
+    }
 }
 
 mod wire {
@@ -101,7 +110,6 @@ mod wire {
         task::{Context, Poll},
     };
 
-    use keyward::ApiKeys;
     use prost::Message;
     use tonic::{
         Request, Response, Status, body::Body, client, server, server::NamedService,
@@ -109,20 +117,6 @@ mod wire {
     };
     use tonic_prost::ProstCodec;
     use tower::{Service, service_fn};
-
-    #[derive(Clone, PartialEq, Message)]
-    pub struct MakeKey {
-        #[prost(string, tag = "1")]
-        pub name: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub struct MadeKey {
-        #[prost(string, tag = "1")]
-        pub id: String,
-        #[prost(string, tag = "2")]
-        pub secret: String,
-    }
 
     #[derive(Clone, PartialEq, Message)]
     pub struct ListBuilds {}
@@ -136,54 +130,22 @@ mod wire {
     }
 
     #[derive(Clone)]
-    pub struct Keys(pub ApiKeys);
-
-    #[derive(Clone)]
     pub struct Builds;
-
-    impl NamedService for Keys {
-        const NAME: &'static str = "acme.Keys";
-    }
 
     impl NamedService for Builds {
         const NAME: &'static str = "acme.Builds";
     }
 
-    type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    impl Service<http::Request<Body>> for Keys {
-        type Response = http::Response<Body>;
-        type Error = Infallible;
-        type Future = Answer;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: http::Request<Body>) -> Answer {
-            let keys = self.0.clone();
-            Box::pin(async move {
-                let make = service_fn(move |request| super::make_key(keys.clone(), request));
-                Ok(match request.uri().path() {
-                    "/acme.Keys/Make" => {
-                        server::Grpc::new(ProstCodec::default()).unary(make, request).await
-                    }
-                    _ => Status::unimplemented("there is only Make").into_http(),
-                })
-            })
-        }
-    }
-
     impl Service<http::Request<Body>> for Builds {
         type Response = http::Response<Body>;
         type Error = Infallible;
-        type Future = Answer;
+        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
         }
 
-        fn call(&mut self, request: http::Request<Body>) -> Answer {
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
             Box::pin(async move {
                 let list = service_fn(super::list_builds);
                 Ok(match request.uri().path() {
@@ -196,36 +158,20 @@ mod wire {
         }
     }
 
-    /// Of both services.
-    pub struct Client(client::Grpc<Channel>);
+    pub struct BuildsClient(client::Grpc<Channel>);
 
-    impl Client {
+    impl BuildsClient {
         pub fn new(channel: Channel) -> Self {
             Self(client::Grpc::new(channel))
         }
 
-        pub async fn make_key(
-            &mut self,
-            request: Request<MakeKey>,
-        ) -> Result<Response<MadeKey>, Status> {
-            self.unary(request, "/acme.Keys/Make").await
-        }
-
-        pub async fn list_builds(
+        pub async fn list(
             &mut self,
             request: Request<ListBuilds>,
         ) -> Result<Response<BuildList>, Status> {
-            self.unary(request, "/acme.Builds/List").await
-        }
-
-        async fn unary<Q: Message + 'static, A: Message + Default + 'static>(
-            &mut self,
-            request: Request<Q>,
-            path: &'static str,
-        ) -> Result<Response<A>, Status> {
             let ready = self.0.ready().await;
             ready.map_err(|error| Status::unavailable(error.to_string()))?;
-            let path = http::uri::PathAndQuery::from_static(path);
+            let path = http::uri::PathAndQuery::from_static("/acme.Builds/List");
             self.0.unary(request, path, ProstCodec::default()).await
         }
     }

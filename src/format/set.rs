@@ -37,6 +37,7 @@ impl Formats {
     }
 
     /// How many characters a hint of one of them has at most.
+    #[cfg(feature = "server")]
     pub(crate) fn longest_hint(&self) -> usize {
         let hints = self.accepted().map(|format| format.lead().len() + format.hint_len());
         hints.max().unwrap_or_default()
