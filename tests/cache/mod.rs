@@ -1,5 +1,6 @@
 mod bounds;
 mod changes;
 mod flights;
+mod revocations;
 mod staleness;
 pub mod wrapper;
