@@ -4,6 +4,7 @@
 //! is for a quick look. `STORES=postgres,sqlite` picks some. Each comparison takes turns between
 //! the two ways, so that whatever else the machine does hits both.
 
+mod cached;
 mod measure;
 mod memory;
 mod postgres;
@@ -23,11 +24,13 @@ async fn main() {
         return;
     }
     let keys = number("KEYS", 1_000_000);
-    let wanted = std::env::var("STORES").unwrap_or_else(|_| "memory,sqlite,postgres,redis".into());
+    let wanted =
+        std::env::var("STORES").unwrap_or_else(|_| "memory,cached,sqlite,postgres,redis".into());
     for store in wanted.split(',') {
         println!("\n{store}, {keys} keys");
         match store {
             "memory" => memory::measure(keys).await,
+            "cached" => cached::measure(keys).await,
             "sqlite" => sqlite::measure(keys).await,
             "postgres" => postgres::measure(keys).await,
             "redis" => redis::measure(keys).await,

@@ -1,0 +1,128 @@
+//! Whether the time of an answer tells anything of a secret: `cargo bench --bench constant_time`.
+//!
+//! As dudect does it: two classes of input in random order, and Welch's t over the times that
+//! each took. Beyond 4.5 they differ. A comparison that stops at the first difference is the control:
+//! it has to be told apart, or the measurement is too coarse to say anything of the others.
+
+use std::{
+    future::Future as _, hint::black_box, pin::pin, task::Context, task::Poll, task::Waker,
+    time::Instant,
+};
+
+use keyward::{
+    Actor, ApiKeys, Digest, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request, Sha256,
+    format::Checksum,
+};
+use tokio::runtime::Runtime;
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let runtime = Runtime::new().expect("threads");
+    let _entered = runtime.enter();
+    println!("Welch's t of {SAMPLES} samples; beyond {FLAGGED} the two take different times");
+
+    let secret: [u8; 32] = Sha256.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
+    let mut near = secret;
+    near[31] ^= 1;
+    let far = secret.map(|byte| !byte);
+    let control = t(&[near, far], |guess| {
+        black_box(black_box(&secret).iter().zip(black_box(guess)).all(|(a, b)| a == b));
+    });
+    tell("control: a comparison that stops early", control);
+
+    let stored = digest(secret);
+    let equal = t(&[digest(near), digest(far)], |guess| {
+        black_box(black_box(&stored).ct_eq(black_box(guess)));
+    });
+    tell("digests: last byte wrong, all bytes wrong", equal);
+    let equal = t(&[digest(secret), digest(far)], |guess| {
+        black_box(black_box(&stored).ct_eq(black_box(guess)));
+    });
+    tell("digests: equal, all bytes wrong", equal);
+
+    for cached in [false, true] {
+        let keys = keys(cached);
+        let owner = Owner::new("acme", "ada").expect("plain words");
+        let new = NewKey::new(&owner, "ci").expect("a plain word");
+        let issued = runtime.block_on(keys.issue(new, &Actor::system("bench"))).expect("memory");
+        let valid = issued.secret.expose().to_owned();
+        let last = if valid.ends_with('A') { 'B' } else { 'A' };
+        let near = format!("{}{last}", &valid[..valid.len() - 1]);
+        let far = keys.formats().current().generate().expect("randomness").expose().to_owned();
+        for text in [&valid, &near, &far] {
+            let _ = runtime.block_on(keys.verify(text, &Request::new()));
+        }
+        let ask = |text: &String| poll(&keys, text);
+        let what = if cached { "cached" } else { "uncached" };
+        tell(&format!("{what}: last character wrong, unknown"), t(&[near, far.clone()], ask));
+        // No secret either way: whoever asks is told which it is.
+        tell(&format!("{what}: valid, unknown (for comparison)"), t(&[valid, far], ask));
+    }
+    assert!(control.abs() > FLAGGED, "the control was not told apart: the machine is too busy");
+}
+
+/// Without a checksum, so that a wrong character gets as far as the look-up.
+fn keys(cached: bool) -> ApiKeys {
+    let format = KeyFormat::builder("lc").checksum(Checksum::None).build().expect("a plain word");
+    let builder = ApiKeys::builder(MemoryStore::new(), format);
+    if cached { builder.build() } else { builder.no_cache().build() }
+}
+
+fn digest(bytes: [u8; 32]) -> Digest {
+    Digest::from_parts(Sha256.tag(), bytes)
+}
+
+fn poll(keys: &ApiKeys, text: &str) {
+    let request = Request::new();
+    let mut verify = pin!(keys.verify(text, &request));
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Pending = black_box(verify.as_mut().poll(&mut context)) {
+        std::thread::yield_now();
+    }
+}
+
+/// Of the times of two classes, without the slowest tenth, which interruptions made slow.
+fn t<T>(classes: &[T; 2], work: impl Fn(&T)) -> f64 {
+    let mut times = [Vec::new(), Vec::new()];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..SAMPLES {
+        // Xorshift: any order will do that does not alternate.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let class = (random >> 32) as usize % 2;
+        let begun = Instant::now();
+        (0..AT_ONCE).for_each(|_| work(&classes[class]));
+        times[class].push(begun.elapsed().as_nanos() as f64);
+    }
+    let mut all = times.concat();
+    all.sort_by(f64::total_cmp);
+    let slow = all[all.len() * 9 / 10];
+    let [a, b] = times.map(|times| moments(times.into_iter().filter(|time| *time < slow)));
+    (a.mean - b.mean) / (a.variance / a.count + b.variance / b.count).sqrt()
+}
+
+struct Moments {
+    count: f64,
+    mean: f64,
+    variance: f64,
+}
+
+fn moments(times: impl Iterator<Item = f64>) -> Moments {
+    let times: Vec<f64> = times.collect();
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    Moments { count, mean, variance }
+}
+
+fn tell(what: &str, t: f64) {
+    let verdict = if t.abs() > FLAGGED { "differ" } else { "alike" };
+    println!("  {what:<44} t = {t:>8.1}  {verdict}");
+}
+
+const SAMPLES: usize = 200_000;
+const AT_ONCE: usize = 8;
+const FLAGGED: f64 = 4.5;
