@@ -38,6 +38,8 @@ pub struct Wrapper {
     moods: Arc<Mutex<Moods>>,
     finds: Arc<AtomicUsize>,
     spends: Arc<AtomicUsize>,
+    /// How often the log can still be read.
+    log: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
 }
@@ -55,7 +57,9 @@ struct Moods {
 impl Wrapper {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        Self { store, moods: Arc::default(), finds: Arc::default(), spends: Arc::default(), gate }
+        let log = Arc::new(AtomicUsize::new(usize::MAX));
+        let (moods, finds, spends) = Default::default();
+        Self { store, moods, finds, spends, log, gate }
     }
 
     pub fn feed(&self, mood: Mood) {
@@ -80,6 +84,11 @@ impl Wrapper {
 
     pub fn spends_are(&self, mood: Mood) {
         self.moods.lock().unwrap().spend = mood;
+    }
+
+    /// So often; then it fails.
+    pub fn log_can_be_read(&self, times: usize) {
+        self.log.store(times, Ordering::SeqCst);
     }
 
     /// How often it was asked to spend for keys and owners.
@@ -200,6 +209,9 @@ impl KeyStore for Wrapper {
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
+        let left = |times: usize| times.checked_sub(1);
+        let read = self.log.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        read.map_err(|_| StoreError::unavailable("told to fail"))?;
         self.store.events(query).await
     }
 

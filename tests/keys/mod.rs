@@ -1,5 +1,6 @@
 mod access;
 mod audit;
+mod export;
 mod issue;
 mod janitor;
 mod lifecycle;

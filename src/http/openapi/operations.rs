@@ -87,7 +87,7 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
             .exports(ExportFormat::Csv, "The fields of an `AuditEvent` under their names."),
         Route::Introspect => Described::new("introspect", "Whether a secret is live (RFC 7662).")
             .takes_form("Token")
-            .refuses(429, &["rate_limited"])
+            .refuses(429, &["rate_limited", "quota_exhausted"])
             .answers(200, "What may be told of it.", "Introspection"),
     };
     described.build(callers)
