@@ -10,4 +10,5 @@ mod rates;
 mod redaction;
 mod rotate;
 mod tallies;
+mod teams;
 mod verify;
