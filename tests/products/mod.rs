@@ -2,3 +2,4 @@
 //! Each test quotes what it proves; the table of all statements is `examples/README.md`.
 
 mod lua;
+mod lunaos;
