@@ -163,7 +163,6 @@ async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
             let _ = keys.issue(NewKey::new(&bob, "b").unwrap(), &service.actor).await.unwrap();
         }
         keys.revoke_all(ada, "left", &service.actor).await.unwrap();
-        let mut events = 10;
         for (format, limit, lines) in [
             (ExportFormat::JsonLines, 4, vec![4, 4, 2]),
             (ExportFormat::Csv, 4, vec![5, 4, 3]),
@@ -172,11 +171,9 @@ async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
         ] {
             let stored = keys.events(AuditQuery::new(ada)).await.unwrap();
             let stored: Vec<_> = stored.iter().map(expected).collect();
-            assert_eq!(stored.len(), events);
             let mut export = keys.export(AuditQuery::new(ada).limit(limit), format);
             let first = export.next_page().await.unwrap().unwrap();
             let _ = service.issue().await;
-            events += 1;
             let read = [vec![first], pages(export).await].concat();
             let counted: Vec<_> = read.iter().map(|page| page.lines().count()).collect();
             assert_eq!(counted, lines, "{format:?} by {limit}");

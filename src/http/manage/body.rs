@@ -14,7 +14,6 @@ use crate::{Error, keys::AuditExport};
 ///     Ok(text)
 /// }
 /// ```
-#[derive(Debug)]
 #[must_use]
 pub struct Body {
     ready: Option<String>,
@@ -52,5 +51,12 @@ impl Body {
 impl From<String> for Body {
     fn from(text: String) -> Self {
         Self { ready: Some(text), rest: None }
+    }
+}
+
+/// It may carry a secret.
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
     }
 }
