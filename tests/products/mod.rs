@@ -3,3 +3,4 @@
 
 mod lua;
 mod lunaos;
+mod lurus;
