@@ -38,8 +38,6 @@ pub struct Wrapper {
     moods: Arc<Mutex<Moods>>,
     finds: Arc<AtomicUsize>,
     spends: Arc<AtomicUsize>,
-    /// How often the log can still be read.
-    log: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
 }
@@ -52,14 +50,14 @@ struct Moods {
     uses: Mood,
     spend: Mood,
     tally: Mood,
+    /// How often the log can still be read; always, unless told.
+    log: Option<usize>,
 }
 
 impl Wrapper {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        let log = Arc::new(AtomicUsize::new(usize::MAX));
-        let (moods, finds, spends) = Default::default();
-        Self { store, moods, finds, spends, log, gate }
+        Self { store, moods: Arc::default(), finds: Arc::default(), spends: Arc::default(), gate }
     }
 
     pub fn feed(&self, mood: Mood) {
@@ -88,7 +86,7 @@ impl Wrapper {
 
     /// So often; then it fails.
     pub fn log_can_be_read(&self, times: usize) {
-        self.log.store(times, Ordering::SeqCst);
+        self.moods.lock().unwrap().log = Some(times);
     }
 
     /// How often it was asked to spend for keys and owners.
@@ -209,9 +207,10 @@ impl KeyStore for Wrapper {
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
-        let left = |times: usize| times.checked_sub(1);
-        let read = self.log.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
-        read.map_err(|_| StoreError::unavailable("told to fail"))?;
+        if let Some(left) = &mut self.moods.lock().unwrap().log {
+            let read = left.checked_sub(1).ok_or(StoreError::unavailable("told to fail"));
+            *left = read?;
+        }
         self.store.events(query).await
     }
 
