@@ -1,6 +1,6 @@
 //! The page of Lurus Code: `examples/lurus`, over HTTP.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, io::Write, process::Stdio};
 
 use keyward::audit::EventKind;
 use reqwest::{Client, Method, RequestBuilder};
@@ -8,7 +8,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{examples::Serving, servers::eventually, stores};
+use crate::{
+    client::support::{Person, Said, Screen, mode},
+    support::{
+        examples::{Serving, example},
+        servers::eventually,
+        stores,
+    },
+};
 
 /// A server whose clock stands still; others on the same keys are later.
 struct Lurus {
@@ -259,6 +266,57 @@ async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one
         let request = lurus.request(Method::POST, "/code").header(name, value);
         let answer = request.header("sec-fetch-site", site).send().await.unwrap();
         assert_eq!(answer.status(), status, "{name} {site}");
+    }
+}
+
+/// What the command line says, which is called with these variables, arguments and input.
+fn cli(person: &Person, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Said {
+    let mut command = person.command(example("lurus_cli"));
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A program that ended before it read is no failure of the test.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap().into()
+}
+
+const CODE: [&str; 2] = ["code", "implement feature X"];
+
+/// > export LURUS_API_KEY=lc_your_key_here; lurus code "implement feature X"
+/// > Use the key via environment variable (LURUS_API_KEY)
+#[tokio::test]
+async fn the_environment_variable_is_enough() {
+    let lurus = Place::new().at("2026-02-09");
+    let made = lurus.key(json!({ "name": "ci" })).await;
+    let (person, url) = (Person::new(), ("LURUS_API_URL", lurus.server.url()));
+    let variable = ("LURUS_API_KEY", made["key"].as_str().unwrap());
+    let said = cli(&person, &[url, variable], &CODE, "");
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("implement feature X"), "{}", said.out);
+    cli(&person, &[url], &CODE, "").fails(1, "No API key found");
+    lurus.revoke(&made).await;
+    cli(&person, &[url, variable], &CODE, "").fails(1, "the key is not accepted");
+}
+
+/// > lurus login --api-key; # Paste your key when prompted
+/// > File permissions on auth storage set to 0600 (owner-only)
+#[tokio::test]
+async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone() {
+    let lurus = Place::new().at("2026-02-09");
+    let made = lurus.key(json!({ "name": "laptop" })).await;
+    let (key, url) = (made["key"].as_str().unwrap(), ("LURUS_API_URL", lurus.server.url()));
+    let (pasted, piped) = (Person::new(), Person::new());
+    let screen = Screen::of(&example("lurus_cli"), &pasted, "login --api-key", &[]);
+    screen.shows("? Your API key (it is not shown):");
+    screen.types(&format!("{key}\r"));
+    let seen = screen.ends(0);
+    assert!(!seen.contains(key), "{seen}");
+    let said = cli(&piped, &[], &["login", "--api-key"], key);
+    assert_eq!(said.status, 0, "{}", said.err);
+    for person in [&pasted, &piped] {
+        let file = person.home().join(".lurus/credentials");
+        assert_eq!(mode(&file), 0o600);
+        assert!(fs::read_to_string(&file).unwrap().contains(key));
+        assert_eq!(cli(person, &[url], &CODE, "").status, 0);
     }
 }
 
