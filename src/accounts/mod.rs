@@ -1,8 +1,12 @@
 //! What the host says of an owner at this moment: plan, permissions, suspended or not.
 
+mod roles;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
+
+pub use roles::Roles;
 
 use crate::{
     key::{Owner, Permissions, Scopes},

@@ -2,6 +2,7 @@
 
 use actix_web::{
     Error, FromRequest, HttpRequest, HttpResponse,
+    body::MessageBody,
     http::{
         StatusCode,
         header::{CONTENT_TYPE, HeaderName, HeaderValue},
@@ -9,6 +10,7 @@ use actix_web::{
     web::{self, Bytes, PayloadConfig, ServiceConfig},
 };
 
+use super::streamed;
 use crate::{
     ApiKeys,
     http::{
@@ -63,7 +65,7 @@ where
 {
     let manage = Manage::new(keys);
     move |config| {
-        for path in ["/api-keys", "/api-keys/{rest:.*}", "/audit", "/introspect"] {
+        for path in PATHS {
             let (manage, root) = (manage.clone(), path.trim_end_matches("{rest:.*}"));
             let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
                 let manage = manage.clone();
@@ -144,11 +146,11 @@ async fn answer(
         Some(value) => call.idempotency_key(value),
         None => call,
     };
-    translated(manage.answer(caller, &call).await)
+    translated(manage.answer(caller, &call).await.map(streamed::body))
 }
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.
-pub(super) fn translated(response: http::Response<String>) -> HttpResponse {
+pub(super) fn translated(response: http::Response<impl MessageBody + 'static>) -> HttpResponse {
     let (parts, body) = response.into_parts();
     let status = StatusCode::from_u16(parts.status.as_u16());
     let mut builder = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
@@ -161,3 +163,6 @@ pub(super) fn translated(response: http::Response<String>) -> HttpResponse {
     }
     builder.body(body)
 }
+
+const PATHS: [&str; 6] =
+    ["/api-keys", "/api-keys/{rest:.*}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"];

@@ -30,6 +30,7 @@ pub mod leaks;
 pub mod manage;
 mod middleware;
 mod respond;
+mod streamed;
 
 pub use extract::MaybeVerified;
 pub use middleware::{ApiKeyAuth, ApiKeyAuthService};

@@ -2,6 +2,7 @@
 
 mod denials;
 mod event;
+mod export;
 mod query;
 mod sink;
 #[cfg(feature = "tracing")]
@@ -9,6 +10,7 @@ mod tracing;
 
 pub(crate) use denials::{Attempt, Denials};
 pub use event::{AuditEvent, EventKind, Outcome};
+pub use export::ExportFormat;
 pub use query::AuditQuery;
 pub use sink::{AuditSink, Fanout};
 #[cfg(feature = "tracing")]

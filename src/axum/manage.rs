@@ -11,6 +11,7 @@ use axum::{
 };
 use http::{header::CONTENT_TYPE, request::Parts};
 
+use super::streamed;
 use crate::{
     ApiKeys,
     http::{
@@ -67,7 +68,7 @@ where
         let manage = manage.clone();
         async move { answer(&manage, &caller.into(), request).await }
     };
-    ["/api-keys", "/api-keys/{*rest}", "/audit", "/introspect"]
+    ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
@@ -113,7 +114,7 @@ async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response 
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Manage::too_large().map(Body::from);
     };
-    manage.answer(caller, &call(&parts, &body)).await.map(Body::from)
+    manage.answer(caller, &call(&parts, &body)).await.map(streamed::body)
 }
 
 fn call<'a>(parts: &'a Parts, body: &'a [u8]) -> Call<'a> {

@@ -30,6 +30,7 @@ pub mod leaks;
 pub mod manage;
 #[cfg(feature = "axum-openapi")]
 pub mod openapi;
+mod streamed;
 
 use std::net::SocketAddr;
 

@@ -76,6 +76,13 @@ impl Scopes {
         other.iter().all(|scope| self.contains(scope))
     }
 
+    fn union(&self, other: &Self) -> Self {
+        let mut all: Vec<_> = self.0.iter().chain(&*other.0).cloned().collect();
+        all.sort();
+        all.dedup();
+        Self(all.into())
+    }
+
     fn intersection(&self, other: &Self) -> Self {
         Self(self.0.iter().filter(|scope| other.contains(scope.as_str())).cloned().collect())
     }
@@ -117,6 +124,23 @@ impl Permissions {
             (Self::All, _) => true,
             (Self::Only(_), Self::All) => false,
             (Self::Only(mine), Self::Only(theirs)) => mine.cover(theirs),
+        }
+    }
+
+    /// Only these scopes.
+    ///
+    /// # Errors
+    /// As [`Scopes::new`].
+    pub fn only<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
+        Scopes::new(scopes).map(Self::Only)
+    }
+
+    /// What one of them permits or the other.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Only(mine), Self::Only(theirs)) => Self::Only(mine.union(theirs)),
         }
     }
 

@@ -25,7 +25,7 @@ pub use key::{Key, Retiring, Revocation, Status};
 pub use networks::Networks;
 pub use owner::{Owner, Whose};
 pub use text::{Invalid, Metadata, Name, one_line};
-pub(crate) use text::{bounded, fitted};
+pub(crate) use text::{bounded, fitted, is_harmful};
 pub use timestamp::Timestamp;
 pub use verified::Verified;
 pub(crate) use verified::{Bearer, Metered};

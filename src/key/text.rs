@@ -118,7 +118,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 
 /// Controls, line and paragraph separators, and everything invisible that changes how the rest of
 /// a line is read: bidirectional marks, zero-width characters, tags.
-fn is_harmful(character: char) -> bool {
+pub(crate) fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

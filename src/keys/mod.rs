@@ -6,6 +6,7 @@ mod clock;
 mod coarse;
 mod codes;
 mod error;
+mod export;
 mod follow;
 mod health;
 mod issue;
@@ -34,6 +35,7 @@ use std::{
 pub use builder::ApiKeysBuilder;
 pub use clock::{Clock, Moment, SystemClock};
 pub use error::{Error, ErrorKind};
+pub use export::AuditExport;
 pub use health::Health;
 pub use issue::{Issued, NewKey};
 pub use leaked::Identified;

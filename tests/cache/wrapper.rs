@@ -52,6 +52,8 @@ struct Moods {
     uses: Mood,
     spend: Mood,
     tally: Mood,
+    /// How often the log can still be read; always, unless told.
+    log: Option<usize>,
 }
 
 impl Wrapper {
@@ -89,6 +91,11 @@ impl Wrapper {
 
     pub fn spends_are(&self, mood: Mood) {
         self.moods.lock().unwrap().spend = mood;
+    }
+
+    /// So often; then it fails.
+    pub fn log_can_be_read(&self, times: usize) {
+        self.moods.lock().unwrap().log = Some(times);
     }
 
     /// How often it was asked to spend for keys and owners.
@@ -219,6 +226,10 @@ impl KeyStore for Wrapper {
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
+        if let Some(left) = &mut self.moods.lock().unwrap().log {
+            let read = left.checked_sub(1).ok_or(StoreError::unavailable("told to fail"));
+            *left = read?;
+        }
         self.store.events(query).await
     }
 

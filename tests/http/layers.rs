@@ -268,4 +268,8 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
         assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
     }
+    let create = Call::new(&http::Method::POST, "/api-keys").json(br#"{"name": "ci"}"#);
+    let created = manage.answer(&caller, &create).await;
+    assert_eq!(created.status(), 201);
+    assert!(!crate::support::log::holds_a_secret(&format!("{created:?}")));
 }

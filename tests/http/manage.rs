@@ -73,7 +73,7 @@ pub struct Client {
 pub struct Reply {
     pub status: u16,
     pub fields: axum::http::HeaderMap,
-    text: String,
+    pub text: String,
 }
 
 impl Client {
@@ -132,7 +132,7 @@ impl Reply {
     }
 
     /// The status and the stable code of a problem.
-    fn problem(&self) -> (u16, String) {
+    pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.fields["content-type"], "application/problem+json", "{}", self.text);
         let problem = self.json();
         assert_eq!(problem["status"], self.status);

@@ -1,4 +1,5 @@
 mod declared;
+mod exports;
 mod grpc;
 mod layers;
 mod leaks;

@@ -31,7 +31,7 @@ async fn every_route_is_described_and_every_description_has_its_route() {
     let ada = Client::new(world.keys(), "acme/ada");
     let document = Client::document();
     let paths = document.0["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 9);
+    assert_eq!(paths.len(), 11);
     for (template, described) in paths {
         let path = template.strip_prefix("/v1").unwrap().replace("{id}", "no-such-key");
         let mut all: Vec<_> = METHODS.into_iter().collect();
@@ -60,10 +60,10 @@ fn the_document_is_one_of_openapi_31_and_all_that_it_refers_to_is_there() {
             assert_eq!(described["security"], json!([{ "session": [] }]));
         }
     }
-    assert_eq!(ids.len(), 12);
+    assert_eq!(ids.len(), 14);
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), 12, "each has an id of its own");
+    assert_eq!(ids.len(), 14, "each has an id of its own");
     assert_eq!(document["components"]["securitySchemes"]["session"]["in"], "header");
     refer(&document, &document);
 }

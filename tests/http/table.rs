@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cache::wrapper::Mood;
 
-fn start(world: &World) -> Servers {
+pub fn start(world: &World) -> Servers {
     let query = Credentials::bearer().danger_or_query_parameter("key");
     Servers::start(&Rules {
         keys: world.keys().clone(),

@@ -1,5 +1,6 @@
 mod access;
 mod audit;
+mod export;
 mod issue;
 mod janitor;
 mod leaked;
@@ -10,4 +11,5 @@ mod rates;
 mod redaction;
 mod rotate;
 mod tallies;
+mod teams;
 mod verify;

@@ -98,6 +98,7 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 
 #[test]
 fn public_types_can_cross_threads_and_be_shown() {
+    use keyward::{accounts::Roles, audit::ExportFormat, keys::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
     macro_rules! all {
@@ -115,6 +116,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         ApiKeys,
         ApiKeysBuilder,
         AuditEvent,
+        AuditExport,
         AuditQuery<'static>,
         CacheOptions,
         Candidates,
@@ -139,6 +141,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         EventKind,
         Events,
         Expiry,
+        ExportFormat,
         Fanout,
         Feed,
         FeedState,
@@ -207,6 +210,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Retiring,
         Revocation,
         Revoked,
+        Roles<&'static str>,
         RotateRow<'static>,
         RotatedRow,
         Rotation,

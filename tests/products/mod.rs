@@ -2,3 +2,5 @@
 //! Each test quotes what it proves; the table of all statements is `examples/README.md`.
 
 mod lua;
+mod lunaos;
+mod lurus;

@@ -1,14 +1,16 @@
-use http::StatusCode;
+use std::borrow::Cow;
+
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_DISPOSITION};
 
 use super::{
-    Call, Caller, Manage,
+    Body, Call, Caller, Manage,
     failure::Failure,
     keys::{bad_cursor, limit},
-    reply::{Answer, json},
+    reply::{Answer, json, response},
     views::{EventView, EventsView},
 };
 use crate::{
-    audit::AuditQuery,
+    audit::{AuditQuery, ExportFormat},
     key::{KeyId, Timestamp},
 };
 
@@ -16,11 +18,24 @@ impl Manage {
     pub(super) async fn audit(&self, caller: &Caller, call: &Call<'_>) -> Answer {
         let known = ["limit", "cursor", "event", "from", "until"];
         let [limit, cursor, event, from, until] = call.parameters(known)?;
-        let mut query = AuditQuery::new(caller.whose());
-        query.kind = event.as_deref().map(str::parse).transpose()?;
-        query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
-        query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        let query = query(caller, [event, from, until])?;
         self.page(query, limit.as_deref(), cursor.as_deref()).await
+    }
+
+    pub(super) async fn export(
+        &self,
+        caller: &Caller,
+        call: &Call<'_>,
+        format: ExportFormat,
+    ) -> Result<Response<Body>, Failure> {
+        let query = query(caller, call.parameters(["event", "from", "until"])?)?;
+        let export = self.keys.export(query.limit(EXPORTED_AT_ONCE), format);
+        let body = Body::export(export).await?;
+        let mut response = response(StatusCode::OK, format.media_type(), String::new());
+        // Nothing that users have named is opened in the origin of a dashboard.
+        let attachment = HeaderValue::from_static("attachment");
+        response.headers_mut().insert(CONTENT_DISPOSITION, attachment);
+        Ok(response.map(|_| body))
     }
 
     pub(super) async fn events_of(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
@@ -47,3 +62,16 @@ impl Manage {
         json(StatusCode::OK, &EventsView { events, next })
     }
 }
+
+fn query<'a>(
+    caller: &'a Caller,
+    [event, from, until]: [Option<Cow<'_, str>>; 3],
+) -> Result<AuditQuery<'a>, Failure> {
+    let mut query = AuditQuery::new(caller.whose());
+    query.kind = event.as_deref().map(str::parse).transpose()?;
+    query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
+    query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+    Ok(query)
+}
+
+const EXPORTED_AT_ONCE: u32 = 500;

@@ -15,6 +15,7 @@
 //! | `POST /api-keys/{id}/disable`, `…/enable` | switches it off and on |
 //! | `GET /api-keys/{id}/events` | what happened to it |
 //! | `GET /audit?event=&from=&until=&limit=&cursor=` | what happened to all of them |
+//! | `GET /audit.jsonl?event=&from=&until=`, `/audit.csv?…` | all of that as a file, however long |
 //! | `POST /introspect` | whether a secret is live (RFC 7662) |
 //!
 //! A caller sees and changes its own keys, or those of its tenant if it is an administrator of it;
@@ -31,19 +32,25 @@
 
 mod audit;
 mod bodies;
+mod body;
 mod call;
 mod caller;
 mod create;
 mod failure;
 mod introspect;
 mod keys;
+#[cfg(any(feature = "axum", feature = "actix"))]
+mod polled;
 mod reply;
 pub(crate) mod route;
 mod sign_in;
 mod views;
 
+pub use body::Body;
 pub use call::Call;
 pub use caller::Caller;
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) use polled::Polled;
 pub use sign_in::SignIn;
 
 use crate::ApiKeys;
@@ -61,8 +68,11 @@ use crate::ApiKeys;
 /// # let keys = TestKeys::new().keys;
 /// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
 /// let call = Call::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
-/// let response = Manage::new(keys).answer(&ada, &call).await;
+/// let mut response = Manage::new(keys).answer(&ada, &call).await;
 /// assert_eq!(response.status(), 201);
+/// while let Some(piece) = response.body_mut().next_piece().await? {
+///     assert!(piece.contains("ci-pipeline"));
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 use http::{Method, Response};
 
-use super::{Call, Caller, Manage, failure::Failure, reply::Answer};
-use crate::key::KeyId;
+use super::{Body, Call, Caller, Manage, failure::Failure};
+use crate::{audit::ExportFormat, key::KeyId};
 
 /// What can be called for. The router and the OpenAPI document both go by [`ROUTES`], so neither
 /// knows a route that the other does not.
@@ -18,11 +18,13 @@ pub(crate) enum Route {
     Enable,
     Events,
     Audit,
+    AuditLines,
+    AuditTable,
     Introspect,
 }
 
 /// The method and the path of each route.
-pub(crate) const ROUTES: [(Method, &str, Route); 12] = [
+pub(crate) const ROUTES: [(Method, &str, Route); 14] = [
     (Method::GET, "/api-keys", Route::List),
     (Method::POST, "/api-keys", Route::Create),
     (Method::GET, "/api-keys/{id}", Route::Get),
@@ -34,13 +36,16 @@ pub(crate) const ROUTES: [(Method, &str, Route); 12] = [
     (Method::POST, "/api-keys/{id}/enable", Route::Enable),
     (Method::GET, "/api-keys/{id}/events", Route::Events),
     (Method::GET, "/audit", Route::Audit),
+    (Method::GET, "/audit.jsonl", Route::AuditLines),
+    (Method::GET, "/audit.csv", Route::AuditTable),
     (Method::POST, "/introspect", Route::Introspect),
 ];
 
 impl Manage {
     /// Does what is called for, and answers.
-    pub async fn answer(&self, caller: &Caller, call: &Call<'_>) -> Response<String> {
-        self.route(caller, call).await.unwrap_or_else(Failure::into_response)
+    pub async fn answer(&self, caller: &Caller, call: &Call<'_>) -> Response<Body> {
+        let answer = self.route(caller, call).await;
+        answer.unwrap_or_else(|failure| failure.into_response().map(Body::from))
     }
 
     /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
@@ -50,9 +55,11 @@ impl Manage {
         Failure::new(http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()
     }
 
-    async fn route(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+    async fn route(&self, caller: &Caller, call: &Call<'_>) -> Result<Response<Body>, Failure> {
         let (route, id) = Route::find(call.method, call.path)?;
-        match route {
+        let whole = match route {
+            Route::AuditLines => return self.export(caller, call, ExportFormat::JsonLines).await,
+            Route::AuditTable => return self.export(caller, call, ExportFormat::Csv).await,
             Route::List => self.list(caller, call).await,
             Route::Create => self.create(caller, call).await,
             Route::Get => self.get(caller, key(id)?).await,
@@ -65,7 +72,8 @@ impl Manage {
             Route::Events => self.events_of(caller, key(id)?, call).await,
             Route::Audit => self.audit(caller, call).await,
             Route::Introspect => self.introspect(caller, call).await,
-        }
+        };
+        Ok(whole?.map(Body::from))
     }
 }
 

@@ -10,10 +10,10 @@ use utoipa::openapi::{
 
 use super::{
     Callers,
-    answers::{Problems, no_store, string},
+    answers::{Problems, header, no_store, string},
     schemas::{events, identifier, instant, statuses},
 };
-use crate::http::manage::route::Route;
+use crate::{audit::ExportFormat, http::manage::route::Route};
 
 pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
     let described = match route {
@@ -76,11 +76,15 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
             .paged()
             .answers(200, "A page of events.", "AuditPage"),
         Route::Audit => Described::new("listEvents", "What happened to all keys, newest first.")
-            .query("event", "Only events of this kind.", events())
-            .query("from", "Only events since this instant.", instant())
-            .query("until", "Only events before this instant.", instant())
+            .filtered()
             .paged()
             .answers(200, "A page of events.", "AuditPage"),
+        Route::AuditLines => Described::new("exportEvents", "All of that, as lines of JSON.")
+            .filtered()
+            .exports(ExportFormat::JsonLines, "An `AuditEvent` on each line, newest first."),
+        Route::AuditTable => Described::new("exportEventsAsCsv", "All of that, for a spreadsheet.")
+            .filtered()
+            .exports(ExportFormat::Csv, "The fields of an `AuditEvent` under their names."),
         Route::Introspect => Described::new("introspect", "Whether a secret is live (RFC 7662).")
             .takes_form("Token")
             .refuses(429, &["rate_limited", "quota_exhausted"])
@@ -144,6 +148,12 @@ impl Described {
         self.with_parameter(parameter).refuses(422, &["invalid"])
     }
 
+    fn filtered(self) -> Self {
+        self.query("event", "Only events of this kind.", events())
+            .query("from", "Only events since this instant.", instant())
+            .query("until", "Only events before this instant.", instant())
+    }
+
     fn paged(self) -> Self {
         let limit = ObjectBuilder::new()
             .schema_type(Type::Integer)
@@ -199,6 +209,19 @@ impl Described {
             .content("application/json", content)
             .header("Cache-Control", no_store());
         Self { response, status, ..self }
+    }
+
+    /// A file, in pieces.
+    fn exports(self, format: ExportFormat, text: &str) -> Self {
+        let bare = format.media_type().split(';').next().unwrap_or_default();
+        let content = ContentBuilder::new().schema(Some(string())).build();
+        let attachment = string().enum_values(Some(["attachment"]));
+        let response = ResponseBuilder::new()
+            .description(text)
+            .content(bare, content)
+            .header("Cache-Control", no_store())
+            .header("Content-Disposition", header("It is for a file.", attachment.build()));
+        Self { response, status: 200, ..self }
     }
 
     /// The id of the key that was made is that of these operations.

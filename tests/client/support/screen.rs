@@ -1,5 +1,6 @@
 use std::{
     io::{Read, Write},
+    path::Path,
     process::Child,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -26,8 +27,18 @@ impl Screen {
     }
 
     pub fn start_with(person: &Person, arguments: &str, variables: &[(&str, &str)]) -> Self {
+        Self::of(&lua(), person, arguments, variables)
+    }
+
+    /// Of another program.
+    pub fn of(
+        program: &Path,
+        person: &Person,
+        arguments: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let (pty, pts) = open().unwrap();
-        let mut command = Command::new(lua())
+        let mut command = Command::new(program)
             .args(arguments.split_whitespace())
             .env_clear()
             .envs(person.environment())

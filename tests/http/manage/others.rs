@@ -22,7 +22,7 @@ async fn the_key_of_another_is_answered_as_one_that_does_not_exist_byte_for_byte
             assert_eq!(one.problem(), (404, "not_found".into()), "{session}: {method} {path}");
             assert_eq!((&one.text, &one.fields), (&other.text, &other.fields), "{method} {path}");
         }
-        for page in ["/api-keys", "/audit"] {
+        for page in ["/api-keys", "/audit", "/audit.jsonl", "/audit.csv"] {
             assert!(!stranger.call("GET", page, "").await.text.contains(id), "{session}: {page}");
         }
     }
@@ -45,6 +45,7 @@ async fn without_an_identity_no_route_does_anything() {
         ("GET", "/api-keys".into(), ""),
         ("POST", "/api-keys".into(), r#"{"name": "x"}"#),
         ("GET", "/audit".into(), ""),
+        ("GET", "/audit.csv".into(), ""),
         ("POST", "/introspect".into(), "token=x"),
         ("GET", "/api-keys/a/b/c".into(), ""),
     ]);

@@ -1,0 +1,195 @@
+//! The server of a product whose plans differ in how many keys they have: `cargo run --example lurus`.
+//!
+//! `-- --database FILE` or `postgres://…` keeps the keys; `--listen 127.0.0.1:0` takes another port;
+//! `--clock 2026-02-09T12:00:00Z` stops the clock there: what is later, another server on the same keys shows.
+
+use std::{
+    collections::HashMap,
+    env,
+    error::Error,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use axum::{
+    Extension, Json, Router,
+    extract::{ConnectInfo, FromRequestParts},
+    http::{
+        StatusCode,
+        header::{COOKIE, USER_AGENT},
+        request::Parts,
+    },
+    routing::{post, put},
+};
+use keyward::{
+    Account, Accounts, Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore,
+    SqliteStore, Verified,
+    accounts::AccountsError,
+    axum::manage,
+    http::{Guard, manage::Caller},
+    key::Permissions,
+    testing::ManualClock,
+    tower::UnlessVerifiedLayer,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_http::csrf::CsrfLayer;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let store: Arc<dyn KeyStore> = match argument("--database") {
+        Some(url) if url.starts_with("postgres") => Arc::new(PostgresStore::connect(&url).await?),
+        Some(file) => Arc::new(SqliteStore::open(file).await?),
+        None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
+    };
+    let users = Users::default();
+    let format = KeyFormat::builder("lc").build()?;
+    // Dead keys are purged after 90 days, the audit log after a year: that is the default.
+    let keys = ApiKeys::builder_on(store, format).accounts(users.clone());
+    let keys = match argument("--clock") {
+        Some(instant) => keys.clock(ManualClock::at(instant.parse()?)).build(),
+        None => keys.build(),
+    };
+
+    // What comes with a key needs no check against cross-site requests; what comes with a cookie does.
+    let app = Router::new()
+        .route("/code", post(code))
+        .route("/billing/plan", put(subscribe))
+        .layer(Extension((users, keys.clone())))
+        .merge(manage::router::<Session, _>(keys.clone()))
+        .layer(UnlessVerifiedLayer::new(CsrfLayer::new()))
+        .layer(keyward::axum::layer(Guard::new(keys.clone()).optional()));
+
+    let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
+    let listener = TcpListener::bind(&listen).await?;
+    let at = format!("http://{}", listener.local_addr()?);
+    println!("Lurus is at {at}");
+    println!(
+        "Create a key:    curl {at}/api-keys -b session=ada --json '{{\"name\": \"ci\", \"expiresInDays\": 30}}'"
+    );
+    println!("Use it:          curl {at}/code -H 'X-API-Key: lc_…' -d 'implement feature X'");
+    println!("The audit trail: curl {at}/audit.csv -b session=ada");
+    println!(
+        "Another plan:    curl -X PUT {at}/billing/plan -b session=ada --json '{{\"plan\": \"ultra\"}}'"
+    );
+    println!("Revoke it:       curl -X DELETE {at}/api-keys/ID -b session=ada");
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .await?;
+    keys.shutdown().await?;
+    Ok(())
+}
+
+async fn code(User(owner): User, task: String) -> Json<Value> {
+    Json(json!({ "task": task, "user": owner.account() }))
+}
+
+/// What a user pays for.
+#[derive(Clone, Copy, Default, Deserialize)]
+enum Plan {
+    #[default]
+    #[serde(rename = "pro")]
+    Pro,
+    #[serde(rename = "pro+")]
+    ProPlus,
+    #[serde(rename = "ultra")]
+    Ultra,
+}
+
+impl Plan {
+    fn limits(self) -> Limits {
+        Limits::default().max_active_keys(match self {
+            Self::Pro => 5,
+            Self::ProPlus | Self::Ultra => 10,
+        })
+    }
+}
+
+/// The product's users. A real service looks them up in its own table.
+#[derive(Clone, Default)]
+struct Users(Arc<Mutex<HashMap<Owner, Plan>>>);
+
+impl Users {
+    fn plans(&self) -> MutexGuard<'_, HashMap<Owner, Plan>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Accounts for Users {
+    async fn account(&self, user: &Owner) -> Result<Arc<Account>, AccountsError> {
+        let limits = self.plans().get(user).copied().unwrap_or_default().limits();
+        Ok(Arc::new(Account { permissions: Permissions::All, limits, suspended: false }))
+    }
+}
+
+#[derive(Deserialize)]
+struct Subscription {
+    plan: Plan,
+}
+
+/// A stand-in for billing, which tells Keyward what it has changed.
+async fn subscribe(
+    Extension((users, keys)): Extension<(Users, ApiKeys)>,
+    Session { owner, .. }: Session,
+    Json(Subscription { plan }): Json<Subscription>,
+) -> StatusCode {
+    users.plans().insert(owner.clone(), plan);
+    match keys.account_changed(&owner).await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Whoever is calling, by a key or a session.
+struct User(Owner);
+
+impl<S: Sync> FromRequestParts<S> for User {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, StatusCode> {
+        match parts.extensions.get::<Verified>() {
+            Some(verified) => Ok(Self(verified.owner().clone())),
+            None => Ok(Self(Session::from_request_parts(parts, state).await?.owner)),
+        }
+    }
+}
+
+/// Whose browser it is, and from where. A stand-in: a real service looks a random token up in its own
+/// sessions.
+struct Session {
+    owner: Owner,
+    actor: Actor,
+}
+
+impl<S: Sync> FromRequestParts<S> for Session {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let account = text(COOKIE).and_then(|cookie| cookie.strip_prefix("session="));
+        let owner = account.and_then(|account| Owner::account_only(account).ok());
+        let owner = owner.ok_or(StatusCode::UNAUTHORIZED)?;
+        let mut actor = Actor::account(owner.account());
+        if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+            actor = actor.ip(peer.ip());
+        }
+        if let Some(user_agent) = text(USER_AGENT) {
+            actor = actor.user_agent(user_agent);
+        }
+        Ok(Self { owner, actor })
+    }
+}
+
+impl From<Session> for Caller {
+    fn from(Session { owner, actor }: Session) -> Self {
+        Self::new(owner, actor)
+    }
+}
+
+fn argument(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
+}

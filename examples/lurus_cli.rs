@@ -1,0 +1,73 @@
+//! The command line of Lurus, which has its key from a variable or a file: `cargo run --example lurus_cli -- --help`,
+//! with `cargo run --example lurus` as the server. `LURUS_API_URL` says where that is.
+
+use std::{error::Error, process::ExitCode};
+
+use clap::Parser;
+use keyward::{
+    KeyFormat,
+    client::{
+        App, SendKey,
+        cli::{AuthCommand, NoServer},
+    },
+};
+use reqwest::{Client, StatusCode};
+
+/// Write code in any environment.
+#[derive(Parser)]
+#[command(name = "lurus")]
+enum Lurus {
+    /// Sign in
+    Login {
+        /// With a key that is pasted when asked for, or piped in
+        #[arg(long, required = true)]
+        api_key: bool,
+    },
+    /// Show, check and remove the key
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Have something done
+    Code { task: String },
+}
+
+fn main() -> ExitCode {
+    let format = KeyFormat::builder("lc").build().expect("a constant, and a test starts it");
+    let app = App::new("lurus", format);
+    match Lurus::parse() {
+        Lurus::Login { .. } => login().run(&app, &NoServer).into(),
+        Lurus::Auth(command) => command.run(&app, &NoServer).into(),
+        Lurus::Code { task } => match code(&app, task) {
+            Ok(answer) => {
+                println!("{answer}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("Error: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// The product's own words for one of Keyward's commands.
+fn login() -> AuthCommand {
+    #[derive(Parser)]
+    struct Keyward {
+        #[command(subcommand)]
+        command: AuthCommand,
+    }
+    Keyward::parse_from(["lurus", "configure", "--api-key-stdin"]).command
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn code(app: &App, task: String) -> Result<String, Box<dyn Error>> {
+    let found = app.find(&Default::default())?;
+    let base = std::env::var("LURUS_API_URL").unwrap_or_else(|_| "http://127.0.0.1:3000".into());
+    let request = Client::builder().no_proxy().build()?.post(format!("{base}/code"));
+    let response = request.api_key(&found.key).body(task).send().await?;
+    match response.status() {
+        StatusCode::OK => Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned()),
+        StatusCode::UNAUTHORIZED => Err("the key is not accepted: see `lurus auth status`".into()),
+        status => Err(format!("the server answers {status}").into()),
+    }
+}

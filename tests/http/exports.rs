@@ -1,0 +1,119 @@
+//! The audit log as a file, from both servers.
+
+use std::net::SocketAddr;
+
+use reqwest::{Client, Response};
+use serde_json::Value;
+
+use super::{manage, table::start, world::World};
+use crate::support::DAY;
+
+async fn try_get(server: SocketAddr, path: &str) -> reqwest::Result<Response> {
+    let client = Client::builder().no_proxy().build()?;
+    client.get(format!("http://{server}/v1{path}")).header("x-session", "ada").send().await
+}
+
+async fn get(server: SocketAddr, path: &str) -> Response {
+    try_get(server, path).await.unwrap()
+}
+
+async fn text(response: Response) -> String {
+    String::from_utf8(response.bytes().await.unwrap().into()).unwrap()
+}
+
+/// More than are read at once.
+async fn events(world: &World) {
+    for _ in 0..300 {
+        let _ = world.service.issue().await;
+    }
+    let (owner, by) = (&world.service.owner, &world.service.actor);
+    world.keys().revoke_all(owner, "=1+1", by).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_export_is_all_that_the_pages_show() {
+    let world = World::new();
+    events(&world).await;
+    for (name, server) in start(&world).both {
+        let (mut shown, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = text(get(server, &format!("/audit?limit=200{cursor}")).await).await;
+            let page: Value = serde_json::from_str(&page).unwrap();
+            shown.extend(page["events"].as_array().unwrap().iter().cloned());
+            let Some(next) = page.get("next") else { break };
+            cursor = format!("&cursor={}", next.as_str().unwrap());
+        }
+        assert_eq!(shown.len(), 600);
+        let lines = get(server, "/audit.jsonl").await;
+        assert_eq!(lines.headers()["content-type"], "application/jsonl");
+        let lines = text(lines).await;
+        let lines: Vec<Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines, shown, "{name}");
+
+        let table = get(server, "/audit.csv").await;
+        for (field, value) in [
+            ("content-type", "text/csv; charset=utf-8"),
+            ("content-disposition", "attachment"),
+            ("cache-control", "no-store"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            assert_eq!(table.headers()[field], value, "{name}");
+        }
+        let table = text(table).await;
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 600);
+        for (row, event) in rows.iter().zip(&shown) {
+            assert_eq!(row[0], *event["id"].as_str().unwrap());
+            assert_eq!(row[9] == *"'=1+1", event["event"] == "key.revoked", "{name}: {row:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_the_store_cuts_off_does_not_look_whole() {
+    let world = World::new();
+    events(&world).await;
+    for (name, server) in start(&world).both {
+        for path in ["/audit.jsonl", "/audit.csv"] {
+            world.store.log_can_be_read(1);
+            // Before or behind the first bytes of it.
+            let cut = async { try_get(server, path).await?.error_for_status()?.bytes().await };
+            let cut = cut.await.unwrap_err();
+            assert_eq!(cut.status(), None, "{name}: {path}: {cut}");
+            world.store.log_can_be_read(0);
+            let refused = get(server, path).await;
+            assert_eq!(refused.status(), 503, "{name}: {path}");
+            assert_eq!(refused.headers()["content-type"], "application/problem+json");
+            assert!(refused.headers().get("retry-after").is_some());
+            world.store.log_can_be_read(usize::MAX);
+            assert!(get(server, path).await.bytes().await.is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_is_of_what_was_asked_for() {
+    let world = World::new();
+    let ada = manage::Client::new(world.keys(), "acme/ada");
+    for _ in 0..3 {
+        let _ = world.service.issue().await;
+        world.service.clock.advance(DAY);
+    }
+    for (query, lines) in [
+        ("", 3),
+        ("?event=key.revoked", 0),
+        ("?from=2026-01-02T00:00:00Z", 2),
+        ("?event=key.created&from=2026-01-02T00:00:00Z&until=2026-01-03T00:00:00Z", 1),
+    ] {
+        let jsonl = ada.call("GET", &format!("/audit.jsonl{query}"), "").await;
+        assert_eq!((jsonl.status, jsonl.text.lines().count()), (200, lines), "{query}");
+        let csv = ada.call("GET", &format!("/audit.csv{query}"), "").await;
+        assert_eq!((csv.status, csv.text.lines().count()), (200, lines + 1), "{query}");
+    }
+    for query in ["?limit=1", "?cursor=x", "?event=none", "?from=yesterday", "?until=1&until=2"] {
+        let refused = ada.call("GET", &format!("/audit.csv{query}"), "").await;
+        assert_eq!(refused.problem(), (422, "invalid".into()), "{query}");
+    }
+}

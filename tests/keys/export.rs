@@ -1,0 +1,246 @@
+use std::sync::Arc;
+
+use keyward::{
+    AuditEvent, AuditQuery, ErrorKind, MemoryStore, NewKey, Whose, audit::ExportFormat,
+    keys::AuditExport,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cache::wrapper::Wrapper,
+    support::{Service, on_each_store, owner, stores},
+};
+
+const FORMATS: [ExportFormat; 2] = [ExportFormat::JsonLines, ExportFormat::Csv];
+
+async fn pages(mut export: AuditExport) -> Vec<String> {
+    let mut pages = Vec::new();
+    while let Some(page) = export.next_page().await.unwrap() {
+        pages.push(page);
+    }
+    pages
+}
+
+/// Each event as the text of its fields, read by a real parser.
+fn parsed(format: ExportFormat, text: &str) -> Vec<Vec<String>> {
+    match format {
+        ExportFormat::JsonLines => text.lines().map(fields_of_line).collect(),
+        _ => {
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            assert_eq!(reader.headers().unwrap(), &NAMES[..]);
+            reader.records().map(|row| row.unwrap().iter().map(unmarked).collect()).collect()
+        }
+    }
+}
+
+fn fields_of_line(line: &str) -> Vec<String> {
+    let object: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(object.as_object().unwrap().len(), NAMES.len());
+    let text = |name: &&str| match &object[*name] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        number => number.to_string(),
+    };
+    NAMES.iter().map(text).collect()
+}
+
+/// Nothing that a spreadsheet would calculate; without the mark, what was stored.
+fn unmarked(cell: &str) -> String {
+    let seen =
+        cell.trim_start_matches(|c: char| c.is_whitespace() || "\u{feff}\u{200b}".contains(c));
+    assert!(!seen.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{cell:?}");
+    assert!(!cell.starts_with(['\t', '\r', '\n']), "{cell:?}");
+    cell.strip_prefix('\'').unwrap_or(cell).to_owned()
+}
+
+fn expected(event: &AuditEvent) -> Vec<String> {
+    let AuditEvent { id, at, kind, outcome, actor, count, .. } = event.clone();
+    vec![
+        id.to_string(),
+        at.to_string(),
+        kind.to_string(),
+        outcome.to_string(),
+        event.account.clone().unwrap_or_default(),
+        event.key_id.map(|id| id.to_string()).unwrap_or_default(),
+        actor,
+        event.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        event.user_agent.clone().unwrap_or_default(),
+        event.reason.clone().unwrap_or_default(),
+        count.to_string(),
+    ]
+}
+
+/// 500 names and addresses that nobody has who means well.
+fn hostile() -> Vec<String> {
+    let begin = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        " =1",
+        "\u{a0}+1",
+        "\u{feff}=1",
+        "\u{200b}@a",
+        "＝1",
+        "＠a",
+        "'=1",
+        "'",
+        "\"",
+        "\",=1",
+        ";=1",
+        ",",
+        "\\",
+        "\u{1b}[2J",
+        "\u{202e}gpj",
+        "ada@example.com",
+        "{\"a\":",
+        "<script>",
+    ];
+    let end = [
+        "",
+        "\r\n",
+        "\n=cmd|' /C calc'!A0",
+        "\"",
+        "\"\"",
+        ",\"=1\"",
+        "\t",
+        "\\",
+        "\\u0022",
+        "\\n",
+        "\u{2028}",
+        "\u{7f}",
+        "\u{85}",
+        "\u{e0041}",
+        "💥",
+        "\r\nBcc: x@y",
+        "</script>",
+        "'",
+        ";-1",
+        "\u{2066}",
+    ];
+    let with = |begin: &&str| end.map(|end| format!("{begin}{end}"));
+    begin.iter().flat_map(with).collect()
+}
+
+#[tokio::test]
+async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
+    let service = Service::new(stores::memory());
+    let keys = service.keys();
+    let names = hostile();
+    assert_eq!(names.len(), 500);
+    for name in &names {
+        let by = keyward::Actor::account(name).user_agent(name);
+        let evil = owner("acme", name);
+        let issued = keys.issue(NewKey::new(&evil, "x").unwrap(), &by).await.unwrap();
+        keys.revoke(&evil, issued.key.id, name, &by).await.unwrap();
+    }
+    let query = AuditQuery::new(Whose::Tenant("acme"));
+    let events = keys.events(query.limit(1_000)).await.unwrap();
+    assert_eq!(events.len(), 1_000);
+    let stored: Vec<_> = events.iter().map(expected).collect();
+    for format in FORMATS {
+        let text = pages(keys.export(query.limit(64), format)).await.concat();
+        assert_eq!(parsed(format, &text), stored, "{format:?}");
+        if format == ExportFormat::JsonLines {
+            let harmless =
+                |c: char| c == '\n' || (!c.is_control() && !"\u{202e}\u{2066}".contains(c));
+            assert!(text.chars().all(harmless));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada) = (service.keys(), &service.owner);
+        let bob = owner("acme", "bob");
+        for _ in 0..5 {
+            let _ = service.issue().await;
+            let _ = keys.issue(NewKey::new(&bob, "b").unwrap(), &service.actor).await.unwrap();
+        }
+        keys.revoke_all(ada, "left", &service.actor).await.unwrap();
+        for (format, limit, lines) in [
+            (ExportFormat::JsonLines, 4, vec![4, 4, 2]),
+            (ExportFormat::Csv, 4, vec![5, 4, 3]),
+            (ExportFormat::JsonLines, 6, vec![6, 6]),
+            (ExportFormat::JsonLines, 100, vec![13]),
+        ] {
+            let stored = keys.events(AuditQuery::new(ada)).await.unwrap();
+            let stored: Vec<_> = stored.iter().map(expected).collect();
+            let mut export = keys.export(AuditQuery::new(ada).limit(limit), format);
+            let first = export.next_page().await.unwrap().unwrap();
+            let _ = service.issue().await;
+            let read = [vec![first], pages(export).await].concat();
+            let counted: Vec<_> = read.iter().map(|page| page.lines().count()).collect();
+            assert_eq!(counted, lines, "{format:?} by {limit}");
+            assert_eq!(parsed(format, &read.concat()), stored, "{format:?} by {limit}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_no_events_there_are_only_the_names() {
+    let service = Service::new(stores::memory());
+    let export = |format| service.keys().export(AuditQuery::new(&service.owner), format);
+    assert_eq!(pages(export(ExportFormat::JsonLines)).await, [""; 0]);
+    assert_eq!(pages(export(ExportFormat::Csv)).await, [format!("{}\r\n", NAMES.join(","))]);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    for _ in 0..5 {
+        let _ = service.issue().await;
+    }
+    let stored = service.keys().events(AuditQuery::new(&service.owner)).await.unwrap();
+    for format in FORMATS {
+        let mut export = service.keys().export(AuditQuery::new(&service.owner).limit(2), format);
+        let mut read = String::new();
+        for _ in 0..3 {
+            store.log_can_be_read(0);
+            let failed = export.next_page().await.unwrap_err();
+            assert_eq!(failed.kind(), ErrorKind::Unavailable);
+            store.log_can_be_read(1);
+            read += &export.next_page().await.unwrap().unwrap();
+        }
+        assert_eq!(export.next_page().await.unwrap(), None);
+        store.log_can_be_read(usize::MAX);
+        let stored: Vec<_> = stored.iter().map(expected).collect();
+        assert_eq!(parsed(format, &read), stored, "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_has_the_names_of_the_management_api_and_null_for_what_is_not_known() {
+    let service = Service::new(stores::memory());
+    let by = keyward::Actor::system("import");
+    let issued = service.keys().issue(service.new_key(), &by).await.unwrap();
+    let export = service.keys().export(AuditQuery::new(&service.owner), ExportFormat::JsonLines);
+    let line: Value = serde_json::from_str(&pages(export).await.concat()).unwrap();
+    let expected = json!({
+        "id": line["id"], "time": "2026-01-01T00:00:00.000Z", "event": "key.created",
+        "result": "success", "account": "ada", "keyId": issued.key.id.to_string(),
+        "actor": "system:import", "ip": null, "userAgent": null, "reason": null, "count": 1,
+    });
+    assert_eq!(line, expected);
+}
+
+const NAMES: [&str; 11] = [
+    "id",
+    "time",
+    "event",
+    "result",
+    "account",
+    "keyId",
+    "actor",
+    "ip",
+    "userAgent",
+    "reason",
+    "count",
+];

@@ -1,0 +1,223 @@
+//! A team with the roles of Lumio's page, each member with keys of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use keyward::{
+    Access, Account, Accounts, Actor, ErrorKind, KeyId, Limits, NewKey, Owner, Request,
+    accounts::{AccountsError, Roles},
+    key::Permissions,
+    keys::{Issued, KeyChange},
+};
+
+use crate::support::{MICRO, Service, on_each_store, owner, reason, stores};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Role {
+    Owner,
+    Admin,
+    Member,
+}
+
+/// > Role: Can deploy, Can publish, Can manage billing, Can invite members.
+const MATRIX: [(Role, [bool; 4]); 3] = [
+    (Role::Owner, [true, true, true, true]),
+    (Role::Admin, [true, true, false, true]),
+    (Role::Member, [true, false, false, false]),
+];
+
+const POWERS: [&str; 4] = ["deploy", "publish", "billing", "invite"];
+
+fn roles() -> Roles<Role> {
+    Roles::new()
+        .role(Role::Owner, Permissions::All)
+        .role(Role::Admin, Permissions::only(["deploy", "publish", "invite"]).unwrap())
+        .role(Role::Member, Permissions::only(["deploy"]).unwrap())
+}
+
+#[derive(Clone)]
+struct Team {
+    roles: Roles<Role>,
+    members: Arc<Mutex<HashMap<Owner, Role>>>,
+}
+
+impl Team {
+    fn new() -> Self {
+        Self { roles: roles(), members: Arc::default() }
+    }
+
+    fn has(&self, member: &Owner, role: Role) {
+        self.members.lock().unwrap().insert(member.clone(), role);
+    }
+
+    fn loses(&self, member: &Owner) {
+        self.members.lock().unwrap().remove(member);
+    }
+}
+
+#[async_trait::async_trait]
+impl Accounts for Team {
+    async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
+        let role = self.members.lock().unwrap().get(owner).copied();
+        Ok(Arc::new(self.roles.account(&role, Limits::default())))
+    }
+}
+
+fn service(handles: stores::Handles) -> (Service, Team) {
+    let team = Team::new();
+    let service = Service::with(handles, |builder| builder.accounts(team.clone()));
+    team.has(&service.owner, Role::Admin);
+    (service, team)
+}
+
+/// What a node answers to each power, without waiting for anything.
+async fn powers(node: &keyward::ApiKeys, issued: &Issued) -> [&'static str; 4] {
+    let mut answers = [""; 4];
+    for (answer, power) in answers.iter_mut().zip(POWERS) {
+        let request = Request::new();
+        *answer = match node.verify(issued.secret.expose(), &request.require(&[power])).await {
+            Ok(_) => "ok",
+            Err(error) => reason(error).as_str(),
+        };
+    }
+    answers
+}
+
+const NO: &str = "access_missing";
+/// Of the default cache.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// > All API keys inherit the permissions of the account that created them.
+#[tokio::test]
+async fn each_role_has_the_powers_of_the_page_and_no_others() {
+    let (service, team) = service(stores::memory());
+    for (role, allowed) in MATRIX {
+        let member = owner("acme", &format!("{role:?}"));
+        team.has(&member, role);
+        let new = NewKey::new(&member, "ci").unwrap();
+        let issued = service.keys().issue(new, &service.actor).await.unwrap();
+        let expected = allowed.map(|allowed| if allowed { "ok" } else { NO });
+        assert_eq!(powers(service.keys(), &issued).await, expected, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_every_node() {
+    on_each_store(async |handles| {
+        let (service, team) = service(handles);
+        let (keys, ada) = (service.keys(), &service.owner);
+        let inherited = service.issue().await;
+        let named = service.issue_with(Access::only(["publish", "deploy"]).unwrap()).await;
+        for node in &service.nodes {
+            node.catch_up().await.unwrap();
+            assert_eq!(powers(node, &inherited).await, ["ok", "ok", NO, "ok"]);
+            assert_eq!(powers(node, &named).await, ["ok", "ok", NO, NO]);
+        }
+        for (role, first, second) in [
+            (Role::Member, ["ok", NO, NO, NO], ["ok", NO, NO, NO]),
+            (Role::Owner, ["ok"; 4], ["ok", "ok", NO, NO]),
+        ] {
+            team.has(ada, role);
+            keys.account_changed(ada).await.unwrap();
+            for (n, node) in service.nodes.iter().enumerate() {
+                if n > 0 {
+                    node.catch_up().await.unwrap();
+                }
+                assert_eq!(powers(node, &inherited).await, first, "node {n}: {role:?}");
+                assert_eq!(powers(node, &named).await, second, "node {n}: {role:?}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_that_tells_nobody_of_the_change_is_asked_again_within_the_bound() {
+    let (service, team) = service(stores::memory());
+    let issued = service.issue().await;
+    let keys = service.keys();
+    assert_eq!(powers(keys, &issued).await, ["ok", "ok", NO, "ok"]);
+    team.has(&service.owner, Role::Member);
+    service.clock.advance(BOUND + MICRO);
+    assert_eq!(powers(keys, &issued).await, ["ok", NO, NO, NO]);
+    team.loses(&service.owner);
+    service.clock.advance(BOUND + MICRO);
+    assert_eq!(powers(keys, &issued).await, ["owner_suspended"; 4]);
+}
+
+/// > Rotate API keys immediately when a team member with access to the key leaves.
+#[tokio::test]
+async fn the_keys_of_who_has_left_stop_and_of_who_was_thrown_out_for_good() {
+    on_each_store(async |handles| {
+        let (service, team) = service(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let issued = service.issue().await;
+        assert!(service.verify(&issued).await.is_ok());
+        team.loses(ada);
+        keys.account_changed(ada).await.unwrap();
+        for node in &service.nodes {
+            node.catch_up().await.unwrap();
+            assert_eq!(powers(node, &issued).await, ["owner_suspended"; 4]);
+        }
+        let refused = keys.issue(service.new_key(), by).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Suspended);
+
+        team.has(ada, Role::Member);
+        keys.account_changed(ada).await.unwrap();
+        assert_eq!(powers(keys, &issued).await, ["ok", NO, NO, NO], "back, as a member");
+        keys.revoke_all(ada, "thrown out", by).await.unwrap();
+        assert_eq!(powers(keys, &issued).await, ["revoked"; 4]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_hands_out_more_than_the_role_has() {
+    let (service, team) = service(stores::memory());
+    let (keys, ada) = (service.keys(), &service.owner);
+    team.has(ada, Role::Member);
+    let access = |scope| Access::only([scope]).unwrap();
+    let issue = async |new| keys.issue(new, &service.actor).await.map(|issued| issued.key.id);
+    let id: KeyId = issue(service.new_key().access(access("deploy"))).await.unwrap();
+    let refused = issue(service.new_key().access(access("publish"))).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    let wider = KeyChange::default().access(access("publish"));
+    let refused = keys.update(ada, id, &wider, &service.actor).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+
+    // An admin who makes a key for the owner of the team gives it no more than its own role has.
+    let boss = owner("acme", "boss");
+    team.has(&boss, Role::Owner);
+    let admin = Actor::account("eve").limited_to(roles().permissions(&[Role::Admin]));
+    let new = |scope| NewKey::new(&boss, "ci").unwrap().access(access(scope));
+    assert!(keys.issue(new("invite"), &admin).await.is_ok());
+    let refused = keys.issue(new("billing"), &admin).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+}
+
+#[test]
+fn who_holds_several_roles_may_do_what_each_of_them_may_and_who_holds_none_nothing() {
+    let only = |scopes: &[&str]| Permissions::only(scopes).unwrap();
+    let roles = Roles::new()
+        .role("writer", only(&["write", "read"]))
+        .role("reader", only(&["read"]))
+        .role("reader", only(&["list"]))
+        .role("root", Permissions::All);
+    for (held, permissions) in [
+        (&["reader"][..], only(&["list", "read"])),
+        (&["reader", "writer"], only(&["list", "read", "write"])),
+        (&["writer", "root"], Permissions::All),
+        (&["writer", "unheard of"], only(&["read", "write"])),
+    ] {
+        assert_eq!(roles.permissions(held), permissions, "{held:?}");
+        let account = roles.account(held, Limits::default());
+        assert_eq!((account.permissions, account.suspended), (permissions, false), "{held:?}");
+    }
+    for held in [&[][..], &["unheard of"]] {
+        assert_eq!(roles.permissions(held), only(&[]));
+        assert!(roles.account(held, Limits::default()).suspended, "{held:?}");
+    }
+}

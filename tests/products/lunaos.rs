@@ -1,0 +1,325 @@
+//! The page of LunaOS: `examples/lunaos`, over HTTP.
+
+use std::{collections::BTreeSet, fs, time::Instant};
+
+use keyward::KeyId;
+use regex::Regex;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    examples::Serving,
+    servers::{eventually, redis::shared},
+    stores,
+};
+
+/// The server. Its clock stands still where the page has been written.
+struct Luna {
+    server: Serving,
+    folder: TempDir,
+    client: Client,
+}
+
+struct Reply {
+    status: u16,
+    fields: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Luna {
+    /// On an SQLite file of its own.
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("keys.db");
+        Self::with(folder, &["--database", database.to_str().unwrap()])
+    }
+
+    fn with(folder: TempDir, arguments: &[&str]) -> Self {
+        let server =
+            Serving::start("lunaos", &[arguments, &["--clock", "2026-02-09T12:00:00Z"]].concat());
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { server, folder, client }
+    }
+
+    fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.server.url()));
+        request.header("authorization", format!("Bearer {token}"))
+    }
+
+    async fn call(&self, method: Method, path: &str, token: &str, body: &Value) -> Reply {
+        let request = self.request(method, path, token).header("content-type", "application/json");
+        reply(request.body(body.to_string())).await
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Reply {
+        reply(self.request(Method::GET, path, token)).await
+    }
+
+    async fn generate(&self, user: &str, name: &str) -> Reply {
+        let token = format!("session-{user}");
+        self.call(Method::POST, "/api-keys", &token, &json!({ "name": name })).await
+    }
+
+    /// The text of a new key.
+    async fn key(&self, user: &str) -> String {
+        let made = self.generate(user, "ci-pipeline").await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body["key"].as_str().unwrap().to_owned()
+    }
+
+    async fn use_key(&self, key: &str) -> Reply {
+        let task = json!({ "agent": "code-review", "context": "your code here" });
+        self.call(Method::POST, "/agents/execute", key, &task).await
+    }
+
+    async fn subscribe(&self, user: &str, tier: &str) {
+        let token = format!("session-{user}");
+        let body = json!({ "tier": tier });
+        let reply = self.call(Method::PUT, "/billing/tier", &token, &body).await;
+        assert_eq!(reply.status, 204);
+    }
+
+    async fn list(&self, user: &str) -> Vec<Value> {
+        let listed = self.get("/api-keys", &format!("session-{user}")).await;
+        assert_eq!(listed.status, 200);
+        listed.body["keys"].as_array().unwrap().clone()
+    }
+}
+
+impl Reply {
+    /// What is left of the rate of the user.
+    fn left(&self) -> u32 {
+        let field = self.fields["ratelimit"].to_str().unwrap();
+        let left = Regex::new(r#"^"owner";r=(\d+);"#).unwrap().captures(field).expect(field);
+        left[1].parse().unwrap()
+    }
+
+    fn policy(&self) -> &str {
+        self.fields["ratelimit-policy"].to_str().unwrap()
+    }
+}
+
+async fn reply(request: RequestBuilder) -> Reply {
+    let response = request.send().await.unwrap();
+    let (status, fields) = (response.status().as_u16(), response.headers().clone());
+    let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
+    Reply { status, fields, body }
+}
+
+fn names(object: &Value) -> Vec<&str> {
+    let names: BTreeSet<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    names.into_iter().collect()
+}
+
+/// > POST /api-keys, Authorization: Bearer <token>, {"name": "ci-pipeline"}. Response (201): id, name,
+/// > key, prefix, createdAt: "2026-02-09T12:00:00.000Z"
+/// > Create a new API key.
+#[tokio::test]
+async fn a_key_is_generated_as_the_page_shows_it() {
+    let luna = Luna::start();
+    let made = luna.generate("ada", "ci-pipeline").await;
+    assert_eq!(made.status, 201);
+    assert_eq!(names(&made.body), ["createdAt", "id", "key", "name", "prefix"]);
+    assert!(made.body["id"].as_str().unwrap().parse::<KeyId>().is_ok());
+    assert_eq!(made.body["name"], "ci-pipeline");
+    assert_eq!(made.body["createdAt"], "2026-02-09T12:00:00.000Z");
+    let key = made.body["key"].as_str().unwrap();
+    assert_eq!(made.body["prefix"], key[..18]);
+    for token in ["", "nobody", key] {
+        let refused = luna.call(Method::POST, "/api-keys", token, &json!({ "name": "x" })).await;
+        assert_eq!(refused.status, 401, "{token}");
+    }
+}
+
+/// > All API keys follow the format: lnos_live_{32 random hex characters}
+/// > Prefix: lnos_live_ — identifies LunaOS API keys. Body: 128-bit random entropy (32 hex chars)
+#[tokio::test]
+async fn a_key_is_lnos_live_and_32_random_hexadecimal_digits() {
+    let luna = Luna::start();
+    let format = Regex::new("^lnos_live_[0-9a-f]{32}$").unwrap();
+    let mut seen = BTreeSet::new();
+    for user in ["ada", "bob"] {
+        for _ in 0..5 {
+            let key = luna.key(user).await;
+            assert!(format.is_match(&key), "{key}");
+            assert!(seen.insert(key));
+        }
+    }
+}
+
+/// > The full API key is only shown once at creation time. Store it securely.
+/// > Retrieve all API keys (prefix only — not the full key). id, name, prefix, createdAt, lastUsedAt;
+/// > lastUsedAt: null
+/// > Generate and manage API keys for programmatic access.
+#[tokio::test]
+async fn keys_are_listed_by_their_prefix_and_never_shown_again() {
+    let luna = Luna::start();
+    let first = luna.generate("ada", "local-dev").await.body;
+    let second = luna.generate("ada", "ci-pipeline").await.body;
+    luna.key("bob").await;
+    let [key, unused] = [&second["key"], &first["key"]].map(|key| key.as_str().unwrap());
+    assert_eq!(luna.use_key(key).await.status, 200);
+    eventually("the use is noted", async || !luna.list("ada").await[0]["lastUsedAt"].is_null())
+        .await;
+    let shown = |made: &Value, used: Value| {
+        json!({ "id": made["id"], "name": made["name"], "prefix": made["prefix"],
+            "createdAt": made["createdAt"], "lastUsedAt": used })
+    };
+    let mut expected =
+        [shown(&second, json!("2026-02-09T12:00:00.000Z")), shown(&first, Value::Null)];
+    // This, the page does not show.
+    expected[0]["lastUsedIp"] = json!("127.0.0.1");
+    assert_eq!(luna.list("ada").await, expected);
+    let one = format!("/api-keys/{}", first["id"].as_str().unwrap());
+    for path in ["/api-keys", &one, "/audit"] {
+        let told = luna.get(path, "session-ada").await;
+        assert_eq!(told.status, 200);
+        assert!(![key, unused].iter().any(|key| told.body.to_string().contains(key)), "{path}");
+    }
+}
+
+/// > Permanently revoke an API key. DELETE /api-keys/:id. Response (200): {"message": "API key revoked"}
+#[tokio::test]
+async fn a_revoked_key_ends_for_ever() {
+    let luna = Luna::start();
+    let made = luna.generate("ada", "ci-pipeline").await.body;
+    let (key, path) =
+        (made["key"].as_str().unwrap(), format!("/api-keys/{}", made["id"].as_str().unwrap()));
+    assert_eq!(luna.use_key(key).await.status, 200);
+    let others = reply(luna.request(Method::DELETE, &path, "session-bob")).await;
+    assert_eq!(others.status, 404);
+    assert_eq!(luna.use_key(key).await.status, 200);
+    let revoked = reply(luna.request(Method::DELETE, &path, "session-ada")).await;
+    assert_eq!((revoked.status, revoked.body), (200, json!({ "message": "API key revoked" })));
+    assert_eq!(luna.use_key(key).await.status, 401);
+    for again in ["enable", "rotate"] {
+        let path = format!("{path}/{again}");
+        let refused = reply(luna.request(Method::POST, &path, "session-ada")).await;
+        assert_eq!((refused.status, &refused.body["code"]), (409, &json!("not_live")), "{again}");
+    }
+    assert_eq!(luna.use_key(key).await.status, 401);
+}
+
+/// > Maximum 5 active keys per user.
+#[tokio::test]
+async fn a_user_has_at_most_five_active_keys() {
+    let luna = Luna::start();
+    let mut racing = JoinSet::new();
+    for _ in 0..20 {
+        let request = luna.request(Method::POST, "/api-keys", "session-ada");
+        let request = request.header("content-type", "application/json").body(r#"{"name": "ci"}"#);
+        racing.spawn(async { reply(request).await.status });
+    }
+    let mut statuses = racing.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[201; 5].as_slice(), &[409; 15]].concat());
+    let refused = luna.generate("ada", "one more").await;
+    assert_eq!(
+        (&refused.body["code"], &refused.body["limit"]),
+        (&json!("limit_reached"), &json!(5))
+    );
+    luna.key("bob").await;
+
+    let path = format!("/api-keys/{}", luna.list("ada").await[0]["id"].as_str().unwrap());
+    assert_eq!(reply(luna.request(Method::DELETE, &path, "session-ada")).await.status, 200);
+    luna.key("ada").await;
+    assert_eq!(luna.generate("ada", "one more").await.status, 409);
+}
+
+/// > API keys are used like Bearer tokens: POST /agents/execute, Authorization: Bearer lnos_live_…,
+/// > {"agent": "code-review", "context": "your code here"}
+/// > API keys can be used in CI/CD pipelines, scripts, and integrations.
+#[tokio::test]
+async fn a_key_is_used_like_a_bearer_token() {
+    let luna = Luna::start();
+    let key = luna.key("ada").await;
+    let done = luna.use_key(&key).await;
+    assert_eq!(done.status, 200);
+    assert_eq!(done.body, json!({ "agent": "code-review", "lines": 1, "user": "ada" }));
+    let other = format!("lnos_live_{}", "0".repeat(32));
+    for token in ["", "session-ada", &key[..41], &key.to_uppercase(), &other] {
+        assert_eq!(luna.use_key(token).await.status, 401, "{token}");
+    }
+}
+
+/// > Keys are hashed with SHA-256 before storage — we never store raw keys
+#[tokio::test]
+async fn the_database_has_the_sha_256_of_a_key_and_not_the_key() {
+    let luna = Luna::start();
+    let key = luna.key("ada").await;
+    assert_eq!(luna.use_key(&key).await.status, 200);
+    let stored = fs::read_dir(luna.folder.path()).unwrap();
+    let stored: Vec<u8> = stored.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let holds = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
+    assert!(holds(&Sha256::digest(&key)));
+    assert!(holds(&key.as_bytes()[..18]), "what may be shown");
+    assert!(!holds(&key.as_bytes()[18..]));
+}
+
+/// > API keys inherit the rate limits of the user who created them: Free 60 req/min, Pro 600 req/min,
+/// > Team 6,000 req/min
+#[tokio::test]
+async fn the_keys_of_a_user_share_the_rate_of_the_tier() {
+    let luna = Luna::start();
+    for (user, tier, rate) in [("ada", "free", 60), ("bob", "pro", 600), ("eve", "team", 6_000)] {
+        luna.subscribe(user, tier).await;
+        let keys = [luna.key(user).await, luna.key(user).await];
+        for n in 1..=rate.min(600) {
+            let used = luna.use_key(&keys[n as usize % 2]).await;
+            assert_eq!((used.status, used.left()), (200, rate - n), "{tier}");
+            assert_eq!(used.policy(), format!(r#""owner";q={rate};w=60"#));
+        }
+        let full = if rate > 600 { 200 } else { 429 };
+        for key in &keys {
+            assert_eq!(luna.use_key(key).await.status, full, "{tier}");
+        }
+    }
+}
+
+/// Beyond the page: whoever pays less keeps the keys, at the rate of the tier, and gets no more of them.
+#[tokio::test]
+async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones() {
+    let luna = Luna::start();
+    luna.subscribe("ada", "team").await;
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(luna.key("ada").await);
+    }
+    for key in keys.iter().cycle().take(25) {
+        assert_eq!(luna.use_key(key).await.policy(), r#""owner";q=6000;w=60"#);
+    }
+    luna.subscribe("ada", "free").await;
+    for key in &keys {
+        let used = luna.use_key(key).await;
+        assert_eq!((used.status, used.policy()), (200, r#""owner";q=60;w=60"#));
+    }
+    assert_eq!(luna.generate("ada", "a sixth").await.status, 409);
+    let mut accepted = 0;
+    while luna.use_key(&keys[accepted % 5]).await.status == 200 {
+        accepted += 1;
+    }
+    assert!(accepted <= 60, "{accepted}");
+}
+
+/// Beyond the page: two servers on PostgreSQL that count in Redis let through as much as one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
+    let (Some(database), Some(redis)) = (stores::postgres().await, shared()) else { return };
+    let space = redis.space();
+    let start = || {
+        let arguments = ["--database", database.url(), "--redis", space.url()];
+        Luna::with(tempfile::tempdir().unwrap(), &arguments)
+    };
+    let (servers, user) = ([start(), start()], space.prefix());
+    let key = servers[0].key(user).await;
+    let (begun, mut accepted) = (Instant::now(), 0);
+    for luna in servers.iter().cycle().take(240) {
+        accepted += u64::from(luna.use_key(&key).await.status == 200);
+    }
+    // What Redis keeps ends by its own clock, which does not stand still.
+    let most = 60 + begun.elapsed().as_secs() + 1;
+    assert!((60..=most).contains(&accepted), "{accepted} of {most}");
+}

@@ -1,0 +1,375 @@
+//! The page of Lurus Code: `examples/lurus`, over HTTP.
+
+use std::{collections::BTreeSet, fs, io::Write, process::Stdio};
+
+use keyward::audit::EventKind;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::{
+    client::support::{Person, Said, Screen, mode},
+    support::{
+        examples::{Serving, example},
+        servers::eventually,
+        stores,
+    },
+};
+
+/// A server whose clock stands still; others on the same keys are later.
+struct Lurus {
+    server: Serving,
+    client: Client,
+}
+
+/// Where the keys of some servers are.
+struct Place {
+    folder: TempDir,
+    database: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("keys.db").to_str().unwrap().to_owned();
+        Self { folder, database }
+    }
+
+    fn at(&self, date: &str) -> Lurus {
+        let clock = format!("{date}T12:00:00Z");
+        let server = Serving::start("lurus", &["--database", &self.database, "--clock", &clock]);
+        let client = Client::builder().no_proxy().user_agent("Firefox/140").build().unwrap();
+        Lurus { server, client }
+    }
+}
+
+impl Lurus {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.server.url()))
+    }
+
+    /// What the dashboard does, in the session of a user.
+    async fn dashboard(
+        &self,
+        user: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let request = self.request(method, path).header("cookie", format!("session={user}"));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.dashboard("ada", Method::GET, path, &Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    async fn create(&self, body: Value) -> (u16, Value) {
+        self.dashboard("ada", Method::POST, "/api-keys", &body).await
+    }
+
+    /// A new key of Ada's.
+    async fn key(&self, body: Value) -> Value {
+        let (status, made) = self.create(body).await;
+        assert_eq!(status, 201, "{made}");
+        made
+    }
+
+    async fn revoke(&self, key: &Value) {
+        let path = format!("/api-keys/{}", key["id"].as_str().unwrap());
+        assert_eq!(self.dashboard("ada", Method::DELETE, &path, &Value::Null).await.0, 200);
+    }
+
+    async fn subscribe(&self, plan: &str) {
+        let body = json!({ "plan": plan });
+        assert_eq!(self.dashboard("ada", Method::PUT, "/billing/plan", &body).await.0, 204);
+    }
+
+    /// What a program is answered that has this key.
+    async fn code(&self, key: &Value) -> u16 {
+        let request = self.request(Method::POST, "/code").body("implement feature X");
+        let request = request.header("x-api-key", key["key"].as_str().unwrap());
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// What is in the log of such events: to which key it happened.
+    async fn logged(&self, kind: EventKind) -> Vec<Value> {
+        let log = self.get(&format!("/audit?event={kind}")).await;
+        log["events"].as_array().unwrap().clone()
+    }
+
+    async fn lists(&self, key: &Value) -> bool {
+        let listed = self.get("/api-keys").await;
+        listed["keys"].as_array().unwrap().iter().any(|listed| listed["id"] == key["id"])
+    }
+}
+
+/// > Generate a new API key from the dashboard with a custom name and optional expiration — the full key
+/// > is shown only once.
+/// > The full key (lc_…) is displayed once. Copy it and store it securely — it cannot be retrieved again.
+#[tokio::test]
+async fn the_full_key_is_shown_once() {
+    let lurus = Place::new().at("2026-02-09");
+    let made = lurus.key(json!({ "name": "deploy from CI", "expiresInDays": 30 })).await;
+    let key = made["key"].as_str().unwrap();
+    assert!(key.starts_with("lc_"));
+    assert_eq!(made["name"], "deploy from CI");
+    assert_eq!(made["expiresAt"], "2026-03-11T12:00:00.000Z");
+    assert_eq!(lurus.code(&made).await, 200);
+    for path in ["/api-keys", &format!("/api-keys/{}", made["id"].as_str().unwrap()), "/audit"] {
+        assert!(!lurus.get(path).await.to_string().contains(key), "{path}");
+    }
+}
+
+/// > Keys are hashed with SHA-256 before being stored. The plaintext key never touches the database.
+/// > Keys are stored as SHA-256 hashes — the plaintext key is never persisted
+#[tokio::test]
+async fn the_plaintext_key_never_touches_the_database() {
+    let place = Place::new();
+    let lurus = place.at("2026-02-09");
+    let made = lurus.key(json!({ "name": "ci" })).await;
+    assert_eq!(lurus.code(&made).await, 200);
+    let key = made["key"].as_str().unwrap();
+    let files = fs::read_dir(place.folder.path()).unwrap();
+    let stored: Vec<u8> = files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
+    let holds = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
+    assert!(holds(&Sha256::digest(key)));
+    let shown = made["prefix"].as_str().unwrap().len();
+    assert!(!holds(&key.as_bytes()[shown..]));
+}
+
+/// > Choose from 7 days, 30 days, 90 days, 1 year, or no expiration at all.
+#[tokio::test]
+async fn a_key_expires_when_it_was_said_to_or_never() {
+    let (place, mut keys) = (Place::new(), Vec::new());
+    let lurus = place.at("2026-02-09");
+    for days in [7, 30, 90, 365] {
+        keys.push(lurus.key(json!({ "name": "ci", "expiresInDays": days })).await);
+    }
+    keys.push(lurus.key(json!({ "name": "for ever" })).await);
+    for (expired, date) in
+        ["2026-02-15", "2026-02-16", "2026-03-11", "2026-05-10", "2027-02-09"].iter().enumerate()
+    {
+        let lurus = place.at(date);
+        for (n, key) in keys.iter().enumerate() {
+            let expected = if n < expired { 401 } else { 200 };
+            assert_eq!(lurus.code(key).await, expected, "{n} on {date}");
+        }
+    }
+}
+
+/// > Revoke any key instantly from the dashboard. Revoked keys stop working immediately across all
+/// > environments.
+#[tokio::test]
+async fn a_revoked_key_stops_at_once_here_and_elsewhere() {
+    let place = Place::new();
+    let (here, elsewhere) = (place.at("2026-02-09"), place.at("2026-02-09"));
+    let key = here.key(json!({ "name": "ci" })).await;
+    for lurus in [&here, &elsewhere, &here, &elsewhere] {
+        assert_eq!(lurus.code(&key).await, 200);
+    }
+    here.revoke(&key).await;
+    assert_eq!(here.code(&key).await, 401);
+    eventually("the other server has heard", async || elsewhere.code(&key).await == 401).await;
+}
+
+/// > Revoked and expired keys are automatically purged after 90 days.
+#[tokio::test]
+async fn revoked_and_expired_keys_are_purged_after_90_days() {
+    let place = Place::new();
+    let lurus = place.at("2026-02-09");
+    let revoked = lurus.key(json!({ "name": "revoked" })).await;
+    lurus.revoke(&revoked).await;
+    let expired = lurus.key(json!({ "name": "expired", "expiresInDays": 7 })).await;
+    let alive = lurus.key(json!({ "name": "alive" })).await;
+    let later = place.at("2026-02-20");
+    let revoked_later = later.key(json!({ "name": "revoked later" })).await;
+    later.revoke(&revoked_later).await;
+
+    let after_90_days = place.at("2026-05-18");
+    assert_eq!(after_90_days.code(&expired).await, 401, "which brings the server to life");
+    for gone in [&revoked, &expired] {
+        eventually("it is purged", async || !after_90_days.lists(gone).await).await;
+    }
+    for kept in [&alive, &revoked_later] {
+        assert!(after_90_days.lists(kept).await);
+    }
+    assert_eq!(after_90_days.code(&alive).await, 200);
+}
+
+/// > Key creation and revocation are logged with IP, user-agent and timestamp. First usage is tracked
+/// > automatically.
+#[tokio::test]
+async fn creation_revocation_and_first_use_are_logged() {
+    let lurus = Place::new().at("2026-02-09");
+    let key = lurus.key(json!({ "name": "ci" })).await;
+    for _ in 0..3 {
+        assert_eq!(lurus.code(&key).await, 200);
+    }
+    eventually("the use is noted", async || !lurus.logged(EventKind::FirstUsed).await.is_empty())
+        .await;
+    lurus.revoke(&key).await;
+    for kind in [EventKind::Created, EventKind::FirstUsed, EventKind::Revoked] {
+        let logged = lurus.logged(kind).await;
+        assert_eq!(logged.len(), 1, "{kind}");
+        let event = &logged[0];
+        let told = ["keyId", "time", "ip", "userAgent", "result"].map(|field| &event[field]);
+        let expected = [
+            &key["id"],
+            &json!("2026-02-09T12:00:00.000Z"),
+            &json!("127.0.0.1"),
+            &json!("Firefox/140"),
+            &json!("success"),
+        ];
+        assert_eq!(told, expected, "{kind}");
+    }
+}
+
+/// > Audit logs are retained for 1 year
+#[tokio::test]
+async fn the_audit_log_is_kept_for_a_year() {
+    let place = Place::new();
+    let first = place.at("2026-02-09").key(json!({ "name": "first" })).await;
+    let second = place.at("2026-02-11").key(json!({ "name": "second" })).await;
+    let logs = async |lurus: &Lurus| {
+        let created = lurus.logged(EventKind::Created).await;
+        created.iter().map(|event| event["keyId"].clone()).collect::<Vec<_>>()
+    };
+    let beyond = place.at("2027-02-10");
+    assert_eq!(beyond.code(&first).await, 200);
+    eventually("the older is gone", async || logs(&beyond).await == [second["id"].clone()]).await;
+}
+
+/// > Use the X-API-Key header. curl -H "X-API-Key: lc_your_key_here"
+/// > API key requests bypass CSRF checks (designed for non-browser clients)
+#[tokio::test]
+async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does()
+ {
+    let lurus = Place::new().at("2026-02-09");
+    let key = lurus.key(json!({ "name": "ci" })).await;
+    let key = key["key"].as_str().unwrap();
+    let bearer = format!("Bearer {key}");
+    for (name, value, site, status) in [
+        ("x-api-key", key, "cross-site", 200),
+        ("authorization", bearer.as_str(), "cross-site", 200),
+        ("x-api-key", "lc_your_key_here", "cross-site", 401),
+        ("cookie", "session=ada", "same-origin", 200),
+        ("cookie", "session=ada", "cross-site", 403),
+        ("accept", "*/*", "same-origin", 401),
+    ] {
+        let request = lurus.request(Method::POST, "/code").header(name, value);
+        let answer = request.header("sec-fetch-site", site).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name} {site}");
+    }
+}
+
+/// What the command line says, which is called with these variables, arguments and input.
+fn cli(person: &Person, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Said {
+    let mut command = person.command(example("lurus_cli"));
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A program that ended before it read is no failure of the test.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap().into()
+}
+
+const CODE: [&str; 2] = ["code", "implement feature X"];
+
+/// > export LURUS_API_KEY=lc_your_key_here; lurus code "implement feature X"
+/// > Use the key via environment variable (LURUS_API_KEY)
+#[tokio::test]
+async fn the_environment_variable_is_enough() {
+    let lurus = Place::new().at("2026-02-09");
+    let made = lurus.key(json!({ "name": "ci" })).await;
+    let (person, url) = (Person::new(), ("LURUS_API_URL", lurus.server.url()));
+    let variable = ("LURUS_API_KEY", made["key"].as_str().unwrap());
+    let said = cli(&person, &[url, variable], &CODE, "");
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("implement feature X"), "{}", said.out);
+    cli(&person, &[url], &CODE, "").fails(1, "No API key found");
+    lurus.revoke(&made).await;
+    cli(&person, &[url, variable], &CODE, "").fails(1, "the key is not accepted");
+}
+
+/// > lurus login --api-key; # Paste your key when prompted
+/// > File permissions on auth storage set to 0600 (owner-only)
+#[tokio::test]
+async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone() {
+    let lurus = Place::new().at("2026-02-09");
+    let made = lurus.key(json!({ "name": "laptop" })).await;
+    let (key, url) = (made["key"].as_str().unwrap(), ("LURUS_API_URL", lurus.server.url()));
+    let (pasted, piped) = (Person::new(), Person::new());
+    let screen = Screen::of(&example("lurus_cli"), &pasted, "login --api-key", &[]);
+    screen.shows("? Your API key (it is not shown):");
+    screen.types(&format!("{key}\r"));
+    let seen = screen.ends(0);
+    assert!(!seen.contains(key), "{seen}");
+    let said = cli(&piped, &[], &["login", "--api-key"], key);
+    assert_eq!(said.status, 0, "{}", said.err);
+    for person in [&pasted, &piped] {
+        let file = person.home().join(".lurus/credentials");
+        assert_eq!(mode(&file), 0o600);
+        assert!(fs::read_to_string(&file).unwrap().contains(key));
+        assert_eq!(cli(person, &[url], &CODE, "").status, 0);
+    }
+}
+
+/// > Plan-based limits: up to 5 keys on Pro, up to 10 on Pro+ and Ultra
+#[tokio::test]
+async fn each_plan_has_its_number_of_keys() {
+    for (plan, most) in [("pro", 5), ("pro+", 10), ("ultra", 10)] {
+        let lurus = Place::new().at("2026-02-09");
+        lurus.subscribe(plan).await;
+        let mut ids = BTreeSet::new();
+        for _ in 0..most {
+            ids.insert(lurus.key(json!({ "name": "ci" })).await["id"].to_string());
+        }
+        let (status, refused) = lurus.create(json!({ "name": "one more" })).await;
+        assert_eq!(
+            (status, &refused["code"], &refused["limit"]),
+            (409, &json!("limit_reached"), &json!(most))
+        );
+        assert_eq!(ids.len(), most);
+    }
+}
+
+/// Beyond the page: whoever has more keys than the new plan allows keeps them, and makes no others
+/// until there is room.
+async fn downgrades(place: &Place) {
+    let lurus = place.at("2026-02-09");
+    lurus.subscribe("ultra").await;
+    let mut keys = Vec::new();
+    for _ in 0..8 {
+        keys.push(lurus.key(json!({ "name": "ci" })).await);
+    }
+    lurus.subscribe("pro").await;
+    for key in &keys {
+        assert_eq!(lurus.code(key).await, 200);
+    }
+    for key in &keys[..4] {
+        assert_eq!(lurus.create(json!({ "name": "one more" })).await.0, 409);
+        lurus.revoke(key).await;
+    }
+    lurus.key(json!({ "name": "the fifth" })).await;
+    assert_eq!(lurus.create(json!({ "name": "one more" })).await.0, 409);
+    for key in &keys[4..] {
+        assert_eq!(lurus.code(key).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones() {
+    downgrades(&Place::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_the_same_on_postgresql() {
+    let Some(database) = stores::postgres().await else { return };
+    downgrades(&Place { database: database.url().to_owned(), ..Place::new() }).await;
+}
