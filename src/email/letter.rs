@@ -34,7 +34,7 @@ pub(super) fn compose(
     envelope: Envelope,
 ) -> Result<Message, Failure> {
     let domain = from.email.domain().to_owned();
-    let subject: String = one_line(&words.subject).chars().take(MAX_SUBJECT).collect();
+    let subject: String = header_text(&words.subject).chars().take(MAX_SUBJECT).collect();
     let id = envelope.id.map(|id| format!("<{id}@{domain}>"));
     let mut builder =
         Message::builder().from(from).to(to).subject(subject).message_id(id).header(AutoSubmitted);
@@ -49,6 +49,12 @@ pub(super) fn compose(
         ),
     };
     message.map_err(Failure::for_good)
+}
+
+/// As one harmless line, and not as an encoded word: what is ASCII already goes out as it is, and a
+/// mail program would decode line ends that nobody has seen.
+pub(super) fn header_text(text: &str) -> String {
+    one_line(text).replace("=?", "= ?")
 }
 
 /// So that no absence note answers.

@@ -7,13 +7,13 @@ use lettre::{
 };
 
 use super::{
-    letter::{Envelope, compose},
+    letter::{Envelope, compose, header_text},
     retries::{Failure, Patience, Retries, Sent},
     wording::Words,
 };
 use crate::{
     enroll::{EmailAddress, HostError, Letter, Post},
-    key::{Invalid, one_line},
+    key::Invalid,
 };
 
 /// Brings letters to a mail server. Cheap to clone; clones share what waits.
@@ -162,7 +162,7 @@ impl Post for Mailer {
 impl MailerBuilder {
     /// The name that letters come from: that of the product.
     pub fn name(mut self, name: &str) -> Self {
-        self.name = one_line(name).into_owned();
+        self.name = header_text(name);
         self
     }
 

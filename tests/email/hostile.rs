@@ -66,11 +66,12 @@ async fn words_of_the_host_make_no_headers_either() {
 #[tokio::test]
 async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
     let Some(server) = smtp::start() else { return };
-    let world = World::new(&server);
+    // That the host makes no address of it is tried again, as any failure of his is.
+    let world = World::with(&server, |mailer| mailer.attempts(1), |sink| sink);
     let (mut refused, mut expected) = (0, Vec::new());
     for n in 0..500_u32 {
-        let account =
-            format!("{}{}", ["a.b+c", "ada", "O'Neil", "x!y%z"][n as usize % 4], hostile(n));
+        let end = if n % 3 == 0 { n.to_string() } else { hostile(n) };
+        let account = format!("{}{end}", ["a.b+c", "ada", "O'Neil", "x!y%z"][n as usize % 4]);
         // The host makes addresses of the names of accounts.
         match format!("{account}@example.com").parse::<EmailAddress>() {
             Ok(address) => expected.push(address.to_string()),
@@ -79,7 +80,7 @@ async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
         world.sink.event(&created(n, &account));
     }
     let letters = world.letters().await;
-    assert!(refused > 400 && expected.len() > 20, "{refused} {}", expected.len());
+    assert!(refused > 250 && expected.len() > 160, "{refused} {}", expected.len());
     let mut reached: Vec<_> = server.mails().into_iter().flat_map(|mail| mail.to).collect();
     reached.sort();
     expected.sort();

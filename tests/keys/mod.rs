@@ -7,6 +7,7 @@ mod quotas;
 mod races;
 mod rates;
 mod redaction;
+mod reminders;
 mod rotate;
 mod tallies;
 mod verify;

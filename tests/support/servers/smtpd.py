@@ -29,7 +29,7 @@ class Keep:
 
         def part(kind):
             body = mail.get_body((kind,))
-            return body.get_content() if body else None
+            return body.get_content().replace("\r\n", "\n").rstrip("\n") + "\n" if body else None
 
         kept = {
             "from": envelope.mail_from,
