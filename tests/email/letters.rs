@@ -3,7 +3,7 @@ use keyward::{
     audit::EventKind,
     email::Words,
     enroll::{EmailAddress, Enrolment, HostError, Members},
-    keys::Rotation,
+    keys::{Reminders, Rotation},
 };
 
 use super::support::{World, about, address};
@@ -87,6 +87,22 @@ async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
     let mails = server.mails();
     let mail = about(&mails, "Neuer Schlüssel ci");
     assert_eq!((mails.len(), mail.text.as_deref(), &mail.html), (1, Some("Guten Tag!\n"), &None));
+}
+
+#[tokio::test]
+async fn reminders_are_written_about_once() {
+    let Some(server) = smtp::start() else { return };
+    let world = World::new(&server);
+    let service = &world.service;
+    let new = service.new_key().expiry(keyward::Expiry::WEEK);
+    drop(service.keys().issue(new, &service.actor).await.unwrap());
+    for _ in 0..2 {
+        service.keys().remind(&service.owner, &Reminders::default()).await.unwrap();
+    }
+    assert_eq!(world.letters().await.sent, 2);
+    let mails = server.mails();
+    let text = about(&mails, "API key expires soon: ci-pipeline").text.as_deref().unwrap();
+    assert!(text.contains("it expires at 2026-01-08T00:00:00.000Z"), "{text}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Each reminder once, whoever gives it.
 
+use std::sync::Arc;
+
 use keyward::{
     ApiKeys, AuditQuery, Expiry, MemoryStore, NewKey, Request, Whose,
     audit::EventKind,
@@ -7,6 +9,7 @@ use keyward::{
     testing::{Events, ManualClock},
 };
 
+use crate::cache::wrapper::{Mood, Wrapper};
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner};
 
 #[tokio::test]
@@ -82,6 +85,22 @@ async fn nobody_is_reminded_of_keys_that_do_not_work() {
         assert_eq!(told_by_both(&service, &Reminders::default()).await, 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_purge);
+    drop(service.issue().await);
+    let old = Reminders::none().rotation_after(DAY);
+    service.clock.advance(DAY);
+    store.spends_are(Mood::Lossy);
+    let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
+    assert_eq!(error.kind(), keyward::ErrorKind::OutcomeUnknown);
+    store.spends_are(Mood::Fine);
+    assert_eq!(told_by_both(&service, &old).await, 0);
+    service.clock.advance(HOUR);
+    assert_eq!(told_by_both(&service, &old).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
