@@ -13,6 +13,8 @@ pub mod axum;
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "email")]
+pub mod email;
 #[cfg(feature = "server")]
 pub mod enroll;
 pub mod format;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod client;
+mod email;
 mod enroll;
 mod format;
 mod hash;

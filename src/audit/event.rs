@@ -68,6 +68,12 @@ pub enum EventKind {
     CodeRefused,
     /// A secret of a key was found where it does not belong.
     Leaked,
+    /// A key will expire soon.
+    Expiring,
+    /// A key's secret is old.
+    RotationDue,
+    /// A key was not used for long.
+    Unused,
 }
 
 /// Whether a thing was done.
@@ -182,7 +188,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -198,6 +204,9 @@ impl EventKind {
         Self::CodeAccepted,
         Self::CodeRefused,
         Self::Leaked,
+        Self::Expiring,
+        Self::RotationDue,
+        Self::Unused,
     ];
 
     /// Its stable name: `key.created`.
@@ -218,6 +227,9 @@ impl EventKind {
             Self::CodeAccepted => "code.accepted",
             Self::CodeRefused => "code.refused",
             Self::Leaked => "key.leaked",
+            Self::Expiring => "key.expiring",
+            Self::RotationDue => "key.rotation_due",
+            Self::Unused => "key.unused",
         }
     }
 }

@@ -72,6 +72,14 @@ impl std::hash::Hash for KeyId {
 }
 
 impl EventId {
+    /// One that sorts as of an instant, and whose rest is taken from a hash of what it stands for.
+    pub(crate) fn at(instant: Timestamp, hash: &[u8; 32]) -> Self {
+        let millis = instant.as_unix_micros().unsigned_abs() / 1_000;
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&hash[..10]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
     /// The `n`th of a group of events that one change writes.
     pub(crate) fn nth(self, n: u32) -> Self {
         let all = self.0.as_u128();

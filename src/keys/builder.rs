@@ -1,7 +1,8 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use super::{
-    ApiKeys, Clock, Inner, Purge, SystemClock, clock::Ratchet, follow::Follower, outbox::Outbox,
+    ApiKeys, Clock, Inner, Purge, Reminders, SystemClock, clock::Ratchet, follow::Follower,
+    outbox::Outbox,
 };
 use crate::{
     accounts::{Accounts, NoAccounts},
@@ -26,6 +27,7 @@ pub struct ApiKeysBuilder {
     rates: Rates,
     cache: Option<CacheOptions>,
     janitor: Option<Purge>,
+    reminders: Option<Reminders>,
 }
 
 impl ApiKeys {
@@ -59,6 +61,7 @@ impl ApiKeys {
             rates: Rates::default(),
             cache: Some(CacheOptions::default()),
             janitor: Some(Purge::default()),
+            reminders: None,
         }
     }
 }
@@ -122,6 +125,13 @@ impl ApiKeysBuilder {
         self
     }
 
+    /// Reminds owners every hour, on one of all nodes, as [`ApiKeys::remind`] does: with an event in
+    /// the log, of which the sinks are told. Without this, nobody is reminded.
+    pub fn reminders(mut self, reminders: Reminders) -> Self {
+        self.reminders = Some(reminders);
+        self
+    }
+
     /// Another clock than the machine's: for tests.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -130,7 +140,18 @@ impl ApiKeysBuilder {
 
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
-        let Self { store, formats, hashers, accounts, sinks, clock, rates, cache, janitor } = self;
+        let Self {
+            store,
+            formats,
+            hashers,
+            accounts,
+            sinks,
+            clock,
+            rates,
+            cache,
+            janitor,
+            reminders,
+        } = self;
         let lag = clock.lag();
         let inner = Inner {
             store,
@@ -147,6 +168,7 @@ impl ApiKeysBuilder {
             flights: Flights::new(),
             follower: Follower::default(),
             janitor,
+            reminders,
             ratchet: Ratchet::default(),
             shut_down: AtomicBool::new(false),
         };

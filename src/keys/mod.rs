@@ -18,6 +18,7 @@ mod outbox;
 mod pay;
 mod purge;
 mod read;
+mod remind;
 mod request;
 mod reserve;
 mod rotate;
@@ -42,6 +43,7 @@ pub use leaked::Identified;
 pub use manage::KeyChange;
 pub use purge::{Purge, Purged};
 pub use read::{KeyPage, Page};
+pub use remind::{DuePage, Reminder, Reminders};
 pub use request::Request;
 pub use reserve::{Committed, Reservation};
 pub use rotate::Rotation;
@@ -103,6 +105,7 @@ struct Inner {
     flights: Flights<Loaded>,
     follower: Follower,
     janitor: Option<Purge>,
+    reminders: Option<Reminders>,
     ratchet: Ratchet,
     shut_down: AtomicBool,
 }

@@ -154,7 +154,7 @@ impl Inner {
 
 async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) {
     let mut counts_due = Instant::now() + COUNTS_INTERVAL;
-    let (mut failed, mut cleaned) = (false, None);
+    let (mut failed, mut worked) = (false, None);
     loop {
         let interval = Instant::now() + INTERVAL;
         if failed {
@@ -170,7 +170,7 @@ async fn write_behind(inner: Weak<Inner>, wake: Arc<Notify>, _running: Running) 
         }
         // A failure leaves everything where it was, for the next time.
         failed = inner.write_out(due).await.is_err();
-        inner.clean_up_hourly(&mut cleaned);
+        inner.work_hourly(&mut worked);
     }
 }
 

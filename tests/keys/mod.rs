@@ -9,6 +9,7 @@ mod quotas;
 mod races;
 mod rates;
 mod redaction;
+mod reminders;
 mod rotate;
 mod tallies;
 mod teams;

@@ -1,4 +1,4 @@
-//! Private PostgreSQL and Redis servers for tests, started from the binaries installed on this machine.
+//! Private PostgreSQL, Redis and mail servers for tests, started from the binaries installed on this machine.
 //!
 //! `postgres::shared` and `redis::shared` give the one server of the whole run, started when first asked
 //! for; `TEST_POSTGRES_URL` and `TEST_REDIS_URL` name another to use instead. `Options::start` gives a test
@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 mod scratch;
+pub mod smtp;
 
 use std::{
     env,

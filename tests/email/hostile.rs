@@ -1,0 +1,179 @@
+use keyward::{
+    Actor, AuditSink, KeyId, NewKey, Timestamp,
+    audit::{AuditEvent, EventKind, Outcome},
+    email::Words,
+    enroll::EmailAddress,
+    key::EventId,
+};
+
+use super::support::World;
+use crate::support::{owner, servers::smtp};
+
+#[tokio::test]
+async fn five_hundred_hostile_names_and_user_agents_arrive_harmlessly() {
+    let Some(server) = smtp::start() else { return };
+    let wide = |mailer: keyward::email::MailerBuilder| mailer.name("Lua\r\nBcc: eve@example.com");
+    let world = World::with(&server, wide, |sink| sink.product("Lua\nBcc: eve@example.com"));
+    let service = &world.service;
+    let mut sent = 0;
+    for n in 0..500 {
+        let (name, agent) = (hostile(n), hostile(n + 7));
+        let Ok(new) = NewKey::new(&owner("acme", "ada"), &name) else {
+            assert!(name.trim().is_empty() || name.contains('\0') || name.chars().count() > 100);
+            continue;
+        };
+        let by = Actor::account(&hostile(n + 3)).user_agent(&agent);
+        let key = service.keys().issue(new, &by).await.unwrap().key;
+        if n % 5 == 0 {
+            service.keys().revoke(&key.owner, key.id, &hostile(n + 11), &by).await.unwrap();
+            sent += 1;
+        }
+        sent += 1;
+    }
+    assert!(sent > 450, "{sent}");
+    let letters = world.letters().await;
+    assert_eq!((letters.sent, letters.lost), (sent, 0));
+    let mails = server.mails();
+    assert_eq!(mails.len() as u64, sent);
+    mails.iter().for_each(is_harmless);
+}
+
+#[tokio::test]
+async fn words_of_the_host_make_no_headers_either() {
+    let Some(server) = smtp::start() else { return };
+    let world = World::with(
+        &server,
+        |mailer| mailer,
+        |sink| {
+            sink.words(|notice| {
+                let name = notice.key.as_ref().unwrap().name.as_str();
+                Some(Words::new(name, name).html(name))
+            })
+        },
+    );
+    let mut sent = 0;
+    for n in 0..100 {
+        let Ok(new) = NewKey::new(&world.service.owner, &hostile(n)) else { continue };
+        drop(world.service.keys().issue(new, &world.service.actor).await.unwrap());
+        sent += 1;
+    }
+    assert_eq!(world.letters().await.sent, sent);
+    for mail in server.mails() {
+        has_own_headers_only(&mail);
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
+    let Some(server) = smtp::start() else { return };
+    // That the host makes no address of it is tried again, as any failure of his is.
+    let world = World::with(&server, |mailer| mailer.attempts(1), |sink| sink);
+    let (mut refused, mut expected) = (0, Vec::new());
+    for n in 0..500_u32 {
+        let end = if n % 3 == 0 { n.to_string() } else { hostile(n) };
+        let account = format!("{}{end}", ["a.b+c", "ada", "O'Neil", "x!y%z"][n as usize % 4]);
+        // The host makes addresses of the names of accounts.
+        match format!("{account}@example.com").parse::<EmailAddress>() {
+            Ok(address) => expected.push(address.to_string()),
+            Err(_) => refused += 1,
+        }
+        world.sink.event(&created(n, &account));
+    }
+    let letters = world.letters().await;
+    assert!(refused > 250 && expected.len() > 160, "{refused} {}", expected.len());
+    let mut reached: Vec<_> = server.mails().into_iter().flat_map(|mail| mail.to).collect();
+    reached.sort();
+    expected.sort();
+    assert_eq!(reached, expected);
+    assert_eq!(letters.sent as usize, expected.len());
+    server.mails().iter().for_each(has_own_headers_only);
+}
+
+fn is_harmless(mail: &smtp::Mail) {
+    has_own_headers_only(mail);
+    assert_eq!(mail.to, ["ada@example.com"], "{mail:#?}");
+    let text = mail.text.as_deref().unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty()).count();
+    // Headline, six facts or seven, advice, link.
+    assert!(lines == 8 || lines == 9, "{text}");
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let html = mail.html.as_deref().unwrap().to_lowercase();
+    assert!(
+        !html.contains("<script") && !html.contains("<img") && html.matches("href").count() <= 2
+    );
+}
+
+fn has_own_headers_only(mail: &smtp::Mail) {
+    let mut names: Vec<_> = mail.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
+    names.sort();
+    assert_eq!(names, HEADERS, "{mail:#?}");
+    for (name, value) in &mail.headers {
+        assert!(!value.contains(|c: char| c.is_control()), "{name}: {value:?}");
+    }
+}
+
+/// Up to 60 characters, none like another: a word, what it tries, and where.
+fn hostile(n: u32) -> String {
+    let bad = BAD[n as usize % BAD.len()];
+    match n / BAD.len() as u32 % 4 {
+        0 => format!("{bad}{n}"),
+        1 => format!("ci {n}{bad}"),
+        2 => format!("é{bad}{n}{bad}"),
+        _ => format!("{n}\r\n{bad}"),
+    }
+}
+
+fn created(n: u32, account: &str) -> AuditEvent {
+    let id = (u128::from(n) + 1).to_be_bytes();
+    AuditEvent {
+        id: EventId::from_bytes(id),
+        at: Timestamp::MIN,
+        kind: EventKind::Created,
+        outcome: Outcome::Success,
+        tenant: "acme".into(),
+        account: Some(account.into()),
+        key_id: Some(KeyId::from_bytes(id)),
+        actor: "ada".into(),
+        ip: None,
+        user_agent: None,
+        reason: None,
+        count: 1,
+    }
+}
+
+const HEADERS: [&str; 8] = [
+    "auto-submitted",
+    "content-type",
+    "date",
+    "from",
+    "message-id",
+    "mime-version",
+    "subject",
+    "to",
+];
+const BAD: [&str; 24] = [
+    "\r\nBcc: eve@example.com\r\n",
+    "\nBcc: eve@example.com",
+    "\rBcc: eve@example.com",
+    "\r\n\r\n<script>alert(1)</script>",
+    "\r\n.\r\nMAIL FROM:<eve@e.com>",
+    "=?utf-8?q?=0d=0aBcc:_eve@e.com?=",
+    "=?utf-8?b?DQpCY2M6IGVAZS5jb20=?=",
+    "\u{85}Bcc: eve@example.com",
+    "\u{2028}Bcc: eve@example.com",
+    "\0",
+    "\u{1b}[2J\u{7}",
+    "\u{202e}moc.elpmaxe",
+    "\u{200b}",
+    "<img src=x onerror=alert(1)>",
+    "\"><script>alert(1)</script>",
+    "' onmouseover='alert(1)",
+    "&lt;b&gt;",
+    "> , <eve@example.com",
+    ",eve@example.com",
+    "@eve.example.com,a",
+    "(comment) ",
+    "\\\r\n x",
+    "\u{b}\u{c}\t",
+    "ok",
+];

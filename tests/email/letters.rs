@@ -1,0 +1,130 @@
+use keyward::{
+    AuditSink, Pepper,
+    audit::EventKind,
+    email::Words,
+    enroll::{EmailAddress, Enrolment, HostError, Members},
+    keys::{Reminders, Rotation},
+};
+
+use super::support::{World, about, address};
+use crate::support::{owner, servers::smtp};
+
+#[tokio::test]
+async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
+    let Some(server) = smtp::start() else { return };
+    let world = World::new(&server);
+    let World { service, sink, .. } = &world;
+    let issued = service.issue().await;
+    let (keys, by) = (service.keys(), &service.actor);
+    drop(keys.rotate(&service.owner, issued.key.id, Rotation::at_once(), by).await.unwrap());
+    keys.revoke(&service.owner, issued.key.id, "laptop <lost>", by).await.unwrap();
+    keys.disable(&service.owner, issued.key.id, by).await.unwrap_err();
+    let revoked = service.events.all().pop().unwrap();
+    for kind in [EventKind::Expiring, EventKind::RotationDue, EventKind::Unused] {
+        sink.event(&keyward::AuditEvent { kind, reason: None, ..revoked.clone() });
+    }
+    let refused = keyward::audit::Outcome::Failure;
+    sink.event(&keyward::AuditEvent { outcome: refused, ..revoked.clone() });
+
+    world.letters().await;
+    let letters = server.mails();
+    let subjects = [
+        "[Lua] New API key: ci-pipeline",
+        "[Lua] API key rotated: ci-pipeline",
+        "[Lua] API key revoked: ci-pipeline",
+        "[Lua] API key expires soon: ci-pipeline",
+        "[Lua] API key should be rotated: ci-pipeline",
+        "[Lua] API key not used for long: ci-pipeline",
+    ];
+    assert_eq!(letters.len(), subjects.len());
+    for (n, subject) in subjects.into_iter().enumerate() {
+        let mail = about(&letters, subject);
+        assert_eq!(
+            (mail.from.as_str(), &mail.to),
+            ("keys@example.com", &vec!["ada@example.com".to_owned()])
+        );
+        assert_eq!(mail.header("from"), "Lua <keys@example.com>");
+        assert_eq!(mail.header("to"), "ada@example.com");
+        assert_eq!(mail.header("auto-submitted"), "auto-generated");
+        assert!(mail.header("message-id").ends_with(".keyward@example.com>"));
+        assert_eq!(mail.header("date"), "Thu, 01 Jan 2026 00:00:00 +0000");
+        let (text, html) = (mail.text.as_deref().unwrap(), mail.html.as_deref().unwrap());
+        for part in [text, html] {
+            assert!(part.contains("ci-pipeline (lc_live_"), "{part}");
+            assert!(part.contains("2026-01-01T00:00:00.000Z"), "{part}");
+            let who = ["ada@example.com", "192.0.2.7", "Firefox on Linux"];
+            assert!(who.iter().all(|fact| part.contains(fact) == (n < 3)), "{part}");
+        }
+        assert!(text.contains("https://example.com/keys?a=1&b=2\n"));
+        assert!(html.contains("href=\"https://example.com/keys?a=1&amp;b=2\""));
+    }
+    let revoked = about(&letters, "revoked");
+    assert!(revoked.text.as_ref().unwrap().contains("laptop <lost>"));
+    assert!(revoked.html.as_ref().unwrap().contains("laptop &lt;lost&gt;"));
+}
+
+#[tokio::test]
+async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
+    let Some(server) = smtp::start() else { return };
+    let world = World::with(
+        &server,
+        |mailer| mailer,
+        |sink| {
+            sink.kinds([EventKind::Created, EventKind::Updated]).words(|notice| {
+                let own =
+                    Words::new(&format!("Neuer Schlüssel {}", notice.key_name()), "Guten Tag!\n");
+                (notice.owner.account() != "bob").then_some(own)
+            })
+        },
+    );
+    let service = &world.service;
+    for account in ["ada", "bob", "silent"] {
+        let new = keyward::NewKey::new(&owner("acme", account), "ci").unwrap();
+        let key = service.keys().issue(new, &service.actor).await.unwrap().key;
+        service.keys().revoke(&key.owner, key.id, "", &service.actor).await.unwrap();
+    }
+    assert_eq!(world.letters().await.sent, 1);
+    let mails = server.mails();
+    let mail = about(&mails, "Neuer Schlüssel ci");
+    assert_eq!((mails.len(), mail.text.as_deref(), &mail.html), (1, Some("Guten Tag!\n"), &None));
+}
+
+#[tokio::test]
+async fn reminders_are_written_about_once() {
+    let Some(server) = smtp::start() else { return };
+    let world = World::new(&server);
+    let service = &world.service;
+    let new = service.new_key().expiry(keyward::Expiry::WEEK);
+    drop(service.keys().issue(new, &service.actor).await.unwrap());
+    for _ in 0..2 {
+        service.keys().remind(&service.owner, &Reminders::default()).await.unwrap();
+    }
+    assert_eq!(world.letters().await.sent, 2);
+    let mails = server.mails();
+    let text = about(&mails, "API key expires soon: ci-pipeline").text.as_deref().unwrap();
+    assert!(text.contains("it expires at 2026-01-08T00:00:00.000Z"), "{text}");
+}
+
+#[tokio::test]
+async fn codes_go_by_the_same_mailer() {
+    struct Ada;
+    #[async_trait::async_trait]
+    impl Members for Ada {
+        async fn owner_of(&self, _: &EmailAddress) -> Result<Option<keyward::Owner>, HostError> {
+            Ok(Some(owner("acme", "ada")))
+        }
+    }
+    let Some(server) = smtp::start() else { return };
+    let World { service, mailer, .. } = &World::new(&server);
+    let pepper = Pepper::new(1, [1; 32]).unwrap();
+    let enrolment = Enrolment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
+    let ada = address("ada@example.com");
+    enrolment.request(&ada, &service.actor).await.unwrap();
+    crate::support::servers::eventually("it is sent", async || mailer.letters().sent == 1).await;
+
+    let mails = server.mails();
+    let mail = about(&mails, "Your code");
+    let code = mail.text.as_deref().unwrap().lines().next().unwrap();
+    assert_eq!(mail.to, ["ada@example.com"]);
+    assert!(enrolment.verify(&ada, code, &service.actor).await.is_ok());
+}

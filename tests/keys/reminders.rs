@@ -1,0 +1,151 @@
+//! Each reminder once, whoever gives it.
+
+use std::sync::Arc;
+
+use keyward::{
+    ApiKeys, AuditQuery, Expiry, MemoryStore, NewKey, Request, Whose,
+    audit::EventKind,
+    keys::{ApiKeysBuilder, Page, Reminders, Rotation},
+    testing::{Events, ManualClock},
+};
+
+use crate::cache::wrapper::{Mood, Wrapper};
+use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner};
+
+#[tokio::test]
+async fn what_two_nodes_find_due_at_once_is_told_once() {
+    on_each_store(async |handles| {
+        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        for expiry in [Expiry::days(92), Expiry::Never] {
+            let new = service.new_key().expiry(expiry);
+            drop(service.keys().issue(new, &service.actor).await.unwrap());
+        }
+        let all = Reminders::default();
+        service.clock.advance(DAY * 85 - MICRO);
+        assert_eq!(told_by_both(&service, &all).await, 0);
+        service.clock.advance(MICRO);
+        assert_eq!(told_by_both(&service, &all).await, 1, "one expires");
+        service.clock.advance(DAY * 5);
+        assert_eq!(told_by_both(&service, &all).await, 4, "both are old and were never used");
+        service.clock.advance(HOUR);
+        assert_eq!(told_by_both(&service, &all).await, 0);
+
+        let kinds = [EventKind::Expiring, EventKind::RotationDue, EventKind::Unused];
+        for (kind, times) in kinds.into_iter().zip([1, 2, 2]) {
+            let query = AuditQuery::new(&service.owner).kind(kind);
+            assert_eq!(service.keys().events(query).await.unwrap().len(), times, "{kind}");
+            let heard = service.events.kinds().into_iter().filter(|heard| *heard == kind).count();
+            assert_eq!(heard, times, "{kind}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rotation_and_a_use_start_the_count_anew() {
+    on_each_store(async |handles| {
+        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        let issued = service.issue().await;
+        let both = Reminders::none().rotation_after(DAY * 90).unused_for(DAY * 90);
+        service.clock.advance(DAY * 50);
+        let (keys, id) = (service.keys(), issued.key.id);
+        let new =
+            keys.rotate(&service.owner, id, Rotation::at_once(), &service.actor).await.unwrap();
+        service.clock.advance(DAY);
+        service.verify_for(&new, &Request::new()).await.unwrap();
+        service.nodes.last().unwrap().flush().await.unwrap();
+
+        let due = async || due(&service, &both).await;
+        service.clock.advance(DAY * 89 - MICRO);
+        assert_eq!(due().await, [], "the key is 140 days old, its secret is not 90");
+        service.clock.advance(MICRO);
+        assert_eq!(due().await, [EventKind::RotationDue]);
+        service.clock.advance(DAY);
+        assert_eq!(due().await, [EventKind::RotationDue, EventKind::Unused]);
+        assert_eq!(told_by_both(&service, &both).await, 2);
+        drop(keys.rotate(&service.owner, id, Rotation::at_once(), &service.actor).await.unwrap());
+        service.clock.advance(DAY * 89);
+        assert_eq!(told_by_both(&service, &both).await, 0);
+        service.clock.advance(DAY);
+        assert_eq!(told_by_both(&service, &both).await, 1, "due a second time");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_reminded_of_keys_that_do_not_work() {
+    on_each_store(async |handles| {
+        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
+        let (revoked, disabled) = (service.issue().await, service.issue().await);
+        drop(keys.issue(service.new_key().expiry(Expiry::days(80)), by).await.unwrap());
+        keys.revoke(owner, revoked.key.id, "", by).await.unwrap();
+        keys.disable(owner, disabled.key.id, by).await.unwrap();
+        service.clock.advance(DAY * 100);
+        assert_eq!(told_by_both(&service, &Reminders::default()).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_purge);
+    drop(service.issue().await);
+    let old = Reminders::none().rotation_after(DAY);
+    service.clock.advance(DAY);
+    store.spends_are(Mood::Lossy);
+    let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
+    assert_eq!(error.kind(), keyward::ErrorKind::OutcomeUnknown);
+    store.spends_are(Mood::Fine);
+    assert_eq!(told_by_both(&service, &old).await, 0);
+    service.clock.advance(HOUR);
+    assert_eq!(told_by_both(&service, &old).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_all_nodes_reminds_every_hour() {
+    let (store, clock, events) = (MemoryStore::new(), ManualClock::default(), Events::default());
+    let node = || {
+        let reminders = Reminders::default().tenants(["", "acme"]);
+        let builder = ApiKeys::builder(store.clone(), format()).clock(clock.clone());
+        builder.audit(events.clone()).no_purge().reminders(reminders).build()
+    };
+    let (one, two) = (node(), node());
+    for (tenant, days) in [("acme", 8), ("other", 8)] {
+        let new = NewKey::new(&owner(tenant, "ada"), "ci").unwrap().expiry(Expiry::days(days));
+        drop(one.issue(new, &keyward::Actor::system("test")).await.unwrap());
+    }
+    let reminded = || events.kinds().iter().filter(|kind| **kind == EventKind::Expiring).count();
+    work(&one).await;
+    work(&two).await;
+    assert_eq!(reminded(), 0);
+    clock.advance(DAY);
+    work(&one).await;
+    work(&two).await;
+    assert_eq!(reminded(), 1, "in the tenant that was named");
+    for _ in 0..3 {
+        clock.advance(HOUR);
+        work(&two).await;
+        work(&one).await;
+    }
+    assert_eq!(reminded(), 1);
+}
+
+async fn told_by_both(service: &Service, reminders: &Reminders) -> u64 {
+    let whose = Whose::Tenant(service.owner.tenant());
+    let (one, two) = (service.keys(), service.nodes.last().unwrap());
+    let (one, two) = tokio::join!(one.remind(whose, reminders), two.remind(whose, reminders));
+    one.unwrap() + two.unwrap()
+}
+
+async fn due(service: &Service, reminders: &Reminders) -> Vec<EventKind> {
+    let page = service.keys().due(&service.owner, reminders, Page::first()).await.unwrap();
+    page.reminders.iter().map(|reminder| reminder.kind).collect()
+}
+
+/// Lets a node do what it does by itself, for a virtual minute.
+async fn work(keys: &ApiKeys) {
+    let _denied = keys.verify("lc_live_nothing", &Request::new()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+}
