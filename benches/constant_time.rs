@@ -5,7 +5,10 @@
 //! it has to be told apart, or the measurement is too coarse to say anything of the others.
 
 use std::{
-    future::Future as _, hint::black_box, pin::pin, task::Context, task::Poll, task::Waker,
+    future::Future as _,
+    hint::black_box,
+    pin::pin,
+    task::{Context, Waker},
     time::Instant,
 };
 
@@ -78,7 +81,7 @@ fn poll(keys: &ApiKeys, text: &str) {
     let request = Request::new();
     let mut verify = pin!(keys.verify(text, &request));
     let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Pending = black_box(verify.as_mut().poll(&mut context)) {
+    while black_box(verify.as_mut().poll(&mut context)).is_pending() {
         std::thread::yield_now();
     }
 }

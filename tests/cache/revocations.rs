@@ -81,7 +81,7 @@ async fn race(handles: Handles, moods: &[Mood]) {
     // Half of them one by one, and half of them all of an owner's at once.
     for first in (0..race.keys.len()).step_by(OF_ONE) {
         let (places, owner) = (first..first + OF_ONE, &race.keys[first].key.owner);
-        if first / OF_ONE % 2 == 0 {
+        if (first / OF_ONE).is_multiple_of(2) {
             here.revoke_all(owner, "", &by()).await.unwrap();
             race.are_revoked(places);
         } else {
