@@ -97,6 +97,10 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 
 #[test]
 fn public_types_can_cross_threads_and_be_shown() {
+    use keyward::email::{
+        EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
+    };
+    use keyward::keys::{DuePage, Reminder, Reminders};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
     macro_rules! all {
@@ -126,6 +130,9 @@ fn public_types_can_cross_threads_and_be_shown() {
         Denied,
         DeniedReason,
         Digest,
+        DuePage,
+        EmailSink,
+        EmailSinkBuilder,
         EntropyError,
         Error,
         ErrorKind,
@@ -155,10 +162,13 @@ fn public_types_can_cross_threads_and_be_shown() {
         KeyLimits,
         KeyPage,
         KeyQuery<'static>,
+        Letters,
         Levels,
         Limited,
         LimitedReason,
         Limits,
+        Mailer,
+        MailerBuilder,
         Malformed,
         ManualClock,
         MemoryStore,
@@ -169,6 +179,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         NewKey,
         NewRow<'static>,
         NoAccounts,
+        Notice,
         Outcome,
         Owner,
         Page,
@@ -192,6 +203,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         RedisLimiter,
         RedisOptions,
         RedisStore,
+        Reminder,
+        Reminders,
         Request<'static>,
         Reservation,
         Retiring,
@@ -225,6 +238,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         VerifyError,
         Whose<'static>,
         WithoutRedis,
+        Words,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
