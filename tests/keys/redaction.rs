@@ -98,6 +98,10 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 
 #[test]
 fn public_types_can_cross_threads_and_be_shown() {
+    use keyward::email::{
+        EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
+    };
+    use keyward::keys::{DuePage, Reminder, Reminders};
     use keyward::{accounts::Roles, audit::ExportFormat, keys::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
@@ -130,7 +134,10 @@ fn public_types_can_cross_threads_and_be_shown() {
         Denied,
         DeniedReason,
         Digest,
+        DuePage,
         EmailAddress,
+        EmailSink,
+        EmailSinkBuilder,
         EnrolError,
         Enrolment,
         EnrolmentBuilder,
@@ -168,10 +175,13 @@ fn public_types_can_cross_threads_and_be_shown() {
         KeyPage,
         KeyQuery<'static>,
         Letter,
+        Letters,
         Levels,
         Limited,
         LimitedReason,
         Limits,
+        Mailer,
+        MailerBuilder,
         Malformed,
         ManualClock,
         MemoryStore,
@@ -182,6 +192,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         NewKey,
         NewRow<'static>,
         NoAccounts,
+        Notice,
         Outcome,
         Owner,
         Page,
@@ -205,6 +216,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         RedisLimiter,
         RedisOptions,
         RedisStore,
+        Reminder,
+        Reminders,
         Request<'static>,
         Reservation,
         Retiring,
@@ -239,6 +252,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         VerifyError,
         Whose<'static>,
         WithoutRedis,
+        Words,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
