@@ -111,6 +111,7 @@ pub enum Permissions {
 
 impl Permissions {
     /// Whether a scope is permitted.
+    #[inline]
     pub fn allows(&self, scope: &str) -> bool {
         match self {
             Self::All => true,
@@ -193,6 +194,7 @@ impl Access {
     }
 
     /// Whether a scope remains under an owner's present permissions; allocates nothing.
+    #[inline]
     pub fn allows(&self, scope: &str, owner: &Permissions) -> bool {
         let own = match self {
             Self::Inherited => true,

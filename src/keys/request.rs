@@ -84,6 +84,7 @@ impl<'a> Request<'a> {
         self
     }
 
+    #[inline(always)]
     pub(crate) fn note_waiting(&self) {
         if let Some(waited) = self.waited {
             waited.store(true, Ordering::Relaxed);

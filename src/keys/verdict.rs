@@ -72,7 +72,7 @@ impl Inner {
             .map_err(|reason| self.refuse(reason, key, at, request))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn spend(
         self: &Arc<Self>,
         key: &Arc<Key>,

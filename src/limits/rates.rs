@@ -13,7 +13,7 @@ pub(crate) enum Rates {
 
 impl Rates {
     /// Where the uses of a key are counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn meter(&self, key: &Key, plan: &Limits, now: Timestamp) -> Meter {
         match self {
             Self::PerNode(per_node) => per_node.meter(key, plan, now),

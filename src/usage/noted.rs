@@ -18,19 +18,19 @@ use crate::{
 /// The uses of many keys, one entry per key.
 pub(super) struct Noted {
     keys: Mutex<Keys>,
-    busy: [Busy; PLACES],
+    busy: Box<[Busy]>,
 }
 
 struct Keys {
     pending: HashMap<KeyId, Pending, BuildPrehashed>,
     /// Whose uses are counted in each place.
-    busy: [Option<KeyId>; PLACES],
+    busy: Box<[Option<KeyId>]>,
 }
 
 impl Default for Noted {
     fn default() -> Self {
-        let keys = Keys { pending: HashMap::default(), busy: [None; PLACES] };
-        Self { keys: Mutex::new(keys), busy: [const { Busy::new() }; PLACES] }
+        let keys = Keys { pending: HashMap::default(), busy: vec![None; PLACES].into() };
+        Self { keys: Mutex::new(keys), busy: (0..PLACES).map(|_| Busy::new()).collect() }
     }
 }
 
@@ -115,5 +115,6 @@ fn place(id: KeyId) -> usize {
     (id.random() >> 32) as usize % PLACES
 }
 
-const PLACES: usize = 128;
+/// Many, because keys that share one push each other out.
+const PLACES: usize = 512;
 const MOST: usize = 8_192;

@@ -66,6 +66,7 @@ impl State {
         Inserted::Inserted
     }
 
+    #[inline(always)]
     pub(super) fn find(&self, digests: &[Digest]) -> Option<Found> {
         digests.iter().find_map(|digest| {
             let (stored, slot) = self.secrets.get_key_value(digest)?;
