@@ -3,13 +3,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Limited, LimitedReason, QuotaStates, Rate, RateState, RateStates,
+    Limited, LimitedReason, QuotaStates, Rate, RateStates,
     gcra::{Gcra, NEVER},
 };
 use crate::{
-    key::{Key, Owner, Timestamp},
+    key::{Key, KeyId, Owner, Timestamp},
     limits::Limits,
-    store::Payer,
 };
 
 /// Counts rates for all nodes together. Without one, each node counts in its own memory.
@@ -35,13 +34,24 @@ pub trait Limiter: Send + Sync + 'static {
 pub struct Charge<'a> {
     /// Whose key it is.
     pub owner: &'a Owner,
-    /// The rates it counts against, and by whom each is shared.
-    pub rates: &'a [(Payer<'a>, Rate)],
+    /// The rates it counts against, and whose each is.
+    pub rates: &'a [(RateOf, Rate)],
     /// How many uses it counts as.
     pub uses: u32,
     /// This instant, by a clock of this node that nobody sets: of no use as a date, and of none to
     /// other nodes.
     pub at: Timestamp,
+}
+
+/// Whose rate it is.
+///
+/// Exhaustive on purpose: a limiter that overlooked one would not count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RateOf {
+    /// One key's own, whatever its secret.
+    Key(KeyId),
+    /// The one that all keys of the charge's owner share.
+    Owner,
 }
 
 /// What became of a charge.
@@ -67,9 +77,9 @@ pub struct Levels {
 pub type LimiterError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The rates of a key, with those who share them: its own, then its owner's.
-pub(crate) fn rates_of<'a>(key: &'a Key, plan: &Limits) -> Vec<(Payer<'a>, Rate)> {
-    let of_key = key.limits.rate.map(|rate| (Payer::Key(key.id), rate));
-    let of_owner = plan.shared_rate().map(|rate| (Payer::Owner(&key.owner), rate));
+pub(crate) fn rates_of(key: &Key, plan: &Limits) -> Vec<(RateOf, Rate)> {
+    let of_key = key.limits.rate.map(|rate| (RateOf::Key(key.id), rate));
+    let of_owner = plan.shared_rate().map(|rate| (RateOf::Owner, rate));
     of_key.into_iter().chain(of_owner).collect()
 }
 
@@ -77,17 +87,20 @@ impl Charge<'_> {
     /// What a limiter's answer says of each rate.
     pub(crate) fn states(&self, levels: &Levels) -> RateStates {
         let mut states = RateStates::default();
-        for ((payer, rate), full_at) in self.rates.iter().zip(&levels.full_at) {
+        for ((whose, rate), full_at) in self.rates.iter().zip(&levels.full_at) {
             let gcra = Gcra::new(*rate);
             let state = gcra.state_at(gcra.reachable(full_at.since(levels.at)));
-            *slot(&mut states, *payer) = Some(state);
+            match whose {
+                RateOf::Key(_) => states.key = Some(state),
+                RateOf::Owner => states.owner = Some(state),
+            }
         }
         states
     }
 
     /// How things stood without it.
     pub(crate) fn before(&self, granted: &Levels) -> Levels {
-        let before = |((_, rate), full_at): (&(Payer<'_>, Rate), &Timestamp)| {
+        let before = |((_, rate), full_at): (&(RateOf, Rate), &Timestamp)| {
             let cost = Duration::from_micros(Gcra::new(*rate).cost(self.uses).unsigned_abs());
             full_at.before(cost).max(granted.at)
         };
@@ -96,7 +109,7 @@ impl Charge<'_> {
     }
 
     pub(crate) fn refused_by(&self, levels: &Levels) -> Box<Limited> {
-        let wait = |((_, rate), full_at): (&(Payer<'_>, Rate), &Timestamp)| {
+        let wait = |((_, rate), full_at): (&(RateOf, Rate), &Timestamp)| {
             let gcra = Gcra::new(*rate);
             gcra.wait_from(gcra.reachable(full_at.since(levels.at)), self.uses)
         };
@@ -108,12 +121,5 @@ impl Charge<'_> {
             rates: self.states(levels),
             quotas: QuotaStates::default(),
         })
-    }
-}
-
-fn slot<'a>(states: &'a mut RateStates, payer: Payer<'_>) -> &'a mut Option<RateState> {
-    match payer {
-        Payer::Key(_) => &mut states.key,
-        Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => &mut states.owner,
     }
 }

@@ -15,7 +15,7 @@ mod redis;
 pub use gcra::RateState;
 pub use limited::{Limited, LimitedReason};
 pub(crate) use limiter::rates_of;
-pub use limiter::{Charge, Charged, Levels, Limiter, LimiterError};
+pub use limiter::{Charge, Charged, Levels, Limiter, LimiterError, RateOf};
 pub use meter::RateStates;
 pub(crate) use meter::{Meter, SharedBucket, Spent};
 pub use plan::{KeyLimits, Limits, Rate};

@@ -4,14 +4,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-#[cfg(feature = "redis")]
-use super::{Charge, Charged, Levels};
 use super::{
     Limits, Rate,
     meter::{Meter, SharedBucket},
 };
-#[cfg(feature = "redis")]
-use crate::store::Payer;
 use crate::{
     key::{Key, KeyId, Owner, Timestamp},
     lock::lock,
@@ -25,8 +21,8 @@ use crate::{
 /// look-up and no lock. By identity, not by secret: a rotation starts no new count.
 #[derive(Default)]
 pub(crate) struct PerNode {
-    keys: Buckets<KeyId, BuildPrehashed>,
-    owners: Buckets<Owner, RandomState>,
+    pub(super) keys: Buckets<KeyId, BuildPrehashed>,
+    pub(super) owners: Buckets<Owner, RandomState>,
 }
 
 impl PerNode {
@@ -41,59 +37,7 @@ impl PerNode {
     }
 }
 
-impl PerNode {
-    /// For a limiter that cannot count elsewhere.
-    #[cfg(feature = "redis")]
-    pub(super) fn charge(&self, charge: &Charge<'_>) -> Charged {
-        let (now, mut key, mut owner) = (charge.at, None, None);
-        for (payer, rate) in charge.rates {
-            let bucket = Some(self.bucket(*payer, charge.owner, *rate, now));
-            match payer {
-                Payer::Key(_) => key = bucket,
-                Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => owner = bucket,
-            }
-        }
-        let meter = Meter::new(key, owner, false);
-        let granted = meter.spend(charge.uses, now).is_ok();
-        let states = meter.states(now);
-        let state = |(payer, _): &(Payer<'_>, Rate)| match payer {
-            Payer::Key(_) => states.key,
-            Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => states.owner,
-        };
-        let resets = charge.rates.iter().map(|rate| state(rate).map(|state| state.reset));
-        let full_at = resets.map(|reset| now.after(reset.unwrap_or_default())).collect();
-        let levels = Levels { at: now, full_at };
-        if granted { Charged::Granted(levels) } else { Charged::Refused(levels) }
-    }
-
-    /// Nothing came of what was granted here.
-    #[cfg(feature = "redis")]
-    pub(super) fn refund(&self, charge: &Charge<'_>, granted: &Levels) {
-        for ((payer, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
-            let bucket = self.bucket(*payer, charge.owner, *rate, charge.at);
-            let ahead = full_at.as_unix_micros() - charge.at.as_unix_micros();
-            bucket.give_back(charge.uses, ahead);
-        }
-    }
-
-    #[cfg(feature = "redis")]
-    fn bucket(
-        &self,
-        payer: Payer<'_>,
-        owner: &Owner,
-        rate: Rate,
-        now: Timestamp,
-    ) -> Arc<SharedBucket> {
-        match payer {
-            Payer::Key(id) => self.keys.bucket(&id, rate, now),
-            Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => {
-                self.owners.bucket(owner, rate, now)
-            }
-        }
-    }
-}
-
-struct Buckets<S, H> {
+pub(super) struct Buckets<S, H> {
     shards: [Mutex<HashMap<S, Arc<SharedBucket>, H>>; SHARDS],
     hasher: H,
 }
@@ -105,7 +49,7 @@ impl<S, H: Default> Default for Buckets<S, H> {
 }
 
 impl<S: Clone + Eq + Hash, H: BuildHasher> Buckets<S, H> {
-    fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<SharedBucket> {
+    pub(super) fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<SharedBucket> {
         // By other bits than those by which the map of a shard picks.
         let shard = (self.hasher.hash_one(subject) >> 48) as usize % SHARDS;
         let mut buckets = lock(&self.shards[shard]);

@@ -7,11 +7,14 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::{Found, StoreError};
+use super::{Found, StoreError, timed_out::TimedOut};
 use crate::{hash::Digest, lock::lock, prehashed::BuildPrehashed};
 
 /// A server that can be asked for many digests at once.
 pub(super) trait Source: Send + Sync + 'static {
+    /// What it is called where it does not answer.
+    const NAME: &'static str;
+
     /// How many questions are on their way at the same time: few make each of them larger.
     const AT_ONCE: usize;
 
@@ -30,6 +33,8 @@ pub(super) trait Source: Send + Sync + 'static {
 pub(super) type Record = (Digest, Answer);
 
 type Answer = Result<Option<Found>, StoreError>;
+
+type Records = HashMap<Digest, Answer, BuildPrehashed>;
 
 /// Look-ups by digest. One that comes alone goes at once; those that come while enough questions
 /// are on their way wait, and share the next one.
@@ -55,17 +60,17 @@ impl<S: Source> Coalesced<S> {
     }
 
     pub(super) async fn find(self: &Arc<Self>, digests: &[Digest]) -> Answer {
+        if digests.is_empty() {
+            return Ok(None);
+        }
         let waiting = match self.begin(digests) {
-            Ok(_place) => {
-                let mut records = self.source.ask(digests).await?;
-                return records.pop().map_or(Ok(None), |(_, answer)| answer);
-            }
+            Ok(_place) => return pick(&self.ask(digests).await?, digests),
             Err(waiting) => waiting,
         };
         match timeout(self.source.limit(), waiting).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::unavailable("the runtime is shutting down")),
-            Err(_) => Err(StoreError::unavailable(TimedOut(self.source.limit()))),
+            Err(_) => Err(StoreError::unavailable(TimedOut(S::NAME, self.source.limit()))),
         }
     }
 
@@ -81,6 +86,10 @@ impl<S: Source> Coalesced<S> {
         Err(answered)
     }
 
+    async fn ask(&self, digests: &[Digest]) -> Result<Records, StoreError> {
+        self.source.ask(digests).await.map(Records::from_iter)
+    }
+
     /// The next ones to ask for, together. `None` if nobody waits.
     fn next(&self) -> Option<Vec<Waiting>> {
         let mut queue = lock(&self.queue);
@@ -88,6 +97,11 @@ impl<S: Source> Coalesced<S> {
         let batch: Vec<_> = queue.waiting.drain(..some).collect();
         (!batch.is_empty()).then_some(batch)
     }
+}
+
+/// What there is for one of several candidates: the first that is there.
+fn pick(records: &Records, digests: &[Digest]) -> Answer {
+    digests.iter().find_map(|digest| records.get(digest)).cloned().unwrap_or(Ok(None))
 }
 
 /// One of the questions that may be on their way at the same time.
@@ -99,16 +113,15 @@ impl<S: Source> Place<S> {
         while let Some(mut batch) = self.0.next() {
             // Whoever does not wait any more is not asked for.
             batch.retain(|waiting| !waiting.answer.is_closed());
+            if batch.is_empty() {
+                continue;
+            }
             let digests: Vec<Digest> = batch.iter().flat_map(|w| &w.digests).copied().collect();
-            let records = self.0.source.ask(&digests).await;
-            let records = records.map(HashMap::<_, _, BuildPrehashed>::from_iter);
+            let records = self.0.ask(&digests).await;
             for Waiting { digests, answer } in batch {
-                let pick = |records: &HashMap<Digest, Answer, BuildPrehashed>| {
-                    let known = digests.iter().find_map(|digest| records.get(digest));
-                    known.cloned().unwrap_or(Ok(None))
-                };
+                let records = records.as_ref().map_err(StoreError::clone);
                 // Nor is it an error that it went away meanwhile.
-                let _ = answer.send(records.as_ref().map_err(StoreError::clone).and_then(pick));
+                let _ = answer.send(records.and_then(|records| pick(records, &digests)));
             }
         }
     }
@@ -127,10 +140,6 @@ impl<S: Source> Drop for Place<S> {
         }
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("there was no answer within {0:?}")]
-struct TimedOut(Duration);
 
 const MAX_BATCH: usize = 256;
 
@@ -153,6 +162,7 @@ mod tests {
     }
 
     impl Source for Arc<Gated> {
+        const NAME: &'static str = "the test";
         const AT_ONCE: usize = 1;
 
         fn limit(&self) -> Duration {

@@ -20,6 +20,8 @@ mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tallies;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod timed_out;
 
 pub use codes::{Code, Guess, Guessed};
 pub use contract::KeyStore;

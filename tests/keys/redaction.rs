@@ -23,7 +23,7 @@ use keyward::{
     },
     limits::{
         Charge, Charged, KeyLimits, Levels, Limited, LimitedReason, Period, Quota, QuotaState,
-        QuotaStates, Rate, RateState, RateStates, RedisLimiter, WithoutRedis,
+        QuotaStates, Rate, RateOf, RateState, RateStates, RedisLimiter, WithoutRedis,
     },
     store::{
         Changes, Code, Counter, Feed, Found, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow,
@@ -211,6 +211,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         QuotaState,
         QuotaStates,
         Rate,
+        RateOf,
         RateState,
         RateStates,
         RedisLimiter,

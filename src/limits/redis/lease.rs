@@ -1,16 +1,19 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use crate::{
-    key::Timestamp,
-    limits::{Charge, Levels, Rate, gcra::Gcra},
+    key::{Owner, Timestamp},
+    limits::{Charge, Levels, Rate, RateOf, gcra::Gcra},
     lock::lock,
 };
 
 /// Permits that this node has taken in advance: they are spent already, for all other nodes.
 pub(super) struct Leases {
     permits: u32,
-    held: Mutex<HashMap<Vec<u8>, Lease>>,
+    held: Mutex<HashMap<Name, Lease>>,
 }
+
+/// Whose rates they are of.
+type Name = (Owner, Vec<RateOf>);
 
 struct Lease {
     /// A plan that changes leaves what was taken under the earlier one unused.
@@ -98,9 +101,8 @@ impl Lease {
     }
 }
 
-/// Those who share a lease have the same rates, all of them.
-fn name(charge: &Charge<'_>) -> Vec<u8> {
-    charge.rates.iter().flat_map(|(payer, _)| payer.to_bytes()).collect()
+fn name(charge: &Charge<'_>) -> Name {
+    (charge.owner.clone(), charge.rates.iter().map(|(whose, _)| *whose).collect())
 }
 
 /// Of keys and owners that come at all at a time; the rest asks Redis each time.

@@ -1,4 +1,5 @@
 mod lease;
+mod local;
 mod nodes;
 
 use std::{
@@ -17,14 +18,13 @@ use self::{
     lease::Leases,
     nodes::{Call, Nodes, Script},
 };
-use super::{Charge, Charged, Levels, Limiter, LimiterError, gcra::Gcra, per_node::PerNode};
+use super::{
+    Charge, Charged, Levels, Limiter, LimiterError, RateOf, gcra::Gcra, per_node::PerNode,
+};
 use crate::{
     key::{Invalid, Timestamp},
     lock::lock,
-    store::{
-        Payer,
-        redis::{Source, checked_prefix, owner_scope},
-    },
+    store::redis::{Source, checked_prefix, owner_scope},
 };
 
 /// Counts rates in Redis 7.0 or newer, or Valkey: exactly, for all nodes together.
@@ -162,7 +162,7 @@ impl RedisLimiter {
         arguments: &[String],
     ) -> Result<Value, Source> {
         let tag = format!("{}:{}", self.prefix, hex::encode(owner_scope(charge.owner)));
-        let keys: Vec<_> = charge.rates.iter().map(|(payer, _)| name(&tag, *payer)).collect();
+        let keys: Vec<_> = charge.rates.iter().map(|(whose, _)| name(&tag, *whose)).collect();
         self.nodes.run(&Call { script, tag: &tag, keys: &keys, arguments }).await
     }
 }
@@ -254,10 +254,10 @@ impl Outage {
 }
 
 /// Nothing that a user chooses is part of it.
-fn name(tag: &str, payer: Payer<'_>) -> String {
-    match payer {
-        Payer::Key(id) => format!("{{{tag}}}{id}"),
-        Payer::Owner(_) | Payer::Guest(_) | Payer::Job(_) => format!("{{{tag}}}all"),
+fn name(tag: &str, whose: RateOf) -> String {
+    match whose {
+        RateOf::Key(id) => format!("{{{tag}}}{id}"),
+        RateOf::Owner => format!("{{{tag}}}all"),
     }
 }
 

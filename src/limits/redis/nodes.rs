@@ -111,13 +111,14 @@ impl Nodes {
             return Ok(line);
         }
         let Ok(_one) = timeout_at(deadline, self.connecting.lock()).await else {
-            return Err(TimedOut(self.timeout).into());
+            return Err(TimedOut("Redis", self.timeout).into());
         };
         if let Some(line) = self.live(&name) {
             return Ok(line);
         }
         let open = Line::open(place, left(deadline), None);
-        let line = timeout_at(deadline, open).await.map_err(|_| TimedOut(self.timeout))??;
+        let line =
+            timeout_at(deadline, open).await.map_err(|_| TimedOut("Redis", self.timeout))??;
         lock(&self.lines).insert(name, line.clone());
         Ok(line)
     }

@@ -4,7 +4,7 @@ use sqlx::Error;
 use tokio::time::timeout;
 
 use super::connections::is_lost;
-use crate::store::StoreError;
+use crate::store::{StoreError, timed_out::TimedOut};
 
 /// Runs a step that changes nothing durable: whatever goes wrong, nothing was changed.
 pub(super) async fn within<T>(
@@ -13,7 +13,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, StoreError> {
     match timeout(limit, step).await {
         Ok(answer) => answer.map_err(StoreError::from),
-        Err(_) => Err(StoreError::unavailable(TimedOut(limit))),
+        Err(_) => Err(StoreError::unavailable(TimedOut("PostgreSQL", limit))),
     }
 }
 
@@ -62,7 +62,3 @@ pub(super) fn at_commit(error: Error) -> StoreError {
         error => StoreError::outcome_unknown(error),
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("PostgreSQL gave no answer within {0:?}")]
-pub(super) struct TimedOut(pub(super) Duration);

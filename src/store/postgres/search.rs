@@ -34,6 +34,7 @@ impl Search {
 }
 
 impl Source for Search {
+    const NAME: &'static str = "PostgreSQL";
     const AT_ONCE: usize = 4;
 
     fn limit(&self) -> Duration {

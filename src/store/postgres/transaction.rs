@@ -12,13 +12,13 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     connections::Lent,
-    errors::{Failure, TimedOut, at_commit, within},
+    errors::{Failure, at_commit, within},
     rows::{Statement, bind_events, uuid},
 };
 use crate::{
     audit::AuditEvent,
     key::{Owner, Timestamp},
-    store::StoreError,
+    store::{StoreError, timed_out::TimedOut},
 };
 
 /// Schema and prefix of the tables; both were checked to be plain words.
@@ -128,7 +128,7 @@ impl PostgresStore {
         let limit = self.connections.limit;
         match timeout(limit, change.tx.execute("COMMIT")).await {
             Ok(answer) => answer.map_err(at_commit)?,
-            Err(_) => return Err(StoreError::outcome_unknown(TimedOut(limit))),
+            Err(_) => return Err(StoreError::outcome_unknown(TimedOut("PostgreSQL", limit))),
         };
         change.tx.give_back();
         Ok(())

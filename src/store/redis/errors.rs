@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
@@ -60,10 +58,6 @@ pub(super) fn is_answer(error: &RedisError) -> bool {
 pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
     error.kind() == ErrorKind::Server(kind)
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("Redis gave no answer within {0:?}")]
-pub(crate) struct TimedOut(pub(crate) Duration);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{have} of {want} replicas have confirmed the change")]

@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::errors::{TimedOut, is_answer};
+use super::errors::is_answer;
+use crate::store::timed_out::TimedOut;
 
 /// One connection, which knows when it has ended.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ impl Line {
             }
             Err(_) => {
                 self.give_up();
-                Sent::Lost(TimedOut(begun.elapsed()).into())
+                Sent::Lost(TimedOut("Redis", begun.elapsed()).into())
             }
         }
     }

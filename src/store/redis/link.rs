@@ -10,10 +10,10 @@ use tokio::{
 };
 
 use super::{
-    errors::{Failure, Source, TimedOut, is},
+    errors::{Failure, Source, is},
     line::{Line, Sent, elsewhere},
 };
-use crate::lock::lock;
+use crate::{lock::lock, store::timed_out::TimedOut};
 
 /// The way to the one server that holds the store and takes writes: found again whenever it is lost.
 pub(super) struct Link {
@@ -60,7 +60,7 @@ impl Link {
             return Ok(line);
         }
         let Ok(_one) = timeout_at(deadline, self.connecting.lock()).await else {
-            return Err(Failure::NotRun(TimedOut(self.timeout).into()));
+            return Err(Failure::NotRun(TimedOut("Redis", self.timeout).into()));
         };
         if let Some(line) = self.live() {
             return Ok(line);
@@ -74,7 +74,7 @@ impl Link {
     /// A connection of one's own to the server that takes writes now.
     pub(super) async fn own_line(&self, deadline: Instant) -> Result<OwnLine<'_>, Failure> {
         let Ok(Ok(turn)) = timeout_at(deadline, self.own.acquire()).await else {
-            return Err(Failure::NotRun(TimedOut(self.timeout).into()));
+            return Err(Failure::NotRun(TimedOut("Redis", self.timeout).into()));
         };
         let shared = self.line(deadline).await?;
         let idle = loop {
@@ -133,7 +133,7 @@ impl Link {
             match timeout_at(end, self.follow(place.clone(), end)).await {
                 Ok(Ok(line)) => return Ok(line),
                 Ok(Err(error)) => failed = error,
-                Err(_) => failed = TimedOut(share).into(),
+                Err(_) => failed = TimedOut("Redis", share).into(),
             }
         }
         Err(failed)

@@ -27,13 +27,14 @@ use async_trait::async_trait;
 pub use self::options::RedisOptions;
 /// What a limiter needs of it, too.
 pub(crate) use self::{
-    errors::{Source, TimedOut, is},
+    errors::{Source, is},
     line::{Line, Sent, elsewhere},
     link::{is_elsewhere, left},
     names::owner_scope,
     options::checked_prefix,
 };
 use self::{link::Link, listener::Listener, names::Names};
+pub(crate) use super::timed_out::TimedOut;
 use super::{
     Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
     RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,

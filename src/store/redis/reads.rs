@@ -20,6 +20,7 @@ use crate::{
 
 /// One round trip, on the connection that all calls share.
 impl Source for Arc<Inner> {
+    const NAME: &'static str = "Redis";
     const AT_ONCE: usize = 2;
 
     fn limit(&self) -> Duration {
@@ -27,9 +28,6 @@ impl Source for Arc<Inner> {
     }
 
     async fn ask(&self, digests: &[Digest]) -> Result<Vec<Record>, StoreError> {
-        if digests.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut command = redis::cmd("HMGET");
         command.arg(self.names.secrets());
         for digest in digests {

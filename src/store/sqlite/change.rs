@@ -3,12 +3,16 @@ use tokio::time::timeout;
 
 use super::{
     SqliteStore,
-    errors::{Failure, TimedOut, at_commit, within},
+    errors::{Failure, at_commit, within},
     lane::Lease,
     rows::bind_event,
     statements::Statements,
 };
-use crate::{audit::AuditEvent, key::KeyId, store::StoreError};
+use crate::{
+    audit::AuditEvent,
+    key::KeyId,
+    store::{StoreError, timed_out::TimedOut},
+};
 
 /// A change on its way. Dropped, it never happened: its connection is closed, which rolls it back.
 pub(super) struct Change<'a> {
@@ -50,7 +54,7 @@ impl SqliteStore {
                 Ok(answer)
             }
             Ok(Err(error)) => Err(at_commit(error)),
-            Err(_) => Err(StoreError::outcome_unknown(TimedOut(limit))),
+            Err(_) => Err(StoreError::outcome_unknown(TimedOut("SQLite", limit))),
         }
     }
 

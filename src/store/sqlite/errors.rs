@@ -3,7 +3,7 @@ use std::time::Duration;
 use sqlx::{Error, error::DatabaseError};
 use tokio::time::timeout;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, timed_out::TimedOut};
 
 /// Runs a step that makes nothing durable: whatever goes wrong, nothing was changed.
 pub(super) async fn within<T>(
@@ -12,7 +12,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, StoreError> {
     match timeout(limit, step).await {
         Ok(answer) => answer.map_err(Failure::before_commit),
-        Err(_) => Err(StoreError::unavailable(TimedOut(limit))),
+        Err(_) => Err(StoreError::unavailable(TimedOut("SQLite", limit))),
     }
 }
 
@@ -68,10 +68,6 @@ pub(super) fn at_commit(error: Error) -> StoreError {
         StoreError::outcome_unknown(error)
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("SQLite gave no answer within {0:?}")]
-pub(super) struct TimedOut(pub(super) Duration);
 
 fn is_busy(error: &Error) -> bool {
     let code = error.as_database_error().and_then(primary_code);
