@@ -1,8 +1,11 @@
 //! `RedisStore` beside GET by the redis crate alone, on a private server.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use keyward::{KeyStore, RedisStore, store::RedisOptions};
@@ -14,7 +17,10 @@ use crate::{
     measure::{latency, per_key, throughput},
     pick,
     sample::insert,
-    servers::redis::{Options, Server},
+    servers::{
+        redis::{Options, Server},
+        until,
+    },
 };
 
 pub async fn measure(keys: u64) {
@@ -25,6 +31,11 @@ pub async fn measure(keys: u64) {
     let empty = used_memory(&server);
     fill(&store, keys).await;
     per_key("memory, with one audit event each", used_memory(&server) - empty, keys);
+    server.call(&["BGSAVE"]);
+    let saving = || server.call(&["INFO", "persistence"]).text().contains("in_progress:1");
+    until("it is saved", || !saving());
+    let saved = server.folder().join("dump.rdb");
+    per_key("disk", fs::metadata(saved).expect("what was saved").len(), keys);
     let client = Client::open(server.url()).expect("an address of our own");
     let connect = async || client.get_multiplexed_async_connection().await.expect("it runs");
     fill_bare(connect().await, keys).await;

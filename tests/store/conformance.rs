@@ -78,11 +78,7 @@ async fn a_redis_cluster_conforms() {
         made.set(made.get() + 1);
         // The prefix decides which node it is, and all three get their share.
         let options = stores::redis_options(&format!("cluster-{}", made.get()));
-        let connect = async || {
-            let store = options.clone().connect_cluster(cluster.urls()).await.unwrap();
-            Arc::new(store) as Arc<dyn KeyStore>
-        };
-        vec![connect().await, connect().await]
+        stores::cluster_twice(cluster, &options).await
     };
     Suite::new().rounds(ROUNDS / 4).run(open).await;
 }

@@ -1,6 +1,14 @@
 //! Every store that a test can run on.
 
-use std::{fs, io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use keyward::{
     KeyStore, MemoryStore, PostgresStore,
@@ -13,7 +21,7 @@ use super::{
     log::{self, holds_a_secret},
     servers::{
         postgres::{self, Database},
-        redis::{self, Reply, Space},
+        redis::{self, Cluster, Reply, Space},
     },
 };
 
@@ -38,8 +46,14 @@ pub async fn on_each_store(test: impl AsyncFn(Handles)) {
         let space = shared.space();
         test(redis_twice(&space).await).await;
         let all = dump(&space);
-        assert!(all.contains("events"), "the dump has the log");
+        assert!(all.contains("}audit: "), "the dump has the log");
         assert!(!holds_a_secret(&all));
+    }
+    if let Some(cluster) = redis::shared_cluster() {
+        println!("on a Redis Cluster");
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let options = redis_options(&format!("of-test-{}", MADE.fetch_add(1, Ordering::Relaxed)));
+        test(cluster_twice(cluster, &options).await).await;
     }
 }
 
@@ -127,28 +141,26 @@ pub async fn redis_twice(space: &Space) -> Handles {
     vec![connect().await, connect().await]
 }
 
+pub async fn cluster_twice(cluster: &Cluster, options: &RedisOptions) -> Handles {
+    let nodes = cluster.urls();
+    let connect = async || Arc::new(options.clone().connect_cluster(&nodes).await.unwrap());
+    vec![connect().await, connect().await]
+}
+
 /// All that Redis holds of a store, names and contents.
 pub fn dump(space: &Space) -> String {
-    let of = |room: &str| format!("{{{}}}{room}", space.prefix());
-    let rooms = [
-        ("keys", ["HGETALL"].as_slice(), [].as_slice()),
-        ("secrets", &["HGETALL"], &[]),
-        ("index", &["ZRANGE"], &["0", "-1"]),
-        ("events", &["HGETALL"], &[]),
-        ("log", &["ZRANGE"], &["0", "-1"]),
-        ("changes", &["XRANGE"], &["-", "+"]),
-        ("meta", &["HGETALL"], &[]),
-        ("quotas", &["HGETALL"], &[]),
-        ("tallies", &["HGETALL"], &[]),
-        ("codes", &["HGETALL"], &[]),
-    ];
-    let read = rooms.map(|(room, command, range)| {
-        let name = of(room);
-        let reply = space.call(&[command, &[&name], range].concat());
+    let read = |name: String| {
+        let command: &[&str] = match space.call(&["TYPE", &name]).text() {
+            "hash" => &["HGETALL", &name],
+            "zset" => &["ZRANGE", &name, "0", "-1"],
+            "stream" => &["XRANGE", &name, "-", "+"],
+            other => panic!("{name} is a {other}"),
+        };
+        let reply = space.call(command);
         assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
-        format!("{name}: {reply:?}")
-    });
-    read.concat()
+        format!("{name}: {reply:?}\n")
+    };
+    space.names().into_iter().map(read).collect()
 }
 
 /// The machine is busy with other tests. What a timeout does is the business of tests of its own.

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeSet,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
-use keyward::{Error, ErrorKind, KeyId};
+use keyward::{Error, ErrorKind, KeyId, key::Metadata, keys::KeyChange};
 
 use super::{
     REVOKED, UNAVAILABLE, behind_a_proxy, connect, impatient, revoke, service, service_on,
@@ -13,7 +14,12 @@ use super::{
 };
 use crate::support::{
     Service,
-    servers::{eventually, proxy::Direction, redis::Options, until},
+    servers::{
+        eventually,
+        proxy::Direction,
+        redis::{Connection, Options},
+        until,
+    },
 };
 
 #[tokio::test]
@@ -183,6 +189,60 @@ async fn a_server_without_memory_issues_nothing_and_still_revokes() {
     assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED);
     server.call(&["CONFIG", "SET", "maxmemory", "0"]);
     let _ = service.issue().await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_connection_to_spare_is_unavailable_and_comes_back() {
+    let Some(server) = Options::default().durable().start() else { return };
+    let service = service_on(server.address()).await;
+    let issued = service.issue().await;
+    let mut line = Connection::open(server.address()).unwrap();
+    let mut config = |command: &[&str]| drop(line.call(command).unwrap());
+    config(&["CONFIG", "SET", "maxclients", "1"]);
+    config(&["CLIENT", "KILL", "SKIPME", "yes"]);
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+    let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    config(&["CONFIG", "SET", "maxclients", "1000"]);
+    until_verified(&service, &issued).await;
+    let _ = service.issue().await;
+}
+
+/// With `appendfsync always` a server that cannot write ends itself, which is another test's.
+#[tokio::test]
+async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
+    let options = Options::default().durable().setting("appendfsync", "everysec");
+    let Some(server) = options.outliving_full_disks().start() else { return };
+    let service = service_on(server.address()).await;
+    let issued = service.issue().await;
+    // No file may grow beyond this.
+    let limit = |bytes: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg(format!("--pid={}", server.pid())).arg(format!("--fsize={bytes}:"));
+        assert!(prlimit.status().unwrap().success());
+    };
+    limit("32768");
+    let update = async |n: usize| {
+        let padding = Metadata::new([("padding", format!("{n:0400}"))]).unwrap();
+        let change = KeyChange::default().metadata(padding);
+        service.keys().update(&service.owner, issued.key.id, &change, &service.actor).await
+    };
+    // What was written before the server noticed is acknowledged.
+    let mut n = 0;
+    let error = loop {
+        n += 1;
+        if let Err(error) = update(n).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let error = revoke(&service, &issued, "leaked").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(verify(&service, &issued).await.is_ok(), "what is there can be read");
+    limit("unlimited");
+    eventually("changes are made again", async || update(n).await.is_ok()).await;
+    revoke(&service, &issued, "leaked").await.unwrap();
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED);
 }
 
 /// Acknowledged is what was written to the disk: `appendfsync always`.

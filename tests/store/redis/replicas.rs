@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use keyward::{AuditQuery, ErrorKind, KeyStore, RedisStore};
+use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore};
+use tokio::task::JoinSet;
 
 use super::{REVOKED, impatient, options, revoke, service, verify};
 use crate::support::servers::{
@@ -74,3 +75,42 @@ async fn every_change_waits_and_nothing_else_does() {
     replica.thaw();
     revoking.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_changes_than_connections_wait_their_turn_and_end_in_time() {
+    let Some((primary, replica)) = a_pair() else { return };
+    let waiting = Arc::new(service(impatient().replicas(1).connect(&primary.url()).await.unwrap()));
+    waiting.host.limit(&waiting.owner, Limits::default().max_active_keys(MANY as u32));
+    let mut issued = Vec::new();
+    for _ in 0..MANY {
+        issued.push(waiting.issue().await);
+    }
+    replica.freeze();
+    let mut tasks = JoinSet::new();
+    for issued in issued {
+        let waiting = waiting.clone();
+        tasks.spawn(async move {
+            let error = revoke(&waiting, &issued, "leaked").await.unwrap_err();
+            (issued, error)
+        });
+    }
+    for (issued, error) in tasks.join_all().await {
+        let there = verify(&waiting, &issued).await;
+        match error.kind() {
+            ErrorKind::Unconfirmed => assert_eq!(there.unwrap_err(), REVOKED),
+            // Its turn came so late that the answer did not.
+            ErrorKind::OutcomeUnknown => {}
+            // Its turn did not come in time: nothing was sent.
+            ErrorKind::Unavailable => assert!(there.is_ok(), "{error}"),
+            other => panic!("{other:?}: {error}"),
+        }
+    }
+    replica.thaw();
+    eventually("changes are confirmed again", async || {
+        waiting.keys().revoke_all(&waiting.owner, "all", &waiting.actor).await.is_ok()
+    })
+    .await;
+}
+
+/// Some times the connections that a store has for this.
+const MANY: usize = 80;

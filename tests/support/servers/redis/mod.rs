@@ -25,6 +25,7 @@ pub use shared::{Space, shared};
 pub struct Options {
     durable: bool,
     tcp: bool,
+    outliving_full_disks: bool,
     primary: Option<SocketAddr>,
     settings: Vec<String>,
 }
@@ -39,6 +40,13 @@ impl Options {
     /// On a free port of 127.0.0.1 instead of a unix socket; replication and clusters need that.
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// A limit of the size of its files (`prlimit --fsize`) is an error to it, as a full disk is, and
+    /// does not kill it.
+    pub fn outliving_full_disks(mut self) -> Self {
+        self.outliving_full_disks = true;
         self
     }
 
@@ -83,8 +91,13 @@ impl Options {
         let scratch = Scratch::new(User::current());
         let socket = scratch.path().join("redis.sock");
         let address = if self.tcp { Address::Tcp(free_port()) } else { Address::Unix(socket) };
-        let arguments = self.arguments(scratch.path(), &address);
-        let process = Process::start(scratch, redis, arguments, |_| is_ready(&address))?;
+        let mut arguments = self.arguments(scratch.path(), &address);
+        let mut program = redis;
+        if self.outliving_full_disks {
+            arguments.splice(..0, ["--ignore-signal=XFSZ".to_owned(), text(redis)]);
+            program = Path::new("env");
+        }
+        let process = Process::start(scratch, program, arguments, |_| is_ready(&address))?;
         Ok(Server { process, address })
     }
 

@@ -74,23 +74,37 @@ impl Space {
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    fn remove(&self) -> std::io::Result<()> {
+    /// Of all Redis keys that are there.
+    ///
+    /// # Panics
+    /// If the server cannot be reached.
+    pub fn names(&self) -> Vec<String> {
+        self.scan().unwrap_or_else(|error| panic!("SCAN: {error}"))
+    }
+
+    fn scan(&self) -> std::io::Result<Vec<String>> {
         let mut connection = self.place.connect()?;
-        let mut cursor = "0".to_owned();
+        let (mut names, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
             // A hash tag may stand around the prefix.
             let pattern = format!("*{}*", self.prefix);
             let page = connection.call(&["SCAN", &cursor, "MATCH", &pattern, "COUNT", "1000"])?;
-            let Reply::Array(parts) = &page else { return Ok(()) };
-            let [Reply::Text(next), Reply::Array(keys)] = &parts[..] else { return Ok(()) };
-            for key in keys {
-                connection.call(&["UNLINK", key.text()])?;
-            }
+            let Reply::Array(parts) = &page else { return Ok(names) };
+            let [Reply::Text(next), Reply::Array(page)] = &parts[..] else { return Ok(names) };
+            names.extend(page.iter().map(|name| name.text().to_owned()));
             if next == "0" {
-                return Ok(());
+                return Ok(names);
             }
             cursor.clone_from(next);
         }
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        let mut connection = self.place.connect()?;
+        for name in self.scan()? {
+            connection.call(&["UNLINK", &name])?;
+        }
+        Ok(())
     }
 }
 
