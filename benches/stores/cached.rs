@@ -1,18 +1,27 @@
 //! Keys that a node has in its cache: what they weigh, and that none is there before it is used.
 
 use keyward::{
-    Actor, ApiKeys, KeyFormat, NewKey, Owner, Request, SqliteStore, cache::CacheOptions,
+    ApiKeys, Digest, Hasher, KeyFormat, Request, Sha256, SqliteStore, cache::CacheOptions,
     key::Secret,
 };
-use tokio::task::JoinSet;
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
-use crate::measure::{per_key, resident};
+use crate::{
+    measure::{per_key, resident},
+    sqlite::fill,
+};
 
 pub async fn measure(keys: u64) {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let store = SqliteStore::open(folder.path().join("keys.db")).await.expect("a new file");
+    let path = folder.path().join("keys.db");
+    let store = SqliteStore::open(&path).await.expect("a new file");
     let format = KeyFormat::builder("lc").build().expect("a plain word");
-    let secrets = issue(&ApiKeys::builder(store.clone(), format.clone()).build(), keys).await;
+    let secret = |_| format.generate().expect("the system has randomness");
+    let secrets: Vec<Secret> = (0..keys).map(secret).collect();
+    let digest = |n: u64| -> Digest { Sha256.digest(secrets[n as usize - 1].expose().as_bytes()) };
+    let options = SqliteConnectOptions::new().filename(&path).disable_statement_logging();
+    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the store made the file");
+    fill(&pool, keys, digest).await;
 
     let before = resident();
     let roomy = CacheOptions::default().max_keys(2 * keys as usize);
@@ -26,23 +35,3 @@ pub async fn measure(keys: u64) {
     assert_eq!(node.health().cached_keys as u64, keys);
     per_key("cached", resident().saturating_sub(before), keys);
 }
-
-async fn issue(keys: &ApiKeys, count: u64) -> Vec<Secret> {
-    let mut tasks = JoinSet::new();
-    for worker in 0..WORKERS {
-        let keys = keys.clone();
-        tasks.spawn(async move {
-            let mut secrets = Vec::new();
-            for n in (worker..count).step_by(WORKERS as usize) {
-                let owner = Owner::new("acme", &format!("account{n}")).expect("plain words");
-                let new = NewKey::new(&owner, "ci-pipeline").expect("a plain word");
-                let issued = keys.issue(new, &Actor::system("bench")).await;
-                secrets.push(issued.expect("a file of our own").secret);
-            }
-            secrets
-        });
-    }
-    tasks.join_all().await.into_iter().flatten().collect()
-}
-
-const WORKERS: u64 = 64;

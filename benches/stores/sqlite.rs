@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use keyward::{KeyStore, SqliteStore};
+use keyward::{Digest, KeyStore, SqliteStore};
 use sqlx::{
     ConnectOptions, Executor, Row,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
@@ -21,7 +21,7 @@ pub async fn measure(keys: u64) {
     let options = SqliteConnectOptions::new().filename(&path).disable_statement_logging();
     let pool = SqlitePoolOptions::new().test_before_acquire(false).max_connections(4);
     let pool = pool.connect_with(options).await.expect("the store made the file");
-    fill(&pool, keys).await;
+    fill(&pool, keys, digest).await;
     per_key("disk", fs::metadata(&path).expect("the file").len(), keys);
 
     let ours = move |n| {
@@ -43,8 +43,8 @@ pub async fn measure(keys: u64) {
     latency("find", 1.3, ours, bare).await;
 }
 
-/// SQLite has no SHA-256: the digests come as one blob for so many rows.
-async fn fill(pool: &sqlx::SqlitePool, keys: u64) {
+/// Puts keys there by their digests. SQLite has no SHA-256: they come as one blob for so many rows.
+pub async fn fill(pool: &sqlx::SqlitePool, keys: u64, digest: impl Fn(u64) -> Digest) {
     let numbers = "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2) ";
     let insert_keys = numbers.to_owned()
         + "INSERT INTO keyward_keys (id, tenant, account, name, hint, access, metadata, created_at, \
