@@ -1,22 +1,33 @@
 //! An identity provider whose tenants call its admin API, and register OAuth clients, by API keys:
 //! `cargo run --example lumoauth`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys; `--listen 127.0.0.1:0` takes another port.
+//! `-- --database FILE` or `postgres://…` keeps the keys, `--clients FILE` the clients; `--publisher FILE` has
+//! the public key of `https://software.example`, whose software statements are trusted; `--listen
+//! 127.0.0.1:0` takes another port.
 
+mod clients;
 mod directory;
+mod metadata;
+mod refused;
+mod registration;
+mod statement;
 mod tenants;
 
-use std::{env, error::Error, net::SocketAddr, sync::Arc};
+use std::{env, error::Error, fs, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use keyward::{
-    ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore, axum::manage, http::Guard,
+    ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore,
+    axum::manage,
+    http::{Credentials, Guard},
 };
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 
 use self::{
+    clients::Clients,
     directory::Directory,
+    statement::Publisher,
     tenants::{Session, Tenants},
 };
 
@@ -43,9 +54,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "Make a user:   curl {at}/t/acme/api/v1/admin/users {KEY} --json '{{\"email\": \"eve@acme.example\"}}'"
     );
     println!("List users:    curl {at}/t/acme/api/v1/admin/users -H 'X-API-Key: lumo_…'");
+    println!(
+        "Register:      curl {at}/t/acme/register {KEY} --json '{{\"redirect_uris\": [\"https://app.example/cb\"]}}'"
+    );
     println!("Audit log:     curl {at}/t/acme{PORTAL}/audit.csv {ADA}");
 
-    let state = App { tenants, directory: Directory::default() };
+    let clients = argument("--clients").map(|file| Clients::open(&file)).transpose()?;
+    let publisher = match argument("--publisher") {
+        Some(file) => Publisher::new(&fs::read_to_string(file)?)?,
+        None => Publisher::default(),
+    };
+    let (clients, directory) = (clients.unwrap_or_default(), Directory::default());
+    let state = App { at: at.into(), tenants, directory, clients, publisher };
     let app = app(keys.clone(), state)?;
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
@@ -57,18 +77,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// What the parts of the product share.
 #[derive(Clone)]
 pub struct App {
+    at: Arc<str>,
     tenants: Tenants,
     directory: Directory,
+    clients: Clients,
+    publisher: Publisher,
+}
+
+impl App {
+    /// The authorization server of a tenant, as clients call it.
+    fn issuer(&self, slug: &str) -> String {
+        format!("{}/t/{slug}", self.at)
+    }
 }
 
 fn app(keys: ApiKeys, state: App) -> Result<Router, Box<dyn Error>> {
     // A key of one tenant is unknown under the path of another.
     let guard = Guard::new(keys.clone()).realm("LumoAuth").tenant_in_path("/t/{tenantSlug}")?;
-    let admin = directory::routes(|scope| keyward::axum::layer(guard.clone().require(scope)));
+    let layer = |scope| keyward::axum::layer(guard.clone().require(scope));
+    let admin = directory::routes(layer);
+    let bearer = guard.clone().credentials(Credentials::bearer()).require("clients:register");
+    let registration = registration::routes(keyward::axum::layer(bearer), layer("clients:read"));
     // Here come browsers.
     let portal = manage::router::<Session, _>(keys).layer(CsrfLayer::new());
     Ok(Router::new()
         .merge(admin)
+        .merge(registration)
         .nest(&format!("/t/{{tenantSlug}}{PORTAL}"), portal)
         .with_state(state))
 }

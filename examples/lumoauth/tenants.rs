@@ -19,8 +19,8 @@ use keyward::{
 use crate::App;
 
 /// What the keys of a tenant may do.
-pub const SCOPES: [&str; 5] =
-    ["users:read", "users:write", "roles:read", "roles:write", "clients:register"];
+const SCOPES: [&str; 6] =
+    ["users:read", "users:write", "roles:read", "roles:write", "clients:read", "clients:register"];
 
 /// The product's tenants. A real service looks them up in its own table.
 #[derive(Clone)]

@@ -1,12 +1,15 @@
 //! The page of LumoAuth: `examples/lumoauth`, over HTTP.
 
+mod bodies;
 mod lifecycle;
+mod registration;
+mod statements;
 mod tenants;
 
 use std::{fs, net::SocketAddr};
 
 use reqwest::{
-    Client, Method, RequestBuilder,
+    Body, Client, Method, RequestBuilder,
     header::{AUTHORIZATION, HeaderMap},
 };
 use serde_json::{Value, json};
@@ -29,11 +32,25 @@ struct Reply {
 }
 
 impl Lumo {
-    /// On an SQLite file of its own.
+    /// On files of its own.
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("keys.db");
-        Self::with(folder, &["--database", database.to_str().unwrap()])
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    fn on(folder: TempDir) -> Self {
+        let file = |name| folder.path().join(name).to_str().unwrap().to_owned();
+        let (database, clients) = (file("keys.db"), file("clients.jsonl"));
+        fs::write(file("publisher.pem"), statements::public_key()).unwrap();
+        let arguments = ["--database", &database, "--clients", &clients];
+        let publisher = ["--publisher", &file("publisher.pem")];
+        Self::with(folder, &[&arguments[..], &publisher].concat())
+    }
+
+    /// Another server on the same files, after this one has ended in order.
+    fn restarted(self) -> Self {
+        let Self { server, folder, .. } = self;
+        server.stop();
+        Self::on(folder)
     }
 
     fn with(folder: TempDir, arguments: &[&str]) -> Self {
@@ -105,6 +122,23 @@ impl Lumo {
         used.status == 200
     }
 
+    /// What a program is answered that registers a client.
+    async fn register(&self, tenant: &str, key: &Value, body: &Value) -> Reply {
+        self.register_text(tenant, key, body.to_string()).await
+    }
+
+    async fn register_text(&self, tenant: &str, key: &Value, body: impl Into<Body>) -> Reply {
+        let request = self.request(Method::POST, &format!("/t/{tenant}/register"));
+        let request = request.header("content-type", "application/json");
+        reply(request.header(AUTHORIZATION, bearer(key)).body(body)).await
+    }
+
+    /// The clients of a tenant.
+    async fn clients(&self, tenant: &str, key: &Value) -> Vec<Value> {
+        let listed = self.admin(tenant, key, Method::GET, "/clients").await;
+        listed.body["clients"].as_array().unwrap().clone()
+    }
+
     /// All that it keeps on disk.
     fn stored(&self) -> Vec<u8> {
         let files = fs::read_dir(self.folder.path()).unwrap();
@@ -113,6 +147,19 @@ impl Lumo {
 }
 
 impl Reply {
+    /// The code of a registration error, all of which have the one form of RFC 7591.
+    fn error(&self) -> &str {
+        assert_eq!(self.status, 400, "{self:?}");
+        assert_eq!(self.field("content-type"), "application/json");
+        let names: Vec<_> = self.body.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["error", "error_description"]);
+        let [code, text] =
+            ["error", "error_description"].map(|name| self.body[name].as_str().unwrap());
+        let allowed = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+        assert!(!text.is_empty() && text.chars().all(allowed), "{text}");
+        code
+    }
+
     fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", |value| value.to_str().unwrap())
     }

@@ -8,6 +8,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use rustix::process::Signal;
+
 use super::servers::{Scratch, User, process::Process, until};
 
 /// Where an example is, built from what is in the working tree.
@@ -34,7 +36,7 @@ fn build(name: &str) -> PathBuf {
 
 /// An example that serves, in a folder of its own; it ends with this, or with the test process.
 pub struct Serving {
-    _process: Process,
+    process: Process,
     log: PathBuf,
     url: String,
 }
@@ -50,11 +52,16 @@ impl Serving {
         let process = Process::start(scratch, &example(name), arguments, ready);
         let process = process.unwrap_or_else(|log| panic!("{name} does not start:\n{log}"));
         let url = url(&log).expect("it was there when it was ready");
-        Self { _process: process, log, url }
+        Self { process, log, url }
     }
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Ends it as an operator does by Ctrl-C: it writes what it has to write.
+    pub fn stop(mut self) {
+        assert!(self.process.stop(Signal::INT).success(), "{}", self.printed());
     }
 
     /// What it has printed.
