@@ -1,9 +1,9 @@
 //! An identity provider whose tenants call its admin API, and register OAuth clients, by API keys:
 //! `cargo run --example lumoauth`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys, `--clients FILE` the clients; `--publisher FILE` has
-//! the public key of `https://software.example`, whose software statements are trusted; `--listen
-//! 127.0.0.1:0` takes another port.
+//! `-- --database FILE` or `postgres://…` keeps the keys, `--clients FILE` the clients; `--redis URL` counts the
+//! calls of several servers together; `--publisher FILE` has the public key of `https://software.example`, whose
+//! software statements are trusted; `--listen 127.0.0.1:0` takes another port.
 
 mod clients;
 mod directory;
@@ -20,6 +20,7 @@ use keyward::{
     ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::{Credentials, Guard},
+    limits::RedisLimiter,
 };
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
@@ -41,7 +42,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let tenants = Tenants::of_the_example();
     let keys = ApiKeys::builder_on(store, KeyFormat::builder("lumo").build()?);
-    let keys = keys.accounts(tenants.clone()).build();
+    let mut keys = keys.accounts(tenants.clone());
+    if let Some(url) = argument("--redis") {
+        keys = keys.limiter(RedisLimiter::new([url])?);
+    }
+    let keys = keys.build();
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;

@@ -13,7 +13,7 @@ use axum::{
 };
 use keyward::{
     Account, Accounts, Actor, Limits, Owner, accounts::AccountsError, http::manage::Caller,
-    key::Permissions,
+    key::Permissions, limits::Rate,
 };
 
 use crate::App;
@@ -53,7 +53,9 @@ impl Tenants {
 impl Accounts for Tenants {
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
         let tenant = self.0.get(owner.tenant());
-        let limits = Limits::default().max_active_keys(tenant.map_or(0, |it| it.most_keys));
+        let limits = Limits::default()
+            .max_active_keys(tenant.map_or(0, |it| it.most_keys))
+            .rate_per_key(Rate::per_minute(600));
         let suspended = tenant.is_none();
         Ok(Arc::new(Account { permissions: Permissions::only(SCOPES)?, limits, suspended }))
     }

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod lifecycle;
+mod nodes;
 mod registration;
 mod statements;
 mod tenants;
