@@ -50,7 +50,7 @@ impl Clients {
         Ok(Self(Arc::new(Mutex::new(Kept { rows, file: Some(file) }))))
     }
 
-    /// Waits for the disk. A client is there when it is in the file, or not at all.
+    /// Waits for the disk.
     pub fn add(&self, tenant: &str, client: Client, secret: Option<&Secret>) -> io::Result<()> {
         let digest = |secret: &Secret| {
             // The first three bytes say which hasher it was.

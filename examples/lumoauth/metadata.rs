@@ -41,7 +41,9 @@ impl ClientMetadata {
             ));
         }
         if grant_types.is_empty() || granted("refresh_token") && !code {
-            return Err(Refused::metadata("grant_types leads to no token that could be refreshed"));
+            return Err(Refused::metadata(
+                "grant_types needs authorization_code, or client_credentials without refresh_token",
+            ));
         }
         let method = asked.text("token_endpoint_auth_method", MAX_TEXT)?;
         let method = method.unwrap_or_else(|| "client_secret_basic".into());
@@ -148,37 +150,21 @@ impl Asked {
         Ok(if known.is_empty() { SCOPES[0].into() } else { known.join(" ") })
     }
 
-    /// All else that is understood.
+    /// All else that is understood. What people read may be there in several languages: `client_name#de`.
     fn more(&mut self) -> Result<Map<String, Value>, Refused> {
         let mut more = Map::new();
         for name in self.0.keys().cloned().collect::<Vec<_>>() {
             let (base, language) = name.split_once('#').unwrap_or((&name, "en"));
-            if !is_language(language) {
-                continue;
-            }
-            let links = name == "jwks_uri" || LINKS.contains(&base);
-            let texts = base == "client_name" || SOFTWARE.contains(&name.as_str());
-            let value = if links {
-                let link = self.text(&name, MAX_URL)?;
-                if link
-                    .as_deref()
-                    .is_some_and(|link| !is_web(link) || name == "jwks_uri" && !is_https(link))
-                {
-                    return Err(Refused::metadata(format!("{name} is no absolute URL of the web")));
-                }
-                link.map(Value::from)
-            } else if texts {
-                self.text(&name, MAX_TEXT)?.map(Value::from)
-            } else if name == "contacts" {
-                let contacts = self.list("contacts")?;
-                if contacts.iter().flatten().any(|contact| !is_line(contact, MAX_TEXT)) {
-                    return Err(Refused::metadata("contacts are lines of text"));
-                }
-                contacts.map(Value::from)
-            } else if name == "jwks" {
-                self.take("jwks").map(public_keys).transpose()?
-            } else {
-                None
+            let value = match base {
+                _ if !is_language(language) => None,
+                "client_name" => self.text(&name, MAX_TEXT)?.map(Value::from),
+                "client_uri" | "logo_uri" | "tos_uri" | "policy_uri" => self.link(&name, is_web)?,
+                _ if base != name => None,
+                "jwks_uri" => self.link(&name, is_https)?,
+                "jwks" => self.take(&name).map(public_keys).transpose()?,
+                "software_id" | "software_version" => self.text(&name, MAX_TEXT)?.map(Value::from),
+                "contacts" => self.contacts()?,
+                _ => None,
             };
             more.extend(value.map(|value| (name, value)));
         }
@@ -186,6 +172,24 @@ impl Asked {
             return Err(Refused::metadata("say jwks or jwks_uri, not both"));
         }
         Ok(more)
+    }
+
+    fn link(&mut self, name: &str, fits: fn(&str) -> bool) -> Result<Option<Value>, Refused> {
+        let link = self.text(name, MAX_URL)?;
+        if link.as_deref().is_none_or(fits) {
+            Ok(link.map(Value::from))
+        } else {
+            Err(Refused::metadata(format!("{name} is no absolute URL of the web")))
+        }
+    }
+
+    fn contacts(&mut self) -> Result<Option<Value>, Refused> {
+        let contacts = self.list("contacts")?;
+        if contacts.iter().flatten().all(|contact| is_line(contact, MAX_TEXT)) {
+            Ok(contacts.map(Value::from))
+        } else {
+            Err(Refused::metadata(format!("contacts are lines of 1 to {MAX_TEXT} characters")))
+        }
     }
 }
 
@@ -262,8 +266,6 @@ pub const AUTH_METHODS: [&str; 4] =
     ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
 pub const SCOPES: [&str; 3] = ["openid", "profile", "email"];
 const CODE_GRANT: &str = "authorization_code";
-const LINKS: [&str; 4] = ["client_uri", "logo_uri", "tos_uri", "policy_uri"];
-const SOFTWARE: [&str; 2] = ["software_id", "software_version"];
 const MAX_TEXT: usize = 200;
 const MAX_URL: usize = 2_000;
 const MAX_LIST: usize = 20;

@@ -178,6 +178,28 @@ async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
     }
 }
 
+/// A nested router of axum sees the rest of a path: there it refuses all, and nobody passes by mistake.
+#[tokio::test]
+async fn a_tenant_in_the_path_is_looked_for_around_what_is_nested() {
+    let world = World::new();
+    let secret = world.reader().await;
+    let layer = || keyward::axum::layer(world.guard().tenant_in_path("/t/{tenant}").unwrap());
+    let inner = || axum::Router::new().route("/builds", axum::routing::get(async || "built"));
+    let around = axum::Router::new().nest("/t/{tenant}", inner()).layer(layer());
+    let within = axum::Router::new().nest("/t/{tenant}", inner().layer(layer()));
+    for (router, path, expected) in [
+        (&around, "/t/acme/builds", 200),
+        (&around, "/t/umbrella/builds", 401),
+        (&within, "/t/acme/builds", 401),
+        (&within, "/t/umbrella/builds", 401),
+    ] {
+        let mut request = with_key(&secret);
+        *request.uri_mut() = path.parse().unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), expected, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_bound_to_networks_works_from_there_and_no_header_helps() {
     let world = World::new();

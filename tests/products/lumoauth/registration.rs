@@ -53,6 +53,8 @@ async fn an_application_registers_a_client_by_an_api_key() {
     assert_eq!(more, expected);
     let clients = lumo.clients("acme", &key).await;
     assert_eq!((clients.len(), &clients[0]["client_id"]), (1, &made.body["client_id"]));
+    let theirs = lumo.key("gus@globex", "theirs").await;
+    assert_eq!(lumo.clients("globex", &theirs).await, [Value::Null; 0], "it is nobody else's");
 }
 
 /// > client_id: REQUIRED. … It SHOULD NOT be currently valid for any other registered client
