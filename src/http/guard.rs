@@ -4,11 +4,11 @@ use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
     ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
-    watch::Watch,
+    tenant_path::TenantPath, watch::Watch,
 };
 use crate::{
     ApiKeys, Request, VerifyError,
-    key::{DeniedReason, Secret, Verified},
+    key::{DeniedReason, Invalid, Secret, Verified},
 };
 
 /// Who may pass: the rules that an adapter applies to each request.
@@ -105,15 +105,20 @@ impl Guard {
         self
     }
 
-    /// Which tenant a request is addressed to, if its URL or host names one: the keys of others
-    /// are refused. A host whose URLs name tenants MUST set this.
+    /// Which tenant a request is addressed to, if its host or a header names one: the keys of others
+    /// are refused. With `None`, a key of any tenant will do. A host whose requests name tenants MUST
+    /// set this, or [`tenant_in_path`](Guard::tenant_in_path).
     ///
     /// # Examples
     /// ```
     /// # use keyward::{http::{Guard, Incoming}, testing::TestKeys};
     /// # let keys = TestKeys::new().keys;
-    /// let first_segment = |request: &Incoming<'_>| request.path().split('/').nth(1).map(Into::into);
-    /// let guard = Guard::new(keys).tenant(first_segment);
+    /// // A request without the field is addressed to the tenant "", which only hosts without tenants have.
+    /// let by_proxy = |request: &Incoming<'_>| {
+    ///     let name = http::HeaderName::from_static("x-tenant");
+    ///     Some(request.header(&name).unwrap_or_default().to_owned())
+    /// };
+    /// let guard = Guard::new(keys).tenant(by_proxy);
     /// ```
     pub fn tenant(
         mut self,
@@ -121,6 +126,28 @@ impl Guard {
     ) -> Self {
         self.tenant = Some(Arc::new(of));
         self
+    }
+
+    /// Where the path of a URL names the tenant: the keys of others are refused, and where the path
+    /// names none, every key.
+    ///
+    /// It counts from the beginning of the path that the layer sees. A router that is nested sees the
+    /// rest of it: in axum, put the layer around `nest`, not into it.
+    ///
+    /// # Errors
+    /// If it is not some segments, of which the last stands in braces.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::Guard, testing::TestKeys};
+    /// # let keys = TestKeys::new().keys;
+    /// // For /t/acme, /t/acme/users, ….
+    /// let guard = Guard::new(keys).tenant_in_path("/t/{tenant}")?;
+    /// # Ok::<(), keyward::key::Invalid>(())
+    /// ```
+    pub fn tenant_in_path(self, template: &str) -> Result<Self, Invalid> {
+        let place = TenantPath::new(template)?;
+        Ok(self.tenant(move |request| Some(place.find(request.path()))))
     }
 
     /// Does for one request what the adapters do: for frameworks that have none here.

@@ -36,6 +36,7 @@ pub mod leaks;
 pub mod manage;
 #[cfg(feature = "openapi")]
 pub mod openapi;
+mod tenant_path;
 mod watch;
 
 pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};

@@ -91,7 +91,8 @@ impl Verified {
         match &self.proof {
             Proof::Metered(metered) => metered.rates,
             Proof::Cached(_) | Proof::Read(..) => {
-                self.spent.states(self.key().limits.rate, self.account().limits.shared_rate())
+                let plan = &self.account().limits;
+                self.spent.states(plan.rate_of(&self.key().limits), plan.shared_rate())
             }
         }
     }

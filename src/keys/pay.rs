@@ -86,7 +86,10 @@ impl Counted<'_> {
     fn states(&self, charge: &Charge<'_>, key: &Key, account: &Account) -> RateStates {
         match self {
             Self::Nowhere => RateStates::default(),
-            Self::Here(_, spent) => spent.states(key.limits.rate, account.limits.shared_rate()),
+            Self::Here(_, spent) => {
+                let plan = &account.limits;
+                spent.states(plan.rate_of(&key.limits), plan.shared_rate())
+            }
             Self::There(_, levels) => charge.states(levels),
         }
     }

@@ -76,9 +76,9 @@ pub struct Levels {
 /// Why rates cannot be counted at the moment.
 pub type LimiterError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The rates of a key, with those who share them: its own, then its owner's.
+/// The rates of a key, with those who share them: its own, or what the plan gives to each, then its owner's.
 pub(crate) fn rates_of(key: &Key, plan: &Limits) -> Vec<(RateOf, Rate)> {
-    let of_key = key.limits.rate.map(|rate| (RateOf::Key(key.id), rate));
+    let of_key = plan.rate_of(&key.limits).map(|rate| (RateOf::Key(key.id), rate));
     let of_owner = plan.shared_rate().map(|rate| (RateOf::Owner, rate));
     of_key.into_iter().chain(of_owner).collect()
 }

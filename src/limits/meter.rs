@@ -16,7 +16,7 @@ use crate::key::Timestamp;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateStates {
-    /// The key's own rate, if it has one.
+    /// The key's own rate, or what the plan gives to each key, if there is one.
     pub key: Option<RateState>,
     /// The rate that all of the owner's keys share, if the plan has one.
     pub owner: Option<RateState>,

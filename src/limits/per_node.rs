@@ -30,7 +30,7 @@ impl PerNode {
     #[inline]
     pub(crate) fn meter(&self, key: &Key, plan: &Limits, now: Timestamp) -> Meter {
         Meter::new(
-            key.limits.rate.map(|rate| self.keys.bucket(&key.id, rate, now)),
+            plan.rate_of(&key.limits).map(|rate| self.keys.bucket(&key.id, rate, now)),
             plan.shared_rate().map(|rate| self.owners.bucket(&key.owner, rate, now)),
             key.limits.quota.is_some() || plan.shared_quota().is_some(),
         )

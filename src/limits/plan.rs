@@ -17,6 +17,7 @@ pub struct Limits {
     max_active_keys: Option<u32>,
     max_lifetime: Option<Duration>,
     rate: Option<Rate>,
+    rate_per_key: Option<Rate>,
     quota: Option<Quota>,
 }
 
@@ -40,6 +41,20 @@ impl Limits {
         self
     }
 
+    /// How often each of the owner's keys may be used, whatever the others do. A key may have a lower
+    /// rate of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::limits::{Limits, Rate};
+    ///
+    /// let pro = Limits::default().rate_per_key(Rate::per_minute(60)).rate(Rate::per_minute(200));
+    /// ```
+    pub fn rate_per_key(mut self, rate: Rate) -> Self {
+        self.rate_per_key = Some(rate);
+        self
+    }
+
     /// How many uses the owner's keys have, all together.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
@@ -59,6 +74,20 @@ impl Limits {
     /// The rate that all of the owner's keys share, if there is one.
     pub fn shared_rate(&self) -> Option<Rate> {
         self.rate
+    }
+
+    /// The rate that each of the owner's keys has, unless its own is lower; if there is one.
+    pub fn each_rate(&self) -> Option<Rate> {
+        self.rate_per_key
+    }
+
+    /// The rate of a key that has these limits.
+    #[inline]
+    pub(crate) fn rate_of(&self, key: &KeyLimits) -> Option<Rate> {
+        match (self.rate_per_key, key.rate) {
+            (Some(plan), Some(own)) if !plan.covers(own) => Some(plan),
+            (plan, own) => own.or(plan),
+        }
     }
 
     /// The quota that all of the owner's keys share, if there is one.

@@ -18,7 +18,7 @@ impl Rates {
         match self {
             Self::PerNode(per_node) => per_node.meter(key, plan, now),
             Self::Elsewhere(_) => Meter::elsewhere(
-                key.limits.rate.is_some()
+                plan.rate_of(&key.limits).is_some()
                     || plan.shared_rate().is_some()
                     || key.limits.quota.is_some()
                     || plan.shared_quota().is_some(),

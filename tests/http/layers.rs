@@ -140,6 +140,66 @@ async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
     }
 }
 
+/// Also of an outer layer that asks for no tenant; and a path without one is nobody's, not everybody's.
+#[tokio::test]
+async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
+    let world = World::new();
+    let nobody = keyward::Owner::account_only("ada").unwrap();
+    let new = keyward::NewKey::new(&nobody, "of a host without tenants").unwrap();
+    let nobodys = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let acmes = world.reader().await;
+    let rules = world.guard().tenant_in_path("/t/{tenant}").unwrap();
+    let inner = ApiKeyLayer::new(rules).layer(service_fn(handler));
+    let nested = ApiKeyLayer::new(world.guard()).layer(inner.clone());
+    for (path, expected) in [
+        ("/t/acme", 200),
+        ("/t/acme/builds?of=umbrella", 200),
+        ("/t/%61cme/builds", 200),
+        ("/t/umbrella/builds", 401),
+        ("/t/umbrella/../acme/builds", 401),
+        ("/t/acme%2f..%2fumbrella", 401),
+        ("/t/ACME/builds", 401),
+        ("/t//builds", 401),
+        ("/t/%00/builds", 401),
+        ("/t", 401),
+        ("/acme/builds", 401),
+        ("/", 401),
+    ] {
+        for secret in [&acmes, &nobodys] {
+            let request = || {
+                let mut request = with_key(secret);
+                *request.uri_mut() = path.parse().unwrap();
+                request
+            };
+            let expected = if *secret == acmes { expected } else { 401 };
+            assert_eq!(status(&inner, request()).await, expected, "{path}");
+            assert_eq!(status(&nested, request()).await, expected, "{path}, within another layer");
+        }
+    }
+}
+
+/// A nested router of axum sees the rest of a path: there it refuses all, and nobody passes by mistake.
+#[tokio::test]
+async fn a_tenant_in_the_path_is_looked_for_around_what_is_nested() {
+    let world = World::new();
+    let secret = world.reader().await;
+    let layer = || keyward::axum::layer(world.guard().tenant_in_path("/t/{tenant}").unwrap());
+    let inner = || axum::Router::new().route("/builds", axum::routing::get(async || "built"));
+    let around = axum::Router::new().nest("/t/{tenant}", inner()).layer(layer());
+    let within = axum::Router::new().nest("/t/{tenant}", inner().layer(layer()));
+    for (router, path, expected) in [
+        (&around, "/t/acme/builds", 200),
+        (&around, "/t/umbrella/builds", 401),
+        (&within, "/t/acme/builds", 401),
+        (&within, "/t/umbrella/builds", 401),
+    ] {
+        let mut request = with_key(&secret);
+        *request.uri_mut() = path.parse().unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), expected, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_bound_to_networks_works_from_there_and_no_header_helps() {
     let world = World::new();

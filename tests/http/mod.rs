@@ -6,7 +6,7 @@ mod leaks;
 mod manage;
 mod metrics;
 mod openapi;
-mod raw;
+pub mod raw;
 mod servers;
 mod sign_in;
 mod spans;

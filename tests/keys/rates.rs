@@ -61,6 +61,35 @@ async fn all_keys_of_an_owner_share_the_rate_of_the_plan() {
 }
 
 #[tokio::test]
+async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
+    let service = Service::new(stores::memory());
+    let plan = Limits::default().rate_per_key(Rate::per_minute(4)).rate(Rate::per_minute(11));
+    service.host.limit(&service.owner, plan);
+    let plain = [service.issue().await, service.issue().await];
+    let (lower, higher) = (
+        limited_key(&service, Rate::per_minute(2)).await,
+        limited_key(&service, Rate::per_minute(9)).await,
+    );
+    for (issued, uses) in [(&plain[0], 4), (&lower, 2), (&higher, 4)] {
+        for n in 1..=uses {
+            let rates = spend(&service, issued).await.unwrap().rates();
+            let told = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
+            assert_eq!(told, Some((uses, uses - n)));
+        }
+        let rates = spend(&service, issued).await.unwrap_err().rates;
+        assert_eq!(rates.key.unwrap().remaining, 0);
+    }
+    assert!(spend(&service, &plain[1]).await.is_ok());
+    let rates = spend(&service, &plain[1]).await.unwrap_err().rates;
+    let left = [rates.key, rates.owner].map(|state| state.unwrap().remaining);
+    assert_eq!(left, [3, 0], "all of them together have eleven");
+
+    service.host.limit(&service.owner, Limits::default().rate_per_key(Rate::per_minute(40)));
+    service.keys().account_changed(&service.owner).await.unwrap();
+    assert!(spend(&service, &plain[0]).await.is_ok(), "a better plan takes effect at once");
+}
+
+#[tokio::test]
 async fn what_one_rate_refuses_counts_against_neither() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
 };
+
+use rustix::process::Signal;
 
 use super::servers::{Scratch, User, process::Process, until};
 
@@ -19,13 +21,21 @@ pub fn example(name: &'static str) -> PathBuf {
 }
 
 fn build(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
+    let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--all-features", "--example", name]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     if profile.ends_with("release") {
         cargo.arg("--release");
+    }
+    // What cargo says to this process, `ring` takes for a change: it and all above it would be built again.
+    for (name, _) in env::vars_os() {
+        let said =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(said) {
+            cargo.env_remove(name);
+        }
     }
     let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
@@ -34,7 +44,7 @@ fn build(name: &str) -> PathBuf {
 
 /// An example that serves, in a folder of its own; it ends with this, or with the test process.
 pub struct Serving {
-    _process: Process,
+    process: Process,
     log: PathBuf,
     url: String,
 }
@@ -50,11 +60,16 @@ impl Serving {
         let process = Process::start(scratch, &example(name), arguments, ready);
         let process = process.unwrap_or_else(|log| panic!("{name} does not start:\n{log}"));
         let url = url(&log).expect("it was there when it was ready");
-        Self { _process: process, log, url }
+        Self { process, log, url }
     }
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Ends it as an operator does by Ctrl-C: it writes what it has to write.
+    pub fn stop(mut self) {
+        assert!(self.process.stop(Signal::INT).success(), "{}", self.printed());
     }
 
     /// What it has printed.

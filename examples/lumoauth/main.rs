@@ -1,0 +1,121 @@
+//! An identity provider whose tenants call its admin API, and register OAuth clients, by API keys:
+//! `cargo run --example lumoauth`.
+//!
+//! `-- --database FILE` or `postgres://…` keeps the keys, `--clients FILE` the clients; `--redis URL` counts the
+//! calls of several servers together; `--publisher FILE` has the public key of `https://software.example`, whose
+//! software statements are trusted; `--listen 127.0.0.1:0` takes another port.
+
+mod clients;
+mod directory;
+mod metadata;
+mod refused;
+mod registration;
+mod statement;
+mod tenants;
+
+use std::{env, error::Error, fs, net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use keyward::{
+    ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore,
+    axum::manage,
+    http::{Credentials, Guard},
+    limits::RedisLimiter,
+};
+use tokio::net::TcpListener;
+use tower_http::csrf::CsrfLayer;
+
+use self::{
+    clients::Clients,
+    directory::Directory,
+    statement::Publisher,
+    tenants::{Session, Tenants},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let store: Arc<dyn KeyStore> = match argument("--database") {
+        Some(url) if url.starts_with("postgres") => Arc::new(PostgresStore::connect(&url).await?),
+        Some(file) => Arc::new(SqliteStore::open(file).await?),
+        None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
+    };
+    let tenants = Tenants::of_the_example();
+    let keys = ApiKeys::builder_on(store, KeyFormat::builder("lumo").build()?);
+    let mut keys = keys.accounts(tenants.clone());
+    if let Some(url) = argument("--redis") {
+        keys = keys.limiter(RedisLimiter::new([url])?);
+    }
+    let keys = keys.build();
+
+    let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
+    let listener = TcpListener::bind(&listen).await?;
+    let at = format!("http://{}", listener.local_addr()?);
+    println!("LumoAuth is at {at}");
+    println!(
+        "Create a key:  curl {at}/t/acme{PORTAL}/api-keys {ADA} --json '{{\"name\": \"CI/CD pipeline\"}}'"
+    );
+    println!(
+        "Make a user:   curl {at}/t/acme/api/v1/admin/users {KEY} --json '{{\"email\": \"eve@acme.example\"}}'"
+    );
+    println!("List users:    curl {at}/t/acme/api/v1/admin/users -H 'X-API-Key: lumo_…'");
+    println!(
+        "Register:      curl {at}/t/acme/register {KEY} --json '{{\"redirect_uris\": [\"https://app.example/cb\"]}}'"
+    );
+    println!("Audit log:     curl {at}/t/acme{PORTAL}/audit.csv {ADA}");
+
+    let clients = argument("--clients").map(|file| Clients::open(&file)).transpose()?;
+    let publisher = match argument("--publisher") {
+        Some(file) => Publisher::new(&fs::read_to_string(file)?)?,
+        None => Publisher::default(),
+    };
+    let (clients, directory) = (clients.unwrap_or_default(), Directory::default());
+    let state = App { at: at.into(), tenants, directory, clients, publisher };
+    let app = app(keys.clone(), state)?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .await?;
+    keys.shutdown().await?;
+    Ok(())
+}
+
+/// What the parts of the product share.
+#[derive(Clone)]
+pub struct App {
+    at: Arc<str>,
+    tenants: Tenants,
+    directory: Directory,
+    clients: Clients,
+    publisher: Publisher,
+}
+
+impl App {
+    /// The authorization server of a tenant, as clients call it.
+    fn issuer(&self, slug: &str) -> String {
+        format!("{}/t/{slug}", self.at)
+    }
+}
+
+fn app(keys: ApiKeys, state: App) -> Result<Router, Box<dyn Error>> {
+    // A key of one tenant is unknown under the path of another.
+    let guard = Guard::new(keys.clone()).realm("LumoAuth").tenant_in_path("/t/{tenantSlug}")?;
+    let layer = |scope| keyward::axum::layer(guard.clone().require(scope));
+    let admin = directory::routes(layer);
+    let bearer = guard.clone().credentials(Credentials::bearer()).require("clients:register");
+    let registration = registration::routes(keyward::axum::layer(bearer), layer("clients:read"));
+    // Here come browsers.
+    let portal = manage::router::<Session, _>(keys).layer(CsrfLayer::new());
+    Ok(Router::new()
+        .merge(admin)
+        .merge(registration)
+        .nest(&format!("/t/{{tenantSlug}}{PORTAL}"), portal)
+        .with_state(state))
+}
+
+fn argument(name: &str) -> Option<String> {
+    env::args().skip_while(|argument| argument != name).nth(1)
+}
+
+const PORTAL: &str = "/portal/settings";
+const ADA: &str = "-b session=ada@acme";
+const KEY: &str = "-H 'Authorization: Bearer lumo_…'";

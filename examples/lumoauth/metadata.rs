@@ -1,0 +1,271 @@
+//! What a client says of itself (RFC 7591, section 2), as far as LumoAuth understands it.
+
+use std::{borrow::Cow, net::Ipv6Addr};
+
+use axum::http::Uri;
+use keyward::key::one_line;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::refused::Refused;
+
+/// What is registered of a client: consistent, with defaults for what it left out.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ClientMetadata {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    redirect_uris: Vec<String>,
+    token_endpoint_auth_method: String,
+    grant_types: Vec<String>,
+    response_types: Vec<String>,
+    scope: String,
+    /// All that is only kept and told again.
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+impl ClientMetadata {
+    /// Reads what is asked for. Whatever is not understood is ignored.
+    pub fn read(asked: Map<String, Value>) -> Result<Self, Refused> {
+        let mut asked = Asked(asked);
+        let grant_types = asked.some_of("grant_types", &GRANT_TYPES)?;
+        let grant_types = grant_types.unwrap_or_else(|| vec![CODE_GRANT.into()]);
+        let granted = |wanted: &str| grant_types.iter().any(|grant| grant == wanted);
+        let code = granted(CODE_GRANT);
+        let response_types = asked.some_of("response_types", &RESPONSE_TYPES)?;
+        // A client that never goes to the authorization endpoint needs no answer from there.
+        let response_types =
+            response_types.unwrap_or_else(|| if code { vec!["code".into()] } else { Vec::new() });
+        if code == response_types.is_empty() {
+            return Err(Refused::metadata(
+                "grant_types has authorization_code if and only if response_types has code",
+            ));
+        }
+        if grant_types.is_empty() || granted("refresh_token") && !code {
+            return Err(Refused::metadata(
+                "grant_types needs authorization_code, or client_credentials without refresh_token",
+            ));
+        }
+        let method = asked.text("token_endpoint_auth_method", MAX_TEXT)?;
+        let method = method.unwrap_or_else(|| "client_secret_basic".into());
+        if !AUTH_METHODS.contains(&method.as_str()) {
+            return Err(not_one_of("token_endpoint_auth_method", &AUTH_METHODS));
+        }
+        if method == "none" && granted("client_credentials") {
+            return Err(Refused::metadata(
+                "client_credentials is for clients that have credentials",
+            ));
+        }
+        let redirect_uris = asked.redirect_uris(code)?;
+        let scope = asked.scope()?;
+        let more = asked.more()?;
+        if method == "private_key_jwt"
+            && !more.contains_key("jwks")
+            && !more.contains_key("jwks_uri")
+        {
+            return Err(Refused::metadata("private_key_jwt needs jwks or jwks_uri"));
+        }
+        Ok(Self {
+            redirect_uris,
+            token_endpoint_auth_method: method,
+            grant_types,
+            response_types,
+            scope,
+            more,
+        })
+    }
+
+    /// Whether it proves who it is by a secret.
+    pub fn needs_secret(&self) -> bool {
+        self.token_endpoint_auth_method.starts_with("client_secret_")
+    }
+
+    /// Keeps the statement that some of it comes from, to be told again.
+    pub fn with_statement(mut self, statement: String) -> Self {
+        self.more.insert("software_statement".into(), statement.into());
+        self
+    }
+}
+
+/// What is left to be understood.
+struct Asked(Map<String, Value>);
+
+impl Asked {
+    /// `null` is how some programs leave a thing out.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, name: &str, max: usize) -> Result<Option<String>, Refused> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if is_line(&text, max) => Ok(Some(text)),
+            Some(_) => {
+                Err(Refused::metadata(format!("{name} is one line of 1 to {max} characters")))
+            }
+        }
+    }
+
+    fn list(&mut self, name: &str) -> Result<Option<Vec<String>>, Refused> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let texts = value.as_array().filter(|all| all.len() <= MAX_LIST).and_then(|all| {
+            let text = |value: &Value| Some(value.as_str()?.to_owned());
+            all.iter().map(text).collect::<Option<Vec<_>>>()
+        });
+        let expected = || Refused::metadata(format!("{name} is a list of up to {MAX_LIST} texts"));
+        texts.map(Some).ok_or_else(expected)
+    }
+
+    fn some_of(&mut self, name: &str, known: &[&str]) -> Result<Option<Vec<String>>, Refused> {
+        let Some(mut list) = self.list(name)? else { return Ok(None) };
+        list.sort_unstable();
+        list.dedup();
+        let all_known = list.iter().all(|wanted| known.contains(&wanted.as_str()));
+        if all_known { Ok(Some(list)) } else { Err(not_one_of(name, known)) }
+    }
+
+    fn redirect_uris(&mut self, needed: bool) -> Result<Vec<String>, Refused> {
+        let bad = |why: &str| Refused::RedirectUri(format!("redirect_uris: {why}"));
+        let list = self.list("redirect_uris").map_err(|_| bad("this is no short list of texts"))?;
+        let list = list.unwrap_or_default();
+        if needed && list.is_empty() {
+            return Err(bad("authorization_code needs one"));
+        }
+        if !list.iter().all(|uri| is_https(uri) || is_loopback(uri)) {
+            return Err(bad(
+                "use absolute https URLs, or http ones of this machine, without fragment",
+            ));
+        }
+        Ok(list)
+    }
+
+    /// Of the scopes that are asked for, those that there are; else those that all clients have.
+    fn scope(&mut self) -> Result<String, Refused> {
+        let Some(asked) = self.text("scope", MAX_URL)? else { return Ok(SCOPES[0].into()) };
+        let token = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if !asked.split(' ').all(|scope| !scope.is_empty() && scope.bytes().all(token)) {
+            return Err(Refused::metadata("scope is a list of words with one space between them"));
+        }
+        let asked: Vec<_> = asked.split(' ').collect();
+        let known: Vec<_> = SCOPES.into_iter().filter(|known| asked.contains(known)).collect();
+        Ok(if known.is_empty() { SCOPES[0].into() } else { known.join(" ") })
+    }
+
+    /// All else that is understood. What people read may be there in several languages: `client_name#de`.
+    fn more(&mut self) -> Result<Map<String, Value>, Refused> {
+        let mut more = Map::new();
+        for name in self.0.keys().cloned().collect::<Vec<_>>() {
+            let (base, language) = name.split_once('#').unwrap_or((&name, "en"));
+            let value = match base {
+                _ if !is_language(language) => None,
+                "client_name" => self.text(&name, MAX_TEXT)?.map(Value::from),
+                "client_uri" | "logo_uri" | "tos_uri" | "policy_uri" => self.link(&name, is_web)?,
+                _ if base != name => None,
+                "jwks_uri" => self.link(&name, is_https)?,
+                "jwks" => self.take(&name).map(public_keys).transpose()?,
+                "software_id" | "software_version" => self.text(&name, MAX_TEXT)?.map(Value::from),
+                "contacts" => self.contacts()?,
+                _ => None,
+            };
+            more.extend(value.map(|value| (name, value)));
+        }
+        if more.contains_key("jwks") && more.contains_key("jwks_uri") {
+            return Err(Refused::metadata("say jwks or jwks_uri, not both"));
+        }
+        Ok(more)
+    }
+
+    fn link(&mut self, name: &str, fits: fn(&str) -> bool) -> Result<Option<Value>, Refused> {
+        let link = self.text(name, MAX_URL)?;
+        if link.as_deref().is_none_or(fits) {
+            Ok(link.map(Value::from))
+        } else {
+            Err(Refused::metadata(format!("{name} is no absolute URL of the web")))
+        }
+    }
+
+    fn contacts(&mut self) -> Result<Option<Value>, Refused> {
+        let contacts = self.list("contacts")?;
+        if contacts.iter().flatten().all(|contact| is_line(contact, MAX_TEXT)) {
+            Ok(contacts.map(Value::from))
+        } else {
+            Err(Refused::metadata(format!("contacts are lines of 1 to {MAX_TEXT} characters")))
+        }
+    }
+}
+
+fn not_one_of(name: &str, known: &[&str]) -> Refused {
+    Refused::metadata(format!("{name} takes {}", known.join(", ")))
+}
+
+/// A JWK Set, and no part of it private.
+fn public_keys(set: Value) -> Result<Value, Refused> {
+    let is_public = |key: &Value| {
+        let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+        key["kty"].is_string() && private.iter().all(|part| key.get(part).is_none())
+    };
+    let keys = set.get("keys").and_then(Value::as_array);
+    if keys.is_some_and(|keys| keys.iter().all(is_public)) {
+        Ok(set)
+    } else {
+        Err(Refused::metadata("jwks is a JWK Set of public keys"))
+    }
+}
+
+fn is_line(text: &str, max: usize) -> bool {
+    let harmless = matches!(one_line(text), Cow::Borrowed(_));
+    harmless && !text.trim().is_empty() && text.chars().count() <= max
+}
+
+/// A tag of RFC 5646, more or less.
+fn is_language(tag: &str) -> bool {
+    let subtag = |part: &str| {
+        (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    tag.len() <= 35 && tag.split('-').all(subtag)
+}
+
+fn is_web(text: &str) -> bool {
+    host_of(text).is_some()
+}
+
+fn is_https(text: &str) -> bool {
+    host_of(text).is_some_and(|(scheme, _)| scheme == "https")
+}
+
+/// For programs on the user's own machine (RFC 8252).
+fn is_loopback(text: &str) -> bool {
+    host_of(text)
+        .is_some_and(|(_, host)| ["127.0.0.1", "[::1]", "localhost"].contains(&host.as_str()))
+}
+
+/// Scheme and host of an absolute URL of the web that means the same to everyone: without fragment, user
+/// or anything that browsers repair.
+fn host_of(text: &str) -> Option<(String, String)> {
+    let plain = |b: u8| b.is_ascii_graphic() && !br##"#"<>\^`{|}"##.contains(&b);
+    if text.len() > MAX_URL || !text.bytes().all(plain) {
+        return None;
+    }
+    let uri: Uri = text.parse().ok()?;
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    let host = authority.host();
+    let named =
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let numbered = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let known = named || numbered.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    let whole = match authority.port_u16() {
+        Some(_) => authority.as_str().strip_prefix(host)?.starts_with(':'),
+        None => authority.as_str() == host,
+    };
+    let web = matches!(scheme, "https" | "http");
+    (web && known && whole).then(|| (scheme.to_owned(), host.to_owned()))
+}
+
+pub const GRANT_TYPES: [&str; 3] = [CODE_GRANT, "client_credentials", "refresh_token"];
+pub const RESPONSE_TYPES: [&str; 1] = ["code"];
+pub const AUTH_METHODS: [&str; 4] =
+    ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+pub const SCOPES: [&str; 3] = ["openid", "profile", "email"];
+const CODE_GRANT: &str = "authorization_code";
+const MAX_TEXT: usize = 200;
+const MAX_URL: usize = 2_000;
+const MAX_LIST: usize = 20;

@@ -1,0 +1,223 @@
+//! Dynamic client registration. What is quoted without a name is of RFC 7591.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Lumo, bearer, holds, reply, text, with_json};
+
+const CALLBACK: &str = "https://app.example/callback";
+
+/// > Allow your application to register OAuth clients programmatically (RFC 7591)
+/// > … enable dynamic OAuth client registration from your applications. (the page)
+/// > This response contains the client identifier as well as the client secret, if the client is a
+/// > confidential client. … 201 Created … application/json … Cache-Control: no-store, Pragma: no-cache
+/// > Additionally, the authorization server MUST return all registered metadata about this client,
+/// > including any fields provisioned by the authorization server itself. (3.2.1)
+#[tokio::test]
+async fn an_application_registers_a_client_by_an_api_key() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let asked = json!({
+        "redirect_uris": [CALLBACK, "http://127.0.0.1:7000/cb", "http://[::1]/cb", "http://localhost/cb"],
+        "token_endpoint_auth_method": "client_secret_post",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "client_name": "My Example Client",
+        "client_name#ja-Jpan-JP": "\u{30AF}\u{30E9}\u{30A4}\u{30A2}\u{30F3}\u{30C8}\u{540D}",
+        "client_uri": "https://app.example/",
+        "logo_uri": "https://app.example/logo.png",
+        "scope": "openid email",
+        "contacts": ["ada@acme.example"],
+        "tos_uri": "https://app.example/tos",
+        "policy_uri": "https://app.example/policy",
+        "policy_uri#fr": "https://app.example/fr/policy",
+        "jwks": { "keys": [{ "kty": "EC", "crv": "P-256", "x": "eA", "y": "eQ" }] },
+        "software_id": "4NRB1-0XZABZI9E6-5SM3R",
+        "software_version": "2.1",
+    });
+    let made = lumo.register("acme", &key, &asked).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let fields = ["content-type", "cache-control", "pragma"].map(|name| made.field(name));
+    assert_eq!(fields, ["application/json", "no-store", "no-cache"]);
+    for (name, value) in asked.as_object().unwrap() {
+        assert_eq!(made.body[name], *value, "{name}");
+    }
+    let more: BTreeSet<_> = made.body.as_object().unwrap().keys().map(String::as_str).collect();
+    let more: Vec<_> = more.into_iter().filter(|name| asked.get(name).is_none()).collect();
+    let expected =
+        ["client_id", "client_id_issued_at", "client_secret", "client_secret_expires_at"];
+    assert_eq!(more, expected);
+    let clients = lumo.clients("acme", &key).await;
+    assert_eq!((clients.len(), &clients[0]["client_id"]), (1, &made.body["client_id"]));
+    let theirs = lumo.key("gus@globex", "theirs").await;
+    assert_eq!(lumo.clients("globex", &theirs).await, [Value::Null; 0], "it is nobody else's");
+}
+
+/// > client_id: REQUIRED. … It SHOULD NOT be currently valid for any other registered client
+/// > client_secret: … this value MUST be unique for each "client_id"
+/// > client_id_issued_at: … the number of seconds from 1970-01-01T00:00:00Z
+/// > client_secret_expires_at: REQUIRED if "client_secret" is issued. … or 0 if it will not expire. (3.2.1)
+#[tokio::test]
+async fn each_client_has_an_identifier_and_a_secret_of_its_own() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let (mut identifiers, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..20 {
+        let body = json!({ "redirect_uris": [CALLBACK] });
+        let made = lumo.register("acme", &key, &body).await.body;
+        assert_eq!(made["client_secret_expires_at"], 0);
+        let issued = made["client_id_issued_at"].as_i64().unwrap();
+        assert!(issued > 1_700_000_000 && issued < 10_000_000_000, "{issued}");
+        identifiers.insert(made["client_id"].as_str().unwrap().to_owned());
+        secrets.insert(made["client_secret"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((identifiers.len(), secrets.len()), (20, 20));
+}
+
+/// > Copy the key immediately — it is only shown once (the page): the same goes for the secrets of clients.
+#[tokio::test]
+async fn a_clients_secret_is_shown_once_and_kept_as_a_digest() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let made = lumo.register("acme", &key, &json!({ "redirect_uris": [CALLBACK] })).await.body;
+    let secret = made["client_secret"].as_str().unwrap();
+    let lumo = lumo.restarted();
+    let clients = lumo.clients("acme", &key).await;
+    assert_eq!(clients[0]["client_id"], made["client_id"], "it is there after a restart");
+    assert_eq!(clients[0].get("client_secret"), None);
+    let stored = lumo.stored();
+    assert!(holds(&stored, BASE64_STANDARD.encode(Sha256::digest(secret)).as_bytes()));
+    assert!(!holds(&stored, &secret.as_bytes()[12..]));
+}
+
+/// > "none": The client is a public client … and does not have a client secret. … If unspecified or omitted,
+/// > the default is "client_secret_basic"
+/// > grant_types: If omitted, the default behavior is that the client will use only the
+/// > "authorization_code" Grant Type.
+/// > response_types: If omitted, the default is that the client will use only the "code" response type.
+/// > scope: If omitted, an authorization server MAY register a client with a default set of scopes. (2)
+#[tokio::test]
+async fn what_is_left_out_has_its_default() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let body = json!({ "redirect_uris": [CALLBACK], "client_name": null });
+    let made = lumo.register("acme", &key, &body).await.body;
+    assert_eq!(made["token_endpoint_auth_method"], "client_secret_basic");
+    assert_eq!(made["grant_types"], json!(["authorization_code"]));
+    assert_eq!(made["response_types"], json!(["code"]));
+    assert_eq!((&made["scope"], made.get("client_name")), (&json!("openid"), None));
+
+    for method in ["none", "private_key_jwt"] {
+        let jwks = "https://app.example/jwks";
+        let body = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method, "jwks_uri": jwks });
+        let made = lumo.register("acme", &key, &body).await;
+        assert_eq!((made.status, &made.body["token_endpoint_auth_method"]), (201, &json!(method)));
+        assert_eq!(made.body.get("client_secret"), None);
+        assert_eq!(made.body.get("client_secret_expires_at"), None);
+    }
+    let made = lumo.register("acme", &key, &json!({ "grant_types": ["client_credentials"] })).await;
+    assert_eq!((made.status, &made.body["response_types"]), (201, &json!([])));
+}
+
+/// > The authorization server MUST ignore any client metadata sent by the client that it does not understand
+/// > (for instance, by silently removing unknown metadata from the client's registration record during
+/// > processing). (2)
+/// > The authorization server MAY reject or replace any of the client's requested metadata values submitted
+/// > during the registration and substitute them with suitable values. (3.2.1)
+#[tokio::test]
+async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let unknown = json!({
+        "example_extension_parameter": { "a": [1, null] },
+        "client_id": "mine", "client_secret": "mine", "client_id_issued_at": 1, "tenant": "globex",
+        "secret_sha256": "", "client_name#": "x", "client_name#no tag": "x", "software_id#de": "x", "": "",
+        "registration_access_token": "x",
+    });
+    let mut body = unknown.clone();
+    body["redirect_uris"] = json!([CALLBACK]);
+    body["scope"] = json!("email root openid");
+    let made = lumo.register("acme", &key, &body).await;
+    assert_eq!((made.status, &made.body["scope"]), (201, &json!("openid email")), "{}", made.body);
+    for (name, value) in unknown.as_object().unwrap() {
+        assert_ne!(made.body.get(name), Some(value), "{name}");
+    }
+    assert_eq!(lumo.clients("acme", &key).await.len(), 1);
+    let lumo = lumo.restarted();
+    assert_eq!(lumo.clients("acme", &key).await[0]["client_id"], made.body["client_id"]);
+}
+
+/// > The client registration endpoint … MAY accept an initial access token in the form of an OAuth 2.0 access
+/// > token to limit registration to only previously authorized parties. (3)
+/// > When an OAuth 2.0 error condition occurs, such as the client presenting an invalid initial access token,
+/// > the authorization server returns an error response appropriate to the OAuth 2.0 token type. (3.2.2)
+/// > invalid_token: … expired, revoked, malformed, or invalid for other reasons. The resource SHOULD respond
+/// > with the HTTP 401 … insufficient_scope: … 403 … the "scope" attribute (RFC 6750, 3.1)
+#[tokio::test]
+async fn who_has_no_key_for_it_registers_nothing() {
+    let lumo = Lumo::start();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let narrow = json!({ "name": "reads", "scopes": ["users:read", "clients:read"] });
+    let narrow = lumo.key_with("ada@acme", &narrow).await;
+    let theirs = lumo.key("gus@globex", "theirs").await;
+    let (none, invalid) =
+        (r#"Bearer realm="LumoAuth""#, r#"Bearer realm="LumoAuth", error="invalid_token""#);
+    let missing =
+        r#"Bearer realm="LumoAuth", error="insufficient_scope", scope="clients:register""#;
+    for (name, value, status, challenge) in [
+        ("accept", "*/*".to_owned(), 401, none),
+        ("x-api-key", text(&key).to_owned(), 401, none),
+        ("cookie", "session=ada@acme".into(), 401, none),
+        ("authorization", "Bearer".into(), 401, invalid),
+        ("authorization", "Bearer not-a-key".into(), 401, invalid),
+        ("authorization", format!("Bearer lumo_{}", "0".repeat(36)), 401, invalid),
+        ("authorization", format!("Bearer {}x", text(&key)), 401, invalid),
+        ("authorization", bearer(&theirs), 401, invalid),
+        ("authorization", bearer(&narrow), 403, missing),
+    ] {
+        let request = lumo.request(Method::POST, "/t/acme/register").header(name, &value);
+        let refused = reply(with_json(request, &json!({ "redirect_uris": ["what?"] }))).await;
+        let told = (refused.status, refused.field("www-authenticate"));
+        assert_eq!(told, (status, challenge), "{name}: {value}");
+    }
+    let elsewhere = lumo.register("globex", &key, &json!({ "redirect_uris": [CALLBACK] })).await;
+    assert_eq!((elsewhere.status, elsewhere.field("www-authenticate")), (401, invalid));
+    assert_eq!(lumo.clients("acme", &key).await, [Value::Null; 0]);
+    assert_eq!(lumo.clients("globex", &theirs).await, [Value::Null; 0]);
+}
+
+/// > The client registration endpoint MUST accept HTTP POST messages with request parameters encoded in the
+/// > entity body using the "application/json" format. (3)
+/// > registration_endpoint: URL of the authorization server's OAuth 2.0 Dynamic Client Registration endpoint
+/// > (RFC 8414, 2)
+#[tokio::test]
+async fn the_endpoint_is_found_by_the_metadata_of_the_tenant() {
+    let lumo = Lumo::start();
+    let path = "/.well-known/oauth-authorization-server/t/";
+    let found = reply(lumo.request(Method::GET, &format!("{path}acme"))).await;
+    assert_eq!(found.status, 200);
+    assert_eq!(found.body["issuer"], format!("{}/t/acme", lumo.server.url()));
+    let endpoint = found.body["registration_endpoint"].as_str().unwrap();
+    let key = lumo.key("ada@acme", "CI/CD pipeline").await;
+    let post = lumo.client.post(endpoint).header("authorization", bearer(&key));
+    let methods = found.body["token_endpoint_auth_methods_supported"].as_array().unwrap();
+    for method in methods {
+        let body = json!({
+            "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method,
+            "grant_types": ["authorization_code"], "response_types": found.body["response_types_supported"],
+            "scope": found.body["scopes_supported"][2], "jwks_uri": "https://app.example/jwks",
+        });
+        let made = reply(with_json(post.try_clone().unwrap(), &body)).await;
+        assert_eq!(made.status, 201, "{method}: {}", made.body);
+    }
+    let get = lumo.request(Method::GET, "/t/acme/register").header("authorization", bearer(&key));
+    assert_eq!(reply(get).await.status, 405);
+    for nobody in ["initech", "ACME", "%2e%2e", "acme%2fregister"] {
+        let found = reply(lumo.request(Method::GET, &format!("{path}{nobody}"))).await;
+        assert_eq!(found.status, 404, "{nobody}");
+    }
+}
