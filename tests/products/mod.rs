@@ -4,3 +4,4 @@
 mod lua;
 mod lunaos;
 mod lurus;
+mod place;
