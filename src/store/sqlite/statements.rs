@@ -170,14 +170,15 @@ mod tests {
     use super::super::{SqliteOptions, SqliteStore};
     use super::*;
 
-    /// One row of a subquery, the digests that are asked for, one row per table of the file, and the front of the feed up to the
-    /// first entry that stays.
-    const SMALL: [&str; 5] = [
+    /// One row of a subquery, the digests that are asked for, one row per table of the file, the front of
+    /// the feed up to the first entry that stays, and the tenants that were found.
+    const SMALL: [&str; 6] = [
         "SCAN (subquery",
         "find_any: SCAN json_each",
         "SCAN CONSTANT ROW",
         "SCAN sqlite_sequence",
         "purge_changes: SCAN keyward_changes",
+        "tenants: SCAN found",
     ];
 
     #[tokio::test]
