@@ -275,7 +275,7 @@ async fn the_keys_of_a_user_share_the_rate_of_the_tier(place: &Place) {
             continue;
         }
         let mut more = 0;
-        while luna.use_key(both.next().unwrap()).await.status == 200 {
+        while more < rate && luna.use_key(both.next().unwrap()).await.status == 200 {
             more += 1;
         }
         assert!(more <= refilled(place, begun, rate), "{tier}: {more} more");
@@ -307,11 +307,11 @@ async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Pl
     }
     assert_eq!(luna.generate("ada", "a sixth").await.status, 409);
     let (begun, mut accepted) = (Instant::now(), 0);
-    while luna.use_key(&keys[accepted % 5]).await.status == 200 {
-        accepted += 1;
+    for key in keys.iter().cycle().take(240) {
+        accepted += u32::from(luna.use_key(key).await.status == 200);
     }
     let most = 60 + refilled(place, begun, 60);
-    assert!(accepted <= most as usize, "{accepted} of {most}");
+    assert!(accepted <= most, "{accepted} of {most}");
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
