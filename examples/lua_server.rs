@@ -11,12 +11,12 @@ use axum::{
     Json, Router,
     extract::FromRequestParts,
     http::{StatusCode, header::COOKIE, request::Parts},
-    routing::post,
+    routing::{get, post},
 };
 use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, NewKey, Owner, Pepper, PostgresStore, SqliteStore,
     Timestamp, Verified,
-    axum::manage,
+    axum::{manage, openapi::sign_in_router},
     enroll::{EmailAddress, Enrolment, HostError, Letter, Members, Post},
     http::{
         Guard,
@@ -52,9 +52,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .build();
 
     let guard = keyward::axum::layer(Guard::new(keys.clone()));
+    let (sign_in, document) = sign_in_router(SignIn::new(enrolment)).split_for_parts();
     let app = Router::new()
         .route("/push", post(push).layer(guard))
-        .merge(manage::sign_in(SignIn::new(enrolment)))
+        .merge(sign_in)
+        .route("/openapi.json", get(Json(document)))
         .nest("/v1", manage::router::<Session, _>(keys.clone()));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
@@ -68,6 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("Use the key:       cargo run --example lua_cli -- push");
     println!("The dashboard's view of it:  curl {at}/v1/api-keys -b session=ada");
+    println!("How to sign in, described:   curl {at}/openapi.json");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;

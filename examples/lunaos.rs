@@ -10,6 +10,7 @@ use std::{
     error::Error,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -52,7 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let users = Users::default();
     let mut keys = ApiKeys::builder_on(store, format).accounts(users.clone());
     if let Some(url) = argument("--redis") {
-        keys = keys.limiter(RedisLimiter::new([url])?);
+        // Rather a slow answer than a call that the other servers do not count.
+        keys = keys.limiter(RedisLimiter::new([url])?.timeout(Duration::from_secs(2)));
     }
     if let Some(instant) = argument("--clock") {
         keys = keys.clock(ManualClock::at(instant.parse()?));

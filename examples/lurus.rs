@@ -1,6 +1,7 @@
 //! The server of a product whose plans differ in how many keys they have: `cargo run --example lurus`.
 //!
 //! `-- --database FILE` or `postgres://…` keeps the keys; `--listen 127.0.0.1:0` takes another port;
+//! `--smtp smtp://127.0.0.1:25` sends letters to owners by that mail server, which are printed otherwise;
 //! `--clock 2026-02-09T12:00:00Z` stops the clock there: what is later, another server on the same keys shows.
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     error::Error,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -27,6 +29,8 @@ use keyward::{
     SqliteStore, Verified,
     accounts::AccountsError,
     axum::manage,
+    email::{EmailSink, Mailer, Recipients},
+    enroll::{EmailAddress, HostError},
     http::{Guard, manage::Caller},
     key::Permissions,
     testing::ManualClock,
@@ -46,9 +50,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
     };
     let users = Users::default();
+    let smtp = argument("--smtp");
+    let server = smtp.as_deref().unwrap_or("smtp://localhost");
+    let mailer = Mailer::builder(server, "keys@example.com".parse()?)?.name("Lurus Code").build();
+    let letters = EmailSink::builder(mailer.clone(), users.clone())
+        .product("Lurus Code")
+        .names_from_shared(store.clone());
+    let letters = match smtp {
+        Some(_) => letters,
+        // Without a mail server: for people who look over this one's shoulder. None of them is sent.
+        None => letters.words(|notice| {
+            let words = notice.words();
+            println!("--- To: {}\n--- Subject: {}\n{}", notice.to, words.subject, words.text);
+            None
+        }),
+    };
     let format = KeyFormat::builder("lc").build()?;
     // Dead keys are purged after 90 days, the audit log after a year: that is the default.
-    let keys = ApiKeys::builder_on(store, format).accounts(users.clone());
+    let keys = ApiKeys::builder_on(store, format).accounts(users.clone()).audit(letters.build());
     let keys = match argument("--clock") {
         Some(instant) => keys.clock(ManualClock::at(instant.parse()?)).build(),
         None => keys.build(),
@@ -71,6 +90,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "Create a key:    curl {at}/api-keys -b session=ada --json '{{\"name\": \"ci\", \"expiresInDays\": 30}}'"
     );
     println!("Use it:          curl {at}/code -H 'X-API-Key: lc_…' -d 'implement feature X'");
+    println!("A letter tells {ADA} of it: here, or by --smtp.");
     println!("The audit trail: curl {at}/audit.csv -b session=ada");
     println!(
         "Another plan:    curl -X PUT {at}/billing/plan -b session=ada --json '{{\"plan\": \"ultra\"}}'"
@@ -80,6 +100,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
     keys.shutdown().await?;
+    // Letters that a slow mail server has not taken by then are lost.
+    let _ = tokio::time::timeout(Duration::from_secs(10), mailer.idle()).await;
     Ok(())
 }
 
@@ -123,6 +145,13 @@ impl Accounts for Users {
     async fn account(&self, user: &Owner) -> Result<Arc<Account>, AccountsError> {
         let limits = self.plans().get(user).copied().unwrap_or_default().limits();
         Ok(Arc::new(Account { permissions: Permissions::All, limits, suspended: false }))
+    }
+}
+
+#[async_trait]
+impl Recipients for Users {
+    async fn address_of(&self, user: &Owner) -> Result<Option<EmailAddress>, HostError> {
+        Ok(Some(format!("{}@example.com", user.account()).parse()?))
     }
 }
 
@@ -193,3 +222,5 @@ impl From<Session> for Caller {
 fn argument(name: &str) -> Option<String> {
     env::args().skip_while(|argument| argument != name).nth(1)
 }
+
+const ADA: &str = "ada@example.com";

@@ -6,6 +6,7 @@ mod email;
 mod enroll;
 mod format;
 mod hash;
+mod hostile;
 mod http;
 mod keys;
 mod limits;

@@ -34,8 +34,8 @@ use crate::{
     ApiKeys,
     http::{
         Guard,
-        manage::Caller,
-        openapi::{Callers, document, problem},
+        manage::{Caller, SignIn},
+        openapi::{Callers, document, problem, sign_in_document},
     },
 };
 
@@ -100,6 +100,24 @@ where
 {
     let described = OpenApiRouter::with_openapi(document(callers));
     let routes: Router<S> = super::manage::router::<C, S>(keys);
+    described.merge(OpenApiRouter::from(routes))
+}
+
+/// As [`manage::sign_in`](super::manage::sign_in), with its document; to be merged or nested.
+///
+/// # Examples
+/// ```
+/// # fn example(sign_in: keyward::http::manage::SignIn) {
+/// use keyward::axum::openapi::sign_in_router;
+/// use utoipa_axum::router::OpenApiRouter;
+///
+/// let app: OpenApiRouter = OpenApiRouter::new().merge(sign_in_router(sign_in));
+/// assert!(app.get_openapi().paths.get_path_item("/auth/otp").is_some());
+/// # }
+/// ```
+pub fn sign_in_router<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> OpenApiRouter<S> {
+    let described = OpenApiRouter::with_openapi(sign_in_document(&sign_in));
+    let routes: Router<S> = super::manage::sign_in(sign_in);
     described.merge(OpenApiRouter::from(routes))
 }
 

@@ -125,8 +125,8 @@ impl ApiKeysBuilder {
         self
     }
 
-    /// Reminds owners every hour, on one of all nodes, as [`ApiKeys::remind`] does: with an event in
-    /// the log, of which the sinks are told. Without this, nobody is reminded.
+    /// Reminds the owners of all tenants every hour, on one of all nodes, as [`ApiKeys::remind`] does:
+    /// with an event in the log, of which the sinks are told. Without this, nobody is reminded.
     pub fn reminders(mut self, reminders: Reminders) -> Self {
         self.reminders = Some(reminders);
         self

@@ -5,7 +5,7 @@ use std::{
 
 use sha2::Digest as _;
 
-use super::{ApiKeys, Error, Inner, Page};
+use super::{ApiKeys, Error, ErrorKind, Inner, Page};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     hash::{Hasher, Sha256},
@@ -43,7 +43,6 @@ pub struct Reminders {
     rotation_after: Option<Duration>,
     expiring_within: Option<Duration>,
     unused_for: Option<Duration>,
-    tenants: Vec<String>,
 }
 
 /// Something that a key's owner should look at.
@@ -72,8 +71,7 @@ pub struct DuePage {
 impl Reminders {
     /// Of nothing yet.
     pub fn none() -> Self {
-        let tenants = vec![String::new()];
-        Self { rotation_after: None, expiring_within: None, unused_for: None, tenants }
+        Self { rotation_after: None, expiring_within: None, unused_for: None }
     }
 
     /// Of secrets that are so old. A rotation starts the count anew.
@@ -92,13 +90,6 @@ impl Reminders {
     /// starts the count anew.
     pub fn unused_for(mut self, time: Duration) -> Self {
         self.unused_for = Some(time);
-        self
-    }
-
-    /// In which tenants the hourly job reminds: by default, for a host that has no tenants. Who does
-    /// not know them beforehand calls [`ApiKeys::remind`] for each of them instead.
-    pub fn tenants<T: Into<String>>(mut self, tenants: impl IntoIterator<Item = T>) -> Self {
-        self.tenants = tenants.into_iter().map(Into::into).collect();
         self
     }
 
@@ -175,7 +166,7 @@ impl ApiKeys {
     /// There is one event for each key and date, whoever calls this, and however often; a rotation,
     /// or a use, makes another date. It is known by the event in the log: when that has been purged,
     /// what is still due is told once more. Where [`builder`](super::ApiKeysBuilder::reminders) was
-    /// given what to remind of, it happens by itself every hour, on one of all nodes.
+    /// given what to remind of, it happens by itself every hour, in all tenants, on one of all nodes.
     ///
     /// # Errors
     /// Only those of a store that fails; the rest is told the next time.
@@ -250,11 +241,25 @@ pub(super) async fn remind_all(inner: Weak<Inner>) -> Result<(), Error> {
         return Ok(());
     }
     drop(first);
-    for tenant in &reminders.tenants {
-        let Some(inner) = living() else { break };
-        ApiKeys { inner }.remind(Whose::Tenant(tenant), &reminders).await?;
+    let mut after: Option<String> = None;
+    while let Some(inner) = living() {
+        let mut tenants = inner.store.tenants(after.as_deref(), TENANTS_AT_ONCE).await?;
+        drop(inner);
+        for tenant in &tenants {
+            let Some(inner) = living() else { return Ok(()) };
+            match (ApiKeys { inner }).remind(Whose::Tenant(tenant), &reminders).await {
+                // What is damaged in one tenant is no reason to pass the others over.
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                _ => {}
+            }
+        }
+        after = tenants.pop();
+        if after.is_none() {
+            break;
+        }
     }
     Ok(())
 }
 
+const TENANTS_AT_ONCE: u32 = 100;
 const DAY: Duration = Duration::from_secs(86_400);

@@ -46,6 +46,13 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Keys, newest first: in descending order of their ids, beginning behind `query.after`.
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError>;
 
+    /// The tenants that have keys, each once, in an order of the store's own: up to `limit` of them,
+    /// beginning behind `after`. Only behind the last there are none.
+    ///
+    /// Who goes through them MUST NOT miss one that has keys all the while, whatever others come or
+    /// go, also if `after` itself has no keys any more. The empty text is a tenant like any other.
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError>;
+
     /// Writes name, access, limits, networks, metadata and `disabled_at` of a key as given, and
     /// nothing else, and adds one to its revision.
     ///

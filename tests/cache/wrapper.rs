@@ -36,6 +36,8 @@ pub enum Mood {
 pub struct Wrapper {
     store: Arc<dyn KeyStore>,
     moods: Arc<Mutex<Moods>>,
+    /// The tenant whose keys cannot be listed.
+    damaged: Arc<Mutex<Option<String>>>,
     finds: Arc<AtomicUsize>,
     spends: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
@@ -62,6 +64,7 @@ impl Wrapper {
         Self {
             store,
             moods: Arc::default(),
+            damaged: Arc::default(),
             finds: Arc::default(),
             spends: Arc::default(),
             gate: gate(),
@@ -75,6 +78,10 @@ impl Wrapper {
 
     pub fn find_is(&self, mood: Mood) {
         self.moods.lock().unwrap().find = mood;
+    }
+
+    pub fn keys_are_damaged_of(&self, tenant: &str) {
+        *self.damaged.lock().unwrap() = Some(tenant.into());
     }
 
     pub fn changes_are(&self, mood: Mood) {
@@ -176,7 +183,14 @@ impl KeyStore for Wrapper {
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
+        if self.damaged.lock().unwrap().as_deref() == Some(query.whose.tenant()) {
+            return Err(StoreError::corrupt("told to be damaged"));
+        }
         self.store.list(query).await
+    }
+
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Answer<Vec<String>> {
+        self.store.tenants(after, limit).await
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Answer<Updated> {

@@ -7,7 +7,7 @@ use keyward::{
 };
 
 use super::support::World;
-use crate::support::{owner, servers::smtp};
+use crate::support::{hostile::for_letters as hostile, owner, servers::smtp};
 
 #[tokio::test]
 async fn five_hundred_hostile_names_and_user_agents_arrive_harmlessly() {
@@ -103,23 +103,12 @@ fn is_harmless(mail: &smtp::Mail) {
     );
 }
 
-fn has_own_headers_only(mail: &smtp::Mail) {
+pub fn has_own_headers_only(mail: &smtp::Mail) {
     let mut names: Vec<_> = mail.headers.iter().map(|(name, _)| name.to_lowercase()).collect();
     names.sort();
     assert_eq!(names, HEADERS, "{mail:#?}");
     for (name, value) in &mail.headers {
         assert!(!value.contains(|c: char| c.is_control()), "{name}: {value:?}");
-    }
-}
-
-/// Up to 60 characters, none like another: a word, what it tries, and where.
-fn hostile(n: u32) -> String {
-    let bad = BAD[n as usize % BAD.len()];
-    match n / BAD.len() as u32 % 4 {
-        0 => format!("{bad}{n}"),
-        1 => format!("ci {n}{bad}"),
-        2 => format!("é{bad}{n}{bad}"),
-        _ => format!("{n}\r\n{bad}"),
     }
 }
 
@@ -150,30 +139,4 @@ const HEADERS: [&str; 8] = [
     "mime-version",
     "subject",
     "to",
-];
-const BAD: [&str; 24] = [
-    "\r\nBcc: eve@example.com\r\n",
-    "\nBcc: eve@example.com",
-    "\rBcc: eve@example.com",
-    "\r\n\r\n<script>alert(1)</script>",
-    "\r\n.\r\nMAIL FROM:<eve@e.com>",
-    "=?utf-8?q?=0d=0aBcc:_eve@e.com?=",
-    "=?utf-8?b?DQpCY2M6IGVAZS5jb20=?=",
-    "\u{85}Bcc: eve@example.com",
-    "\u{2028}Bcc: eve@example.com",
-    "\0",
-    "\u{1b}[2J\u{7}",
-    "\u{202e}moc.elpmaxe",
-    "\u{200b}",
-    "<img src=x onerror=alert(1)>",
-    "\"><script>alert(1)</script>",
-    "' onmouseover='alert(1)",
-    "&lt;b&gt;",
-    "> , <eve@example.com",
-    ",eve@example.com",
-    "@eve.example.com,a",
-    "(comment) ",
-    "\\\r\n x",
-    "\u{b}\u{c}\t",
-    "ok",
 ];

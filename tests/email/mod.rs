@@ -1,6 +1,6 @@
 //! Letters to owners, against a real mail server.
 
-mod hostile;
+pub mod hostile;
 mod letters;
 mod outages;
 mod support;

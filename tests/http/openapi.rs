@@ -23,7 +23,8 @@ use super::{
 };
 use crate::cache::wrapper::Mood;
 
-const METHODS: [&str; 8] = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"];
+pub const METHODS: [&str; 8] =
+    ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"];
 
 #[tokio::test]
 async fn every_route_is_described_and_every_description_has_its_route() {

@@ -14,7 +14,7 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, Owner, Verified,
     actix::{ApiKeyAuth, MaybeVerified, manage::routes as manage_routes},
-    axum::openapi::{GuardedRoutes, manage_router},
+    axum::openapi::{GuardedRoutes, manage_router, sign_in_router},
     http::{
         Guard,
         leaks::Leaks,
@@ -122,9 +122,9 @@ fn axum(rules: Rules) -> (SocketAddr, Document) {
         .guarded_routes(&rules.query, routes!(query))
         .guarded_routes(&rules.optional, routes!(optional))
         .nest("/v1", manage)
+        .nest("/lua", rules.sign_in.map(sign_in_router).unwrap_or_default())
         .split_for_parts();
     let app = app
-        .nest("/lua", rules.sign_in.map(keyward::axum::manage::sign_in).unwrap_or_default())
         .route("/leaks", keyward::axum::leaks::route(rules.leaks))
         .route("/forgotten", get(any))
         .route("/forgotten-optional", get(optional));

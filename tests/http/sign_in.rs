@@ -3,7 +3,9 @@
 use keyward::http::{leaks::Leaks, manage::SignIn};
 
 use super::{
+    declared::Seen,
     leaks::GitHub,
+    openapi::METHODS,
     raw::{Reply, send},
     servers::{Rules, Servers},
 };
@@ -33,7 +35,7 @@ impl Front {
         Self { office, servers }
     }
 
-    /// To one of the two servers.
+    /// To one of the two servers. What it answers is declared in the document.
     async fn call(&self, server: usize, line: &str, key: Option<&str>, body: &str) -> Reply {
         let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
         let request = format!(
@@ -41,7 +43,11 @@ impl Front {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        send(self.servers.both[server].1, request.as_bytes()).await
+        let reply = send(self.servers.both[server].1, request.as_bytes()).await;
+        let seen = Seen { status: reply.status, fields: &reply.map(), body: &reply.body };
+        let (method, path) = line.split_once(' ').unwrap();
+        self.servers.document.expect(method, path, &seen);
+        reply
     }
 
     /// To both, whose answers are the same but for the date and what servers add to it.
@@ -184,6 +190,30 @@ async fn a_store_that_is_down_is_no_wrong_code() {
     }
     let asked = front.both("POST /lua/auth/otp", r#"{"email": "ada@example.com"}"#).await;
     assert_eq!(problem(&asked), (503, Some("unavailable".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_sign_in_is_described_and_every_description_has_its_way() {
+    let front = Front::open(Office::new(stores::memory()));
+    let document = &front.servers.document;
+    let paths = document.0["paths"].as_object().unwrap();
+    let paths: Vec<_> = paths.keys().filter(|path| path.starts_with("/lua/")).collect();
+    assert_eq!(paths, ["/lua/auth/key", "/lua/auth/otp", "/lua/auth/otp/verify"]);
+    let mut described = Vec::new();
+    for path in paths {
+        for method in METHODS {
+            let line = format!("{method} {path}");
+            let reply = front.both(&line, "").await;
+            let operation = document.operation(method, path);
+            assert_eq!(reply.status != 405, operation.is_some(), "{line}: {reply:?}");
+            let ways =
+                |operation: &serde_json::Value| operation["security"].as_array().unwrap().len();
+            described.extend(operation.map(|operation| (line, ways(operation))));
+        }
+    }
+    let by_key = |line: &str| line.ends_with("/auth/key");
+    assert_eq!(described.len(), 4);
+    assert!(described.iter().all(|(line, ways)| (*ways > 0) == by_key(line)), "{described:?}");
 }
 
 #[tokio::test]

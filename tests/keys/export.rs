@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cache::wrapper::Wrapper,
-    support::{Service, on_each_store, owner, stores},
+    support::{Service, hostile, on_each_store, owner, stores},
 };
 
 const FORMATS: [ExportFormat; 2] = [ExportFormat::JsonLines, ExportFormat::Csv];
@@ -45,7 +45,7 @@ fn fields_of_line(line: &str) -> Vec<String> {
 }
 
 /// Nothing that a spreadsheet would calculate; without the mark, what was stored.
-fn unmarked(cell: &str) -> String {
+pub fn unmarked(cell: &str) -> String {
     let seen =
         cell.trim_start_matches(|c: char| c.is_whitespace() || "\u{feff}\u{200b}".contains(c));
     assert!(!seen.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{cell:?}");
@@ -70,66 +70,11 @@ fn expected(event: &AuditEvent) -> Vec<String> {
     ]
 }
 
-/// 500 names and addresses that nobody has who means well.
-fn hostile() -> Vec<String> {
-    let begin = [
-        "=1+1",
-        "+1",
-        "-1",
-        "@SUM(A1)",
-        "\t=1",
-        "\r=1",
-        "\n=1",
-        " =1",
-        "\u{a0}+1",
-        "\u{feff}=1",
-        "\u{200b}@a",
-        "＝1",
-        "＠a",
-        "'=1",
-        "'",
-        "\"",
-        "\",=1",
-        ";=1",
-        ",",
-        "\\",
-        "\u{1b}[2J",
-        "\u{202e}gpj",
-        "ada@example.com",
-        "{\"a\":",
-        "<script>",
-    ];
-    let end = [
-        "",
-        "\r\n",
-        "\n=cmd|' /C calc'!A0",
-        "\"",
-        "\"\"",
-        ",\"=1\"",
-        "\t",
-        "\\",
-        "\\u0022",
-        "\\n",
-        "\u{2028}",
-        "\u{7f}",
-        "\u{85}",
-        "\u{e0041}",
-        "💥",
-        "\r\nBcc: x@y",
-        "</script>",
-        "'",
-        ";-1",
-        "\u{2066}",
-    ];
-    let with = |begin: &&str| end.map(|end| format!("{begin}{end}"));
-    begin.iter().flat_map(with).collect()
-}
-
 #[tokio::test]
 async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
     let service = Service::new(stores::memory());
     let keys = service.keys();
-    let names = hostile();
+    let names = hostile::for_tables();
     assert_eq!(names.len(), 500);
     for name in &names {
         let by = keyward::Actor::account(name).user_agent(name);

@@ -1,6 +1,6 @@
 mod access;
 mod audit;
-mod export;
+pub mod export;
 mod issue;
 mod janitor;
 mod leaked;

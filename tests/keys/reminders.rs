@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    ApiKeys, AuditQuery, Expiry, MemoryStore, NewKey, Request, Whose,
+    ApiKeys, AuditQuery, Expiry, KeyStore, MemoryStore, NewKey, Owner, Request, Whose,
     audit::EventKind,
     keys::{ApiKeysBuilder, Page, Reminders, Rotation},
     testing::{Events, ManualClock},
@@ -104,32 +104,83 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_all_nodes_reminds_every_hour() {
-    let (store, clock, events) = (MemoryStore::new(), ManualClock::default(), Events::default());
-    let node = || {
-        let reminders = Reminders::default().tenants(["", "acme"]);
-        let builder = ApiKeys::builder(store.clone(), format()).clock(clock.clone());
-        builder.audit(events.clone()).no_purge().reminders(reminders).build()
-    };
-    let (one, two) = (node(), node());
-    for (tenant, days) in [("acme", 8), ("other", 8)] {
-        let new = NewKey::new(&owner(tenant, "ada"), "ci").unwrap().expiry(Expiry::days(days));
-        drop(one.issue(new, &keyward::Actor::system("test")).await.unwrap());
+async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
+    let store = Arc::new(MemoryStore::new());
+    let hourly = Hourly::on([store.clone(), store]);
+    let [one, two] = &hourly.nodes;
+    // More than are read at a time, and one that has no name.
+    let mut all = vec![Owner::account_only("ada").unwrap()];
+    all.extend((0..250).map(|n| owner(&format!("tenant {n}"), "ada")));
+    for owner in &all {
+        hourly.expires_in_eight_days(owner).await;
     }
-    let reminded = || events.kinds().iter().filter(|kind| **kind == EventKind::Expiring).count();
-    work(&one).await;
-    work(&two).await;
-    assert_eq!(reminded(), 0);
-    clock.advance(DAY);
-    work(&one).await;
-    work(&two).await;
-    assert_eq!(reminded(), 1, "in the tenant that was named");
+    work(one).await;
+    work(two).await;
+    assert_eq!(hourly.reminded(), [""; 0]);
+    hourly.clock.advance(DAY);
+    work(one).await;
+    work(two).await;
+    let mut tenants: Vec<_> = all.iter().map(Owner::tenant).collect();
+    tenants.sort();
+    assert_eq!(hourly.reminded(), tenants);
     for _ in 0..3 {
-        clock.advance(HOUR);
-        work(&two).await;
-        work(&one).await;
+        hourly.clock.advance(HOUR);
+        work(two).await;
+        work(one).await;
     }
-    assert_eq!(reminded(), 1);
+    assert_eq!(hourly.reminded(), tenants);
+    // Nobody has to be told of a new one.
+    let new = owner("a new one", "ada");
+    hourly.expires_in_eight_days(&new).await;
+    hourly.clock.advance(DAY);
+    work(one).await;
+    assert_eq!(hourly.reminded().len(), tenants.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let hourly = Hourly::on([Arc::new(store.clone()), Arc::new(store.clone())]);
+    for tenant in ["a", "b", "c"] {
+        hourly.expires_in_eight_days(&owner(tenant, "ada")).await;
+    }
+    store.keys_are_damaged_of("b");
+    hourly.clock.advance(DAY);
+    work(&hourly.nodes[0]).await;
+    assert_eq!(hourly.reminded(), ["a", "c"]);
+}
+
+/// Two nodes whose hourly job reminds, and nothing else.
+struct Hourly {
+    nodes: [ApiKeys; 2],
+    clock: ManualClock,
+    events: Events,
+}
+
+impl Hourly {
+    fn on(stores: [Arc<dyn KeyStore>; 2]) -> Self {
+        let (clock, events) = (ManualClock::default(), Events::default());
+        let nodes = stores.map(|store| {
+            let builder = ApiKeys::builder_on(store, format()).clock(clock.clone());
+            let builder = builder.audit(events.clone()).no_purge();
+            builder.reminders(Reminders::default()).build()
+        });
+        Self { nodes, clock, events }
+    }
+
+    async fn expires_in_eight_days(&self, owner: &Owner) {
+        let new = NewKey::new(owner, "ci").unwrap().expiry(Expiry::days(8));
+        drop(self.nodes[0].issue(new, &keyward::Actor::system("test")).await.unwrap());
+    }
+
+    /// In which tenants, sorted.
+    fn reminded(&self) -> Vec<String> {
+        let mut events = self.events.all();
+        events.retain(|event| event.kind == EventKind::Expiring);
+        let mut tenants: Vec<_> = events.into_iter().map(|event| event.tenant).collect();
+        tenants.sort();
+        tenants
+    }
 }
 
 async fn told_by_both(service: &Service, reminders: &Reminders) -> u64 {

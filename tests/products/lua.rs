@@ -7,9 +7,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::place::{Place, in_each_place};
 use crate::{
     client::support::{Person, Said, Screen, mode},
-    support::{examples::Serving, stores},
+    support::examples::Serving,
 };
 
 const ADA: &str = "ada@example.com";
@@ -23,18 +24,8 @@ struct Lua {
 }
 
 impl Lua {
-    /// On an SQLite file of its own.
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("keys.db").to_str().unwrap().to_owned();
-        Self::in_folder(folder, database)
-    }
-
-    fn on(database: &str) -> Self {
-        Self::in_folder(tempfile::tempdir().unwrap(), database.to_owned())
-    }
-
-    fn in_folder(folder: TempDir, database: String) -> Self {
+    fn start(place: &Place) -> Self {
+        let (folder, database) = (tempfile::tempdir().unwrap(), place.database().to_owned());
         fs::write(pepper(&folder), "thirty-two bytes or more, in a file").unwrap();
         let server = serving(&folder, &database, "0");
         Self { server, database, folder, read: Cell::new(0) }
@@ -118,9 +109,8 @@ fn pushes(person: &Person) -> bool {
 }
 
 /// > Lua CLI requires authentication to access the platform and deploy skills.
-#[test]
-fn the_cli_requires_authentication() {
-    let lua = Lua::start();
+fn the_cli_requires_authentication(place: &Place) {
+    let lua = Lua::start(place);
     lua.person().lua("push").fails(4, "No API key found");
     let person = lua.person();
     lua.signs_in(&person);
@@ -139,9 +129,8 @@ fn the_commands_are_configure_key_and_logout() {
 /// > Both methods support fully non-interactive flows for CI, scripts, and AI IDEs.
 /// > Direct API key (one shot): lua auth configure --api-key "lk_xxx..."
 /// > Use case: Copying to another machine: Get key to set up elsewhere.
-#[test]
-fn a_key_from_elsewhere_is_set_in_one_shot() {
-    let lua = Lua::start();
+fn a_key_from_elsewhere_is_set_in_one_shot(place: &Place) {
+    let lua = Lua::start(place);
     let (first, second) = (lua.person(), lua.person());
     lua.signs_in(&first);
     let key = first.lua("auth key --force").out;
@@ -155,9 +144,8 @@ fn a_key_from_elsewhere_is_set_in_one_shot() {
 /// > Email OTP — verify and store: lua auth configure --email … --otp 123456
 /// > --email: Request an OTP to be sent to this email. Step 1 of the OTP flow.
 /// > --otp: Verify the 6-digit code from email and generate an API key. Step 2 (combine with --email).
-#[test]
-fn a_code_from_the_mail_becomes_a_key_in_two_steps() {
-    let lua = Lua::start();
+fn a_code_from_the_mail_becomes_a_key_in_two_steps(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let asked = person.lua(&format!("auth configure --email {ADA}"));
     assert_eq!(asked.status, 0, "{}", asked.err);
@@ -175,9 +163,8 @@ fn a_code_from_the_mail_becomes_a_key_in_two_steps() {
 /// > The OTP flow is intended for first-time setup on developer machines.
 /// > Recommended for individual developers — automatic key management, no manual key to remember.
 /// > Try again with lua auth configure. (Interactive setup)
-#[test]
-fn the_interactive_setup_shows_no_key() {
-    let lua = Lua::start();
+fn the_interactive_setup_shows_no_key(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let screen = Screen::start(&person, "auth configure");
     screen.shows("leave it empty to sign in by email");
@@ -195,9 +182,8 @@ fn the_interactive_setup_shows_no_key() {
 /// > ~/.lua-cli/credentials
 /// > This file is created automatically by lua auth configure. It is never committed to version
 /// > control and is only readable by your user account.
-#[test]
-fn credentials_are_in_a_plain_file_of_the_owner_alone() {
-    let lua = Lua::start();
+fn credentials_are_in_a_plain_file_of_the_owner_alone(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let file = person.home().join(".lua-cli/credentials");
     assert!(!file.exists());
@@ -215,9 +201,8 @@ fn credentials_are_in_a_plain_file_of_the_owner_alone() {
 /// > credentials file needed. export LUA_API_KEY=your-api-key; lua push
 /// > Inject the key as an environment variable or secret. (GitHub Actions, docker run -e)
 /// > CI/CD configuration: Copy key for automated deployments.
-#[test]
-fn the_variable_alone_is_enough() {
-    let lua = Lua::start();
+fn the_variable_alone_is_enough(place: &Place) {
+    let lua = Lua::start(place);
     let key = lua.signs_in(&lua.person());
     let machine = lua.person().with_variable(&key);
     assert!(pushes(&machine));
@@ -229,9 +214,8 @@ fn the_variable_alone_is_enough() {
 /// > API keys are resolved from environment variables, a local credentials file, or a .env file — no
 /// > system keychain is required.
 /// > Verification: Confirm which key is currently configured.
-#[test]
-fn the_variable_comes_before_the_file_and_the_file_before_dotenv() {
-    let lua = Lua::start();
+fn the_variable_comes_before_the_file_and_the_file_before_dotenv(place: &Place) {
+    let lua = Lua::start(place);
     let keys = [(); 3].map(|()| lua.signs_in(&lua.person()));
     let [variable, file, dotenv] = &keys;
     let confirm = |person: &Person, key: &str| {
@@ -249,9 +233,8 @@ fn the_variable_comes_before_the_file_and_the_file_before_dotenv() {
 /// > ? This will display your API key. Are you sure you want to continue? Yes
 /// > 🔑 Your API key: api_abc123def456...
 /// > Use --force to skip the confirmation prompt (useful in scripts)
-#[test]
-fn the_key_is_displayed_after_a_confirmation_or_by_force() {
-    let lua = Lua::start();
+fn the_key_is_displayed_after_a_confirmation_or_by_force(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let key = lua.signs_in(&person);
     for (answer, status) in [("Yes", 0), ("No", 2)] {
@@ -273,9 +256,8 @@ fn the_key_is_displayed_after_a_confirmation_or_by_force() {
 /// > Key Still Valid on Server: The key is NOT invalidated on the server — it just removes the local
 /// > copy. After logout, the key still works if used elsewhere (e.g. as an env var).
 /// > Use lua auth logout when done on shared machines.
-#[test]
-fn logout_removes_the_local_copy_and_nothing_else() {
-    let lua = Lua::start();
+fn logout_removes_the_local_copy_and_nothing_else(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let key = lua.signs_in(&person);
     let file = person.home().join(".lua-cli/credentials");
@@ -300,9 +282,8 @@ fn logout_removes_the_local_copy_and_nothing_else() {
 
 /// > To fully revoke access, regenerate a new key from the admin dashboard.
 /// > Rotate keys regularly.
-#[test]
-fn a_key_that_is_regenerated_ends_the_former_one() {
-    let lua = Lua::start();
+fn a_key_that_is_regenerated_ends_the_former_one(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     lua.signs_in(&person);
     let rotate = format!("/api-keys/{}/rotate", lua.id());
@@ -313,30 +294,22 @@ fn a_key_that_is_regenerated_ends_the_former_one() {
     assert!(pushes(&person));
 }
 
-/// Beyond the page: the same server on PostgreSQL.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_the_same_on_postgresql() {
-    let Some(database) = stores::postgres().await else { return };
-    tokio::task::block_in_place(|| {
-        let lua = Lua::on(database.url());
-        let person = lua.person();
-        lua.signs_in(&person);
-        assert!(pushes(&person));
-        assert_eq!(person.lua("auth logout --force --revoke").status, 0);
-        person.lua(&format!("auth configure --email {ADA}"));
-        let code = lua.mailed_code();
-        let wrong = if code == "123456" { "654321" } else { "123456" };
-        for _ in 0..5 {
-            lua.verifies(&person, wrong).fails(4, "❌ Invalid OTP code");
-        }
-        lua.verifies(&person, &code).fails(4, "❌ Invalid OTP code");
-    });
+/// Beyond the page: a code has five tries.
+fn the_right_code_comes_too_late_behind_five_wrong_ones(place: &Place) {
+    let lua = Lua::start(place);
+    let person = lua.person();
+    person.lua(&format!("auth configure --email {ADA}"));
+    let code = lua.mailed_code();
+    let wrong = if code == "123456" { "654321" } else { "123456" };
+    for _ in 0..5 {
+        lua.verifies(&person, wrong).fails(4, "❌ Invalid OTP code");
+    }
+    lua.verifies(&person, &code).fails(4, "❌ Invalid OTP code");
 }
 
 /// Beyond the page: what the server refuses is refused with its reason, and nothing is stored.
-#[test]
-fn a_plan_that_is_full_and_an_address_that_cannot_be_are_told() {
-    let lua = Lua::start();
+fn a_plan_that_is_full_and_an_address_that_cannot_be_are_told(place: &Place) {
+    let lua = Lua::start(place);
     for _ in 0..5 {
         lua.dashboard(Method::POST, "/api-keys", r#"{"name": "ci"}"#);
     }
@@ -349,9 +322,8 @@ fn a_plan_that_is_full_and_an_address_that_cannot_be_are_told() {
 }
 
 /// Beyond the page: five codes an hour.
-#[test]
-fn too_many_codes_are_refused_with_a_time() {
-    let lua = Lua::start();
+fn too_many_codes_are_refused_with_a_time(place: &Place) {
+    let lua = Lua::start(place);
     let ask = || lua.person().lua(&format!("auth configure --email {ADA}"));
     let refused = (0..11).map(|_| ask()).find(|said| said.status != 0);
     // An hour may have begun in between.
@@ -359,9 +331,8 @@ fn too_many_codes_are_refused_with_a_time() {
 }
 
 /// Beyond the page: `logout --revoke` ends the key on the server, too.
-#[test]
-fn logout_can_revoke() {
-    let lua = Lua::start();
+fn logout_can_revoke(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let key = lua.signs_in(&person);
     assert_eq!(person.lua("auth logout --force --revoke").status, 0);
@@ -370,9 +341,8 @@ fn logout_can_revoke() {
 
 /// > Error: No API key found. Authenticate using one of: lua auth configure; export LUA_API_KEY=…;
 /// > echo "LUA_API_KEY=key" >> .env
-#[test]
-fn no_api_key_found_leads_to_three_ways_that_work() {
-    let lua = Lua::start();
+fn no_api_key_found_leads_to_three_ways_that_work(place: &Place) {
+    let lua = Lua::start(place);
     let said = lua.person().lua("push");
     said.fails(4, "No API key found");
     for way in ["`lua auth configure`", "LUA_API_KEY", ".env file"] {
@@ -387,9 +357,8 @@ fn no_api_key_found_leads_to_three_ways_that_work() {
 
 /// > Didn't receive OTP email: Check spam/junk folder. Wait a few minutes (can take up to 5 min). Try
 /// > again with lua auth configure. Use API Key method instead.
-#[test]
-fn a_code_that_takes_five_minutes_or_is_asked_for_again_works() {
-    let lua = Lua::start();
+fn a_code_that_takes_five_minutes_or_is_asked_for_again_works(place: &Place) {
+    let lua = Lua::start(place);
     let asked = lua.person().lua(&format!("auth configure --email {ADA}"));
     assert!(asked.out.contains("may take a few minutes"), "{}", asked.out);
     assert!(asked.out.contains("spam folder"), "{}", asked.out);
@@ -403,9 +372,8 @@ fn a_code_that_takes_five_minutes_or_is_asked_for_again_works() {
 
 /// > Error: ❌ Invalid OTP code. Double-check the code from email. OTP expires after 10 minutes.
 /// > Request new OTP by running command again.
-#[test]
-fn a_wrong_or_old_code_is_refused_and_a_new_one_helps() {
-    let lua = Lua::start();
+fn a_wrong_or_old_code_is_refused_and_a_new_one_helps(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     person.lua(&format!("auth configure --email {ADA}"));
     let code = lua.mailed_code();
@@ -423,9 +391,8 @@ fn a_wrong_or_old_code_is_refused_and_a_new_one_helps() {
 }
 
 /// Beyond the page: nobody learns who has an account, and nobody guesses.
-#[test]
-fn an_address_without_an_account_looks_like_any_other() {
-    let lua = Lua::start();
+fn an_address_without_an_account_looks_like_any_other(place: &Place) {
+    let lua = Lua::start(place);
     let said = |address: &str| {
         let person = lua.person();
         let asked = person.lua(&format!("auth configure --email {address}"));
@@ -442,9 +409,8 @@ fn an_address_without_an_account_looks_like_any_other() {
 
 /// > Error: ❌ Authentication failed. Verify you copied the complete key. Check key hasn't been
 /// > revoked. Ensure no extra spaces. Generate new key via email method.
-#[test]
-fn authentication_fails_for_what_is_no_live_key_and_says_what_to_do() {
-    let lua = Lua::start();
+fn authentication_fails_for_what_is_no_live_key_and_says_what_to_do(place: &Place) {
+    let lua = Lua::start(place);
     let person = lua.person();
     let key = lua.signs_in(&person);
 
@@ -470,12 +436,34 @@ fn authentication_fails_for_what_is_no_live_key_and_says_what_to_do() {
 
 /// > Starting in v3.9.0, credentials are stored in ~/.lua-cli/credentials. One-time migration step:
 /// > lua auth configure. Or set the environment variable directly.
-#[test]
-fn configuring_once_more_is_the_migration() {
-    let lua = Lua::start();
+fn configuring_once_more_is_the_migration(place: &Place) {
+    let lua = Lua::start(place);
     let key = lua.signs_in(&lua.person());
     let person = lua.person();
     assert_eq!(person.lua_given("auth configure -", &key).status, 0);
     assert_eq!(person.stored(), Some(key));
     assert!(pushes(&person));
 }
+
+in_each_place!(blocking [sqlite, postgres] {
+    the_cli_requires_authentication,
+    a_key_from_elsewhere_is_set_in_one_shot,
+    a_code_from_the_mail_becomes_a_key_in_two_steps,
+    the_interactive_setup_shows_no_key,
+    credentials_are_in_a_plain_file_of_the_owner_alone,
+    the_variable_alone_is_enough,
+    the_variable_comes_before_the_file_and_the_file_before_dotenv,
+    the_key_is_displayed_after_a_confirmation_or_by_force,
+    logout_removes_the_local_copy_and_nothing_else,
+    a_key_that_is_regenerated_ends_the_former_one,
+    the_right_code_comes_too_late_behind_five_wrong_ones,
+    a_plan_that_is_full_and_an_address_that_cannot_be_are_told,
+    too_many_codes_are_refused_with_a_time,
+    logout_can_revoke,
+    no_api_key_found_leads_to_three_ways_that_work,
+    a_code_that_takes_five_minutes_or_is_asked_for_again_works,
+    a_wrong_or_old_code_is_refused_and_a_new_one_helps,
+    an_address_without_an_account_looks_like_any_other,
+    authentication_fails_for_what_is_no_live_key_and_says_what_to_do,
+    configuring_once_more_is_the_migration,
+});

@@ -6,14 +6,13 @@ use keyward::audit::EventKind;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
+use super::place::{Place, in_each_place};
 use crate::{
     client::support::{Person, Said, Screen, mode},
     support::{
         examples::{Serving, example},
-        servers::eventually,
-        stores,
+        servers::{eventually, smtp},
     },
 };
 
@@ -23,22 +22,15 @@ struct Lurus {
     client: Client,
 }
 
-/// Where the keys of some servers are.
-struct Place {
-    folder: TempDir,
-    database: String,
-}
-
 impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("keys.db").to_str().unwrap().to_owned();
-        Self { folder, database }
+    fn at(&self, date: &str) -> Lurus {
+        self.with(date, &[])
     }
 
-    fn at(&self, date: &str) -> Lurus {
+    fn with(&self, date: &str, arguments: &[&str]) -> Lurus {
         let clock = format!("{date}T12:00:00Z");
-        let server = Serving::start("lurus", &["--database", &self.database, "--clock", &clock]);
+        let place = ["--database", self.database(), "--clock", &clock];
+        let server = Serving::start("lurus", &[&place[..], arguments].concat());
         let client = Client::builder().no_proxy().user_agent("Firefox/140").build().unwrap();
         Lurus { server, client }
     }
@@ -86,9 +78,9 @@ impl Lurus {
         assert_eq!(self.dashboard("ada", Method::DELETE, &path, &Value::Null).await.0, 200);
     }
 
-    async fn subscribe(&self, plan: &str) {
+    async fn subscribe(&self, user: &str, plan: &str) {
         let body = json!({ "plan": plan });
-        assert_eq!(self.dashboard("ada", Method::PUT, "/billing/plan", &body).await.0, 204);
+        assert_eq!(self.dashboard(user, Method::PUT, "/billing/plan", &body).await.0, 204);
     }
 
     /// What a program is answered that has this key.
@@ -113,9 +105,8 @@ impl Lurus {
 /// > Generate a new API key from the dashboard with a custom name and optional expiration — the full key
 /// > is shown only once.
 /// > The full key (lc_…) is displayed once. Copy it and store it securely — it cannot be retrieved again.
-#[tokio::test]
-async fn the_full_key_is_shown_once() {
-    let lurus = Place::new().at("2026-02-09");
+async fn the_full_key_is_shown_once(place: &Place) {
+    let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "deploy from CI", "expiresInDays": 30 })).await;
     let key = made["key"].as_str().unwrap();
     assert!(key.starts_with("lc_"));
@@ -129,25 +120,20 @@ async fn the_full_key_is_shown_once() {
 
 /// > Keys are hashed with SHA-256 before being stored. The plaintext key never touches the database.
 /// > Keys are stored as SHA-256 hashes — the plaintext key is never persisted
-#[tokio::test]
-async fn the_plaintext_key_never_touches_the_database() {
-    let place = Place::new();
+async fn the_plaintext_key_never_touches_the_database(place: &Place) {
     let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "ci" })).await;
     assert_eq!(lurus.code(&made).await, 200);
     let key = made["key"].as_str().unwrap();
-    let files = fs::read_dir(place.folder.path()).unwrap();
-    let stored: Vec<u8> = files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect();
-    let holds = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
-    assert!(holds(&Sha256::digest(key)));
+    assert!(place.holds(&Sha256::digest(key)));
     let shown = made["prefix"].as_str().unwrap().len();
-    assert!(!holds(&key.as_bytes()[shown..]));
+    assert!(place.holds(&key.as_bytes()[..shown]));
+    assert!(!place.holds(&key.as_bytes()[shown..]));
 }
 
 /// > Choose from 7 days, 30 days, 90 days, 1 year, or no expiration at all.
-#[tokio::test]
-async fn a_key_expires_when_it_was_said_to_or_never() {
-    let (place, mut keys) = (Place::new(), Vec::new());
+async fn a_key_expires_when_it_was_said_to_or_never(place: &Place) {
+    let mut keys = Vec::new();
     let lurus = place.at("2026-02-09");
     for days in [7, 30, 90, 365] {
         keys.push(lurus.key(json!({ "name": "ci", "expiresInDays": days })).await);
@@ -166,9 +152,7 @@ async fn a_key_expires_when_it_was_said_to_or_never() {
 
 /// > Revoke any key instantly from the dashboard. Revoked keys stop working immediately across all
 /// > environments.
-#[tokio::test]
-async fn a_revoked_key_stops_at_once_here_and_elsewhere() {
-    let place = Place::new();
+async fn a_revoked_key_stops_at_once_here_and_elsewhere(place: &Place) {
     let (here, elsewhere) = (place.at("2026-02-09"), place.at("2026-02-09"));
     let key = here.key(json!({ "name": "ci" })).await;
     for lurus in [&here, &elsewhere, &here, &elsewhere] {
@@ -180,9 +164,7 @@ async fn a_revoked_key_stops_at_once_here_and_elsewhere() {
 }
 
 /// > Revoked and expired keys are automatically purged after 90 days.
-#[tokio::test]
-async fn revoked_and_expired_keys_are_purged_after_90_days() {
-    let place = Place::new();
+async fn revoked_and_expired_keys_are_purged_after_90_days(place: &Place) {
     let lurus = place.at("2026-02-09");
     let revoked = lurus.key(json!({ "name": "revoked" })).await;
     lurus.revoke(&revoked).await;
@@ -205,9 +187,8 @@ async fn revoked_and_expired_keys_are_purged_after_90_days() {
 
 /// > Key creation and revocation are logged with IP, user-agent and timestamp. First usage is tracked
 /// > automatically.
-#[tokio::test]
-async fn creation_revocation_and_first_use_are_logged() {
-    let lurus = Place::new().at("2026-02-09");
+async fn creation_revocation_and_first_use_are_logged(place: &Place) {
+    let lurus = place.at("2026-02-09");
     let key = lurus.key(json!({ "name": "ci" })).await;
     for _ in 0..3 {
         assert_eq!(lurus.code(&key).await, 200);
@@ -231,10 +212,52 @@ async fn creation_revocation_and_first_use_are_logged() {
     }
 }
 
+/// > Receive an email notification whenever a new API key is created on your account — with IP and
+/// > device details.
+async fn the_owner_of_each_new_key_gets_an_email_with_ip_and_device(place: &Place) {
+    let Some(mail) = smtp::start() else { return };
+    let lurus = place.with("2026-02-09", &["--smtp", &mail.url()]);
+    let users = ["ada", "bob", "ada"];
+    for (n, user) in users.into_iter().enumerate() {
+        let body = json!({ "name": format!("ci {n}") }).to_string();
+        let request = lurus.request(Method::POST, "/api-keys").body(body);
+        let request = request.header("cookie", format!("session={user}"));
+        let request = request.header("content-type", "application/json");
+        let made = request.header("user-agent", FIREFOX).send().await.unwrap();
+        assert_eq!(made.status().as_u16(), 201);
+    }
+    eventually("they have arrived", async || mail.mails().len() >= users.len()).await;
+    let mails = mail.mails();
+    assert_eq!(mails.len(), users.len());
+    for (n, user) in users.into_iter().enumerate() {
+        let subject = format!("[Lurus Code] New API key: ci {n}");
+        let told = mails.iter().find(|mail| mail.header("subject") == subject).unwrap();
+        assert_eq!(told.to, [format!("{user}@example.com")]);
+        for part in [told.text.as_deref().unwrap(), told.html.as_deref().unwrap()] {
+            for fact in ["2026-02-09T12:00:00.000Z", "127.0.0.1", "Firefox on Linux"] {
+                assert!(part.contains(fact), "{fact}: {part}");
+            }
+        }
+    }
+    let printed = lurus.server.printed();
+    assert!(!printed.contains("--- To: "), "it is sent, and not printed: {printed}");
+}
+
+/// Beyond the page: without a mail server, the letter is printed.
+async fn the_letter_is_printed_where_no_mail_server_is_named(place: &Place) {
+    let lurus = place.at("2026-02-09");
+    let made = lurus.key(json!({ "name": "ci" })).await;
+    let heading = "--- To: ada@example.com\n--- Subject: [Lurus Code] New API key: ci\n";
+    let printed = lurus.server.prints("the whole letter", |printed| {
+        let (_, letter) = printed.split_once(heading)?;
+        letter.contains("If this was not you").then(|| letter.to_owned())
+    });
+    assert!(printed.contains("127.0.0.1") && printed.contains("Firefox"), "{printed}");
+    assert!(!printed.contains(made["key"].as_str().unwrap()), "no secret");
+}
+
 /// > Audit logs are retained for 1 year
-#[tokio::test]
-async fn the_audit_log_is_kept_for_a_year() {
-    let place = Place::new();
+async fn the_audit_log_is_kept_for_a_year(place: &Place) {
     let first = place.at("2026-02-09").key(json!({ "name": "first" })).await;
     let second = place.at("2026-02-11").key(json!({ "name": "second" })).await;
     let logs = async |lurus: &Lurus| {
@@ -248,10 +271,10 @@ async fn the_audit_log_is_kept_for_a_year() {
 
 /// > Use the X-API-Key header. curl -H "X-API-Key: lc_your_key_here"
 /// > API key requests bypass CSRF checks (designed for non-browser clients)
-#[tokio::test]
-async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does()
- {
-    let lurus = Place::new().at("2026-02-09");
+async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does(
+    place: &Place,
+) {
+    let lurus = place.at("2026-02-09");
     let key = lurus.key(json!({ "name": "ci" })).await;
     let key = key["key"].as_str().unwrap();
     let bearer = format!("Bearer {key}");
@@ -283,9 +306,8 @@ const CODE: [&str; 2] = ["code", "implement feature X"];
 
 /// > export LURUS_API_KEY=lc_your_key_here; lurus code "implement feature X"
 /// > Use the key via environment variable (LURUS_API_KEY)
-#[tokio::test]
-async fn the_environment_variable_is_enough() {
-    let lurus = Place::new().at("2026-02-09");
+async fn the_environment_variable_is_enough(place: &Place) {
+    let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "ci" })).await;
     let (person, url) = (Person::new(), ("LURUS_API_URL", lurus.server.url()));
     let variable = ("LURUS_API_KEY", made["key"].as_str().unwrap());
@@ -299,9 +321,8 @@ async fn the_environment_variable_is_enough() {
 
 /// > lurus login --api-key; # Paste your key when prompted
 /// > File permissions on auth storage set to 0600 (owner-only)
-#[tokio::test]
-async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone() {
-    let lurus = Place::new().at("2026-02-09");
+async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone(place: &Place) {
+    let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "laptop" })).await;
     let (key, url) = (made["key"].as_str().unwrap(), ("LURUS_API_URL", lurus.server.url()));
     let (pasted, piped) = (Person::new(), Person::new());
@@ -321,16 +342,21 @@ async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone() {
 }
 
 /// > Plan-based limits: up to 5 keys on Pro, up to 10 on Pro+ and Ultra
-#[tokio::test]
-async fn each_plan_has_its_number_of_keys() {
-    for (plan, most) in [("pro", 5), ("pro+", 10), ("ultra", 10)] {
-        let lurus = Place::new().at("2026-02-09");
-        lurus.subscribe(plan).await;
+async fn each_plan_has_its_number_of_keys(place: &Place) {
+    let lurus = place.at("2026-02-09");
+    for (user, plan, most) in [("ada", "pro", 5), ("bob", "pro+", 10), ("eve", "ultra", 10)] {
+        lurus.subscribe(user, plan).await;
+        let create = async || {
+            let body = json!({ "name": "ci" });
+            lurus.dashboard(user, Method::POST, "/api-keys", &body).await
+        };
         let mut ids = BTreeSet::new();
         for _ in 0..most {
-            ids.insert(lurus.key(json!({ "name": "ci" })).await["id"].to_string());
+            let (status, made) = create().await;
+            assert_eq!(status, 201, "{made}");
+            ids.insert(made["id"].to_string());
         }
-        let (status, refused) = lurus.create(json!({ "name": "one more" })).await;
+        let (status, refused) = create().await;
         assert_eq!(
             (status, &refused["code"], &refused["limit"]),
             (409, &json!("limit_reached"), &json!(most))
@@ -341,14 +367,14 @@ async fn each_plan_has_its_number_of_keys() {
 
 /// Beyond the page: whoever has more keys than the new plan allows keeps them, and makes no others
 /// until there is room.
-async fn downgrades(place: &Place) {
+async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Place) {
     let lurus = place.at("2026-02-09");
-    lurus.subscribe("ultra").await;
+    lurus.subscribe("ada", "ultra").await;
     let mut keys = Vec::new();
     for _ in 0..8 {
         keys.push(lurus.key(json!({ "name": "ci" })).await);
     }
-    lurus.subscribe("pro").await;
+    lurus.subscribe("ada", "pro").await;
     for key in &keys {
         assert_eq!(lurus.code(key).await, 200);
     }
@@ -363,13 +389,21 @@ async fn downgrades(place: &Place) {
     }
 }
 
-#[tokio::test]
-async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones() {
-    downgrades(&Place::new()).await;
-}
+in_each_place!([sqlite, postgres] {
+    the_full_key_is_shown_once,
+    the_plaintext_key_never_touches_the_database,
+    a_key_expires_when_it_was_said_to_or_never,
+    a_revoked_key_stops_at_once_here_and_elsewhere,
+    revoked_and_expired_keys_are_purged_after_90_days,
+    creation_revocation_and_first_use_are_logged,
+    the_owner_of_each_new_key_gets_an_email_with_ip_and_device,
+    the_letter_is_printed_where_no_mail_server_is_named,
+    the_audit_log_is_kept_for_a_year,
+    a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does,
+    the_environment_variable_is_enough,
+    a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone,
+    each_plan_has_its_number_of_keys,
+    a_downgrade_keeps_existing_keys_working_and_refuses_new_ones,
+});
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_the_same_on_postgresql() {
-    let Some(database) = stores::postgres().await else { return };
-    downgrades(&Place { database: database.url().to_owned(), ..Place::new() }).await;
-}
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";

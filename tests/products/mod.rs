@@ -5,3 +5,4 @@ mod lua;
 mod lumoauth;
 mod lunaos;
 mod lurus;
+mod place;

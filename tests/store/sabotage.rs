@@ -10,6 +10,7 @@ mod reads;
 mod removal;
 mod scope;
 mod tallies;
+mod tenants;
 mod torn;
 mod usage;
 mod wrapper;
@@ -61,6 +62,11 @@ fn cases() -> impl Iterator<Item = Case> {
         reads::PagesByOffset =>
             pages_of_keys_cover_each_once_while_keys_are_added
             pages_of_events_cover_each_once_while_events_are_added;
+
+        tenants::KnowsOnlyTenantsWithNames => each_tenant_that_has_keys_is_listed_once;
+        tenants::ListsTenantsOfKeys => each_tenant_that_has_keys_is_listed_once;
+        tenants::PagesTenantsByOffset => pages_of_tenants_miss_none_while_others_come_and_go;
+        tenants::StopsBehindWhoIsGone => pages_of_tenants_miss_none_while_others_come_and_go;
 
         scope::IgnoresCase => owners_that_differ_at_all_are_different;
         scope::KnowsNoAdministrators => an_administrator_reaches_every_key_of_the_tenant;

@@ -2,6 +2,7 @@
 
 pub mod examples;
 pub mod host;
+pub mod hostile;
 pub mod log;
 // Killing, cutting and clusters are for the fault tests, which come with `RedisStore`.
 #[allow(dead_code, unused_imports)]

@@ -158,6 +158,12 @@ impl SignIn {
         message("API key revoked")
     }
 
+    /// What asks for the key of those who have one.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
     /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn too_large() -> Response<String> {

@@ -1,6 +1,7 @@
 //! What the HTTP half does, as a document of OpenAPI 3.1.
 //!
-//! [`document`] describes the management API, with every error it answers. [`Guard::describe`] says
+//! [`document`] describes the management API, with every error it answers, and [`sign_in_document`] the
+//! routes by which people sign in. [`Guard::describe`] says
 //! of any operation what a guard in front of it asks for and answers. Both are made from what is
 //! served, the table of routes and the rules of the guard, so they say what is true of it.
 //!
@@ -11,12 +12,14 @@ mod callers;
 mod guard;
 mod operations;
 mod schemas;
+mod sign_in;
 
 use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths, path::HttpMethod,
 };
 
 pub use callers::Callers;
+pub use sign_in::sign_in_document;
 
 #[cfg(doc)]
 use super::Guard;

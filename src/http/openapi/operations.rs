@@ -90,10 +90,15 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
             .refuses(429, &["rate_limited", "quota_exhausted"])
             .answers(200, "What may be told of it.", "Introspection"),
     };
-    described.build(callers)
+    let nobody = "Nobody is known to be calling. The host answers as it does elsewhere.";
+    let nobody = ResponseBuilder::new().description(nobody).build();
+    let mut operation = described.build("api-keys");
+    operation.responses.responses.insert("401".into(), nobody.into());
+    callers.describe(&mut operation);
+    operation
 }
 
-struct Described {
+pub(super) struct Described {
     operation: OperationBuilder,
     problems: Problems,
     response: ResponseBuilder,
@@ -102,7 +107,7 @@ struct Described {
 
 impl Described {
     /// What can happen to any call: the store is down or damaged, the body is too large.
-    fn new(id: &str, summary: &str) -> Self {
+    pub(super) fn new(id: &str, summary: &str) -> Self {
         let problems = Problems::default()
             .with(413, &["too_large"])
             .with(500, &["internal"])
@@ -115,17 +120,17 @@ impl Described {
         }
     }
 
-    fn refuses(self, status: u16, codes: &[&'static str]) -> Self {
+    pub(super) fn refuses(self, status: u16, codes: &[&'static str]) -> Self {
         Self { problems: self.problems.with(status, codes), ..self }
     }
 
     /// It changes something, of which the store may be unable to say whether it did.
-    fn changes(self) -> Self {
+    pub(super) fn changes(self) -> Self {
         self.refuses(503, &["outcome_unknown", "unconfirmed"])
     }
 
     /// It hands out what its caller and the owner must be able to have.
-    fn limited(self) -> Self {
+    pub(super) fn limited(self) -> Self {
         self.refuses(403, &["beyond_reach", "suspended"])
     }
 
@@ -180,7 +185,7 @@ impl Described {
             .refuses(422, &["invalid", "idempotency_key_reused"])
     }
 
-    fn takes(self, schema: &str, required: Required) -> Self {
+    pub(super) fn takes(self, schema: &str, required: Required) -> Self {
         self.takes_as("application/json", schema, required)
             .refuses(400, &["malformed_body"])
             .refuses(422, &["invalid"])
@@ -202,7 +207,7 @@ impl Described {
         Self { operation: self.operation.parameter(parameter), ..self }
     }
 
-    fn answers(self, status: u16, text: &str, schema: &str) -> Self {
+    pub(super) fn answers(self, status: u16, text: &str, schema: &str) -> Self {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
         let response = ResponseBuilder::new()
             .description(text)
@@ -233,16 +238,11 @@ impl Described {
         Self { response, ..self }
     }
 
-    fn build(self, callers: &Callers) -> Operation {
-        let nobody = "Nobody is known to be calling. The host answers as it does elsewhere.";
-        let mut operation = self
-            .operation
-            .tag("api-keys")
-            .response(self.status.to_string(), self.response.build())
-            .response("401", ResponseBuilder::new().description(nobody).build())
-            .build();
+    pub(super) fn build(self, tag: &str) -> Operation {
+        let answer = self.response.build();
+        let mut operation =
+            self.operation.tag(tag).response(self.status.to_string(), answer).build();
         self.problems.describe(&mut operation, &[]);
-        callers.describe(&mut operation);
         operation
     }
 }

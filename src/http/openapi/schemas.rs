@@ -31,6 +31,18 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
     ]
 }
 
+pub(super) fn of_signing_in() -> Vec<(&'static str, RefOr<Schema>)> {
+    vec![
+        ("ApiKey", key().build().into()),
+        ("CodeRequest", code_request().into()),
+        ("IssuedApiKey", issued().into()),
+        ("Message", message().into()),
+        ("PresentedCode", presented_code().into()),
+        (PROBLEM, problem().into()),
+        ("RetiringSecret", retiring().into()),
+    ]
+}
+
 /// Of RFC 9457, with a stable code.
 pub(super) fn problem() -> ObjectBuilder {
     let status = integer().minimum(Some(400)).maximum(Some(599));
@@ -152,6 +164,18 @@ fn token() -> ObjectBuilder {
     ObjectBuilder::new().property("token", string()).required("token")
 }
 
+fn code_request() -> ObjectBuilder {
+    object("Where to send a code.").required("email", email()).build()
+}
+
+fn presented_code() -> ObjectBuilder {
+    let code = string().description(Some("The six digits of the letter."));
+    object("A code, and where it was sent.")
+        .required("email", email())
+        .required("code", code)
+        .build()
+}
+
 fn message() -> ObjectBuilder {
     object("One sentence.").required("message", string()).build()
 }
@@ -160,6 +184,11 @@ fn name() -> ObjectBuilder {
     // At least one character that is no space, and no NUL.
     let pattern = r"^[^\x00]*[^\s\x00][^\x00]*$";
     string().min_length(Some(1)).max_length(Some(100)).pattern(Some(pattern))
+}
+
+/// ASCII only, without quotes and comments.
+fn email() -> ObjectBuilder {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Email))).max_length(Some(254))
 }
 
 fn scopes() -> ArrayBuilder {

@@ -47,6 +47,7 @@ mod scope;
 mod storage;
 mod suite;
 mod tallies;
+mod tenants;
 mod update;
 mod usage;
 mod view;

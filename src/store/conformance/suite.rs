@@ -7,7 +7,7 @@ use super::{
     report::{Failure, Report, words},
     revoke, revoke_all, rotate, scope,
     storage::{Checked, Storage},
-    tallies, update, usage, wait,
+    tallies, tenants, update, usage, wait,
 };
 use crate::store::KeyStore;
 
@@ -138,6 +138,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Check> {
         fields::CHECKS,
         scope::CHECKS,
         list::CHECKS,
+        tenants::CHECKS,
         update::CHECKS,
         rotate::CHECKS,
         revoke::CHECKS,

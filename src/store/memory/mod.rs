@@ -83,6 +83,10 @@ impl KeyStore for MemoryStore {
         Ok(self.read().list(query))
     }
 
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        Ok(self.read().tenants(after, limit))
+    }
+
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
         Ok(self.write(|state| state.update(key, event)))
     }

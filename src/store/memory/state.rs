@@ -97,6 +97,13 @@ impl State {
         }
     }
 
+    pub(super) fn tenants(&self, after: Option<&str>, limit: u32) -> Vec<String> {
+        let behind = |tenant: &&str| after.is_none_or(|after| *tenant > after);
+        let tenants: BTreeSet<&str> =
+            self.owners.keys().map(Owner::tenant).filter(behind).collect();
+        tenants.into_iter().take(limit as usize).map(str::to_owned).collect()
+    }
+
     pub(super) fn update(&mut self, key: &Key, event: &AuditEvent) -> Updated {
         let Some(row) = self.row((&key.owner).into(), key.id) else { return Updated::NotFound };
         if row.key.revoked.is_some() || row.key.revision != key.revision {

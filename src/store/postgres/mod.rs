@@ -118,6 +118,10 @@ impl KeyStore for PostgresStore {
         self.read_keys(query).await
     }
 
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.read_tenants(after, limit).await
+    }
+
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
         self.write_key(key, event).await
     }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use sqlx::{Row, postgres::PgRow};
+
 use super::{
     PostgresStore,
     errors::Failure,
@@ -51,6 +53,25 @@ impl PostgresStore {
         };
         let rows = self.connections.rows(read).await?;
         Ok(rows.iter().map(|row| key(row).map(Arc::new)).collect::<Result<_, Failure>>()?)
+    }
+
+    /// From one tenant to the next by the index, past all keys between.
+    pub(super) async fn read_tenants(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let sql = "WITH RECURSIVE found (tenant) AS (SELECT CASE WHEN $1::text IS NULL \
+                THEN (SELECT min(tenant) FROM {t}keys) \
+                ELSE (SELECT min(tenant) FROM {t}keys WHERE tenant > $1) END \
+            UNION ALL SELECT (SELECT min(k.tenant) FROM {t}keys k WHERE k.tenant > found.tenant) \
+                FROM found WHERE found.tenant IS NOT NULL) \
+            SELECT tenant FROM found WHERE tenant IS NOT NULL LIMIT $2";
+        let sql = self.sql(sql);
+        let read = || sqlx::query(sql.clone()).bind(after).bind(i64::from(limit));
+        let rows = self.connections.rows(read).await?;
+        let tenant = |row: &PgRow| Ok(row.try_get("tenant")?);
+        Ok(rows.iter().map(tenant).collect::<Result<_, Failure>>()?)
     }
 
     pub(super) async fn read_events(

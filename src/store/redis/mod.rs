@@ -153,6 +153,10 @@ impl KeyStore for RedisStore {
         self.inner.list(query).await
     }
 
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.inner.tenants(after, limit).await
+    }
+
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
         self.inner.update(key, event).await
     }

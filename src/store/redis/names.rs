@@ -101,6 +101,14 @@ pub(super) fn of(whose: Whose<'_>) -> Vec<u8> {
     }
 }
 
+/// Where the keys of the tenants begin that come behind this one; from the first, if there is none.
+pub(super) fn tenants_behind(tenant: Option<&str>) -> Vec<u8> {
+    match tenant {
+        Some(tenant) => [&b"("[..], &member(b'T', &[&tenant_scope(tenant), &LAST])].concat(),
+        None => b"[T".into(),
+    }
+}
+
 /// What the members of a key's events begin with.
 pub(super) fn of_key(id: KeyId) -> Vec<u8> {
     member(b'K', &[id.as_bytes()])

@@ -2,11 +2,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Inner,
-    names::{LAST, of, of_key},
+    names::{LAST, of, of_key, tenants_behind},
     pack::damaged,
     reply::{Reply, pairs},
     rows::{instant, instant_or_nothing, read_event, read_key},
-    scripts::{EVENTS, GET, LIST},
+    scripts::{EVENTS, GET, LIST, TENANTS},
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
@@ -76,6 +76,18 @@ impl Inner {
             from = next;
         }
         Ok(keys)
+    }
+
+    /// In the order of their scopes: the index of keys has no other.
+    pub(super) async fn tenants(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let (from, limit) = (tenants_behind(after), limit.to_string());
+        let found = self.read(&TENANTS, &[&from, limit.as_bytes()]).await?.list()?;
+        let text = |name: &Reply| String::from_utf8(name.bytes()?.into()).map_err(|_| damaged());
+        found.iter().map(text).collect()
     }
 
     pub(super) async fn events(

@@ -49,6 +49,7 @@ scripts! {
     OLD_EVENTS: read "old_events.lua",
     CHANGES: read "changes.lua",
     TALLIES: read "tallies.lua",
+    TENANTS: read "tenants.lua",
 }
 
 impl Script {

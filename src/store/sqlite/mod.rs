@@ -118,6 +118,10 @@ impl KeyStore for SqliteStore {
         self.list_keys(query).await
     }
 
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.list_tenants(after, limit).await
+    }
+
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
         self.change(async |change| change.update(key, event).await).await
     }

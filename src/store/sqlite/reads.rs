@@ -73,6 +73,18 @@ impl SqliteStore {
         })
         .await
     }
+
+    pub(super) async fn list_tenants(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        self.read(async |connection, sql| {
+            let list = sqlx::query_scalar(sql.tenants.clone()).bind(after).bind(i64::from(limit));
+            Ok(list.fetch_all(connection).await?)
+        })
+        .await
+    }
 }
 
 /// A JSON list of them: one parameter can hold any number.

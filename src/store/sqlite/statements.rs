@@ -91,6 +91,13 @@ statements! {
     get: "SELECT {key} FROM {t}keys WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
     list_of_owner: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 AND {page_of_keys}",
     list_of_tenant: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND ?2 IS NULL AND {page_of_keys}",
+    // From one tenant to the next, past all keys between.
+    tenants: "WITH RECURSIVE found (tenant) AS (SELECT CASE WHEN ?1 IS NULL \
+            THEN (SELECT min(tenant) FROM {t}keys) \
+            ELSE (SELECT min(tenant) FROM {t}keys WHERE tenant > ?1) END \
+        UNION ALL SELECT (SELECT min(k.tenant) FROM {t}keys k WHERE k.tenant > found.tenant) \
+            FROM found WHERE found.tenant IS NOT NULL) \
+        SELECT tenant FROM found WHERE tenant IS NOT NULL LIMIT ?2",
     unrevoked: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 \
         AND revoked_at IS NULL ORDER BY id",
     // `+id`: sort, rather than walk through all keys in order in the hope of finding enough early.
@@ -163,14 +170,15 @@ mod tests {
     use super::super::{SqliteOptions, SqliteStore};
     use super::*;
 
-    /// One row of a subquery, the digests that are asked for, one row per table of the file, and the front of the feed up to the
-    /// first entry that stays.
-    const SMALL: [&str; 5] = [
+    /// One row of a subquery, the digests that are asked for, one row per table of the file, the front of
+    /// the feed up to the first entry that stays, and the tenants that were found.
+    const SMALL: [&str; 6] = [
         "SCAN (subquery",
         "find_any: SCAN json_each",
         "SCAN CONSTANT ROW",
         "SCAN sqlite_sequence",
         "purge_changes: SCAN keyward_changes",
+        "tenants: SCAN found",
     ];
 
     #[tokio::test]

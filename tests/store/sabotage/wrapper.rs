@@ -73,6 +73,7 @@ methods! {
     insert(new: NewRow<'_>) -> Inserted;
     get(whose: Whose<'_>, id: KeyId) -> Option<Arc<Key>>;
     list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
+    tenants(after: Option<&str>, limit: u32) -> Vec<String>;
     update(key: &Key, event: &AuditEvent) -> Updated;
     rotate(rotate: RotateRow<'_>) -> RotatedRow;
     revoke(whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Revoked;

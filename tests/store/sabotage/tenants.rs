@@ -1,0 +1,87 @@
+use std::{collections::HashMap, sync::Mutex};
+
+use async_trait::async_trait;
+use keyward::KeyStore;
+
+use super::wrapper::{Answer, Inside, Sabotage};
+
+/// Takes the empty text for nothing.
+#[derive(Default)]
+pub struct KnowsOnlyTenantsWithNames;
+
+#[async_trait]
+impl Sabotage for KnowsOnlyTenantsWithNames {
+    async fn tenants(
+        &self,
+        inside: &Inside,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<String>> {
+        inside.tenants(after.or(Some("")), limit).await
+    }
+}
+
+/// One for each key of theirs.
+#[derive(Default)]
+pub struct ListsTenantsOfKeys;
+
+#[async_trait]
+impl Sabotage for ListsTenantsOfKeys {
+    async fn tenants(
+        &self,
+        inside: &Inside,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<String>> {
+        let keys = inside.all().await?;
+        let mut tenants: Vec<_> = keys.iter().map(|key| key.owner.tenant().to_owned()).collect();
+        tenants.sort();
+        tenants.retain(|tenant| after.is_none_or(|after| **tenant > *after));
+        tenants.truncate(limit as usize);
+        Ok(tenants)
+    }
+}
+
+/// Counts from the first one, which may be gone in the meantime.
+#[derive(Default)]
+pub struct PagesTenantsByOffset {
+    offsets: Mutex<HashMap<String, usize>>,
+}
+
+#[async_trait]
+impl Sabotage for PagesTenantsByOffset {
+    async fn tenants(
+        &self,
+        inside: &Inside,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<String>> {
+        let offset = after.map_or(0, |after| self.offsets.lock().unwrap()[after]);
+        let all = inside.tenants(None, 1_000).await?;
+        let page: Vec<_> = all.into_iter().skip(offset).take(limit as usize).collect();
+        if let Some(last) = page.last() {
+            self.offsets.lock().unwrap().insert(last.clone(), offset + page.len());
+        }
+        Ok(page)
+    }
+}
+
+/// Looks for the last one of the page before, to go on behind it.
+#[derive(Default)]
+pub struct StopsBehindWhoIsGone;
+
+#[async_trait]
+impl Sabotage for StopsBehindWhoIsGone {
+    async fn tenants(
+        &self,
+        inside: &Inside,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<String>> {
+        let all = inside.tenants(None, 1_000).await?;
+        match after {
+            Some(after) if !all.iter().any(|tenant| tenant == after) => Ok(Vec::new()),
+            after => inside.tenants(after, limit).await,
+        }
+    }
+}
