@@ -28,7 +28,8 @@ pub struct AuditEvent {
     pub ip: Option<IpAddr>,
     /// With which program.
     pub user_agent: Option<String>,
-    /// Why: the words of who revoked, or the reason of a refusal.
+    /// Why: the words of who revoked, or the reason of a refusal; what the host has
+    /// [noted](crate::ApiKeys::note).
     pub reason: Option<String>,
     /// How often; refused attempts are counted together.
     pub count: u32,
@@ -74,6 +75,8 @@ pub enum EventKind {
     RotationDue,
     /// A key was not used for long.
     Unused,
+    /// Something of the host's own, of which the reason has its name.
+    Noted,
 }
 
 /// Whether a thing was done.
@@ -188,7 +191,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -207,6 +210,7 @@ impl EventKind {
         Self::Expiring,
         Self::RotationDue,
         Self::Unused,
+        Self::Noted,
     ];
 
     /// Its stable name: `key.created`.
@@ -230,6 +234,7 @@ impl EventKind {
             Self::Expiring => "key.expiring",
             Self::RotationDue => "key.rotation_due",
             Self::Unused => "key.unused",
+            Self::Noted => "host.noted",
         }
     }
 }

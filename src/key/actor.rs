@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use super::{Access, Key, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
+use super::{Access, Key, KeyId, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
 use crate::limits::KeyLimits;
 
 /// Who does a thing, from where and with what: goes to the audit log with every change.
@@ -18,6 +18,7 @@ use crate::limits::KeyLimits;
 #[must_use = "an actor does nothing by itself: pass it to the call that it makes"]
 pub struct Actor {
     label: String,
+    key_id: Option<KeyId>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     reach: Reach,
@@ -43,6 +44,7 @@ impl Actor {
     pub fn account(label: &str) -> Self {
         Self {
             label: fitted(label, MAX_LABEL),
+            key_id: None,
             ip: None,
             user_agent: None,
             reach: Reach {
@@ -67,6 +69,7 @@ impl Actor {
         let key = verified.key();
         let inherits = key.access == Access::Inherited;
         Self {
+            key_id: Some(key.id),
             reach: Reach {
                 tenant: Some(key.owner.tenant().into()),
                 permissions: verified.permissions(),
@@ -116,6 +119,11 @@ impl Actor {
         };
         let lifetime = ends_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
         here && access && lifetime && limits.cover(&key.limits) && networks.cover(&key.networks)
+    }
+
+    /// The key that acts, if one does.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.key_id
     }
 
     pub(crate) fn address(&self) -> Option<IpAddr> {

@@ -14,6 +14,7 @@ mod janitor;
 mod leaked;
 mod lookup;
 mod manage;
+mod note;
 mod outbox;
 mod pay;
 mod purge;

@@ -2,5 +2,6 @@
 //! Each test quotes what it proves; the table of all statements is `examples/README.md`.
 
 mod lua;
+mod lumio;
 mod lunaos;
 mod lurus;
