@@ -22,6 +22,7 @@ mod remind;
 mod request;
 mod reserve;
 mod rotate;
+mod sanction;
 mod verdict;
 mod verify;
 
@@ -58,6 +59,7 @@ use crate::{
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
     limits::Rates,
+    step_up::StepUp,
     store::KeyStore,
 };
 
@@ -94,6 +96,7 @@ struct Inner {
     formats: Formats,
     hashers: Hashers,
     accounts: Arc<dyn Accounts>,
+    step_up: Arc<dyn StepUp>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
     /// That of the clock.
