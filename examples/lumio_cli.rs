@@ -7,7 +7,7 @@ use clap::Parser;
 use keyward::{
     KeyFormat, Secret,
     client::{
-        App, SendKey,
+        App, Profile, SendKey,
         cli::{AuthCommand, NoServer},
     },
 };
@@ -19,7 +19,7 @@ use reqwest::{Client, StatusCode};
 enum Lumio {
     /// Sign in
     Login {
-        /// With this API key; `-` reads it from standard input, where nobody else sees it
+        /// With this API key
         #[arg(long, value_name = "KEY")]
         token: Secret,
     },
@@ -36,35 +36,36 @@ enum Lumio {
 fn main() -> ExitCode {
     let format = KeyFormat::builder("lm").environment("dev").total_len(64).build();
     let app = App::new("lumio", format.expect("a constant, and a test starts it"));
-    match Lumio::parse() {
-        Lumio::Login { token } => login(&token).run(&app, &NoServer).into(),
-        Lumio::Auth(command) => command.run(&app, &NoServer).into(),
-        Lumio::Deploy { extension } => match deploy(&app, &extension) {
-            Ok(answer) => {
-                println!("{answer}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("Error: {error}");
-                ExitCode::FAILURE
-            }
-        },
+    let done = match Lumio::parse() {
+        Lumio::Login { token } => login(&app, &token),
+        Lumio::Auth(command) => return command.run(&app, &NoServer).into(),
+        Lumio::Deploy { extension } => deploy(&app, &extension),
+    };
+    match done {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// The product's own words for one of Keyward's commands.
-fn login(token: &Secret) -> AuthCommand {
-    #[derive(Parser)]
-    struct Keyward {
-        #[command(subcommand)]
-        command: AuthCommand,
+/// Keeps the key for the owner alone. Who does not want it in the shell's history pipes it into
+/// `lumio auth configure --api-key-stdin`, or sets LUMIO_API_KEY.
+fn login(app: &App, token: &Secret) -> Result<String, Box<dyn Error>> {
+    let (key, file) = (app.parse(token.expose(), "--token")?, app.credentials()?);
+    if let Some(warning) = file.save(&Profile::default(), &key)? {
+        eprintln!("Note: {warning}");
     }
-    Keyward::parse_from(["lumio", "configure", "--api-key", token.expose()]).command
+    Ok(format!("API key {}******** stored in {}", app.hint(&key), file.path().display()))
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn deploy(app: &App, extension: &str) -> Result<String, Box<dyn Error>> {
-    let found = app.find(&Default::default())?;
+    let found = app.find(&Profile::default())?;
     let base = std::env::var("LUMIO_API_URL").unwrap_or_else(|_| "http://127.0.0.1:3000".into());
     let url = format!("{base}/extensions/{extension}/deploy");
     let request = Client::builder().no_proxy().build()?.post(url).api_key(&found.key);

@@ -34,6 +34,8 @@ mod lock;
 mod prehashed;
 mod secret;
 #[cfg(feature = "server")]
+pub mod step_up;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod testing;

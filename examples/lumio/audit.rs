@@ -27,9 +27,9 @@ pub async fn log(
     // Refusals, and what was used for the first time, would else be there in a minute.
     lumio.keys.flush().await?;
     let mut query = AuditQuery::new(&session.owner);
-    if let Some(last) = uri.query().and_then(|query| query.strip_prefix("before=")) {
-        let bad = |_| Refused(StatusCode::BAD_REQUEST, "before");
-        query = query.after(last.parse().map_err(bad)?);
+    if let Some(text) = uri.query() {
+        let last = text.strip_prefix("before=").and_then(|id| id.parse().ok());
+        query = query.after(last.ok_or(Refused(StatusCode::BAD_REQUEST, "before"))?);
     }
     let (mut labels, mut entries) = (HashMap::new(), Vec::new());
     for event in lumio.keys.events(query).await? {

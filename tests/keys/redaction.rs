@@ -102,6 +102,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
     };
     use keyward::keys::{DuePage, Reminder, Reminders};
+    use keyward::step_up::SensitiveChange;
     use keyward::{accounts::Roles, audit::ExportFormat, keys::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
@@ -232,6 +233,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Scope,
         Scopes,
         Secret,
+        SensitiveChange,
         Sha256,
         Sha512,
         Spend<'static>,

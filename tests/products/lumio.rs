@@ -256,7 +256,7 @@ async fn the_cli_signs_in_with_a_token_and_deploys() {
     let made = lumio.create(&ada, "laptop").await;
     let (key, person) = (made["key"].as_str().unwrap(), Person::new());
     cli(&person, &lumio, &[], &["deploy"]).fails(1, "No API key found");
-    cli(&person, &lumio, &[], &["login", "--token", &key[..63]]).fails(1, "");
+    cli(&person, &lumio, &[], &["login", "--token", &key[..63]]).fails(1, "63 characters");
     let said = cli(&person, &lumio, &[], &["login", "--token", key]);
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(!said.out.contains(key) && !said.err.contains(key));
@@ -292,4 +292,238 @@ async fn a_pipeline_deploys_with_a_key_of_its_own() {
     assert_eq!(deploy(&production).status, 0);
     let bearer = format!("Bearer {}", production["key"].as_str().unwrap());
     assert_eq!(lumio.deploy(&Pass("authorization", bearer)).await, 200);
+}
+
+/// Someone whom the session's account has taken into its team.
+async fn invited(lumio: &Lumio, by: &Pass, email: &str, role: &str) -> Pass {
+    let body = json!({ "email": email, "role": role });
+    assert_eq!(lumio.post(TEAM, by, body).await.0, 201, "{email}");
+    lumio.sign_in(email).await
+}
+
+async fn make(lumio: &Lumio, by: &Pass, email: &str, role: &str) -> u16 {
+    let path = format!("{TEAM}/{email}");
+    lumio.call(Method::PUT, &path, by, json!({ "role": role })).await.0
+}
+
+async fn remove(lumio: &Lumio, by: &Pass, email: &str) -> u16 {
+    lumio.call(Method::DELETE, &format!("{TEAM}/{email}"), by, Value::Null).await.0
+}
+
+const TEAM: &str = "/account/team";
+const BOB: &str = "bob@example.com";
+const OWNER: [u16; 3] = [200, 200, 200];
+const ADMIN: [u16; 3] = [200, 200, 403];
+const MEMBER: [u16; 3] = [200, 403, 403];
+
+/// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
+/// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
+/// > Multiple developers can collaborate on an extension via the team feature. Go to Account → Team to
+/// > invite members.
+#[tokio::test]
+async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    for (n, (role, powers, may_invite)) in
+        [("owner", OWNER, true), ("admin", ADMIN, true), ("member", MEMBER, false)]
+            .into_iter()
+            .enumerate()
+    {
+        let person = invited(&lumio, &ada, &format!("{role}@example.com"), role).await;
+        let key = with(&lumio.create(&person, "ci").await);
+        for pass in [&person, &key] {
+            assert_eq!(lumio.powers(pass).await, powers, "{role} by {}", pass.0);
+        }
+        let guest = json!({ "email": format!("guest{n}@example.com"), "role": "member" });
+        let status = if may_invite { 201 } else { 403 };
+        assert_eq!(lumio.post(TEAM, &person, guest.clone()).await.0, status, "{role}");
+        assert_eq!(lumio.post(TEAM, &key, guest).await.0, 401, "a key manages no team");
+    }
+    let (_, deployed) = lumio.post("/extensions/weather/deploy", &ada, Value::Null).await;
+    assert_eq!(deployed["team"], ADA);
+    let members = lumio.get(TEAM, &lumio.sign_in("member@example.com").await).await;
+    assert_eq!(members["members"].as_array().unwrap().len(), 6, "{members}");
+}
+
+/// Beyond the page: nobody raises himself or others above the own role, reaches into other teams, or
+/// has an account that is someone else's.
+#[tokio::test]
+async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let admin = invited(&lumio, &ada, "admin@example.com", "admin").await;
+    let bob = invited(&lumio, &ada, BOB, "member").await;
+    let eve = lumio.founder("eve@example.com").await;
+    let to_owner = json!({ "email": "x@example.com", "role": "owner" });
+    assert_eq!(lumio.post(TEAM, &admin, to_owner).await.0, 403);
+    for (by, email, role, status) in [
+        (&admin, BOB, "owner", 403),
+        (&admin, ADA, "member", 403),
+        (&admin, "admin@example.com", "owner", 403),
+        (&ada, ADA, "member", 404),
+        (&bob, BOB, "admin", 403),
+        (&eve, BOB, "member", 404),
+        (&admin, BOB, "admin", 204),
+    ] {
+        assert_eq!(make(&lumio, by, email, role).await, status, "{email} {role}");
+    }
+    for (by, email, status) in [(&admin, ADA, 403), (&eve, BOB, 404), (&ada, ADA, 404)] {
+        assert_eq!(remove(&lumio, by, email).await, status, "{email}");
+    }
+    let taken = json!({ "email": "eve@example.com", "role": "member" });
+    assert_eq!(lumio.post(TEAM, &ada, taken).await.0, 409);
+    assert_eq!(lumio.powers(&ada).await, OWNER);
+    assert_eq!(lumio.powers(&bob).await, ADMIN);
+}
+
+/// > Each team member authenticates with their own credentials — shared passwords or shared API keys are
+/// > not needed or recommended.
+/// > Rotate API keys … immediately when: A team member with access to the key leaves
+async fn shrinking(place: &Place) {
+    let [here, elsewhere] = [place.now(), place.now()];
+    let ada = here.founder(ADA).await;
+    let bob = invited(&here, &ada, BOB, "admin").await;
+    let [own, key] = [(&ada, "hers"), (&bob, "his")].map(|(by, label)| here.create(by, label));
+    let [own, key] = [with(&own.await), with(&key.await)];
+    for lumio in [&here, &elsewhere] {
+        assert_eq!(lumio.powers(&key).await, ADMIN);
+    }
+    assert_eq!(make(&here, &ada, BOB, "member").await, 204);
+    assert_eq!(here.powers(&key).await, MEMBER, "at once");
+    eventually("the other region has heard", async || elsewhere.powers(&key).await == MEMBER).await;
+    assert_eq!(remove(&here, &ada, BOB).await, 204);
+    assert_eq!(here.deploy(&key).await, 401);
+    assert_eq!(here.deploy(&bob).await, 401, "nor in the session");
+    eventually("the other region has heard", async || elsewhere.deploy(&key).await == 401).await;
+    for lumio in [&here, &elsewhere] {
+        assert_eq!(lumio.powers(&own).await, OWNER, "nobody else's key is touched");
+    }
+    here.founder(BOB).await;
+    assert_eq!(here.deploy(&key).await, 401, "what was revoked stays so in a new account");
+}
+
+#[tokio::test]
+async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys() {
+    shrinking(&Place::new()).await;
+}
+
+/// > If you need limited access for a specific use case, create a separate developer sub-account (see
+/// > Teams).
+#[tokio::test]
+async fn a_sub_account_has_keys_for_limited_access() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let robot = invited(&lumio, &ada, "ada+ci@example.com", "member").await;
+    let [full, limited] = [lumio.create(&ada, "mine").await, lumio.create(&robot, "ci").await];
+    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+    assert_eq!(lumio.powers(&with(&limited)).await, MEMBER);
+    let (_, deployed) = lumio.post("/extensions/weather/deploy", &with(&limited), json!(0)).await;
+    assert_eq!(deployed["team"], ADA, "in the same team");
+    assert_eq!(remove(&lumio, &ada, "ada+ci@example.com").await, 204);
+    assert_eq!(lumio.deploy(&with(&limited)).await, 401);
+    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+}
+
+impl Lumio {
+    /// The log as the page has it, oldest first.
+    async fn log(&self, by: &Pass) -> Vec<Value> {
+        let mut log = self.get("/account/security/audit-log", by).await;
+        let mut entries = log["entries"].take().as_array().unwrap().clone();
+        entries.reverse();
+        entries
+    }
+}
+
+/// > Every authentication event, deployment, and settings change is logged in the audit log under
+/// > Account → Security → Audit Log. timestamp: UTC timestamp of the event. event: Event type (e.g.
+/// > api_key.created, extension.deployed). actor: Email or API key label. ip: Source IP address. result:
+/// > success or failure
+#[tokio::test]
+async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let bob = invited(&lumio, &ada, BOB, "member").await;
+    let made = lumio.create(&bob, "ci-github-actions").await;
+    assert_eq!(lumio.powers(&with(&made)).await, MEMBER);
+    assert_eq!(make(&lumio, &bob, BOB, "owner").await, 403);
+    lumio.revoke(&bob, &made).await;
+    assert_eq!(lumio.deploy(&with(&made)).await, 401);
+    let expected = [
+        ("session.created", BOB, "success"),
+        ("api_key.created", BOB, "success"),
+        ("extension.published", "ci-github-actions", "failure"),
+        ("billing.changed", "ci-github-actions", "failure"),
+        ("extension.deployed", "ci-github-actions", "success"),
+        ("team.role_changed", BOB, "failure"),
+        ("api_key.revoked", BOB, "success"),
+        ("api_key.first_used", "ci-github-actions", "success"),
+        ("api_key.denied", "ci-github-actions", "failure"),
+    ];
+    let told = |entry: &Value| {
+        ["event", "actor", "result"].map(|field| entry[field].as_str().unwrap().to_owned())
+    };
+    let log = lumio.log(&bob).await;
+    let expected = expected.map(|(event, actor, result)| [event, actor, result].map(str::to_owned));
+    for expected in &expected {
+        let found = log.iter().filter(|entry| told(entry) == *expected).count();
+        assert_eq!(found, 1, "{expected:?} in {log:#?}");
+    }
+    assert_eq!(log.len(), expected.len(), "{log:#?}");
+    for entry in &log {
+        assert_eq!(entry["timestamp"], "2026-02-09T12:00:00.000Z");
+        assert_eq!(entry["ip"], "127.0.0.1", "{entry}");
+    }
+    let hers: Vec<_> = lumio.log(&ada).await.iter().map(told).collect();
+    let event = |event: &str| [event, ADA, "success"].map(str::to_owned);
+    assert_eq!(hers, [event("session.created"), event("team.member_invited")]);
+}
+
+/// Beyond the page: the log is read to its end, page by page.
+#[tokio::test]
+async fn the_log_is_read_to_its_end() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    for _ in 0..2 {
+        // Not by a key, for these have a rate.
+        for _ in 0..60 {
+            assert_eq!(lumio.deploy(&ada).await, 200);
+        }
+    }
+    let (mut path, mut seen) = ("/account/security/audit-log".to_owned(), 0);
+    loop {
+        let log = lumio.get(&path, &ada).await;
+        let entries = log["entries"].as_array().unwrap();
+        let Some(last) = entries.last() else { break };
+        seen += entries.len();
+        let id = last["id"].as_str().unwrap();
+        path = format!("/account/security/audit-log?before={id}");
+    }
+    assert_eq!(seen, 121);
+    for wrong in ["?before=", "?before=x", "?after=x"] {
+        let path = format!("/account/security/audit-log{wrong}");
+        assert_eq!(lumio.call(Method::GET, &path, &ada, Value::Null).await.0, 400, "{wrong}");
+    }
+}
+
+/// > Audit logs are retained for 90 days.
+#[tokio::test]
+async fn the_audit_log_is_kept_for_90_days() {
+    let place = Place::new();
+    let dates = ["2026-02-09", "2026-02-11"];
+    let first = place.at(dates[0]);
+    let key = with(&first.create(&first.founder(ADA).await, "ci").await);
+    assert_eq!(first.deploy(&key).await, 200);
+    assert_eq!(place.at(dates[1]).deploy(&key).await, 200);
+    let deployed = async |lumio: &Lumio| {
+        let log = lumio.log(&lumio.sign_in(ADA).await).await;
+        let deployed = log.iter().filter(|entry| entry["event"] == "extension.deployed");
+        let days = deployed.map(|entry| entry["timestamp"].as_str().unwrap()[..10].to_owned());
+        days.collect::<Vec<_>>()
+    };
+    let within = place.at("2026-05-10");
+    assert_eq!(deployed(&within).await, dates);
+    let beyond = place.at("2026-05-11");
+    assert_eq!(beyond.deploy(&key).await, 200, "which brings the server to life");
+    let left = [dates[1], "2026-05-11"];
+    eventually("the older is gone", async || deployed(&beyond).await == left).await;
 }
