@@ -33,7 +33,20 @@ pub async fn publish(
     Path(extension): Path<String>,
     Json(offer): Json<Offer>,
 ) -> Result<Json<Value>, Refused> {
-    allow(&lumio, &someone, "publish", "extension.published").await?;
+    let event = "extension.published";
+    let may = someone.may(&lumio, "publish");
+    if may && offer.price > 0 && !someone.person.has_a_factor() {
+        audit::note(&lumio, &someone, event, Outcome::Failure).await?;
+        return Err(Refused(StatusCode::FORBIDDEN, "second_factor_required"));
+    }
+    allow(&lumio, &someone, "publish", event).await?;
+    if offer.price > 0 {
+        lumio.people.change(|everyone| {
+            let gone = Refused(StatusCode::UNAUTHORIZED, "sign_in");
+            everyone.people.get_mut(someone.owner.account()).ok_or(gone)?.sells = true;
+            Ok(())
+        })?;
+    }
     Ok(Json(json!({ "extension": extension, "price": offer.price })))
 }
 

@@ -8,9 +8,11 @@
 mod audit;
 mod extensions;
 mod keys;
+mod passkeys;
 mod people;
 mod session;
 mod team;
+mod totp;
 
 use std::{env, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -25,18 +27,20 @@ use keyward::{
     ApiKeys, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::Guard,
-    keys::{Purge, Reminders},
+    keys::{Clock, Purge, Reminders, SystemClock},
     limits::RedisLimiter,
     testing::ManualClock,
+    totp::Totp,
     tower::UnlessVerifiedLayer,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
+use webauthn_rs::Webauthn;
 
 use self::{
     people::People,
-    session::{Session, Sessions},
+    session::{Begun, Session},
 };
 
 /// All that a request may need.
@@ -44,7 +48,11 @@ use self::{
 struct Lumio {
     keys: ApiKeys,
     people: People,
-    sessions: Sessions,
+    begun: Begun,
+    totp: Totp,
+    webauthn: Arc<Webauthn>,
+    /// That of the keys.
+    clock: Arc<dyn Clock>,
 }
 
 #[tokio::main]
@@ -59,20 +67,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What another region has changed is heard of at once, or believed for 5 seconds more at most.
     let mut keys = ApiKeys::builder_on(store, keys::format()?)
         .accounts(people.clone())
+        .step_up(people.clone())
         .reminders(Reminders::none().rotation_after(DAY * 90))
         .purge(Purge::default().events_after(DAY * 90));
     if let Some(url) = argument("--redis") {
         keys = keys.limiter(RedisLimiter::new([url])?);
     }
+    let mut clock: Arc<dyn Clock> = Arc::new(SystemClock);
     if let Some(instant) = argument("--clock") {
-        keys = keys.clock(ManualClock::at(instant.parse()?));
+        let stopped = ManualClock::at(instant.parse()?);
+        keys = keys.clock(stopped.clone());
+        clock = Arc::new(stopped);
     }
     let keys = keys.build();
-    let lumio = Lumio { keys: keys.clone(), people, sessions: Sessions::default() };
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
-    let at = format!("http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    let lumio = Lumio {
+        totp: Totp::new(keys.clone(), "Lumio"),
+        webauthn: Arc::new(passkeys::relying_party(address.port())?),
+        begun: Begun::default(),
+        keys: keys.clone(),
+        people,
+        clock,
+    };
+    let at = format!("http://{address}");
     println!("Lumio is at {at}");
     println!("An account:     curl {at}/sign-up --json '{{\"email\": \"ada@example.com\"}}'");
     println!(
@@ -98,6 +118,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn app(lumio: Lumio) -> Router {
     let security = Router::new()
         .route("/audit-log", get(audit::log))
+        .route("/two-factor/totp", post(totp::begin).put(totp::enable))
+        .route("/two-factor/code", post(totp::confirm))
+        .route("/two-factor/passkeys", post(passkeys::begin_to_add).put(passkeys::add))
+        .route("/two-factor/passkey", post(passkeys::begin_to_confirm).put(passkeys::assert))
         .merge(manage::router::<Session, _>(lumio.keys.clone()))
         .layer(middleware::from_fn(keys::without_scopes));
     let guard = Guard::new(lumio.keys.clone()).optional();
@@ -117,6 +141,7 @@ fn app(lumio: Lumio) -> Router {
 }
 
 /// What is not done, and a word for it.
+#[derive(PartialEq, Eq)]
 struct Refused(StatusCode, &'static str);
 
 impl IntoResponse for Refused {

@@ -1,5 +1,5 @@
-//! The platform's people and their teams: a file that its servers share. A stand-in: a real service
-//! has tables.
+//! The platform's people, their teams and who has signed in: a file that its servers share. A stand-in: a
+//! real service has tables.
 
 use std::{
     collections::BTreeMap,
@@ -7,16 +7,19 @@ use std::{
     io::{self, ErrorKind},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use keyward::{
-    Account, Accounts, Limits, Owner,
+    Account, Accounts, Actor, Limits, Owner,
     accounts::{AccountsError, Roles},
     key::{Invalid, Permissions},
     limits::Rate,
+    step_up::{SensitiveChange, StepUp, StepUpError},
 };
 use serde::{Deserialize, Serialize};
+use webauthn_rs::prelude::Passkey;
 
 use super::Refused;
 
@@ -26,6 +29,20 @@ pub struct Person {
     /// By the address of who began it.
     pub team: String,
     pub role: Role,
+    /// Whether they have published something that costs.
+    pub sells: bool,
+    pub totp: Option<String>,
+    pub passkeys: Vec<Passkey>,
+}
+
+impl Person {
+    pub fn new(team: String, role: Role) -> Self {
+        Self { team, role, sells: false, totp: None, passkeys: Vec::new() }
+    }
+
+    pub fn has_a_factor(&self) -> bool {
+        self.totp.is_some() || !self.passkeys.is_empty()
+    }
 }
 
 /// Who may hand out a role may hand out lower ones.
@@ -43,7 +60,21 @@ pub struct People {
     roles: Roles<Role>,
 }
 
-pub type Everyone = BTreeMap<String, Person>;
+/// All that is in the file.
+#[derive(Default, Deserialize, Serialize)]
+pub struct Everyone {
+    /// By their address.
+    pub people: BTreeMap<String, Person>,
+    /// By a hash of the token in the browser's cookie.
+    pub sessions: BTreeMap<String, SignedIn>,
+}
+
+#[derive(Clone, Deserialize, Serialize)]
+pub struct SignedIn {
+    pub email: String,
+    /// When the second factor was checked, in microseconds.
+    pub confirmed_at: Option<i64>,
+}
 
 impl People {
     pub fn new(folder: PathBuf) -> Result<Self, Invalid> {
@@ -57,7 +88,7 @@ impl People {
     pub fn everyone(&self) -> io::Result<Everyone> {
         match fs::read(self.folder.join("people.json")) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Everyone::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Everyone::default()),
             Err(error) => Err(error),
         }
     }
@@ -86,8 +117,25 @@ impl People {
 #[async_trait]
 impl Accounts for People {
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
-        let role = self.everyone()?.get(owner.account()).map(|person| person.role);
+        let role = self.everyone()?.people.get(owner.account()).map(|person| person.role);
         let limits = Limits::default().rate(Rate::per_minute(60));
         Ok(Arc::new(self.roles.account(&role, limits)))
     }
 }
+
+/// Who sells makes and rotates keys with a fresh second factor only.
+#[async_trait]
+impl StepUp for People {
+    async fn max_age(
+        &self,
+        owner: &Owner,
+        _: &Actor,
+        _: SensitiveChange,
+    ) -> Result<Option<Duration>, StepUpError> {
+        let sells = self.everyone()?.people.get(owner.account()).is_some_and(|person| person.sells);
+        Ok(sells.then_some(FRESH))
+    }
+}
+
+/// A quarter of an hour.
+pub const FRESH: Duration = Duration::from_secs(900);

@@ -17,7 +17,7 @@ use super::{
 
 pub async fn members(State(lumio): State<Lumio>, session: Session) -> Result<Json<Value>, Refused> {
     let everyone = lumio.people.everyone()?;
-    let here = everyone.iter().filter(|(_, person)| person.team == session.person.team);
+    let here = everyone.people.iter().filter(|(_, person)| person.team == session.person.team);
     let members = here.map(|(email, person)| json!({ "email": email, "role": person.role }));
     Ok(Json(json!({ "members": members.collect::<Vec<_>>() })))
 }
@@ -38,10 +38,10 @@ pub async fn invite(
     owner(&email)?;
     let invited = lumio.people.change(|everyone| {
         let team = reaches(&lumio, &session, everyone, role)?;
-        if everyone.contains_key(&email) {
+        if everyone.people.contains_key(&email) {
             return Err(Refused(StatusCode::CONFLICT, "has_an_account"));
         }
-        everyone.insert(email, Person { team, role });
+        everyone.people.insert(email, Person::new(team, role));
         Ok(StatusCode::CREATED)
     });
     note(&lumio, &session, "team.member_invited", invited).await
@@ -86,7 +86,8 @@ async fn leave(lumio: &Lumio, session: &Session, email: &str) -> Result<StatusCo
     lumio.keys.revoke_all(&member, "left the team", &session.actor).await?;
     lumio.people.change(|everyone| {
         colleague(lumio, session, everyone, email)?;
-        everyone.remove(email);
+        everyone.people.remove(email);
+        everyone.sessions.retain(|_, session| session.email != email);
         Ok(())
     })?;
     lumio.keys.revoke_all(&member, "left the team", &session.actor).await?;
@@ -101,7 +102,7 @@ fn reaches(
     everyone: &Everyone,
     role: Role,
 ) -> Result<String, Refused> {
-    let me = everyone.get(&session.email).filter(|me| lumio.people.may(me.role, "invite"));
+    let me = everyone.people.get(&session.email).filter(|me| lumio.people.may(me.role, "invite"));
     let me = me.filter(|me| role <= me.role);
     me.map(|me| me.team.clone()).ok_or(Refused(StatusCode::FORBIDDEN, "not_your_role"))
 }
@@ -113,11 +114,13 @@ fn colleague<'a>(
     everyone: &'a mut Everyone,
     email: &str,
 ) -> Result<&'a mut Person, Refused> {
-    let person = everyone.get(email).filter(|_| email != session.email);
+    let person = everyone.people.get(email).filter(|_| email != session.email);
     let role = person.map_or(Role::Member, |person| person.role);
     let team = reaches(lumio, session, everyone, role)?;
-    let person =
-        everyone.get_mut(email).filter(|person| person.team == team && email != session.email);
+    let person = everyone
+        .people
+        .get_mut(email)
+        .filter(|person| person.team == team && email != session.email);
     person.ok_or(Refused(StatusCode::NOT_FOUND, "not_in_your_team"))
 }
 
