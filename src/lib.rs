@@ -39,6 +39,8 @@ pub mod step_up;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod testing;
+#[cfg(feature = "totp")]
+pub mod totp;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "server")]

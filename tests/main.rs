@@ -12,3 +12,4 @@ mod limits;
 mod products;
 mod store;
 mod support;
+mod totp;

@@ -45,7 +45,7 @@ use self::{
 
 /// All that a request may need.
 #[derive(Clone)]
-struct Lumio {
+pub struct Lumio {
     keys: ApiKeys,
     people: People,
     begun: Begun,
@@ -142,7 +142,7 @@ fn app(lumio: Lumio) -> Router {
 
 /// What is not done, and a word for it.
 #[derive(PartialEq, Eq)]
-struct Refused(StatusCode, &'static str);
+pub struct Refused(StatusCode, &'static str);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {

@@ -67,6 +67,10 @@ pub enum EventKind {
     CodeAccepted,
     /// A one-time code was not sent, or not accepted.
     CodeRefused,
+    /// A second factor was checked, and right.
+    SecondFactorAccepted,
+    /// A second factor was wrong, used up, or tried too often.
+    SecondFactorRefused,
     /// A secret of a key was found where it does not belong.
     Leaked,
     /// A key will expire soon.
@@ -191,7 +195,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -206,6 +210,8 @@ impl EventKind {
         Self::CodeRequested,
         Self::CodeAccepted,
         Self::CodeRefused,
+        Self::SecondFactorAccepted,
+        Self::SecondFactorRefused,
         Self::Leaked,
         Self::Expiring,
         Self::RotationDue,
@@ -230,6 +236,8 @@ impl EventKind {
             Self::CodeRequested => "code.requested",
             Self::CodeAccepted => "code.accepted",
             Self::CodeRefused => "code.refused",
+            Self::SecondFactorAccepted => "second_factor.accepted",
+            Self::SecondFactorRefused => "second_factor.refused",
             Self::Leaked => "key.leaked",
             Self::Expiring => "key.expiring",
             Self::RotationDue => "key.rotation_due",
