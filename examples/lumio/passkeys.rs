@@ -64,8 +64,11 @@ pub async fn begin_to_confirm(
     State(lumio): State<Lumio>,
     Half(session): Half,
 ) -> Result<Json<RequestChallengeResponse>, Refused> {
+    if session.person.passkeys.is_empty() {
+        return Err(Refused(StatusCode::NOT_FOUND, "no_passkey"));
+    }
     let begun = lumio.webauthn.start_passkey_authentication(&session.person.passkeys);
-    let (challenge, state) = begun.map_err(|_| Refused(StatusCode::NOT_FOUND, "no_passkey"))?;
+    let (challenge, state) = begun.map_err(|_| UNAVAILABLE)?;
     lumio.begun.begin(&session, Pending::Assertion(Box::new(state)));
     Ok(Json(challenge))
 }

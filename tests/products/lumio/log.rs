@@ -1,7 +1,7 @@
 //! The audit log, with the fields of the page.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{ADA, BOB, Lumio, MEMBER, Place, invited, make, with};
 use crate::support::servers::eventually;

@@ -1,11 +1,8 @@
 //! Teams, whose members have keys of their own.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    ADA, ADMIN, BOB, Lumio, MEMBER, OWNER, Pass, Place, TEAM, invited, make, remove, with,
-};
+use super::{ADA, ADMIN, BOB, MEMBER, OWNER, Place, TEAM, invited, make, remove, with};
 use crate::support::{servers::eventually, stores};
 
 /// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
