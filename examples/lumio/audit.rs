@@ -33,7 +33,8 @@ pub async fn log(
     }
     let (mut labels, mut entries) = (HashMap::new(), Vec::new());
     for event in lumio.keys.events(query).await? {
-        let label = match event.key_id.filter(|_| event.actor.starts_with("key:")) {
+        let itself = |id: &KeyId| event.actor == format!("key:{id}");
+        let label = match event.key_id.filter(itself) {
             Some(id) => label(&lumio, &session.owner, id, &mut labels).await?,
             None => None,
         };

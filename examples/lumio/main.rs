@@ -104,6 +104,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "Deploy with it: curl -X POST {at}/extensions/weather/deploy -H 'X-API-Key: lm_dev_…'"
     );
+    println!("A second factor: curl -X POST {at}/account/security/two-factor/totp -b cookies");
     println!("The audit log:  curl {at}/account/security/audit-log -b cookies");
     println!(
         "Invite:         curl {at}/account/team -b cookies --json '{{\"email\": \"bob@example.com\", \"role\": \"member\"}}'"
