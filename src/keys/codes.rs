@@ -7,7 +7,7 @@ use crate::{
     store::{Code, Guess, Guessed, Spend, Spent},
 };
 
-/// What codes need of the store, and what it leaves in the log: written behind, as refusals of
+/// What codes need of the store, and what they leave in the log: written behind, as refusals of
 /// verifications are.
 impl ApiKeys {
     pub(crate) async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::{
     Hasher, Owner, Sha256, Timestamp,
     hash::Digest,
@@ -20,8 +22,7 @@ impl Counts {
     pub(super) fn new(owner: &Owner, secret: &[u8], now: Timestamp) -> Self {
         let owner = Payer::Owner(owner).to_bytes();
         let tries = Sha256.digest(&[b"totp tries of ".as_slice(), &owner].concat());
-        let step =
-            Sha256.digest(&zeroize::Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
+        let step = Sha256.digest(&Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
         Self { tries, step, now }
     }
 
@@ -31,21 +32,22 @@ impl Counts {
     /// A step is a period that has one use. No period comes back once there was a later one, so with a
     /// step all those before it are used up, too.
     pub(super) fn spends(&self, right: Option<Timestamp>) -> [Spend<'_>; 3] {
-        let wrong = u64::from(right.is_none());
-        let tries = |(length, limit)| Spend {
+        let (tries, steps) = if right.is_none() { (1, 0) } else { (0, 1) };
+        let [quarter, day] = TRIES.map(|(length, limit)| Spend {
             payer: Payer::Guest(&self.tries),
             period: period_of(length),
             window: self.begin_of(length),
-            limit: limit - (1 - wrong),
-            uses: wrong,
-        };
-        let [quarter, day] = TRIES.map(tries);
+            // Who is right takes no try, but there has to be one.
+            limit: limit - steps,
+            uses: tries,
+        });
         let step = Spend {
             payer: Payer::Guest(&self.step),
             period: Period::Ever,
+            // Before all others, so that a wrong code moves no period on.
             window: right.unwrap_or(Timestamp::MIN),
             limit: 1,
-            uses: 1 - wrong,
+            uses: steps,
         };
         [quarter, day, step]
     }
