@@ -6,7 +6,7 @@ use regex::Regex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{ADA, KEYS, Lumio, Pass, Place, with};
+use super::{ADA, KEYS, LOG, Lumio, Pass, Place, with};
 use crate::{
     client::support::{Person, Said, mode},
     support::{
@@ -39,7 +39,7 @@ async fn a_key_has_a_label_and_is_shown_once() {
     assert_eq!(made["name"], "ci-github-actions");
     assert_eq!(lumio.deploy(&with(&made)).await, 200);
     let one = format!("{KEYS}/{}", made["id"].as_str().unwrap());
-    for path in [KEYS, &one, "/account/security/audit", "/account/security/audit-log"] {
+    for path in [KEYS, &one, "/account/security/audit", LOG] {
         let told = lumio.get(path, &ada).await.to_string();
         assert!(told.contains("ci-github-actions") || told.contains("key.created"), "{path}");
         assert!(!told.contains(made["key"].as_str().unwrap()), "{path}");
@@ -104,7 +104,6 @@ async fn after_90_days_a_rotation_is_due() {
     let ada = first.founder(ADA).await;
     let made = [first.create(&ada, "old").await, first.create(&ada, "rotated").await];
     let due = async |lumio: &Lumio| {
-        let ada = lumio.sign_in(ADA).await;
         let told = lumio.get("/account/security/audit?event=key.rotation_due", &ada).await;
         let told = told["events"].as_array().unwrap().iter().map(|event| event["keyId"].clone());
         told.collect::<Vec<_>>()
@@ -112,7 +111,6 @@ async fn after_90_days_a_rotation_is_due() {
     let later = place.at("2026-05-09");
     assert_eq!(later.deploy(&with(&made[0])).await, 200, "which brings the server to life");
     let path = format!("{KEYS}/{}/rotate", made[1]["id"].as_str().unwrap());
-    let ada = later.sign_in(ADA).await;
     let (status, rotated) = later.post(&path, &ada, json!({})).await;
     assert_eq!(status, 200);
     assert_eq!(later.deploy(&with(&made[1])).await, 401, "the old secret");

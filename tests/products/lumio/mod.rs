@@ -130,12 +130,18 @@ fn with(key: &Value) -> Pass {
 }
 
 impl Lumio {
-    /// The log as the page has it, oldest first.
+    /// The log as the page has it, oldest first, to its end.
     async fn log(&self, by: &Pass) -> Vec<Value> {
-        let mut log = self.get("/account/security/audit-log", by).await;
-        let mut entries = log["entries"].take().as_array().unwrap().clone();
-        entries.reverse();
-        entries
+        let (mut path, mut read) = (LOG.to_owned(), Vec::new());
+        loop {
+            let mut page = self.get(&path, by).await;
+            let Value::Array(page) = page["entries"].take() else { panic!("{page}") };
+            let Some(last) = page.last() else { break };
+            path = format!("{LOG}?before={}", last["id"].as_str().unwrap());
+            read.extend(page);
+        }
+        read.reverse();
+        read
     }
 }
 
@@ -156,6 +162,7 @@ async fn remove(lumio: &Lumio, by: &Pass, email: &str) -> u16 {
 }
 
 const KEYS: &str = "/account/security/api-keys";
+const LOG: &str = "/account/security/audit-log";
 const TEAM: &str = "/account/team";
 const ADA: &str = "ada@example.com";
 const BOB: &str = "bob@example.com";
