@@ -91,16 +91,20 @@ pub async fn sign_in(
     origin: Origin,
     Json(Address { email }): Json<Address>,
 ) -> Result<impl IntoResponse, Refused> {
-    if !lumio.people.everyone()?.people.contains_key(&email) {
-        return Err(Refused(StatusCode::UNAUTHORIZED, "no_account"));
-    }
+    let has_account = |everyone: &Everyone| match everyone.people.contains_key(&email) {
+        true => Ok(()),
+        false => Err(Refused(StatusCode::UNAUTHORIZED, "no_account")),
+    };
+    has_account(&lumio.people.everyone()?)?;
     let actor = origin.of(Actor::account(&email));
     lumio.keys.note(&owner(&email)?, "session.created", Outcome::Success, &actor).await?;
     // As random as a key, and never taken for one.
     let token = KeyFormat::builder("session").build().ok().and_then(|form| form.generate().ok());
     let token = token.ok_or(UNAVAILABLE)?;
     lumio.people.change(|everyone| {
-        let session = SignedIn { email, confirmed_at: None };
+        // Not for who was removed meanwhile: it would be good again in a new account.
+        has_account(everyone)?;
+        let session = SignedIn { email: email.clone(), confirmed_at: None };
         everyone.sessions.insert(hash(token.expose()), session);
         Ok(())
     })?;

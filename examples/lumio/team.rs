@@ -64,10 +64,11 @@ pub async fn change(
         colleague(&lumio, &session, everyone, &email)?.role = role;
         Ok(StatusCode::NO_CONTENT)
     });
-    let changed = note(&lumio, &session, "team.role_changed", changed).await?;
-    // What keys could do until now is asked anew.
-    lumio.keys.account_changed(&owner(&email)?).await?;
-    Ok(changed)
+    if changed.is_ok() {
+        // What keys could do until now is asked anew.
+        lumio.keys.account_changed(&owner(&email)?).await?;
+    }
+    note(&lumio, &session, "team.role_changed", changed).await
 }
 
 pub async fn remove(
@@ -114,14 +115,14 @@ fn colleague<'a>(
     everyone: &'a mut Everyone,
     email: &str,
 ) -> Result<&'a mut Person, Refused> {
-    let person = everyone.people.get(email).filter(|_| email != session.email);
-    let role = person.map_or(Role::Member, |person| person.role);
-    let team = reaches(lumio, session, everyone, role)?;
-    let person = everyone
-        .people
-        .get_mut(email)
-        .filter(|person| person.team == team && email != session.email);
-    person.ok_or(Refused(StatusCode::NOT_FOUND, "not_in_your_team"))
+    // Of who is in another team nothing is told, not even that there is an account.
+    let team = everyone.people.get(&session.email).map(|me| &me.team);
+    let found = everyone.people.get(email).filter(|_| email != session.email);
+    let found = found.filter(|person| Some(&person.team) == team).map(|person| person.role);
+    let nobody = Refused(StatusCode::NOT_FOUND, "not_in_your_team");
+    let Some(role) = found else { return Err(nobody) };
+    reaches(lumio, session, everyone, role)?;
+    everyone.people.get_mut(email).ok_or(nobody)
 }
 
 /// Logs a change of the team, or that it was refused.

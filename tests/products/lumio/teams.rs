@@ -52,11 +52,15 @@ async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team() {
         (&ada, ADA, "member", 404),
         (&bob, BOB, "admin", 403),
         (&eve, BOB, "member", 404),
+        (&admin, "eve@example.com", "member", 404),
+        (&admin, "nobody@example.com", "member", 404),
         (&admin, BOB, "admin", 204),
     ] {
         assert_eq!(make(&lumio, by, email, role).await, status, "{email} {role}");
     }
-    for (by, email, status) in [(&admin, ADA, 403), (&eve, BOB, 404), (&ada, ADA, 404)] {
+    for (by, email, status) in
+        [(&admin, ADA, 403), (&admin, "eve@example.com", 404), (&eve, BOB, 404), (&ada, ADA, 404)]
+    {
         assert_eq!(remove(&lumio, by, email).await, status, "{email}");
     }
     let taken = json!({ "email": "eve@example.com", "role": "member" });
