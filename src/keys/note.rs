@@ -9,7 +9,7 @@ impl ApiKeys {
     /// setting. So one log tells all, with one retention and the same exports.
     ///
     /// It is of the kind [`Noted`](EventKind::Noted), and `what` stands in its
-    /// [`reason`](AuditEvent::reason): of that, the first 1,000 characters are kept, and a NUL in it is
+    /// [`reason`](field@AuditEvent::reason): of that, the first 1,000 characters are kept, and a NUL in it is
     /// replaced. Where the actor is a [key](Actor::key), the event has its id. When this returns, the
     /// event is written and the sinks are told. Each call makes a row: of what strangers can cause
     /// without end, a host notes only so much.
