@@ -24,12 +24,16 @@ use crate::{
 ///
 /// // The first code of her app makes it active; any later one confirms who she is.
 /// # let typed = "no code";
-/// match totp.check(&ada, &secret, typed, &by).await {
-///     Ok(confirmed_at) => { /* into the session, and from there: */ by.second_factor_at(confirmed_at); }
-///     Err(TotpError::WrongCode | TotpError::UsedCode) => { /* 400 */ }
-///     Err(TotpError::TooOften(wait)) => { /* 429 */ # let _ = wait; }
-///     Err(TotpError::Failed(error)) => { /* 503 */ # let _ = error; }
-/// }
+/// let status = match totp.check(&ada, &secret, typed, &by).await {
+///     Ok(confirmed_at) => {
+///         let confirmed = by.second_factor_at(confirmed_at); // from now on, out of the session
+///         200
+///     }
+///     Err(TotpError::WrongCode | TotpError::UsedCode) => 400,
+///     Err(TotpError::TooOften(_wait)) => 429,
+///     Err(TotpError::Failed(_)) => 503,
+/// };
+/// assert_eq!(status, 400);
 /// # let _ = page;
 /// # Ok(()) }
 /// ```
