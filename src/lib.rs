@@ -34,9 +34,13 @@ mod lock;
 mod prehashed;
 mod secret;
 #[cfg(feature = "server")]
+pub mod step_up;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod testing;
+#[cfg(feature = "totp")]
+pub mod totp;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "server")]

@@ -13,3 +13,4 @@ mod limits;
 mod products;
 mod store;
 mod support;
+mod totp;

@@ -27,6 +27,8 @@ pub(crate) struct Denials {
     keyed: Mutex<HashMap<(Option<KeyId>, &'static str), Tally>>,
     /// Of one-time codes, per reason.
     codes: Mutex<HashMap<&'static str, Tally>>,
+    /// Of second factors, per owner and reason; what finds no room is counted without its owner.
+    factors: Mutex<HashMap<(Option<Owner>, &'static str), Tally>>,
 }
 
 /// A refused attempt.
@@ -50,6 +52,8 @@ struct Anonymous {
 struct Tally {
     count: u32,
     owner: Option<Owner>,
+    /// Who it was, where that is known otherwise than by the key.
+    actor: Option<String>,
     at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
@@ -86,6 +90,20 @@ impl Denials {
         tally.count = tally.count.saturating_add(1);
     }
 
+    /// Counts one more second factor that was not accepted.
+    #[cfg(feature = "totp")]
+    pub(crate) fn note_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
+        let mut factors = lock(&self.factors);
+        let wanted = (Some(owner.clone()), attempt.reason);
+        let full = factors.len() >= MAX_KEYED && !factors.contains_key(&wanted);
+        let slot = if full { (None, attempt.reason) } else { wanted };
+        let described = |owner: &Owner| (Some(owner.clone()), Some(actor.to_owned()));
+        let (owner, actor) = if full { (None, None) } else { described(owner) };
+        let tally =
+            factors.entry(slot).or_insert_with(|| Tally { owner, actor, ..Tally::of(&attempt) });
+        tally.count = tally.count.saturating_add(1);
+    }
+
     /// Takes all that is counted, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
         let anonymous = [
@@ -102,7 +120,12 @@ impl Denials {
             let kind = EventKind::CodeRefused;
             Ok(AuditEvent { kind, ..self::event(ids, None, reason, tally)? })
         });
-        anonymous.chain(keyed).map(event).chain(codes).collect()
+        let factors = std::mem::take(&mut *lock(&self.factors));
+        let factors = factors.into_iter().map(|((_, reason), tally)| {
+            let kind = EventKind::SecondFactorRefused;
+            Ok(AuditEvent { kind, ..self::event(ids, None, reason, tally)? })
+        });
+        anonymous.chain(keyed).map(event).chain(codes).chain(factors).collect()
     }
 }
 
@@ -128,6 +151,7 @@ impl Tally {
         Self {
             count: 0,
             owner: attempt.key.map(|(_, owner)| owner.clone()),
+            actor: None,
             at: attempt.at,
             ip: attempt.ip,
             user_agent: attempt.user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
@@ -149,7 +173,7 @@ fn event(
         tenant: tally.owner.as_ref().map_or("", Owner::tenant).into(),
         account: tally.owner.as_ref().map(|owner| owner.account().into()),
         key_id,
-        actor: key_id.map_or_else(|| "unknown".into(), |id| format!("key:{id}")),
+        actor: key_id.map(|id| format!("key:{id}")).or(tally.actor).unwrap_or("unknown".into()),
         ip: tally.ip,
         user_agent: tally.user_agent,
         reason: Some(reason.into()),

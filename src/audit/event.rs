@@ -28,7 +28,8 @@ pub struct AuditEvent {
     pub ip: Option<IpAddr>,
     /// With which program.
     pub user_agent: Option<String>,
-    /// Why: the words of who revoked, or the reason of a refusal.
+    /// Why: the words of who revoked, or the reason of a refusal; what the host has
+    /// [noted](crate::ApiKeys::note).
     pub reason: Option<String>,
     /// How often; refused attempts are counted together.
     pub count: u32,
@@ -66,6 +67,10 @@ pub enum EventKind {
     CodeAccepted,
     /// A one-time code was not sent, or not accepted.
     CodeRefused,
+    /// A second factor was checked, and right.
+    SecondFactorAccepted,
+    /// A second factor was wrong, used up, or tried too often.
+    SecondFactorRefused,
     /// A secret of a key was found where it does not belong.
     Leaked,
     /// A key will expire soon.
@@ -74,6 +79,8 @@ pub enum EventKind {
     RotationDue,
     /// A key was not used for long.
     Unused,
+    /// Something of the host's own, of which the reason has its name.
+    Noted,
 }
 
 /// Whether a thing was done.
@@ -188,7 +195,7 @@ fn quoted(text: &str) -> String {
 
 impl EventKind {
     /// Every kind there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Imported,
         Self::Updated,
@@ -203,10 +210,13 @@ impl EventKind {
         Self::CodeRequested,
         Self::CodeAccepted,
         Self::CodeRefused,
+        Self::SecondFactorAccepted,
+        Self::SecondFactorRefused,
         Self::Leaked,
         Self::Expiring,
         Self::RotationDue,
         Self::Unused,
+        Self::Noted,
     ];
 
     /// Its stable name: `key.created`.
@@ -226,10 +236,13 @@ impl EventKind {
             Self::CodeRequested => "code.requested",
             Self::CodeAccepted => "code.accepted",
             Self::CodeRefused => "code.refused",
+            Self::SecondFactorAccepted => "second_factor.accepted",
+            Self::SecondFactorRefused => "second_factor.refused",
             Self::Leaked => "key.leaked",
             Self::Expiring => "key.expiring",
             Self::RotationDue => "key.rotation_due",
             Self::Unused => "key.unused",
+            Self::Noted => "host.noted",
         }
     }
 }

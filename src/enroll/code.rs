@@ -25,7 +25,7 @@ where
 }
 
 /// What was typed as a code: six digits, with spaces or a dash between them if one likes.
-pub(super) fn read(text: &str) -> Option<Secret> {
+pub(crate) fn read(text: &str) -> Option<Secret> {
     let digits: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
     let fits = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
     fits.then(|| Secret::from(digits))

@@ -25,6 +25,8 @@ mod host;
 mod limits;
 
 pub use address::EmailAddress;
+#[cfg(feature = "totp")]
+pub(crate) use code::read as read_code;
 pub use enrolment::{Enrolment, EnrolmentBuilder};
 pub use error::EnrolError;
 pub use host::{HostError, Letter, Members, Post};

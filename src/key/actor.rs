@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use super::{Access, Key, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
+use super::{Access, Key, KeyId, Networks, Owner, Permissions, Timestamp, Verified, text::fitted};
 use crate::limits::KeyLimits;
 
 /// Who does a thing, from where and with what: goes to the audit log with every change.
@@ -18,8 +18,10 @@ use crate::limits::KeyLimits;
 #[must_use = "an actor does nothing by itself: pass it to the call that it makes"]
 pub struct Actor {
     label: String,
+    key_id: Option<KeyId>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    second_factor_at: Option<Timestamp>,
     reach: Reach,
 }
 
@@ -43,8 +45,10 @@ impl Actor {
     pub fn account(label: &str) -> Self {
         Self {
             label: fitted(label, MAX_LABEL),
+            key_id: None,
             ip: None,
             user_agent: None,
+            second_factor_at: None,
             reach: Reach {
                 tenant: None,
                 permissions: Permissions::All,
@@ -67,6 +71,7 @@ impl Actor {
         let key = verified.key();
         let inherits = key.access == Access::Inherited;
         Self {
+            key_id: Some(key.id),
             reach: Reach {
                 tenant: Some(key.owner.tenant().into()),
                 permissions: verified.permissions(),
@@ -98,6 +103,18 @@ impl Actor {
         self
     }
 
+    /// When a second factor of this person was last checked, as the host's session has it. Changes
+    /// may demand that it is fresh: see [`StepUp`](crate::step_up::StepUp).
+    ///
+    /// It is compared with the clock of this [`ApiKeys`](crate::ApiKeys), which never goes back as long
+    /// as the process lives. Up to five seconds in the future are taken for the present, since the
+    /// clocks of two nodes differ; what lies further ahead was said by a clock that was wrong, and
+    /// counts as no second factor at all.
+    pub fn second_factor_at(mut self, checked: Timestamp) -> Self {
+        self.second_factor_at = Some(checked);
+        self
+    }
+
     /// Who it is.
     pub fn label(&self) -> &str {
         &self.label
@@ -118,6 +135,17 @@ impl Actor {
         here && access && lifetime && limits.cover(&key.limits) && networks.cover(&key.networks)
     }
 
+    /// The key that acts, if one does.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.key_id
+    }
+
+    /// Whether a second factor was checked in the time before `now` that is so long.
+    pub(crate) fn confirmed_within(&self, max_age: Duration, now: Timestamp) -> bool {
+        self.second_factor_at
+            .is_some_and(|at| at <= now.after(CLOCKS_DIFFER) && now.since(at) <= max_age)
+    }
+
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.ip
     }
@@ -127,5 +155,7 @@ impl Actor {
     }
 }
 
+/// By how much those of two nodes may.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 const MAX_LABEL: usize = 200;
 pub(crate) const MAX_USER_AGENT: usize = 500;

@@ -12,6 +12,7 @@ use crate::{
     hash::{Hasher, Hashers, Sha256},
     key::IdGenerator,
     limits::{Limiter, Rates},
+    step_up::{NoStepUp, StepUp},
     store::KeyStore,
 };
 
@@ -22,6 +23,7 @@ pub struct ApiKeysBuilder {
     formats: Formats,
     hashers: Hashers,
     accounts: Arc<dyn Accounts>,
+    step_up: Arc<dyn StepUp>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
     rates: Rates,
@@ -56,6 +58,7 @@ impl ApiKeys {
             formats: format.into(),
             hashers: Hashers::new(Sha256),
             accounts: Arc::new(NoAccounts::default()),
+            step_up: Arc::new(NoStepUp),
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
             rates: Rates::default(),
@@ -83,6 +86,12 @@ impl ApiKeysBuilder {
     /// What the host says of its accounts; by default every owner may have five keys.
     pub fn accounts(mut self, accounts: impl Accounts) -> Self {
         self.accounts = Arc::new(accounts);
+        self
+    }
+
+    /// Which changes need a fresh second factor; by default none does.
+    pub fn step_up(mut self, policy: impl StepUp) -> Self {
+        self.step_up = Arc::new(policy);
         self
     }
 
@@ -145,6 +154,7 @@ impl ApiKeysBuilder {
             formats,
             hashers,
             accounts,
+            step_up,
             sinks,
             clock,
             rates,
@@ -158,6 +168,7 @@ impl ApiKeysBuilder {
             formats,
             hashers,
             accounts,
+            step_up,
             sinks,
             clock,
             lag,

@@ -7,7 +7,7 @@ use crate::{
     store::{Code, Guess, Guessed, Spend, Spent},
 };
 
-/// What enrolment needs of the store, and what it leaves in the log: written behind, as refusals of
+/// What codes need of the store, and what they leave in the log: written behind, as refusals of
 /// verifications are.
 impl ApiKeys {
     pub(crate) async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), Error> {
@@ -40,6 +40,17 @@ impl ApiKeys {
     pub(crate) fn note_refused_code(&self, reason: &'static str, by: &Actor) {
         let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
         self.inner.outbox.denials.note_code(Attempt { reason, key: None, at, ip, user_agent });
+        self.inner.ensure_writer();
+    }
+}
+
+#[cfg(feature = "totp")]
+impl ApiKeys {
+    /// Counts one more second factor that was refused, with the others of its owner and reason.
+    pub(crate) fn note_refused_factor(&self, reason: &'static str, of: &Owner, by: &Actor) {
+        let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
+        let attempt = Attempt { reason, key: None, at, ip, user_agent };
+        self.inner.outbox.denials.note_factor(of, by.label(), attempt);
         self.inner.ensure_writer();
     }
 }

@@ -1,10 +1,11 @@
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{
     accounts::AccountsError,
     format::EntropyError,
     key::{Invalid, Key},
     limits::LimiterError,
+    step_up::StepUpError,
     store::{StoreError, StoreErrorKind},
 };
 
@@ -20,6 +21,7 @@ struct Details {
     kind: ErrorKind,
     message: String,
     limit: Option<u64>,
+    max_age: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -35,6 +37,8 @@ pub enum ErrorKind {
     LimitReached,
     /// The actor, or the owner's plan, does not reach that far.
     Forbidden,
+    /// The actor has to confirm this with a second factor, and do it again; nothing was changed.
+    SecondFactorRequired,
     /// The owner is suspended.
     Suspended,
     /// The key is revoked or expired, and stays so.
@@ -45,7 +49,7 @@ pub enum ErrorKind {
     Conflict,
     /// The operating system's random generator failed.
     Entropy,
-    /// The store or the host's accounts cannot serve now; nothing was changed.
+    /// The store, the host's accounts or its policy cannot serve now; nothing was changed.
     Unavailable,
     /// The store holds something that cannot be right.
     Corrupt,
@@ -67,13 +71,19 @@ impl Error {
         self.0.limit
     }
 
+    /// How long ago the second factor may have been checked at most, where one is required.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.0.max_age
+    }
+
     /// Whether trying again later can help, and nothing was changed by this time.
     pub fn is_unavailable(&self) -> bool {
         self.0.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Details { kind, message: message.into(), limit: None, source: None }))
+        let message = message.into();
+        Self(Box::new(Details { kind, message, limit: None, max_age: None, source: None }))
     }
 
     pub(super) fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
@@ -97,7 +107,7 @@ impl Error {
         Self::new(ErrorKind::LimitReached, message).limited_by(max.map(Into::into))
     }
 
-    pub(crate) fn lives_too_long(longest: std::time::Duration) -> Self {
+    pub(crate) fn lives_too_long(longest: Duration) -> Self {
         let days = longest.as_secs_f64() / 86_400.0;
         let message = format!("the plan lets a key live {days} days at most: set an expiry within");
         Self::new(ErrorKind::Forbidden, message).limited_by(Some(longest.as_secs() / 86_400))
@@ -107,6 +117,17 @@ impl Error {
         let message = "the key would reach further than who asks for it: narrow its access, \
             limits, networks or expiry, and stay in the tenant";
         Self::new(ErrorKind::Forbidden, message)
+    }
+
+    pub(crate) fn second_factor_required(max_age: Duration) -> Self {
+        let seconds = max_age.as_secs();
+        let message = format!(
+            "this needs a second factor that was checked within the last {seconds} seconds: \
+             confirm with it, and do this again"
+        );
+        let mut error = Self::new(ErrorKind::SecondFactorRequired, message);
+        error.0.max_age = Some(max_age);
+        error
     }
 
     pub(crate) fn suspended() -> Self {
@@ -128,6 +149,11 @@ impl Error {
 
     pub(crate) fn limiter(source: LimiterError) -> Self {
         let message = "rates cannot be counted now; try again later";
+        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
+    }
+
+    pub(crate) fn step_up(source: StepUpError) -> Self {
+        let message = "the host cannot say now whether this needs a second factor; try again later";
         Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 

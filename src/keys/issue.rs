@@ -13,6 +13,7 @@ use crate::{
         bounded, one_line,
     },
     limits::KeyLimits,
+    step_up::SensitiveChange,
     store::{Inserted, NewRow},
 };
 
@@ -129,8 +130,9 @@ impl ApiKeys {
     /// [`LimitReached`](ErrorKind::LimitReached) if the owner has as many live keys as its plan
     /// allows; [`Forbidden`](ErrorKind::Forbidden) if the key would reach further than the owner or
     /// the actor, or live longer than the plan allows; [`Suspended`](ErrorKind::Suspended);
-    /// [`Invalid`](ErrorKind::Invalid) if the expiry is not in the future; and what stores and
-    /// accounts have to say when they fail.
+    /// [`Invalid`](ErrorKind::Invalid) if the expiry is not in the future;
+    /// [`SecondFactorRequired`](ErrorKind::SecondFactorRequired) if the host's policy demands one; and
+    /// what stores, accounts and policy have to say when they fail.
     pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
         let (formats, hashers) = (&self.inner.formats, &self.inner.hashers);
         let secret = formats.current().generate()?;
@@ -199,12 +201,20 @@ impl ApiKeys {
         kind: EventKind,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
-        let account = self.inner.account(&new.owner).await?;
-        let now = self.inner.now();
-        let key = Arc::new(new.into_key(self.inner.ids.key_id(now)?, hint, now));
-        allowed(&key, &account, by, now)?;
-        let event = AuditEvent::of(self.inner.ids.event_id(now)?, now, kind, &key, by);
-        let max_active = account.limits.active_keys();
+        let change = match kind {
+            EventKind::Imported => SensitiveChange::Import,
+            _ => SensitiveChange::Issue,
+        };
+        let owner = new.owner.clone();
+        let judge = |account: &Account| {
+            let now = self.inner.now();
+            let key = Arc::new(new.into_key(self.inner.ids.key_id(now)?, hint, now));
+            allowed(&key, account, by, now)?;
+            Ok((key, account.limits.active_keys()))
+        };
+        let (key, max_active) = self.inner.sanction(&owner, by, change, judge).await?;
+        let at = key.created_at;
+        let event = AuditEvent::of(self.inner.ids.event_id(at)?, at, kind, &key, by);
         let (store, added) = (self.inner.store.clone(), key.clone());
         let write = async move {
             let row = NewRow { key: &added, digest: &digest, max_active, event: &event };
@@ -252,9 +262,6 @@ impl NewKey {
 
 /// Whether owner, plan and actor let a key come into being.
 fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(), Error> {
-    if account.suspended {
-        return Err(Error::suspended());
-    }
     within_owner(key, account)?;
     if !by.may_hand_out(key) {
         return Err(Error::beyond_reach());

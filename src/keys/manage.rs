@@ -6,9 +6,11 @@ use super::{
     issue::within_owner,
 };
 use crate::{
+    accounts::Account,
     audit::{AuditEvent, EventKind},
     key::{Access, Actor, Key, KeyId, Metadata, Name, Networks, Owner, Timestamp, Whose},
     limits::KeyLimits,
+    step_up::SensitiveChange,
     store::{Revoked, Updated},
 };
 
@@ -82,7 +84,9 @@ impl ApiKeys {
     /// [`NotFound`](super::ErrorKind::NotFound); [`NotLive`](super::ErrorKind::NotLive) if it is revoked or
     /// expired; [`Forbidden`](super::ErrorKind::Forbidden) if more access would reach further than the
     /// owner or the actor, or more networks, oftener use, or switching it on would further than the
-    /// actor; and what stores and accounts have to say when they fail.
+    /// actor; [`Suspended`](super::ErrorKind::Suspended) and
+    /// [`SecondFactorRequired`](super::ErrorKind::SecondFactorRequired) if the key could do more by it;
+    /// and what stores, accounts and policy have to say when they fail.
     ///
     /// # Examples
     /// ```
@@ -236,16 +240,17 @@ impl ApiKeys {
                 return Ok(before);
             }
             if is_wider(&after, &before) {
-                let account = self.inner.account(&after.owner).await?;
-                if account.suspended {
-                    return Err(Error::suspended());
-                }
-                if !before.access.covers(&after.access) {
-                    within_owner(&after, &account)?;
-                }
-                if !by.may_hand_out(&after) {
-                    return Err(Error::beyond_reach());
-                }
+                let change = match kind {
+                    EventKind::Enabled => SensitiveChange::Enable,
+                    _ => SensitiveChange::Widen,
+                };
+                let judge = |account: &Account| {
+                    if !before.access.covers(&after.access) {
+                        within_owner(&after, account)?;
+                    }
+                    if by.may_hand_out(&after) { Ok(()) } else { Err(Error::beyond_reach()) }
+                };
+                self.inner.sanction(&after.owner, by, change, judge).await?;
             }
             let event = self.event(kind, &after, by)?;
             let (store, key) = (self.inner.store.clone(), after.clone());

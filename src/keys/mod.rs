@@ -14,6 +14,7 @@ mod janitor;
 mod leaked;
 mod lookup;
 mod manage;
+mod note;
 mod outbox;
 mod pay;
 mod purge;
@@ -22,6 +23,7 @@ mod remind;
 mod request;
 mod reserve;
 mod rotate;
+mod sanction;
 mod verdict;
 mod verify;
 
@@ -58,6 +60,7 @@ use crate::{
     hash::Hashers,
     key::{IdGenerator, Owner, Timestamp},
     limits::Rates,
+    step_up::StepUp,
     store::KeyStore,
 };
 
@@ -94,6 +97,7 @@ struct Inner {
     formats: Formats,
     hashers: Hashers,
     accounts: Arc<dyn Accounts>,
+    step_up: Arc<dyn StepUp>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
     /// That of the clock.

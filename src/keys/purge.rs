@@ -167,7 +167,7 @@ impl Inner {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Long enough that who comes late is told so, and longer than what is counted of guests counts.
-const CODES_RETENTION: Duration = Duration::from_secs(2 * 3_600);
+/// Long enough that who comes late is told so, and longer than the day for which guests are counted.
+const CODES_RETENTION: Duration = Duration::from_secs(26 * 3_600);
 /// Far longer than a node can be behind and still trust its memory.
 const FEED_RETENTION: Duration = DAY;

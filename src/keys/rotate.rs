@@ -8,8 +8,10 @@ use super::{
     manage::MAX_ATTEMPTS,
 };
 use crate::{
+    accounts::Account,
     audit::EventKind,
     key::{Actor, Key, KeyId, Retiring, Timestamp, Whose},
+    step_up::SensitiveChange,
     store::{Previous, RotateRow, RotatedRow},
 };
 
@@ -63,8 +65,9 @@ impl ApiKeys {
     /// # Errors
     /// [`NotFound`](super::ErrorKind::NotFound); [`NotLive`](super::ErrorKind::NotLive) if it is
     /// revoked or expired: rotation revives nothing; [`Forbidden`](super::ErrorKind::Forbidden) if
-    /// the actor may not hand out such a key; [`Suspended`](super::ErrorKind::Suspended); and what
-    /// stores and accounts have to say when they fail.
+    /// the actor may not hand out such a key; [`Suspended`](super::ErrorKind::Suspended);
+    /// [`SecondFactorRequired`](super::ErrorKind::SecondFactorRequired); and what stores, accounts and
+    /// policy have to say when they fail.
     ///
     /// # Examples
     /// ```
@@ -92,13 +95,11 @@ impl ApiKeys {
         let whose = whose.into();
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(whose, id).await?;
-            let account = self.inner.account(&before.owner).await?;
-            if account.suspended {
-                return Err(Error::suspended());
-            }
-            if !by.may_hand_out(&before) {
-                return Err(Error::beyond_reach());
-            }
+            let judge = |_: &Account| match by.may_hand_out(&before) {
+                true => Ok(()),
+                false => Err(Error::beyond_reach()),
+            };
+            self.inner.sanction(&before.owner, by, SensitiveChange::Rotate, judge).await?;
             match self.replace_secret(&before, &rotation, by).await? {
                 (RotatedRow::Rotated, issued) => return Ok(issued),
                 (RotatedRow::NotFound, _) => return Err(Error::not_found()),

@@ -26,8 +26,8 @@ pub enum Payer<'a> {
     Key(KeyId),
     /// That which all keys of an owner share.
     Owner(&'a Owner),
-    /// That of someone who has no key yet, known by the digest of an address or a network. Its
-    /// counts are removed when they are old.
+    /// That of someone who comes without a key, known by a digest: of an address or a network, or of
+    /// an account that confirms who it is. Its counts are removed when they are old.
     Guest(&'a Digest),
     /// Nobody's: the one use there is goes to the node that does a job for all.
     Job(&'static str),

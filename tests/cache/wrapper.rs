@@ -236,6 +236,7 @@ impl KeyStore for Wrapper {
     }
 
     async fn record(&self, events: &[AuditEvent]) -> Answer<()> {
+        obey(self.moods().uses).await?;
         self.store.record(events).await
     }
 

@@ -8,7 +8,7 @@ use keyward::{
 };
 
 use super::support::{Mood, Office, ada, at_home, pepper, stranger, wrong};
-use crate::support::{HOUR, MICRO, on_each_store, stores};
+use crate::support::{DAY, HOUR, MICRO, on_each_store, stores};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -52,7 +52,7 @@ async fn codes_of_long_ago_are_cleaned_away() {
         office.service.clock.advance(HOUR);
         let late = office.present(&next).await.unwrap_err();
         assert!(matches!(late, EnrolError::LateCode), "{late:?}");
-        office.service.clock.advance(2 * HOUR);
+        office.service.clock.advance(DAY + 2 * HOUR);
         office.service.keys().purge(Purge::default(), drop).await.unwrap();
         for code in [code, next] {
             let gone = office.present(&code).await.unwrap_err();

@@ -4,6 +4,7 @@ mod errors;
 mod idempotency;
 mod others;
 mod shapes;
+mod step_up;
 
 use axum::{
     Router,
@@ -19,6 +20,7 @@ use keyward::{
     },
     key::Permissions,
     key::Scopes,
+    testing::ManualClock,
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -29,8 +31,8 @@ use utoipa::openapi::{
 
 use super::declared::{Document, Seen};
 
-/// `tenant/account`, or `tenant/account/administrator`, or `tenant/account/scope` for a session
-/// that can hand out this scope only.
+/// `tenant/account`, or `tenant/account/administrator`, or `tenant/account/confirmed` with a second
+/// factor, or `tenant/account/scope` for a session that can hand out this scope only.
 struct Session(Caller);
 
 impl<S: Sync> FromRequestParts<S> for Session {
@@ -49,6 +51,11 @@ impl<S: Sync> FromRequestParts<S> for Session {
         Ok(Self(match more {
             None => Caller::new(owner, actor),
             Some("administrator") => Caller::new(owner, actor).administrator(),
+            // Just now, by the clock of the tests.
+            Some("confirmed") => {
+                let now = keyward::keys::Clock::now(&ManualClock::default());
+                Caller::new(owner, actor.second_factor_at(now))
+            }
             Some(scope) => {
                 let permissions = Permissions::Only(Scopes::new([scope]).unwrap());
                 Caller::new(owner, actor.limited_to(permissions))

@@ -63,14 +63,22 @@ fn hello(verified: Option<&Verified>) -> String {
     verified.map_or("hello, nobody".into(), |key| format!("hello, {}", key.owner().account()))
 }
 
-/// Whoever says so in `X-Session`, in either framework.
+/// Whoever says so in `X-Session`, in either framework; behind a blank, when he has confirmed it.
 struct Session(Caller);
 
 impl Session {
     fn of(account: Option<&[u8]>) -> Option<Self> {
         let account = std::str::from_utf8(account?).ok()?;
+        let (account, confirmed) = account.split_once(' ').unwrap_or((account, ""));
         let owner = Owner::new("acme", account).ok()?;
-        Some(Self(Caller::new(owner, Actor::account(account))))
+        let actor = Actor::account(account);
+        Some(Self(Caller::new(
+            owner,
+            match confirmed {
+                "" => actor,
+                at => actor.second_factor_at(at.parse().ok()?),
+            },
+        )))
     }
 }
 

@@ -158,6 +158,14 @@ async fn each_refusal_has_a_code_of_its_own() {
     assert_eq!(problem(&failed), (503, Some("unavailable".into())));
     assert!(failed.field("retry-after").is_some());
 
+    front.office.host.is(Mood::Fine);
+    front.office.service.host.limit(&front.office.service.owner, keyward::Limits::default());
+    front.office.service.policy.demand(Some(std::time::Duration::from_secs(900)));
+    let code = front.office.code().await;
+    let unconfirmed = front.verify(1, &code).await;
+    assert_eq!(problem(&unconfirmed), (403, Some("second_factor_required".into())));
+    assert_eq!(json(&unconfirmed)["maxAge"], 900);
+
     for (line, body, status, code) in [
         ("POST /lua/auth/otp", r#"{"email": "ada"}"#, 422, "invalid"),
         ("POST /lua/auth/otp", r#"{"email": 1}"#, 422, "invalid"),

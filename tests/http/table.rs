@@ -402,6 +402,28 @@ async fn the_management_api_is_the_same_in_both() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_demand_the_second_factor_that_the_policy_demands() {
+    let world = World::new();
+    let servers = start(&world);
+    let (service, id) = (&world.service, world.service.issue().await.key.id);
+    world.keys().disable(&service.owner, id, &service.actor).await.unwrap();
+    service.policy.demand(Some(crate::support::SECOND * 900));
+    for (session, status, code) in [
+        ("ada", 403, Some("second_factor_required")),
+        ("ada 2025-12-31T23:44:59Z", 403, Some("second_factor_required")),
+        ("ada 2025-12-31T23:45:00Z", 200, None),
+    ] {
+        let request = format!(
+            "POST /v1/api-keys/{id}/enable HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             X-Session: {session}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let reply = ask(&servers, request.as_bytes()).await;
+        assert_eq!((reply.status, reply.code().as_deref()), (status, code), "{reply:?}");
+        assert_eq!(reply.body.contains(r#""maxAge":900"#), status == 403, "{reply:?}");
+    }
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// Another last character: the checksum does not fit.

@@ -1,10 +1,15 @@
+use std::sync::Arc;
+
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, Whose,
     audit::{EventKind, Outcome},
     keys::{KeyChange, Rotation},
 };
 
-use crate::support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores};
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores},
+};
 
 #[tokio::test]
 async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sinks() {
@@ -171,6 +176,65 @@ async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
     .await;
 }
 
+#[tokio::test]
+async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_sinks() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let issued = service.issue().await;
+        let verified = service.verify(&issued).await.unwrap();
+        let key = keyward::Actor::key(&verified).ip("198.51.100.9".parse().unwrap());
+        keys.note(ada, "session.begun", Outcome::Failure, by).await.unwrap();
+        keys.note(ada, "extension.deployed", Outcome::Success, &key).await.unwrap();
+
+        let query = AuditQuery::new(ada).kind(EventKind::Noted);
+        let is_noted = |event: &AuditEvent| event.kind == EventKind::Noted;
+        let mut noted = service.nodes.last().unwrap().events(query).await.unwrap();
+        noted.reverse();
+        let told: Vec<_> = service.events.all().into_iter().filter(is_noted).collect();
+        assert_eq!(noted, told, "sinks are told what is stored");
+        let [by_ada, by_key] = noted.try_into().unwrap();
+        let fields = |event: &AuditEvent| (event.outcome, event.reason.clone(), event.key_id);
+        assert_eq!(fields(&by_ada), (Outcome::Failure, Some("session.begun".into()), None));
+        assert_eq!((by_ada.at, by_ada.actor.as_str()), (service.now(), "ada@example.com"));
+        assert_eq!(by_ada.user_agent.as_deref(), Some("Mozilla/5.0"));
+        let deployed = Some("extension.deployed".into());
+        assert_eq!(fields(&by_key), (Outcome::Success, deployed, Some(issued.key.id)));
+        assert_eq!(by_key.ip, "198.51.100.9".parse().ok());
+        assert_eq!((by_key.tenant.as_str(), by_key.account.as_deref()), ("acme", Some("ada")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
+    on_each_store(async |handles| {
+        let service = Service::new(handles);
+        let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+        let hostile = format!("x\0\n2026-01-01 key.created\u{202e}{}", "ä".repeat(100_000));
+        keys.note(ada, &hostile, Outcome::Success, by).await.unwrap();
+        keys.note(ada, "", Outcome::Success, by).await.unwrap();
+        let noted = keys.events(AuditQuery::new(ada)).await.unwrap();
+        assert_eq!(noted[0].reason, None);
+        let kept = noted[1].reason.as_deref().unwrap();
+        assert_eq!(kept.chars().count(), 1_000);
+        assert!(kept.starts_with("x\u{fffd}\n2026"), "{kept}");
+        let line = noted[1].to_string();
+        assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
+    let store = Wrapper::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    store.uses_are(Mood::Failing);
+    let noted = service.keys().note(&service.owner, "x", Outcome::Success, &service.actor).await;
+    assert!(noted.unwrap_err().is_unavailable());
+    assert!(service.events.all().is_empty());
+}
+
 struct Panicking;
 
 impl AuditSink for Panicking {
@@ -209,7 +273,7 @@ async fn the_tracing_sink_writes_one_line_per_event() {
 
 /// What is logged in a future, as text. The sinks run in a task of this thread's runtime.
 async fn capture(work: impl Future<Output = ()>) -> String {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Buffer {

@@ -11,6 +11,7 @@ mod rates;
 mod redaction;
 mod reminders;
 mod rotate;
+mod step_up;
 mod tallies;
 mod teams;
 mod verify;

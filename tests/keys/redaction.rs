@@ -102,6 +102,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
     };
     use keyward::keys::{DuePage, Reminder, Reminders};
+    use keyward::step_up::SensitiveChange;
+    use keyward::totp::{Setup, Totp, TotpError, TotpSecret};
     use keyward::{accounts::Roles, audit::ExportFormat, keys::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
@@ -232,6 +234,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         Scope,
         Scopes,
         Secret,
+        SensitiveChange,
+        Setup,
         Sha256,
         Sha512,
         Spend<'static>,
@@ -246,6 +250,9 @@ fn public_types_can_cross_threads_and_be_shown() {
         Tally,
         TestKeys,
         Timestamp,
+        Totp,
+        TotpError,
+        TotpSecret,
         TracingSink,
         Updated,
         Use,

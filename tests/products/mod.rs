@@ -2,6 +2,7 @@
 //! Each test quotes what it proves; the table of all statements is `examples/README.md`.
 
 mod lua;
+mod lumio;
 mod lumoauth;
 mod lunaos;
 mod lurus;

@@ -4,6 +4,7 @@ pub mod examples;
 pub mod host;
 pub mod hostile;
 pub mod log;
+pub mod policy;
 // Killing, cutting and clusters are for the fault tests, which come with `RedisStore`.
 #[allow(dead_code, unused_imports)]
 pub mod servers;
@@ -20,6 +21,7 @@ use keyward::{
 };
 
 pub use host::Host;
+pub use policy::Policy;
 pub use stores::on_each_store;
 
 /// One service on one store: as many nodes as there are handles to it, one clock, one host.
@@ -27,6 +29,7 @@ pub struct Service {
     pub nodes: Vec<ApiKeys>,
     pub clock: ManualClock,
     pub host: Host,
+    pub policy: Policy,
     pub events: Events,
     pub owner: Owner,
     pub actor: Actor,
@@ -47,10 +50,12 @@ impl Service {
         adapt: impl Fn(ApiKeysBuilder) -> ApiKeysBuilder,
     ) -> Self {
         log::watch();
-        let (clock, host, events) = (ManualClock::default(), Host::default(), Events::default());
+        let (clock, events) = (ManualClock::default(), Events::default());
+        let (host, policy) = (Host::default(), Policy::default());
         let node = |store| {
             let builder = ApiKeys::builder_on(store, format())
                 .accounts(host.clone())
+                .step_up(policy.clone())
                 .clock(clock.clone())
                 .audit(events.clone());
             adapt(builder).build()
@@ -59,7 +64,7 @@ impl Service {
         let actor = Actor::account("ada@example.com")
             .ip("192.0.2.7".parse().unwrap())
             .user_agent("Mozilla/5.0");
-        Self { nodes, clock, host, events, owner: owner("acme", "ada"), actor }
+        Self { nodes, clock, host, policy, events, owner: owner("acme", "ada"), actor }
     }
 
     /// The first node.

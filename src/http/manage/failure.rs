@@ -19,6 +19,7 @@ pub(super) struct Failure {
     code: &'static str,
     detail: Cow<'static, str>,
     limit: Option<u64>,
+    max_age: Option<u64>,
     allow: Option<String>,
     retry_after: Option<u64>,
 }
@@ -29,7 +30,15 @@ impl Failure {
         code: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, detail: detail.into(), limit: None, allow: None, retry_after: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            limit: None,
+            max_age: None,
+            allow: None,
+            retry_after: None,
+        }
     }
 
     /// One and the same for what does not exist and for what belongs to others.
@@ -92,7 +101,9 @@ impl Failure {
 
     pub(super) fn into_response(self) -> Response<String> {
         let limit = self.limit.map(|limit| ("limit", limit));
-        let body = problem(self.status, self.code, &self.detail, limit.as_slice());
+        let max_age = self.max_age.map(|seconds| ("maxAge", seconds));
+        let numbers: Vec<_> = limit.into_iter().chain(max_age).collect();
+        let body = problem(self.status, self.code, &self.detail, &numbers);
         let mut response = response(self.status, PROBLEM_JSON, body);
         let allow =
             self.allow.and_then(|methods| Some((ALLOW, HeaderValue::try_from(methods).ok()?)));
@@ -112,6 +123,7 @@ impl From<Error> for Failure {
                 (StatusCode::UNPROCESSABLE_ENTITY, "lifetime_limit")
             }
             ErrorKind::Forbidden => (StatusCode::FORBIDDEN, "beyond_reach"),
+            ErrorKind::SecondFactorRequired => (StatusCode::FORBIDDEN, "second_factor_required"),
             ErrorKind::Suspended => (StatusCode::FORBIDDEN, "suspended"),
             ErrorKind::NotLive => (StatusCode::CONFLICT, "not_live"),
             ErrorKind::AlreadyExists | ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
@@ -123,7 +135,8 @@ impl From<Error> for Failure {
             }
         };
         let failure = Self::new(status, code, error.to_string());
-        let failure = Self { limit: error.limit(), ..failure };
+        let max_age = error.max_age().map(|age| age.as_secs());
+        let failure = Self { limit: error.limit(), max_age, ..failure };
         if status == StatusCode::SERVICE_UNAVAILABLE { failure.later(5) } else { failure }
     }
 }

@@ -22,6 +22,11 @@
 //! the id of any other key is answered as one that does not exist. Nobody can name another owner.
 //! Errors are problems (RFC 9457) with a stable `code`.
 //!
+//! A change that lets a key do more can need a second factor, as the host's
+//! [`StepUp`](crate::step_up::StepUp) says: then it is answered by `second_factor_required` (403), with
+//! how many seconds old that may be as `maxAge`. The host's session asks the user for it and says so by
+//! [`Actor::second_factor_at`](crate::Actor::second_factor_at); then the same call is made again.
+//!
 //! `Idempotency-Key` makes trying again safe when the answer to a create or a rotate was lost: the
 //! same key gets another secret in place of the one that nobody received. No secret is stored for
 //! that. Its value counts within one owner, for a day, until the next rotation of that key.

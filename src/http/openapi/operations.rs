@@ -36,7 +36,7 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
         Route::Change => Described::new("changeKey", "Changes what is named, and nothing else.")
             .names_a_key()
             .takes("ApiKeyChange", Required::True)
-            .refuses(403, &["beyond_reach"])
+            .limited()
             .refuses(409, &["not_live", "conflict"])
             .changes()
             .answers(200, "The key as it is now.", "ApiKey"),
@@ -67,7 +67,7 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
             .answers(200, "The key as it is now.", "ApiKey"),
         Route::Enable => Described::new("enableKey", "Switches a key on again.")
             .names_a_key()
-            .refuses(403, &["beyond_reach"])
+            .limited()
             .refuses(409, &["not_live", "conflict"])
             .changes()
             .answers(200, "The key as it is now.", "ApiKey"),
@@ -129,9 +129,9 @@ impl Described {
         self.refuses(503, &["outcome_unknown", "unconfirmed"])
     }
 
-    /// It hands out what its caller and the owner must be able to have.
+    /// It hands out what its caller and the owner must be able to have, and may have to be confirmed.
     pub(super) fn limited(self) -> Self {
-        self.refuses(403, &["beyond_reach", "suspended"])
+        self.refuses(403, &["beyond_reach", "second_factor_required", "suspended"])
     }
 
     fn names_a_key(self) -> Self {

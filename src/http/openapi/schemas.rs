@@ -53,6 +53,7 @@ pub(super) fn problem() -> ObjectBuilder {
         .required("code", string().description(Some("Stable.")))
         .required("detail", string().description(Some("For people; may change.")))
         .optional("limit", integer().description(Some("The plan's number that was reached.")))
+        .optional("maxAge", integer().description(Some(MAX_AGE)))
         .build()
 }
 
@@ -235,6 +236,8 @@ fn strings() -> ArrayBuilder {
 fn integer() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer)
 }
+
+const MAX_AGE: &str = "How many seconds ago the second factor may have been checked at most.";
 
 /// An object that has these fields and no others.
 struct Shape(ObjectBuilder);

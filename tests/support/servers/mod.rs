@@ -77,7 +77,7 @@ pub fn skip(server: &str, install: &str) {
 }
 
 /// The first of these programs that is in one of these folders or on the `PATH`.
-fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
+pub fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = folders.iter().cloned().chain(env::split_paths(&path)).collect();
     let candidates =

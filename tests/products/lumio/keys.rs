@@ -1,0 +1,199 @@
+//! Keys, and the command line that uses them.
+
+use std::{fs, process::Stdio, time::Instant};
+
+use regex::Regex;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{ADA, KEYS, LOG, Lumio, Pass, Place, with};
+use crate::{
+    client::support::{Person, Said, mode},
+    support::{
+        examples::example,
+        servers::{eventually, redis::shared},
+        stores,
+    },
+};
+
+/// > Keys are prefixed with lm_dev_ and are 64 characters long.
+#[tokio::test]
+async fn a_key_is_lm_dev_and_64_characters_long() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let format = Regex::new("^lm_dev_[0-9A-Za-z]{57}$").unwrap();
+    for n in 0..20 {
+        let made = lumio.create(&ada, &format!("key {n}")).await;
+        let key = made["key"].as_str().unwrap();
+        assert!(format.is_match(key) && key.len() == 64, "{key}");
+    }
+}
+
+/// > Navigate to Account → Security → API Keys. Click New API Key. Enter a label (e.g. ci-github-actions).
+/// > Copy the key — it is shown only once
+#[tokio::test]
+async fn a_key_has_a_label_and_is_shown_once() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let made = lumio.create(&ada, "ci-github-actions").await;
+    assert_eq!(made["name"], "ci-github-actions");
+    assert_eq!(lumio.deploy(&with(&made)).await, 200);
+    let one = format!("{KEYS}/{}", made["id"].as_str().unwrap());
+    for path in [KEYS, &one, "/account/security/audit", LOG] {
+        let told = lumio.get(path, &ada).await.to_string();
+        assert!(told.contains("ci-github-actions") || told.contains("key.created"), "{path}");
+        assert!(!told.contains(made["key"].as_str().unwrap()), "{path}");
+    }
+    for nobody in [Pass("accept", "*/*".into()), with(&made)] {
+        assert_eq!(lumio.post(KEYS, &nobody, json!({ "name": "x" })).await.0, 401);
+    }
+}
+
+/// > All API keys inherit the permissions of the account that created them. There is no per-key scope
+/// > restriction.
+#[tokio::test]
+async fn asking_for_scopes_is_refused() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let made = lumio.create(&ada, "ci").await;
+    assert_eq!(lumio.powers(&with(&made)).await, [200; 3], "all that an owner may do");
+    let one = format!("{KEYS}/{}", made["id"].as_str().unwrap());
+    for scopes in [json!(["deploy"]), json!([]), Value::Null] {
+        let asked = json!({ "name": "narrow", "scopes": scopes });
+        let refused = lumio.post(KEYS, &ada, asked.clone()).await;
+        assert_eq!(refused, (400, json!({ "code": "no_scopes_per_key" })));
+        assert_eq!(lumio.call(Method::PATCH, &one, &ada, asked).await.0, 400);
+    }
+    assert_eq!(lumio.get(KEYS, &ada).await["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(lumio.powers(&with(&made)).await, [200; 3]);
+}
+
+/// > Revoke a key immediately from Account → Security → API Keys → Revoke. Revocation takes effect within
+/// > 30 seconds across all API regions. Revoked keys cannot be restored.
+async fn revocation(place: &Place) {
+    let [here, elsewhere] = [place.now(), place.now()];
+    let ada = here.founder(ADA).await;
+    let made = here.create(&ada, "ci").await;
+    let key = with(&made);
+    for lumio in [&here, &elsewhere, &here, &elsewhere] {
+        assert_eq!(lumio.deploy(&key).await, 200);
+    }
+    here.revoke(&ada, &made).await;
+    assert_eq!(here.deploy(&key).await, 401);
+    eventually("the other region has heard", async || elsewhere.deploy(&key).await == 401).await;
+    for again in ["enable", "rotate"] {
+        let path = format!("{KEYS}/{}/{again}", made["id"].as_str().unwrap());
+        let (status, refused) = here.post(&path, &ada, json!({})).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("not_live")), "{again}");
+    }
+    for lumio in [&here, &elsewhere] {
+        assert_eq!(lumio.deploy(&key).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_stops_in_all_regions_and_cannot_be_restored() {
+    revocation(&Place::new()).await;
+}
+
+/// > Rotate API keys every 90 days
+#[tokio::test]
+async fn after_90_days_a_rotation_is_due() {
+    let place = Place::new();
+    let first = place.now();
+    let ada = first.founder(ADA).await;
+    let made = [first.create(&ada, "old").await, first.create(&ada, "rotated").await];
+    let due = async |lumio: &Lumio| {
+        let told = lumio.get("/account/security/audit?event=key.rotation_due", &ada).await;
+        let told = told["events"].as_array().unwrap().iter().map(|event| event["keyId"].clone());
+        told.collect::<Vec<_>>()
+    };
+    let later = place.at("2026-05-09");
+    assert_eq!(later.deploy(&with(&made[0])).await, 200, "which brings the server to life");
+    let path = format!("{KEYS}/{}/rotate", made[1]["id"].as_str().unwrap());
+    let (status, rotated) = later.post(&path, &ada, json!({})).await;
+    assert_eq!(status, 200);
+    assert_eq!(later.deploy(&with(&made[1])).await, 401, "the old secret");
+    assert_eq!(later.deploy(&with(&rotated)).await, 200);
+
+    let on_the_day = place.at("2026-05-10");
+    assert_eq!(on_the_day.deploy(&with(&made[0])).await, 200, "it is a recommendation");
+    eventually("it is told", async || due(&on_the_day).await == [made[0]["id"].clone()]).await;
+    assert_eq!(due(&later).await.len(), 1, "in one log");
+}
+
+/// What the command line says, which is called with these arguments.
+fn cli(person: &Person, lumio: &Lumio, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
+    let mut command = person.command(example("lumio_cli"));
+    command.env("LUMIO_API_URL", lumio.server.url()).envs(variables.iter().copied());
+    command.args(arguments).stdin(Stdio::null());
+    command.output().unwrap().into()
+}
+
+/// > The lumio CLI (lumio login --token <key>)
+/// > API keys are long-lived credentials scoped to your developer account.
+#[tokio::test]
+async fn the_cli_signs_in_with_a_token_and_deploys() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let made = lumio.create(&ada, "laptop").await;
+    let (key, person) = (made["key"].as_str().unwrap(), Person::new());
+    cli(&person, &lumio, &[], &["deploy"]).fails(1, "No API key found");
+    cli(&person, &lumio, &[], &["login", "--token", &key[..63]]).fails(1, "63 characters");
+    let said = cli(&person, &lumio, &[], &["login", "--token", key]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(!said.out.contains(key) && !said.err.contains(key));
+    let file = person.home().join(".lumio/credentials");
+    assert_eq!(mode(&file), 0o600);
+    assert!(fs::read_to_string(&file).unwrap().contains(key));
+    let said = cli(&person, &lumio, &[], &["deploy", "weather"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("weather") && said.out.contains(ADA), "{}", said.out);
+    lumio.revoke(&ada, &made).await;
+    cli(&person, &lumio, &[], &["deploy", "weather"]).fails(1, "the key is not accepted");
+}
+
+/// > CI/CD pipelines running lumio deploy
+/// > Direct calls to the Developer REST API
+/// > Store API keys in your CI/CD secret store. Use environment-specific keys — a separate key for staging
+/// > vs production deployments
+#[tokio::test]
+async fn a_pipeline_deploys_with_a_key_of_its_own() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let [staging, production] =
+        [lumio.create(&ada, "staging").await, lumio.create(&ada, "production").await];
+    let runner = Person::new();
+    let deploy = |key: &Value| {
+        cli(&runner, &lumio, &[("LUMIO_API_KEY", key["key"].as_str().unwrap())], &["deploy"])
+    };
+    for key in [&staging, &production] {
+        assert_eq!(deploy(key).status, 0);
+    }
+    lumio.revoke(&ada, &staging).await;
+    deploy(&staging).fails(1, "the key is not accepted");
+    assert_eq!(deploy(&production).status, 0);
+    let bearer = format!("Bearer {}", production["key"].as_str().unwrap());
+    assert_eq!(lumio.deploy(&Pass("authorization", bearer)).await, 200);
+}
+
+/// Beyond the page: two servers on PostgreSQL that count in Redis let through as much as one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
+    let (Some(database), Some(redis)) = (stores::postgres().await, shared()) else { return };
+    let space = redis.space();
+    let elsewhere = ["--database", database.url(), "--redis", space.url()].map(str::to_owned);
+    let place = Place { elsewhere: elsewhere.into(), ..Place::new() };
+    let servers = [place.now(), place.now()];
+    let founder = format!("{}@example.com", space.prefix());
+    let by = servers[0].founder(&founder).await;
+    let key = with(&servers[0].create(&by, "ci").await);
+    let (begun, mut accepted) = (Instant::now(), 0);
+    for lumio in servers.iter().cycle().take(240) {
+        accepted += u64::from(lumio.deploy(&key).await == 200);
+    }
+    // What Redis keeps ends by its own clock, which does not stand still.
+    let most = 60 + begun.elapsed().as_secs() + 1;
+    assert!((60..=most).contains(&accepted), "{accepted} of {most}");
+    revocation(&place).await;
+}

@@ -1,0 +1,129 @@
+//! Teams, whose members have keys of their own.
+
+use serde_json::{Value, json};
+
+use super::{ADA, ADMIN, BOB, MEMBER, OWNER, Place, TEAM, invited, make, remove, with};
+use crate::support::{servers::eventually, stores};
+
+/// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
+/// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
+/// > Multiple developers can collaborate on an extension via the team feature. Go to Account → Team to
+/// > invite members.
+#[tokio::test]
+async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    for (n, (role, powers, may_invite)) in
+        [("owner", OWNER, true), ("admin", ADMIN, true), ("member", MEMBER, false)]
+            .into_iter()
+            .enumerate()
+    {
+        let person = invited(&lumio, &ada, &format!("{role}@example.com"), role).await;
+        let key = with(&lumio.create(&person, "ci").await);
+        for pass in [&person, &key] {
+            assert_eq!(lumio.powers(pass).await, powers, "{role} by {}", pass.0);
+        }
+        let guest = json!({ "email": format!("guest{n}@example.com"), "role": "member" });
+        let status = if may_invite { 201 } else { 403 };
+        assert_eq!(lumio.post(TEAM, &person, guest.clone()).await.0, status, "{role}");
+        assert_eq!(lumio.post(TEAM, &key, guest).await.0, 401, "a key manages no team");
+    }
+    let (_, deployed) = lumio.post("/extensions/weather/deploy", &ada, Value::Null).await;
+    assert_eq!(deployed["team"], ADA);
+    let members = lumio.get(TEAM, &lumio.sign_in("member@example.com").await).await;
+    assert_eq!(members["members"].as_array().unwrap().len(), 6, "{members}");
+}
+
+/// Beyond the page: nobody raises himself or others above the own role, reaches into other teams, or
+/// has an account that is someone else's.
+#[tokio::test]
+async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let admin = invited(&lumio, &ada, "admin@example.com", "admin").await;
+    let bob = invited(&lumio, &ada, BOB, "member").await;
+    let eve = lumio.founder("eve@example.com").await;
+    let to_owner = json!({ "email": "x@example.com", "role": "owner" });
+    assert_eq!(lumio.post(TEAM, &admin, to_owner).await.0, 403);
+    for (by, email, role, status) in [
+        (&admin, BOB, "owner", 403),
+        (&admin, ADA, "member", 403),
+        (&admin, "admin@example.com", "owner", 403),
+        (&ada, ADA, "member", 404),
+        (&bob, BOB, "admin", 403),
+        (&eve, BOB, "member", 404),
+        (&admin, "eve@example.com", "member", 404),
+        (&admin, "nobody@example.com", "member", 404),
+        (&admin, BOB, "admin", 204),
+    ] {
+        assert_eq!(make(&lumio, by, email, role).await, status, "{email} {role}");
+    }
+    for (by, email, status) in
+        [(&admin, ADA, 403), (&admin, "eve@example.com", 404), (&eve, BOB, 404), (&ada, ADA, 404)]
+    {
+        assert_eq!(remove(&lumio, by, email).await, status, "{email}");
+    }
+    let taken = json!({ "email": "eve@example.com", "role": "member" });
+    assert_eq!(lumio.post(TEAM, &ada, taken).await.0, 409);
+    assert_eq!(lumio.powers(&ada).await, OWNER);
+    assert_eq!(lumio.powers(&bob).await, ADMIN);
+}
+
+/// > Each team member authenticates with their own credentials — shared passwords or shared API keys are
+/// > not needed or recommended.
+/// > Rotate API keys … immediately when: A team member with access to the key leaves
+async fn shrinking(place: &Place) {
+    let [here, elsewhere] = [place.now(), place.now()];
+    let ada = here.founder(ADA).await;
+    let bob = invited(&here, &ada, BOB, "admin").await;
+    let [own, key] = [(&ada, "hers"), (&bob, "his")].map(|(by, label)| here.create(by, label));
+    let [own, key] = [with(&own.await), with(&key.await)];
+    for lumio in [&here, &elsewhere] {
+        assert_eq!(lumio.powers(&key).await, ADMIN);
+    }
+    assert_eq!(make(&here, &ada, BOB, "member").await, 204);
+    assert_eq!(here.powers(&key).await, MEMBER, "at once");
+    eventually("the other region has heard", async || elsewhere.powers(&key).await == MEMBER).await;
+    assert_eq!(remove(&here, &ada, BOB).await, 204);
+    assert_eq!(here.deploy(&key).await, 401);
+    assert_eq!(here.deploy(&bob).await, 401, "nor in the session");
+    eventually("the other region has heard", async || elsewhere.deploy(&key).await == 401).await;
+    for lumio in [&here, &elsewhere] {
+        assert_eq!(lumio.powers(&own).await, OWNER, "nobody else's key is touched");
+    }
+    here.founder(BOB).await;
+    // One that remembers nothing of before.
+    let fresh = place.now();
+    for former in [&key, &bob] {
+        assert_eq!(fresh.deploy(former).await, 401, "what was ended stays so in a new account");
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys() {
+    shrinking(&Place::new()).await;
+}
+
+/// > If you need limited access for a specific use case, create a separate developer sub-account (see
+/// > Teams).
+#[tokio::test]
+async fn a_sub_account_has_keys_for_limited_access() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let robot = invited(&lumio, &ada, "ada+ci@example.com", "member").await;
+    let [full, limited] = [lumio.create(&ada, "mine").await, lumio.create(&robot, "ci").await];
+    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+    assert_eq!(lumio.powers(&with(&limited)).await, MEMBER);
+    let (_, deployed) = lumio.post("/extensions/weather/deploy", &with(&limited), json!(0)).await;
+    assert_eq!(deployed["team"], ADA, "in the same team");
+    assert_eq!(remove(&lumio, &ada, "ada+ci@example.com").await, 204);
+    assert_eq!(lumio.deploy(&with(&limited)).await, 401);
+    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_shrink_on_postgresql_as_well() {
+    let Some(database) = stores::postgres().await else { return };
+    let elsewhere = ["--database", database.url()].map(str::to_owned);
+    shrinking(&Place { elsewhere: elsewhere.into(), ..Place::new() }).await;
+}
