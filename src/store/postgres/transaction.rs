@@ -68,7 +68,8 @@ impl Names {
 
     /// The channel on which changes are announced.
     pub(super) fn channel(&self) -> String {
-        format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix)
+        let channel = format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix);
+        if channel.len() <= MAX_NAME { channel } else { format!("_{:x}", self.lock(&["changes"])) }
     }
 
     /// A number for an advisory lock, which all hosts of a database share.
@@ -191,5 +192,7 @@ impl Change<'_> {
     }
 }
 
+/// The server cuts longer names, and refuses them to channels.
+const MAX_NAME: usize = 63;
 /// How long a call may take, unless it is told otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
