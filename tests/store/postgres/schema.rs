@@ -77,6 +77,21 @@ async fn without_migration_missing_tables_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_host_that_runs_the_files_itself_needs_no_migration() {
+    let Some(cluster) = postgres::shared() else { return };
+    let database = cluster.database();
+    database.sql(include_str!("../../../migrations/postgres/0001_keyward.sql")).unwrap();
+    let service = Service::uncached(vec![
+        connect(patient().without_migration(), database.url()).await,
+        connect(patient(), database.url()).await,
+    ]);
+    let issued = service.issue().await;
+    assert!(service.verify(&issued).await.is_ok());
+    let versions = database.sql("SELECT version FROM keyward_migrations").unwrap();
+    assert_eq!(versions, "1");
+}
+
+#[tokio::test]
 async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
