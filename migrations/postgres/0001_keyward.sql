@@ -88,17 +88,21 @@ CREATE TABLE keyward_codes (
 );
 CREATE INDEX keyward_codes_by_end ON keyward_codes (ends_at);
 
--- Numbered under a lock that is held until the commit, so that what is read is read in order.
+-- Numbered under a lock that is held until the commit, so that what is read is read in order. The tag is
+-- another one where a number comes a second time, after a failover or from a backup.
 CREATE TABLE keyward_changes (
     number bigint PRIMARY KEY,
+    tag    bigint NOT NULL,
     at     bigint NOT NULL,
     key_id uuid   NOT NULL
 );
 CREATE TABLE keyward_feed (
-    id        smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- one row
-    last      bigint  NOT NULL, -- the number of the last change
-    forgotten bigint  NOT NULL  -- up to here, changes were purged
+    id            smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- one row
+    last          bigint   NOT NULL, -- the number of the last change
+    tag           bigint   NOT NULL, -- and its tag
+    forgotten     bigint   NOT NULL, -- up to here, changes were purged
+    forgotten_tag bigint   NOT NULL
 );
-INSERT INTO keyward_feed (last, forgotten) VALUES (0, 0);
+INSERT INTO keyward_feed (last, tag, forgotten, forgotten_tag) VALUES (0, 0, 0, 0);
 
 INSERT INTO keyward_migrations (version) VALUES (1);

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     audit::AuditEvent,
     key::{Owner, Timestamp},
-    store::{StoreError, timed_out::TimedOut},
+    store::{StoreError, place::TAGS, timed_out::TimedOut},
 };
 
 /// Schema and prefix of the tables; both were checked to be plain words.
@@ -163,14 +163,20 @@ impl Change<'_> {
     /// Enters keys into the feed and wakes whoever waits for it. The feed's row stays locked from
     /// here to the commit: numbers become visible in their order.
     pub(super) async fn feed(&mut self, keys: &[Uuid], at: Timestamp) -> Result<(), Failure> {
-        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
-                   INSERT INTO {t}changes (number, at, key_id) \
-                   SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // The tag tells entries of the same number apart that were written in two lives of the store.
+        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1, tag = floor(random() * $4)::bigint \
+                   RETURNING last - $1 AS before, tag) \
+                   INSERT INTO {t}changes (number, tag, at, key_id) \
+                   SELECT feed.before + n, feed.tag, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
         self.names
             .query(sql)
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
+            .bind(TAGS as f64)
             .execute(&mut *self.tx)
             .await?;
         self.names
