@@ -18,7 +18,11 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    PostgresStore, connections::Connections, errors::Failure, rows::key_id, transaction::Names,
+    PostgresStore,
+    connections::Connections,
+    errors::{Failure, within},
+    rows::key_id,
+    transaction::Names,
 };
 use crate::{
     key::Timestamp,
@@ -56,7 +60,7 @@ impl PostgresStore {
 
     pub(super) async fn forget_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let forgotten = self.within(async {
+        let forgotten = within(change.left(), async {
             let sql = "WITH gone AS (DELETE FROM {t}changes WHERE number < coalesce( \
                 (SELECT min(number) FROM {t}changes WHERE at >= $1), 9223372036854775807) \
                 RETURNING number, tag), \

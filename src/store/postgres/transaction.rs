@@ -6,7 +6,7 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::{QueryAs, QueryScalar},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -89,6 +89,7 @@ impl Names {
 pub(super) struct Change<'a> {
     pub(super) tx: Lent,
     pub(super) names: &'a Names,
+    end: Instant,
 }
 
 impl PostgresStore {
@@ -102,8 +103,9 @@ impl PostgresStore {
         self.begin_within(self.connections.limit).await
     }
 
-    /// Begins a change of which each step may take so long.
+    /// Begins a change that may take so long.
     pub(super) async fn begin_within(&self, limit: Duration) -> Result<Change<'_>, StoreError> {
+        let end = Instant::now() + limit;
         let millis = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -114,7 +116,7 @@ impl PostgresStore {
         );
         let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
         let tx = within(self.connections.limit, begin).await?;
-        Ok(Change { tx, names: &self.names })
+        Ok(Change { tx, names: &self.names, end })
     }
 
     /// Commits a change if there was anything to change. Only here can its outcome become unknown.
@@ -126,7 +128,10 @@ impl PostgresStore {
         if !done {
             return Ok(());
         }
-        let limit = self.connections.limit;
+        let limit = change.left();
+        if limit.is_zero() {
+            return Err(StoreError::unavailable(TimedOut("PostgreSQL", self.connections.limit)));
+        }
         match timeout(limit, change.tx.execute("COMMIT")).await {
             Ok(answer) => answer.map_err(at_commit)?,
             Err(_) => return Err(StoreError::outcome_unknown(TimedOut("PostgreSQL", limit))),
@@ -134,16 +139,14 @@ impl PostgresStore {
         change.tx.give_back();
         Ok(())
     }
-
-    pub(super) async fn within<T>(
-        &self,
-        step: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, StoreError> {
-        within(self.connections.limit, step).await
-    }
 }
 
 impl Change<'_> {
+    /// What is left of the time that the call may take.
+    pub(super) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
     /// Makes changes of one owner that count its keys wait for each other.
     pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
         let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
