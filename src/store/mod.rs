@@ -11,6 +11,8 @@ mod contract;
 mod error;
 mod lookup;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod place;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod quotas;

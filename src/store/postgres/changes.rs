@@ -2,6 +2,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
+    errors::within,
     rows::{KEY, bind_key, uuid},
     steps::Locked,
 };
@@ -17,7 +18,7 @@ impl PostgresStore {
     pub(super) async fn add(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
         let NewRow { key, digest, max_active, event } = new;
         let mut change = self.begin().await?;
-        let outcome = self.within(async {
+        let outcome = within(change.left(), async {
             change.lock_owner(&key.owner).await?;
             if change.live_keys(&key.owner, event.at).await?
                 >= max_active.map_or(i64::MAX, i64::from)
@@ -47,7 +48,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Updated, StoreError> {
         let mut change = self.begin().await?;
-        let outcome = self.within(async {
+        let outcome = within(change.left(), async {
             match change.lock_revision(key).await? {
                 Locked::AsRead => {}
                 Locked::Changed => return Ok(Updated::Conflict),
@@ -80,7 +81,7 @@ impl PostgresStore {
     ) -> Result<RotatedRow, StoreError> {
         let RotateRow { key, digest, hint, previous, token, event } = rotate;
         let mut change = self.begin().await?;
-        let outcome = self.within(async {
+        let outcome = within(change.left(), async {
             match change.lock_revision(key).await? {
                 Locked::AsRead => {}
                 Locked::Changed => return Ok(RotatedRow::Conflict),
@@ -107,7 +108,8 @@ impl PostgresStore {
                 retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
                 retiring_ends_at = coalesce($5, retiring_ends_at), \
                 hint = $2, rotated_at = $3, rotation_token = $4, revision = revision + 1 WHERE id = $1";
-            self.names.query(sql)
+            self.names
+                .query(sql)
                 .bind(uuid(key.id))
                 .bind(hint)
                 .bind(event.at.as_unix_micros())
@@ -130,7 +132,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Revoked, StoreError> {
         let mut change = self.begin().await?;
-        let outcome = self.within(async {
+        let outcome = within(change.left(), async {
             let sql = "SELECT revoked_at IS NOT NULL FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account) FOR UPDATE";
             let revoked: Option<bool> = self
@@ -161,7 +163,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let mut change = self.begin().await?;
-        let events = self.within(async {
+        let events = within(change.left(), async {
             // Whoever is adding a key finishes first, and is revoked as well.
             change.lock_owner(owner).await?;
             let keys = change.lock_keys(
@@ -185,7 +187,7 @@ impl PostgresStore {
         at: Timestamp,
     ) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let ids = self.within(async {
+        let ids = within(change.left(), async {
             let sql = "SELECT id FROM {t}keys \
                 WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
             let ids: Vec<Uuid> = self
@@ -210,7 +212,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let mut change = self.begin().await?;
-        let deleted = self.within(async {
+        let deleted = within(change.left(), async {
             let sql = "DELETE FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
             let deleted = self
@@ -239,7 +241,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let mut change = self.begin().await?;
-        let events = self.within(async {
+        let events = within(change.left(), async {
             let dead = "(revoked_at IS NOT NULL OR expires_at IS NOT NULL) \
                 AND LEAST(revoked_at, expires_at) < $1 ORDER BY id LIMIT $2";
             let keys =

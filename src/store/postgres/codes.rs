@@ -1,4 +1,9 @@
-use super::{PostgresStore, errors::Failure, rows::corrupt, transaction::Change};
+use super::{
+    PostgresStore,
+    errors::{Failure, within},
+    rows::corrupt,
+    transaction::Change,
+};
 use crate::{
     hash::Digest,
     key::Timestamp,
@@ -12,7 +17,7 @@ impl PostgresStore {
             ON CONFLICT (address) DO UPDATE SET \
             digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries";
         let mut change = self.begin().await?;
-        self.within(async {
+        within(change.left(), async {
             self.names
                 .query(sql)
                 .bind(address.to_bytes().to_vec())
@@ -29,7 +34,7 @@ impl PostgresStore {
 
     pub(super) async fn guess_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
         let mut change = self.begin().await?;
-        let guessed = self.within(async {
+        let guessed = within(change.left(), async {
             let Some(code) = change.lock_code(&guess.address).await? else {
                 return Ok(Guessed::Nothing);
             };

@@ -100,7 +100,8 @@ impl PostgresOptions {
         self
     }
 
-    /// Creates and alters no tables: the host runs `migrations/postgres` itself.
+    /// Creates and alters no tables: the host runs the files in `migrations/postgres` itself, each in
+    /// one transaction, with its own prefix in the place of `keyward_`.
     pub fn without_migration(mut self) -> Self {
         self.migrate = false;
         self

@@ -7,62 +7,70 @@ use std::{
 };
 
 use sqlx::{
-    FromRow, Row,
-    postgres::{PgListener, PgPoolOptions},
+    Row,
+    postgres::{PgListener, PgPoolOptions, PgRow},
 };
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
+use uuid::Uuid;
 
 use super::{
-    PostgresStore, connections::Connections, errors::Failure, rows::key_id, transaction::Names,
+    PostgresStore,
+    connections::Connections,
+    errors::{Failure, within},
+    rows::key_id,
+    transaction::Names,
 };
 use crate::{
     key::Timestamp,
     lock::lock,
-    store::{Changes, Feed, StoreError},
+    store::{Changes, Feed, StoreError, place::Place},
 };
 
 impl PostgresStore {
     pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
         // One statement sees one state: a purge cannot come between the two tables.
-        let sql = "SELECT f.last, f.forgotten, c.number, c.key_id FROM {t}feed f LEFT JOIN LATERAL \
-            (SELECT number, key_id FROM {t}changes WHERE number > coalesce($1, f.last) \
+        let sql = "SELECT f.last, f.tag AS last_tag, f.forgotten, f.forgotten_tag, \
+            m.number AS marked, m.tag AS marked_tag, c.number, c.tag, c.key_id FROM {t}feed f \
+            LEFT JOIN {t}changes m ON m.number = $1 LEFT JOIN LATERAL \
+            (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, f.last) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
         let sql = self.sql(sql);
-        let behind = after.map(|after| i64::try_from(after).unwrap_or(i64::MAX));
+        let after = after.map(Place::of);
+        let behind = after.map(|after| after.number as i64);
         let read = || sqlx::query(sql.clone()).bind(behind).bind(PAGE);
         let rows = self.connections.rows(read).await?;
-        let rows = rows.iter().map(FromRow::from_row).collect::<Result<Vec<_>, _>>();
-        let rows: Vec<(i64, i64, Option<i64>, Option<uuid::Uuid>)> = rows.map_err(Failure::from)?;
-        let Some(&(last, forgotten, ..)) = rows.first() else {
-            return Err(no_row());
-        };
-        let (last, forgotten) = (last as u64, forgotten as u64);
-        let after = after.unwrap_or(last);
-        let read = rows.iter().filter_map(|row| row.2).max();
-        let cursor = read.map_or(last, |number| number as u64);
+        let ends = rows.first().ok_or_else(no_row)?;
+        let (last, gone) = (place(ends, LAST)?, place(ends, ["forgotten", "forgotten_tag"])?);
+        let known = [last, gone, place(ends, ["marked", "marked_tag"])?];
+        let end = rows.last().map_or(Ok(None), |row| place(row, ["number", "tag"]))?;
+        let cursor = end.or(last).ok_or_else(no_row)?;
+        let keys = rows.iter().map(|row| row.try_get::<Option<Uuid>, _>("key_id"));
+        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?;
         Ok(Changes {
-            keys: rows.iter().filter_map(|row| row.3.map(key_id)).collect(),
-            cursor,
-            // A cursor from the future is one of another database's life.
-            missed: after < forgotten || after > last,
-            more: cursor < last,
+            keys: keys.into_iter().flatten().map(key_id).collect(),
+            cursor: cursor.cursor(),
+            missed: after.is_some() && !known.contains(&after),
+            more: Some(cursor.number) < last.map(|last| last.number),
         })
     }
 
     pub(super) async fn forget_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let forgotten = self.within(async {
+        let forgotten = within(change.left(), async {
             let sql = "WITH gone AS (DELETE FROM {t}changes WHERE number < coalesce( \
                 (SELECT min(number) FROM {t}changes WHERE at >= $1), 9223372036854775807) \
-                RETURNING number), \
-                mark AS (UPDATE {t}feed SET forgotten = greatest(forgotten, \
-                (SELECT max(number) FROM gone)) WHERE EXISTS (SELECT 1 FROM gone)) \
+                RETURNING number, tag), \
+                mark AS (UPDATE {t}feed SET forgotten = g.number, forgotten_tag = g.tag \
+                FROM (SELECT number, tag FROM gone ORDER BY number DESC LIMIT 1) g \
+                WHERE forgotten < g.number) \
                 SELECT count(*) FROM gone";
-            let count: i64 = sqlx::query_scalar(self.sql(sql))
+            let count: i64 = self
+                .names
+                .query_scalar(sql)
                 .bind(before.as_unix_micros())
                 .fetch_one(&mut *change.tx)
                 .await?;
@@ -103,7 +111,7 @@ impl Listener {
         let mut heard = self.state.heard.subscribe();
         loop {
             // Looked at after subscribing: what is committed later is heard.
-            if self.last_change().await? > after {
+            if self.last_change().await? != after {
                 return Ok(self.feed());
             }
             let next = if self.state.live.load(Ordering::Acquire) {
@@ -123,10 +131,10 @@ impl Listener {
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        let sql = self.names.sql("SELECT last FROM {t}feed");
+        let sql = self.names.sql("SELECT last, tag AS last_tag FROM {t}feed");
         let rows = self.connections.rows(|| sqlx::query(sql.clone())).await?;
-        let last = rows.first().map(|row| row.try_get::<i64, _>("last"));
-        Ok(last.ok_or_else(no_row)?.map_err(Failure::from)? as u64)
+        let last = rows.first().map_or(Ok(None), |row| place(row, LAST))?;
+        Ok(last.ok_or_else(no_row)?.cursor())
     }
 
     fn ensure_task(&self) {
@@ -203,10 +211,18 @@ async fn hear(connections: &Connections, channel: &str, state: &State) -> Result
     }
 }
 
+/// What stands in two columns, if anything does.
+fn place(row: &PgRow, [number, tag]: [&str; 2]) -> Result<Option<Place>, Failure> {
+    let (number, tag): (Option<i64>, Option<i64>) = (row.try_get(number)?, row.try_get(tag)?);
+    Ok(number.zip(tag).map(|(number, tag)| Place { number: number as u64, tag: tag as u64 }))
+}
+
 fn no_row() -> StoreError {
     StoreError::corrupt("the row of the change feed is gone")
 }
 
+/// The columns of the last change.
+const LAST: [&str; 2] = ["last", "last_tag"];
 const PAGE: i64 = 1_000;
 /// How often it is looked for changes while nothing can be heard.
 const POLL: Duration = Duration::from_millis(250);

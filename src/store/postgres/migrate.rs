@@ -26,18 +26,20 @@ pub(super) async fn migrate(store: &PostgresStore, wanted: bool) -> Result<(), S
     }
     // Not within the limit of a call: tables may be large, and other nodes be at it.
     let mut change = store.begin_within(LIMIT).await?;
-    within(LIMIT, async {
+    within(change.left(), async {
         let lock = store.names.lock(&["migration"]);
         let sql = "SELECT pg_advisory_xact_lock($1)";
         store.names.query(sql).bind(lock).execute(&mut *change.tx).await?;
-        let create = "CREATE TABLE IF NOT EXISTS {t}migrations (version bigint PRIMARY KEY)";
-        change.tx.execute(store.sql(create)).await?;
-        let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
-        let done: i64 = store.names.query_scalar(read).fetch_one(&mut *change.tx).await?;
-        for (number, migration) in (1i64..).zip(MIGRATIONS).skip(done as usize) {
-            change.tx.execute(sqlx::raw_sql(store.sql(migration))).await?;
-            let mark = "INSERT INTO {t}migrations (version) VALUES ($1)";
-            store.names.query(mark).bind(number).execute(&mut *change.tx).await?;
+        let there = "SELECT to_regclass('{t}migrations') IS NOT NULL";
+        let done: i64 = match store.names.query_scalar(there).fetch_one(&mut *change.tx).await? {
+            true => {
+                let read = "SELECT coalesce(max(version), 0) FROM {t}migrations";
+                store.names.query_scalar(read).fetch_one(&mut *change.tx).await?
+            }
+            false => 0,
+        };
+        for migration in MIGRATIONS.iter().skip(done as usize) {
+            change.tx.execute(sqlx::raw_sql(store.sql(&template(migration)))).await?;
         }
         Ok(())
     })
@@ -54,6 +56,13 @@ async fn version(store: &PostgresStore) -> Result<usize, StoreError> {
     let rows = store.connections.rows(|| sqlx::query(read.clone())).await?;
     let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("version"));
     Ok(version.map_err(Failure::from)? as usize)
+}
+
+/// A file as a statement for any schema and prefix. It is plain SQL, so that a host can run it itself;
+/// each one marks itself as done.
+fn template(migration: &str) -> String {
+    // An index is in the schema of its table, and cannot be told to be.
+    migration.replace("INDEX keyward_", "INDEX {p}").replace("keyward_", "{t}")
 }
 
 fn newer(version: usize) -> StoreError {

@@ -1,4 +1,9 @@
-use super::{PostgresStore, errors::Failure, rows::corrupt, transaction::Change};
+use super::{
+    PostgresStore,
+    errors::{Failure, within},
+    rows::corrupt,
+    transaction::Change,
+};
 use crate::{
     key::{KeyId, Timestamp},
     store::{Counter, Payer, Spend, Spent, StoreError, quotas::spend_all},
@@ -8,7 +13,7 @@ use crate::{
 impl PostgresStore {
     pub(super) async fn spend_quotas(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
         let mut change = self.begin().await?;
-        let spent = self.within(async {
+        let spent = within(change.left(), async {
             let stored = change.lock_counters(spends).await?;
             let (spent, after) = spend_all(spends, &stored);
             if let Some(after) = &after {
@@ -23,7 +28,7 @@ impl PostgresStore {
 
     pub(super) async fn refund_quotas(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
         let mut change = self.begin().await?;
-        self.within(async {
+        within(change.left(), async {
             let stored = change.lock_counters(spends).await?;
             let pairs = spends.iter().zip(stored);
             let after: Vec<_> = pairs.map(|(spend, stored)| spend.refund(stored)).collect();

@@ -2,7 +2,7 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     PostgresStore,
-    errors::Failure,
+    errors::{Failure, within},
     rows::{corrupt, uuid},
 };
 use crate::{
@@ -18,7 +18,7 @@ impl PostgresStore {
         }
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let mut change = self.begin().await?;
-        self.within(async {
+        within(change.left(), async {
             // Locked, so that no key goes away meanwhile, and in the order of their ids.
             let sql = "WITH known AS (SELECT id FROM {t}keys WHERE id = ANY($1) ORDER BY id FOR KEY SHARE) \
                 INSERT INTO {t}tallies AS t (key_id, hour, accepted, denied, limited) \

@@ -6,7 +6,7 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::{QueryAs, QueryScalar},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     audit::AuditEvent,
     key::{Owner, Timestamp},
-    store::{StoreError, timed_out::TimedOut},
+    store::{StoreError, place::TAGS, timed_out::TimedOut},
 };
 
 /// Schema and prefix of the tables; both were checked to be plain words.
@@ -68,7 +68,8 @@ impl Names {
 
     /// The channel on which changes are announced.
     pub(super) fn channel(&self) -> String {
-        format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix)
+        let channel = format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix);
+        if channel.len() <= MAX_NAME { channel } else { format!("_{:x}", self.lock(&["changes"])) }
     }
 
     /// A number for an advisory lock, which all hosts of a database share.
@@ -88,6 +89,7 @@ impl Names {
 pub(super) struct Change<'a> {
     pub(super) tx: Lent,
     pub(super) names: &'a Names,
+    end: Instant,
 }
 
 impl PostgresStore {
@@ -101,8 +103,9 @@ impl PostgresStore {
         self.begin_within(self.connections.limit).await
     }
 
-    /// Begins a change of which each step may take so long.
+    /// Begins a change that may take so long.
     pub(super) async fn begin_within(&self, limit: Duration) -> Result<Change<'_>, StoreError> {
+        let end = Instant::now() + limit;
         let millis = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -113,7 +116,7 @@ impl PostgresStore {
         );
         let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
         let tx = within(self.connections.limit, begin).await?;
-        Ok(Change { tx, names: &self.names })
+        Ok(Change { tx, names: &self.names, end })
     }
 
     /// Commits a change if there was anything to change. Only here can its outcome become unknown.
@@ -125,7 +128,10 @@ impl PostgresStore {
         if !done {
             return Ok(());
         }
-        let limit = self.connections.limit;
+        let limit = change.left();
+        if limit.is_zero() {
+            return Err(StoreError::unavailable(TimedOut("PostgreSQL", self.connections.limit)));
+        }
         match timeout(limit, change.tx.execute("COMMIT")).await {
             Ok(answer) => answer.map_err(at_commit)?,
             Err(_) => return Err(StoreError::outcome_unknown(TimedOut("PostgreSQL", limit))),
@@ -133,16 +139,14 @@ impl PostgresStore {
         change.tx.give_back();
         Ok(())
     }
-
-    pub(super) async fn within<T>(
-        &self,
-        step: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, StoreError> {
-        within(self.connections.limit, step).await
-    }
 }
 
 impl Change<'_> {
+    /// What is left of the time that the call may take.
+    pub(super) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
     /// Makes changes of one owner that count its keys wait for each other.
     pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
         let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
@@ -162,14 +166,20 @@ impl Change<'_> {
     /// Enters keys into the feed and wakes whoever waits for it. The feed's row stays locked from
     /// here to the commit: numbers become visible in their order.
     pub(super) async fn feed(&mut self, keys: &[Uuid], at: Timestamp) -> Result<(), Failure> {
-        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1 RETURNING last - $1 AS before) \
-                   INSERT INTO {t}changes (number, at, key_id) \
-                   SELECT feed.before + n, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // The tag tells entries of the same number apart that were written in two lives of the store.
+        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1, tag = floor(random() * $4)::bigint \
+                   RETURNING last - $1 AS before, tag) \
+                   INSERT INTO {t}changes (number, tag, at, key_id) \
+                   SELECT feed.before + n, feed.tag, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
         self.names
             .query(sql)
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
+            .bind(TAGS as f64)
             .execute(&mut *self.tx)
             .await?;
         self.names
@@ -191,5 +201,7 @@ impl Change<'_> {
     }
 }
 
+/// The server cuts longer names, and refuses them to channels.
+const MAX_NAME: usize = 63;
 /// How long a call may take, unless it is told otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);

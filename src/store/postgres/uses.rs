@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::{PostgresStore, rows::uuid};
+use super::{PostgresStore, errors::within, rows::uuid};
 use crate::{
     audit::AuditEvent,
     hash::Digest,
@@ -17,7 +17,7 @@ impl PostgresStore {
             return Ok(Vec::new());
         }
         let mut change = self.begin().await?;
-        let events = self.within(async {
+        let events = within(change.left(), async {
             fn all<'a, T>(uses: &'a [Use], field: impl Fn(&'a Use) -> T) -> Vec<T> {
                 uses.iter().map(field).collect()
             }
@@ -30,7 +30,9 @@ impl PostgresStore {
             let ids = all(uses, |used| uuid(used.key_id));
             let tenants = all(uses, |used| used.owner.tenant());
             let accounts = all(uses, |used| used.owner.account());
-            let known: Vec<(i64, bool)> = self.names.query_as(lock)
+            let known: Vec<(i64, bool)> = self
+                .names
+                .query_as(lock)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
@@ -43,7 +45,8 @@ impl PostgresStore {
                 FROM (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], \
                 $5::bigint[], $6::text[]) AS u (id, tenant, account, first_at, last_at, ip)) u \
                 WHERE k.id = u.id AND k.tenant = u.tenant AND k.account = u.account";
-            self.names.query(update)
+            self.names
+                .query(update)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
@@ -70,7 +73,7 @@ impl PostgresStore {
         to: &Digest,
     ) -> Result<bool, StoreError> {
         let mut change = self.begin().await?;
-        let replaced = self.within(async {
+        let replaced = within(change.left(), async {
             // A rotation of the same key waits, or is waited for.
             let lock = "SELECT k.id FROM {t}keys k JOIN {t}secrets s ON s.key_id = k.id \
                 WHERE s.digest = $1 FOR UPDATE OF k";
@@ -107,7 +110,8 @@ impl PostgresStore {
             return Ok(());
         }
         let mut change = self.begin().await?;
-        self.within(change.record(events)).await?;
+        let left = change.left();
+        within(left, change.record(events)).await?;
         self.conclude(change, true).await
     }
 
@@ -129,7 +133,7 @@ impl PostgresStore {
         limit: u32,
     ) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let deleted = self.within(async {
+        let deleted = within(change.left(), async {
             let deleted = self
                 .names
                 .query(sql)

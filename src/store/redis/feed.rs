@@ -5,36 +5,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{Inner, pack::damaged, reply::Reply, scripts::CHANGES};
 use crate::{
     key::KeyId,
-    store::{Changes, Feed, StoreError},
+    store::{
+        Changes, Feed, StoreError,
+        place::{Place, TAGS},
+    },
 };
-
-/// A place in the change feed: the number of an entry, and the tag that whoever wrote it drew.
-///
-/// When a failover, a restart or a FLUSHALL loses entries, others get their numbers, but not their
-/// tags. Whoever read one of the lost ones holds a tag that is not there, and is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    number: u64,
-    tag: u64,
-}
-
-impl Place {
-    fn of(cursor: u64) -> Self {
-        Self { number: cursor >> TAG_BITS, tag: cursor & TAGS }
-    }
-
-    fn cursor(self) -> u64 {
-        self.number << TAG_BITS | self.tag
-    }
-
-    /// As the stream has it: `number-tag`.
-    fn read(text: &[u8]) -> Result<Self, StoreError> {
-        let text = std::str::from_utf8(text).map_err(StoreError::corrupt)?;
-        let (number, tag) = text.split_once('-').ok_or_else(damaged)?;
-        let number = number.parse().map_err(StoreError::corrupt)?;
-        Ok(Self { number, tag: tag.parse().map_err(StoreError::corrupt)? })
-    }
-}
 
 /// The change feed: a stream for truth, pub/sub for speed.
 impl Inner {
@@ -47,10 +22,10 @@ impl Inner {
         let (last, gone) = (place(&reply[..])?, place(&reply[2..])?);
         let cursor = match read.bytes()? {
             b"" => last,
-            read => Place::read(read)?,
+            read => read_place(read)?,
         };
         let marked = Some(marked.bytes()?).filter(|marked| !marked.is_empty());
-        let marked = marked.map(Place::read).transpose()?;
+        let marked = marked.map(read_place).transpose()?;
         let (ids, rest) = ids.bytes()?.as_chunks();
         if !rest.is_empty() {
             return Err(damaged());
@@ -98,14 +73,19 @@ impl Inner {
     }
 }
 
+/// As the stream has it: `number-tag`.
+fn read_place(text: &[u8]) -> Result<Place, StoreError> {
+    let text = std::str::from_utf8(text).map_err(StoreError::corrupt)?;
+    let (number, tag) = text.split_once('-').ok_or_else(damaged)?;
+    let number = number.parse().map_err(StoreError::corrupt)?;
+    Ok(Place { number, tag: tag.parse().map_err(StoreError::corrupt)? })
+}
+
 /// A number and a tag that stand side by side.
 fn place(reply: &[Reply]) -> Result<Place, StoreError> {
     let [number, tag, ..] = reply else { return Err(damaged()) };
     Ok(Place { number: number.digits()?, tag: tag.digits()? })
 }
 
-/// Of 63 bits of a cursor, 40 count the changes: enough for a thousand a second for 34 years.
-const TAG_BITS: u32 = 23;
-const TAGS: u64 = (1 << TAG_BITS) - 1;
 /// How often it is looked for changes while nothing can be heard.
 const POLL: Duration = Duration::from_millis(250);

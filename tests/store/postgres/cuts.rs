@@ -1,8 +1,11 @@
 //! A connection that is cut anywhere: between any two bytes of a change, in either direction.
 
+use std::time::Duration;
+
 use keyward::{
     ApiKeys, Error, ErrorKind, KeyId, Owner, Request, VerifyError,
     keys::{KeyChange, NewKey, Rotation},
+    store::StoreErrorKind,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
@@ -209,6 +212,21 @@ async fn a_commit_whose_reply_is_late_has_an_unknown_outcome() {
     cuts.proxy.sprung().await;
     assert_eq!(cuts.traces(&owner).await.changes - before.changes, 1, "it happened, and once");
     cuts.proxy.resume();
+}
+
+/// Each step by itself is quick enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_of_a_change_share_its_time() {
+    let Some(cuts) = Cuts::new().await else { return };
+    let url = cuts.stage.server.url_through(&cuts.proxy, &cuts.stage.database);
+    let limit = Duration::from_secs(2);
+    let store = connect(patient().timeout(limit).connections(1), &url).await;
+    super::until("its statement is prepared", async || store.tally(&[]).await.ok()).await;
+    // There are three round trips, and each takes less than half of the time of a call.
+    cuts.proxy.delay(limit * 9 / 40);
+    let error = ended(store.tally(&[])).await.unwrap_err();
+    let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::OutcomeUnknown];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
 }
 
 /// Not a divisor of what messages measure, so that the cuts fall into all parts of them.

@@ -13,7 +13,7 @@ use keyward::{KeyId, KeyStore, store::Feed};
 use tokio::task::JoinHandle;
 
 use super::{Stage, connect, connect_store, ended, patient, until};
-use crate::support::servers::postgres::Options;
+use crate::support::{Service, servers::postgres::Options, stores};
 
 /// A node that follows the feed as one with a cache does.
 pub struct Follower {
@@ -145,4 +145,31 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
     wait(Feed::Polled).await;
     wait(Feed::Pushed).await;
     super::outages::signal("CONT", &pid);
+}
+
+/// After a failover to a standby that lagged, or with a backup that was restored, other changes get
+/// the numbers of those that are lost.
+#[tokio::test]
+async fn whoever_read_changes_that_are_lost_is_told() {
+    let Some(database) = stores::postgres().await else { return };
+    let sql = |statement: &str| drop(database.sql(statement).unwrap());
+    let store = connect(patient(), database.url()).await;
+    let service = Service::uncached(vec![store.clone()]);
+    let _ = service.issue().await;
+    let kept = store.changes(None).await.unwrap().cursor;
+    sql("CREATE TABLE changes AS TABLE keyward_changes; CREATE TABLE feed AS TABLE keyward_feed");
+    let _ = service.issue().await;
+    let _ = service.issue().await;
+    let lost = store.changes(None).await.unwrap().cursor;
+    assert!(!store.changes(Some(kept)).await.unwrap().missed);
+    sql("DELETE FROM keyward_changes; INSERT INTO keyward_changes TABLE changes; \
+         DELETE FROM keyward_feed; INSERT INTO keyward_feed TABLE feed");
+    // With fewer changes than are lost, with as many, and with more.
+    for n in 0..4 {
+        assert!(store.changes(Some(lost)).await.unwrap().missed, "{n} changes later");
+        assert!(!store.changes(Some(kept)).await.unwrap().missed, "{n} changes later");
+        let waited = store.wait(lost, Duration::from_secs(3_600));
+        tokio::time::timeout(super::DEADLINE, waited).await.expect("it waits").unwrap();
+        let _ = service.issue().await;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use keyward::{audit::EventKind, store::Feed};
+use keyward::{KeyStore, Timestamp, audit::EventKind, store::Feed};
 
 use super::{Stage, connect_store, feed::Follower, patient};
 use crate::support::{
@@ -82,7 +82,12 @@ async fn a_store_works_through_a_transaction_pooler_and_polls_its_feed() {
     let url = pooler.url(stage.database.name());
     let stores = [connect_store(options.clone(), &url).await, connect_store(options, &url).await];
     let follower = Follower::new(Arc::new(stores[0].clone())).await;
-    let nodes = stores.into_iter().map(|store| Arc::new(store) as _).collect();
+    let nodes = stores.iter().map(|store| Arc::new(store.clone()) as _).collect();
+    for _ in 0..3 {
+        for store in &stores {
+            store.purge_changes(Timestamp::from_unix_micros(0)).await.unwrap();
+        }
+    }
     live(Arc::new(Service::uncached(nodes))).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {

@@ -1,8 +1,12 @@
 //! Whose tables they are, and how they come to be.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use keyward::{PostgresStore, key::Whose, store::PostgresOptions};
+use keyward::{
+    PostgresStore,
+    key::Whose,
+    store::{Feed, PostgresOptions},
+};
 use sqlx::postgres::PgPoolOptions;
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -70,6 +74,40 @@ async fn without_migration_missing_tables_are_refused_with_what_to_do() {
     assert!(source.contains("migrations/postgres"), "{source}");
     let tables = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'keyward%'";
     assert_eq!(database.sql(tables).unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_host_that_runs_the_files_itself_needs_no_migration() {
+    let Some(cluster) = postgres::shared() else { return };
+    let database = cluster.database();
+    database.sql(include_str!("../../../migrations/postgres/0001_keyward.sql")).unwrap();
+    let service = Service::uncached(vec![
+        connect(patient().without_migration(), database.url()).await,
+        connect(patient(), database.url()).await,
+    ]);
+    let issued = service.issue().await;
+    assert!(service.verify(&issued).await.is_ok());
+    let versions = database.sql("SELECT version FROM keyward_migrations").unwrap();
+    assert_eq!(versions, "1");
+}
+
+#[tokio::test]
+async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
+    let Some(cluster) = postgres::shared() else { return };
+    let database = cluster.database();
+    let (schema, prefix) = ("s".repeat(40), "p".repeat(40));
+    database.sql(&format!("CREATE SCHEMA {schema}")).unwrap();
+    let options = patient().schema(&schema).unwrap().prefix(&prefix).unwrap();
+    let store = connect(options, database.url()).await;
+    let end = store.changes(None).await.unwrap().cursor;
+    super::until("it hears of changes", async || {
+        let feed = store.wait(end, Duration::from_millis(1)).await.unwrap();
+        (feed == Feed::Pushed).then_some(())
+    })
+    .await;
+    let service = Service::uncached(vec![store]);
+    let issued = service.issue().await;
+    assert!(service.verify(&issued).await.is_ok());
 }
 
 #[tokio::test]

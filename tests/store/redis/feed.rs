@@ -65,6 +65,22 @@ async fn a_feed_is_pushed_only_while_its_subscription_lives() {
     eventually("it is subscribed again", async || feed().await == Feed::Pushed).await;
 }
 
+/// A user of Redis 7 may publish nothing that he is not told to.
+#[tokio::test]
+async fn where_publishing_is_forbidden_changes_are_made_and_the_feed_is_polled() {
+    let Some(server) = Options::default().durable().start() else { return };
+    server.call(&["ACL", "SETUSER", "default", "resetchannels"]);
+    let store = connect(server.address()).await;
+    let mut cursor = store.changes(None).await.unwrap().cursor;
+    let service = service(store.clone());
+    let issued = service.issue().await;
+    super::revoke(&service, &issued, "over").await.unwrap();
+    assert_eq!(store.wait(cursor, Duration::from_secs(3_600)).await.unwrap(), Feed::Polled);
+    let told = follow(&store, &mut cursor).await.unwrap();
+    assert_eq!(told, BTreeSet::from([issued.key.id]));
+    assert_eq!(store.wait(cursor, Duration::from_millis(1)).await.unwrap(), Feed::Polled);
+}
+
 /// What waits is woken by what another node does, without looking in between.
 #[tokio::test]
 async fn a_change_of_another_node_is_pushed() {

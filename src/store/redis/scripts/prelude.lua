@@ -109,8 +109,9 @@ local function feed(id, at, tag)
   redis.call('XADD', changes, string.format('%.0f-%s', number, tag), 'k', id, 'a', at)
 end
 
+-- Whoever may not publish has others look by themselves: what was written stays as good as it is.
 local function tell()
-  redis.call('PUBLISH', changes, '')
+  redis.pcall('PUBLISH', changes, '')
 end
 
 -- What a repeated revocation finds done was perhaps never confirmed: WAIT waits for what was
