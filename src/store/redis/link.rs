@@ -1,5 +1,8 @@
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ pub(super) struct Link {
     meta: String,
     timeout: Duration,
     current: Mutex<Option<Line>>,
+    /// Whether there is a store already: then a server without one has lost it.
+    begun: AtomicBool,
     /// Where it was found last.
     found: Mutex<Option<Arc<ConnectionInfo>>>,
     /// One caller connects, and all others wait for it.
@@ -39,11 +44,17 @@ impl Link {
             meta: meta.into(),
             timeout,
             current: Mutex::default(),
+            begun: AtomicBool::new(false),
             found: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
             own: Semaphore::new(OWN_LINES),
         }
+    }
+
+    /// From now on there is a store.
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -150,6 +161,10 @@ impl Link {
             let mut ask = redis::cmd("EXISTS");
             ask.arg(&self.meta);
             let error = match line.send(&ask, deadline).await {
+                // Whoever has forgotten all keys must deny none of them.
+                Sent::Answer(Value::Int(0)) if self.begun.load(Ordering::Relaxed) => {
+                    return Err(Source::from(LOST));
+                }
                 Sent::Answer(_) => return self.of_primary(line, deadline).await,
                 Sent::Refused(error) => error,
                 Sent::Lost(source) => return Err(source),
@@ -214,6 +229,8 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
+const LOST: &str = "this server is empty, it has lost the store: restore its data, or start a node anew \
+    to begin with none";
 /// How often a change of address is followed within one search.
 const HOPS: usize = 4;
 const OWN_LINES: usize = 16;

@@ -112,6 +112,7 @@ impl RedisOptions {
         let link = Arc::new(Link::new(seeds, names.meta(), timeout));
         let inner = Inner { names, link, replicas, listener: Listener::default() };
         inner.check(demands).await?;
+        inner.link.begin();
         let inner = Arc::new(inner);
         Ok(RedisStore { lookups: Arc::new(Coalesced::new(inner.clone())), inner })
     }

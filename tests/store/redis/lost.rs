@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use keyward::KeyStore;
+use keyward::{KeyStore, key::DeniedReason};
 use tokio::time::timeout;
 
-use super::{connect, service, until_verified, verify};
+use super::{UNAVAILABLE, Verdict, connect, service, until_verified, verify, whole};
 use crate::support::servers::{
     eventually,
     redis::{Cluster, Options},
@@ -36,6 +36,30 @@ async fn a_flushed_server_is_another_life() {
         let page = store.changes(Some(page.cursor)).await.unwrap();
         assert!(!page.missed, "who has been told goes on");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_empty_is_unavailable_and_denies_nobody() {
+    let Some(mut server) = Options::default().durable().start() else { return };
+    let store = connect(server.address()).await;
+    let service = service(store.clone());
+    let issued = service.issue().await;
+    server.kill();
+    std::fs::remove_dir_all(server.folder().join("appendonlydir")).unwrap();
+    server.restart();
+    eventually("it is found to be empty", async || {
+        assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+        whole(&store.changes(None).await.unwrap_err()).contains("it has lost the store")
+    })
+    .await;
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
+    // Who starts a node anew begins with none.
+    drop(connect(server.address()).await);
+    let unknown = Verdict::Denied(DeniedReason::Unknown);
+    eventually("there is a store again", async || {
+        verify(&service, &issued).await.unwrap_err() == unknown
+    })
+    .await;
 }
 
 #[tokio::test]

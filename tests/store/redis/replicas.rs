@@ -6,9 +6,12 @@ use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore};
 use tokio::task::JoinSet;
 
 use super::{REVOKED, impatient, options, revoke, service, verify};
-use crate::support::servers::{
-    eventually,
-    redis::{Options, Server},
+use crate::support::{
+    Service,
+    servers::{
+        eventually,
+        redis::{Options, Server},
+    },
 };
 
 fn a_pair() -> Option<(Server, Server)> {
@@ -50,6 +53,19 @@ async fn a_revocation_that_no_replica_has_is_unconfirmed_and_works_at_once() {
     let log = waiting.keys().events(AuditQuery::new(&waiting.owner)).await.unwrap();
     let revoked = log.iter().filter(|event| event.reason.as_deref() == Some("leaked"));
     assert_eq!(revoked.count(), 1, "repeated, it is still one revocation");
+}
+
+#[tokio::test]
+async fn a_revocation_that_no_replica_has_is_forgotten_by_the_cache_at_once() {
+    let Some((primary, replica)) = a_pair() else { return };
+    let store = impatient().replicas(1).connect(&primary.url()).await.unwrap();
+    let caching = Service::new(vec![Arc::new(store) as Arc<dyn KeyStore>]);
+    let issued = caching.issue().await;
+    assert!(verify(&caching, &issued).await.is_ok());
+    replica.freeze();
+    let error = revoke(&caching, &issued, "leaked").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error}");
+    assert_eq!(verify(&caching, &issued).await.unwrap_err(), REVOKED);
 }
 
 #[tokio::test]
