@@ -181,6 +181,6 @@ fn event(
     })
 }
 
-/// With one writing a minute, at most this many rows a minute and node, and one for
-/// each reason without a key.
+/// With one writing a minute, at most this many rows a minute and node for keys, as many for second
+/// factors, and one for each reason without a key or an owner.
 const MAX_KEYED: usize = 256;
