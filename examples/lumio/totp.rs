@@ -29,7 +29,7 @@ pub async fn begin(
 ) -> Result<([(HeaderName, &'static str); 1], Json<Value>), Refused> {
     session.may_add_a_factor(&lumio, &session.person)?;
     let secret = TotpSecret::generate().map_err(|_| UNAVAILABLE)?;
-    let setup = lumio.totp.setup(&secret, &session.email);
+    let setup = lumio.totp.setup(&secret, &session.person.email);
     let shown = json!({ "uri": setup.uri().expose(), "qr": setup.qr_svg().expose() });
     lumio.begun.begin(&session, Pending::App(secret));
     Ok(([(CACHE_CONTROL, "no-store")], Json(shown)))
