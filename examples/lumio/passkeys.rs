@@ -3,7 +3,6 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use keyward::audit::Outcome;
-use sha2::{Digest, Sha256};
 use webauthn_rs::prelude::{
     CreationChallengeResponse, Passkey, PublicKeyCredential, RegisterPublicKeyCredential,
     RequestChallengeResponse, Url, Uuid, Webauthn, WebauthnBuilder, WebauthnResult,
@@ -27,7 +26,8 @@ pub async fn begin_to_add(
 ) -> Result<Json<CreationChallengeResponse>, Refused> {
     session.may_add_a_factor(&lumio, &session.person)?;
     let known = session.person.passkeys.iter().map(|passkey| passkey.cred_id().clone()).collect();
-    let (id, name) = (handle(&session.email), &session.email);
+    let id = Uuid::parse_str(session.owner.account()).expect("`admit` made it of one");
+    let name = &session.person.email;
     let begun = lumio.webauthn.start_passkey_registration(id, name, name, Some(known));
     let (challenge, state) = begun.map_err(|_| UNAVAILABLE)?;
     lumio.begun.begin(&session, Pending::Registration(Box::new(state)));
@@ -87,8 +87,9 @@ pub async fn assert(
     };
     let counted = lumio.people.change(|everyone| {
         let mut known = session.me(everyone)?.passkeys.iter_mut();
-        // Its counter goes up, so that a copy of it is noticed.
-        known.find_map(|passkey| passkey.update_credential(&done)).ok_or(NOT_ACCEPTED)
+        // Its counter goes up, if it has one, so that a copy of it is noticed.
+        let newer = known.find_map(|passkey| passkey.update_credential(&done));
+        newer.filter(|newer| *newer || done.counter() == 0).ok_or(NOT_ACCEPTED)
     });
     match counted {
         Ok(_) => confirm(&lumio, &session, "second_factor.accepted").await,
@@ -106,12 +107,6 @@ async fn refuse(lumio: &Lumio, session: &Session) -> Result<StatusCode, Refused>
     let event = "second_factor.refused";
     lumio.keys.note(&session.owner, event, Outcome::Failure, &session.actor).await?;
     Err(NOT_ACCEPTED)
-}
-
-/// By which authenticators tell accounts apart.
-fn handle(email: &str) -> Uuid {
-    let digest: [u8; 32] = Sha256::digest(email).into();
-    Uuid::from_slice(&digest[..16]).expect("it takes 16 bytes")
 }
 
 const NOT_ACCEPTED: Refused = Refused(StatusCode::BAD_REQUEST, "passkey_not_accepted");

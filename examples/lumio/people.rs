@@ -11,22 +11,25 @@ use std::{
 };
 
 use async_trait::async_trait;
+use axum::http::StatusCode;
 use keyward::{
     Account, Accounts, Actor, Limits, Owner,
     accounts::{AccountsError, Roles},
+    enroll::EmailAddress,
     key::{Invalid, Permissions},
     limits::Rate,
     step_up::{SensitiveChange, StepUp, StepUpError},
 };
 use serde::{Deserialize, Serialize};
-use webauthn_rs::prelude::Passkey;
+use webauthn_rs::prelude::{Passkey, Uuid};
 
 use super::Refused;
 
 /// Someone with an account, who is in one team.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct Person {
-    /// By the address of who began it.
+    pub email: String,
+    /// By the account that began it.
     pub team: String,
     pub role: Role,
     /// Whether they have published something that costs.
@@ -36,10 +39,6 @@ pub struct Person {
 }
 
 impl Person {
-    pub fn new(team: String, role: Role) -> Self {
-        Self { team, role, sells: false, totp: None, passkeys: Vec::new() }
-    }
-
     pub fn has_a_factor(&self) -> bool {
         self.totp.is_some() || !self.passkeys.is_empty()
     }
@@ -63,7 +62,8 @@ pub struct People {
 /// All that is in the file.
 #[derive(Default, Deserialize, Serialize)]
 pub struct Everyone {
-    /// By their address.
+    /// By their account. Who comes back by an old address has a new one: neither keys nor sessions nor a
+    /// team come back.
     pub people: BTreeMap<String, Person>,
     /// By a hash of the token in the browser's cookie.
     pub sessions: BTreeMap<String, SignedIn>,
@@ -71,9 +71,37 @@ pub struct Everyone {
 
 #[derive(Clone, Deserialize, Serialize)]
 pub struct SignedIn {
-    pub email: String,
+    pub account: String,
     /// When the second factor was checked, in microseconds.
     pub confirmed_at: Option<i64>,
+}
+
+impl Everyone {
+    /// An account in this team, or with a team of its own.
+    pub fn admit(
+        &mut self,
+        email: &str,
+        team: Option<String>,
+        role: Role,
+    ) -> Result<StatusCode, Refused> {
+        let email = email.parse::<EmailAddress>();
+        let email = email.map_err(|_| Refused(StatusCode::UNPROCESSABLE_ENTITY, "no_address"))?;
+        let email = email.as_str().to_owned();
+        if self.account(&email).is_some() {
+            return Err(Refused(StatusCode::CONFLICT, "has_an_account"));
+        }
+        let account = Uuid::new_v4().to_string();
+        let team = team.unwrap_or_else(|| account.clone());
+        let person = Person { email, team, role, sells: false, totp: None, passkeys: Vec::new() };
+        self.people.insert(account, person);
+        Ok(StatusCode::CREATED)
+    }
+
+    /// Whose address this is.
+    pub fn account(&self, email: &str) -> Option<(&String, &Person)> {
+        let email: EmailAddress = email.parse().ok()?;
+        self.people.iter().find(|(_, person)| person.email == email.as_str())
+    }
 }
 
 impl People {

@@ -75,14 +75,7 @@ pub async fn sign_up(
     State(lumio): State<Lumio>,
     Json(Address { email }): Json<Address>,
 ) -> Result<StatusCode, Refused> {
-    owner(&email)?;
-    lumio.people.change(|everyone| {
-        if everyone.people.contains_key(&email) {
-            return Err(Refused(StatusCode::CONFLICT, "has_an_account"));
-        }
-        everyone.people.insert(email.clone(), Person::new(email, Role::Owner));
-        Ok(StatusCode::CREATED)
-    })
+    lumio.people.change(|everyone| everyone.admit(&email, None, Role::Owner))
 }
 
 /// A stand-in: a real service asks for a password first, or sends a link.
@@ -91,20 +84,17 @@ pub async fn sign_in(
     origin: Origin,
     Json(Address { email }): Json<Address>,
 ) -> Result<impl IntoResponse, Refused> {
-    let has_account = |everyone: &Everyone| match everyone.people.contains_key(&email) {
-        true => Ok(()),
-        false => Err(Refused(StatusCode::UNAUTHORIZED, "no_account")),
-    };
-    has_account(&lumio.people.everyone()?)?;
-    let actor = origin.of(Actor::account(&email));
-    lumio.keys.note(&owner(&email)?, "session.created", Outcome::Success, &actor).await?;
+    let nobody = Refused(StatusCode::UNAUTHORIZED, "no_account");
+    let everyone = lumio.people.everyone()?;
+    let (account, person) = everyone.account(&email).ok_or(nobody)?;
+    let actor = origin.of(Actor::account(&person.email));
+    lumio.keys.note(&owner(account), "session.created", Outcome::Success, &actor).await?;
     // As random as a key, and never taken for one.
     let token = KeyFormat::builder("session").build().ok().and_then(|form| form.generate().ok());
     let token = token.ok_or(UNAVAILABLE)?;
     lumio.people.change(|everyone| {
-        // Not for who was removed meanwhile: it would be good again in a new account.
-        has_account(everyone)?;
-        let session = SignedIn { email: email.clone(), confirmed_at: None };
+        // Good for nothing if the account is gone by now.
+        let session = SignedIn { account: account.clone(), confirmed_at: None };
         everyone.sessions.insert(hash(token.expose()), session);
         Ok(())
     })?;
@@ -119,7 +109,6 @@ fn hash(token: &str) -> String {
 /// Whose browser it is. Who has a second factor has confirmed by it.
 pub struct Session {
     id: String,
-    pub email: String,
     pub person: Person,
     pub owner: Owner,
     pub actor: Actor,
@@ -134,16 +123,17 @@ impl FromRequestParts<Lumio> for Half {
 
     async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, Refused> {
         let cookie = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let token = cookie.and_then(|cookie| cookie.strip_prefix("session="));
+        let mut cookies = cookie.into_iter().flat_map(|cookies| cookies.split("; "));
+        let token = cookies.find_map(|cookie| cookie.strip_prefix("session="));
         let (id, everyone) = (hash(token.ok_or(SIGN_IN)?), lumio.people.everyone()?);
-        let SignedIn { email, confirmed_at } = everyone.sessions.get(&id).ok_or(SIGN_IN)?.clone();
-        let person = everyone.people.get(&email).ok_or(SIGN_IN)?.clone();
+        let SignedIn { account, confirmed_at } = everyone.sessions.get(&id).ok_or(SIGN_IN)?;
+        let person = everyone.people.get(account).ok_or(SIGN_IN)?.clone();
         let confirmed_at = confirmed_at.map(Timestamp::from_unix_micros);
-        let mut actor = Origin::from(&*parts).of(Actor::account(&email));
+        let mut actor = Origin::from(&*parts).of(Actor::account(&person.email));
         if let Some(at) = confirmed_at {
             actor = actor.second_factor_at(at);
         }
-        Ok(Self(Session { id, owner: owner(&email)?, email, person, actor, confirmed_at }))
+        Ok(Self(Session { id, owner: owner(account), person, actor, confirmed_at }))
     }
 }
 
@@ -162,7 +152,7 @@ impl FromRequestParts<Lumio> for Session {
 impl Session {
     /// The person, who may be gone by now.
     pub fn me<'a>(&self, everyone: &'a mut Everyone) -> Result<&'a mut Person, Refused> {
-        everyone.people.get_mut(&self.email).ok_or(SIGN_IN)
+        everyone.people.get_mut(self.owner.account()).ok_or(SIGN_IN)
     }
 
     /// The second factor is there, and nothing is pending any more.
@@ -259,10 +249,9 @@ impl<S: Sync> FromRequestParts<S> for Origin {
     }
 }
 
-/// An address as an owner of keys.
-pub fn owner(email: &str) -> Result<Owner, Refused> {
-    let owner = Owner::account_only(email).ok().filter(|_| email.contains('@'));
-    owner.ok_or(Refused(StatusCode::UNPROCESSABLE_ENTITY, "no_address"))
+/// An account as an owner of keys.
+pub fn owner(account: &str) -> Owner {
+    Owner::account_only(account).expect("accounts are made by `admit`, and are short")
 }
 
 const SIGN_IN: Refused = Refused(StatusCode::UNAUTHORIZED, "sign_in");

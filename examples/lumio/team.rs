@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use super::{
     Lumio, Refused,
-    people::{Everyone, Person, Role},
+    people::{Everyone, Role},
     session::{Session, owner},
 };
 
 pub async fn members(State(lumio): State<Lumio>, session: Session) -> Result<Json<Value>, Refused> {
     let everyone = lumio.people.everyone()?;
-    let here = everyone.people.iter().filter(|(_, person)| person.team == session.person.team);
-    let members = here.map(|(email, person)| json!({ "email": email, "role": person.role }));
+    let here = everyone.people.values().filter(|person| person.team == session.person.team);
+    let members = here.map(|person| json!({ "email": person.email, "role": person.role }));
     Ok(Json(json!({ "members": members.collect::<Vec<_>>() })))
 }
 
@@ -35,14 +35,9 @@ pub async fn invite(
     session: Session,
     Json(Invitation { email, role }): Json<Invitation>,
 ) -> Result<StatusCode, Refused> {
-    owner(&email)?;
     let invited = lumio.people.change(|everyone| {
         let team = reaches(&lumio, &session, everyone, role)?;
-        if everyone.people.contains_key(&email) {
-            return Err(Refused(StatusCode::CONFLICT, "has_an_account"));
-        }
-        everyone.people.insert(email, Person::new(team, role));
-        Ok(StatusCode::CREATED)
+        everyone.admit(&email, Some(team), role)
     });
     note(&lumio, &session, "team.member_invited", invited).await
 }
@@ -61,14 +56,17 @@ pub async fn change(
 ) -> Result<StatusCode, Refused> {
     let changed = lumio.people.change(|everyone| {
         reaches(&lumio, &session, everyone, role)?;
-        colleague(&lumio, &session, everyone, &email)?.role = role;
-        Ok(StatusCode::NO_CONTENT)
+        let member = colleague(&lumio, &session, everyone, &email)?;
+        if let Some(person) = everyone.people.get_mut(&member) {
+            person.role = role;
+        }
+        Ok(owner(&member))
     });
-    if changed.is_ok() {
+    if let Ok(member) = &changed {
         // What keys could do until now is asked anew.
-        lumio.keys.account_changed(&owner(&email)?).await?;
+        lumio.keys.account_changed(member).await?;
     }
-    note(&lumio, &session, "team.role_changed", changed).await
+    note(&lumio, &session, "team.role_changed", changed.map(|_| StatusCode::NO_CONTENT)).await
 }
 
 pub async fn remove(
@@ -80,19 +78,17 @@ pub async fn remove(
     note(&lumio, &session, "team.member_removed", removed).await
 }
 
-/// The keys end for good, also those that are made until there is no account any more.
+/// Without the account its keys are good for nothing, also one that is being made meanwhile; they are
+/// revoked for the log.
 async fn leave(lumio: &Lumio, session: &Session, email: &str) -> Result<StatusCode, Refused> {
-    let member = owner(email)?;
-    colleague(lumio, session, &mut lumio.people.everyone()?, email)?;
-    lumio.keys.revoke_all(&member, "left the team", &session.actor).await?;
-    lumio.people.change(|everyone| {
-        colleague(lumio, session, everyone, email)?;
-        everyone.people.remove(email);
-        everyone.sessions.retain(|_, session| session.email != email);
-        Ok(())
+    let member = lumio.people.change(|everyone| {
+        let member = colleague(lumio, session, everyone, email)?;
+        everyone.people.remove(&member);
+        everyone.sessions.retain(|_, session| session.account != member);
+        Ok(owner(&member))
     })?;
-    lumio.keys.revoke_all(&member, "left the team", &session.actor).await?;
     lumio.keys.account_changed(&member).await?;
+    lumio.keys.revoke_all(&member, "left the team", &session.actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -103,26 +99,27 @@ fn reaches(
     everyone: &Everyone,
     role: Role,
 ) -> Result<String, Refused> {
-    let me = everyone.people.get(&session.email).filter(|me| lumio.people.may(me.role, "invite"));
+    let me = everyone.people.get(session.owner.account());
+    let me = me.filter(|me| lumio.people.may(me.role, "invite"));
     let me = me.filter(|me| role <= me.role);
     me.map(|me| me.team.clone()).ok_or(Refused(StatusCode::FORBIDDEN, "not_your_role"))
 }
 
-/// Someone else of the caller's team, whom the caller may change.
-fn colleague<'a>(
+/// The account of someone else of the caller's team, whom the caller may change.
+fn colleague(
     lumio: &Lumio,
     session: &Session,
-    everyone: &'a mut Everyone,
+    everyone: &Everyone,
     email: &str,
-) -> Result<&'a mut Person, Refused> {
+) -> Result<String, Refused> {
     // Of who is in another team nothing is told, not even that there is an account.
-    let team = everyone.people.get(&session.email).map(|me| &me.team);
-    let found = everyone.people.get(email).filter(|_| email != session.email);
-    let found = found.filter(|person| Some(&person.team) == team).map(|person| person.role);
-    let nobody = Refused(StatusCode::NOT_FOUND, "not_in_your_team");
-    let Some(role) = found else { return Err(nobody) };
-    reaches(lumio, session, everyone, role)?;
-    everyone.people.get_mut(email).ok_or(nobody)
+    let me = session.owner.account();
+    let team = everyone.people.get(me).map(|me| &me.team);
+    let found = everyone.account(email).filter(|(account, _)| *account != me);
+    let found = found.filter(|(_, person)| Some(&person.team) == team);
+    let (account, person) = found.ok_or(Refused(StatusCode::NOT_FOUND, "not_in_your_team"))?;
+    reaches(lumio, session, everyone, person.role)?;
+    Ok(account.clone())
 }
 
 /// Logs a change of the team, or that it was refused.

@@ -29,7 +29,7 @@ pub async fn begin(
 ) -> Result<([(HeaderName, &'static str); 1], Json<Value>), Refused> {
     session.may_add_a_factor(&lumio, &session.person)?;
     let secret = TotpSecret::generate().map_err(|_| UNAVAILABLE)?;
-    let setup = lumio.totp.setup(&secret, &session.email);
+    let setup = lumio.totp.setup(&secret, &session.person.email);
     let shown = json!({ "uri": setup.uri().expose(), "qr": setup.qr_svg().expose() });
     lumio.begun.begin(&session, Pending::App(secret));
     Ok(([(CACHE_CONTROL, "no-store")], Json(shown)))
@@ -92,7 +92,8 @@ async fn check(
         TotpError::UsedCode => Refused(StatusCode::BAD_REQUEST, "used_code").into_response(),
         TotpError::TooOften(wait) => {
             let refused = Refused(StatusCode::TOO_MANY_REQUESTS, "too_many_codes");
-            ([(RETRY_AFTER, wait.as_secs().max(1).to_string())], refused).into_response()
+            let seconds = wait.as_millis().div_ceil(1_000).max(1);
+            ([(RETRY_AFTER, seconds.to_string())], refused).into_response()
         }
         TotpError::Failed(error) => Refused::from(error).into_response(),
     })

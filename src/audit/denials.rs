@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::IpAddr,
     sync::{
         Mutex,
@@ -23,13 +24,15 @@ pub(crate) struct Denials {
     unknown: Anonymous,
     /// Not looked at, because too many others from the same network had failed.
     throttled: Anonymous,
-    /// Per key and reason; what finds no room is counted without its key.
-    keyed: Mutex<HashMap<(Option<KeyId>, &'static str), Tally>>,
+    /// Per key and reason.
+    keyed: Tallies<KeyId>,
     /// Of one-time codes, per reason.
     codes: Mutex<HashMap<&'static str, Tally>>,
-    /// Of second factors, per owner and reason; what finds no room is counted without its owner.
-    factors: Mutex<HashMap<(Option<Owner>, &'static str), Tally>>,
+    /// Of second factors, per owner and reason.
+    factors: Tallies<Owner>,
 }
+
+type Tallies<T> = Mutex<HashMap<(Option<T>, &'static str), Tally>>;
 
 /// A refused attempt.
 #[derive(Clone, Copy)]
@@ -66,15 +69,7 @@ impl Denials {
             let attempts = if throttled { &self.throttled } else { &self.unknown };
             return attempts.note(|| attempt);
         };
-        let mut keyed = lock(&self.keyed);
-        let wanted = (Some(id), attempt.reason);
-        let full = keyed.len() >= MAX_KEYED && !keyed.contains_key(&wanted);
-        let slot = if full { (None, attempt.reason) } else { wanted };
-        let tally = keyed.entry(slot).or_insert_with(|| Tally::of(&attempt));
-        tally.count = tally.count.saturating_add(1);
-        if full {
-            tally.owner = None;
-        }
+        count(&self.keyed, id, attempt.reason, || Tally::of(&attempt));
     }
 
     /// Counts one more text that cannot be a key.
@@ -93,15 +88,11 @@ impl Denials {
     /// Counts one more second factor that was not accepted.
     #[cfg(feature = "totp")]
     pub(crate) fn note_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
-        let mut factors = lock(&self.factors);
-        let wanted = (Some(owner.clone()), attempt.reason);
-        let full = factors.len() >= MAX_KEYED && !factors.contains_key(&wanted);
-        let slot = if full { (None, attempt.reason) } else { wanted };
-        let described = |owner: &Owner| (Some(owner.clone()), Some(actor.to_owned()));
-        let (owner, actor) = if full { (None, None) } else { described(owner) };
-        let tally =
-            factors.entry(slot).or_insert_with(|| Tally { owner, actor, ..Tally::of(&attempt) });
-        tally.count = tally.count.saturating_add(1);
+        count(&self.factors, owner.clone(), attempt.reason, || Tally {
+            owner: Some(owner.clone()),
+            actor: Some(actor.to_owned()),
+            ..Tally::of(&attempt)
+        });
     }
 
     /// Takes all that is counted, as events.
@@ -126,6 +117,24 @@ impl Denials {
             Ok(AuditEvent { kind, ..self::event(ids, None, reason, tally)? })
         });
         anonymous.chain(keyed).map(event).chain(codes).chain(factors).collect()
+    }
+}
+
+/// What finds no room is counted as nobody's.
+fn count<T: Eq + Hash>(
+    tallies: &Tallies<T>,
+    whose: T,
+    reason: &'static str,
+    described: impl FnOnce() -> Tally,
+) {
+    let mut tallies = lock(tallies);
+    let wanted = (Some(whose), reason);
+    let full = tallies.len() >= MAX_KEYED && !tallies.contains_key(&wanted);
+    let slot = if full { (None, reason) } else { wanted };
+    let tally = tallies.entry(slot).or_insert_with(described);
+    tally.count = tally.count.saturating_add(1);
+    if full {
+        (tally.owner, tally.actor) = (None, None);
     }
 }
 
@@ -181,6 +190,6 @@ fn event(
     })
 }
 
-/// With one writing a minute, at most this many rows a minute and node, and one for
-/// each reason without a key.
+/// With one writing a minute, at most this many rows a minute and node for keys, as many for second
+/// factors, and one for each reason without a key or an owner.
 const MAX_KEYED: usize = 256;

@@ -4,6 +4,10 @@ use super::{Invalid, text::bounded};
 
 /// Who a key belongs to: a tenant and an account in it, both the host's own words.
 ///
+/// They SHOULD be ids, which nobody else gets later, rather than names or addresses. Whoever comes to
+/// be the owner that another one was reads that one's audit log, and a key that was being issued when
+/// all others were revoked works again.
+///
 /// # Examples
 /// ```
 /// use keyward::Owner;

@@ -164,7 +164,9 @@ impl ApiKeys {
         self.inner.change(Touches::Key(id), write).await?
     }
 
-    /// Revokes all of an owner's keys in one step, and tells which ones were not revoked before.
+    /// Revokes all of an owner's keys in one step, and tells which ones were not revoked before. One that
+    /// is being issued may come after it: an owner that leaves is suspended by the host's
+    /// [`Accounts`](crate::Accounts) first.
     ///
     /// # Errors
     /// Only those of a store that fails.

@@ -8,7 +8,8 @@ use crate::{
 impl Inner {
     /// The one way to every change by which a key can do more than before: the host's accounts are
     /// asked, then `judge` says whether owner and actor reach that far, and at last the host's policy
-    /// whether the actor has to confirm it. Nobody is sent for a second factor in vain.
+    /// whether the actor has to confirm it. Nobody is sent for a second factor in vain, but for what
+    /// only the store can tell: how many keys there are, and which secrets are known.
     pub(super) async fn sanction<T: Send>(
         &self,
         owner: &Owner,

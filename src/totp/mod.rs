@@ -23,7 +23,7 @@
 //!   take none of them.
 //! - After that no code is looked at, until the quarter or the day (of UTC) is over: nobody is locked
 //!   out for longer. Using up the tries of others takes their session, and can be seen in the log.
-//! - A code is accepted once, and so is none that is older than an accepted one, on whichever node.
+//! - A code is accepted once, and none that is older than an accepted one, on whichever node.
 //!
 //! What is left: a code that is typed into a page of someone else works for him, if he is quick.
 //! Passkeys do not have this weakness.

@@ -88,7 +88,8 @@ impl Lumio {
         let answer = self.send(Method::POST, "/sign-in", &by, &body).await;
         assert_eq!(answer.status(), 204, "{email}");
         let cookie = answer.headers()["set-cookie"].to_str().unwrap();
-        Pass("cookie", cookie.split(';').next().unwrap().to_owned())
+        let cookie = cookie.split(';').next().unwrap();
+        Pass("cookie", format!("theme=dark; {cookie}"))
     }
 
     /// Someone with a team of one.

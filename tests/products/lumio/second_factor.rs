@@ -122,8 +122,7 @@ async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_th
 /// patience longer than that takes.
 #[tokio::test]
 async fn codes_cannot_be_guessed() {
-    let place = Place::new();
-    let lumio = place.now();
+    let lumio = Place::new().at_time("2026-02-09T12:00:00.5Z");
     let app = lumio.enable_app(&lumio.founder(ADA).await).await;
     let thief = lumio.sign_in(ADA).await;
     for n in 100..105 {
@@ -132,6 +131,9 @@ async fn codes_cannot_be_guessed() {
     for code in [app.shows(0), app.shows(106)] {
         assert_eq!(lumio.types(&thief, code).await, refused(429, "too_many_codes"));
     }
+    let path = "/account/security/two-factor/code";
+    let told = lumio.send(Method::POST, path, &thief, &app.shows(0)).await;
+    assert_eq!(told.headers()["retry-after"], "900", "and no moment too early");
 }
 
 /// > 2FA is required for all accounts that have published paid extensions.
@@ -228,6 +230,13 @@ async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused() {
     let assertion = authenticator.get(asked);
     assert_eq!(lumio.told("/passkey", &thief, assertion).await, not_accepted, "one try each");
 
+    let [asked, asked_later] =
+        [lumio.asks("/passkey", &thief).await, lumio.asks("/passkey", &ada).await];
+    let [assertion, later] = [asked, asked_later].map(|asked| authenticator.get(asked));
+    assert_eq!(lumio.told("/passkey", &ada, later).await.0, 204);
+    let copied = lumio.told("/passkey", &thief, assertion).await;
+    assert_eq!(copied, not_accepted, "counted behind what was accepted");
+
     let mut authenticator = phishing(authenticator);
     let assertion = authenticator.get(lumio.asks("/passkey", &thief).await);
     assert_eq!(lumio.told("/passkey", &thief, assertion).await, not_accepted, "a wrong origin");
@@ -241,6 +250,26 @@ async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused() {
     asked["publicKey"]["allowCredentials"] = to_him;
     assert_eq!(lumio.told("/passkey", &thief, his.get(asked)).await, not_accepted);
     assert_eq!(lumio.call(Method::GET, KEYS, &thief, Value::Null).await.0, 401);
+}
+
+/// Beyond the page: a passkey tells that its holder was there, by a finger or a PIN.
+#[tokio::test]
+async fn a_passkey_whose_holder_was_not_verified_is_refused() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    let not_accepted = refused(400, "passkey_not_accepted");
+    let nobody_asked = json!("discouraged");
+    let mut asked = lumio.asks("/passkeys", &ada).await;
+    asked["publicKey"]["authenticatorSelection"]["userVerification"] = nobody_asked.clone();
+    let made = Authenticator::of(&lumio).create(asked);
+    assert_eq!(lumio.told("/passkeys", &ada, made).await, not_accepted);
+    let mut authenticator = lumio.add_passkey(&ada).await;
+    let thief = lumio.sign_in(ADA).await;
+    let mut asked = lumio.asks("/passkey", &thief).await;
+    asked["publicKey"]["userVerification"] = nobody_asked;
+    assert_eq!(lumio.told("/passkey", &thief, authenticator.get(asked)).await, not_accepted);
+    let assertion = authenticator.get(lumio.asks("/passkey", &thief).await);
+    assert_eq!(lumio.told("/passkey", &thief, assertion).await.0, 204, "where it was");
 }
 
 /// Beyond the page: who has stolen a session does not set up a factor of his own beside hers.

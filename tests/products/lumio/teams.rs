@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ADA, ADMIN, BOB, MEMBER, OWNER, Place, TEAM, invited, make, remove, with};
+use super::{ADA, ADMIN, BOB, KEYS, MEMBER, OWNER, Place, TEAM, invited, make, remove, with};
 use crate::support::{servers::eventually, stores};
 
 /// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
@@ -29,7 +29,9 @@ async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key() {
         assert_eq!(lumio.post(TEAM, &key, guest).await.0, 401, "a key manages no team");
     }
     let (_, deployed) = lumio.post("/extensions/weather/deploy", &ada, Value::Null).await;
-    assert_eq!(deployed["team"], ADA);
+    let admin = lumio.sign_in("admin@example.com").await;
+    let (_, by_admin) = lumio.post("/extensions/weather/deploy", &admin, Value::Null).await;
+    assert_eq!(deployed["team"].as_str().unwrap(), by_admin["team"]);
     let members = lumio.get(TEAM, &lumio.sign_in("member@example.com").await).await;
     assert_eq!(members["members"].as_array().unwrap().len(), 6, "{members}");
 }
@@ -114,11 +116,29 @@ async fn a_sub_account_has_keys_for_limited_access() {
     let [full, limited] = [lumio.create(&ada, "mine").await, lumio.create(&robot, "ci").await];
     assert_eq!(lumio.powers(&with(&full)).await, OWNER);
     assert_eq!(lumio.powers(&with(&limited)).await, MEMBER);
-    let (_, deployed) = lumio.post("/extensions/weather/deploy", &with(&limited), json!(0)).await;
-    assert_eq!(deployed["team"], ADA, "in the same team");
+    let deployed = async |key| lumio.post("/extensions/weather/deploy", &with(key), json!(0)).await;
+    assert_eq!(deployed(&full).await, deployed(&limited).await, "in the same team");
     assert_eq!(remove(&lumio, &ada, "ada+ci@example.com").await, 204);
     assert_eq!(lumio.deploy(&with(&limited)).await, 401);
     assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+}
+
+/// Beyond the page: who began a team and was removed does not get back into it by the old address.
+#[tokio::test]
+async fn who_comes_back_has_another_account_and_another_team() {
+    let lumio = Place::new().now();
+    let ada = lumio.founder(ADA).await;
+    lumio.create(&ada, "hers").await;
+    let bob = invited(&lumio, &ada, BOB, "owner").await;
+    assert_eq!(remove(&lumio, &bob, ADA).await, 204);
+    let again = lumio.founder(ADA).await;
+    for (by, email) in [(&bob, BOB), (&again, ADA)] {
+        let members = lumio.get(TEAM, by).await["members"].take();
+        assert_eq!(members, json!([{ "email": email, "role": "owner" }]));
+    }
+    assert_eq!(lumio.get(KEYS, &again).await["keys"], json!([]));
+    assert_eq!(lumio.log(&again).await.len(), 1, "that she has signed in");
+    assert_eq!(remove(&lumio, &again, BOB).await, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
