@@ -136,6 +136,9 @@ impl ApiKeysBuilder {
 
     /// Reminds the owners of all tenants every hour, on one of all nodes, as [`ApiKeys::remind`] does:
     /// with an event in the log, of which the sinks are told. Without this, nobody is reminded.
+    ///
+    /// The first time, that is all that is due by then, at once: a sink that has no room for it, as one
+    /// for letters may not have, loses the rest, and it is not told again.
     pub fn reminders(mut self, reminders: Reminders) -> Self {
         self.reminders = Some(reminders);
         self

@@ -77,6 +77,17 @@ impl Inner {
         })
     }
 
+    /// Writes an event that stands for itself, and then tells the sinks.
+    pub(super) async fn log(self: &Arc<Self>, event: AuditEvent) -> Result<(), Error> {
+        let (inner, events) = (self.clone(), [event]);
+        let write = async move {
+            inner.store.record(&events).await?;
+            inner.tell(&events);
+            Ok(())
+        };
+        self.apart(write).await
+    }
+
     pub(super) fn tell(&self, events: &[AuditEvent]) {
         for event in events {
             self.sinks.event(event);

@@ -66,12 +66,6 @@ impl ApiKeys {
         if known.iter().any(|known| known.reason == event.reason && known.actor == event.actor) {
             return Ok(());
         }
-        let inner = self.inner.clone();
-        let write = async move {
-            inner.store.record(std::slice::from_ref(&event)).await?;
-            inner.tell(&[event]);
-            Ok(())
-        };
-        self.inner.apart(write).await
+        self.inner.log(event).await
     }
 }

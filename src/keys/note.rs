@@ -39,13 +39,7 @@ impl ApiKeys {
         let now = self.now();
         let id = self.inner.ids.event_id(now)?;
         let event = AuditEvent::of_owner(id, now, EventKind::Noted, of, by).reason(what);
-        let events = [AuditEvent { outcome, key_id: by.key_id(), ..event }];
-        let inner = self.inner.clone();
-        let write = async move {
-            inner.store.record(&events).await?;
-            inner.tell(&events);
-            Ok(())
-        };
-        self.inner.apart(write).await
+        let event = AuditEvent { outcome, key_id: by.key_id(), ..event };
+        self.inner.log(event).await
     }
 }

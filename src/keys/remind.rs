@@ -175,24 +175,35 @@ impl ApiKeys {
         whose: impl Into<Whose<'a>>,
         reminders: &Reminders,
     ) -> Result<u64, Error> {
-        let (whose, mut page, mut told) = (whose.into(), Page::first().limit(500), 0);
-        loop {
-            let due = self.due(whose, reminders, page).await?;
-            for reminder in &due.reminders {
-                told += u64::from(self.inner.tell_once(reminder).await?);
-            }
-            match due.next {
-                Some(last) => page = page.after(last),
-                None => return Ok(told),
-            }
+        remind_while(|| Some(self.inner.clone()), whose.into(), reminders).await
+    }
+}
+
+/// Holds on to nothing between two reminders, and ends when there is nobody to give them.
+async fn remind_while(
+    living: impl Fn() -> Option<Arc<Inner>>,
+    whose: Whose<'_>,
+    reminders: &Reminders,
+) -> Result<u64, Error> {
+    let (mut page, mut told) = (Page::first().limit(500), 0);
+    while let Some(inner) = living() {
+        let due = ApiKeys { inner }.due(whose, reminders, page).await?;
+        for reminder in &due.reminders {
+            let Some(inner) = living() else { break };
+            told += u64::from(inner.tell_once(reminder).await?);
+        }
+        match due.next {
+            Some(last) => page = page.after(last),
+            None => break,
         }
     }
+    Ok(told)
 }
 
 impl Inner {
     /// The stored event is what lasts: whoever finds it says nothing. The one use of an hour only
     /// keeps two nodes from looking at the same time, and is free again if one ends in between.
-    async fn tell_once(&self, reminder: &Reminder) -> Result<bool, Error> {
+    async fn tell_once(self: &Arc<Self>, reminder: &Reminder) -> Result<bool, Error> {
         let (now, id) = (self.now(), reminder.event_id());
         if self.is_told(reminder, id).await? {
             return Ok(false);
@@ -203,9 +214,7 @@ impl Inner {
         }
         let by = Actor::system("reminder");
         let event = AuditEvent::of(id, now, reminder.kind, &reminder.key, &by);
-        let events = [event.reason(&reminder.words())];
-        self.store.record(&events).await?;
-        self.tell(&events);
+        self.log(event.reason(&reminder.words())).await?;
         Ok(true)
     }
 
@@ -246,8 +255,7 @@ pub(super) async fn remind_all(inner: Weak<Inner>) -> Result<(), Error> {
         let mut tenants = inner.store.tenants(after.as_deref(), TENANTS_AT_ONCE).await?;
         drop(inner);
         for tenant in &tenants {
-            let Some(inner) = living() else { return Ok(()) };
-            match (ApiKeys { inner }).remind(Whose::Tenant(tenant), &reminders).await {
+            match remind_while(living, Whose::Tenant(tenant), &reminders).await {
                 // What is damaged in one tenant is no reason to pass the others over.
                 Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
                 _ => {}

@@ -42,7 +42,7 @@ impl Limits {
     }
 
     /// How often each of the owner's keys may be used, whatever the others do. A key may have a lower
-    /// rate of its own.
+    /// rate of its own, or a smaller burst: of both, the lower counts.
     ///
     /// # Examples
     /// ```
@@ -85,7 +85,7 @@ impl Limits {
     #[inline]
     pub(crate) fn rate_of(&self, key: &KeyLimits) -> Option<Rate> {
         match (self.rate_per_key, key.rate) {
-            (Some(plan), Some(own)) if !plan.covers(own) => Some(plan),
+            (Some(plan), Some(own)) => Some(plan.narrowed_by(own)),
             (plan, own) => own.or(plan),
         }
     }
@@ -149,10 +149,18 @@ impl Rate {
     }
 
     fn covers(self, other: Self) -> bool {
+        other.burst <= self.burst && other.is_as_slow_as(self)
+    }
+
+    /// What neither refuses, also where one has the lower rate and the other the smaller burst.
+    fn narrowed_by(self, other: Self) -> Self {
+        let slower = if other.is_as_slow_as(self) { other } else { self };
+        Self { burst: self.burst.min(other.burst), ..slower }
+    }
+
+    fn is_as_slow_as(self, other: Self) -> bool {
         let uses_in = |uses: NonZeroU32, period: u128| period * u128::from(uses.get());
-        other.burst <= self.burst
-            && uses_in(other.uses, self.counted_period())
-                <= uses_in(self.uses, other.counted_period())
+        uses_in(self.uses, other.counted_period()) <= uses_in(other.uses, self.counted_period())
     }
 
     /// The period as it is counted, in microseconds: no longer than a year.

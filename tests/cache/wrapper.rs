@@ -17,7 +17,7 @@ use keyward::{
         RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
     },
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::yield_now};
 
 /// What becomes of a kind of call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -237,7 +237,10 @@ impl KeyStore for Wrapper {
 
     async fn record(&self, events: &[AuditEvent]) -> Answer<()> {
         obey(self.moods().uses).await?;
-        self.store.record(events).await
+        let answer = self.store.record(events).await;
+        // That of a store with a disk comes later.
+        yield_now().await;
+        answer
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {

@@ -6,6 +6,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use actix_web::{
+    App,
+    dev::Service as _,
+    test::{TestRequest, init_service, read_body},
+    web,
+};
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use keyward::{
@@ -175,6 +181,26 @@ async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
             assert_eq!(status(&inner, request()).await, expected, "{path}");
             assert_eq!(status(&nested, request()).await, expected, "{path}, within another layer");
         }
+    }
+}
+
+/// Where an escape is none, actix-web finds another in what is left when it has decoded the rest.
+#[tokio::test]
+async fn a_path_that_routers_do_not_read_alike_names_no_tenant() {
+    let world = World::new();
+    let odd = keyward::Owner::new("%61cme", "ada").unwrap();
+    let new = keyward::NewKey::new(&odd, "of a strange tenant").unwrap();
+    let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let guard = world.guard().tenant_in_path("/t/{tenant}").unwrap();
+    let tenant = |tenant: web::Path<String>| async move { tenant.into_inner() };
+    let app = App::new().wrap(ApiKeyAuth::new(guard)).route("/t/{tenant}", web::get().to(tenant));
+    let app = init_service(app).await;
+    for (path, expected) in [("/t/%2561cme", Some("%61cme")), ("/t/%%36%31cme", None)] {
+        let request = TestRequest::get().uri(path).insert_header(("x-api-key", &*secret));
+        let response = app.call(request.to_request()).await.unwrap();
+        let passed = response.status() == 200;
+        let told = read_body(response).await;
+        assert_eq!(passed.then_some(&told[..]), expected.map(str::as_bytes), "{path}");
     }
 }
 

@@ -155,7 +155,7 @@ async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
 }
 
 /// Polls a future so many times and drops it; true if it was ready by then.
-async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) -> bool {
+pub async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = Box::pin(future);
     for _ in 0..polls {
         let ready =

@@ -90,6 +90,28 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
 }
 
 #[tokio::test]
+async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
+    let service = Service::new(stores::memory());
+    let per_hour = |uses, burst| Rate::per_hour(uses).burst(burst);
+    for (plan, own, expected) in [
+        (per_hour(60, 10), per_hour(30, 30), per_hour(30, 10)),
+        (per_hour(60, 60), per_hour(90, 3), per_hour(60, 3)),
+        (per_hour(60, 10), Rate::per_minute(1), Rate::per_minute(1)),
+        (per_hour(60, 10), Rate::per_second(9), per_hour(60, 9)),
+        (per_hour(60, 10), per_hour(90, 90), per_hour(60, 10)),
+    ] {
+        service.host.limit(&service.owner, Limits::default().rate_per_key(plan));
+        service.keys().account_changed(&service.owner).await.unwrap();
+        let issued = limited_key(&service, own).await;
+        for _ in 0..expected.burst.get() {
+            assert_eq!(spend(&service, &issued).await.unwrap().rates().key.unwrap().rate, expected);
+        }
+        let wait = spend(&service, &issued).await.unwrap_err().retry_after;
+        assert_eq!(wait, Some(expected.period / expected.uses.get()), "{plan:?}, {own:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_one_rate_refuses_counts_against_neither() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));

@@ -1,14 +1,19 @@
 //! Each reminder once, whoever gives it.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use keyward::{
-    ApiKeys, AuditQuery, Expiry, KeyStore, MemoryStore, NewKey, Owner, Request, Whose,
+    ApiKeys, AuditEvent, AuditQuery, AuditSink, Expiry, KeyStore, MemoryStore, NewKey, Owner,
+    Request, Whose,
     audit::EventKind,
     keys::{ApiKeysBuilder, Page, Reminders, Rotation},
     testing::{Events, ManualClock},
 };
 
+use super::races::poll_and_drop;
 use crate::cache::wrapper::{Mood, Wrapper};
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner};
 
@@ -103,6 +108,29 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
     assert_eq!(told_by_both(&service, &old).await, 1);
 }
 
+#[tokio::test]
+async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for_it() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_purge);
+    let old = Reminders::none().rotation_after(DAY);
+    for _ in 0..30 {
+        drop(service.issue().await);
+    }
+    service.clock.advance(DAY);
+    for polls in 0..20 {
+        poll_and_drop(service.keys().remind(&service.owner, &old), polls).await;
+        service.clock.advance(HOUR);
+    }
+    assert!(service.keys().remind(&service.owner, &old).await.unwrap() < 30, "some were told");
+    let query = AuditQuery::new(&service.owner).kind(EventKind::RotationDue).limit(100);
+    let logged = service.keys().events(query).await.unwrap();
+    let mut heard = service.events.all();
+    heard.retain(|event| event.kind == EventKind::RotationDue);
+    let ids = |events: &[AuditEvent]| events.iter().map(|event| event.id).collect::<BTreeSet<_>>();
+    assert_eq!((logged.len(), heard.len()), (30, 30));
+    assert_eq!(ids(&heard), ids(&logged));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
     let store = Arc::new(MemoryStore::new());
@@ -148,6 +176,43 @@ async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
     hourly.clock.advance(DAY);
     work(&hourly.nodes[0]).await;
     assert_eq!(hourly.reminded(), ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_shut_down_leaves_the_rest_to_another() {
+    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let (clock, events) = (ManualClock::default(), Events::default());
+    let ending = Ending::default();
+    let node = |sink: Ending| {
+        let builder = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone());
+        let builder = builder.audit(events.clone()).audit(sink).no_purge();
+        builder.reminders(Reminders::default()).build()
+    };
+    let nodes = [node(ending.clone()), node(Ending::default())];
+    let hourly = Hourly { nodes, clock, events };
+    for n in 0..20 {
+        hourly.expires_in_eight_days(&owner("one", &format!("account {n}"))).await;
+    }
+    hourly.clock.advance(DAY);
+    assert!(ending.0.set(hourly.nodes[0].clone()).is_ok());
+    work(&hourly.nodes[0]).await;
+    let told = hourly.reminded().len();
+    assert!((1..10).contains(&told), "{told}");
+    hourly.clock.advance(HOUR);
+    work(&hourly.nodes[1]).await;
+    assert_eq!(hourly.reminded().len(), 20);
+}
+
+/// Shuts down what tells of something.
+#[derive(Clone, Default)]
+struct Ending(Arc<OnceLock<ApiKeys>>);
+
+impl AuditSink for Ending {
+    fn event(&self, _: &AuditEvent) {
+        if let Some(keys) = self.0.get().cloned() {
+            tokio::spawn(async move { keys.shutdown().await });
+        }
+    }
 }
 
 /// Two nodes whose hourly job reminds, and nothing else.

@@ -16,6 +16,7 @@ use reqwest::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::place::Place;
 use crate::support::examples::Serving;
 
 /// A server; Ada and Alan administer `acme`, and Gus administers `globex`.
@@ -33,25 +34,27 @@ struct Reply {
 }
 
 impl Lumo {
-    /// On files of its own.
-    fn start() -> Self {
-        Self::on(tempfile::tempdir().unwrap())
+    fn start(place: &Place) -> Self {
+        Self::on(place, tempfile::tempdir().unwrap())
     }
 
-    fn on(folder: TempDir) -> Self {
+    fn on(place: &Place, folder: TempDir) -> Self {
         let file = |name| folder.path().join(name).to_str().unwrap().to_owned();
-        let (database, clients) = (file("keys.db"), file("clients.jsonl"));
-        fs::write(file("publisher.pem"), statements::public_key()).unwrap();
-        let arguments = ["--database", &database, "--clients", &clients];
-        let publisher = ["--publisher", &file("publisher.pem")];
-        Self::with(folder, &[&arguments[..], &publisher].concat())
+        let (clients, publisher) = (file("clients.jsonl"), file("publisher.pem"));
+        fs::write(&publisher, statements::public_key()).unwrap();
+        let mut arguments = vec!["--database", place.database()];
+        arguments.extend(["--clients", &clients, "--publisher", &publisher]);
+        if let Some(space) = place.rates() {
+            arguments.extend(["--redis", space.url()]);
+        }
+        Self::with(folder, &arguments)
     }
 
-    /// Another server on the same files, after this one has ended in order.
-    fn restarted(self) -> Self {
+    /// Another server in the same place, after this one has ended in order.
+    fn restarted(self, place: &Place) -> Self {
         let Self { server, folder, .. } = self;
         server.stop();
-        Self::on(folder)
+        Self::on(place, folder)
     }
 
     fn with(folder: TempDir, arguments: &[&str]) -> Self {
@@ -140,7 +143,7 @@ impl Lumo {
         listed.body["clients"].as_array().unwrap().clone()
     }
 
-    /// All that it keeps on disk.
+    /// What it keeps of clients.
     fn stored(&self) -> Vec<u8> {
         let files = fs::read_dir(self.folder.path()).unwrap();
         files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect()

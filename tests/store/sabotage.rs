@@ -65,6 +65,8 @@ fn cases() -> impl Iterator<Item = Case> {
 
         tenants::KnowsOnlyTenantsWithNames => each_tenant_that_has_keys_is_listed_once;
         tenants::ListsTenantsOfKeys => each_tenant_that_has_keys_is_listed_once;
+        tenants::KeepsTenantsWithoutKeys => each_tenant_that_has_keys_is_listed_once;
+        tenants::ListsTenantsOfUnrevokedKeys => each_tenant_that_has_keys_is_listed_once;
         tenants::PagesTenantsByOffset => pages_of_tenants_miss_none_while_others_come_and_go;
         tenants::StopsBehindWhoIsGone => pages_of_tenants_miss_none_while_others_come_and_go;
 

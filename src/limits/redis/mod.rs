@@ -40,8 +40,9 @@ use crate::{
 /// # Leases
 /// With [`lease`](RedisLimiter::lease), a node takes several permits at once and spends them
 /// without asking: most calls need no round trip. What it has taken is spent for all others, so
-/// the total is never exceeded; the price is that a client may be refused while another node holds
-/// up to a tenth of the burst, and that permits which a node took earlier can come on top of a burst.
+/// the total is never exceeded; the price is that a client may be refused while another node, or this
+/// one for another key of the same owner, holds up to a tenth of the burst each, and that permits which a
+/// node took earlier can come on top of a burst.
 ///
 /// # Failures
 /// A call gives up after 250 ms, and then [`WithoutRedis`] decides; for a second, others do not even

@@ -7,7 +7,7 @@ use super::{
     storage::{Checked, Storage},
     suite::checks,
 };
-use crate::{audit::EventKind, key::Key};
+use crate::{audit::EventKind, key::Key, store::Revoked};
 
 checks![
     each_tenant_that_has_keys_is_listed_once,
@@ -26,6 +26,11 @@ async fn each_tenant_that_has_keys_is_listed_once(storage: Storage) -> Checked {
     let gone = key(&owner_of("gone", "ada"), 900);
     storage.add(&gone, &digest(900)).await?;
     remove(&storage, &gone).await?;
+    let revoked = key(&owner_of("revoked", "ada"), 901);
+    storage.add(&revoked, &digest(901)).await?;
+    let by = event(EventKind::Revoked, &revoked, at(1));
+    assert_eq!(storage.any().revoke((&revoked.owner).into(), revoked.id, &by).await?, Revoked::Now);
+    expected.push("revoked".to_owned());
     expected.sort();
     for limit in [1, 4, 1_000] {
         let mut listed = Vec::new();

@@ -1,10 +1,11 @@
 //! What a client must not say of itself. What is quoted is of RFC 7591.
 
 use proptest::{collection, option, prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Lumo, bearer, reply};
-use reqwest::Method;
+use crate::products::place::{Place, in_each_place};
 
 const METADATA: &str = "invalid_client_metadata";
 const REDIRECT: &str = "invalid_redirect_uri";
@@ -14,9 +15,8 @@ const REDIRECT: &str = "invalid_redirect_uri";
 /// > redirection URI values. (2)
 /// > The redirection endpoint URI MUST be an absolute URI … MUST NOT include a fragment component.
 /// > (RFC 6749, 3.1.2)
-#[tokio::test]
-async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine() {
-    let lumo = Lumo::start();
+async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let long = format!("https://app.example/{}", "a".repeat(2_000));
     let bad = [
@@ -108,9 +108,8 @@ async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine() {
 /// > invalid_client_metadata: The value of one of the client metadata fields is invalid and the server has
 /// > rejected this request. (3.2.2)
 /// > The "jwks_uri" and "jwks" parameters MUST NOT both be present in the same request or response. (2)
-#[tokio::test]
-async fn metadata_that_is_wrong_or_contradicts_itself_is_refused() {
-    let lumo = Lumo::start();
+async fn metadata_that_is_wrong_or_contradicts_itself_is_refused(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let jwks = "https://app.example/jwks";
     let code = json!(["authorization_code"]);
@@ -196,9 +195,8 @@ async fn metadata_that_is_wrong_or_contradicts_itself_is_refused() {
 /// > the authorization server returns an HTTP 400 status code (unless otherwise specified) with content type
 /// > "application/json" consisting of a JSON object describing the error in the response body. … error:
 /// > Single ASCII error code string. error_description: Human-readable ASCII text (3.2.2)
-#[tokio::test]
-async fn what_is_no_object_of_json_is_refused_as_such() {
-    let lumo = Lumo::start();
+async fn what_is_no_object_of_json_is_refused_as_such(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let good = r#"{"redirect_uris": ["https://app.example/cb"]}"#;
     let bodies: [Vec<u8>; 18] = [
@@ -240,9 +238,8 @@ async fn what_is_no_object_of_json_is_refused_as_such() {
 }
 
 /// Whatever is sent is registered in a state that makes sense, or refused in the one way that there is.
-#[tokio::test]
-async fn no_body_makes_the_server_fail() {
-    let lumo = Lumo::start();
+async fn no_body_makes_the_server_fail(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let (mut runner, bodies, mut registered) = (TestRunner::default(), bodies(), 0);
     for _ in 0..400 {
@@ -313,3 +310,10 @@ fn json_value() -> impl Strategy<Value = Value> {
         prop_oneof![list, object]
     })
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine,
+    metadata_that_is_wrong_or_contradicts_itself_is_refused,
+    what_is_no_object_of_json_is_refused_as_such,
+    no_body_makes_the_server_fail,
+});

@@ -4,14 +4,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Lumo, bearer, holds, path_of, reply, text, with_json};
+use super::{Lumo, bearer, path_of, reply, text, with_json};
+use crate::products::place::{Place, in_each_place};
 
 /// > API keys give you a secure way to authenticate administrative API requests …
 /// > Unlike user access tokens, API keys are long-lived credentials scoped to your tenant.
 /// > Go to /t/{tenantSlug}/portal/settings/api-keys to manage all API keys for your tenant.
-#[tokio::test]
-async fn all_administrators_of_a_tenant_manage_its_long_lived_keys() {
-    let lumo = Lumo::start();
+async fn all_administrators_of_a_tenant_manage_its_long_lived_keys(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     assert_eq!(key.get("expiresAt"), None);
     assert!(lumo.works("acme", &key).await);
@@ -24,9 +24,8 @@ async fn all_administrators_of_a_tenant_manage_its_long_lived_keys() {
 /// > Enter a descriptive name (e.g., "CI/CD pipeline" or "Backend provisioning"). Click Create.
 /// > Copy the key immediately — it is only shown once and cannot be retrieved again
 /// > Create: Generates a new key; shown in full only at creation
-#[tokio::test]
-async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation() {
-    let lumo = Lumo::start();
+async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation(place: &Place) {
+    let lumo = Lumo::start(place);
     for name in ["CI/CD pipeline", "Backend provisioning"] {
         let made = lumo.key("ada@acme", name).await;
         assert_eq!(made["name"], name);
@@ -47,24 +46,22 @@ async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation() {
 }
 
 /// > LumoAuth stores only a hashed version of the key.
-#[tokio::test]
-async fn only_a_hashed_version_of_the_key_is_stored() {
-    let lumo = Lumo::start();
+async fn only_a_hashed_version_of_the_key_is_stored(place: &Place) {
+    let lumo = Lumo::start(place);
     let made = lumo.key("ada@acme", "CI/CD pipeline").await;
     assert!(lumo.works("acme", &made).await);
-    let (stored, hint) = (lumo.stored(), made["prefix"].as_str().unwrap());
-    assert!(holds(&stored, &Sha256::digest(text(&made))));
-    assert!(holds(&stored, hint.as_bytes()), "what may be shown");
-    assert!(!holds(&stored, &text(&made).as_bytes()[hint.len()..]));
+    let hint = made["prefix"].as_str().unwrap();
+    assert!(place.holds(&Sha256::digest(text(&made))));
+    assert!(place.holds(hint.as_bytes()), "what may be shown");
+    assert!(!place.holds(&text(&made).as_bytes()[hint.len()..]));
 }
 
 /// > Rotate: Generates a replacement key and immediately invalidates the old one
 /// > Find the key and click Rotate. Copy the new key — it is shown only once. Update your applications to
 /// > use the new key. The old key is invalidated immediately upon rotation
 /// > If you lose it, you must rotate it to get a new one.
-#[tokio::test]
-async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately() {
-    let lumo = Lumo::start();
+async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately(place: &Place) {
+    let lumo = Lumo::start(place);
     let old = lumo.key("ada@acme", "CI/CD pipeline").await;
     assert!(lumo.works("acme", &old).await);
     let rotate = format!("{}/rotate", path_of(&old));
@@ -80,9 +77,8 @@ async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately() {
 }
 
 /// > Revoke: Permanently disables the key
-#[tokio::test]
-async fn a_revoked_key_is_disabled_permanently() {
-    let lumo = Lumo::start();
+async fn a_revoked_key_is_disabled_permanently(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     assert!(lumo.works("acme", &key).await);
     let revoked = lumo.portal("ada@acme", Method::DELETE, &path_of(&key), &Value::Null).await;
@@ -99,9 +95,8 @@ async fn a_revoked_key_is_disabled_permanently() {
 }
 
 /// > Delete: Removes the key record from the portal
-#[tokio::test]
-async fn deleting_removes_the_record_from_the_portal() {
-    let lumo = Lumo::start();
+async fn deleting_removes_the_record_from_the_portal(place: &Place) {
+    let lumo = Lumo::start(place);
     let [revoked, live] =
         [lumo.key("ada@acme", "old").await, lumo.key("ada@acme", "forgotten").await];
     lumo.portal("ada@acme", Method::DELETE, &path_of(&revoked), &Value::Null).await;
@@ -118,9 +113,8 @@ async fn deleting_removes_the_record_from_the_portal() {
 
 /// > Use one key per service — name keys after the service that uses them so you can revoke individual
 /// > services without affecting others
-#[tokio::test]
-async fn one_service_is_revoked_without_affecting_others() {
-    let lumo = Lumo::start();
+async fn one_service_is_revoked_without_affecting_others(place: &Place) {
+    let lumo = Lumo::start(place);
     let (billing, sync) =
         (lumo.key("ada@acme", "billing").await, lumo.key("ada@acme", "sync").await);
     lumo.portal("ada@acme", Method::DELETE, &path_of(&billing), &Value::Null).await;
@@ -129,9 +123,8 @@ async fn one_service_is_revoked_without_affecting_others() {
 }
 
 /// > Monitor key usage — suspicious API calls appear in Audit Logs
-#[tokio::test]
-async fn suspicious_calls_appear_in_the_audit_log() {
-    let lumo = Lumo::start();
+async fn suspicious_calls_appear_in_the_audit_log(place: &Place) {
+    let lumo = Lumo::start(place);
     let narrow = json!({ "name": "sync", "scopes": ["users:read"] });
     let (narrow, stolen) =
         (lumo.key_with("ada@acme", &narrow).await, lumo.key("ada@acme", "CI/CD pipeline").await);
@@ -151,7 +144,7 @@ async fn suspicious_calls_appear_in_the_audit_log() {
         ("key.denied", &stolen, json!("failure"), json!("revoked")),
     ];
     // Refusals are counted together and written every minute, and at the end.
-    let lumo = lumo.restarted();
+    let lumo = lumo.restarted(place);
     let log = lumo.log("ada@acme").await;
     for (event, key, result, reason) in expected {
         let told = log.iter().filter(|line| {
@@ -173,9 +166,8 @@ async fn suspicious_calls_appear_in_the_audit_log() {
 }
 
 /// Beyond the page: a foreign site cannot make a browser call the portal; a program has no such check.
-#[tokio::test]
-async fn no_other_site_makes_keys_in_the_session_of_an_administrator() {
-    let lumo = Lumo::start();
+async fn no_other_site_makes_keys_in_the_session_of_an_administrator(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (site, status) in [("cross-site", 403), ("same-origin", 201)] {
         let request = lumo.request(Method::POST, "/t/acme/portal/settings/api-keys");
@@ -194,3 +186,15 @@ async fn no_other_site_makes_keys_in_the_session_of_an_administrator() {
         201
     );
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    all_administrators_of_a_tenant_manage_its_long_lived_keys,
+    a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation,
+    only_a_hashed_version_of_the_key_is_stored,
+    rotation_replaces_the_key_and_invalidates_the_old_one_immediately,
+    a_revoked_key_is_disabled_permanently,
+    deleting_removes_the_record_from_the_portal,
+    one_service_is_revoked_without_affecting_others,
+    suspicious_calls_appear_in_the_audit_log,
+    no_other_site_makes_keys_in_the_session_of_an_administrator,
+});

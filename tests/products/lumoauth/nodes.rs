@@ -7,13 +7,16 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{Lumo, path_of, reply, with_json};
-use crate::support::{
-    servers::{eventually, postgres, redis::shared},
-    stores,
+use crate::{
+    products::place::Place,
+    support::{
+        servers::{eventually, postgres},
+        stores,
+    },
 };
 
-fn on(database: &str, more: &[&str]) -> Lumo {
-    Lumo::with(tempfile::tempdir().unwrap(), &[&["--database", database], more].concat())
+fn on(database: &str) -> Lumo {
+    Lumo::with(tempfile::tempdir().unwrap(), &["--database", database])
 }
 
 /// Beyond the page: while nobody can tell whether a key is good, it is not said to be bad.
@@ -22,7 +25,7 @@ async fn without_its_database_the_server_is_unavailable_and_denies_nobody() {
     let Some(mut server) = postgres::Options::default().start() else { return };
     let database = server.cluster().database();
     // The other server has never seen the key, so it has to ask.
-    let (lumo, other) = (on(database.url(), &[]), on(database.url(), &[]));
+    let (lumo, other) = (on(database.url()), on(database.url()));
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let body = json!({ "redirect_uris": ["https://app.example/cb"] });
     assert_eq!(lumo.register("acme", &key, &body).await.status, 201);
@@ -57,14 +60,11 @@ async fn without_its_database_the_server_is_unavailable_and_denies_nobody() {
     assert_eq!(other.listed("ada@acme").await.len(), 1);
 }
 
-/// Beyond the page: each key has a rate of its own, which two servers on PostgreSQL that count in Redis hold
-/// together; and what is true of a tenant's keys on one file is true on PostgreSQL.
+/// Beyond the page: each key has a rate of its own, which two servers that count in Redis hold together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
-    let (Some(database), Some(redis)) = (stores::postgres().await, shared()) else { return };
-    let space = redis.space();
-    let start = || on(database.url(), &["--redis", space.url()]);
-    let servers = [start(), start()];
+async fn two_servers_let_a_key_through_as_often_as_one() {
+    let Some(place) = &Place::postgres_and_redis().await else { return };
+    let servers = [Lumo::start(place), Lumo::start(place)];
     let [busy, idle] =
         [servers[0].key("ada@acme", "busy").await, servers[1].key("ada@acme", "idle").await];
     for lumo in &servers {
@@ -96,10 +96,10 @@ async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
 /// Beyond the page: 64 administrators at once, in two tenants, make as many keys as each tenant may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tenants_that_race_get_as_many_keys_as_each_may_have() {
-    let lumo = Lumo::start();
-    races(&[&lumo]).await;
+    let Some(place) = Place::sqlite().await else { return };
+    races(&[&Lumo::start(&place)]).await;
     if let Some(database) = stores::postgres().await {
-        races(&[&on(database.url(), &[]), &on(database.url(), &[])]).await;
+        races(&[&on(database.url()), &on(database.url())]).await;
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Lumo, bearer, holds, reply, text, with_json};
+use crate::products::place::{Place, in_each_place};
 
 const CALLBACK: &str = "https://app.example/callback";
 
@@ -17,9 +18,8 @@ const CALLBACK: &str = "https://app.example/callback";
 /// > confidential client. … 201 Created … application/json … Cache-Control: no-store, Pragma: no-cache
 /// > Additionally, the authorization server MUST return all registered metadata about this client,
 /// > including any fields provisioned by the authorization server itself. (3.2.1)
-#[tokio::test]
-async fn an_application_registers_a_client_by_an_api_key() {
-    let lumo = Lumo::start();
+async fn an_application_registers_a_client_by_an_api_key(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let asked = json!({
         "redirect_uris": [CALLBACK, "http://127.0.0.1:7000/cb", "http://[::1]/cb", "http://localhost/cb"],
@@ -61,9 +61,8 @@ async fn an_application_registers_a_client_by_an_api_key() {
 /// > client_secret: … this value MUST be unique for each "client_id"
 /// > client_id_issued_at: … the number of seconds from 1970-01-01T00:00:00Z
 /// > client_secret_expires_at: REQUIRED if "client_secret" is issued. … or 0 if it will not expire. (3.2.1)
-#[tokio::test]
-async fn each_client_has_an_identifier_and_a_secret_of_its_own() {
-    let lumo = Lumo::start();
+async fn each_client_has_an_identifier_and_a_secret_of_its_own(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let (mut identifiers, mut secrets) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..20 {
@@ -79,13 +78,12 @@ async fn each_client_has_an_identifier_and_a_secret_of_its_own() {
 }
 
 /// > Copy the key immediately — it is only shown once (the page): the same goes for the secrets of clients.
-#[tokio::test]
-async fn a_clients_secret_is_shown_once_and_kept_as_a_digest() {
-    let lumo = Lumo::start();
+async fn a_clients_secret_is_shown_once_and_kept_as_a_digest(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let made = lumo.register("acme", &key, &json!({ "redirect_uris": [CALLBACK] })).await.body;
     let secret = made["client_secret"].as_str().unwrap();
-    let lumo = lumo.restarted();
+    let lumo = lumo.restarted(place);
     let clients = lumo.clients("acme", &key).await;
     assert_eq!(clients[0]["client_id"], made["client_id"], "it is there after a restart");
     assert_eq!(clients[0].get("client_secret"), None);
@@ -100,9 +98,8 @@ async fn a_clients_secret_is_shown_once_and_kept_as_a_digest() {
 /// > "authorization_code" Grant Type.
 /// > response_types: If omitted, the default is that the client will use only the "code" response type.
 /// > scope: If omitted, an authorization server MAY register a client with a default set of scopes. (2)
-#[tokio::test]
-async fn what_is_left_out_has_its_default() {
-    let lumo = Lumo::start();
+async fn what_is_left_out_has_its_default(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let body = json!({ "redirect_uris": [CALLBACK], "client_name": null });
     let made = lumo.register("acme", &key, &body).await.body;
@@ -128,9 +125,10 @@ async fn what_is_left_out_has_its_default() {
 /// > processing). (2)
 /// > The authorization server MAY reject or replace any of the client's requested metadata values submitted
 /// > during the registration and substitute them with suitable values. (3.2.1)
-#[tokio::test]
-async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced() {
-    let lumo = Lumo::start();
+async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced(
+    place: &Place,
+) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let unknown = json!({
         "example_extension_parameter": { "a": [1, null] },
@@ -147,7 +145,7 @@ async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_rep
         assert_ne!(made.body.get(name), Some(value), "{name}");
     }
     assert_eq!(lumo.clients("acme", &key).await.len(), 1);
-    let lumo = lumo.restarted();
+    let lumo = lumo.restarted(place);
     assert_eq!(lumo.clients("acme", &key).await[0]["client_id"], made.body["client_id"]);
 }
 
@@ -157,9 +155,8 @@ async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_rep
 /// > the authorization server returns an error response appropriate to the OAuth 2.0 token type. (3.2.2)
 /// > invalid_token: … expired, revoked, malformed, or invalid for other reasons. The resource SHOULD respond
 /// > with the HTTP 401 … insufficient_scope: … 403 … the "scope" attribute (RFC 6750, 3.1)
-#[tokio::test]
-async fn who_has_no_key_for_it_registers_nothing() {
-    let lumo = Lumo::start();
+async fn who_has_no_key_for_it_registers_nothing(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let narrow = json!({ "name": "reads", "scopes": ["users:read", "clients:read"] });
     let narrow = lumo.key_with("ada@acme", &narrow).await;
@@ -194,9 +191,8 @@ async fn who_has_no_key_for_it_registers_nothing() {
 /// > entity body using the "application/json" format. (3)
 /// > registration_endpoint: URL of the authorization server's OAuth 2.0 Dynamic Client Registration endpoint
 /// > (RFC 8414, 2)
-#[tokio::test]
-async fn the_endpoint_is_found_by_the_metadata_of_the_tenant() {
-    let lumo = Lumo::start();
+async fn the_endpoint_is_found_by_the_metadata_of_the_tenant(place: &Place) {
+    let lumo = Lumo::start(place);
     let path = "/.well-known/oauth-authorization-server/t/";
     let found = reply(lumo.request(Method::GET, &format!("{path}acme"))).await;
     assert_eq!(found.status, 200);
@@ -221,3 +217,13 @@ async fn the_endpoint_is_found_by_the_metadata_of_the_tenant() {
         assert_eq!(found.status, 404, "{nobody}");
     }
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    an_application_registers_a_client_by_an_api_key,
+    each_client_has_an_identifier_and_a_secret_of_its_own,
+    a_clients_secret_is_shown_once_and_kept_as_a_digest,
+    what_is_left_out_has_its_default,
+    what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced,
+    who_has_no_key_for_it_registers_nothing,
+    the_endpoint_is_found_by_the_metadata_of_the_tenant,
+});

@@ -8,6 +8,7 @@ use p256::{
 use serde_json::{Value, json};
 
 use super::Lumo;
+use crate::products::place::{Place, in_each_place};
 
 /// The publisher that the servers of the tests trust.
 fn publisher() -> SigningKey {
@@ -45,9 +46,8 @@ fn claims() -> Value {
 /// > the response along with other metadata using the member name "software_statement". Client metadata
 /// > elements used from the software statement MUST also be returned directly as top-level client metadata
 /// > values in the registration response (3.2.1)
-#[tokio::test]
-async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned() {
-    let lumo = Lumo::start();
+async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let mut said = claims();
     said["exp"] = json!(4_102_444_800.5);
@@ -74,9 +74,8 @@ async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned() {
 /// > invalid_software_statement: The software statement presented is invalid.
 /// > unapproved_software_statement: The software statement presented is not approved for use by this
 /// > authorization server. (3.2.2)
-#[tokio::test]
-async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing() {
-    let lumo = Lumo::start();
+async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let with = |name: &str, value: Value| {
         let mut said = claims();
@@ -138,9 +137,8 @@ async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing
 }
 
 /// What a publisher signs is checked as everything else is.
-#[tokio::test]
-async fn bad_metadata_in_a_good_statement_is_refused() {
-    let lumo = Lumo::start();
+async fn bad_metadata_in_a_good_statement_is_refused(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (name, value, expected) in [
         ("redirect_uris", json!(["http://evil.example/"]), "invalid_redirect_uri"),
@@ -157,3 +155,9 @@ async fn bad_metadata_in_a_good_statement_is_refused() {
         assert_eq!(lumo.register("acme", &key, &body).await.error(), expected, "{said}");
     }
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    the_claims_of_a_trusted_statement_take_precedence_and_are_returned,
+    a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing,
+    bad_metadata_in_a_good_statement_is_refused,
+});

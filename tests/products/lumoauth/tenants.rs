@@ -4,7 +4,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Lumo, Reply, bearer, path_of, reply, text, with_json};
-use crate::http::raw;
+use crate::{
+    http::raw,
+    products::place::{Place, in_each_place},
+};
 
 /// The calls of the admin API.
 const CALLS: [(Method, &str); 4] = [
@@ -29,9 +32,8 @@ async fn users(lumo: &Lumo, tenant: &str, key: &Value) -> Value {
 /// > Authenticate calls to the tenant admin API (/t/{tenantSlug}/api/v1/admin/*)
 /// > curl https://your-domain.com/t/{tenantSlug}/api/v1/admin/users -H "Authorization: Bearer {your-api-key}"
 /// > Alternatively, some endpoints accept the key in an X-API-Key header: -H "X-API-Key: {your-api-key}"
-#[tokio::test]
-async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field() {
-    let lumo = Lumo::start();
+async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     let field = |name, value: String| {
         lumo.request(Method::GET, "/t/acme/api/v1/admin/users").header(name, value)
@@ -54,9 +56,8 @@ async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field() {
 
 /// > Provision users, manage roles, sync data from a backend service
 /// > API keys have admin-level access
-#[tokio::test]
-async fn a_key_provisions_users_and_assigns_their_roles() {
-    let lumo = Lumo::start();
+async fn a_key_provisions_users_and_assigns_their_roles(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     let made = add_user(&lumo, "acme", &key, "Eve@acme.example").await;
     assert_eq!(made.status, 201);
@@ -77,9 +78,8 @@ async fn a_key_provisions_users_and_assigns_their_roles() {
 }
 
 /// Beyond the page: a key can be made for less than all of it.
-#[tokio::test]
-async fn a_key_with_scopes_does_nothing_else() {
-    let lumo = Lumo::start();
+async fn a_key_with_scopes_does_nothing_else(place: &Place) {
+    let lumo = Lumo::start(place);
     let key = json!({ "name": "sync", "scopes": ["users:read"] });
     let key = lumo.key_with("ada@acme", &key).await;
     for ((method, path), scope) in
@@ -100,9 +100,8 @@ async fn a_key_with_scopes_does_nothing_else() {
 }
 
 /// > API keys are long-lived credentials scoped to your tenant.
-#[tokio::test]
-async fn a_key_of_one_tenant_is_unknown_in_another() {
-    let lumo = Lumo::start();
+async fn a_key_of_one_tenant_is_unknown_in_another(place: &Place) {
+    let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     let unknown = json!({ "key": keyward::KeyFormat::builder("lumo").build().unwrap().generate().unwrap().expose() });
@@ -136,9 +135,8 @@ async fn a_key_of_one_tenant_is_unknown_in_another() {
 }
 
 /// Whatever is written for a tenant, as bytes that no client tidies up, never leads into another.
-#[tokio::test]
-async fn hostile_slugs_never_reach_another_tenant() {
-    let lumo = Lumo::start();
+async fn hostile_slugs_never_reach_another_tenant(place: &Place) {
+    let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     add_user(&lumo, "globex", &globexs, "gus@globex.example").await;
@@ -211,9 +209,8 @@ async fn hostile_slugs_never_reach_another_tenant() {
     assert_eq!((said.status, said.body.as_str()), (200, r#"{"users":[]}"#));
 }
 
-#[tokio::test]
-async fn the_session_of_one_tenant_does_nothing_in_another() {
-    let lumo = Lumo::start();
+async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
+    let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     let key = path_of(&globexs);
@@ -259,3 +256,12 @@ async fn the_session_of_one_tenant_does_nothing_in_another() {
         assert_eq!(said.body["active"], active);
     }
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field,
+    a_key_provisions_users_and_assigns_their_roles,
+    a_key_with_scopes_does_nothing_else,
+    a_key_of_one_tenant_is_unknown_in_another,
+    hostile_slugs_never_reach_another_tenant,
+    the_session_of_one_tenant_does_nothing_in_another,
+});

@@ -1,7 +1,13 @@
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Mutex,
+};
 
 use async_trait::async_trait;
-use keyward::KeyStore;
+use keyward::{
+    KeyStore,
+    store::{Inserted, NewRow},
+};
 
 use super::wrapper::{Answer, Inside, Sabotage};
 
@@ -83,5 +89,46 @@ impl Sabotage for StopsBehindWhoIsGone {
             Some(after) if !all.iter().any(|tenant| tenant == after) => Ok(Vec::new()),
             after => inside.tenants(after, limit).await,
         }
+    }
+}
+
+/// A tenant is one for ever.
+#[derive(Default)]
+pub struct KeepsTenantsWithoutKeys {
+    seen: Mutex<BTreeSet<String>>,
+}
+
+#[async_trait]
+impl Sabotage for KeepsTenantsWithoutKeys {
+    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+        self.seen.lock().unwrap().insert(new.key.owner.tenant().to_owned());
+        inside.insert(new).await
+    }
+
+    async fn tenants(&self, _: &Inside, after: Option<&str>, limit: u32) -> Answer<Vec<String>> {
+        let seen = self.seen.lock().unwrap();
+        let behind = seen.iter().filter(|tenant| after.is_none_or(|after| tenant.as_str() > after));
+        Ok(behind.take(limit as usize).cloned().collect())
+    }
+}
+
+/// Whose keys are all revoked has none.
+#[derive(Default)]
+pub struct ListsTenantsOfUnrevokedKeys;
+
+#[async_trait]
+impl Sabotage for ListsTenantsOfUnrevokedKeys {
+    async fn tenants(
+        &self,
+        inside: &Inside,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Answer<Vec<String>> {
+        let keys = inside.all().await?;
+        let unrevoked = keys.iter().filter(|key| key.revoked.is_none());
+        let tenants: BTreeSet<_> = unrevoked.map(|key| key.owner.tenant().to_owned()).collect();
+        let behind =
+            tenants.into_iter().filter(|tenant| after.is_none_or(|after| **tenant > *after));
+        Ok(behind.take(limit as usize).collect())
     }
 }
