@@ -1,8 +1,8 @@
 //! A developer platform with teams and second factors: `cargo run --example lumio`, and `lumio_cli`
 //! on the command line.
 //!
-//! `-- --data FOLDER` keeps what there is, for several servers if they share it; `--database postgres://…` has the
-//! keys elsewhere; `--redis URL` counts the calls of several servers together; `--listen 127.0.0.1:0`
+//! `-- --data FOLDER` keeps what there is, for several servers if they share it; `--database FILE` or `postgres://…`
+//! has the keys elsewhere; `--redis URL` counts the calls of several servers together; `--listen 127.0.0.1:0`
 //! takes another port; `--clock 2026-02-09T12:00:00Z` stops the clock there.
 
 mod audit;
@@ -60,7 +60,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let data = argument("--data").map_or(scratch.path().to_owned(), PathBuf::from);
     let store: Arc<dyn KeyStore> = match argument("--database") {
-        Some(url) => Arc::new(PostgresStore::connect(&url).await?),
+        Some(url) if url.starts_with("postgres") => Arc::new(PostgresStore::connect(&url).await?),
+        Some(file) => Arc::new(SqliteStore::open(file).await?),
         None => Arc::new(SqliteStore::open(data.join("keys.db")).await?),
     };
     let people = People::new(data)?;

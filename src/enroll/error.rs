@@ -14,7 +14,7 @@ pub enum EnrolError {
     #[error("the code is too old: request another")]
     LateCode,
     /// There were too many of them for this address or network: 429, with `Retry-After`.
-    #[error("too many attempts: try again in {} s", .0.as_secs().max(1))]
+    #[error("too many attempts: try again in {} s", .0.as_millis().div_ceil(1_000).max(1))]
     TooOften(Duration),
     /// Nobody can tell now (503), or the owner can have no more keys: as when one is issued.
     #[error(transparent)]

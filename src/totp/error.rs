@@ -14,7 +14,7 @@ pub enum TotpError {
     #[error("the code is used up: wait for the next one")]
     UsedCode,
     /// There were too many wrong ones for this account: 429, with `Retry-After`.
-    #[error("too many wrong codes: try again in {} s", .0.as_secs().max(1))]
+    #[error("too many wrong codes: try again in {} s", .0.as_millis().div_ceil(1_000).max(1))]
     TooOften(Duration),
     /// Nobody can tell now: 503.
     #[error(transparent)]

@@ -6,7 +6,8 @@ use regex::Regex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{ADA, BOB, KEYS, LOG, Lumio, Pass, Place, with};
+use super::{ADA, BOB, KEYS, LOG, Lumio, Pass, Site, with};
+use crate::products::place::{Place, in_each_place};
 use crate::{
     client::support::{Person, Said, mode},
     support::{
@@ -17,9 +18,8 @@ use crate::{
 };
 
 /// > Keys are prefixed with lm_dev_ and are 64 characters long.
-#[tokio::test]
-async fn a_key_is_lm_dev_and_64_characters_long() {
-    let lumio = Place::new().now();
+async fn a_key_is_lm_dev_and_64_characters_long(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let format = Regex::new("^lm_dev_[0-9A-Za-z]{57}$").unwrap();
     for n in 0..20 {
@@ -31,9 +31,8 @@ async fn a_key_is_lm_dev_and_64_characters_long() {
 
 /// > Navigate to Account → Security → API Keys. Click New API Key. Enter a label (e.g. ci-github-actions).
 /// > Copy the key — it is shown only once
-#[tokio::test]
-async fn a_key_has_a_label_and_is_shown_once() {
-    let lumio = Place::new().now();
+async fn a_key_has_a_label_and_is_shown_once(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "ci-github-actions").await;
     assert_eq!(made["name"], "ci-github-actions");
@@ -51,9 +50,8 @@ async fn a_key_has_a_label_and_is_shown_once() {
 
 /// > All API keys inherit the permissions of the account that created them. There is no per-key scope
 /// > restriction.
-#[tokio::test]
-async fn asking_for_scopes_is_refused() {
-    let lumio = Place::new().now();
+async fn asking_for_scopes_is_refused(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "ci").await;
     assert_eq!(lumio.powers(&with(&made)).await, [200; 3], "all that an owner may do");
@@ -70,8 +68,9 @@ async fn asking_for_scopes_is_refused() {
 
 /// > Revoke a key immediately from Account → Security → API Keys → Revoke. Revocation takes effect within
 /// > 30 seconds across all API regions. Revoked keys cannot be restored.
-async fn revocation(place: &Place) {
-    let [here, elsewhere] = [place.now(), place.now()];
+async fn a_revoked_key_stops_in_all_regions_and_cannot_be_restored(place: &Place) {
+    let site = Site::new(place);
+    let [here, elsewhere] = [site.now(), site.now()];
     let ada = here.founder(ADA).await;
     let made = here.create(&ada, "ci").await;
     let key = with(&made);
@@ -91,16 +90,10 @@ async fn revocation(place: &Place) {
     }
 }
 
-#[tokio::test]
-async fn a_revoked_key_stops_in_all_regions_and_cannot_be_restored() {
-    revocation(&Place::new()).await;
-}
-
 /// > Rotate API keys every 90 days
-#[tokio::test]
-async fn after_90_days_a_rotation_is_due() {
-    let place = Place::new();
-    let first = place.now();
+async fn after_90_days_a_rotation_is_due(place: &Place) {
+    let site = Site::new(place);
+    let first = site.now();
     let ada = first.founder(ADA).await;
     let made = [first.create(&ada, "old").await, first.create(&ada, "rotated").await];
     let due = async |lumio: &Lumio| {
@@ -108,7 +101,7 @@ async fn after_90_days_a_rotation_is_due() {
         let told = told["events"].as_array().unwrap().iter().map(|event| event["keyId"].clone());
         told.collect::<Vec<_>>()
     };
-    let later = place.at("2026-05-09");
+    let later = site.at("2026-05-09");
     assert_eq!(later.deploy(&with(&made[0])).await, 200, "which brings the server to life");
     let path = format!("{KEYS}/{}/rotate", made[1]["id"].as_str().unwrap());
     let (status, rotated) = later.post(&path, &ada, json!({})).await;
@@ -116,7 +109,7 @@ async fn after_90_days_a_rotation_is_due() {
     assert_eq!(later.deploy(&with(&made[1])).await, 401, "the old secret");
     assert_eq!(later.deploy(&with(&rotated)).await, 200);
 
-    let on_the_day = place.at("2026-05-10");
+    let on_the_day = site.at("2026-05-10");
     assert_eq!(on_the_day.deploy(&with(&made[0])).await, 200, "it is a recommendation");
     eventually("it is told", async || due(&on_the_day).await == [made[0]["id"].clone()]).await;
     assert_eq!(due(&later).await.len(), 1, "in one log");
@@ -132,9 +125,8 @@ fn cli(person: &Person, lumio: &Lumio, variables: &[(&str, &str)], arguments: &[
 
 /// > The lumio CLI (lumio login --token <key>)
 /// > API keys are long-lived credentials scoped to your developer account.
-#[tokio::test]
-async fn the_cli_signs_in_with_a_token_and_deploys() {
-    let lumio = Place::new().now();
+async fn the_cli_signs_in_with_a_token_and_deploys(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "laptop").await;
     let (key, person) = (made["key"].as_str().unwrap(), Person::new());
@@ -157,9 +149,8 @@ async fn the_cli_signs_in_with_a_token_and_deploys() {
 /// > Direct calls to the Developer REST API
 /// > Store API keys in your CI/CD secret store. Use environment-specific keys — a separate key for staging
 /// > vs production deployments
-#[tokio::test]
-async fn a_pipeline_deploys_with_a_key_of_its_own() {
-    let lumio = Place::new().now();
+async fn a_pipeline_deploys_with_a_key_of_its_own(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let [staging, production] =
         [lumio.create(&ada, "staging").await, lumio.create(&ada, "production").await];
@@ -177,14 +168,12 @@ async fn a_pipeline_deploys_with_a_key_of_its_own() {
     assert_eq!(lumio.deploy(&Pass("authorization", bearer)).await, 200);
 }
 
-/// Beyond the page: two servers on PostgreSQL that count in Redis let through as much as one.
+/// Beyond the page: two servers that count in Redis let through as much as one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
-    let (Some(database), Some(redis)) = (stores::postgres().await, shared()) else { return };
-    let space = redis.space();
-    let elsewhere = ["--database", database.url(), "--redis", space.url()].map(str::to_owned);
-    let place = Place { elsewhere: elsewhere.into(), ..Place::new() };
-    let servers = [place.now(), place.now()];
+async fn two_servers_let_a_key_through_as_often_as_one() {
+    let Some(place) = Place::postgres_and_redis().await else { return };
+    let site = Site::new(&place);
+    let servers = [site.now(), site.now()];
     let by = servers[0].founder(BOB).await;
     let key = with(&servers[0].create(&by, "ci").await);
     let (begun, mut accepted) = (Instant::now(), 0);
@@ -194,5 +183,14 @@ async fn it_is_the_same_on_postgresql_with_rates_in_redis() {
     // What Redis keeps ends by its own clock, which does not stand still.
     let most = 60 + begun.elapsed().as_secs() + 1;
     assert!((60..=most).contains(&accepted), "{accepted} of {most}");
-    revocation(&place).await;
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    a_revoked_key_stops_in_all_regions_and_cannot_be_restored,
+    a_key_is_lm_dev_and_64_characters_long,
+    a_key_has_a_label_and_is_shown_once,
+    asking_for_scopes_is_refused,
+    after_90_days_a_rotation_is_due,
+    the_cli_signs_in_with_a_token_and_deploys,
+    a_pipeline_deploys_with_a_key_of_its_own,
+});

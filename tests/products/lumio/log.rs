@@ -3,16 +3,18 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{ADA, BOB, LOG, Lumio, MEMBER, Place, invited, make, with};
+use super::{ADA, BOB, LOG, Lumio, MEMBER, Site, invited, make, with};
+use crate::products::place::{Place, in_each_place};
 use crate::support::servers::eventually;
 
 /// > Every authentication event, deployment, and settings change is logged in the audit log under
 /// > Account → Security → Audit Log. timestamp: UTC timestamp of the event. event: Event type (e.g.
 /// > api_key.created, extension.deployed). actor: Email or API key label. ip: Source IP address. result:
 /// > success or failure
-#[tokio::test]
-async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page() {
-    let lumio = Place::new().now();
+async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page(
+    place: &Place,
+) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let bob = invited(&lumio, &ada, BOB, "member").await;
     let made = lumio.create(&bob, "ci-github-actions").await;
@@ -51,9 +53,8 @@ async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_t
 }
 
 /// Beyond the page: the log is read to its end, page by page.
-#[tokio::test]
-async fn the_log_is_read_to_its_end() {
-    let lumio = Place::new().now();
+async fn the_log_is_read_to_its_end(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     for _ in 0..120 {
         assert_eq!(lumio.deploy(&ada).await, 200, "in a session, which has no rate");
@@ -68,15 +69,14 @@ async fn the_log_is_read_to_its_end() {
 }
 
 /// > Audit logs are retained for 90 days.
-#[tokio::test]
-async fn the_audit_log_is_kept_for_90_days() {
-    let place = Place::new();
+async fn the_audit_log_is_kept_for_90_days(place: &Place) {
+    let site = Site::new(place);
     let dates = ["2026-02-09", "2026-02-11"];
-    let first = place.at(dates[0]);
+    let first = site.at(dates[0]);
     let ada = first.founder(ADA).await;
     let key = with(&first.create(&ada, "ci").await);
     assert_eq!(first.deploy(&key).await, 200);
-    assert_eq!(place.at(dates[1]).deploy(&key).await, 200);
+    assert_eq!(site.at(dates[1]).deploy(&key).await, 200);
     // A session is good on all servers.
     let deployed = async |lumio: &Lumio| {
         let log = lumio.log(&ada).await;
@@ -84,10 +84,16 @@ async fn the_audit_log_is_kept_for_90_days() {
         let days = deployed.map(|entry| entry["timestamp"].as_str().unwrap()[..10].to_owned());
         days.collect::<Vec<_>>()
     };
-    let within = place.at("2026-05-10");
+    let within = site.at("2026-05-10");
     assert_eq!(deployed(&within).await, dates);
-    let beyond = place.at("2026-05-11");
+    let beyond = site.at("2026-05-11");
     assert_eq!(beyond.deploy(&key).await, 200, "which brings the server to life");
     let left = [dates[1], "2026-05-11"];
     eventually("the older is gone", async || deployed(&beyond).await == left).await;
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page,
+    the_log_is_read_to_its_end,
+    the_audit_log_is_kept_for_90_days,
+});

@@ -11,12 +11,13 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::place::Place;
 use crate::support::examples::Serving;
 
-/// Where the keys and the people of some servers are.
-struct Place {
+/// Some servers: their keys are in a place of the run, and their people in a folder.
+struct Site {
     folder: Arc<TempDir>,
-    elsewhere: Vec<String>,
+    keys: Vec<String>,
 }
 
 /// A server whose clock stands still; others in the same place are later.
@@ -32,9 +33,13 @@ struct Pass(&'static str, String);
 
 type Reply = (u16, Value);
 
-impl Place {
-    fn new() -> Self {
-        Self { folder: Arc::new(tempfile::tempdir().unwrap()), elsewhere: Vec::new() }
+impl Site {
+    fn new(place: &Place) -> Self {
+        let mut keys = vec!["--database".to_owned(), place.database().to_owned()];
+        if let Some(space) = place.rates() {
+            keys.extend(["--redis".to_owned(), space.url().to_owned()]);
+        }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), keys }
     }
 
     fn at(&self, date: &str) -> Lumio {
@@ -43,8 +48,8 @@ impl Place {
 
     fn at_time(&self, clock: &str) -> Lumio {
         let here = ["--data", self.folder.path().to_str().unwrap(), "--clock", clock];
-        let elsewhere: Vec<&str> = self.elsewhere.iter().map(String::as_str).collect();
-        let server = Serving::start("lumio", &[&here, &elsewhere[..]].concat());
+        let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+        let server = Serving::start("lumio", &[&here, &keys[..]].concat());
         let client = Client::builder().no_proxy().user_agent("Firefox/140").build().unwrap();
         Lumio { server, client, _folder: self.folder.clone() }
     }

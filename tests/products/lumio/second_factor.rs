@@ -5,7 +5,8 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use webauthn_authenticator_rs::{WebauthnAuthenticator, softpasskey::SoftPasskey};
 
-use super::{ADA, BOB, KEYS, Lumio, Pass, Place, Reply, with};
+use super::{ADA, BOB, KEYS, Lumio, Pass, Reply, Site, with};
+use crate::products::place::{Place, in_each_place};
 use crate::totp::code;
 
 /// What an authenticator app has that scanned the address.
@@ -93,9 +94,10 @@ fn refused(status: u16, code: &str) -> Reply {
 
 /// > Enable 2FA for your account under Account → Security → Two-Factor Authentication. TOTP — any
 /// > authenticator app (Google Authenticator, Authy, 1Password)
-#[tokio::test]
-async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_then_on() {
-    let lumio = Place::new().now();
+async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_then_on(
+    place: &Place,
+) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     assert_eq!(lumio.told("/totp", &ada, json!({ "code": "123456" })).await.0, 409, "not begun");
     let app = App::scan(&lumio.asks("/totp", &ada).await);
@@ -120,9 +122,8 @@ async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_th
 
 /// Beyond the page: a million codes are not tried out, and the owner of the account is not asked for
 /// patience longer than that takes.
-#[tokio::test]
-async fn codes_cannot_be_guessed() {
-    let lumio = Place::new().at_time("2026-02-09T12:00:00.5Z");
+async fn codes_cannot_be_guessed(place: &Place) {
+    let lumio = Site::new(place).at_time("2026-02-09T12:00:00.5Z");
     let app = lumio.enable_app(&lumio.founder(ADA).await).await;
     let thief = lumio.sign_in(ADA).await;
     for n in 100..105 {
@@ -137,10 +138,9 @@ async fn codes_cannot_be_guessed() {
 }
 
 /// > 2FA is required for all accounts that have published paid extensions.
-#[tokio::test]
-async fn who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only() {
-    let place = Place::new();
-    let lumio = place.now();
+async fn who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only(place: &Place) {
+    let site = Site::new(place);
+    let lumio = site.now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "ci").await;
     let key = with(&made);
@@ -156,7 +156,7 @@ async fn who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only() {
     let path = format!("{KEYS}/{}", made["id"].as_str().unwrap());
     let rotate = format!("{path}/rotate");
     lumio.create(&ada, "with a fresh one").await;
-    let later = place.at_time("2026-02-09T12:15:01Z");
+    let later = site.at_time("2026-02-09T12:15:01Z");
     for (path, body) in [(KEYS, json!({ "name": "x" })), (rotate.as_str(), json!({}))] {
         let (status, told) = later.post(path, &ada, body).await;
         assert_eq!((status, &told["code"]), (403, &json!("second_factor_required")), "{path}");
@@ -173,9 +173,8 @@ async fn who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only() {
 }
 
 /// > Passkey — hardware security key or platform authenticator
-#[tokio::test]
-async fn a_passkey_is_a_second_factor() {
-    let lumio = Place::new().now();
+async fn a_passkey_is_a_second_factor(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let nothing = lumio.two_factor(Method::POST, "/passkey", &ada, Value::Null).await;
     assert_eq!(nothing, refused(404, "no_passkey"));
@@ -196,9 +195,8 @@ async fn a_passkey_is_a_second_factor() {
 
 /// Beyond the page: what a passkey has answered is good once, for the session that asked, and on the
 /// pages of the product.
-#[tokio::test]
-async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused() {
-    let lumio = Place::new().now();
+async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let not_accepted = refused(400, "passkey_not_accepted");
     let phishing = |mut authenticator: Authenticator| {
@@ -253,9 +251,8 @@ async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused() {
 }
 
 /// Beyond the page: a passkey tells that its holder was there, by a finger or a PIN.
-#[tokio::test]
-async fn a_passkey_whose_holder_was_not_verified_is_refused() {
-    let lumio = Place::new().now();
+async fn a_passkey_whose_holder_was_not_verified_is_refused(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let not_accepted = refused(400, "passkey_not_accepted");
     let nobody_asked = json!("discouraged");
@@ -273,9 +270,8 @@ async fn a_passkey_whose_holder_was_not_verified_is_refused() {
 }
 
 /// Beyond the page: who has stolen a session does not set up a factor of his own beside hers.
-#[tokio::test]
-async fn another_factor_takes_a_fresh_one_of_those_there_are() {
-    let lumio = Place::new().now();
+async fn another_factor_takes_a_fresh_one_of_those_there_are(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let thief = lumio.sign_in(ADA).await;
     let his = App::scan(&lumio.asks("/totp", &thief).await);
@@ -292,3 +288,13 @@ async fn another_factor_takes_a_fresh_one_of_those_there_are() {
     let assertion = authenticator.get(lumio.asks("/passkey", &thief).await);
     assert_eq!(lumio.told("/passkey", &thief, assertion).await.0, 204);
 }
+
+in_each_place!([sqlite, postgres_and_redis] {
+    an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_then_on,
+    codes_cannot_be_guessed,
+    who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only,
+    a_passkey_is_a_second_factor,
+    a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused,
+    a_passkey_whose_holder_was_not_verified_is_refused,
+    another_factor_takes_a_fresh_one_of_those_there_are,
+});

@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{ADA, ADMIN, BOB, KEYS, MEMBER, OWNER, Place, TEAM, invited, make, remove, with};
+use super::{ADA, ADMIN, BOB, KEYS, MEMBER, OWNER, Site, TEAM, invited, make, remove, with};
+use crate::products::place::{Place, in_each_place};
 use crate::support::{servers::eventually, stores};
 
 /// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
 /// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
 /// > Multiple developers can collaborate on an extension via the team feature. Go to Account → Team to
 /// > invite members.
-#[tokio::test]
-async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key() {
-    let lumio = Place::new().now();
+async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     for (n, (role, powers, may_invite)) in
         [("owner", OWNER, true), ("admin", ADMIN, true), ("member", MEMBER, false)]
@@ -38,9 +38,8 @@ async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key() {
 
 /// Beyond the page: nobody raises himself or others above the own role, reaches into other teams, or
 /// has an account that is someone else's.
-#[tokio::test]
-async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team() {
-    let lumio = Place::new().now();
+async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let admin = invited(&lumio, &ada, "admin@example.com", "admin").await;
     let bob = invited(&lumio, &ada, BOB, "member").await;
@@ -74,8 +73,9 @@ async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team() {
 /// > Each team member authenticates with their own credentials — shared passwords or shared API keys are
 /// > not needed or recommended.
 /// > Rotate API keys … immediately when: A team member with access to the key leaves
-async fn shrinking(place: &Place) {
-    let [here, elsewhere] = [place.now(), place.now()];
+async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys(place: &Place) {
+    let site = Site::new(place);
+    let [here, elsewhere] = [site.now(), site.now()];
     let ada = here.founder(ADA).await;
     let bob = invited(&here, &ada, BOB, "admin").await;
     let [own, key] = [(&ada, "hers"), (&bob, "his")].map(|(by, label)| here.create(by, label));
@@ -95,22 +95,16 @@ async fn shrinking(place: &Place) {
     }
     here.founder(BOB).await;
     // One that remembers nothing of before.
-    let fresh = place.now();
+    let fresh = site.now();
     for former in [&key, &bob] {
         assert_eq!(fresh.deploy(former).await, 401, "what was ended stays so in a new account");
     }
 }
 
-#[tokio::test]
-async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys() {
-    shrinking(&Place::new()).await;
-}
-
 /// > If you need limited access for a specific use case, create a separate developer sub-account (see
 /// > Teams).
-#[tokio::test]
-async fn a_sub_account_has_keys_for_limited_access() {
-    let lumio = Place::new().now();
+async fn a_sub_account_has_keys_for_limited_access(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let robot = invited(&lumio, &ada, "ada+ci@example.com", "member").await;
     let [full, limited] = [lumio.create(&ada, "mine").await, lumio.create(&robot, "ci").await];
@@ -124,9 +118,8 @@ async fn a_sub_account_has_keys_for_limited_access() {
 }
 
 /// Beyond the page: who began a team and was removed does not get back into it by the old address.
-#[tokio::test]
-async fn who_comes_back_has_another_account_and_another_team() {
-    let lumio = Place::new().now();
+async fn who_comes_back_has_another_account_and_another_team(place: &Place) {
+    let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     lumio.create(&ada, "hers").await;
     let bob = invited(&lumio, &ada, BOB, "owner").await;
@@ -141,9 +134,10 @@ async fn who_comes_back_has_another_account_and_another_team() {
     assert_eq!(remove(&lumio, &again, BOB).await, 404);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn roles_shrink_on_postgresql_as_well() {
-    let Some(database) = stores::postgres().await else { return };
-    let elsewhere = ["--database", database.url()].map(str::to_owned);
-    shrinking(&Place { elsewhere: elsewhere.into(), ..Place::new() }).await;
-}
+in_each_place!([sqlite, postgres_and_redis] {
+    a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys,
+    each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key,
+    nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team,
+    a_sub_account_has_keys_for_limited_access,
+    who_comes_back_has_another_account_and_another_team,
+});
