@@ -137,8 +137,8 @@ impl ApiKeysBuilder {
     /// Reminds the owners of all tenants every hour, on one of all nodes, as [`ApiKeys::remind`] does:
     /// with an event in the log, of which the sinks are told. Without this, nobody is reminded.
     ///
-    /// The first time, that is all that is due by then, at once: a sink that has no room for it, as one
-    /// for letters may not have, loses the rest, and it is not told again.
+    /// At most 500 are given in an hour, and the rest in the next ones: so letters find room, also the
+    /// first time, when all that is due by then comes together.
     pub fn reminders(mut self, reminders: Reminders) -> Self {
         self.reminders = Some(reminders);
         self

@@ -80,7 +80,7 @@ impl Reminders {
         self
     }
 
-    /// Of keys that expire within this time.
+    /// Of keys that expire within this time; if they do not live longer than that, at half their life.
     pub fn expiring_within(mut self, notice: Duration) -> Self {
         self.expiring_within = Some(notice);
         self
@@ -97,6 +97,10 @@ impl Reminders {
         let made_at = key.rotated_at.unwrap_or(key.created_at);
         let used_at = key.last_used_at.unwrap_or(key.created_at);
         let expiring = self.expiring_within.zip(key.expires_at);
+        let expiring = expiring.map(|(notice, end)| {
+            let lifetime = end.since(key.created_at);
+            (if notice < lifetime { notice } else { lifetime / 2 }, end)
+        });
         let dates = [
             (EventKind::RotationDue, self.rotation_after.map(|age| made_at.after(age))),
             (EventKind::Expiring, expiring.map(|(notice, end)| end.before(notice))),
@@ -175,21 +179,23 @@ impl ApiKeys {
         whose: impl Into<Whose<'a>>,
         reminders: &Reminders,
     ) -> Result<u64, Error> {
-        remind_while(|| Some(self.inner.clone()), whose.into(), reminders).await
+        remind_while(|| Some(self.inner.clone()), whose.into(), reminders, u64::MAX).await
     }
 }
 
-/// Holds on to nothing between two reminders, and ends when there is nobody to give them.
+/// Holds on to nothing between two reminders, and ends when there is nobody to give them, or so many
+/// are given.
 async fn remind_while(
     living: impl Fn() -> Option<Arc<Inner>>,
     whose: Whose<'_>,
     reminders: &Reminders,
+    most: u64,
 ) -> Result<u64, Error> {
     let (mut page, mut told) = (Page::first().limit(500), 0);
     while let Some(inner) = living() {
         let due = ApiKeys { inner }.due(whose, reminders, page).await?;
         for reminder in &due.reminders {
-            let Some(inner) = living() else { break };
+            let Some(inner) = living().filter(|_| told < most) else { return Ok(told) };
             told += u64::from(inner.tell_once(reminder).await?);
         }
         match due.next {
@@ -250,24 +256,28 @@ pub(super) async fn remind_all(inner: Weak<Inner>) -> Result<(), Error> {
         return Ok(());
     }
     drop(first);
+    let mut left = EACH_HOUR;
     let mut after: Option<String> = None;
     while let Some(inner) = living() {
         let mut tenants = inner.store.tenants(after.as_deref(), TENANTS_AT_ONCE).await?;
         drop(inner);
         for tenant in &tenants {
-            match remind_while(living, Whose::Tenant(tenant), &reminders).await {
+            match remind_while(living, Whose::Tenant(tenant), &reminders, left).await {
+                Ok(told) => left -= told,
                 // What is damaged in one tenant is no reason to pass the others over.
-                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
-                _ => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
             }
         }
         after = tenants.pop();
-        if after.is_none() {
+        if after.is_none() || left == 0 {
             break;
         }
     }
     Ok(())
 }
 
+/// What comes all at once the first time leaves room for other letters.
+const EACH_HOUR: u64 = 500;
 const TENANTS_AT_ONCE: u32 = 100;
 const DAY: Duration = Duration::from_secs(86_400);

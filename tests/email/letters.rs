@@ -96,6 +96,7 @@ async fn reminders_are_written_about_once() {
     let service = &world.service;
     let new = service.new_key().expiry(keyward::Expiry::WEEK);
     drop(service.keys().issue(new, &service.actor).await.unwrap());
+    service.clock.advance(4 * crate::support::DAY);
     for _ in 0..2 {
         service.keys().remind(&service.owner, &Reminders::default()).await.unwrap();
     }

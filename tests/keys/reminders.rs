@@ -15,7 +15,7 @@ use keyward::{
 
 use super::races::poll_and_drop;
 use crate::cache::wrapper::{Mood, Wrapper};
-use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner};
+use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
 
 #[tokio::test]
 async fn what_two_nodes_find_due_at_once_is_told_once() {
@@ -163,6 +163,36 @@ async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
     hourly.clock.advance(DAY);
     work(one).await;
     assert_eq!(hourly.reminded().len(), tenants.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_all_at_once_comes_over_some_hours() {
+    let store = Arc::new(MemoryStore::new());
+    let hourly = Hourly::on([store.clone(), store]);
+    for tenant in ["a", "b", "c"] {
+        for n in 0..400 {
+            hourly.expires_in_eight_days(&owner(tenant, &format!("account {n}"))).await;
+        }
+    }
+    hourly.clock.advance(DAY);
+    for (hour, told) in [500, 1_000, 1_200, 1_200].into_iter().enumerate() {
+        work(&hourly.nodes[hour % 2]).await;
+        assert_eq!(hourly.reminded().len(), told, "hour {hour}");
+        hourly.clock.advance(HOUR);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_life() {
+    let service = Service::new(stores::memory());
+    let new = service.new_key().expiry(Expiry::days(7));
+    let _ = service.keys().issue(new, &service.actor).await.unwrap();
+    let reminders = Reminders::none().expiring_within(7 * DAY);
+    assert_eq!(due(&service, &reminders).await, []);
+    service.clock.advance(7 * DAY / 2 - MICRO);
+    assert_eq!(due(&service, &reminders).await, []);
+    service.clock.advance(MICRO);
+    assert_eq!(due(&service, &reminders).await, [EventKind::Expiring]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,14 +7,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{ADA, BOB, KEYS, LOG, Lumio, Pass, Site, with};
-use crate::products::place::{Place, in_each_place};
 use crate::{
     client::support::{Person, Said, mode},
-    support::{
-        examples::example,
-        servers::{eventually, redis::shared},
-        stores,
-    },
+    products::place::{Place, in_each_place},
+    support::{examples::example, servers::eventually},
 };
 
 /// > Keys are prefixed with lm_dev_ and are 64 characters long.

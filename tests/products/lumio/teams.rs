@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{ADA, ADMIN, BOB, KEYS, MEMBER, OWNER, Site, TEAM, invited, make, remove, with};
 use crate::products::place::{Place, in_each_place};
-use crate::support::{servers::eventually, stores};
+use crate::support::servers::eventually;
 
 /// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
 /// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
