@@ -7,8 +7,9 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use keyward::{Hasher, Secret, Sha256};
+use keyward::Secret;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::metadata::ClientMetadata;
 
@@ -52,10 +53,7 @@ impl Clients {
 
     /// Waits for the disk.
     pub fn add(&self, tenant: &str, client: Client, secret: Option<&Secret>) -> io::Result<()> {
-        let digest = |secret: &Secret| {
-            // The first three bytes say which hasher it was.
-            BASE64_STANDARD.encode(&Sha256.digest(secret.expose().as_bytes()).to_bytes()[3..])
-        };
+        let digest = |secret: &Secret| BASE64_STANDARD.encode(Sha256::digest(secret.expose()));
         let row = Row { tenant: tenant.into(), secret_sha256: secret.map(digest), client };
         let mut kept = self.kept();
         if let Some(file) = &mut kept.file {

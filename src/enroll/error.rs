@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, limits::whole_seconds};
 
 /// Why no code was sent, or no key issued.
 ///
@@ -14,7 +14,7 @@ pub enum EnrolError {
     #[error("the code is too old: request another")]
     LateCode,
     /// There were too many of them for this address or network: 429, with `Retry-After`.
-    #[error("too many attempts: try again in {} s", .0.as_millis().div_ceil(1_000).max(1))]
+    #[error("too many attempts: try again in {} s", whole_seconds(*.0).max(1))]
     TooOften(Duration),
     /// Nobody can tell now (503), or the owner can have no more keys: as when one is issued.
     #[error(transparent)]

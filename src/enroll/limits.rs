@@ -6,6 +6,7 @@ use crate::{
     key::Actor,
     limits::Period,
     store::{Payer, Spend},
+    usage::begin_of_hour,
 };
 
 /// How often within an hour.
@@ -54,9 +55,3 @@ pub(super) fn one_of(limit: u32, guest: &Digest, now: Timestamp) -> Spend<'_> {
 pub(super) fn rest_of_hour(now: Timestamp) -> Duration {
     begin_of_hour(now).after(Duration::from_secs(3_600)).since(now)
 }
-
-fn begin_of_hour(now: Timestamp) -> Timestamp {
-    Timestamp::from_unix_micros(now.as_unix_micros() / HOUR * HOUR)
-}
-
-const HOUR: i64 = 3_600 * 1_000_000;

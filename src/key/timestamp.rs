@@ -53,6 +53,12 @@ impl Timestamp {
         Self::from_unix_micros(self.0.saturating_sub(micros))
     }
 
+    /// The last one, up to this, that is so many whole times `length` after 1970.
+    pub(crate) fn rounded_down_to(self, length: Duration) -> Self {
+        let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+        Self::from_unix_micros(self.0 - self.0 % length)
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))

@@ -52,9 +52,14 @@ impl std::fmt::Display for LimitedReason {
     }
 }
 
+/// A second too late is polite, a second too early is refused again.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
 fn advice(retry_after: &Option<Duration>) -> String {
     match retry_after {
-        Some(wait) => format!(": try again in {} s", wait.as_millis().div_ceil(1_000)),
+        Some(wait) => format!(": try again in {} s", whole_seconds(*wait)),
         None => ": waiting does not help".into(),
     }
 }

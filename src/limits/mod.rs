@@ -13,6 +13,7 @@ mod rates;
 mod redis;
 
 pub use gcra::RateState;
+pub(crate) use limited::whole_seconds;
 pub use limited::{Limited, LimitedReason};
 pub(crate) use limiter::rates_of;
 pub use limiter::{Charge, Charged, Levels, Limiter, LimiterError, RateOf};

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use time::{Month, UtcDateTime};
 
 use crate::key::Timestamp;
@@ -97,9 +99,7 @@ impl Period {
     pub fn begins_at(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Ever => Timestamp::MIN,
-            Self::Day => {
-                now.before(std::time::Duration::from_micros((now.as_unix_micros() % DAY) as u64))
-            }
+            Self::Day => now.rounded_down_to(DAY),
             Self::Month => {
                 let (year, month) = year_and_month(now);
                 first_of(year, month)
@@ -111,9 +111,7 @@ impl Period {
     pub fn ends_at(self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Ever => None,
-            Self::Day => {
-                Some(Timestamp::from_unix_micros(self.begins_at(now).as_unix_micros() + DAY))
-            }
+            Self::Day => Some(self.begins_at(now).after(DAY)),
             Self::Month => {
                 let (year, month) = year_and_month(now);
                 Some(match month {
@@ -140,7 +138,7 @@ fn first_of(year: i32, month: Month) -> Timestamp {
 
 /// The largest number that every store counts exactly: Redis' scripts count in `f64`.
 const MOST: u64 = (1 << 53) - 1;
-const DAY: i64 = 86_400 * 1_000_000;
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {

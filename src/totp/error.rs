@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, limits::whole_seconds};
 
 /// Why a code was not accepted.
 ///
@@ -14,7 +14,7 @@ pub enum TotpError {
     #[error("the code is used up: wait for the next one")]
     UsedCode,
     /// There were too many wrong ones for this account: 429, with `Retry-After`.
-    #[error("too many wrong codes: try again in {} s", .0.as_millis().div_ceil(1_000).max(1))]
+    #[error("too many wrong codes: try again in {} s", whole_seconds(*.0).max(1))]
     TooOften(Duration),
     /// Nobody can tell now: 503.
     #[error(transparent)]

@@ -36,7 +36,7 @@ impl Counts {
         let [quarter, day] = TRIES.map(|(length, limit)| Spend {
             payer: Payer::Guest(&self.tries),
             period: period_of(length),
-            window: self.begin_of(length),
+            window: self.now.rounded_down_to(length),
             // Who is right takes no try, but there has to be one.
             limit: limit - steps,
             uses: tries,
@@ -55,12 +55,8 @@ impl Counts {
     /// How long there are no tries, if that is why nothing was spent.
     pub(super) fn wait(&self, used: &[u64]) -> Option<Duration> {
         let waits = TRIES.iter().zip(used).filter(|((_, limit), used)| *used >= limit);
-        waits.map(|((length, _), _)| self.begin_of(*length).after(*length).since(self.now)).max()
-    }
-
-    fn begin_of(&self, length: Duration) -> Timestamp {
-        let length = length.as_micros() as i64;
-        Timestamp::from_unix_micros(self.now.as_unix_micros() / length * length)
+        let end = |length| self.now.rounded_down_to(length).after(length);
+        waits.map(|((length, _), _)| end(*length).since(self.now)).max()
     }
 }
 

@@ -1,4 +1,7 @@
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Duration,
+};
 
 use crate::{
     key::{KeyId, Timestamp},
@@ -29,9 +32,9 @@ impl Tallies {
 }
 
 pub(crate) fn begin_of_hour(at: Timestamp) -> Timestamp {
-    Timestamp::from_unix_micros(at.as_unix_micros() / HOUR * HOUR)
+    at.rounded_down_to(HOUR)
 }
 
-const HOUR: i64 = 3_600 * 1_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Of one shard.
 const MOST: usize = 8_192;

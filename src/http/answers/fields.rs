@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::{
     key::Verified,
-    limits::{Period, QuotaState, QuotaStates, RateState, RateStates},
+    limits::{Period, QuotaState, QuotaStates, RateState, RateStates, whole_seconds},
 };
 
 /// The header fields by which a request that was let through learns what is left of its limits.
@@ -37,7 +37,7 @@ struct Fields {
 impl Fields {
     fn rate(&mut self, name: &str, state: Option<RateState>) {
         let Some(RateState { rate, remaining, reset, .. }) = state else { return };
-        let window = seconds(rate.period).max(1);
+        let window = whole_seconds(rate.period).max(1);
         self.add(name, rate.uses.get().into(), Some(window), remaining.into(), Some(reset));
     }
 
@@ -52,7 +52,7 @@ impl Fields {
         &mut self,
         name: &str,
         quota: u64,
-        window: Option<u128>,
+        window: Option<u64>,
         remaining: u64,
         reset: Option<Duration>,
     ) {
@@ -62,12 +62,8 @@ impl Fields {
         let _ = write!(policy, "{comma}\"{name}\";q={quota}");
         let _ = window.map(|window| write!(policy, ";w={window}"));
         let _ = write!(limit, "{comma}\"{name}\";r={remaining}");
-        let _ = reset.map(|reset| write!(limit, ";t={}", seconds(reset)));
+        let _ = reset.map(|reset| write!(limit, ";t={}", whole_seconds(reset)));
     }
-}
-
-fn seconds(duration: Duration) -> u128 {
-    duration.as_millis().div_ceil(1_000)
 }
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -15,7 +15,7 @@ pub use code::Code;
 pub use fields::success_fields;
 pub(crate) use problem::{PROBLEM_JSON, problem};
 
-use crate::limits::{Limited, QuotaStates, RateStates};
+use crate::limits::{Limited, QuotaStates, RateStates, whole_seconds};
 
 /// A request that was refused, and all that its sender is told.
 ///
@@ -116,9 +116,8 @@ impl Refusal {
     pub fn fields(&self) -> Vec<(HeaderName, HeaderValue)> {
         let mut all = vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         all.extend(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        // A second too late is polite, a second too early is refused again.
-        let seconds = |wait: Duration| wait.as_millis().div_ceil(1_000).max(1) as u64;
-        all.extend(self.retry_after.map(|wait| (RETRY_AFTER, seconds(wait).into())));
+        let wait = self.retry_after.map(|wait| whole_seconds(wait).max(1));
+        all.extend(wait.map(|seconds| (RETRY_AFTER, seconds.into())));
         all.extend(fields::limit_fields(&self.rates, &self.quotas).into_iter().flatten());
         all
     }

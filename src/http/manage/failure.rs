@@ -1,4 +1,4 @@
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use http::{
     HeaderValue, Response, StatusCode,
@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind,
     http::{Code, PROBLEM_JSON, problem},
     key::Invalid,
-    limits::Limited,
+    limits::{Limited, whole_seconds},
 };
 
 /// A call that was not done, and all that its sender is told.
@@ -18,8 +18,8 @@ pub(super) struct Failure {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
-    limit: Option<u64>,
-    max_age: Option<u64>,
+    /// What else the problem tells.
+    numbers: Vec<(&'static str, u64)>,
     allow: Option<String>,
     retry_after: Option<u64>,
 }
@@ -34,8 +34,7 @@ impl Failure {
             status,
             code,
             detail: detail.into(),
-            limit: None,
-            max_age: None,
+            numbers: Vec::new(),
             allow: None,
             retry_after: None,
         }
@@ -86,8 +85,7 @@ impl Failure {
 
     pub(super) fn limited(limited: &Limited) -> Self {
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::of_limit(limited.reason));
-        let seconds = |wait: Duration| wait.as_millis().div_ceil(1_000) as u64;
-        let retry_after = limited.retry_after.map(seconds);
+        let retry_after = limited.retry_after.map(whole_seconds);
         Self { retry_after, ..Self::new(status, code.as_str(), limited.to_string()) }
     }
 
@@ -100,10 +98,7 @@ impl Failure {
     }
 
     pub(super) fn into_response(self) -> Response<String> {
-        let limit = self.limit.map(|limit| ("limit", limit));
-        let max_age = self.max_age.map(|seconds| ("maxAge", seconds));
-        let numbers: Vec<_> = limit.into_iter().chain(max_age).collect();
-        let body = problem(self.status, self.code, &self.detail, &numbers);
+        let body = problem(self.status, self.code, &self.detail, &self.numbers);
         let mut response = response(self.status, PROBLEM_JSON, body);
         let allow =
             self.allow.and_then(|methods| Some((ALLOW, HeaderValue::try_from(methods).ok()?)));
@@ -135,8 +130,9 @@ impl From<Error> for Failure {
             }
         };
         let failure = Self::new(status, code, error.to_string());
-        let max_age = error.max_age().map(|age| age.as_secs());
-        let failure = Self { limit: error.limit(), max_age, ..failure };
+        let limit = error.limit().map(|limit| ("limit", limit));
+        let max_age = error.max_age().map(|age| ("maxAge", age.as_secs()));
+        let failure = Self { numbers: limit.into_iter().chain(max_age).collect(), ..failure };
         if status == StatusCode::SERVICE_UNAVAILABLE { failure.later(5) } else { failure }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     Actor, ApiKeys, Verified,
     enroll::{EmailAddress, EnrolError, Enrolment},
     http::{ClientIp, Guard, Incoming, guard::Checked, success_fields},
+    limits::whole_seconds,
 };
 
 /// What people do who have no session: they sign in by a code, and ask about the key they have.
@@ -195,8 +196,7 @@ impl From<EnrolError> for Failure {
             EnrolError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
             EnrolError::LateCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
             EnrolError::TooOften(wait) => {
-                // A second too late is polite, a second too early is refused again.
-                let seconds = wait.as_millis().div_ceil(1_000).max(1) as u64;
+                let seconds = whole_seconds(wait).max(1);
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).later(seconds)
             }
             EnrolError::Failed(error) => error.into(),

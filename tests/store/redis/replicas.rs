@@ -6,6 +6,7 @@ use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore};
 use tokio::task::JoinSet;
 
 use super::{REVOKED, impatient, options, revoke, service, verify};
+use crate::cache::wrapper::{Mood, Wrapper};
 use crate::support::{
     Service,
     servers::{
@@ -59,9 +60,17 @@ async fn a_revocation_that_no_replica_has_is_unconfirmed_and_works_at_once() {
 async fn a_revocation_that_no_replica_has_is_forgotten_by_the_cache_at_once() {
     let Some((primary, replica)) = a_pair() else { return };
     let store = impatient().replicas(1).connect(&primary.url()).await.unwrap();
-    let caching = Service::new(vec![Arc::new(store) as Arc<dyn KeyStore>]);
+    // The feed would bring it while the replica is waited for.
+    let store = Wrapper::new(Arc::new(store));
+    let caching = Service::new(vec![Arc::new(store.clone()) as Arc<dyn KeyStore>]);
     let issued = caching.issue().await;
-    assert!(verify(&caching, &issued).await.is_ok());
+    eventually("it is answered from the cache", async || {
+        let finds = store.finds();
+        assert!(verify(&caching, &issued).await.is_ok());
+        store.finds() == finds
+    })
+    .await;
+    store.feed(Mood::Frozen);
     replica.freeze();
     let error = revoke(&caching, &issued, "leaked").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error}");

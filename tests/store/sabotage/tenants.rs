@@ -42,9 +42,7 @@ impl Sabotage for ListsTenantsOfKeys {
         let keys = inside.all().await?;
         let mut tenants: Vec<_> = keys.iter().map(|key| key.owner.tenant().to_owned()).collect();
         tenants.sort();
-        tenants.retain(|tenant| after.is_none_or(|after| **tenant > *after));
-        tenants.truncate(limit as usize);
-        Ok(tenants)
+        Ok(page(tenants, after, limit))
     }
 }
 
@@ -106,9 +104,7 @@ impl Sabotage for KeepsTenantsWithoutKeys {
     }
 
     async fn tenants(&self, _: &Inside, after: Option<&str>, limit: u32) -> Answer<Vec<String>> {
-        let seen = self.seen.lock().unwrap();
-        let behind = seen.iter().filter(|tenant| after.is_none_or(|after| tenant.as_str() > after));
-        Ok(behind.take(limit as usize).cloned().collect())
+        Ok(page(self.seen.lock().unwrap().clone(), after, limit))
     }
 }
 
@@ -127,8 +123,12 @@ impl Sabotage for ListsTenantsOfUnrevokedKeys {
         let keys = inside.all().await?;
         let unrevoked = keys.iter().filter(|key| key.revoked.is_none());
         let tenants: BTreeSet<_> = unrevoked.map(|key| key.owner.tenant().to_owned()).collect();
-        let behind =
-            tenants.into_iter().filter(|tenant| after.is_none_or(|after| **tenant > *after));
-        Ok(behind.take(limit as usize).collect())
+        Ok(page(tenants, after, limit))
     }
+}
+
+/// As every store has it: up to so many, behind one.
+fn page(sorted: impl IntoIterator<Item = String>, after: Option<&str>, limit: u32) -> Vec<String> {
+    let behind = |tenant: &String| after.is_none_or(|after| tenant.as_str() > after);
+    sorted.into_iter().filter(behind).take(limit as usize).collect()
 }
