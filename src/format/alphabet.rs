@@ -44,34 +44,72 @@ impl Alphabet {
 
     #[inline]
     pub(crate) fn contains(self, byte: u8) -> bool {
-        MEMBERS[byte as usize] & self.flag() != 0
+        let alphanumeric = is_digit(byte) | ((byte | LOWER).wrapping_sub(b'a') < 26);
+        match self {
+            Self::Base62 => alphanumeric,
+            Self::Hex => is_digit(byte) | (byte.wrapping_sub(b'a') < 6),
+            Self::Base64Url => alphanumeric | (byte == b'-') | (byte == b'_'),
+        }
     }
 
-    const fn flag(self) -> u8 {
+    /// Whether all of a text is in the alphabet.
+    #[inline]
+    pub(crate) fn has_all(self, text: &[u8]) -> bool {
+        // One loop each, so that the compiler makes vectors of all of them.
         match self {
-            Self::Base62 => 1,
-            Self::Hex => 2,
-            Self::Base64Url => 4,
+            Self::Base62 => all(text, |byte| Self::Base62.contains(byte)),
+            Self::Hex => all(text, |byte| Self::Hex.contains(byte)),
+            Self::Base64Url => all(text, |byte| Self::Base64Url.contains(byte)),
         }
     }
 }
 
+/// Sixteen bytes at a time and without a branch for each, because nearly always all of them are right.
+#[inline]
+fn all(text: &[u8], right: impl Fn(u8) -> bool) -> bool {
+    let Some(last) = text.last_chunk::<16>() else {
+        return text.iter().fold(true, |all, &byte| all & right(byte));
+    };
+    let mut all = [true; 16];
+    // What of the last sixteen is in another chunk, too, is looked at twice.
+    for chunk in text.as_chunks().0.iter().chain([last]) {
+        for (all, &byte) in all.iter_mut().zip(chunk) {
+            *all &= right(byte);
+        }
+    }
+    all == [true; 16]
+}
+
+#[inline]
+fn is_digit(byte: u8) -> bool {
+    byte.wrapping_sub(b'0') < 10
+}
+
+/// What a small letter has that a capital has not.
+const LOWER: u8 = 0x20;
+
 pub(crate) const BASE62: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// For each byte, the alphabets it belongs to: one load per character on the hot path.
-static MEMBERS: [u8; 256] = {
-    let alphabets = [Alphabet::Base62, Alphabet::Hex, Alphabet::Base64Url];
-    let mut members = [0u8; 256];
-    let mut a = 0;
-    while a < alphabets.len() {
-        let characters = alphabets[a].characters();
-        let mut c = 0;
-        while c < characters.len() {
-            members[characters[c] as usize] |= alphabets[a].flag();
-            c += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_in_an_alphabet_if_each_of_its_bytes_is_one_of_its_characters() {
+        for alphabet in [Alphabet::Base62, Alphabet::Hex, Alphabet::Base64Url] {
+            for byte in 0..=u8::MAX {
+                let right = alphabet.characters().contains(&byte);
+                assert_eq!(alphabet.contains(byte), right, "{alphabet:?} {byte}");
+                for len in 1..=50 {
+                    for place in 0..len {
+                        let mut text = vec![b'a'; len];
+                        text[place] = byte;
+                        assert_eq!(alphabet.has_all(&text), right, "{alphabet:?} {byte} {len}");
+                    }
+                }
+            }
+            assert!(alphabet.has_all(b""));
         }
-        a += 1;
     }
-    members
-};
+}

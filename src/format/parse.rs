@@ -97,9 +97,7 @@ impl KeyFormat {
         }
         let (text, sum) = bytes.split_at(bytes.len() - self.checksum().len());
         let body = &text[self.lead().len()..];
-        let alphabet = self.alphabet();
-        // Without a branch for each byte, because nearly always all of them are right.
-        if !body.iter().fold(true, |all, &byte| all & alphabet.contains(byte)) {
+        if !self.alphabet().has_all(body) {
             return Err(Malformed::Alphabet);
         }
         if !self.checksum().matches(text, sum) {
