@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use super::fence::{Place, Token};
+use super::{
+    fence::{Place, Token},
+    shared::Shared,
+};
 use crate::{
     key::{Bearer, Networks, Permissions, Status, Timestamp},
     limits::Meter,
-    usage::UseCell,
 };
 
 /// A key as it was read, and until when it may be believed.
@@ -15,7 +17,6 @@ pub(crate) struct Entry {
     /// When the secret it was found by stops working.
     pub(crate) ends_at: Option<Timestamp>,
     pub(crate) meter: Meter,
-    pub(crate) usage: Arc<UseCell>,
     pub(super) read: Read,
     /// Where the key's invalidations are noted, and its owner's.
     pub(super) places: [Place; 2],
@@ -38,16 +39,16 @@ impl Entry {
         meter: Meter,
         read: Read,
         places: [Place; 2],
+        shared: &Shared,
     ) -> Self {
-        let usage = UseCell::new(bearer.key.clone());
-        let outline = Outline::of(&bearer, ends_at);
+        let outline = Outline::of(&bearer, ends_at, shared);
         let bearer = Arc::new(bearer);
-        Self { bearer, outline, ends_at, meter, usage, read, places, account_at: read.at }
+        Self { bearer, outline, ends_at, meter, read, places, account_at: read.at }
     }
 
     /// The same key with what the host says of its owner now.
-    pub(super) fn renewed(&self, bearer: Bearer, meter: Meter, now: u64) -> Self {
-        let outline = Outline::of(&bearer, self.ends_at);
+    pub(super) fn renewed(&self, bearer: Bearer, meter: Meter, now: u64, shared: &Shared) -> Self {
+        let outline = Outline::of(&bearer, self.ends_at, shared);
         let bearer = Arc::new(bearer);
         Self { bearer, outline, meter, account_at: now, ..self.clone() }
     }
@@ -62,14 +63,14 @@ impl Entry {
 }
 
 impl Outline {
-    fn of(bearer: &Bearer, ends_at: Option<Timestamp>) -> Self {
-        let Bearer { key, account } = bearer;
+    fn of(bearer: &Bearer, ends_at: Option<Timestamp>, shared: &Shared) -> Self {
+        let Bearer { key, account, .. } = bearer;
         let active = key.status(Timestamp::MIN) == Status::Active;
         let plain = active && !account.suspended && key.networks == Networks::Any;
         let ends = [key.expires_at, ends_at].into_iter().flatten().min();
         Self {
             works_until: if plain { ends.unwrap_or(Timestamp::MAX) } else { Timestamp::MIN },
-            permissions: key.access.within(&account.permissions),
+            permissions: shared.copy_of(key.access.within(&account.permissions)),
         }
     }
 }

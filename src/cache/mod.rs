@@ -14,6 +14,7 @@ mod flights;
 mod lookups;
 mod networks;
 mod options;
+mod shared;
 
 use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
@@ -28,6 +29,7 @@ use self::{
     fence::Fence,
     lookups::Lookups,
     networks::Throttle,
+    shared::Shared,
 };
 use crate::{
     hash::Digest,
@@ -41,6 +43,7 @@ pub(crate) struct Cache {
     unknown: Bounded<Read>,
     fence: Fence,
     places: Keyed,
+    shared: Shared,
     freshness: Freshness,
     lookups: Lookups,
     throttle: Option<Throttle>,
@@ -73,6 +76,7 @@ impl Cache {
             unknown: Bounded::new(options.max_unknown),
             fence: Fence::new(options.max_keys),
             places: Keyed::default(),
+            shared: Shared::default(),
             freshness: Freshness::new(bound, options.strict),
             lookups: Lookups::new(options.unknown_lookups),
             throttle: options.failed_attempts.map(Throttle::new),
@@ -126,12 +130,12 @@ impl Cache {
         read: Read,
     ) -> Entry {
         let places = [self.key_place(bearer.key.id), self.owner_place(&bearer.key.owner)];
-        Entry::new(bearer, ends_at, meter, read, places)
+        Entry::new(bearer, ends_at, meter, read, places, &self.shared)
     }
 
     /// The same key with what the host says of its owner now. It is believed no longer than before.
     pub(crate) fn renewed(&self, entry: &Entry, bearer: Bearer, meter: Meter, now: u64) -> Entry {
-        entry.renewed(bearer, meter, now)
+        entry.renewed(bearer, meter, now, &self.shared)
     }
 
     pub(crate) fn insert(&self, digest: Digest, entry: Entry) {

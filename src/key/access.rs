@@ -101,7 +101,7 @@ impl std::fmt::Display for Scopes {
 /// What someone may do at most: an owner at present, or an actor.
 ///
 /// Exhaustive on purpose: code that decides about access must see every case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Permissions {
     /// Everything that the host has to offer.
     All,

@@ -4,6 +4,7 @@ use super::{Key, KeyId, Owner, Permissions, Timestamp};
 use crate::{
     accounts::Account,
     limits::{QuotaStates, RateStates, Spent},
+    usage::UseCell,
 };
 
 /// The proof that a request carried a live key. Only verification can make one.
@@ -31,11 +32,24 @@ pub(crate) struct Metered {
     pub(crate) quotas: QuotaStates,
 }
 
-/// A key and what the host says of its owner: together, so that a verification counts one
-/// reference and not two.
+/// A key that is cached, what the host says of its owner, and its uses: together, so that a
+/// verification counts one reference, and writes to one place of the memory.
 pub(crate) struct Bearer {
     pub(crate) key: Arc<Key>,
     pub(crate) account: Arc<Account>,
+    pub(crate) usage: UseCell,
+}
+
+impl Bearer {
+    pub(crate) fn new(key: Arc<Key>, account: Arc<Account>) -> Self {
+        let usage = UseCell::new(key.first_used_at.is_some());
+        Self { key, account, usage }
+    }
+
+    /// The same key with what the host says of its owner now.
+    pub(crate) fn renewed(&self, account: Arc<Account>) -> Self {
+        Self { key: self.key.clone(), account, usage: UseCell::new(self.usage.has_begun()) }
+    }
 }
 
 impl Verified {

@@ -75,7 +75,7 @@ fn of_calendar(elapsed: Duration) -> Moment {
     if micros.saturating_sub(ASKED.load(Ordering::Acquire)) >= ASK_AGAIN {
         ask_calendar();
     }
-    let at = AHEAD.load(Ordering::Relaxed).saturating_add_unsigned(micros);
+    let at = AHEAD.load(Ordering::Relaxed).wrapping_add_unsigned(micros);
     Moment { at: Timestamp::from_unix_micros(at), elapsed }
 }
 
@@ -111,14 +111,14 @@ pub(super) struct Ratchet(AtomicI64);
 impl Ratchet {
     /// The later one of this instant and those before.
     #[inline]
-    pub(super) fn at_least(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn at_least(&self, at: Timestamp) -> Timestamp {
         let highest = self.0.load(Ordering::Relaxed);
-        let now = now.as_unix_micros();
+        let now = at.as_unix_micros();
         if now > highest + STEP {
             // In steps, because a write for every request would have all threads wait for it.
             self.0.fetch_max(now, Ordering::Relaxed);
         }
-        Timestamp::from_unix_micros(now.max(highest))
+        if now < highest { Timestamp::from_unix_micros(highest) } else { at }
     }
 
     /// Something was decided by this instant: it shall not come again.

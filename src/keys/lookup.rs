@@ -123,9 +123,8 @@ impl Inner {
     }
 
     async fn renew(&self, cache: &Cache, entry: &Entry, now: Now) -> Result<Entry, Error> {
-        let key = entry.bearer.key.clone();
-        let account = self.account(&key.owner).await?;
-        let bearer = Bearer { key, account };
+        let account = self.account(&entry.bearer.key.owner).await?;
+        let bearer = entry.bearer.renewed(account);
         let meter = self.meter(&bearer, now);
         Ok(cache.renewed(entry, bearer, meter, now.tick))
     }
@@ -201,7 +200,7 @@ impl Inner {
             Some(account) => account,
             None => self.account(&found.key.owner).await?,
         };
-        Ok(Bearer { key: found.key.clone(), account })
+        Ok(Bearer::new(found.key.clone(), account))
     }
 
     /// A key that does not work needs nothing of the host to be refused.

@@ -76,9 +76,9 @@ impl ApiKeys {
         // The clock is read in the shadow of the digest, which waits for itself all the time.
         let digest = inner.hashers.digest(text);
         let now = inner.glance();
-        let asked = Asked { text, digest, now };
         let Some(cache) = &inner.cache else {
             request.note_waiting();
+            let asked = Asked { text, digest, now };
             let found = match inner.search(&asked) {
                 Lookup::Ready(found) => found,
                 Lookup::Later(search) => search.await,
@@ -98,13 +98,13 @@ impl ApiKeys {
             }
             return inner.judge_found(found, account, &meter, &asked, request);
         };
-        match cache.look(&asked.digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
+        match cache.look(&digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
             Known::Key(answer) => answer,
             Known::Nothing if cache.admits(request.ip, now.steady()).is_ok() => {
                 inner.ensure_follower();
                 Err(inner.unknown(cache, now, request))
             }
-            known => Box::pin(inner.ask(cache, asked, known, request)).await,
+            known => Box::pin(inner.ask(cache, Asked { text, digest, now }, known, request)).await,
         }
     }
 

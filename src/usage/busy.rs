@@ -6,17 +6,18 @@ use std::{
 use crate::key::{KeyId, Timestamp};
 
 /// Counts the uses of a key that is busy without the lock of those that are not: all that come in
-/// the hundredth of a second and from the address of the last one that was noted say nothing new, and are
+/// the second and from the address of the last one that was noted say nothing new, and are
 /// just one more.
 pub(super) struct Busy(AtomicU64);
 
-/// Whose use it is, from where, in which hundredth of a second: but for the low bits, which count.
+/// Whose use it is, from where, in which second: but for the low bits, which count.
 #[derive(Clone, Copy)]
 pub(super) struct Mark(u64);
 
 impl Mark {
+    /// Of the only key there is, where a place has one of its own.
     #[inline]
-    pub(super) fn new(id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Self {
+    pub(super) fn new(at: Timestamp, ip: Option<IpAddr>) -> Self {
         let address = match ip {
             None => 1,
             Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(SPREAD),
@@ -25,10 +26,15 @@ impl Mark {
                 (bits as u64 ^ (bits >> 64) as u64).wrapping_mul(SPREAD)
             }
         };
-        let instant = at.as_unix_micros() as u64 / HUNDREDTH;
-        let key = id.random().wrapping_mul(SPREAD);
+        let instant = at.as_unix_micros() as u64 / SECOND;
         // Never zero, which is what a place has where nothing was noted.
-        Self((instant.wrapping_mul(SPREAD) ^ (address >> 1) ^ key) & !MOST | FIRST)
+        Self((instant.wrapping_mul(SPREAD) ^ (address >> 1)) & !MOST | FIRST)
+    }
+
+    /// Of one key among others.
+    #[inline]
+    pub(super) fn of(self, id: KeyId) -> Self {
+        Self((self.0 ^ id.random().wrapping_mul(SPREAD)) & !MOST | FIRST)
     }
 }
 
@@ -52,8 +58,8 @@ impl Busy {
     }
 }
 
-/// Of a second, in microseconds: so exactly the last use is known.
-const HUNDREDTH: u64 = 10_000;
+/// In microseconds: so exactly the last use is known.
+const SECOND: u64 = 1_000_000;
 const FIRST: u64 = 1 << 12;
 /// That many count without a note.
 const MOST: u64 = FIRST - 1;
@@ -68,12 +74,12 @@ mod tests {
     fn only_a_use_that_says_the_same_of_the_same_key_is_just_one_more() {
         let noon = 1_000_000_000;
         let mark =
-            |random, micros, ip| Mark::new(id(random), Timestamp::from_unix_micros(micros), ip);
+            |random, micros, ip| Mark::new(Timestamp::from_unix_micros(micros), ip).of(id(random));
         let (ip, busy) = ("192.0.2.7".parse().ok(), Busy::new());
         assert!(!busy.count(mark(1, noon, ip)));
         assert_eq!(busy.replace(Some(mark(1, noon, ip))), 0);
-        assert!(busy.count(mark(1, noon + 9_999, ip)));
-        assert!(!busy.count(mark(1, noon + 10_000, ip)));
+        assert!(busy.count(mark(1, noon + 999_999, ip)));
+        assert!(!busy.count(mark(1, noon + 1_000_000, ip)));
         assert!(!busy.count(mark(1, noon, None)));
         assert!(!busy.count(mark(2, noon, ip)));
         assert_eq!(busy.replace(Some(mark(2, noon, ip))), 1);
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_counted_any_more_is_noted_anew() {
-        let (busy, mark) = (Busy::new(), Mark::new(id(1), Timestamp::MIN, None));
+        let (busy, mark) = (Busy::new(), Mark::new(Timestamp::MIN, None));
         assert_eq!(busy.replace(Some(mark)), 0);
         let counted = (0..10_000).filter(|_| busy.count(mark)).count() as u64;
         assert_eq!((counted, busy.replace(None)), (MOST, MOST));

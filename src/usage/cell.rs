@@ -12,18 +12,17 @@ use super::{
     pending::Pending,
 };
 use crate::{
-    key::{Key, KeyId, Timestamp},
+    key::{Bearer, Timestamp},
     lock::lock,
 };
 
-/// The uses of one cached key. Marks of different keys never meet; those of one key do so a
-/// hundred times a second.
+/// The uses of one cached key. Marks of different keys never meet; those of one key do so
+/// once a second.
 pub(crate) struct UseCell {
-    key: Arc<Key>,
     busy: Busy,
-    pending: Mutex<Option<Pending>>,
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
+    pending: Mutex<Option<Pending>>,
 }
 
 /// Whether something waits that is not to be lost: a first use.
@@ -35,11 +34,17 @@ pub(crate) enum Marked {
 }
 
 impl UseCell {
-    pub(crate) fn new(key: Arc<Key>) -> Arc<Self> {
-        let begun = AtomicBool::new(key.first_used_at.is_some());
-        Arc::new(Self { key, busy: Busy::new(), pending: Mutex::default(), begun })
+    pub(crate) fn new(begun: bool) -> Self {
+        let begun = AtomicBool::new(begun);
+        Self { busy: Busy::new(), begun, pending: Mutex::default() }
     }
 
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+impl Bearer {
     /// Notes a use.
     #[inline]
     pub(crate) fn mark(
@@ -49,8 +54,8 @@ impl UseCell {
         ip: Option<IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
-        let mark = Mark::new(self.key.id, at, ip);
-        if self.busy.count(mark) {
+        let mark = Mark::new(at, ip);
+        if self.usage.busy.count(mark) {
             return Marked::Again;
         }
         self.note(usage, mark, at, ip, agent)
@@ -64,8 +69,8 @@ impl UseCell {
         ip: Option<IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
-        let mut pending = lock(&self.pending);
-        let counted = self.busy.replace(Some(mark));
+        let mut pending = lock(&self.usage.pending);
+        let counted = self.usage.busy.replace(Some(mark));
         match &mut *pending {
             Some(pending) => {
                 pending.counted(counted);
@@ -75,7 +80,7 @@ impl UseCell {
                 Marked::Again
             }
             None => {
-                let first = !self.begun.swap(true, Ordering::Relaxed);
+                let first = !self.usage.begun.swap(true, Ordering::Relaxed);
                 *pending = Some(Pending::new(&self.key, at, ip, agent.filter(|_| first)));
                 drop(pending);
                 usage.register(self.clone());
@@ -84,14 +89,10 @@ impl UseCell {
         }
     }
 
-    pub(super) fn key_id(&self) -> KeyId {
-        self.key.id
-    }
-
-    /// What is to be written.
+    /// What of its uses is to be written.
     pub(super) fn take(&self) -> Option<Pending> {
-        let mut pending = lock(&self.pending);
-        let counted = self.busy.replace(None);
+        let mut pending = lock(&self.usage.pending);
+        let counted = self.usage.busy.replace(None);
         let mut pending = pending.take()?;
         pending.counted(counted);
         Some(pending)

@@ -17,7 +17,7 @@ pub(crate) use tallies::begin_of_hour;
 use self::{noted::Noted, pending::Pending, tallies::Tallies};
 use crate::{
     format::EntropyError,
-    key::{IdGenerator, Key, KeyId, Timestamp},
+    key::{Bearer, IdGenerator, Key, KeyId, Timestamp},
     lock::lock,
     store::{Tally, Use},
 };
@@ -26,8 +26,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Usage {
     noted: [Noted; SHARDS],
-    /// Cells of cached keys that have something to tell. A cell enters once an interval.
-    cells: [Mutex<Vec<Arc<UseCell>>>; SHARDS],
+    /// Cached keys that have something to tell. One enters once an interval.
+    cached: [Mutex<Vec<Arc<Bearer>>>; SHARDS],
     tallies: [Mutex<Tallies>; SHARDS],
 }
 
@@ -58,20 +58,20 @@ impl Usage {
     /// How many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
         let marked: usize = self.noted.iter().map(Noted::len).sum();
-        marked + self.cells.iter().map(|cells| lock(cells).len()).sum::<usize>()
+        marked + self.cached.iter().map(|cached| lock(cached).len()).sum::<usize>()
     }
 
-    fn register(&self, cell: Arc<UseCell>) {
-        lock(&self.cells[shard_of(cell.key_id())]).push(cell);
+    fn register(&self, bearer: Arc<Bearer>) {
+        lock(&self.cached[shard_of(bearer.key.id)]).push(bearer);
     }
 
     fn collect(&self) {
-        for cells in &self.cells {
+        for cached in &self.cached {
             // Not in the head of the loop, which would keep the lock to its end.
-            let cells = std::mem::take(&mut *lock(cells));
-            for cell in cells {
-                if let Some(mut pending) = cell.take() {
-                    let id = cell.key_id();
+            let cached = std::mem::take(&mut *lock(cached));
+            for bearer in cached {
+                if let Some(mut pending) = bearer.take() {
+                    let id = bearer.key.id;
                     self.take_tally(id, &mut pending);
                     self.noted[shard_of(id)].add(id, pending);
                 }

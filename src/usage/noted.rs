@@ -44,7 +44,7 @@ impl Noted {
         ip: Option<IpAddr>,
         agent: Option<&str>,
     ) -> Option<Tally> {
-        let mark = Mark::new(key.id, at, ip);
+        let mark = Mark::new(at, ip).of(key.id);
         if self.busy[place(key.id)].count(mark) {
             return None;
         }

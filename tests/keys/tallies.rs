@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use keyward::{
-    ErrorKind, Owner, Request,
+    AuditQuery, ErrorKind, Owner, Request,
+    audit::EventKind,
     limits::{KeyLimits, Rate},
 };
 use tokio::task::JoinSet;
@@ -67,6 +68,27 @@ async fn another_hour_in_the_same_entry_is_another_count() {
         service.verify(&issued).await.unwrap();
     }
     assert_eq!(counted(&service, issued.key.id, 2).await, [(3, 0, 0), (2, 0, 0)]);
+}
+
+#[tokio::test]
+async fn uses_before_and_after_the_account_is_asked_again_are_all_counted() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    for _ in 0..3 {
+        service.verify(&issued).await.unwrap();
+    }
+    // The accounts are asked again, the store is not.
+    service.clock.advance(SECOND * 6);
+    service.keys().catch_up().await.unwrap();
+    for _ in 0..2 {
+        service.verify(&issued).await.unwrap();
+    }
+    assert_eq!(counted(&service, issued.key.id, 1).await, [(5, 0, 0)]);
+    let stored = service.stored(issued.key.id).await;
+    assert_eq!(stored.last_used_at, Some(service.now()));
+    let log = service.keys().events(AuditQuery::new(&service.owner)).await.unwrap();
+    let first = log.iter().filter(|event| event.kind == EventKind::FirstUsed);
+    assert_eq!(first.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
