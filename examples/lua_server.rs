@@ -116,8 +116,9 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        let cookie = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let account = cookie.and_then(|cookie| cookie.strip_prefix("session="));
+        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
+        let mut cookies = cookies.unwrap_or_default().split("; ");
+        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(Self).ok_or(StatusCode::UNAUTHORIZED)
     }

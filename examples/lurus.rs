@@ -199,7 +199,8 @@ impl<S: Sync> FromRequestParts<S> for Session {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let account = text(COOKIE).and_then(|cookie| cookie.strip_prefix("session="));
+        let mut cookies = text(COOKIE).unwrap_or_default().split("; ");
+        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         let owner = owner.ok_or(StatusCode::UNAUTHORIZED)?;
         let mut actor = Actor::account(owner.account());

@@ -74,7 +74,8 @@ impl FromRequestParts<App> for Session {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, StatusCode> {
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let session = text(COOKIE).and_then(|cookie| cookie.strip_prefix("session="));
+        let mut cookies = text(COOKIE).unwrap_or_default().split("; ");
+        let session = cookies.find_map(|cookie| cookie.strip_prefix("session="));
         let (name, slug) =
             session.and_then(|session| session.split_once('@')).ok_or(StatusCode::UNAUTHORIZED)?;
         let here = path.is_ok_and(|Path(path)| path.get("tenantSlug").is_some_and(|it| it == slug));

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Mutex};
+use std::{collections::HashSet, mem, sync::Mutex};
 
 use crate::{key::Permissions, lock::lock};
 
@@ -10,24 +10,45 @@ pub(super) struct Shared(Mutex<HashSet<Permissions>>);
 impl Shared {
     /// The copy that equal ones share.
     pub(super) fn copy_of(&self, permissions: Permissions) -> Permissions {
+        if permissions == Permissions::All {
+            return permissions;
+        }
+        let mut outdated = HashSet::new();
         let mut known = lock(&self.0);
         if let Some(known) = known.get(&permissions) {
             return known.clone();
         }
         // Where each key has a set of its own, there is nothing to share, and they are not kept.
         if known.len() >= MOST {
-            known.clear();
+            outdated = mem::take(&mut *known);
         }
         known.insert(permissions.clone());
+        drop(known);
+        // Others need not wait until they are gone.
+        drop(outdated);
         permissions
     }
 }
 
-const MOST: usize = 1_024;
+const MOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Scopes;
+
+    #[test]
+    fn equal_sets_are_one_in_memory() {
+        let shared = Shared::default();
+        let copy_of = |set: [&str; 2]| match shared.copy_of(Permissions::only(set).unwrap()) {
+            Permissions::Only(scopes) => scopes,
+            Permissions::All => unreachable!(),
+        };
+        let (one, same, other) = (copy_of(["x", "y"]), copy_of(["y", "x"]), copy_of(["x", "z"]));
+        let place = |scopes: &Scopes| scopes.iter().next().unwrap().as_ptr();
+        assert_eq!(place(&one), place(&same));
+        assert_ne!(place(&one), place(&other));
+    }
 
     #[test]
     fn however_many_sets_there_are_only_so_many_are_kept() {
@@ -37,5 +58,6 @@ mod tests {
             assert_eq!(shared.copy_of(set.clone()), set);
             assert!(lock(&shared.0).len() <= MOST);
         }
+        assert_eq!(shared.copy_of(Permissions::All), Permissions::All);
     }
 }

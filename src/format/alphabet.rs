@@ -64,7 +64,7 @@ impl Alphabet {
     }
 }
 
-/// Sixteen bytes at a time and without a branch for each, because nearly always all of them are right.
+/// Sixteen bytes at a time and without a branch for each: nearly always all of them are right.
 #[inline]
 fn all(text: &[u8], right: impl Fn(u8) -> bool) -> bool {
     let Some(last) = text.last_chunk::<16>() else {

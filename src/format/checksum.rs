@@ -85,3 +85,23 @@ static DIGITS: [u64; 256] = {
     }
     digits
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_base62_carries_over_into_no_sum() {
+        for text in [b"lc_10", b"lc_15"] {
+            let right = crc32(text);
+            let wanted = number(&right);
+            for (p, q) in (0..5).flat_map(|p| (p + 1..6).map(move |q| (p, q))) {
+                for (x, y) in (0..=u8::MAX).flat_map(|x| (0..=u8::MAX).map(move |y| (x, y))) {
+                    let mut sum = right;
+                    (sum[p], sum[q]) = (x, y);
+                    assert_eq!(number(&sum) == wanted, sum == right, "{sum:?}");
+                }
+            }
+        }
+    }
+}

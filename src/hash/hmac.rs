@@ -1,7 +1,13 @@
+use std::slice;
+
 use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, block_api::compress256};
 use zeroize::Zeroizing;
 
-use super::{Digest, Hasher, Tag};
+use super::{
+    Digest, Hasher, Tag,
+    sha::{INITIAL, SECOND, finish},
+};
 
 /// HMAC-SHA-256 under a [`Pepper`] that is kept outside the database.
 ///
@@ -20,7 +26,10 @@ use super::{Digest, Hasher, Tag};
 /// ```
 pub struct HmacSha256 {
     tag: Tag,
-    /// The state after the pepper's block, so that a digest costs no second keying.
+    /// The states after the pepper's blocks, so that a digest costs two compressions and no more.
+    inner: Zeroizing<[u32; 8]>,
+    outer: Zeroizing<[u32; 8]>,
+    /// For a text that is too long for that, or too short.
     keyed: Hmac<sha2::Sha256>,
 }
 
@@ -28,15 +37,36 @@ impl HmacSha256 {
     /// A hasher under a pepper.
     pub fn new(pepper: Pepper) -> Self {
         let keyed = Hmac::new_from_slice(&pepper.bytes).expect("HMAC takes keys of any length");
-        Self { tag: Tag::hmac_sha256(pepper.id), keyed }
+        let mut key = Zeroizing::new([0; 64]);
+        match key.get_mut(..pepper.bytes.len()) {
+            Some(room) => room.copy_from_slice(&pepper.bytes),
+            None => key[..32].copy_from_slice(&sha2::Sha256::digest(&pepper.bytes)),
+        }
+        let after = |pad: u8| {
+            let mut state = Zeroizing::new(INITIAL);
+            let block = Zeroizing::new(key.map(|byte| byte ^ pad));
+            compress256(&mut state, slice::from_ref(&*block));
+            state
+        };
+        // The two pads of RFC 2104.
+        Self { tag: Tag::hmac_sha256(pepper.id), inner: after(0x36), outer: after(0x5c), keyed }
+    }
+
+    fn short(&self, presented: &[u8]) -> Option<Digest> {
+        let inner = finish(*self.inner, &SECOND, presented)?;
+        let inner = Digest::from_words(self.tag, inner).to_bytes();
+        let words = finish(*self.outer, &SECOND, &inner[3..])?;
+        Some(Digest::from_words(self.tag, words))
     }
 }
 
 impl Hasher for HmacSha256 {
     fn digest(&self, presented: &[u8]) -> Digest {
-        let mut mac = self.keyed.clone();
-        mac.update(presented);
-        Digest::from_parts(self.tag, mac.finalize().into_bytes().into())
+        self.short(presented).unwrap_or_else(|| {
+            let mut mac = self.keyed.clone();
+            mac.update(presented);
+            Digest::from_parts(self.tag, mac.finalize().into_bytes().into())
+        })
     }
 
     fn tag(&self) -> Tag {
@@ -84,3 +114,23 @@ impl std::fmt::Debug for Pepper {
 }
 
 const MIN_LEN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_its_length_a_text_gets_the_digest_that_the_crate_hmac_makes() {
+        let text: Vec<u8> = (0..=200).collect();
+        for pepper in 32..=130 {
+            let hasher = HmacSha256::new(Pepper::new(7, &text[..pepper]).unwrap());
+            for len in 0..text.len() {
+                let mac = hasher.keyed.clone().chain_update(&text[..len]).finalize();
+                let expected = Digest::from_parts(hasher.tag, mac.into_bytes().into());
+                assert_eq!(hasher.digest(&text[..len]), expected, "{len} under {pepper}");
+                let short = hasher.short(&text[..len]);
+                assert_eq!(short.is_some(), (16..=55).contains(&len));
+            }
+        }
+    }
+}

@@ -9,7 +9,7 @@ pub struct Sha256;
 impl Hasher for Sha256 {
     #[inline]
     fn digest(&self, presented: &[u8]) -> Digest {
-        match one_block(presented) {
+        match finish(INITIAL, &ALONE, presented) {
             Some(words) => Digest::from_words(Tag::SHA256, words),
             None => Digest::from_parts(Tag::SHA256, sha2::Sha256::digest(presented).into()),
         }
@@ -34,14 +34,15 @@ impl Hasher for Sha512 {
     }
 }
 
-/// The digest of what fits one block together with its padding, as nearly all secrets do.
+/// The digest of a text that fits the last block together with its padding, as nearly all secrets
+/// do, and has sixteen bytes at least, as all of them have.
 ///
 /// The compression loads sixteen bytes at a time, and a processor hands on what was stored just
 /// before only if one store wrote all of it. So the block is put together in sixteens, too: in
-/// smaller pieces, as a streaming hasher does it, it would be waited for as long as for all the rest.
+/// smaller pieces, as a streaming hasher does it, it is waited for as long as for all the rest.
 #[inline]
-fn one_block(text: &[u8]) -> Option<[u32; 8]> {
-    let padding = PADDING.get(text.len())?;
+pub(super) fn finish(mut state: [u32; 8], padding: &Padding, text: &[u8]) -> Option<[u32; 8]> {
+    let padding = padding.get(text.len())?;
     let last = u128::from_le_bytes(*text.last_chunk()?);
     let (whole, rest) = text.as_chunks();
     let rest = if rest.is_empty() { 0 } else { last >> (8 * (16 - rest.len())) };
@@ -50,7 +51,6 @@ fn one_block(text: &[u8]) -> Option<[u32; 8]> {
         *room = *chunk;
     }
     block[whole.len()] = joined(rest, &padding[whole.len()]);
-    let mut state = INITIAL;
     compress256(&mut state, block.as_flattened().as_chunks().0);
     // It held the secret.
     *std::hint::black_box(&mut block) = [[0; 16]; 4];
@@ -68,23 +68,30 @@ fn joined(text: u128, padding: &[u8; 16]) -> [u8; 16] {
     both
 }
 
-/// What a block holds beside a text of each length: a bit behind it, and at the end how many bits it
-/// has (FIPS 180-4, section 5.1.1).
-static PADDING: [[[u8; 16]; 4]; 56] = {
+/// What the last block holds beside a text of each length: a bit behind it, and at the end how many
+/// bits there are in all (FIPS 180-4, section 5.1.1).
+pub(super) type Padding = [[[u8; 16]; 4]; 56];
+
+/// Where the last block is the only one.
+static ALONE: Padding = padding(0);
+/// Where there is another one before it.
+pub(super) static SECOND: Padding = padding(64);
+
+const fn padding(before: usize) -> Padding {
     let mut padding = [[[0; 16]; 4]; 56];
     let mut len = 0;
     while len < padding.len() {
         padding[len][len / 16][len % 16] = 0x80;
-        let [high, low] = (8 * len as u16).to_be_bytes();
+        let [high, low] = (8 * (before + len) as u16).to_be_bytes();
         padding[len][3][14] = high;
         padding[len][3][15] = low;
         len += 1;
     }
     padding
-};
+}
 
 /// The state in which SHA-256 begins: FIPS 180-4, section 5.3.3.
-const INITIAL: [u32; 8] = [
+pub(super) const INITIAL: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -104,7 +111,8 @@ mod tests {
         let text: Vec<u8> = (0..=200).collect();
         for len in 0..text.len() {
             let expected: [u8; 32] = sha2::Sha256::digest(&text[..len]).into();
-            assert_eq!(one_block(&text[..len]).is_some(), (16..=55).contains(&len));
+            let digest = finish(INITIAL, &ALONE, &text[..len]);
+            assert_eq!(digest.is_some(), (16..=55).contains(&len));
             assert_eq!(Sha256.digest(&text[..len]), Digest::from_parts(Tag::SHA256, expected));
         }
     }

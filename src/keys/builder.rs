@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize},
+};
 
 use super::{
     ApiKeys, Clock, Inner, Purge, Reminders, SystemClock, clock::Ratchet, follow::Follower,
@@ -183,6 +186,7 @@ impl ApiKeysBuilder {
             follower: Follower::default(),
             janitor,
             reminders,
+            failed_jobs: AtomicUsize::new(0),
             ratchet: Ratchet::default(),
             shut_down: AtomicBool::new(false),
         };

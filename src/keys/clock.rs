@@ -75,6 +75,7 @@ fn of_calendar(elapsed: Duration) -> Moment {
     if micros.saturating_sub(ASKED.load(Ordering::Acquire)) >= ASK_AGAIN {
         ask_calendar();
     }
+    // It cannot wrap: of the two, the one was a calendar's instant less the other.
     let at = AHEAD.load(Ordering::Relaxed).wrapping_add_unsigned(micros);
     Moment { at: Timestamp::from_unix_micros(at), elapsed }
 }

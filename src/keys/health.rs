@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{ApiKeys, Error};
 use crate::cache::FeedState;
@@ -21,6 +21,9 @@ pub struct Health {
     pub unwritten_uses: usize,
     /// How many events of refused attempts the store has failed to take so far.
     pub unwritten_events: usize,
+    /// How often cleaning up or writing reminders has failed since this node started. What fails is
+    /// done in another hour, by whichever node.
+    pub failed_jobs: usize,
     /// By how much the clock of the machine was set back since this node started. Until it has
     /// caught up, time stands still here: what was over stays over.
     pub clock_set_back: Duration,
@@ -41,6 +44,7 @@ impl ApiKeys {
             cached_unknown,
             unwritten_uses: inner.outbox.usage.len(),
             unwritten_events: inner.outbox.unwritten(),
+            failed_jobs: inner.failed_jobs.load(Ordering::Relaxed),
             clock_set_back: inner.ratchet.ahead_of(moment.at),
         }
     }

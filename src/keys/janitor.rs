@@ -1,4 +1,4 @@
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use super::{Error, Inner, purge::Purging, remind::remind_all};
 use crate::{key::Timestamp, store::Payer, usage::begin_of_hour};
@@ -12,13 +12,22 @@ impl Inner {
             return;
         }
         *tried = hour;
-        // Apart from the writer, which must not wait for it. What fails is done in another hour.
+        // Apart from the writer, which must not wait for it.
         if self.janitor.is_some() {
-            tokio::spawn(clean_up(Arc::downgrade(self)));
+            tokio::spawn(watched(Arc::downgrade(self), clean_up(Arc::downgrade(self))));
         }
         if self.reminders.is_some() {
-            tokio::spawn(remind_all(Arc::downgrade(self)));
+            tokio::spawn(watched(Arc::downgrade(self), remind_all(Arc::downgrade(self))));
         }
+    }
+}
+
+/// What fails is counted, and done in another hour.
+async fn watched(inner: Weak<Inner>, job: impl Future<Output = Result<(), Error>>) {
+    if job.await.is_err()
+        && let Some(inner) = inner.upgrade()
+    {
+        inner.failed_jobs.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -30,7 +30,7 @@ mod verify;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -110,6 +110,8 @@ struct Inner {
     follower: Follower,
     janitor: Option<Purge>,
     reminders: Option<Reminders>,
+    /// How often cleaning up or reminding failed.
+    failed_jobs: AtomicUsize,
     ratchet: Ratchet,
     shut_down: AtomicBool,
 }

@@ -78,6 +78,7 @@ impl Meter {
     }
 
     /// Counts so many uses against the key's own rate and against its owner's, or against neither.
+    // In any case: handed on through memory, the answer costs as much as the counting.
     #[inline(always)]
     pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<Spent, Box<Limited>> {
         let key = match &self.key {

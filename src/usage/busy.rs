@@ -23,7 +23,8 @@ impl Mark {
             Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(SPREAD),
             Some(IpAddr::V6(v6)) => {
                 let bits = v6.to_bits();
-                (bits as u64 ^ (bits >> 64) as u64).wrapping_mul(SPREAD)
+                let high = ((bits >> 64) as u64).wrapping_mul(SPREAD);
+                (bits as u64 ^ high).wrapping_mul(SPREAD)
             }
         };
         let instant = at.as_unix_micros() as u64 / SECOND;
@@ -46,9 +47,15 @@ impl Busy {
     /// One more of what was noted last. If that was something else, nothing happens.
     #[inline]
     pub(super) fn count(&self, Mark(mark): Mark) -> bool {
-        let seen = self.0.load(Ordering::Relaxed);
-        let order = Ordering::Relaxed;
-        seen ^ mark < MOST && self.0.compare_exchange(seen, seen + 1, order, order).is_ok()
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen ^ mark < MOST {
+            let order = Ordering::Relaxed;
+            match self.0.compare_exchange_weak(seen, seen + 1, order, order) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+        }
+        false
     }
 
     /// From now on another one is counted, or none; how many there were of the one before, the

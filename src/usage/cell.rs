@@ -16,8 +16,8 @@ use crate::{
     lock::lock,
 };
 
-/// The uses of one cached key. Marks of different keys never meet; those of one key do so
-/// once a second.
+/// The uses of one cached key. Marks of different keys never meet; those of one key seldom do: when
+/// a second is over, or another address comes.
 pub(crate) struct UseCell {
     busy: Busy,
     /// Its first use has been noted, or was before it was cached.
@@ -97,4 +97,37 @@ impl Bearer {
         pending.counted(counted);
         Some(pending)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{accounts::Account, key::IdGenerator, testing::TestKeys};
+
+    #[tokio::test]
+    async fn a_bearer_and_the_one_that_renewed_it_are_one_key() {
+        let key = TestKeys::new().issue(["builds:read"]).await.key;
+        let (usage, nobody) = (Usage::default(), Arc::new(Account::nobody()));
+        let before = Arc::new(Bearer::new(key, nobody.clone()));
+        let noon = Timestamp::MIN.after(HOUR * 12);
+        assert_eq!(before.mark(&usage, noon, None, Some("curl")), Marked::First);
+        let after = Arc::new(before.renewed(nobody));
+        assert_eq!(after.mark(&usage, noon, None, Some("wget")), Marked::Again);
+        // By a verification that began before.
+        assert_eq!(before.mark(&usage, noon.after(HOUR), None, None), Marked::Again);
+        assert_eq!(usage.len(), 1);
+
+        let uses = usage.drain(&IdGenerator::default()).unwrap();
+        assert_eq!(uses.len(), 1);
+        assert_eq!((uses[0].first_at, uses[0].last_at), (noon, noon.after(HOUR)));
+        assert_eq!(uses[0].user_agent.as_deref(), Some("curl"));
+        let mut tallies = usage.drain_tallies();
+        tallies.sort_by_key(|tally| tally.hour);
+        let counted = tallies.iter().map(|tally| (tally.hour, tally.accepted));
+        assert_eq!(counted.collect::<Vec<_>>(), [(noon, 2), (noon.after(HOUR), 1)]);
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
 }

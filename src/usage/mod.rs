@@ -26,7 +26,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Usage {
     noted: [Noted; SHARDS],
-    /// Cached keys that have something to tell. One enters once an interval.
+    /// Cached keys that have something to tell. A bearer enters once an interval.
     cached: [Mutex<Vec<Arc<Bearer>>>; SHARDS],
     tallies: [Mutex<Tallies>; SHARDS],
 }
@@ -57,8 +57,12 @@ impl Usage {
 
     /// How many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
-        let marked: usize = self.noted.iter().map(Noted::len).sum();
-        marked + self.cached.iter().map(|cached| lock(cached).len()).sum::<usize>()
+        let of_shard = |(noted, cached): (&Noted, &Mutex<Vec<Arc<Bearer>>>)| {
+            let mut ids = noted.ids();
+            ids.extend(lock(cached).iter().map(|bearer| bearer.key.id));
+            ids.len()
+        };
+        self.noted.iter().zip(&self.cached).map(of_shard).sum()
     }
 
     fn register(&self, bearer: Arc<Bearer>) {

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
     sync::Mutex,
 };
@@ -95,8 +95,8 @@ impl Noted {
         std::mem::take(&mut keys.pending).into_iter()
     }
 
-    pub(super) fn len(&self) -> usize {
-        lock(&self.keys).pending.len()
+    pub(super) fn ids(&self) -> HashSet<KeyId> {
+        lock(&self.keys).pending.keys().copied().collect()
     }
 }
 

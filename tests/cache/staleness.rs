@@ -147,6 +147,18 @@ async fn health_tells_what_is_going_on() {
 }
 
 #[tokio::test]
+async fn a_key_whose_account_was_asked_for_again_is_one_key_with_unwritten_uses() {
+    let (service, _, issued) = two_nodes(CacheOptions::default()).await;
+    let other = &service.nodes[1];
+    other.flush().await.unwrap();
+    assert_eq!(says(other, &issued).await, "ok");
+    service.clock.advance(BOUND + MICRO);
+    other.catch_up().await.unwrap();
+    assert_eq!(says(other, &issued).await, "ok");
+    assert_eq!(other.health().unwritten_uses, 1);
+}
+
+#[tokio::test]
 async fn after_a_shutdown_nothing_runs_and_what_was_used_is_written() {
     let (service, _, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];

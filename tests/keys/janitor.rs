@@ -1,6 +1,6 @@
 //! Cleaning up by itself. Time is virtual: it moves on when nothing else is to be done.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use keyward::{
     Actor, ApiKeys, KeyId, MemoryStore, Request,
@@ -8,7 +8,10 @@ use keyward::{
     testing::ManualClock,
 };
 
-use crate::support::{DAY, HOUR, format, owner};
+use crate::{
+    cache::wrapper::{Mood, Wrapper},
+    support::{DAY, HOUR, format, owner},
+};
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
@@ -61,6 +64,23 @@ async fn after_a_shutdown_nothing_is_cleaned_up() {
     clock.advance(DAY * 91);
     work(&keys).await;
     assert!(there(&keys, id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_told_and_done_in_another_hour() {
+    let (store, clock) = (Wrapper::new(Arc::new(MemoryStore::new())), ManualClock::default());
+    let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
+    let id = revoked_key(&node).await;
+    clock.advance(DAY * 91);
+    store.spends_are(Mood::Failing);
+    work(&node).await;
+    assert!(there(&node, id).await);
+    assert_eq!(node.health().failed_jobs, 1);
+    store.spends_are(Mood::Fine);
+    clock.advance(HOUR);
+    work(&node).await;
+    assert!(!there(&node, id).await);
+    assert_eq!(node.health().failed_jobs, 1);
 }
 
 fn begin(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {

@@ -71,7 +71,7 @@ impl Lua {
         runtime.block_on(async {
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
             let request = client.request(method, format!("{}/v1{path}", self.server.url()));
-            let request = request.header("cookie", "session=ada");
+            let request = request.header("cookie", "theme=dark; session=ada");
             let request = request.header("content-type", "application/json");
             let answer = request.body(body).send().await.unwrap();
             assert!(answer.status().is_success(), "{answer:?}");

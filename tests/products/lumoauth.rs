@@ -86,7 +86,7 @@ impl Lumo {
         body: &Value,
     ) -> Reply {
         let request = self.request(method, &format!("/t/{tenant}/portal/settings{path}"));
-        let request = request.header("cookie", format!("session={session}"));
+        let request = request.header("cookie", format!("theme=dark; session={session}"));
         reply(with_json(request, body)).await
     }
 

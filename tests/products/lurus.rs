@@ -49,7 +49,8 @@ impl Lurus {
         path: &str,
         body: &Value,
     ) -> (u16, Value) {
-        let request = self.request(method, path).header("cookie", format!("session={user}"));
+        let request =
+            self.request(method, path).header("cookie", format!("theme=dark; session={user}"));
         let request = request.header("content-type", "application/json").body(body.to_string());
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
