@@ -13,7 +13,7 @@ use std::{
 
 use criterion::{Criterion, Throughput};
 use keyward::{
-    Access, Actor, ApiKeys, Expiry, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request,
+    Access, Actor, ApiKeys, Expiry, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Pepper, Request,
     cache::CacheOptions,
     keys::{ApiKeysBuilder, Issued},
     limits::{KeyLimits, Rate},
@@ -35,6 +35,7 @@ fn main() {
         valid_keys(&mut criterion, &mut ratios, &runtime, count);
     }
     refusals(&mut criterion, &mut ratios, &runtime);
+    digests(&mut ratios);
     compare(&mut criterion);
     issue(&mut criterion, &runtime);
     threads(&mut ratios, &runtime);
@@ -84,6 +85,18 @@ fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
     group.finish();
     ratios.add("unknown key", COUNT, bare, unknown);
     ratios.add("wrong checksum", COUNT, bare, typo);
+}
+
+/// The part of a verification that is the same for every key.
+fn digests(ratios: &mut Ratios) {
+    let format = KeyFormat::builder("lc").build().unwrap();
+    let secrets: Vec<_> = (0..COUNT).map(|_| format.generate().unwrap()).collect();
+    let pepper = Pepper::new(1, vec![7; 32]).unwrap();
+    let peppered = keyward::HmacSha256::new(pepper);
+    let text = |n: usize| secrets[n].expose().as_bytes();
+    let bare = |n: usize| _ = black_box(sha2::Sha256::digest(text(n)));
+    ratios.add("digest", COUNT, bare, |n| _ = black_box(keyward::Sha256.digest(text(n))));
+    ratios.add("digest with a pepper", COUNT, bare, |n| _ = black_box(peppered.digest(text(n))));
 }
 
 /// Two digests: as four lanes, and as `subtle` compares slices.
