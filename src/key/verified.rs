@@ -33,7 +33,7 @@ pub(crate) struct Metered {
 }
 
 /// A key that is cached, what the host says of its owner, and its uses: together, so that a
-/// verification counts one reference, and writes to one place of the memory.
+/// verification follows one pointer to all of it, and counts one reference.
 pub(crate) struct Bearer {
     pub(crate) key: Arc<Key>,
     pub(crate) account: Arc<Account>,
