@@ -52,7 +52,12 @@ impl<'a> Call<'a> {
         if !self.is("application/json") {
             return Err(Failure::media_type("send Content-Type: application/json"));
         }
-        serde_json::from_slice(self.body).map_err(|error| Failure::body(&error))
+        let read = serde_json::from_slice(self.body).map_err(|error| Failure::body(&error))?;
+        // Serde takes an array for an object, too, its fields one after the other.
+        if !self.body.trim_ascii_start().starts_with(b"{") {
+            return Err(Failure::invalid("send an object of JSON"));
+        }
+        Ok(read)
     }
 
     /// Its body, which may be missing.
