@@ -49,9 +49,10 @@ impl Account {
 /// It is asked on every issue and rotate, for a change by which a key could do more, and for a
 /// verification whose key is not in memory or whose answer is older than
 /// [`max_staleness`](crate::cache::CacheOptions::max_staleness). A host that tells of changes by
-/// [`account_changed`](crate::ApiKeys::account_changed) is heard at once. It SHOULD answer from memory or in one fast query. An owner that does not exist (any more)
-/// MUST be answered as suspended; an `Err` says that the host does not know at the moment, and
-/// makes the call *unavailable*, never *denied*.
+/// [`account_changed`](crate::ApiKeys::account_changed) is heard at once. It SHOULD answer from
+/// memory or in one fast query. An owner that does not exist (any more) MUST be answered as
+/// suspended; an `Err` says that the host does not know at the moment, and makes the call
+/// *unavailable*, never *denied*.
 #[async_trait]
 pub trait Accounts: Send + Sync + 'static {
     /// What is true of `owner` now.

@@ -78,8 +78,8 @@ impl<V> Bounded<V> {
     }
 }
 
-/// Up to so many, there is room for all from the start: then few stand in another's way, and what is
-/// nearly always found where it is looked for first, no processor guesses wrong.
+/// For up to so many there is room from the start: in a map that is never crowded, nearly all stand
+/// where they are looked for first, and no processor guesses wrong how far it has to go.
 const AT_ONCE: usize = 1 << 20;
 
 /// A digest is spread already, but whoever sends garbage can choose its digest: the secret factor

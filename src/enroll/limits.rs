@@ -53,5 +53,5 @@ pub(super) fn one_of(limit: u32, guest: &Digest, now: Timestamp) -> Spend<'_> {
 
 /// Until what is spent in this hour is there again.
 pub(super) fn rest_of_hour(now: Timestamp) -> Duration {
-    begin_of_hour(now).after(Duration::from_secs(3_600)).since(now)
+    now.until_next(Duration::from_secs(3_600))
 }

@@ -59,6 +59,11 @@ impl Timestamp {
         Self::from_unix_micros(self.0 - self.0 % length)
     }
 
+    /// How long it is to the next one that is so many whole times `length` after 1970.
+    pub(crate) fn until_next(self, length: Duration) -> Duration {
+        self.rounded_down_to(length).after(length).since(self)
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))

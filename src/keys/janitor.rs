@@ -14,20 +14,26 @@ impl Inner {
         *tried = hour;
         // Apart from the writer, which must not wait for it.
         if self.janitor.is_some() {
-            tokio::spawn(watched(Arc::downgrade(self), clean_up(Arc::downgrade(self))));
+            self.start(clean_up);
         }
         if self.reminders.is_some() {
-            tokio::spawn(watched(Arc::downgrade(self), remind_all(Arc::downgrade(self))));
+            self.start(remind_all);
         }
     }
-}
 
-/// What fails is counted, and done in another hour.
-async fn watched(inner: Weak<Inner>, job: impl Future<Output = Result<(), Error>>) {
-    if job.await.is_err()
-        && let Some(inner) = inner.upgrade()
+    /// What fails is counted, and done in another hour.
+    fn start<J>(self: &Arc<Self>, job: fn(Weak<Self>) -> J)
+    where
+        J: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        inner.failed_jobs.fetch_add(1, Ordering::Relaxed);
+        let inner = Arc::downgrade(self);
+        tokio::spawn(async move {
+            if job(inner.clone()).await.is_err()
+                && let Some(inner) = inner.upgrade()
+            {
+                inner.failed_jobs.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 

@@ -55,8 +55,7 @@ impl Counts {
     /// How long there are no tries, if that is why nothing was spent.
     pub(super) fn wait(&self, used: &[u64]) -> Option<Duration> {
         let waits = TRIES.iter().zip(used).filter(|((_, limit), used)| *used >= limit);
-        let end = |length| self.now.rounded_down_to(length).after(length);
-        waits.map(|((length, _), _)| end(*length).since(self.now)).max()
+        waits.map(|((length, _), _)| self.now.until_next(*length)).max()
     }
 }
 

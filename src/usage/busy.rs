@@ -6,8 +6,8 @@ use std::{
 use crate::key::{KeyId, Timestamp};
 
 /// Counts the uses of a key that is busy without the lock of those that are not: all that come in
-/// the second and from the address of the last one that was noted say nothing new, and are
-/// just one more.
+/// the second and from the address of the last one that was noted say nothing new, and are just one
+/// more.
 pub(super) struct Busy(AtomicU64);
 
 /// Whose use it is, from where, in which second: but for the low bits, which count.
@@ -47,15 +47,8 @@ impl Busy {
     /// One more of what was noted last. If that was something else, nothing happens.
     #[inline]
     pub(super) fn count(&self, Mark(mark): Mark) -> bool {
-        let mut seen = self.0.load(Ordering::Relaxed);
-        while seen ^ mark < MOST {
-            let order = Ordering::Relaxed;
-            match self.0.compare_exchange_weak(seen, seen + 1, order, order) {
-                Ok(_) => return true,
-                Err(other) => seen = other,
-            }
-        }
-        false
+        let next = |seen: u64| (seen ^ mark < MOST).then(|| seen + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     /// From now on another one is counted, or none; how many there were of the one before, the

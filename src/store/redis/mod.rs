@@ -75,9 +75,9 @@ use crate::{
 /// # Failures
 /// Every call ends within the timeout (2 s by default). Where surely nothing was done, it is
 /// *unavailable*; so is every read that fails. A change that was sent and not answered is *outcome
-/// unknown*, and is not sent again. A server that comes back empty is *unavailable* and denies nobody,
-/// until its data are restored or a node is started anew. Connections are made anew by themselves; behind Sentinel, use an
-/// address that leads to the primary: a replica is refused.
+/// unknown*, and is not sent again. A server that comes back empty is *unavailable* and denies
+/// nobody, until its data are restored or a node is started anew. Connections are made anew by
+/// themselves; behind Sentinel, use an address that leads to the primary: a replica is refused.
 ///
 /// For `rediss://`, enable one of the TLS features of the `redis` crate.
 ///
