@@ -142,8 +142,13 @@ impl Anonymous {
     #[inline]
     fn note<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
         if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
-            *lock(&self.first) = Some(Tally::of(&describe()));
+            self.begin(&describe());
         }
+    }
+
+    #[cold]
+    fn begin(&self, attempt: &Attempt<'_>) {
+        *lock(&self.first) = Some(Tally::of(attempt));
     }
 
     /// An attempt that has been counted but not described yet waits for the next time.

@@ -25,7 +25,7 @@ pub(crate) use flights::Flights;
 pub use options::CacheOptions;
 
 use self::{
-    bounded::{Bounded, Keyed},
+    bounded::{Bounded, Keyed, Pinned},
     fence::Fence,
     lookups::Lookups,
     networks::Throttle,
@@ -50,10 +50,8 @@ pub(crate) struct Cache {
     max_staleness: Duration,
 }
 
-/// What the cache knows of a digest.
-pub(crate) enum Known<T> {
-    /// A key, and what was made of it.
-    Key(T),
+/// What the cache knows of a digest that it cannot answer for by itself.
+pub(crate) enum Known {
     /// A key whose use is counted elsewhere, which has to be waited for.
     Metered(Box<Entry>),
     /// A key whose account has to be asked for again.
@@ -84,31 +82,41 @@ impl Cache {
         }
     }
 
-    /// The way of a hit: no lock, no allocation.
+    /// The way of a hit: no lock, no allocation, and the entry is judged where it is. The keys are held
+    /// meanwhile.
     #[inline]
-    pub(crate) fn look<T>(
+    pub(crate) fn look<'a>(
         &self,
+        keys: &'a Pinned<'_, Entry>,
         digest: &Digest,
         now: u64,
-        judge: impl FnOnce(&Entry) -> T,
-    ) -> Known<T> {
-        let known = self.keys.get(digest, |entry| {
-            if !self.believes(entry, now) {
-                Known::KeyDue
-            } else if !self.freshness.covers_account(entry.account_at, now) {
-                Known::AccountDue(Box::new(entry.clone()))
-            } else if entry.meter.waits() {
-                Known::Metered(Box::new(entry.clone()))
-            } else {
-                Known::Key(judge(entry))
-            }
+    ) -> Result<&'a Entry, Known> {
+        let Some(entry) = keys.get(digest) else {
+            return Err(self.look_elsewhere(digest, now));
+        };
+        if !self.believes(entry, now) {
+            Err(Known::KeyDue)
+        } else if !self.freshness.covers_account(entry.account_at, now) {
+            Err(Known::AccountDue(Box::new(entry.clone())))
+        } else if entry.meter.waits() {
+            Err(Known::Metered(Box::new(entry.clone())))
+        } else {
+            Ok(entry)
+        }
+    }
+
+    /// Holds the keys for a [`look`](Cache::look).
+    #[inline]
+    pub(crate) fn keys(&self) -> Pinned<'_, Entry> {
+        self.keys.pin()
+    }
+
+    fn look_elsewhere(&self, digest: &Digest, now: u64) -> Known {
+        let unknown = self.unknown.pin();
+        let nothing = unknown.get(digest).is_some_and(|read| {
+            self.freshness.covers(read.at, now) && self.fence.is_still(read.token)
         });
-        known.unwrap_or_else(|| {
-            let nothing = self.unknown.get(digest, |read| {
-                self.freshness.covers(read.at, now) && self.fence.is_still(read.token)
-            });
-            if nothing == Some(true) { Known::Nothing } else { Known::Unclear }
-        })
+        if nothing { Known::Nothing } else { Known::Unclear }
     }
 
     #[inline]

@@ -1,4 +1,4 @@
-use super::{Alphabet, Checksum, KeyFormat, parse::MAX_LEN};
+use super::{Alphabet, Checksum, KeyFormat, lead::Lead, parse::MAX_LEN};
 
 /// Describes a [`KeyFormat`]; every rule is checked by [`build`](KeyFormatBuilder::build).
 #[derive(Clone, Debug)]
@@ -160,7 +160,8 @@ impl KeyFormatBuilder {
         if left < MIN_HIDDEN_BITS {
             return Err(FormatError::HintTooLong { hint: self.hint, left });
         }
-        Ok(KeyFormat::from_parts(lead, prefix_len, self.alphabet, body, self.checksum, self.hint))
+        let lead = Lead::new(lead, prefix_len);
+        Ok(KeyFormat::from_parts(lead, self.alphabet, body, self.checksum, self.hint))
     }
 }
 

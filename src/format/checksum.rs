@@ -26,12 +26,15 @@ impl Checksum {
         }
     }
 
-    /// Whether `sum` is what this checksum makes of `text`.
+    /// Whether `sum` is what this checksum makes of `text`, which begins as `begun` was told.
     #[inline]
-    pub(crate) fn matches(self, text: &[u8], sum: &[u8]) -> bool {
+    pub(super) fn matches(self, begun: Begun, text: &[u8], sum: &[u8]) -> bool {
         match self {
             Self::None => sum.is_empty(),
-            Self::Crc32 => number(sum) == Some(u64::from(crc32_of(text))),
+            Self::Crc32 => {
+                let whole = crc32_of(&text[begun.len..]) ^ begun.sum;
+                number(sum) == Some(u64::from(whole))
+            }
         }
     }
 
@@ -41,6 +44,28 @@ impl Checksum {
                 text.push(char::from(character));
             }
         }
+    }
+}
+
+/// The part of a sum that is the same for all texts which begin alike and are equally long.
+///
+/// A CRC is linear: what the beginning adds to the sum of the rest depends on nothing else. As much
+/// counts as beginning as leaves whole sixteens, which a processor sums up at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    len: usize,
+    sum: u32,
+}
+
+impl Begun {
+    /// For texts that begin with `lead`, and have so many bytes before the checksum.
+    pub(super) fn with(lead: &str, text_len: usize) -> Self {
+        let len = text_len % 16;
+        let len = if len <= lead.len() { len } else { 0 };
+        let mut text = vec![0; text_len];
+        let of_rest = crc32_of(&text[len..]);
+        text[..len].copy_from_slice(&lead.as_bytes()[..len]);
+        Self { len, sum: crc32_of(&text) ^ of_rest }
     }
 }
 
@@ -89,6 +114,23 @@ static DIGITS: [u64; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_is_that_of_the_whole_text_whatever_it_begins_with() {
+        let word = "lnos_live_0123456789abcdefghijklmnopq_";
+        for lead in (0..=word.len()).map(|len| &word[..len]) {
+            for len in lead.len()..lead.len() + 40 {
+                let mut text: Vec<u8> = lead.bytes().chain(b'A'..).take(len).collect();
+                let (begun, sum) = (Begun::with(lead, len), crc32(&text));
+                assert!(Checksum::Crc32.matches(begun, &text, &sum), "{lead} {len}");
+                for place in lead.len()..len {
+                    text[place] ^= 1;
+                    assert!(!Checksum::Crc32.matches(begun, &text, &sum), "{lead} {len} {place}");
+                    text[place] ^= 1;
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_no_base62_carries_over_into_no_sum() {

@@ -8,6 +8,7 @@ mod alphabet;
 mod builder;
 mod checksum;
 mod generate;
+mod lead;
 mod parse;
 mod scanner;
 mod set;
@@ -19,6 +20,8 @@ pub use generate::EntropyError;
 pub use parse::{Malformed, Parsed};
 pub use scanner::{GithubPattern, ScannerRules};
 pub use set::Formats;
+
+use self::{checksum::Begun, lead::Lead};
 
 /// The form of a product's secrets: prefix, environment, body, checksum, hint.
 ///
@@ -34,43 +37,39 @@ pub use set::Formats;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFormat {
-    lead: Box<str>,
-    prefix_len: usize,
+    lead: Lead,
     alphabet: Alphabet,
     body_len: usize,
     checksum: Checksum,
+    begun: Begun,
     hint_len: usize,
 }
 
 impl KeyFormat {
     fn from_parts(
-        lead: String,
-        prefix_len: usize,
+        lead: Lead,
         alphabet: Alphabet,
         body_len: usize,
         checksum: Checksum,
         hint_len: usize,
     ) -> Self {
-        Self { lead: lead.into(), prefix_len, alphabet, body_len, checksum, hint_len }
+        let begun = Begun::with(lead.as_str(), lead.as_str().len() + body_len);
+        Self { lead, alphabet, body_len, checksum, begun, hint_len }
     }
 
     /// What every secret begins with: `lnos_live_`.
     pub fn lead(&self) -> &str {
-        &self.lead
+        self.lead.as_str()
     }
 
     /// How many characters a secret has.
     pub fn total_len(&self) -> usize {
-        self.lead.len() + self.body_len + self.checksum.len()
+        self.lead().len() + self.body_len + self.checksum.len()
     }
 
     /// How many random bits a secret has; never fewer than 128.
     pub fn bits(&self) -> u32 {
         (self.body_len as f64 * self.alphabet.bits_per_character()) as u32
-    }
-
-    fn prefix_len(&self) -> usize {
-        self.prefix_len
     }
 
     fn alphabet(&self) -> Alphabet {
@@ -97,7 +96,7 @@ impl std::fmt::Display for KeyFormat {
             Alphabet::Hex => "hex",
             Alphabet::Base64Url => "base64url",
         };
-        write!(f, "{}{{{} {alphabet}}}", self.lead, self.body_len)?;
+        write!(f, "{}{{{} {alphabet}}}", self.lead(), self.body_len)?;
         match self.checksum {
             Checksum::None => Ok(()),
             Checksum::Crc32 => f.write_str("{6 CRC-32}"),

@@ -84,26 +84,31 @@ impl KeyFormat {
     /// Whether a text has the form of a secret. Not generic, so that it is compiled here, together
     /// with what it calls for every byte.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        if bytes.len() > MAX_LEN {
-            return Err(Malformed::TooLong);
+        if bytes.len() != self.total_len() || !self.lead.begins(bytes) {
+            return Err(self.unlike(bytes));
         }
-        if !bytes.starts_with(self.lead().as_bytes()) {
-            let prefix = &self.lead().as_bytes()[..self.prefix_len()];
-            let right = bytes.starts_with(prefix);
-            return Err(if right { Malformed::Environment } else { Malformed::Prefix });
-        }
-        if bytes.len() != self.total_len() {
-            return Err(Malformed::Length);
-        }
-        let (text, sum) = bytes.split_at(bytes.len() - self.checksum().len());
-        let body = &text[self.lead().len()..];
-        if !self.alphabet().has_all(body) {
+        let (text, sum) = bytes.split_at(bytes.len() - self.checksum.len());
+        if !self.alphabet.has_all(&text[self.lead().len()..]) {
             return Err(Malformed::Alphabet);
         }
-        if !self.checksum().matches(text, sum) {
+        if !self.checksum.matches(self.begun, text, sum) {
             return Err(Malformed::Checksum);
         }
         Ok(())
+    }
+
+    /// What is wrong with a text that begins in another way, or is not as long.
+    #[cold]
+    fn unlike(&self, bytes: &[u8]) -> Malformed {
+        if bytes.len() > MAX_LEN {
+            Malformed::TooLong
+        } else if bytes.starts_with(self.lead().as_bytes()) {
+            Malformed::Length
+        } else if bytes.starts_with(self.lead.prefix().as_bytes()) {
+            Malformed::Environment
+        } else {
+            Malformed::Prefix
+        }
     }
 }
 

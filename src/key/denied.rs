@@ -10,6 +10,7 @@ pub struct Denied {
 }
 
 impl Denied {
+    #[inline]
     pub(crate) fn new(reason: DeniedReason) -> Self {
         Self { reason: reason.constant() }
     }

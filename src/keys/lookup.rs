@@ -32,17 +32,15 @@ impl Inner {
         self: &Arc<Self>,
         cache: &Cache,
         asked: Asked<'_>,
-        mut known: Known<Result<Verified, VerifyError>>,
+        mut known: Known,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.ensure_follower();
         request.note_waiting();
         let Asked { text, digest, mut now } = asked;
         loop {
-            match known {
-                Known::Key(answer) => return answer,
-                Known::Metered(entry) => return self.judge_metered(&entry, now, request).await,
-                _ => {}
+            if let Known::Metered(entry) = &known {
+                return self.judge_metered(entry, now, request).await;
             }
             if matches!(known, Known::Nothing | Known::Unclear) {
                 let admitted = cache.admits(request.ip, now.steady());
@@ -84,7 +82,11 @@ impl Inner {
                 Loaded::Failed(error) => return Err(VerifyError::Unavailable(error)),
                 Loaded::Key(_) | Loaded::Nothing(_) => {}
             }
-            known = cache.look(&digest, now.tick, |entry| self.judge_entry(entry, now, request));
+            let keys = cache.keys();
+            known = match cache.look(&keys, &digest, now.tick) {
+                Ok(entry) => return self.judge_entry(entry, now, request),
+                Err(known) => known,
+            };
         }
     }
 
@@ -186,7 +188,8 @@ impl Inner {
     #[inline(always)]
     fn note_found(self: &Arc<Self>, found: &Found, asked: &Asked<'_>, request: &Request<'_>) {
         self.ensure_writer();
-        self.outbox.usage.mark(&found.key, asked.now.at, request.ip, request.user_agent);
+        let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
+        self.outbox.usage.mark(&found.key, asked.now.at, ip, user_agent);
         if found.digest.tag() != asked.digest.tag() {
             self.move_to(asked.digest, found.digest);
         }

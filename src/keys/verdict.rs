@@ -44,12 +44,12 @@ impl Inner {
     #[inline]
     pub(super) fn note_use(self: &Arc<Self>, entry: &Entry, now: Now, request: &Request<'_>) {
         self.ensure_writer();
-        let (ip, user_agent) = (request.ip, request.user_agent);
+        let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
         if entry.bearer.mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
             self.outbox.hurry();
         }
         if let Some(cache) = &self.cache {
-            cache.succeeded(ip, now.steady());
+            cache.succeeded(request.ip, now.steady());
         }
     }
 
@@ -86,18 +86,26 @@ impl Inner {
     }
 
     /// It cannot be a key. Garbage comes in floods: all but the first of it cost next to nothing.
+    #[inline]
     pub(super) fn deny_malformed(
         self: &Arc<Self>,
         malformed: Malformed,
         request: &Request<'_>,
     ) -> Denied {
         let reason = DeniedReason::Malformed(malformed);
-        let (ip, user_agent) = (request.ip, request.user_agent);
-        self.outbox.denials.note_malformed(|| {
-            self.ensure_writer();
-            Attempt { reason: reason.as_str(), key: None, at: self.now(), ip, user_agent }
-        });
+        self.outbox.denials.note_malformed(|| self.first_malformed(reason, request));
         Denied::new(reason)
+    }
+
+    #[cold]
+    fn first_malformed<'a>(
+        self: &Arc<Self>,
+        reason: DeniedReason,
+        request: &Request<'a>,
+    ) -> Attempt<'a> {
+        self.ensure_writer();
+        let (ip, user_agent) = (request.ip, request.user_agent);
+        Attempt { reason: reason.as_str(), key: None, at: self.now(), ip, user_agent }
     }
 
     /// There is no such key.

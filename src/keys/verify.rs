@@ -99,8 +99,14 @@ impl ApiKeys {
             }
             return inner.judge_found(found, account, &meter, &asked, request);
         };
-        match cache.look(&digest, now.tick, |entry| inner.judge_entry(entry, now, request)) {
-            Known::Key(answer) => answer,
+        let known = {
+            let keys = cache.keys();
+            match cache.look(&keys, &digest, now.tick) {
+                Ok(entry) => return inner.judge_entry(entry, now, request),
+                Err(known) => known,
+            }
+        };
+        match known {
             Known::Nothing if cache.admits(request.ip, now.steady()).is_ok() => {
                 inner.ensure_follower();
                 Err(inner.unknown(cache, now, request))

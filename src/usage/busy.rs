@@ -17,7 +17,7 @@ pub(super) struct Mark(u64);
 impl Mark {
     /// Of the only key there is, where a place has one of its own.
     #[inline]
-    pub(super) fn new(at: Timestamp, ip: Option<IpAddr>) -> Self {
+    pub(super) fn new(at: Timestamp, ip: Option<&IpAddr>) -> Self {
         let address = match ip {
             None => 1,
             Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(SPREAD),
@@ -75,7 +75,8 @@ mod tests {
         let noon = 1_000_000_000;
         let mark =
             |random, micros, ip| Mark::new(Timestamp::from_unix_micros(micros), ip).of(id(random));
-        let (ip, busy) = ("192.0.2.7".parse().ok(), Busy::new());
+        let (ip, busy) = (IpAddr::from([192, 0, 2, 7]), Busy::new());
+        let ip = Some(&ip);
         assert!(!busy.count(mark(1, noon, ip)));
         assert_eq!(busy.replace(Some(mark(1, noon, ip))), 0);
         assert!(busy.count(mark(1, noon + 999_999, ip)));

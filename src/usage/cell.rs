@@ -45,13 +45,13 @@ impl UseCell {
 }
 
 impl Bearer {
-    /// Notes a use.
+    /// Notes a use. The address stays where it is unless it is noted: to copy it is waited for.
     #[inline]
     pub(crate) fn mark(
         self: &Arc<Self>,
         usage: &Usage,
         at: Timestamp,
-        ip: Option<IpAddr>,
+        ip: Option<&IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
         let mark = Mark::new(at, ip);
@@ -66,9 +66,10 @@ impl Bearer {
         usage: &Usage,
         mark: Mark,
         at: Timestamp,
-        ip: Option<IpAddr>,
+        ip: Option<&IpAddr>,
         agent: Option<&str>,
     ) -> Marked {
+        let ip = ip.copied();
         let mut pending = lock(&self.usage.pending);
         let counted = self.usage.busy.replace(Some(mark));
         match &mut *pending {

@@ -35,7 +35,7 @@ impl Usage {
     /// Notes a use of a key that is not cached. Never waits for anything but another mark of the
     /// same shard.
     #[inline]
-    pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) {
+    pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<&IpAddr>, agent: Option<&str>) {
         if let Some(tally) = self.noted[shard_of(key.id)].mark(key, at, ip, agent) {
             self.tally(&tally);
         }

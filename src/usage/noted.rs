@@ -41,7 +41,7 @@ impl Noted {
         &self,
         key: &Key,
         at: Timestamp,
-        ip: Option<IpAddr>,
+        ip: Option<&IpAddr>,
         agent: Option<&str>,
     ) -> Option<Tally> {
         let mark = Mark::new(at, ip).of(key.id);
@@ -56,9 +56,10 @@ impl Noted {
         key: &Key,
         mark: Mark,
         at: Timestamp,
-        ip: Option<IpAddr>,
+        ip: Option<&IpAddr>,
         agent: Option<&str>,
     ) -> Option<Tally> {
+        let ip = ip.copied();
         let mut keys = lock(&self.keys);
         let place = place(key.id);
         keys.settle(place, self.busy[place].replace(Some(mark)));
