@@ -271,7 +271,8 @@ fn letters_are_harmless(mails: &[Mail], made: &BTreeMap<String, (Person, String)
         assert!(html.chars().all(|c| c == '\n' || is_plain(c)), "{html:?}");
         assert_eq!(html.matches("<tr>").count(), 5, "{html}");
         let html = html.to_lowercase();
-        assert!(!["<script", "<img", "href"].iter().any(|bad| html.contains(bad)), "{html}");
+        // With the sign behind it: now and then a hint itself has these four letters in a row.
+        assert!(!["<script", "<img", "href="].iter().any(|bad| html.contains(bad)), "{html}");
     }
     assert!(own > 50, "{own} letters went to an address of somebody's own");
 }
