@@ -127,19 +127,18 @@ fn issue(criterion: &mut Criterion, runtime: &Runtime) {
 /// How much more two threads get done than one.
 fn threads(ratios: &mut Ratios, runtime: &Runtime) {
     let service = Service::cached(runtime, COUNT);
-    let run = |threads: usize, key: &(dyn Fn(usize, usize) -> usize + Sync)| {
+    let typos: Vec<String> = service.issued.iter().map(typo).collect();
+    let run = |threads: usize, work: &(dyn Fn(usize, usize) + Sync)| {
         let start = Barrier::new(threads);
         let took = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads)
                 .map(|thread| {
-                    let (service, start) = (&service, &start);
+                    let start = &start;
                     scope.spawn(move || {
                         let _entered = runtime.enter();
                         start.wait();
                         let begun = Instant::now();
-                        for n in 0..ROUNDS {
-                            service.verify(key(thread, n));
-                        }
+                        (0..ROUNDS).for_each(|n| work(thread, n));
                         begun.elapsed()
                     })
                 })
@@ -148,10 +147,13 @@ fn threads(ratios: &mut Ratios, runtime: &Runtime) {
         });
         (threads * ROUNDS) as f64 / took.as_secs_f64()
     };
-    let apart = |thread: usize, n: usize| (2 * n + thread) % COUNT;
-    let same = |_: usize, _: usize| 7;
+    let apart = |thread: usize, n: usize| service.verify((2 * n + thread) % COUNT);
+    let same = |_: usize, _: usize| service.verify(7);
+    let typos =
+        |thread: usize, n: usize| poll(&service.keys, &typos[(2 * n + thread) % COUNT], false);
     ratios.note("two threads, different keys", best(|| run(2, &apart) / run(1, &apart)));
     ratios.note("two threads, one key", best(|| run(2, &same) / run(1, &same)));
+    ratios.note("two threads, wrong checksums", best(|| run(2, &typos) / run(1, &typos)));
 }
 
 struct Service {

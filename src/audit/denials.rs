@@ -4,11 +4,11 @@ use std::{
     net::IpAddr,
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-use super::{AuditEvent, EventKind, Outcome};
+use super::{AuditEvent, EventKind, Outcome, flood::Flood};
 use crate::{
     format::EntropyError,
     key::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
@@ -45,13 +45,25 @@ pub(crate) struct Attempt<'a> {
     pub(crate) user_agent: Option<&'a str>,
 }
 
-/// Attempts that led to no key, and so come cheap: all but the first cost one addition.
+/// Attempts that led to no key, and so come cheap: all but the first cost one addition, for which no
+/// thread waits.
 #[derive(Default)]
 struct Anonymous {
-    count: AtomicU64,
-    first: Mutex<Option<Tally>>,
+    flood: Flood,
+    /// One of those that are not told yet has been described.
+    described: AtomicBool,
+    told: Mutex<Told>,
 }
 
+/// What was told of a flood so far.
+#[derive(Default)]
+struct Told {
+    attempts: u64,
+    /// The first of those that come next.
+    next: Option<Tally>,
+}
+
+#[derive(Clone)]
 struct Tally {
     count: u32,
     owner: Option<Owner>,
@@ -141,21 +153,30 @@ fn count<T: Eq + Hash>(
 impl Anonymous {
     #[inline]
     fn note<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        if self.count.fetch_add(1, Ordering::Relaxed) == 0 {
+        self.flood.count();
+        if !self.described.load(Ordering::Relaxed) {
             self.begin(&describe());
         }
     }
 
     #[cold]
     fn begin(&self, attempt: &Attempt<'_>) {
-        *lock(&self.first) = Some(Tally::of(attempt));
+        let mut told = lock(&self.told);
+        if !self.described.swap(true, Ordering::Relaxed) {
+            told.next = Some(Tally::of(attempt));
+        }
     }
 
-    /// An attempt that has been counted but not described yet waits for the next time.
+    /// An attempt that has been counted but not described yet waits for the next time, or is told with
+    /// the description of those before it.
     fn take(&self) -> Option<Tally> {
-        let mut tally = lock(&self.first).take()?;
-        let count = self.count.swap(0, Ordering::Relaxed);
-        tally.count = u32::try_from(count).unwrap_or(u32::MAX);
+        let mut told = lock(&self.told);
+        self.described.store(false, Ordering::Relaxed);
+        let attempts = self.flood.total();
+        let tally = told.next.as_ref().filter(|_| attempts > told.attempts)?;
+        let count = u32::try_from(attempts - told.attempts).unwrap_or(u32::MAX);
+        let tally = Tally { count, ..tally.clone() };
+        told.attempts = attempts;
         Some(tally)
     }
 }
@@ -198,3 +219,66 @@ fn event(
 /// With one writing a minute, at most this many rows a minute and node for keys, as many for second
 /// factors, and one for each reason without a key or an owner.
 const MAX_KEYED: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_told_meanwhile_each_attempt_is_told_once() {
+        let (anonymous, left) = (Anonymous::default(), AtomicBool::new(true));
+        let attempt = Attempt {
+            reason: "malformed",
+            key: None,
+            at: Timestamp::MIN,
+            ip: None,
+            user_agent: Some("curl"),
+        };
+        let told = thread::scope(|scope| {
+            let teller = scope.spawn(|| {
+                let mut told = 0;
+                while left.load(Ordering::Relaxed) {
+                    told += anonymous.take().map_or(0, |tally| tally.count);
+                }
+                told
+            });
+            let note = || (0..EACH).for_each(|_| anonymous.note(|| attempt));
+            let floods = [0; THREADS].map(|_| scope.spawn(note));
+            floods.map(|flood| flood.join().unwrap());
+            left.store(false, Ordering::Relaxed);
+            teller.join().unwrap()
+        });
+        let rest = anonymous.take().map_or(0, |tally| tally.count);
+        assert_eq!(told + rest, EACH * THREADS as u32);
+        assert!(anonymous.take().is_none());
+    }
+
+    #[test]
+    fn the_first_is_described_and_what_came_too_late_is_told_as_those_before() {
+        let anonymous = Anonymous::default();
+        let by = |agent| Attempt {
+            reason: "malformed",
+            key: None,
+            at: Timestamp::MIN,
+            ip: None,
+            user_agent: Some(agent),
+        };
+        let told = || anonymous.take().map(|tally| (tally.count, tally.user_agent.unwrap()));
+        // A thread that has counted, and is about to describe.
+        anonymous.flood.count();
+        assert_eq!(told(), None);
+        ["curl", "wget"].map(|agent| anonymous.note(|| by(agent)));
+        assert_eq!(told(), Some((3, "curl".into())));
+        // One that was told that all is described, a moment before it was told.
+        anonymous.flood.count();
+        assert_eq!(told(), Some((1, "curl".into())));
+        assert_eq!(told(), None);
+        anonymous.note(|| by("wget"));
+        assert_eq!(told(), Some((1, "wget".into())));
+    }
+
+    const EACH: u32 = 200_000;
+    const THREADS: usize = 4;
+}

@@ -3,6 +3,7 @@
 mod denials;
 mod event;
 mod export;
+mod flood;
 mod query;
 mod sink;
 #[cfg(feature = "tracing")]
