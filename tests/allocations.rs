@@ -30,8 +30,8 @@ fn keys() -> ApiKeys {
         .build()
 }
 
-async fn issue(keys: &ApiKeys) -> keyward::keys::Issued {
-    let owner = Owner::new("acme", "ada").unwrap();
+async fn issue(keys: &ApiKeys, account: &str) -> keyward::keys::Issued {
+    let owner = Owner::new("acme", account).unwrap();
     let new = NewKey::new(&owner, "ci")
         .unwrap()
         .access(Access::only(["builds:read"]).unwrap())
@@ -52,13 +52,37 @@ fn request<'a>() -> Request<'a> {
 #[tokio::test]
 async fn a_hit_with_everything_to_check_allocates_nothing() {
     let keys = keys();
-    let issued = issue(&keys).await;
+    let issued = issue(&keys, "ada").await;
     keys.verify(issued.secret.expose(), &request()).await.unwrap();
     let counted = measure(|| {
         for _ in 0..1_000 {
             at_once(keys.verify(issued.secret.expose(), &request())).unwrap();
         }
     });
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[tokio::test]
+async fn nor_does_the_first_one_after_its_uses_were_written() {
+    let keys = keys();
+    let mut all = Vec::new();
+    for n in 0..1_000 {
+        all.push(issue(&keys, &format!("ada-{n}")).await);
+    }
+    // What is read before the feed is followed is read again.
+    for _ in 0..2 {
+        for issued in &all {
+            keys.verify(issued.secret.expose(), &request()).await.unwrap();
+        }
+        keys.flush().await.unwrap();
+    }
+    assert_eq!(keys.health().unwritten_uses, 0);
+    let counted = measure(|| {
+        for issued in &all {
+            at_once(keys.verify(issued.secret.expose(), &request())).unwrap();
+        }
+    });
+    assert_eq!(keys.health().unwritten_uses, all.len());
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
@@ -78,7 +102,7 @@ async fn what_cannot_be_a_key_is_refused_without_an_allocation() {
 #[tokio::test]
 async fn the_counter_sees_the_allocations_of_a_miss() {
     let keys = keys();
-    let issued = issue(&keys).await;
+    let issued = issue(&keys, "ada").await;
     let counted = measure(|| drop(at_once(keys.verify(issued.secret.expose(), &request()))));
     assert!(counted.count_total > 0, "a check that cannot fail is a defect");
 }

@@ -246,7 +246,7 @@ mod tests {
             });
             let note = || (0..EACH).for_each(|_| anonymous.note(|| attempt));
             let floods = [0; THREADS].map(|_| scope.spawn(note));
-            floods.map(|flood| flood.join().unwrap());
+            floods.into_iter().for_each(|flood| flood.join().unwrap());
             left.store(false, Ordering::Relaxed);
             teller.join().unwrap()
         });
@@ -269,7 +269,7 @@ mod tests {
         // A thread that has counted, and is about to describe.
         anonymous.flood.count();
         assert_eq!(told(), None);
-        ["curl", "wget"].map(|agent| anonymous.note(|| by(agent)));
+        ["curl", "wget"].into_iter().for_each(|agent| anonymous.note(|| by(agent)));
         assert_eq!(told(), Some((3, "curl".into())));
         // One that was told that all is described, a moment before it was told.
         anonymous.flood.count();

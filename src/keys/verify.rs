@@ -38,10 +38,10 @@ impl ApiKeys {
     /// refused counts against no rate and no quota.
     ///
     /// A key that is in the cache is answered without waiting for anything, without a lock that
-    /// another key's verification takes, and without a heap allocation; but its first use in each
-    /// interval of writing goes on a list, one of sixteen, behind the lock of that. Only if the key
-    /// or its owner has a quota, one write of the store is waited for, and if the future is dropped
-    /// meanwhile, the use may have been counted.
+    /// another key's verification takes, and without a heap allocation, but for the one by which a
+    /// thread gets a place of its own to note uses. Only if the key or its owner has a quota, one write
+    /// of the store is waited for, and if the future is dropped meanwhile, the use may have been
+    /// counted.
     ///
     /// # Errors
     /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often or its

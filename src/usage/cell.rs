@@ -1,7 +1,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -9,6 +9,7 @@ use std::{
 use super::{
     Usage,
     busy::{Busy, Mark},
+    chain::Link,
     pending::Pending,
 };
 use crate::{
@@ -23,6 +24,8 @@ pub(crate) struct UseCell {
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
     pending: Mutex<Option<Pending>>,
+    /// What comes after it in a chain of bearers that have something to tell.
+    earlier: Mutex<Link>,
 }
 
 /// Whether something waits that is not to be lost: a first use.
@@ -36,7 +39,7 @@ pub(crate) enum Marked {
 impl UseCell {
     pub(crate) fn new(begun: bool) -> Self {
         let begun = AtomicBool::new(begun);
-        Self { busy: Busy::new(), begun, pending: Mutex::default() }
+        Self { busy: Busy::new(), begun, pending: Mutex::default(), earlier: Mutex::default() }
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -90,6 +93,10 @@ impl Bearer {
         }
     }
 
+    pub(super) fn earlier(&self) -> MutexGuard<'_, Link> {
+        lock(&self.usage.earlier)
+    }
+
     /// What of its uses is to be written.
     pub(super) fn take(&self) -> Option<Pending> {
         let mut pending = lock(&self.usage.pending);
@@ -118,16 +125,19 @@ mod tests {
         assert_eq!(after.mark(&usage, noon, None, Some("wget")), Marked::Again);
         // By a verification that began before.
         assert_eq!(before.mark(&usage, noon.after(HOUR), None, None), Marked::Again);
+        assert_eq!(after.mark(&usage, noon.after(HOUR), None, None), Marked::Again);
+        assert_eq!(before.mark(&usage, noon.after(HOUR * 2), None, None), Marked::Again);
         assert_eq!(usage.len(), 1);
 
         let uses = usage.drain(&IdGenerator::default()).unwrap();
         assert_eq!(uses.len(), 1);
-        assert_eq!((uses[0].first_at, uses[0].last_at), (noon, noon.after(HOUR)));
+        assert_eq!((uses[0].first_at, uses[0].last_at), (noon, noon.after(HOUR * 2)));
         assert_eq!(uses[0].user_agent.as_deref(), Some("curl"));
         let mut tallies = usage.drain_tallies();
         tallies.sort_by_key(|tally| tally.hour);
         let counted = tallies.iter().map(|tally| (tally.hour, tally.accepted));
-        assert_eq!(counted.collect::<Vec<_>>(), [(noon, 2), (noon.after(HOUR), 1)]);
+        let after = |hours, uses| (noon.after(HOUR * hours), uses);
+        assert_eq!(counted.collect::<Vec<_>>(), [after(0, 2), after(1, 2), after(2, 1)]);
     }
 
     const HOUR: Duration = Duration::from_secs(3_600);

@@ -2,19 +2,22 @@
 
 mod busy;
 mod cell;
+mod chain;
 mod noted;
 mod pending;
 mod tallies;
 
 use std::{
+    collections::HashSet,
     net::IpAddr,
     sync::{Arc, Mutex},
 };
 
 pub(crate) use cell::{Marked, UseCell};
 pub(crate) use tallies::begin_of_hour;
+use thread_local::ThreadLocal;
 
-use self::{noted::Noted, pending::Pending, tallies::Tallies};
+use self::{chain::Chain, noted::Noted, pending::Pending, tallies::Tallies};
 use crate::{
     format::EntropyError,
     key::{Bearer, IdGenerator, Key, KeyId, Timestamp},
@@ -26,8 +29,9 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Usage {
     noted: [Noted; SHARDS],
-    /// Cached keys that have something to tell. A bearer enters once an interval.
-    cached: [Mutex<Vec<Arc<Bearer>>>; SHARDS],
+    /// Cached keys that have something to tell. A bearer enters once an interval, by the chain of the
+    /// thread that uses it, for which no other thread waits.
+    cached: ThreadLocal<Chain>,
     tallies: [Mutex<Tallies>; SHARDS],
 }
 
@@ -57,36 +61,30 @@ impl Usage {
 
     /// How many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
-        let of_shard = |(noted, cached): (&Noted, &Mutex<Vec<Arc<Bearer>>>)| {
-            let mut ids = noted.ids();
-            ids.extend(lock(cached).iter().map(|bearer| bearer.key.id));
-            ids.len()
-        };
-        self.noted.iter().zip(&self.cached).map(of_shard).sum()
+        let mut ids: HashSet<KeyId> = self.noted.iter().flat_map(Noted::ids).collect();
+        for chain in &self.cached {
+            chain.look(|bearer| _ = ids.insert(bearer.key.id));
+        }
+        ids.len()
     }
 
     fn register(&self, bearer: Arc<Bearer>) {
-        lock(&self.cached[shard_of(bearer.key.id)]).push(bearer);
+        self.cached.get_or_default().add(bearer);
     }
 
     fn collect(&self) {
-        for cached in &self.cached {
-            // Not in the head of the loop, which would keep the lock to its end.
-            let cached = std::mem::take(&mut *lock(cached));
-            for bearer in cached {
-                if let Some(mut pending) = bearer.take() {
-                    let id = bearer.key.id;
-                    self.take_tally(id, &mut pending);
-                    self.noted[shard_of(id)].add(id, pending);
-                }
-            }
+        for chain in &self.cached {
+            chain.take(|bearer| {
+                let Some(mut pending) = bearer.take() else { return };
+                let id = bearer.key.id;
+                self.take_tallies(id, &mut pending);
+                self.noted[shard_of(id)].add(id, pending);
+            });
         }
     }
 
-    fn take_tally(&self, id: KeyId, pending: &mut Pending) {
-        if let Some(tally) = pending.tally(id) {
-            self.tally(&tally);
-        }
+    fn take_tallies(&self, id: KeyId, pending: &mut Pending) {
+        pending.tallies(id).for_each(|tally| self.tally(&tally));
     }
 
     /// Takes all that is noted; how many uses there were goes to the tallies.
@@ -95,7 +93,7 @@ impl Usage {
         let mut uses = Vec::new();
         for noted in &self.noted {
             for (id, mut pending) in noted.take() {
-                self.take_tally(id, &mut pending);
+                self.take_tallies(id, &mut pending);
                 uses.push(pending.into_use(id, ids)?);
             }
         }

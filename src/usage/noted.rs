@@ -35,7 +35,7 @@ impl Default for Noted {
 }
 
 impl Noted {
-    /// Notes a use; how many there were in the hour before, if one is over.
+    /// Notes a use; what [`Pending::again`] answers.
     #[inline]
     pub(super) fn mark(
         &self,

@@ -17,6 +17,8 @@ pub(super) struct Pending {
     /// The hour in which its uses are counted, and how many there were.
     hour: Timestamp,
     uses: u64,
+    /// The same of an hour that has ended since.
+    ended: (Timestamp, u64),
 }
 
 impl Pending {
@@ -24,27 +26,33 @@ impl Pending {
     pub(super) fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
         let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
         let (owner, hour) = (key.owner.clone(), begin_of_hour(at));
-        Self { owner, first_at: at, last_at: at, ip, user_agent, hour, uses: 1 }
+        let ended = (hour, 0);
+        Self { owner, first_at: at, last_at: at, ip, user_agent, hour, uses: 1, ended }
     }
 
     /// What a store did not take. Its uses are counted elsewhere.
     pub(super) fn unwritten(used: &Use) -> Self {
+        let hour = begin_of_hour(used.last_at);
         Self {
             owner: used.owner.clone(),
             first_at: used.first_at,
             last_at: used.last_at,
             ip: used.ip,
             user_agent: used.user_agent.clone(),
-            hour: begin_of_hour(used.last_at),
+            hour,
             uses: 0,
+            ended: (hour, 0),
         }
     }
 
-    /// One more use; how many there were in the hour before, if it is over.
+    /// One more use. Of three hours, it answers what it counted in the first: there is room for two.
     pub(super) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<Tally> {
-        let hour = begin_of_hour(at);
-        let over = (hour != self.hour).then(|| self.tally(id)).flatten();
-        self.hour = hour;
+        let (hour, mut over) = (begin_of_hour(at), None);
+        if hour != self.hour {
+            over = take(id, &mut self.ended);
+            self.ended = (self.hour, std::mem::take(&mut self.uses));
+            self.hour = hour;
+        }
         self.uses += 1;
         self.last_used(at, ip);
         over
@@ -56,9 +64,9 @@ impl Pending {
     }
 
     /// Takes what was counted.
-    pub(super) fn tally(&mut self, id: KeyId) -> Option<Tally> {
-        let accepted = std::mem::take(&mut self.uses);
-        (accepted > 0).then(|| Tally { accepted, ..Tally::none(id, self.hour) })
+    pub(super) fn tallies(&mut self, id: KeyId) -> impl Iterator<Item = Tally> {
+        let mut last = (self.hour, std::mem::take(&mut self.uses));
+        [take(id, &mut self.ended), take(id, &mut last)].into_iter().flatten()
     }
 
     /// Both are of the same key. What the other one has counted was taken.
@@ -83,4 +91,9 @@ impl Pending {
             (self.last_at, self.ip) = (at, ip);
         }
     }
+}
+
+fn take(id: KeyId, (hour, uses): &mut (Timestamp, u64)) -> Option<Tally> {
+    let accepted = std::mem::take(uses);
+    (accepted > 0).then(|| Tally { accepted, ..Tally::none(id, *hour) })
 }
