@@ -1,6 +1,6 @@
 //! What a verification asks of the allocator. A binary of its own, because it counts all of it.
 
-use std::{pin::pin, task::Poll};
+use std::{pin::pin, task::Poll, time::Duration};
 
 use allocation_counter::measure;
 use keyward::{
@@ -23,10 +23,13 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 
 fn keys() -> ApiKeys {
     let limits = Limits::default().rate(Rate::per_second(1_000_000));
-
+    // However long the machine pauses, nothing has to be asked for again meanwhile.
+    let cache = CacheOptions::default()
+        .failed_attempts_per_network(Rate::per_second(1_000_000))
+        .max_staleness(Duration::from_secs(3_600));
     ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build().unwrap())
         .accounts(NoAccounts::with_limits(limits))
-        .cache(CacheOptions::default().failed_attempts_per_network(Rate::per_second(1_000_000)))
+        .cache(cache)
         .build()
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Attempt<'a> {
 #[derive(Default)]
 struct Anonymous {
     flood: Flood,
-    /// One of those that are not told yet has been described.
+    /// One has been described since they were told last.
     described: AtomicBool,
     told: Mutex<Told>,
 }
@@ -59,7 +59,7 @@ struct Anonymous {
 #[derive(Default)]
 struct Told {
     attempts: u64,
-    /// The first of those that come next.
+    /// Who stands for those that come next: the last one that was described.
     next: Option<Tally>,
 }
 
@@ -153,10 +153,12 @@ fn count<T: Eq + Hash>(
 impl Anonymous {
     #[inline]
     fn note<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        self.flood.count();
+        // First, so that whatever is counted stands there with a description: its own, or that of
+        // one that came a moment before.
         if !self.described.load(Ordering::Relaxed) {
             self.begin(&describe());
         }
+        self.flood.count();
     }
 
     #[cold]
@@ -167,16 +169,15 @@ impl Anonymous {
         }
     }
 
-    /// An attempt that has been counted but not described yet waits for the next time, or is told with
-    /// the description of those before it.
     fn take(&self) -> Option<Tally> {
         let mut told = lock(&self.told);
         self.described.store(false, Ordering::Relaxed);
-        let attempts = self.flood.total();
-        let tally = told.next.as_ref().filter(|_| attempts > told.attempts)?;
-        let count = u32::try_from(attempts - told.attempts).unwrap_or(u32::MAX);
+        let attempts = self.flood.total() - told.attempts;
+        let tally = told.next.as_ref().filter(|_| attempts > 0)?;
+        // What is more than fits is told the next time.
+        let count = u32::try_from(attempts).unwrap_or(u32::MAX);
         let tally = Tally { count, ..tally.clone() };
-        told.attempts = attempts;
+        told.attempts += u64::from(count);
         Some(tally)
     }
 }
@@ -229,13 +230,6 @@ mod tests {
     #[test]
     fn whatever_is_told_meanwhile_each_attempt_is_told_once() {
         let (anonymous, left) = (Anonymous::default(), AtomicBool::new(true));
-        let attempt = Attempt {
-            reason: "malformed",
-            key: None,
-            at: Timestamp::MIN,
-            ip: None,
-            user_agent: Some("curl"),
-        };
         let told = thread::scope(|scope| {
             let teller = scope.spawn(|| {
                 let mut told = 0;
@@ -244,39 +238,49 @@ mod tests {
                 }
                 told
             });
-            let note = || (0..EACH).for_each(|_| anonymous.note(|| attempt));
-            let floods = [0; THREADS].map(|_| scope.spawn(note));
-            floods.into_iter().for_each(|flood| flood.join().unwrap());
+            let note = || (0..EACH).for_each(|_| anonymous.note(|| by("curl")));
+            // The second ones get the numbers of the first.
+            for _ in 0..2 {
+                let floods = [0; THREADS].map(|_| scope.spawn(note));
+                floods.into_iter().for_each(|flood| flood.join().unwrap());
+            }
             left.store(false, Ordering::Relaxed);
             teller.join().unwrap()
         });
         let rest = anonymous.take().map_or(0, |tally| tally.count);
-        assert_eq!(told + rest, EACH * THREADS as u32);
+        assert_eq!(told + rest, 2 * EACH * THREADS as u32);
         assert!(anonymous.take().is_none());
     }
 
     #[test]
-    fn the_first_is_described_and_what_came_too_late_is_told_as_those_before() {
+    fn whatever_is_counted_is_told_with_a_description() {
         let anonymous = Anonymous::default();
-        let by = |agent| Attempt {
-            reason: "malformed",
-            key: None,
-            at: Timestamp::MIN,
-            ip: None,
-            user_agent: Some(agent),
-        };
         let told = || anonymous.take().map(|tally| (tally.count, tally.user_agent.unwrap()));
-        // A thread that has counted, and is about to describe.
-        anonymous.flood.count();
+        // A thread that has described, and is about to count.
+        anonymous.begin(&by("curl"));
         assert_eq!(told(), None);
-        ["curl", "wget"].into_iter().for_each(|agent| anonymous.note(|| by(agent)));
-        assert_eq!(told(), Some((3, "curl".into())));
-        // One that was told that all is described, a moment before it was told.
+        anonymous.flood.count();
+        assert_eq!(told(), Some((1, "curl".into())));
+        // One that was told that another was described, a moment before that one was told.
         anonymous.flood.count();
         assert_eq!(told(), Some((1, "curl".into())));
         assert_eq!(told(), None);
-        anonymous.note(|| by("wget"));
-        assert_eq!(told(), Some((1, "wget".into())));
+        ["wget", "curl"].into_iter().for_each(|agent| anonymous.note(|| by(agent)));
+        assert_eq!(told(), Some((2, "wget".into())));
+    }
+
+    #[test]
+    fn what_is_more_than_fits_is_told_the_next_time() {
+        let anonymous = Anonymous::default();
+        anonymous.note(|| by("curl"));
+        anonymous.flood.add(u64::from(u32::MAX) + 6);
+        let told = || anonymous.take().map(|tally| tally.count);
+        assert_eq!([told(), told(), told()], [Some(u32::MAX), Some(7), None]);
+    }
+
+    fn by(agent: &str) -> Attempt<'_> {
+        let (at, user_agent) = (Timestamp::MIN, Some(agent));
+        Attempt { reason: "malformed", key: None, at, ip: None, user_agent }
     }
 
     const EACH: u32 = 200_000;

@@ -50,7 +50,7 @@ pub(crate) struct Cache {
     max_staleness: Duration,
 }
 
-/// What the cache knows of a digest that it cannot answer for by itself.
+/// What the cache knows of a digest that is not that of a key it can judge.
 pub(crate) enum Known {
     /// A key whose use is counted elsewhere, which has to be waited for.
     Metered(Box<Entry>),

@@ -93,6 +93,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Denied {
         let reason = DeniedReason::Malformed(malformed);
+        self.ensure_writer();
         self.outbox.denials.note_malformed(|| self.first_malformed(reason, request));
         Denied::new(reason)
     }
@@ -103,7 +104,6 @@ impl Inner {
         reason: DeniedReason,
         request: &Request<'a>,
     ) -> Attempt<'a> {
-        self.ensure_writer();
         let (ip, user_agent) = (request.ip, request.user_agent);
         Attempt { reason: reason.as_str(), key: None, at: self.now(), ip, user_agent }
     }

@@ -37,11 +37,11 @@ impl ApiKeys {
     /// disabled, secret retired, owner suspended, tenant, network, access, rate, quota. What is
     /// refused counts against no rate and no quota.
     ///
-    /// A key that is in the cache is answered without waiting for anything, without a lock that
-    /// another key's verification takes, and without a heap allocation, but for the one by which a
-    /// thread gets a place of its own to note uses. Only if the key or its owner has a quota, one write
-    /// of the store is waited for, and if the future is dropped meanwhile, the use may have been
-    /// counted.
+    /// A key that is in the cache and passes is answered without waiting for anything, without a lock
+    /// that another key's verification takes, and without a heap allocation; but for its first use of
+    /// all, for what a thread needs the first time, and for starting the task that writes uses. Only
+    /// if the key or its owner has a quota, one write of the store is waited for, and if the future is
+    /// dropped meanwhile, the use may have been counted.
     ///
     /// # Errors
     /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often or its

@@ -24,7 +24,7 @@ pub(crate) struct UseCell {
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
     pending: Mutex<Option<Pending>>,
-    /// What comes after it in a chain of bearers that have something to tell.
+    /// The one that entered its chain before it.
     earlier: Mutex<Link>,
 }
 
@@ -125,19 +125,34 @@ mod tests {
         assert_eq!(after.mark(&usage, noon, None, Some("wget")), Marked::Again);
         // By a verification that began before.
         assert_eq!(before.mark(&usage, noon.after(HOUR), None, None), Marked::Again);
-        assert_eq!(after.mark(&usage, noon.after(HOUR), None, None), Marked::Again);
-        assert_eq!(before.mark(&usage, noon.after(HOUR * 2), None, None), Marked::Again);
         assert_eq!(usage.len(), 1);
 
         let uses = usage.drain(&IdGenerator::default()).unwrap();
         assert_eq!(uses.len(), 1);
-        assert_eq!((uses[0].first_at, uses[0].last_at), (noon, noon.after(HOUR * 2)));
+        assert_eq!((uses[0].first_at, uses[0].last_at), (noon, noon.after(HOUR)));
         assert_eq!(uses[0].user_agent.as_deref(), Some("curl"));
         let mut tallies = usage.drain_tallies();
         tallies.sort_by_key(|tally| tally.hour);
         let counted = tallies.iter().map(|tally| (tally.hour, tally.accepted));
-        let after = |hours, uses| (noon.after(HOUR * hours), uses);
-        assert_eq!(counted.collect::<Vec<_>>(), [after(0, 2), after(1, 2), after(2, 1)]);
+        assert_eq!(counted.collect::<Vec<_>>(), [(noon, 2), (noon.after(HOUR), 1)]);
+    }
+
+    #[tokio::test]
+    async fn hours_that_come_in_disorder_are_counted_apart_and_two_of_them_in_its_own_place() {
+        let key = TestKeys::new().issue(["builds:read"]).await.key;
+        let usage = Usage::default();
+        let bearer = Arc::new(Bearer::new(key, Arc::new(Account::nobody())));
+        let noon = Timestamp::MIN.after(HOUR * 12);
+        let mark = |hours| _ = bearer.mark(&usage, noon.after(HOUR * hours), None, None);
+        [0, 1, 0, 0, 1, 0, 1].into_iter().for_each(mark);
+        assert!(usage.drain_tallies().is_empty(), "both are still in the cell");
+        [2, 1, 2].into_iter().for_each(mark);
+        usage.drain(&IdGenerator::default()).unwrap();
+        let mut counted: Vec<_> =
+            usage.drain_tallies().iter().map(|tally| (tally.hour, tally.accepted)).collect();
+        counted.sort();
+        let all = [(0, 4), (1, 4), (2, 2)].map(|(hours, uses)| (noon.after(HOUR * hours), uses));
+        assert_eq!(counted, all);
     }
 
     const HOUR: Duration = Duration::from_secs(3_600);

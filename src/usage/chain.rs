@@ -58,7 +58,12 @@ mod tests {
         let mut seen = 0;
         chain.look(|_| seen += 1);
         assert_eq!(seen, MANY);
-        chain.take(|bearer| again.add(bearer));
+        let mut taken = 0;
+        chain.take(|bearer| {
+            taken += 1;
+            again.add(bearer);
+        });
+        assert_eq!(taken, MANY);
         chain.look(|_| panic!("they were taken"));
         let last = bearer();
         again.add(last.clone());

@@ -61,10 +61,12 @@ impl Usage {
 
     /// How many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
-        let mut ids: HashSet<KeyId> = self.noted.iter().flat_map(Noted::ids).collect();
+        let mut ids = HashSet::new();
+        // In the order in which they are collected, or what is on its way would be seen nowhere.
         for chain in &self.cached {
             chain.look(|bearer| _ = ids.insert(bearer.key.id));
         }
+        ids.extend(self.noted.iter().flat_map(Noted::ids));
         ids.len()
     }
 

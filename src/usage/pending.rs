@@ -14,11 +14,10 @@ pub(super) struct Pending {
     last_at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
-    /// The hour in which its uses are counted, and how many there were.
-    hour: Timestamp,
-    uses: u64,
-    /// The same of an hour that has ended since.
-    ended: (Timestamp, u64),
+    /// The hour of the last mark, and how many uses were counted in it.
+    last: (Timestamp, u64),
+    /// The same of another hour: at its end, late marks of it come among those of the next.
+    other: (Timestamp, u64),
 }
 
 impl Pending {
@@ -26,8 +25,8 @@ impl Pending {
     pub(super) fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
         let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
         let (owner, hour) = (key.owner.clone(), begin_of_hour(at));
-        let ended = (hour, 0);
-        Self { owner, first_at: at, last_at: at, ip, user_agent, hour, uses: 1, ended }
+        let (last, other) = ((hour, 1), (hour, 0));
+        Self { owner, first_at: at, last_at: at, ip, user_agent, last, other }
     }
 
     /// What a store did not take. Its uses are counted elsewhere.
@@ -39,34 +38,34 @@ impl Pending {
             last_at: used.last_at,
             ip: used.ip,
             user_agent: used.user_agent.clone(),
-            hour,
-            uses: 0,
-            ended: (hour, 0),
+            last: (hour, 0),
+            other: (hour, 0),
         }
     }
 
-    /// One more use. Of three hours, it answers what it counted in the first: there is room for two.
+    /// One more use. There is room for two hours; of a third, it answers what makes room for it.
     pub(super) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<Tally> {
         let (hour, mut over) = (begin_of_hour(at), None);
-        if hour != self.hour {
-            over = take(id, &mut self.ended);
-            self.ended = (self.hour, std::mem::take(&mut self.uses));
-            self.hour = hour;
+        if hour != self.last.0 {
+            std::mem::swap(&mut self.last, &mut self.other);
         }
-        self.uses += 1;
+        if hour != self.last.0 {
+            over = take(id, &mut self.last);
+            self.last = (hour, 0);
+        }
+        self.last.1 += 1;
         self.last_used(at, ip);
         over
     }
 
     /// So many more like the last one.
     pub(super) fn counted(&mut self, uses: u64) {
-        self.uses += uses;
+        self.last.1 += uses;
     }
 
     /// Takes what was counted.
     pub(super) fn tallies(&mut self, id: KeyId) -> impl Iterator<Item = Tally> {
-        let mut last = (self.hour, std::mem::take(&mut self.uses));
-        [take(id, &mut self.ended), take(id, &mut last)].into_iter().flatten()
+        [take(id, &mut self.other), take(id, &mut self.last)].into_iter().flatten()
     }
 
     /// Both are of the same key. What the other one has counted was taken.

@@ -94,14 +94,19 @@ async fn uses_before_and_after_the_account_is_asked_again_are_all_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_use_is_lost_between_many_threads_and_the_writer() {
     let service = Arc::new(Service::new(stores::memory()));
-    let issued = Arc::new(service.issue().await);
-    service.verify(&issued).await.unwrap();
+    let mut issued = Vec::new();
+    for _ in 0..4 {
+        issued.push(service.issue().await);
+        service.verify(&issued[issued.len() - 1]).await.unwrap();
+    }
+    let issued = Arc::new(issued);
     let mut tasks = JoinSet::new();
-    for n in 0..8_u64 {
+    for n in 0..8_usize {
         let (service, issued) = (service.clone(), issued.clone());
         tasks.spawn(async move {
-            for round in 0..2_000 {
-                service.keys().verify(issued.secret.expose(), &Request::new()).await.unwrap();
+            for round in 0..8_000 {
+                let secret = &issued[round % 4].secret;
+                service.keys().verify(secret.expose(), &Request::new()).await.unwrap();
                 if round % 50 == n {
                     service.keys().flush().await.unwrap();
                 }
@@ -109,7 +114,9 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
         });
     }
     tasks.join_all().await;
-    assert_eq!(counted(&service, issued.key.id, 1).await, [(16_001, 0, 0)]);
+    for issued in issued.iter() {
+        assert_eq!(counted(&service, issued.key.id, 1).await, [(16_001, 0, 0)]);
+    }
 }
 
 #[tokio::test]
