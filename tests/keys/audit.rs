@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, Whose,
@@ -66,6 +66,21 @@ async fn the_first_use_is_logged_once() {
         assert_eq!(told.iter().filter(|kind| **kind == EventKind::FirstUsed).count(), 1);
     })
     .await;
+}
+
+/// It ends with its runtime.
+#[test]
+fn garbage_alone_brings_the_writer_back() {
+    let service = Service::new(stores::memory());
+    for wait in [Duration::ZERO, SECOND * 120] {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().start_paused(true).build().unwrap().block_on(async {
+            service.keys().verify("garbage", &Request::new()).await.unwrap_err();
+            tokio::time::sleep(wait).await;
+        });
+    }
+    let told: Vec<u32> = service.events.all().iter().map(|event| event.count).collect();
+    assert_eq!(told, [2]);
 }
 
 #[tokio::test]
