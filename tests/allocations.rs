@@ -66,7 +66,7 @@ async fn a_hit_with_everything_to_check_allocates_nothing() {
 }
 
 #[tokio::test]
-async fn nor_does_the_first_one_after_its_uses_were_written() {
+async fn the_first_hit_after_the_uses_were_written_allocates_nothing_either() {
     let keys = keys();
     let mut all = Vec::new();
     for n in 0..1_000 {

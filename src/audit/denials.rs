@@ -158,7 +158,7 @@ impl Anonymous {
         if !self.described.load(Ordering::Relaxed) {
             self.begin(&describe());
         }
-        self.flood.count();
+        self.flood.add(1);
     }
 
     #[cold]
@@ -259,10 +259,10 @@ mod tests {
         // A thread that has described, and is about to count.
         anonymous.begin(&by("curl"));
         assert_eq!(told(), None);
-        anonymous.flood.count();
+        anonymous.flood.add(1);
         assert_eq!(told(), Some((1, "curl".into())));
         // One that was told that another was described, a moment before that one was told.
-        anonymous.flood.count();
+        anonymous.flood.add(1);
         assert_eq!(told(), Some((1, "curl".into())));
         assert_eq!(told(), None);
         ["wget", "curl"].into_iter().for_each(|agent| anonymous.note(|| by(agent)));

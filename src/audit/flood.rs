@@ -16,11 +16,6 @@ struct Own(AtomicU64);
 
 impl Flood {
     #[inline]
-    pub(super) fn count(&self) {
-        self.add(1);
-    }
-
-    #[inline]
     pub(super) fn add(&self, more: u64) {
         let Own(own) = self.0.get_or_default();
         // No other thread writes there, so nothing gets lost in between.

@@ -14,58 +14,63 @@ pub(super) struct Pending {
     last_at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
-    /// The hour of the last mark, and how many uses were counted in it.
-    last: (Timestamp, u64),
-    /// The same of another hour: at its end, late marks of it come among those of the next.
-    other: (Timestamp, u64),
+    /// That of the last mark.
+    hour: Hour,
+    /// At the end of an hour, late marks of it come among those of the next.
+    other: Hour,
+}
+
+/// How many uses were counted in an hour.
+struct Hour {
+    begin: Timestamp,
+    uses: u64,
 }
 
 impl Pending {
     /// Only the event of a first use tells the program.
     pub(super) fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
         let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
-        let (owner, hour) = (key.owner.clone(), begin_of_hour(at));
-        let (last, other) = ((hour, 1), (hour, 0));
-        Self { owner, first_at: at, last_at: at, ip, user_agent, last, other }
+        let owner = key.owner.clone();
+        let (hour, other) = (Hour { uses: 1, ..Hour::of(at) }, Hour::of(at));
+        Self { owner, first_at: at, last_at: at, ip, user_agent, hour, other }
     }
 
     /// What a store did not take. Its uses are counted elsewhere.
     pub(super) fn unwritten(used: &Use) -> Self {
-        let hour = begin_of_hour(used.last_at);
         Self {
             owner: used.owner.clone(),
             first_at: used.first_at,
             last_at: used.last_at,
             ip: used.ip,
             user_agent: used.user_agent.clone(),
-            last: (hour, 0),
-            other: (hour, 0),
+            hour: Hour::of(used.last_at),
+            other: Hour::of(used.last_at),
         }
     }
 
     /// One more use. There is room for two hours; of a third, it answers what makes room for it.
     pub(super) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<Tally> {
-        let (hour, mut over) = (begin_of_hour(at), None);
-        if hour != self.last.0 {
-            std::mem::swap(&mut self.last, &mut self.other);
+        let (hour, mut over) = (Hour::of(at), None);
+        if hour.begin != self.hour.begin {
+            std::mem::swap(&mut self.hour, &mut self.other);
         }
-        if hour != self.last.0 {
-            over = take(id, &mut self.last);
-            self.last = (hour, 0);
+        if hour.begin != self.hour.begin {
+            over = self.hour.take(id);
+            self.hour = hour;
         }
-        self.last.1 += 1;
+        self.hour.uses += 1;
         self.last_used(at, ip);
         over
     }
 
     /// So many more like the last one.
     pub(super) fn counted(&mut self, uses: u64) {
-        self.last.1 += uses;
+        self.hour.uses += uses;
     }
 
     /// Takes what was counted.
     pub(super) fn tallies(&mut self, id: KeyId) -> impl Iterator<Item = Tally> {
-        [take(id, &mut self.other), take(id, &mut self.last)].into_iter().flatten()
+        [self.other.take(id), self.hour.take(id)].into_iter().flatten()
     }
 
     /// Both are of the same key. What the other one has counted was taken.
@@ -92,7 +97,13 @@ impl Pending {
     }
 }
 
-fn take(id: KeyId, (hour, uses): &mut (Timestamp, u64)) -> Option<Tally> {
-    let accepted = std::mem::take(uses);
-    (accepted > 0).then(|| Tally { accepted, ..Tally::none(id, *hour) })
+impl Hour {
+    fn of(at: Timestamp) -> Self {
+        Self { begin: begin_of_hour(at), uses: 0 }
+    }
+
+    fn take(&mut self, id: KeyId) -> Option<Tally> {
+        let accepted = std::mem::take(&mut self.uses);
+        (accepted > 0).then(|| Tally { accepted, ..Tally::none(id, self.begin) })
+    }
 }

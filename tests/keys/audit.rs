@@ -68,7 +68,8 @@ async fn the_first_use_is_logged_once() {
     .await;
 }
 
-/// It ends with its runtime.
+/// A writer ends with its runtime. The clock of the runtimes stands still but for what is slept for:
+/// nobody waits.
 #[test]
 fn garbage_alone_brings_the_writer_back() {
     let service = Service::new(stores::memory());
