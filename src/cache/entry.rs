@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use super::{
+    bearers::Bearers,
     fence::{Place, Token},
     shared::Shared,
 };
 use crate::{
+    accounts::Account,
     key::{Bearer, Networks, Permissions, Status, Timestamp},
     limits::Meter,
 };
@@ -12,7 +14,7 @@ use crate::{
 /// A key as it was read, and until when it may be believed.
 #[derive(Clone)]
 pub(crate) struct Entry {
-    pub(crate) bearer: Arc<Bearer>,
+    bearers: Bearers,
     outline: Outline,
     /// When the secret it was found by stops working.
     pub(crate) ends_at: Option<Timestamp>,
@@ -42,22 +44,34 @@ impl Entry {
         shared: &Shared,
     ) -> Self {
         let outline = Outline::of(&bearer, ends_at, shared);
-        let bearer = Arc::new(bearer);
-        Self { bearer, outline, ends_at, meter, read, places, account_at: read.at }
+        let bearers = Bearers::one(bearer);
+        Self { bearers, outline, ends_at, meter, read, places, account_at: read.at }
     }
 
     /// The same key with what the host says of its owner now.
-    pub(super) fn renewed(&self, bearer: Bearer, meter: Meter, now: u64, shared: &Shared) -> Self {
-        let outline = Outline::of(&bearer, self.ends_at, shared);
-        let bearer = Arc::new(bearer);
-        Self { bearer, outline, meter, account_at: now, ..self.clone() }
+    pub(super) fn renewed(
+        &self,
+        account: &Arc<Account>,
+        meter: Meter,
+        now: u64,
+        shared: &Shared,
+    ) -> Self {
+        let bearers = self.bearers.renewed(account);
+        let outline = Outline::of(bearers.own(), self.ends_at, shared);
+        Self { bearers, outline, meter, account_at: now, ..self.clone() }
+    }
+
+    /// The key, what the host says of its owner, and its uses, as this thread counts them.
+    #[inline]
+    pub(crate) fn bearer(&self) -> &Arc<Bearer> {
+        self.bearers.own()
     }
 
     /// Whether all checks pass for certain. Where it says no, they have to be made one by one.
     #[inline]
     pub(crate) fn admits(&self, now: Timestamp, tenant: Option<&str>, scopes: &[&str]) -> bool {
         now < self.outline.works_until
-            && tenant.is_none_or(|tenant| tenant == self.bearer.key.owner.tenant())
+            && tenant.is_none_or(|tenant| tenant == self.bearer().key.owner.tenant())
             && scopes.iter().all(|scope| self.outline.permissions.allows(scope))
     }
 }

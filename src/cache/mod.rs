@@ -6,6 +6,7 @@
 //! Whatever else decides about a request is checked on every hit: expiry, the end of an overlap,
 //! the account, the network, the access, the rate.
 
+mod bearers;
 mod bounded;
 mod entry;
 mod feed;
@@ -16,7 +17,7 @@ mod networks;
 mod options;
 mod shared;
 
-use std::{hash::BuildHasher, net::IpAddr, time::Duration};
+use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use entry::{Entry, Read};
 pub use feed::FeedState;
@@ -32,6 +33,7 @@ use self::{
     shared::Shared,
 };
 use crate::{
+    accounts::Account,
     hash::Digest,
     key::{Bearer, KeyId, Owner, Timestamp},
     limits::{Limited, Meter},
@@ -142,8 +144,14 @@ impl Cache {
     }
 
     /// The same key with what the host says of its owner now. It is believed no longer than before.
-    pub(crate) fn renewed(&self, entry: &Entry, bearer: Bearer, meter: Meter, now: u64) -> Entry {
-        entry.renewed(bearer, meter, now, &self.shared)
+    pub(crate) fn renewed(
+        &self,
+        entry: &Entry,
+        account: &Arc<Account>,
+        meter: Meter,
+        now: u64,
+    ) -> Entry {
+        entry.renewed(account, meter, now, &self.shared)
     }
 
     pub(crate) fn insert(&self, digest: Digest, entry: Entry) {

@@ -5,7 +5,7 @@ use crate::{
     accounts::Account,
     cache::{Cache, Entry, Known, Read},
     hash::{Candidates, Digest},
-    key::{Bearer, DeniedReason, Timestamp, Verified},
+    key::{Bearer, DeniedReason, Key, Timestamp, Verified},
     limits::Meter,
     store::{Found, Lookup, StoreError},
 };
@@ -104,7 +104,7 @@ impl Inner {
                     return Loaded::Nothing(read);
                 }
                 Ok(Some(found)) => self.bearer(&found, now.at).await.map(|bearer| {
-                    let meter = self.meter(&bearer, now);
+                    let meter = self.meter(&bearer.key, &bearer.account, now);
                     (cache.entry(bearer, found.ends_at, meter, read), found.digest)
                 }),
                 Err(error) => Err(error.into()),
@@ -125,10 +125,10 @@ impl Inner {
     }
 
     async fn renew(&self, cache: &Cache, entry: &Entry, now: Now) -> Result<Entry, Error> {
-        let account = self.account(&entry.bearer.key.owner).await?;
-        let bearer = entry.bearer.renewed(account);
-        let meter = self.meter(&bearer, now);
-        Ok(cache.renewed(entry, bearer, meter, now.tick))
+        let key = &entry.bearer().key;
+        let account = self.account(&key.owner).await?;
+        let meter = self.meter(key, &account, now);
+        Ok(cache.renewed(entry, &account, meter, now.tick))
     }
 
     /// Asks the store once, for a verification without a cache.
@@ -215,8 +215,8 @@ impl Inner {
         }
     }
 
-    fn meter(&self, bearer: &Bearer, now: Now) -> crate::limits::Meter {
-        self.rates.meter(&bearer.key, &bearer.account.limits, now.steady())
+    fn meter(&self, key: &Key, account: &Account, now: Now) -> Meter {
+        self.rates.meter(key, &account.limits, now.steady())
     }
 
     fn move_to(self: &Arc<Self>, current: Digest, from: Digest) {

@@ -20,7 +20,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit_entry(entry, now, request)?;
-        let Bearer { key, account, .. } = &*entry.bearer;
+        let Bearer { key, account, .. } = &**entry.bearer();
         let metered = self.pay(key, account, &entry.meter, now, request).await?;
         self.note_use(entry, now, request);
         Ok(Verified::metered(metered, now.at))

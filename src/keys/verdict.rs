@@ -21,9 +21,9 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit_entry(entry, now, request)?;
-        let spent = self.spend(&entry.bearer.key, &entry.meter, now, request)?;
+        let spent = self.spend(&entry.bearer().key, &entry.meter, now, request)?;
         self.note_use(entry, now, request);
-        Ok(Verified::cached(entry.bearer.clone(), now.at, spent))
+        Ok(Verified::cached(entry.bearer().clone(), now.at, spent))
     }
 
     #[inline]
@@ -35,7 +35,7 @@ impl Inner {
     ) -> Result<(), VerifyError> {
         let plain = request.any_scope.is_empty();
         if !plain || !entry.admits(now.latest, request.tenant, request.scopes) {
-            let Bearer { key, account, .. } = &*entry.bearer;
+            let Bearer { key, account, .. } = &**entry.bearer();
             self.admit(key, account, entry.ends_at, now, request)?;
         }
         Ok(())
@@ -45,7 +45,7 @@ impl Inner {
     pub(super) fn note_use(self: &Arc<Self>, entry: &Entry, now: Now, request: &Request<'_>) {
         self.ensure_writer();
         let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
-        if entry.bearer.mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
+        if entry.bearer().mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
             self.outbox.hurry();
         }
         if let Some(cache) = &self.cache {

@@ -1,6 +1,6 @@
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::key::{KeyId, Timestamp};
@@ -8,7 +8,11 @@ use crate::key::{KeyId, Timestamp};
 /// Counts the uses of a key that is busy without the lock of those that are not: all that come in
 /// the second and from the address of the last one that was noted say nothing new, and are just one
 /// more.
-pub(super) struct Busy(AtomicU64);
+pub(super) struct Busy {
+    /// A mark and a number.
+    counted: AtomicU64,
+    crowded: AtomicBool,
+}
 
 /// Whose use it is, from where, in which second: but for the low bits, which count.
 #[derive(Clone, Copy)]
@@ -41,20 +45,42 @@ impl Mark {
 
 impl Busy {
     pub(super) const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self { counted: AtomicU64::new(0), crowded: AtomicBool::new(false) }
     }
 
     /// One more of what was noted last. If that was something else, nothing happens.
     #[inline]
-    pub(super) fn count(&self, Mark(mark): Mark) -> bool {
-        let next = |seen: u64| (seen ^ mark < MOST).then(|| seen + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    pub(super) fn count(&self, mark: Mark) -> bool {
+        self.count_after(self.counted.load(Ordering::Relaxed), mark)
+    }
+
+    #[inline]
+    fn count_after(&self, mut seen: u64, Mark(mark): Mark) -> bool {
+        while seen ^ mark < MOST {
+            let (next, order) = (seen + 1, Ordering::Relaxed);
+            match self.counted.compare_exchange(seen, next, order, order) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+            self.crowded.store(true, Ordering::Relaxed);
+        }
+        false
+    }
+
+    #[cfg(test)]
+    pub(super) fn crowd(&self) {
+        self.crowded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether threads were seen to count at the same time, which has each wait for the others.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
     /// From now on another one is counted, or none; how many there were of the one before, the
     /// first not included, which was noted.
     pub(super) fn replace(&self, mark: Option<Mark>) -> u64 {
-        self.0.swap(mark.map_or(0, |Mark(mark)| mark), Ordering::Relaxed) & MOST
+        self.counted.swap(mark.map_or(0, |Mark(mark)| mark), Ordering::Relaxed) & MOST
     }
 }
 
@@ -87,6 +113,18 @@ mod tests {
         assert!(!busy.count(mark(1, noon, ip)));
         assert_eq!(busy.replace(None), 0);
         assert!(!busy.count(mark(2, noon, ip)));
+    }
+
+    #[test]
+    fn who_comes_while_another_counts_is_counted_and_noticed() {
+        let (mark, busy) = (Mark::new(Timestamp::MIN, None), Busy::new());
+        assert_eq!(busy.replace(Some(mark)), 0);
+        let seen = busy.counted.load(Ordering::Relaxed);
+        assert!(busy.count(mark));
+        assert!(!busy.is_crowded());
+        assert!(busy.count_after(seen, mark));
+        assert!(busy.is_crowded());
+        assert_eq!(busy.replace(None), 2);
     }
 
     #[test]

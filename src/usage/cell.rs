@@ -45,6 +45,16 @@ impl UseCell {
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
+
+    #[cfg(test)]
+    pub(crate) fn crowd(&self) {
+        self.busy.crowd();
+    }
+
+    /// Whether threads were seen to use the key at the same time.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.busy.is_crowded()
+    }
 }
 
 impl Bearer {
