@@ -45,12 +45,13 @@ pub enum Malformed {
     /// Too short or too long.
     #[error("wrong length")]
     Length,
-    /// A character that the alphabet does not have.
-    #[error("a character outside the alphabet")]
-    Alphabet,
     /// The checksum does not fit the text: most likely a typing error.
     #[error("wrong checksum")]
     Checksum,
+    /// A character that the alphabet does not have. Where there is a checksum, that one nearly always
+    /// tells first, so this is looked at last: garbage shall cost little.
+    #[error("a character outside the alphabet")]
+    Alphabet,
 }
 
 impl KeyFormat {
@@ -88,11 +89,11 @@ impl KeyFormat {
             return Err(self.unlike(bytes));
         }
         let (text, sum) = bytes.split_at(bytes.len() - self.checksum.len());
-        if !self.alphabet.has_all(&text[self.lead().len()..]) {
-            return Err(Malformed::Alphabet);
-        }
         if !self.checksum.matches(self.begun, text, sum) {
             return Err(Malformed::Checksum);
+        }
+        if !self.alphabet.has_all(&text[self.lead().len()..]) {
+            return Err(Malformed::Alphabet);
         }
         Ok(())
     }
@@ -118,3 +119,24 @@ fn ascii(text: &[u8]) -> &str {
 
 /// No format is longer, and nothing longer is looked at.
 pub(crate) const MAX_LEN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_outside_the_alphabet_is_refused_also_if_the_checksum_fits() {
+        let format = KeyFormat::builder("lc").build().unwrap();
+        let with_body = |body: String| {
+            let mut text = format!("lc_{body}");
+            format.checksum().append_to(&mut text);
+            format.check(text.as_bytes())
+        };
+        let body = "a".repeat(format.body_len());
+        assert_eq!(with_body(body.clone()), Ok(()));
+        for place in 0..body.len() {
+            let wrong = format!("{}-{}", &body[..place], &body[place + 1..]);
+            assert_eq!(with_body(wrong), Err(Malformed::Alphabet), "{place}");
+        }
+    }
+}
