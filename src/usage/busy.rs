@@ -1,6 +1,6 @@
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::key::{KeyId, Timestamp};
@@ -8,11 +8,7 @@ use crate::key::{KeyId, Timestamp};
 /// Counts the uses of a key that is busy without the lock of those that are not: all that come in
 /// the second and from the address of the last one that was noted say nothing new, and are just one
 /// more.
-pub(super) struct Busy {
-    /// A mark and a number.
-    counted: AtomicU64,
-    crowded: AtomicBool,
-}
+pub(super) struct Busy(AtomicU64);
 
 /// Whose use it is, from where, in which second: but for the low bits, which count.
 #[derive(Clone, Copy)]
@@ -45,42 +41,36 @@ impl Mark {
 
 impl Busy {
     pub(super) const fn new() -> Self {
-        Self { counted: AtomicU64::new(0), crowded: AtomicBool::new(false) }
+        Self(AtomicU64::new(0))
     }
 
-    /// One more of what was noted last. If that was something else, nothing happens.
+    /// One more of what was noted last. If that was something else, nothing happens. Who `met` another
+    /// thread that counted the same at the same time is told.
     #[inline]
-    pub(super) fn count(&self, mark: Mark) -> bool {
-        self.count_after(self.counted.load(Ordering::Relaxed), mark)
+    pub(super) fn count(&self, mark: Mark, met: impl Fn()) -> bool {
+        self.count_after(self.0.load(Ordering::Relaxed), mark, met)
     }
 
     #[inline]
-    fn count_after(&self, mut seen: u64, Mark(mark): Mark) -> bool {
-        while seen ^ mark < MOST {
-            let (next, order) = (seen + 1, Ordering::Relaxed);
-            match self.counted.compare_exchange(seen, next, order, order) {
+    fn count_after(&self, mut seen: u64, Mark(mark): Mark, met: impl Fn()) -> bool {
+        let same = |seen: u64| seen ^ mark < MOST;
+        while same(seen) {
+            let order = Ordering::Relaxed;
+            match self.0.compare_exchange(seen, seen + 1, order, order) {
                 Ok(_) => return true,
                 Err(other) => seen = other,
             }
-            self.crowded.store(true, Ordering::Relaxed);
+            if same(seen) {
+                met();
+            }
         }
         false
-    }
-
-    #[cfg(test)]
-    pub(super) fn crowd(&self) {
-        self.crowded.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether threads were seen to count at the same time, which has each wait for the others.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.crowded.load(Ordering::Relaxed)
     }
 
     /// From now on another one is counted, or none; how many there were of the one before, the
     /// first not included, which was noted.
     pub(super) fn replace(&self, mark: Option<Mark>) -> u64 {
-        self.counted.swap(mark.map_or(0, |Mark(mark)| mark), Ordering::Relaxed) & MOST
+        self.0.swap(mark.map_or(0, |Mark(mark)| mark), Ordering::Relaxed) & MOST
     }
 }
 
@@ -94,6 +84,8 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -103,35 +95,39 @@ mod tests {
             |random, micros, ip| Mark::new(Timestamp::from_unix_micros(micros), ip).of(id(random));
         let (ip, busy) = (IpAddr::from([192, 0, 2, 7]), Busy::new());
         let ip = Some(&ip);
-        assert!(!busy.count(mark(1, noon, ip)));
+        assert!(!busy.count(mark(1, noon, ip), || {}));
         assert_eq!(busy.replace(Some(mark(1, noon, ip))), 0);
-        assert!(busy.count(mark(1, noon + 999_999, ip)));
-        assert!(!busy.count(mark(1, noon + 1_000_000, ip)));
-        assert!(!busy.count(mark(1, noon, None)));
-        assert!(!busy.count(mark(2, noon, ip)));
+        assert!(busy.count(mark(1, noon + 999_999, ip), || {}));
+        assert!(!busy.count(mark(1, noon + 1_000_000, ip), || {}));
+        assert!(!busy.count(mark(1, noon, None), || {}));
+        assert!(!busy.count(mark(2, noon, ip), || {}));
         assert_eq!(busy.replace(Some(mark(2, noon, ip))), 1);
-        assert!(!busy.count(mark(1, noon, ip)));
+        assert!(!busy.count(mark(1, noon, ip), || {}));
         assert_eq!(busy.replace(None), 0);
-        assert!(!busy.count(mark(2, noon, ip)));
+        assert!(!busy.count(mark(2, noon, ip), || {}));
     }
 
     #[test]
-    fn who_comes_while_another_counts_is_counted_and_noticed() {
-        let (mark, busy) = (Mark::new(Timestamp::MIN, None), Busy::new());
-        assert_eq!(busy.replace(Some(mark)), 0);
-        let seen = busy.counted.load(Ordering::Relaxed);
-        assert!(busy.count(mark));
-        assert!(!busy.is_crowded());
-        assert!(busy.count_after(seen, mark));
-        assert!(busy.is_crowded());
-        assert_eq!(busy.replace(None), 2);
+    fn who_meets_another_thread_is_counted_and_told() {
+        let (one, other) = (Mark::new(Timestamp::MIN, None), Mark::new(Timestamp::MAX, None));
+        let (busy, met) = (Busy::new(), Cell::new(0));
+        let meet = || met.set(met.get() + 1);
+        busy.replace(Some(one));
+        let seen = busy.0.load(Ordering::Relaxed);
+        assert!(busy.count(one, meet));
+        assert_eq!(met.get(), 0);
+        assert!(busy.count_after(seen, one, meet));
+        assert_eq!((met.get(), busy.replace(Some(other))), (1, 2));
+        // That was not another use.
+        assert!(!busy.count_after(seen, one, meet));
+        assert_eq!((met.get(), busy.replace(None)), (1, 0));
     }
 
     #[test]
     fn what_cannot_be_counted_any_more_is_noted_anew() {
         let (busy, mark) = (Busy::new(), Mark::new(Timestamp::MIN, None));
         assert_eq!(busy.replace(Some(mark)), 0);
-        let counted = (0..10_000).filter(|_| busy.count(mark)).count() as u64;
+        let counted = (0..10_000).filter(|_| busy.count(mark, || {})).count() as u64;
         assert_eq!((counted, busy.replace(None)), (MOST, MOST));
     }
 

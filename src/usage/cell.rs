@@ -23,6 +23,8 @@ pub(crate) struct UseCell {
     busy: Busy,
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
+    /// Threads were seen to use it at the same time.
+    crowded: AtomicBool,
     pending: Mutex<Option<Pending>>,
     /// The one that entered its chain before it.
     earlier: Mutex<Link>,
@@ -38,22 +40,21 @@ pub(crate) enum Marked {
 
 impl UseCell {
     pub(crate) fn new(begun: bool) -> Self {
-        let begun = AtomicBool::new(begun);
-        Self { busy: Busy::new(), begun, pending: Mutex::default(), earlier: Mutex::default() }
+        let (begun, crowded) = (AtomicBool::new(begun), AtomicBool::new(false));
+        let (pending, earlier) = (Mutex::default(), Mutex::default());
+        Self { busy: Busy::new(), begun, crowded, pending, earlier }
     }
 
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
-    pub(crate) fn crowd(&self) {
-        self.busy.crowd();
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
     }
 
-    /// Whether threads were seen to use the key at the same time.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.busy.is_crowded()
+    pub(crate) fn crowd(&self) {
+        self.crowded.store(true, Ordering::Relaxed);
     }
 }
 
@@ -68,7 +69,7 @@ impl Bearer {
         agent: Option<&str>,
     ) -> Marked {
         let mark = Mark::new(at, ip);
-        if self.usage.busy.count(mark) {
+        if self.usage.busy.count(mark, || self.usage.crowd()) {
             return Marked::Again;
         }
         self.note(usage, mark, at, ip, agent)

@@ -45,7 +45,7 @@ impl Noted {
         agent: Option<&str>,
     ) -> Option<Tally> {
         let mark = Mark::new(at, ip).of(key.id);
-        if self.busy[place(key.id)].count(mark) {
+        if self.busy[place(key.id)].count(mark, || {}) {
             return None;
         }
         self.note(key, mark, at, ip, agent)
