@@ -2,8 +2,8 @@
 //!
 //! They make it slower for a moment or for a minute, and not everything alike: a digest waits for
 //! itself and leaves half of the processor to a neighbour, other work does not. So both are measured
-//! in many short turns, spread over a while. Told is the ratio of their quiet turns, the
-//! fastest tenth of each, and beside it the median of the ratios of all turns.
+//! in many short turns, over a third of a minute at least. Told is the ratio of their quiet turns,
+//! those of which a tenth was faster, and beside it the median of the ratios of all turns.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub struct Ratios {
 struct Line {
     what: String,
     turns: usize,
+    /// Both want the same of the machine.
+    alike: bool,
     /// Before the turns of a round: others had the processor's caches, and accounts are asked again
     /// after a while.
     warm_up: Box<dyn Fn()>,
@@ -34,34 +36,46 @@ impl Ratios {
         other: impl Fn(usize) + Clone + 'static,
     ) {
         let (mut next, mut next_other) = (rotation(count), rotation(count));
-        // Elsewhere, or the one would find in the processor's cache what the other has just used.
+        // Elsewhere, or the one would find in the processor's cache what the other has just used: where
+        // there are more keys than are asked for in a turn.
         (0..count / 2).for_each(|_| _ = next_other());
         let all = (one.clone(), other.clone());
         let warm_up = move || {
             (0..count).for_each(&all.0);
             (0..count).for_each(&all.1);
         };
-        self.add_timed(what, TURNS, warm_up, move || {
+        self.push(what, TURNS, false, warm_up, move || {
             let one = time(|| (0..PER_TURN).for_each(|_| one(next())));
             [one, time(|| (0..PER_TURN).for_each(|_| other(next_other())))]
         });
     }
 
-    /// The same of what is timed elsewhere, so many times in a round.
-    pub fn add_timed(
+    /// The same of what wants the same of the machine, and is timed elsewhere.
+    pub fn add_alike(
         &mut self,
         what: &str,
-        turns: usize,
         warm_up: impl Fn() + 'static,
         turn: impl FnMut() -> [Duration; 2] + 'static,
     ) {
-        let (warm_up, turn) = (Box::new(warm_up), Box::new(turn));
-        self.lines.push(Line { what: what.into(), turns, warm_up, turn, took: Vec::new() });
+        self.push(what, TURNS / 4, true, warm_up, turn);
+    }
+
+    fn push(
+        &mut self,
+        what: &str,
+        turns: usize,
+        alike: bool,
+        warm_up: impl Fn() + 'static,
+        turn: impl FnMut() -> [Duration; 2] + 'static,
+    ) {
+        let (what, warm_up, turn) = (what.into(), Box::new(warm_up), Box::new(turn));
+        self.lines.push(Line { what, turns, alike, warm_up, turn, took: Vec::new() });
     }
 
     /// Takes the turns of all that was added; then it is gone, and no task of it disturbs the next.
     pub fn measure(&mut self) {
-        for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        while begun.elapsed() < A_WHILE {
             for line in &mut self.lines {
                 (line.warm_up)();
                 line.took.extend((0..line.turns).map(|_| (line.turn)()));
@@ -79,7 +93,8 @@ impl Ratios {
 
 impl Line {
     fn told(&self) -> String {
-        format!("{:<32} {:>6.2} {:>7.2}", self.what, self.quiet(), self.median())
+        let quiet = if self.alike { String::new() } else { format!("{:.2}", self.quiet()) };
+        format!("{:<32} {quiet:>6} {:>7.2}", self.what, self.median())
     }
 
     fn quiet(&self) -> f64 {
@@ -114,6 +129,6 @@ pub fn rotation(count: usize) -> impl FnMut() -> usize {
     }
 }
 
-const ROUNDS: usize = 100;
+const A_WHILE: Duration = Duration::from_secs(20);
 const TURNS: usize = 20;
 const PER_TURN: usize = 1_000;

@@ -39,7 +39,7 @@ impl Service {
         let owner = Owner::new("acme", "ada").unwrap();
         let mut service = Self { keys, owner, rate, issued: Vec::new() };
         for n in 0..count {
-            // Or counting the active ones makes it quadratic.
+            // Each has an owner of its own, or counting the active ones makes it quadratic.
             service.owner = Owner::new("acme", &format!("ada-{n}")).unwrap();
             let issued = runtime.block_on(service.issue());
             service.issued.push(issued);

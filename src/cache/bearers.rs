@@ -8,9 +8,9 @@ use std::{
 
 use crate::{accounts::Account, key::Bearer};
 
-/// Who bears a cached key: one for all threads, or for each another one where several were seen to
-/// use the key at the same time. What they count in would pass from processor to processor, and
-/// together they would get less done than one of them alone.
+/// Who bears a cached key: one for all threads, or, once several were seen to use it at the same
+/// time, one for each. A counter that threads share passes from processor to processor, and together
+/// they would get less done than one of them alone.
 #[derive(Clone)]
 pub(super) enum Bearers {
     One(Arc<Bearer>),
@@ -31,18 +31,33 @@ impl Bearers {
         }
     }
 
-    /// The same with what the host says of the owner now. That is the time to make more of them: a
-    /// hit shall allocate nothing. A key that was crowded once stays so for as long as it is cached.
-    pub(super) fn renewed(&self, account: &Arc<Account>) -> Self {
-        let new = |own: &Arc<Bearer>| Arc::new(own.renewed(account.clone()));
+    /// Whether it is time to have one for each thread.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        matches!(self, Self::One(bearer) if bearer.usage.is_crowded())
+    }
+
+    /// One for each thread, until the key is read again.
+    pub(super) fn apart(&self) -> Self {
         match self {
-            Self::One(own) if own.usage.is_crowded() => {
-                Self::Apart(Arc::new(array::from_fn(|_| new(own))))
-            }
-            Self::One(own) => Self::One(new(own)),
-            Self::Apart(all) => Self::Apart(Arc::new(all.each_ref().map(new))),
+            Self::One(one) => Self::Apart(Arc::new(array::from_fn(|_| renewed(one, &one.account)))),
+            Self::Apart(_) => self.clone(),
         }
     }
+
+    /// The same with what the host says of the owner now.
+    pub(super) fn renewed(&self, account: &Arc<Account>) -> Self {
+        match self {
+            Self::One(one) => Self::One(renewed(one, account)),
+            Self::Apart(all) => {
+                Self::Apart(Arc::new(all.each_ref().map(|each| renewed(each, account))))
+            }
+        }
+    }
+}
+
+fn renewed(bearer: &Bearer, account: &Arc<Account>) -> Arc<Bearer> {
+    Arc::new(bearer.renewed(account.clone()))
 }
 
 fn number_of_thread() -> usize {
@@ -51,47 +66,71 @@ fn number_of_thread() -> usize {
     NUMBER.with(|number| *number)
 }
 
-/// Of more threads, some share one.
+/// Two threads may share one, or there would have to be as many as there ever were threads.
 const APART: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{collections::HashSet, thread};
 
     use super::*;
     use crate::{
+        Request,
+        audit::EventKind,
         key::{IdGenerator, Timestamp},
         testing::TestKeys,
         usage::{Marked, Usage},
     };
 
     #[tokio::test]
-    async fn a_key_that_threads_use_at_once_gets_bearers_apart_whose_uses_are_those_of_one_key() {
+    async fn a_key_that_threads_use_at_once_has_bearers_apart_whose_uses_are_those_of_one_key() {
         let key = TestKeys::new().issue(["builds:read"]).await.key;
         let (usage, nobody) = (Usage::default(), Arc::new(Account::nobody()));
-        let noon = Timestamp::MIN;
-        let quiet = Bearers::one(Bearer::new(key, nobody.clone()));
-        assert_eq!(quiet.own().mark(&usage, noon, None, None), Marked::First);
-        assert!(matches!(quiet.renewed(&nobody), Bearers::One(_)));
+        let mark = |of: &Bearers| of.own().mark(&usage, Timestamp::MIN, None, None);
+        let one = Bearers::one(Bearer::new(key, nobody.clone()));
+        assert_eq!(mark(&one), Marked::First);
+        assert!(!one.is_crowded());
+        one.own().usage.crowd();
+        assert!(one.is_crowded() && !one.renewed(&nobody).is_crowded());
 
-        quiet.own().usage.crowd();
-        let apart = quiet.renewed(&nobody).renewed(&nobody);
-        let own = || thread::scope(|scope| scope.spawn(|| apart.own().clone()).join().unwrap());
-        let all: Vec<_> = (0..2 * APART).map(|_| own()).collect();
-        assert!(all.iter().any(|one| !Arc::ptr_eq(one, &all[0])));
-        assert_eq!(apart.own().mark(&usage, noon, None, None), Marked::Again);
-        thread::scope(|scope| {
-            for _ in 0..2 * APART {
-                scope.spawn(|| {
-                    for _ in 0..100 {
-                        assert_eq!(apart.own().mark(&usage, noon, None, None), Marked::Again);
-                    }
-                });
-            }
-        });
+        let apart = one.apart().renewed(&nobody);
+        assert!(!apart.is_crowded() && Arc::ptr_eq(apart.own(), apart.apart().own()));
+        let own = || {
+            let (one, again) = (apart.own(), apart.own());
+            assert!(Arc::ptr_eq(one, again));
+            assert_eq!(mark(&apart), Marked::Again);
+            (0..100).for_each(|_| _ = mark(&apart));
+            one.clone()
+        };
+        let all: Vec<_> = (0..4 * APART)
+            .map(|_| thread::scope(|scope| scope.spawn(own).join().unwrap()))
+            .collect();
+        assert_eq!(all.iter().map(Arc::as_ptr).collect::<HashSet<_>>().len(), APART);
+        thread::scope(|scope| (0..4 * APART).for_each(|_| _ = scope.spawn(own)));
+
         assert_eq!(usage.len(), 1);
         assert_eq!(usage.drain(&IdGenerator::default()).unwrap().len(), 1);
         let uses: u64 = usage.drain_tallies().iter().map(|tally| tally.accepted).sum();
-        assert_eq!(uses, 2 + 2 * APART as u64 * 100);
+        assert_eq!(uses, 1 + 2 * 4 * APART as u64 * 101);
+    }
+
+    #[tokio::test]
+    async fn who_notices_that_a_key_is_crowded_sets_its_bearers_apart_at_once() {
+        let test = TestKeys::new();
+        let issued = test.issue(["builds:read"]).await;
+        let bearer = async || {
+            let verified = test.keys.verify(issued.secret.expose(), &Request::new()).await.unwrap();
+            verified.bearer().expect("it is cached").clone()
+        };
+        let first = bearer().await;
+        assert!(Arc::ptr_eq(&first, &bearer().await));
+        first.usage.crowd();
+        assert!(Arc::ptr_eq(&first, &bearer().await), "this one notices");
+        let apart = bearer().await;
+        assert!(!Arc::ptr_eq(&first, &apart) && Arc::ptr_eq(&apart, &bearer().await));
+
+        test.keys.flush().await.unwrap();
+        let firsts = test.events.kinds().into_iter().filter(|kind| *kind == EventKind::FirstUsed);
+        assert_eq!(firsts.count(), 1);
     }
 }

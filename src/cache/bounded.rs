@@ -75,6 +75,12 @@ impl<V> Bounded<V> {
         self.len.store(queue.len(), Ordering::Relaxed);
     }
 
+    /// Puts something else in place of what is there, if anything is.
+    pub(crate) fn update(&self, digest: &Digest, new: impl Fn(&V) -> V) {
+        let new = |held: &Held<V>| Held { value: new(&held.value), hit: AtomicBool::new(true) };
+        self.map.pin().update(*digest, new);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }

@@ -61,6 +61,16 @@ impl Entry {
         Self { bearers, outline, meter, account_at: now, ..self.clone() }
     }
 
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.bearers.is_crowded()
+    }
+
+    /// The same with a bearer for each thread.
+    pub(super) fn apart(&self) -> Self {
+        Self { bearers: self.bearers.apart(), ..self.clone() }
+    }
+
     /// The key, what the host says of its owner, and its uses, as this thread counts them.
     #[inline]
     pub(crate) fn bearer(&self) -> &Arc<Bearer> {

@@ -103,8 +103,16 @@ impl Cache {
         } else if entry.meter.waits() {
             Err(Known::Metered(Box::new(entry.clone())))
         } else {
+            if entry.is_crowded() {
+                self.set_apart(digest);
+            }
             Ok(entry)
         }
+    }
+
+    #[cold]
+    fn set_apart(&self, digest: &Digest) {
+        self.keys.update(digest, Entry::apart);
     }
 
     /// Holds the keys for a [`look`](Cache::look).

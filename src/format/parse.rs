@@ -45,13 +45,13 @@ pub enum Malformed {
     /// Too short or too long.
     #[error("wrong length")]
     Length,
+    /// A character that the alphabet does not have. Where there is a checksum, that is looked at
+    /// before, and does not fit either: garbage shall cost little.
+    #[error("a character outside the alphabet")]
+    Alphabet,
     /// The checksum does not fit the text: most likely a typing error.
     #[error("wrong checksum")]
     Checksum,
-    /// A character that the alphabet does not have. Where there is a checksum, that one nearly always
-    /// tells first, so this is looked at last: garbage shall cost little.
-    #[error("a character outside the alphabet")]
-    Alphabet,
 }
 
 impl KeyFormat {
@@ -134,9 +134,11 @@ mod tests {
         };
         let body = "a".repeat(format.body_len());
         assert_eq!(with_body(body.clone()), Ok(()));
-        for place in 0..body.len() {
-            let wrong = format!("{}-{}", &body[..place], &body[place + 1..]);
-            assert_eq!(with_body(wrong), Err(Malformed::Alphabet), "{place}");
+        for place in 0..body.len() - 1 {
+            for wrong in ["-a", "a-", "\u{e4}"] {
+                let wrong = format!("{}{wrong}{}", &body[..place], &body[place + 2..]);
+                assert_eq!(with_body(wrong), Err(Malformed::Alphabet), "{place}");
+            }
         }
     }
 }

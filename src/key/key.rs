@@ -40,7 +40,7 @@ pub struct Key {
     pub first_used_at: Option<Timestamp>,
     /// When it was last used, to within the interval in which uses are written.
     pub last_used_at: Option<Timestamp>,
-    /// From where it was last used.
+    /// From where it was last used. Of addresses in one and the same second, it may be any.
     pub last_used_ip: Option<std::net::IpAddr>,
     /// Counts the changes; an update or a rotation applies only to the revision it was based on.
     pub revision: u64,

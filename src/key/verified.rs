@@ -67,6 +67,14 @@ impl Verified {
         Self { proof: Proof::Metered(Arc::new(metered)), at, spent: Spent::default() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn bearer(&self) -> Option<&Arc<Bearer>> {
+        match &self.proof {
+            Proof::Cached(bearer) => Some(bearer),
+            Proof::Read(..) | Proof::Metered(_) => None,
+        }
+    }
+
     /// The key's identity: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
         self.key().id

@@ -39,9 +39,10 @@ impl ApiKeys {
     ///
     /// A key that is in the cache and passes is answered without waiting for anything, without a lock
     /// that another key's verification takes, and without a heap allocation; but for its first use of
-    /// all, for what a thread needs the first time, and for starting the task that writes uses. Only
-    /// if the key or its owner has a quota, one write of the store is waited for, and if the future is
-    /// dropped meanwhile, the use may have been counted.
+    /// all, for what a thread needs the first time, for giving a key that many threads use at once what
+    /// each of them counts in, for asking again for its account when that is due, and for starting the
+    /// task that writes uses. Only if the key or its owner has a quota, one write of the store is waited
+    /// for, and if the future is dropped meanwhile, the use may have been counted.
     ///
     /// # Errors
     /// [`VerifyError::Denied`] if it does not, [`VerifyError::Limited`] if it comes too often or its

@@ -45,7 +45,7 @@ impl Busy {
     }
 
     /// One more of what was noted last. If that was something else, nothing happens. Who `met` another
-    /// thread that counted the same at the same time is told.
+    /// thread that counted or noted something at the same time is told.
     #[inline]
     pub(super) fn count(&self, mark: Mark, met: impl Fn()) -> bool {
         self.count_after(self.0.load(Ordering::Relaxed), mark, met)
@@ -53,16 +53,13 @@ impl Busy {
 
     #[inline]
     fn count_after(&self, mut seen: u64, Mark(mark): Mark, met: impl Fn()) -> bool {
-        let same = |seen: u64| seen ^ mark < MOST;
-        while same(seen) {
+        while seen ^ mark < MOST {
             let order = Ordering::Relaxed;
             match self.0.compare_exchange(seen, seen + 1, order, order) {
                 Ok(_) => return true,
                 Err(other) => seen = other,
             }
-            if same(seen) {
-                met();
-            }
+            met();
         }
         false
     }
@@ -118,9 +115,8 @@ mod tests {
         assert_eq!(met.get(), 0);
         assert!(busy.count_after(seen, one, meet));
         assert_eq!((met.get(), busy.replace(Some(other))), (1, 2));
-        // That was not another use.
         assert!(!busy.count_after(seen, one, meet));
-        assert_eq!((met.get(), busy.replace(None)), (1, 0));
+        assert_eq!((met.get(), busy.replace(None)), (2, 0));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -17,14 +17,14 @@ use crate::{
     lock::lock,
 };
 
-/// The uses of one cached key. Marks of different keys never meet; those of one key seldom do: when
-/// a second is over, or another address comes.
+/// The uses of a cached key by one bearer. Marks of different keys never meet; those of one key seldom
+/// do: when a second is over, or another address comes.
 pub(crate) struct UseCell {
     busy: Busy,
     /// Its first use has been noted, or was before it was cached.
     begun: AtomicBool,
-    /// Threads were seen to use it at the same time.
-    crowded: AtomicBool,
+    /// How often a thread met another one that counted, too.
+    met: AtomicU32,
     pending: Mutex<Option<Pending>>,
     /// The one that entered its chain before it.
     earlier: Mutex<Link>,
@@ -40,21 +40,24 @@ pub(crate) enum Marked {
 
 impl UseCell {
     pub(crate) fn new(begun: bool) -> Self {
-        let (begun, crowded) = (AtomicBool::new(begun), AtomicBool::new(false));
+        let (begun, met) = (AtomicBool::new(begun), AtomicU32::new(0));
         let (pending, earlier) = (Mutex::default(), Mutex::default());
-        Self { busy: Busy::new(), begun, crowded, pending, earlier }
+        Self { busy: Busy::new(), begun, met, pending, earlier }
     }
 
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// Whether threads use it at the same time all along; now and then two of them meet anywhere.
+    #[inline]
     pub(crate) fn is_crowded(&self) -> bool {
-        self.crowded.load(Ordering::Relaxed)
+        self.met.load(Ordering::Relaxed) >= CROWD
     }
 
+    #[cfg(test)]
     pub(crate) fn crowd(&self) {
-        self.crowded.store(true, Ordering::Relaxed);
+        self.met.store(CROWD, Ordering::Relaxed);
     }
 }
 
@@ -69,7 +72,7 @@ impl Bearer {
         agent: Option<&str>,
     ) -> Marked {
         let mark = Mark::new(at, ip);
-        if self.usage.busy.count(mark, || self.usage.crowd()) {
+        if self.usage.busy.count(mark, || _ = self.usage.met.fetch_add(1, Ordering::Relaxed)) {
             return Marked::Again;
         }
         self.note(usage, mark, at, ip, agent)
@@ -117,6 +120,9 @@ impl Bearer {
         Some(pending)
     }
 }
+
+/// In the life of a bearer, which ends when its account is asked for again.
+const CROWD: u32 = 1_000;
 
 #[cfg(test)]
 mod tests {

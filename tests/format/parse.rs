@@ -1,4 +1,4 @@
-use keyward::format::Malformed;
+use keyward::{Checksum, Formats, KeyFormat, format::Malformed};
 use proptest::prelude::*;
 
 use super::{awkward, products};
@@ -67,6 +67,17 @@ fn every_single_character_typo_and_swap_is_caught_by_the_checksum() {
             assert_eq!(format.parse(&swapped).is_ok(), swapped == good);
         }
     }
+}
+
+#[test]
+fn of_several_formats_the_flaw_of_the_nearest_is_named() {
+    let live = KeyFormat::builder("lk").environment("live").total_len(64).build().unwrap();
+    let plain = KeyFormat::builder("lk").total_len(64).checksum(Checksum::None).build().unwrap();
+    let formats = Formats::new(live).accept(plain).unwrap();
+    let mut text = formats.current().generate().unwrap().expose().to_owned();
+    let other = if text.ends_with('A') { "B" } else { "A" };
+    text.replace_range(63.., other);
+    assert_eq!(formats.parse(&text).unwrap_err(), Malformed::Checksum);
 }
 
 proptest! {
