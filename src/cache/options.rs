@@ -30,7 +30,8 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// How many keys are kept; 100,000 by default. A cached key takes about a kilobyte.
+    /// How many keys are kept; 100,000 by default. A cached key takes about a kilobyte; one that threads
+    /// use at the same time all along, about five.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self

@@ -10,7 +10,7 @@ use super::{
     servers::{Rules, Servers},
     world::World,
 };
-use crate::cache::wrapper::Mood;
+use crate::{cache::wrapper::Mood, support::mistyped};
 
 pub fn start(world: &World) -> Servers {
     let query = Credentials::bearer().danger_or_query_parameter("key");
@@ -425,12 +425,6 @@ async fn both_demand_the_second_factor_that_the_policy_demands() {
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";
-
-/// Another last character: the checksum does not fit.
-fn mistyped(secret: &str) -> String {
-    let (rest, last) = secret.split_at(secret.len() - 1);
-    format!("{rest}{}", if last == "0" { "1" } else { "0" })
-}
 
 fn replace(bytes: &[u8], name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut filled = Vec::new();

@@ -129,3 +129,9 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
 /// The smallest step that any store can tell.
 pub const MICRO: Duration = Duration::from_micros(1);
+
+/// Another last character: the checksum does not fit.
+pub fn mistyped(secret: &str) -> String {
+    let (rest, last) = secret.split_at(secret.len() - 1);
+    format!("{rest}{}", if last == "0" { "1" } else { "0" })
+}
