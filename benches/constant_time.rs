@@ -14,7 +14,7 @@ use std::{
 
 use keyward::{
     Actor, ApiKeys, Digest, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request, Sha256,
-    cache::CacheOptions, format::Checksum,
+    secret::Checksum, verify::CacheOptions,
 };
 use tokio::runtime::Runtime;
 

@@ -12,7 +12,7 @@ use keyward::{
     accounts::NoAccounts,
     actix::{ApiKeyAuth, MaybeVerified, manage},
     http::{Guard, manage::Caller},
-    limits::Rate,
+    model::Rate,
 };
 
 #[actix_web::main]

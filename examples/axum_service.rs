@@ -15,7 +15,8 @@ use keyward::{
     accounts::NoAccounts,
     axum::openapi::{GuardedRoutes, manage_router},
     http::{Guard, manage::Caller, openapi::Callers},
-    limits::{Rate, RedisLimiter},
+    model::Rate,
+    verify::RedisLimiter,
 };
 use tokio::net::TcpListener;
 use utoipa::{

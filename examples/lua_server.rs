@@ -22,7 +22,7 @@ use keyward::{
         Guard,
         manage::{Caller, SignIn},
     },
-    keys::{Clock, SystemClock},
+    system::{Clock, SystemClock},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

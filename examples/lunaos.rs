@@ -26,9 +26,9 @@ use keyward::{
     accounts::AccountsError,
     axum::manage,
     http::{Guard, manage::Caller},
-    key::Permissions,
-    limits::{Rate, RedisLimiter},
+    model::{Permissions, Rate},
     testing::ManualClock,
+    verify::RedisLimiter,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

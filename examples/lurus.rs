@@ -32,7 +32,7 @@ use keyward::{
     email::{EmailSink, Mailer, Recipients},
     enroll::{EmailAddress, HostError},
     http::{Guard, manage::Caller},
-    key::Permissions,
+    model::Permissions,
     testing::ManualClock,
     tower::UnlessVerifiedLayer,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyward::{
     Access, Actor, ApiKeys, AuditQuery, Expiry, KeyFormat, NewKey, Owner, Request, SqliteStore,
     VerifyError,
-    keys::{Page, Rotation},
+    manage::{Page, Rotation},
 };
 
 #[tokio::main]

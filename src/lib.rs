@@ -6,37 +6,30 @@ pub mod accounts;
 #[cfg(feature = "actix")]
 pub mod actix;
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
 pub mod audit;
 #[cfg(feature = "axum")]
 pub mod axum;
-#[cfg(feature = "server")]
-pub mod cache;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "email")]
 pub mod email;
 #[cfg(feature = "server")]
 pub mod enroll;
-pub mod format;
 #[cfg(feature = "server")]
-pub mod hash;
+pub mod error;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "server")]
-pub mod key;
+pub mod manage;
 #[cfg(feature = "server")]
-pub mod keys;
-#[cfg(feature = "server")]
-pub mod limits;
-#[cfg(feature = "server")]
-mod lock;
-#[cfg(feature = "server")]
-mod prehashed;
-mod secret;
-#[cfg(feature = "server")]
-pub mod step_up;
+pub mod model;
+pub mod secret;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod system;
 #[cfg(feature = "server")]
 pub mod testing;
 #[cfg(feature = "totp")]
@@ -44,24 +37,23 @@ pub mod totp;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "server")]
-mod usage;
+pub mod verify;
 
 #[cfg(feature = "server")]
 pub use accounts::{Account, Accounts};
 #[cfg(feature = "server")]
+pub use api::ApiKeys;
+#[cfg(feature = "server")]
 pub use audit::{AuditEvent, AuditQuery, AuditSink};
-pub use format::{Alphabet, Checksum, Formats, KeyFormat};
 #[cfg(feature = "server")]
-pub use hash::{Digest, Hasher, HmacSha256, Pepper, Sha256};
+pub use error::{Error, ErrorKind};
 #[cfg(feature = "server")]
-pub use key::{
-    Access, Actor, Denied, Expiry, Key, KeyId, Owner, Status, Timestamp, Verified, Whose,
-};
+pub use manage::NewKey;
 #[cfg(feature = "server")]
-pub use keys::{ApiKeys, Error, ErrorKind, NewKey, Request, VerifyError};
+pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, Status, Timestamp, Whose};
+pub use secret::{Alphabet, Checksum, Formats, KeyFormat, Secret};
 #[cfg(feature = "server")]
-pub use limits::Limits;
-pub use secret::Secret;
+pub use secret::{Digest, Hasher, HmacSha256, Pepper, Sha256};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
@@ -70,3 +62,5 @@ pub use store::RedisStore;
 pub use store::SqliteStore;
 #[cfg(feature = "server")]
 pub use store::{KeyStore, MemoryStore};
+#[cfg(feature = "server")]
+pub use verify::{Denied, Request, Verified, VerifyError};

@@ -34,13 +34,14 @@ use std::{
 };
 
 use crate::{
-    Access, Actor, ApiKeys, AuditEvent, AuditSink, KeyFormat, MemoryStore, NewKey, Owner,
-    Timestamp,
+    AuditEvent, AuditSink, MemoryStore,
     accounts::NoAccounts,
+    api::ApiKeys,
     audit::EventKind,
-    keys::{Clock, Issued, Moment},
-    limits::Limits,
-    lock::lock,
+    manage::{Issued, NewKey},
+    model::{Access, Actor, Limits, Owner, Timestamp},
+    secret::KeyFormat,
+    system::{Clock, Moment, lock},
 };
 
 /// Keys in memory with a clock and a collector of events.

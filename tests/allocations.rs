@@ -7,9 +7,8 @@ use keyward::{
     Access, Actor, ApiKeys, Expiry, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request,
     VerifyError,
     accounts::NoAccounts,
-    cache::CacheOptions,
-    key::Networks,
-    limits::{KeyLimits, Rate},
+    model::{KeyLimits, Networks, Rate},
+    verify::CacheOptions,
 };
 
 /// Polls once: whatever has to wait is no hit.
@@ -33,7 +32,7 @@ fn keys() -> ApiKeys {
         .build()
 }
 
-async fn issue(keys: &ApiKeys, account: &str) -> keyward::keys::Issued {
+async fn issue(keys: &ApiKeys, account: &str) -> keyward::manage::Issued {
     let owner = Owner::new("acme", account).unwrap();
     let new = NewKey::new(&owner, "ci")
         .unwrap()

@@ -1,6 +1,6 @@
 use keyward::{
     Digest, Hasher, HmacSha256, Pepper, Sha256,
-    hash::{Hashers, Sha512, Tag},
+    secret::{Hashers, Sha512, Tag},
 };
 
 fn pepper(id: u16) -> Pepper {

@@ -1,8 +1,8 @@
 //! Keys that a node has in its cache: what they weigh, and that none is there before it is used.
 
 use keyward::{
-    ApiKeys, Digest, Hasher, KeyFormat, Request, Sha256, SqliteStore, cache::CacheOptions,
-    key::Secret,
+    ApiKeys, Digest, Hasher, KeyFormat, Request, Sha256, SqliteStore, secret::Secret,
+    verify::CacheOptions,
 };
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 

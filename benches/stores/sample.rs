@@ -3,8 +3,7 @@
 use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
     audit::{EventKind, Outcome},
-    key::{EventId, Metadata, Name, Networks},
-    limits::KeyLimits,
+    model::{EventId, KeyLimits, Metadata, Name, Networks},
     store::{Inserted, NewRow},
 };
 

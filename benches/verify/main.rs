@@ -95,7 +95,7 @@ fn digests(ratios: &mut Ratios) {
     let format = KeyFormat::builder("lc").build().unwrap();
     let secrets: Arc<[_]> = (0..COUNT).map(|_| format.generate().unwrap()).collect();
     let pepper = Pepper::new(1, vec![7; 32]).unwrap();
-    let peppered = Arc::new(keyward::HmacSha256::new(pepper));
+    let peppered = Arc::new(keyward::secret::HmacSha256::new(pepper));
     let hashed = |hash: fn(&keyward::HmacSha256, &[u8])| {
         let (secrets, peppered) = (secrets.clone(), peppered.clone());
         move |n: usize| hash(&peppered, secrets[n].expose().as_bytes())

@@ -8,9 +8,10 @@ use std::{
 
 use keyward::{
     Access, Actor, ApiKeys, Expiry, KeyFormat, MemoryStore, NewKey, Owner, Request,
-    cache::CacheOptions,
-    keys::{ApiKeysBuilder, Issued},
-    limits::{KeyLimits, Rate},
+    api::ApiKeysBuilder,
+    manage::Issued,
+    model::{KeyLimits, Rate},
+    verify::CacheOptions,
 };
 use sha2::Digest;
 use tokio::runtime::{Handle, Runtime};

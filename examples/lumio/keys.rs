@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use keyward::{KeyFormat, format::FormatError};
+use keyward::{KeyFormat, secret::FormatError};
 use serde_json::Value;
 
 use super::Refused;

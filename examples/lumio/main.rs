@@ -27,11 +27,12 @@ use keyward::{
     ApiKeys, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::Guard,
-    keys::{Clock, Purge, Reminders, SystemClock},
-    limits::RedisLimiter,
+    manage::{Purge, Reminders},
+    system::{Clock, SystemClock},
     testing::ManualClock,
     totp::Totp,
     tower::UnlessVerifiedLayer,
+    verify::RedisLimiter,
 };
 use serde_json::json;
 use tokio::net::TcpListener;

@@ -14,11 +14,9 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use keyward::{
     Account, Accounts, Actor, Limits, Owner,
-    accounts::{AccountsError, Roles},
+    accounts::{AccountsError, Roles, SensitiveChange, StepUp, StepUpError},
     enroll::EmailAddress,
-    key::{Invalid, Permissions},
-    limits::Rate,
-    step_up::{SensitiveChange, StepUp, StepUpError},
+    model::{Invalid, Permissions, Rate},
 };
 use serde::{Deserialize, Serialize};
 use webauthn_rs::prelude::{Passkey, Uuid};

@@ -20,7 +20,7 @@ use keyward::{
     ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::{Credentials, Guard},
-    limits::RedisLimiter,
+    verify::RedisLimiter,
 };
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;

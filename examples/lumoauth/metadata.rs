@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::Ipv6Addr};
 
 use axum::http::Uri;
-use keyward::key::one_line;
+use keyward::model::one_line;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -12,8 +12,10 @@ use axum::{
     },
 };
 use keyward::{
-    Account, Accounts, Actor, Limits, Owner, accounts::AccountsError, http::manage::Caller,
-    key::Permissions, limits::Rate,
+    Account, Accounts, Actor, Limits, Owner,
+    accounts::AccountsError,
+    http::manage::Caller,
+    model::{Permissions, Rate},
 };
 
 use crate::App;

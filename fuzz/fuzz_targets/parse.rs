@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 
 /// The forms of the five products of the seeds, side by side where they are.
 static FORMATS: LazyLock<Vec<Formats>> = LazyLock::new(|| {
-    let build = |builder: keyward::format::KeyFormatBuilder| builder.build().expect("valid");
+    let build = |builder: keyward::secret::KeyFormatBuilder| builder.build().expect("valid");
     let plain = build(KeyFormat::builder("lc"));
     let environment = build(KeyFormat::builder("lc").environment("live"));
     let hex = KeyFormat::builder("lnos").environment("live").alphabet(Alphabet::Hex);

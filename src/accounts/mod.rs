@@ -1,30 +1,30 @@
 //! What the host says of an owner at this moment: plan, permissions, suspended or not.
 
 mod roles;
+mod step_up;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use roles::Roles;
+pub(crate) use step_up::NoStepUp;
+pub use step_up::{SensitiveChange, StepUp, StepUpError};
 
-use crate::{
-    key::{Owner, Permissions, Scopes},
-    limits::Limits,
-};
+use crate::model::{Limits, Owner, Permissions, Scopes};
 
 /// What the host says of an owner now.
 ///
 /// # Examples
 /// ```
-/// use keyward::{Account, key::{Permissions, Scopes}, limits::Limits};
+/// use keyward::{Account, model::{Permissions, Scopes, Limits}};
 ///
 /// let member = Account {
 ///     permissions: Permissions::Only(Scopes::new(["deploy"])?),
 ///     limits: Limits::default().max_active_keys(5),
 ///     suspended: false,
 /// };
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -48,8 +48,8 @@ impl Account {
 ///
 /// It is asked on every issue and rotate, for a change by which a key could do more, and for a
 /// verification whose key is not in memory or whose answer is older than
-/// [`max_staleness`](crate::cache::CacheOptions::max_staleness). A host that tells of changes by
-/// [`account_changed`](crate::ApiKeys::account_changed) is heard at once. It SHOULD answer from
+/// [`max_staleness`](crate::verify::CacheOptions::max_staleness). A host that tells of changes by
+/// [`account_changed`](crate::api::ApiKeys::account_changed) is heard at once. It SHOULD answer from
 /// memory or in one fast query. An owner that does not exist (any more) MUST be answered as
 /// suspended; an `Err` says that the host does not know at the moment, and makes the call
 /// *unavailable*, never *denied*.

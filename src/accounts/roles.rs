@@ -1,25 +1,22 @@
 use crate::{
     accounts::Account,
-    key::{Permissions, Scopes},
-    limits::Limits,
+    model::{Limits, Permissions, Scopes},
 };
 
 /// What each role may do: a table for the [`Accounts`](super::Accounts) of a host whose people work
 /// in teams. The roles are whatever the host has for them; who holds which, it knows itself.
 ///
 /// A key does what its owner may do at that moment. So when someone's role changes, all of the
-/// owner's keys follow: at once after [`account_changed`](crate::ApiKeys::account_changed), and
-/// without that within [`max_staleness`](crate::cache::CacheOptions::max_staleness). The keys of who
+/// owner's keys follow: at once after [`account_changed`](crate::api::ApiKeys::account_changed), and
+/// without that within [`max_staleness`](crate::verify::CacheOptions::max_staleness). The keys of who
 /// has left stop the same way; that they stay so should the person come back, takes
-/// [`revoke_all`](crate::ApiKeys::revoke_all).
+/// [`revoke_all`](crate::api::ApiKeys::revoke_all).
 ///
 /// # Examples
 /// ```
 /// use std::{collections::HashMap, sync::{Arc, RwLock}};
 /// use keyward::{
-///     Account, Accounts, Limits, Owner,
-///     accounts::{AccountsError, Roles},
-///     key::Permissions,
+///     Account, Accounts, Limits, Owner, accounts::{AccountsError, Roles}, model::Permissions,
 /// };
 ///
 /// #[derive(Clone, Copy, PartialEq)]
@@ -45,7 +42,7 @@ use crate::{
 /// assert!(!roles.permissions(&[Role::Member]).allows("publish"));
 /// assert!(roles.account(&None, Limits::default()).suspended, "nobody's keys work");
 /// # let _ = Team { roles, members: RwLock::default() };
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

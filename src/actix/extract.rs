@@ -4,7 +4,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 
 use crate::{
     http::{Code, Refusal, guard::Looked},
-    key::Verified,
+    verify::Verified,
 };
 
 /// The key that the middleware has verified. Without the middleware the answer is 500 and names the

@@ -12,7 +12,7 @@ use actix_web::{
 
 use super::streamed;
 use crate::{
-    ApiKeys,
+    api::ApiKeys,
     http::{
         Incoming,
         manage::{Call, Caller, MAX_BODY, Manage, SignIn},

@@ -22,7 +22,7 @@ use crate::http::{
 
 /// Puts a [`Guard`] in front of an app, a scope or a resource.
 ///
-/// One within another, of the same [`ApiKeys`](crate::ApiKeys), verifies nothing again but asks for
+/// One within another, of the same [`ApiKeys`](crate::api::ApiKeys), verifies nothing again but asks for
 /// its own scopes, so that nothing counts twice. Whatever logs header fields should stand inside
 /// it: only from here on the field with the secret is marked as sensitive.
 #[derive(Clone, Debug)]

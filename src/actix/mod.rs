@@ -1,4 +1,4 @@
-//! actix-web: one `.wrap()`, and [`Verified`](crate::Verified) as an extractor.
+//! actix-web: one `.wrap()`, and [`Verified`](crate::verify::Verified) as an extractor.
 //!
 //! # Examples
 //! ```

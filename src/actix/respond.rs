@@ -8,7 +8,7 @@ use actix_web::{
 
 use crate::{
     http::{PROBLEM_JSON, Refusal, success_fields},
-    key::Verified,
+    verify::Verified,
 };
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.

@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::key::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
+use crate::model::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
 
 /// One line of the audit log.
 ///
@@ -29,7 +29,7 @@ pub struct AuditEvent {
     /// With which program.
     pub user_agent: Option<String>,
     /// Why: the words of who revoked, or the reason of a refusal; what the host has
-    /// [noted](crate::ApiKeys::note).
+    /// [noted](crate::api::ApiKeys::note).
     pub reason: Option<String>,
     /// How often; refused attempts are counted together.
     pub count: u32,

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::AuditEvent;
-use crate::key::is_harmful;
+use crate::model::is_harmful;
 
 /// How an export of the audit log is written: the fields that the management API shows, under the
 /// same names. The tenant is not among them: an export is of the one that was asked for.

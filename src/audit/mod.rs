@@ -1,15 +1,12 @@
 //! Who did what, when and from where: stored with the change itself, and told to sinks afterwards.
 
-mod denials;
 mod event;
 mod export;
-mod flood;
 mod query;
 mod sink;
 #[cfg(feature = "tracing")]
 mod tracing;
 
-pub(crate) use denials::{Attempt, Denials};
 pub use event::{AuditEvent, EventKind, Outcome};
 pub use export::ExportFormat;
 pub use query::AuditQuery;

@@ -1,5 +1,5 @@
 use super::{AuditEvent, EventKind};
-use crate::key::{EventId, KeyId, Timestamp, Whose};
+use crate::model::{EventId, KeyId, Timestamp, Whose};
 
 /// Which events to read, newest first. Every query names the tenant.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
 use super::{AuditEvent, AuditSink, Outcome};
-use crate::key::one_line;
+use crate::model::one_line;
 
 /// Writes each event to `tracing` under the target `keyward::audit`: done things at info, refused
 /// ones at warn. Text from outside is one harmless line in every field.

@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::{
     http::{Code, Refusal, guard::Looked},
-    key::Verified,
+    verify::Verified,
 };
 
 /// The key that the layer has verified. Without the layer the answer is 500 and names the fix; with

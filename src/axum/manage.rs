@@ -13,7 +13,7 @@ use http::{header::CONTENT_TYPE, request::Parts};
 
 use super::streamed;
 use crate::{
-    ApiKeys,
+    api::ApiKeys,
     http::{
         Incoming,
         manage::{Call, Caller, MAX_BODY, Manage, SignIn},

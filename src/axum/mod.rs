@@ -1,4 +1,4 @@
-//! axum: a layer for its routers, and [`Verified`](crate::Verified) as an extractor.
+//! axum: a layer for its routers, and [`Verified`](crate::verify::Verified) as an extractor.
 //!
 //! # Examples
 //! ```

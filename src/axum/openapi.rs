@@ -31,7 +31,7 @@ use utoipa::openapi::{
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
-    ApiKeys,
+    api::ApiKeys,
     http::{
         Guard,
         manage::{Caller, SignIn},

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use http_body::Frame;
 
 use crate::{
-    Error,
+    error::Error,
     http::manage::{self, Polled},
 };
 

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{CredentialsFile, Error, ErrorKind, Profile};
-use crate::{Secret, format::Formats, format::Malformed};
+use crate::secret::{Formats, Malformed, Secret};
 
 /// A product whose keys a program holds: its name, the form of its keys, and where they may stand.
 ///
@@ -14,7 +14,7 @@ use crate::{Secret, format::Formats, format::Malformed};
 ///
 /// let app = App::new("lua", KeyFormat::builder("lk").build()?).folder(".lua-cli");
 /// assert_eq!(app.variable_name(), "LUA_API_KEY");
-/// # Ok::<(), keyward::format::FormatError>(())
+/// # Ok::<(), keyward::secret::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -101,10 +101,10 @@ impl App {
     ///
     /// # Examples
     /// ```
-    /// let app = keyward::client::App::new("lua", keyward::KeyFormat::builder("lk").build()?);
+    /// let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
     /// let refused = app.parse("lk_tooshort", "LUA_API_KEY").unwrap_err();
     /// assert!(refused.to_string().contains("copied the complete key"));
-    /// # Ok::<(), keyward::format::FormatError>(())
+    /// # Ok::<(), keyward::secret::FormatError>(())
     /// ```
     pub fn parse(&self, text: &str, from: &str) -> Result<Secret, Error> {
         let text = text.trim();

@@ -1,6 +1,6 @@
 use http::{HeaderValue, header::AUTHORIZATION};
 
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The value of an `Authorization` header that presents a key. It is marked as sensitive: `Debug` does not
 /// show it, and HTTP/2 does not index it.
@@ -12,7 +12,7 @@ use crate::Secret;
 /// ```
 /// use http::{Request, header::AUTHORIZATION};
 ///
-/// let key = keyward::KeyFormat::builder("lk").build()?.generate()?;
+/// let key = keyward::secret::KeyFormat::builder("lk").build()?.generate()?;
 /// let mut request = Request::new(());
 /// request.headers_mut().insert(AUTHORIZATION, keyward::client::bearer(&key)?);
 /// assert!(!format!("{request:?}").contains(key.expose()));
@@ -34,7 +34,7 @@ pub fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
 /// ```
 /// use keyward::client::SendKey;
 ///
-/// let key = keyward::KeyFormat::builder("lk").build()?.generate()?;
+/// let key = keyward::secret::KeyFormat::builder("lk").build()?.generate()?;
 /// let request = http::Request::get("https://api.example/skills").api_key(&key).body(())?;
 /// assert!(request.headers()["authorization"].is_sensitive());
 /// # Ok::<(), Box<dyn std::error::Error>>(())

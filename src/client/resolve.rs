@@ -3,7 +3,7 @@ use std::{env, fs, io::Read, path::PathBuf};
 use zeroize::Zeroizing;
 
 use super::{App, Error, Profile, Source, Warning, credentials::Stored, dotenv};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// A key that was found, where it came from, and which other places it hides.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl App {
     ///
     /// # Examples
     /// ```no_run
-    /// # let app = keyward::client::App::new("lua", keyward::KeyFormat::builder("lk").build()?);
+    /// # let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
     /// let found = app.find(&Default::default())?;
     /// println!("{} from {}", found.masked(), found.source);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

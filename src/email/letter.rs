@@ -9,7 +9,7 @@ use lettre::{
 };
 
 use super::{retries::Failure, wording::Words};
-use crate::key::one_line;
+use crate::model::one_line;
 
 /// What a letter is known by, the same in each attempt.
 #[derive(Clone, Default)]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     enroll::{EmailAddress, HostError, Letter, Post},
-    key::Invalid,
+    model::Invalid,
 };
 
 /// Brings letters to a mail server. Cheap to clone; clones share what waits.
@@ -27,7 +27,7 @@ use crate::{
 /// let url = "smtp://user:password@mail.example.com?tls=required";
 /// let mailer = Mailer::builder(url, "no-reply@example.com".parse()?)?.name("Lua").build();
 /// assert_eq!(mailer.letters().lost, 0);
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone)]
 pub struct Mailer {

@@ -10,10 +10,10 @@ use super::{
     wording::{Notice, Words},
 };
 use crate::{
-    AuditEvent, AuditSink, Key, KeyStore, Owner,
+    AuditEvent, AuditSink, KeyStore,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, HostError},
-    key::{Whose, one_line},
+    model::{Key, Owner, Whose, one_line},
 };
 
 /// To whom letters go: what the host knows of its accounts.

@@ -1,5 +1,5 @@
 use super::retries::Failure;
-use crate::key::one_line;
+use crate::model::one_line;
 
 /// A letter did not go out; nothing in it is told, and not to whom.
 pub(super) fn tell(attempt: u32, given_up: bool, failure: &Failure) {

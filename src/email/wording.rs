@@ -2,10 +2,9 @@ use std::fmt::Write as _;
 
 use super::device::device;
 use crate::{
-    Owner,
     audit::{AuditEvent, EventKind},
     enroll::EmailAddress,
-    key::{Key, one_line},
+    model::{Key, Owner, one_line},
 };
 
 /// What a letter says.

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
-use crate::key::Invalid;
+use crate::model::Invalid;
 
 /// An e-mail address, in lower case.
 ///
@@ -14,7 +14,7 @@ use crate::key::Invalid;
 /// let address: EmailAddress = " Ada@Example.com".parse()?;
 /// assert_eq!(address.as_str(), "ada@example.com");
 /// assert!("ada@example.com\nBcc: eve@example.com".parse::<EmailAddress>().is_err());
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct EmailAddress(Arc<str>);

@@ -1,4 +1,4 @@
-use crate::{Secret, format::EntropyError};
+use crate::secret::{EntropyError, Secret};
 
 /// Six digits from the operating system's generator.
 pub(super) fn generate() -> Result<Secret, EntropyError> {

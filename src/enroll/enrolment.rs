@@ -7,10 +7,12 @@ use super::{
     limits::{ADDRESS, CODE, CODES_OF, Hourly, TRIES_OF, digest, network, one_of, rest_of_hour},
 };
 use crate::{
-    Actor, ApiKeys, Error, ErrorKind, HmacSha256, NewKey, Owner, Pepper,
+    api::ApiKeys,
     audit::EventKind,
-    key::Invalid,
-    keys::Issued,
+    error::{Error, ErrorKind},
+    manage::{Issued, NewKey},
+    model::{Actor, Invalid, Owner},
+    secret::{HmacSha256, Pepper},
     store::{Code, Guess, Guessed, Spend, Spent},
 };
 
@@ -208,7 +210,7 @@ impl EnrolmentBuilder {
 
     /// What the letters call the product.
     pub fn product(mut self, name: &str) -> Self {
-        self.inner.product = crate::key::one_line(name).into_owned();
+        self.inner.product = crate::model::one_line(name).into_owned();
         self
     }
 
@@ -238,12 +240,12 @@ impl EnrolmentBuilder {
 }
 
 impl Inner {
-    fn address_digest(&self, address: &EmailAddress) -> crate::Digest {
+    fn address_digest(&self, address: &EmailAddress) -> crate::secret::Digest {
         digest(&self.hasher, ADDRESS, address.as_str())
     }
 
     /// Bound to the address: the same code for another one looks different. No address has a space.
-    fn code_digest(&self, address: &EmailAddress, code: &str) -> crate::Digest {
+    fn code_digest(&self, address: &EmailAddress, code: &str) -> crate::secret::Digest {
         digest(&self.hasher, CODE, &format!("{address} {code}"))
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Error, limits::whole_seconds};
+use crate::{error::Error, verify::whole_seconds};
 
 /// Why no code was sent, or no key issued.
 ///

@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::EmailAddress;
-use crate::{Owner, Secret};
+use crate::{model::Owner, secret::Secret};
 
 /// Whose accounts there are: what the host knows of addresses.
 #[async_trait]

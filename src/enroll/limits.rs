@@ -1,12 +1,10 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    Hasher, HmacSha256, Timestamp,
-    hash::Digest,
-    key::Actor,
-    limits::Period,
+    model::{Actor, Period, Timestamp},
+    secret::{Digest, Hasher, HmacSha256},
     store::{Payer, Spend},
-    usage::begin_of_hour,
+    verify::begin_of_hour,
 };
 
 /// How often within an hour.

@@ -32,4 +32,4 @@ pub use error::EnrolError;
 pub use host::{HostError, Letter, Members, Post};
 
 #[cfg(doc)]
-use crate::Pepper;
+use crate::secret::Pepper;

@@ -6,7 +6,7 @@ use std::{
 use http::{HeaderName, header::FORWARDED};
 
 use super::Incoming;
-use crate::key::{Invalid, Networks};
+use crate::model::{Invalid, Networks};
 
 /// Whose address a request came from.
 ///
@@ -20,7 +20,7 @@ use crate::key::{Invalid, Networks};
 ///
 /// let behind_nginx = ClientIp::x_forwarded_for(["10.0.0.0/8"])?;
 /// let behind_envoy = ClientIp::forwarded(["10.0.0.0/8", "fd00::/8"])?;
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]

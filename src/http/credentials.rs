@@ -1,7 +1,7 @@
 use http::{HeaderName, header::AUTHORIZATION};
 
 use super::Incoming;
-use crate::key::{Invalid, Secret};
+use crate::{model::Invalid, secret::Secret};
 
 /// Where in a request a secret may stand.
 ///
@@ -16,7 +16,7 @@ use crate::key::{Invalid, Secret};
 ///
 /// let only_ours = Credentials::header("x-acme-key")?;
 /// let both = Credentials::header("x-acme-key")?.or_bearer();
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

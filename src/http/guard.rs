@@ -7,8 +7,10 @@ use super::{
     tenant_path::TenantPath, watch::Watch,
 };
 use crate::{
-    ApiKeys, Request, VerifyError,
-    key::{DeniedReason, Invalid, Secret, Verified},
+    api::ApiKeys,
+    model::Invalid,
+    secret::Secret,
+    verify::{DeniedReason, Request, Verified, VerifyError},
 };
 
 /// Who may pass: the rules that an adapter applies to each request.
@@ -18,7 +20,7 @@ use crate::{
 /// # use keyward::testing::TestKeys;
 /// use keyward::http::{ClientIp, Credentials, Guard};
 ///
-/// # fn main() -> Result<(), keyward::key::Invalid> {
+/// # fn main() -> Result<(), keyward::model::Invalid> {
 /// # let keys = TestKeys::new().keys;
 /// let guard = Guard::new(keys)
 ///     .realm("api.acme.example")
@@ -143,7 +145,7 @@ impl Guard {
     /// # let keys = TestKeys::new().keys;
     /// // For /t/acme, /t/acme/users, ….
     /// let guard = Guard::new(keys).tenant_in_path("/t/{tenant}")?;
-    /// # Ok::<(), keyward::key::Invalid>(())
+    /// # Ok::<(), keyward::model::Invalid>(())
     /// ```
     pub fn tenant_in_path(self, template: &str) -> Result<Self, Invalid> {
         let place = TenantPath::new(template)?;

@@ -23,7 +23,7 @@
 //! |---|---|
 //! | `keyward_checks_total` | `outcome`: `verified` or the [`Code`] of the refusal; `cache`: `hit`, `miss`, or `none` if nothing was looked up |
 //! | `keyward_check_seconds`, a histogram | the same |
-//! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::key::DeniedReason), which the caller is not told |
+//! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which the caller is not told |
 
 mod answers;
 mod client_ip;

@@ -1,6 +1,6 @@
 use percent_encoding::percent_decode_str;
 
-use crate::key::Invalid;
+use crate::model::Invalid;
 
 /// Where in the path of a URL the name of a tenant stands: `/t/{tenant}`.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ fn is_pattern(word: &str) -> bool {
     word.contains(['{', '}', '*'])
 }
 
-/// A tenant of this name cannot be: an [`Owner`](crate::Owner) holds no NUL. So no key passes, and the
+/// A tenant of this name cannot be: an [`Owner`](crate::model::Owner) holds no NUL. So no key passes, and the
 /// answer is that for an unknown one.
 const NOBODY: &str = "\0";
 

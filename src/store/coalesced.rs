@@ -8,7 +8,10 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{Found, StoreError, timed_out::TimedOut};
-use crate::{hash::Digest, lock::lock, prehashed::BuildPrehashed};
+use crate::{
+    secret::Digest,
+    system::{BuildPrehashed, lock},
+};
 
 /// A server that can be asked for many digests at once.
 pub(super) trait Source: Send + Sync + 'static {
@@ -149,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        hash::{Hasher, Sha256},
+        secret::{Hasher, Sha256},
         store::StoreErrorKind,
     };
 

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::StoreError;
-use crate::{
-    key::{Access, Metadata, Networks},
-    limits::{KeyLimits, Period, Quota, Rate},
-};
+use crate::model::{Access, KeyLimits, Metadata, Networks, Period, Quota, Rate};
 
 /// A JSON list of scopes; nothing at all for *inherited*, so that an empty list stays a list.
 pub(super) fn access(access: &Access) -> Option<String> {

@@ -1,4 +1,4 @@
-use crate::{hash::Digest, key::Timestamp};
+use crate::{model::Timestamp, secret::Digest};
 
 /// What a store keeps of a one-time code, under the digest of the address that it was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// Where keys live.

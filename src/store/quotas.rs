@@ -1,7 +1,6 @@
 use crate::{
-    hash::Digest,
-    key::{KeyId, Owner, Timestamp},
-    limits::Period,
+    model::{KeyId, Owner, Period, Timestamp},
+    secret::Digest,
 };
 
 /// Uses to be spent from one quota.

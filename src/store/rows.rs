@@ -2,8 +2,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    hash::Digest,
-    key::{EventId, Key, KeyId, Owner, Status, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Owner, Status, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// A key to be added.

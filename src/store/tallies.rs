@@ -1,4 +1,4 @@
-use crate::key::{KeyId, Timestamp};
+use crate::model::{KeyId, Timestamp};
 
 /// How often a key was presented within an hour, and with what result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

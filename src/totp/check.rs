@@ -1,6 +1,9 @@
 use super::{Setup, TotpError, TotpSecret, limits::Counts};
 use crate::{
-    Actor, ApiKeys, Owner, Timestamp, audit::EventKind, enroll::read_code, key::one_line,
+    api::ApiKeys,
+    audit::EventKind,
+    enroll::read_code,
+    model::{Actor, Owner, Timestamp, one_line},
     store::Spent,
 };
 

@@ -3,9 +3,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::{
-    Hasher, Owner, Sha256, Timestamp,
-    hash::Digest,
-    limits::Period,
+    model::{Owner, Period, Timestamp},
+    secret::{Digest, Hasher, Sha256},
     store::{Payer, Spend},
 };
 

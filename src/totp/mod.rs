@@ -4,7 +4,7 @@
 //! A [`TotpSecret`] is made for an account and stored by the host. [`Totp::setup`] shows it, as a QR
 //! code and as text; the first code that [`Totp::check`] accepts proves that the app has it. Whatever
 //! `check` accepts is a time for [`Actor::second_factor_at`], which a policy of
-//! [`StepUp`](crate::step_up::StepUp) may demand.
+//! [`StepUp`](crate::accounts::StepUp) may demand.
 //!
 //! # What the host does
 //! - It stores [`TotpSecret::expose`] with the account, **encrypted** under a key that lies elsewhere:
@@ -40,4 +40,4 @@ pub use secret::TotpSecret;
 pub use setup::Setup;
 
 #[cfg(doc)]
-use crate::Actor;
+use crate::model::Actor;

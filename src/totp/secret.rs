@@ -1,7 +1,10 @@
 use totp_rs::Builder;
 use zeroize::Zeroizing;
 
-use crate::{Secret, format::EntropyError, key::Invalid};
+use crate::{
+    model::Invalid,
+    secret::{EntropyError, Secret},
+};
 
 /// What an authenticator app and the service share. Shown once by [`Totp::setup`](super::Totp::setup),
 /// and stored by the host, encrypted.

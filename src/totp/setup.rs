@@ -4,7 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use qrcodegen::{QrCode, QrCodeEcc};
 
 use super::TotpSecret;
-use crate::{Secret, key::one_line};
+use crate::{model::one_line, secret::Secret};
 
 /// What a person needs to put a secret into an authenticator app. Show it once, on a page that no cache
 /// keeps.

@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use crate::{
     http::{Answers, Guard, Refusal, guard::Pending, success_fields},
-    key::Verified,
+    verify::Verified,
 };
 
 /// The response of an [`ApiKeyService`](super::ApiKeyService).

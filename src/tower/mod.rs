@@ -1,7 +1,7 @@
 //! A layer for any service over [`http::Request`]: hyper, axum, tonic.
 //!
-//! It verifies the key of each request and puts [`Verified`](crate::Verified) into the extensions,
-//! or answers itself. A layer within another one, of the same [`ApiKeys`](crate::ApiKeys), verifies
+//! It verifies the key of each request and puts [`Verified`](crate::verify::Verified) into the extensions,
+//! or answers itself. A layer within another one, of the same [`ApiKeys`](crate::api::ApiKeys), verifies
 //! nothing again but asks for its own scopes, so that nothing counts twice.
 //!
 //! # Examples

@@ -4,7 +4,7 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::key::Verified;
+use crate::verify::Verified;
 
 /// Applies another layer only to requests that no API key authenticated.
 ///

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    Request, VerifyError, audit::EventKind, cache::CacheOptions, keys::Issued, limits::Rate,
+    Request, VerifyError, audit::EventKind, manage::Issued, model::Rate, verify::CacheOptions,
 };
 
 use super::wrapper::Wrapper;

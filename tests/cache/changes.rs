@@ -3,8 +3,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use keyward::{
     Access, ApiKeys, Expiry, MemoryStore, Request, VerifyError,
     audit::EventKind,
-    key::Networks,
-    keys::{Issued, KeyChange, Purge, Rotation},
+    manage::{Issued, KeyChange, Purge, Rotation},
+    model::Networks,
 };
 
 use super::wrapper::{Mood, Wrapper};
@@ -70,8 +70,8 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
             keys.account_changed(ada).await.unwrap();
         }
         "take permissions" => {
-            let scopes = keyward::key::Scopes::new(["other"]).unwrap();
-            service.host.set(ada, |a| a.permissions = keyward::key::Permissions::Only(scopes));
+            let scopes = keyward::model::Scopes::new(["other"]).unwrap();
+            service.host.set(ada, |a| a.permissions = keyward::model::Permissions::Only(scopes));
             keys.account_changed(ada).await.unwrap();
         }
         "purge" => {
@@ -84,7 +84,7 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
 
 async fn issue_for(service: &Service, n: usize, change: &str) -> Issued {
     let owner = crate::support::owner("acme", &format!("ada-{n}"));
-    let mut new = keyward::NewKey::new(&owner, "ci").unwrap();
+    let mut new = keyward::manage::NewKey::new(&owner, "ci").unwrap();
     if change == "purge" {
         new = new.expiry(Expiry::DAYS_30);
     }
@@ -151,7 +151,7 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
             }
             node.catch_up().await.unwrap();
         }
-        let digest = keyward::Hasher::digest(&keyward::Sha256, secret.expose().as_bytes());
+        let digest = keyward::secret::Hasher::digest(&keyward::Sha256, secret.expose().as_bytes());
         here.import(service.new_key(), digest, "lc_live_", &service.actor).await.unwrap();
         assert!(here.verify(secret.expose(), &Request::new()).await.is_ok());
         let known = tokio::time::timeout(Duration::from_secs(30), async {

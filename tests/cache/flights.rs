@@ -1,6 +1,6 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use keyward::{Request, VerifyError, keys::Issued};
+use keyward::{Request, VerifyError, manage::Issued};
 use tokio::task::JoinSet;
 
 use super::wrapper::{Mood, Wrapper};

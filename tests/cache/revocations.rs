@@ -13,7 +13,7 @@ use std::{
 
 use keyward::{
     Actor, ApiKeys, KeyStore, Limits, NewKey, Owner, Request, VerifyError, accounts::NoAccounts,
-    cache::CacheOptions, keys::Issued,
+    manage::Issued, verify::CacheOptions,
 };
 use tokio::{
     task::{JoinSet, yield_now},

@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     ApiKeys, KeyStore, Request, VerifyError,
-    cache::{CacheOptions, FeedState},
-    keys::Issued,
+    manage::Issued,
+    verify::{CacheOptions, FeedState},
 };
 
 use super::wrapper::{Mood, Wrapper};

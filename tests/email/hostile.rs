@@ -3,7 +3,7 @@ use keyward::{
     audit::{AuditEvent, EventKind, Outcome},
     email::Words,
     enroll::EmailAddress,
-    key::EventId,
+    model::EventId,
 };
 
 use super::support::World;

@@ -3,7 +3,7 @@ use keyward::{
     audit::EventKind,
     email::Words,
     enroll::{EmailAddress, Enrolment, HostError, Members},
-    keys::{Reminders, Rotation},
+    manage::{Reminders, Rotation},
 };
 
 use super::support::{World, about, address};
@@ -79,7 +79,7 @@ async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
     );
     let service = &world.service;
     for account in ["ada", "bob", "silent"] {
-        let new = keyward::NewKey::new(&owner("acme", account), "ci").unwrap();
+        let new = keyward::manage::NewKey::new(&owner("acme", account), "ci").unwrap();
         let key = service.keys().issue(new, &service.actor).await.unwrap().key;
         service.keys().revoke(&key.owner, key.id, "", &service.actor).await.unwrap();
     }
@@ -94,7 +94,7 @@ async fn reminders_are_written_about_once() {
     let Some(server) = smtp::start() else { return };
     let world = World::new(&server);
     let service = &world.service;
-    let new = service.new_key().expiry(keyward::Expiry::WEEK);
+    let new = service.new_key().expiry(keyward::model::Expiry::WEEK);
     drop(service.keys().issue(new, &service.actor).await.unwrap());
     service.clock.advance(4 * crate::support::DAY);
     for _ in 0..2 {

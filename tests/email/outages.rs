@@ -77,7 +77,7 @@ async fn a_letter_refused_for_now_is_tried_again_and_one_refused_for_good_is_not
     let Some(server) = smtp::start() else { return };
     let world = World::with(&server, |mailer| mailer.pause(MOMENT), |sink| sink);
     for (account, told) in [("busy", (1, 0, 1)), ("nobody", (1, 1, 1))] {
-        let new = keyward::NewKey::new(&owner("acme", account), "ci").unwrap();
+        let new = keyward::manage::NewKey::new(&owner("acme", account), "ci").unwrap();
         drop(world.service.keys().issue(new, &world.service.actor).await.unwrap());
         let letters = world.letters().await;
         assert_eq!((letters.sent, letters.lost, letters.retried), told, "{account}");

@@ -1,7 +1,7 @@
 use keyward::{
     Digest, KeyStore, MemoryStore, Timestamp,
     enroll::EnrolError,
-    keys::Page,
+    manage::Page,
     store::{Code, Guess, Guessed},
 };
 

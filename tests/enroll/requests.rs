@@ -4,7 +4,7 @@ use keyward::{
     Actor, ErrorKind, NewKey, Request,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, EnrolError, Enrolment},
-    keys::Purge,
+    manage::Purge,
 };
 
 use super::support::{Mood, Office, ada, at_home, pepper, stranger, wrong};
@@ -166,7 +166,7 @@ async fn a_store_that_fails_is_unavailable() {
 #[tokio::test]
 async fn a_plan_that_has_no_room_says_so() {
     let office = Office::new(stores::memory());
-    let none = keyward::Limits::default().max_active_keys(0);
+    let none = keyward::model::Limits::default().max_active_keys(0);
     office.service.host.limit(&office.service.owner, none);
     let code = office.code().await;
     let refused = office.present(&code).await.unwrap_err();
@@ -180,8 +180,9 @@ async fn a_plan_that_has_no_room_says_so() {
 #[tokio::test]
 async fn what_a_key_becomes_is_up_to_the_host() {
     let office = Office::with(stores::memory(), |builder| {
-        builder
-            .new_key(|owner| Ok(NewKey::new(owner, "lua-cli")?.expiry(keyward::Expiry::days(30))))
+        builder.new_key(|owner| {
+            Ok(NewKey::new(owner, "lua-cli")?.expiry(keyward::model::Expiry::days(30)))
+        })
     });
     let code = office.code().await;
     let issued = office.present(&code).await.unwrap();

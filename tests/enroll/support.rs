@@ -6,7 +6,7 @@ use keyward::{
     enroll::{
         EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, HostError, Letter, Members, Post,
     },
-    keys::Issued,
+    manage::Issued,
 };
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 

@@ -1,4 +1,4 @@
-use keyward::{Alphabet, Checksum, Formats, KeyFormat, format::FormatError};
+use keyward::{Alphabet, Checksum, Formats, KeyFormat, secret::FormatError};
 use proptest::prelude::*;
 
 #[test]

@@ -1,4 +1,4 @@
-use keyward::{Checksum, Formats, KeyFormat, format::Malformed};
+use keyward::{Checksum, Formats, KeyFormat, secret::Malformed};
 use proptest::prelude::*;
 
 use super::{awkward, products};

@@ -1,4 +1,4 @@
-use keyward::{KeyFormat, format::ScannerRules};
+use keyward::{KeyFormat, secret::ScannerRules};
 use regex::Regex;
 
 use super::{awkward, products};

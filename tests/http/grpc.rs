@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use keyward::{Access, Verified, limits::Rate, tower::ApiKeyLayer};
+use keyward::{Access, Verified, model::Rate, tower::ApiKeyLayer};
 use tokio::net::TcpListener;
 use tonic::{
     Code, Request, Response, Status,

@@ -23,8 +23,7 @@ use keyward::{
         manage::{Call, Caller, Manage},
         openapi::Callers,
     },
-    key::Networks,
-    limits::Rate,
+    model::{Networks, Rate},
     tower::{ApiKeyLayer, UnlessVerifiedLayer},
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -150,8 +149,8 @@ async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
 #[tokio::test]
 async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
     let world = World::new();
-    let nobody = keyward::Owner::account_only("ada").unwrap();
-    let new = keyward::NewKey::new(&nobody, "of a host without tenants").unwrap();
+    let nobody = keyward::model::Owner::account_only("ada").unwrap();
+    let new = keyward::manage::NewKey::new(&nobody, "of a host without tenants").unwrap();
     let nobodys = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
     let acmes = world.reader().await;
     let rules = world.guard().tenant_in_path("/t/{tenant}").unwrap();
@@ -188,8 +187,8 @@ async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
 #[tokio::test]
 async fn a_path_that_routers_do_not_read_alike_names_no_tenant() {
     let world = World::new();
-    let odd = keyward::Owner::new("%61cme", "ada").unwrap();
-    let new = keyward::NewKey::new(&odd, "of a strange tenant").unwrap();
+    let odd = keyward::model::Owner::new("%61cme", "ada").unwrap();
+    let new = keyward::manage::NewKey::new(&odd, "of a strange tenant").unwrap();
     let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
     let guard = world.guard().tenant_in_path("/t/{tenant}").unwrap();
     let tenant = |tenant: web::Path<String>| async move { tenant.into_inner() };

@@ -14,7 +14,7 @@ use keyward::{
     AuditQuery, KeyFormat, Request,
     audit::EventKind,
     http::leaks::{Leaks, Policy, PublicKeys, Report},
-    keys::{Issued, Rotation},
+    manage::{Issued, Rotation},
 };
 use p256::{
     ecdsa::{Signature, SigningKey, signature::Signer},

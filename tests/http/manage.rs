@@ -18,8 +18,7 @@ use keyward::{
         manage::Caller,
         openapi::{Callers, document},
     },
-    key::Permissions,
-    key::Scopes,
+    model::{Permissions, Scopes},
     testing::ManualClock,
 };
 use serde_json::Value;
@@ -53,7 +52,7 @@ impl<S: Sync> FromRequestParts<S> for Session {
             Some("administrator") => Caller::new(owner, actor).administrator(),
             // Just now, by the clock of the tests.
             Some("confirmed") => {
-                let now = keyward::keys::Clock::now(&ManualClock::default());
+                let now = keyward::system::Clock::now(&ManualClock::default());
                 Caller::new(owner, actor.second_factor_at(now))
             }
             Some(scope) => {

@@ -5,7 +5,7 @@ use std::{
 
 use axum::body::Body;
 use http::{Request, Response};
-use keyward::{Access, limits::Rate, tower::ApiKeyLayer};
+use keyward::{Access, model::Rate, tower::ApiKeyLayer};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer, ServiceExt, service_fn};
 

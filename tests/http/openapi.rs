@@ -10,7 +10,7 @@ use keyward::{
         Credentials, Guard,
         openapi::{Callers, document},
     },
-    limits::Rate,
+    model::Rate,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -101,7 +101,7 @@ async fn what_a_guard_asks_for_and_answers_is_said_of_the_routes_behind_it() {
 
     let limited = world.limited(Rate::per_hour(1)).await;
     let good = world.reader().await;
-    let narrow = world.service.issue_with(keyward::Access::only(["deploy"]).unwrap()).await;
+    let narrow = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
     let mut seen = Vec::new();
     for path in ["/builds", "/either", "/", "/open"] {
         for key in ["", "nonsense", &good, narrow.secret.expose(), &limited, &limited] {

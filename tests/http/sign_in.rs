@@ -148,7 +148,7 @@ async fn each_refusal_has_a_code_of_its_own() {
     let late = front.verify(1, &code).await;
     assert_eq!(problem(&late), (400, Some("expired_code".into())));
 
-    let none = keyward::Limits::default().max_active_keys(0);
+    let none = keyward::model::Limits::default().max_active_keys(0);
     front.office.service.host.limit(&front.office.service.owner, none);
     let code = front.office.code().await;
     assert_eq!(problem(&front.verify(0, &code).await), (409, Some("limit_reached".into())));
@@ -159,7 +159,7 @@ async fn each_refusal_has_a_code_of_its_own() {
     assert!(failed.field("retry-after").is_some());
 
     front.office.host.is(Mood::Fine);
-    front.office.service.host.limit(&front.office.service.owner, keyward::Limits::default());
+    front.office.service.host.limit(&front.office.service.owner, keyward::model::Limits::default());
     front.office.service.policy.demand(Some(std::time::Duration::from_secs(900)));
     let code = front.office.code().await;
     let unconfirmed = front.verify(1, &code).await;

@@ -1,6 +1,6 @@
 use keyward::{
     http::{Credentials, leaks::Leaks},
-    limits::{Quota, Rate},
+    model::{Quota, Rate},
 };
 
 use super::{
@@ -70,9 +70,9 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         (world.reader().await, world.revoked().await, world.disabled().await);
     let limited = world.limited(Rate::per_hour(1)).await;
     let plain = world.limited(Rate::per_hour(1_000)).await;
-    world.keys().verify(&limited, &keyward::Request::new()).await.unwrap();
+    world.keys().verify(&limited, &keyward::verify::Request::new()).await.unwrap();
     let unknown = world.unknown();
-    let other = world.service.issue_with(keyward::Access::only(["deploy"]).unwrap()).await;
+    let other = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
     let servers = start(&world);
     let typo = mistyped(&good);
     let (upper, spaced) = (good.to_uppercase(), format!("{} {}", &good[..9], &good[9..]));
@@ -255,7 +255,7 @@ async fn limits_and_scopes_say_what_is_needed() {
         assert_eq!(reply.field("ratelimit"), Some("\"key\";r=0;t=60"));
         assert_eq!(reply.field("www-authenticate"), None, "the key is good");
     }
-    let reader = world.service.issue_with(keyward::Access::only(["deploy"]).unwrap()).await;
+    let reader = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
     let line = format!("X-API-Key: {}\r\n", reader.secret.expose());
     let reply = ask(&servers, &get("/builds", line.as_bytes())).await;
     let expected = "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"builds:read\"";
@@ -345,9 +345,9 @@ async fn reports_of_leaks_are_received_by_both() {
         (reply.status, reply.code().unwrap_or_default())
     };
     assert_eq!(answer(&body.as_bytes()[1..], &good).await, (403, "bad_signature".into()));
-    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_ok());
+    assert!(world.keys().verify(&secret, &keyward::verify::Request::new()).await.is_ok());
     assert_eq!(answer(body.as_bytes(), &good).await, (200, String::new()));
-    assert!(world.keys().verify(&secret, &keyward::Request::new()).await.is_err());
+    assert!(world.keys().verify(&secret, &keyward::verify::Request::new()).await.is_err());
     let huge = vec![b' '; 4 * 1024 * 1024 + 1];
     assert_eq!(answer(&huge, &sign("one", &huge)).await, (413, "too_large".into()));
     let largest = &huge[1..];

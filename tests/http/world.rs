@@ -7,10 +7,10 @@ use std::sync::{
 
 use keyward::{
     Access, ApiKeys, Digest, Hasher, Sha256,
-    hash::Tag,
     http::Guard,
-    keys::Issued,
-    limits::{KeyLimits, Quota, Rate},
+    manage::Issued,
+    model::{KeyLimits, Quota, Rate},
+    secret::Tag,
 };
 
 use crate::{
@@ -90,7 +90,7 @@ impl World {
     }
 
     pub async fn expired(&self) -> String {
-        let new = self.service.new_key().expiry(keyward::Expiry::days(1));
+        let new = self.service.new_key().expiry(keyward::model::Expiry::days(1));
         let issued = self.keys().issue(new, &self.service.actor).await.unwrap();
         self.service.clock.advance(DAY);
         text(&issued)

@@ -1,8 +1,7 @@
 use keyward::{
     Access, Actor, ErrorKind, Expiry, NewKey, Request,
-    key::{Networks, Permissions, Scopes},
-    keys::{Issued, KeyChange, Rotation},
-    limits::{KeyLimits, Quota, Rate},
+    manage::{Issued, KeyChange, Rotation},
+    model::{KeyLimits, Networks, Permissions, Quota, Rate, Scopes},
 };
 
 use crate::support::{HOUR, Service, on_each_store, owner, stores};

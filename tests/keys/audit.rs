@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, Whose,
     audit::{EventKind, Outcome},
-    keys::{KeyChange, Rotation},
+    manage::{KeyChange, Rotation},
 };
 
 use crate::{
@@ -172,7 +172,7 @@ async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
         let service = Service::new(handles);
         let hostile =
             "x\n2026-01-01 key.created success\r\u{1b}[2J\u{202e}gpj.exe\u{2066}\u{feff}'\";--";
-        let by = keyward::Actor::account(hostile).user_agent(hostile);
+        let by = keyward::model::Actor::account(hostile).user_agent(hostile);
         let evil = owner(hostile, hostile);
         let new = NewKey::new(&evil, hostile).unwrap();
         let issued = service.keys().issue(new, &by).await.unwrap();
@@ -199,7 +199,7 @@ async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_si
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
         let issued = service.issue().await;
         let verified = service.verify(&issued).await.unwrap();
-        let key = keyward::Actor::key(&verified).ip("198.51.100.9".parse().unwrap());
+        let key = keyward::model::Actor::key(&verified).ip("198.51.100.9".parse().unwrap());
         keys.note(ada, "session.begun", Outcome::Failure, by).await.unwrap();
         keys.note(ada, "extension.deployed", Outcome::Success, &key).await.unwrap();
 

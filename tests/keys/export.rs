@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use keyward::{
     AuditEvent, AuditQuery, ErrorKind, MemoryStore, NewKey, Whose, audit::ExportFormat,
-    keys::AuditExport,
+    manage::AuditExport,
 };
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
     let names = hostile::for_tables();
     assert_eq!(names.len(), 500);
     for name in &names {
-        let by = keyward::Actor::account(name).user_agent(name);
+        let by = keyward::model::Actor::account(name).user_agent(name);
         let evil = owner("acme", name);
         let issued = keys.issue(NewKey::new(&evil, "x").unwrap(), &by).await.unwrap();
         keys.revoke(&evil, issued.key.id, name, &by).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
 #[tokio::test]
 async fn a_line_has_the_names_of_the_management_api_and_null_for_what_is_not_known() {
     let service = Service::new(stores::memory());
-    let by = keyward::Actor::system("import");
+    let by = keyward::model::Actor::system("import");
     let issued = service.keys().issue(service.new_key(), &by).await.unwrap();
     let export = service.keys().export(AuditQuery::new(&service.owner), ExportFormat::JsonLines);
     let line: Value = serde_json::from_str(&pages(export).await.concat()).unwrap();

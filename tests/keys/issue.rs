@@ -4,9 +4,8 @@ use ipnet::IpNet;
 use keyward::{
     Digest, ErrorKind, Expiry, Formats, HmacSha256, KeyFormat, Limits, NewKey, Pepper, Request,
     Sha256, Status,
-    hash::{Hasher, Sha512},
-    key::Networks,
-    limits::{KeyLimits, Rate},
+    model::{KeyLimits, Networks, Rate},
+    secret::{Hasher, Sha512},
 };
 
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
@@ -106,7 +105,7 @@ async fn an_expiry_that_is_not_in_the_future_is_refused() {
     }
     let eternal = service.new_key().expiry(Expiry::After(std::time::Duration::MAX));
     let issued = service.keys().issue(eternal, &service.actor).await.unwrap();
-    assert_eq!(issued.key.expires_at, Some(keyward::Timestamp::MAX));
+    assert_eq!(issued.key.expires_at, Some(keyward::model::Timestamp::MAX));
 }
 
 #[tokio::test]
@@ -227,20 +226,20 @@ async fn limits_and_networks_of_any_size_are_read_back() {
 async fn an_older_format_is_accepted_beside_the_new_one() {
     let store = keyward::MemoryStore::new();
     let old_format = KeyFormat::builder("api").build().unwrap();
-    let before = keyward::ApiKeys::builder(store.clone(), old_format.clone()).build();
-    let by = keyward::Actor::account("ada");
+    let before = keyward::api::ApiKeys::builder(store.clone(), old_format.clone()).build();
+    let by = keyward::model::Actor::account("ada");
     let ada = owner("acme", "ada");
     let old = before.issue(NewKey::new(&ada, "old").unwrap(), &by).await.unwrap();
 
     let formats = Formats::new(KeyFormat::builder("lk").build().unwrap());
     let both =
-        keyward::ApiKeys::builder(store.clone(), formats.clone().accept(old_format).unwrap());
+        keyward::api::ApiKeys::builder(store.clone(), formats.clone().accept(old_format).unwrap());
     let both = both.hasher(Sha256).build();
     let new = both.issue(NewKey::new(&ada, "new").unwrap(), &by).await.unwrap();
     assert!(new.secret.expose().starts_with("lk_"));
     for issued in [&old, &new] {
         assert!(both.verify(issued.secret.expose(), &Request::new()).await.is_ok());
     }
-    let only_new = keyward::ApiKeys::builder(store, formats).build();
+    let only_new = keyward::api::ApiKeys::builder(store, formats).build();
     assert!(only_new.verify(old.secret.expose(), &Request::new()).await.is_err());
 }

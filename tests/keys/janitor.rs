@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Actor, ApiKeys, KeyId, MemoryStore, Request,
-    keys::{ApiKeysBuilder, Purge},
+    Actor, ApiKeys, KeyId, MemoryStore, Request, api::ApiKeysBuilder, manage::Purge,
     testing::ManualClock,
 };
 
@@ -90,7 +89,7 @@ fn begin(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
 async fn revoked_key(keys: &ApiKeys) -> KeyId {
     let by = Actor::system("test");
     let ada = owner("acme", "ada");
-    let issued = keys.issue(keyward::NewKey::new(&ada, "ci").unwrap(), &by).await.unwrap();
+    let issued = keys.issue(keyward::manage::NewKey::new(&ada, "ci").unwrap(), &by).await.unwrap();
     keys.revoke(&ada, issued.key.id, "", &by).await.unwrap();
     issued.key.id
 }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use keyward::{
     Actor, AuditQuery, ErrorKind, Request,
     audit::EventKind,
-    keys::{Issued, Rotation},
-    limits::{KeyLimits, Rate},
+    manage::{Issued, Rotation},
+    model::{KeyLimits, Rate},
 };
 
 use crate::{

@@ -1,8 +1,8 @@
 use keyward::{
     Access, AuditQuery, Error, ErrorKind, Expiry, KeyId, NewKey, Owner, Status, Whose,
     audit::EventKind,
-    key::{Metadata, Networks},
-    keys::{KeyChange, Page, Purge, Rotation},
+    manage::{KeyChange, Page, Purge, Rotation},
+    model::{Metadata, Networks},
 };
 
 use crate::support::{DAY, HOUR, MICRO, Service, on_each_store, owner};

@@ -10,10 +10,10 @@ use std::{
 
 use keyward::{
     Access, ErrorKind, Limits, Request, Verified, VerifyError,
-    key::Networks,
-    keys::{Committed, Issued, KeyChange, Rotation},
-    limits::{KeyLimits, Limited, LimitedReason, Period, Quota, Rate},
+    manage::{Issued, KeyChange, Rotation},
+    model::{KeyLimits, Networks, Period, Quota, Rate},
     store::{Payer, Spend, Spent},
+    verify::{Committed, Limited, LimitedReason},
 };
 use tokio::task::JoinSet;
 

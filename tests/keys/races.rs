@@ -3,7 +3,7 @@ use std::sync::Arc;
 use keyward::{
     Access, AuditQuery, ErrorKind, Hasher, HmacSha256, Limits, Pepper, Request, Sha256, Status,
     audit::EventKind,
-    keys::{KeyChange, Page, Rotation},
+    manage::{KeyChange, Page, Rotation},
 };
 use tokio::{sync::Barrier, task::JoinSet};
 

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use keyward::{
     Limits, Request, VerifyError,
-    keys::{Issued, Rotation},
-    limits::{KeyLimits, Limited, Rate},
+    manage::{Issued, Rotation},
+    model::{KeyLimits, Rate},
+    verify::Limited,
 };
 use tokio::task::JoinSet;
 

@@ -6,31 +6,30 @@ use keyward::{
     MemoryStore, NewKey, Owner, Pepper, PostgresStore, RedisStore, Request, Secret, Sha256,
     SqliteStore, Status, Timestamp, Verified, VerifyError, Whose,
     accounts::NoAccounts,
+    api::{ApiKeysBuilder, Health},
     audit::{EventKind, Fanout, Outcome, TracingSink},
-    cache::{CacheOptions, FeedState},
     enroll::{EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, Letter},
-    format::{
-        EntropyError, FormatError, GithubPattern, KeyFormatBuilder, Malformed, Parsed, ScannerRules,
+    manage::{Identified, Issued, KeyChange, KeyPage, Page, Purge, Purged, Rotation},
+    model::{
+        EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
+        Retiring, Revocation, Scope, Scopes,
     },
-    hash::{Candidates, ForeignHashError, Hashers, PepperError, Sha512, Tag},
-    key::{
-        DeniedReason, EventId, Invalid, Metadata, Name, Networks, Permissions, Retiring,
-        Revocation, Scope, Scopes,
-    },
-    keys::{
-        ApiKeysBuilder, Committed, Health, Identified, Issued, KeyChange, KeyPage, Moment, Page,
-        Purge, Purged, Reservation, Rotation, SystemClock,
-    },
-    limits::{
-        Charge, Charged, KeyLimits, Levels, Limited, LimitedReason, Period, Quota, QuotaState,
-        QuotaStates, Rate, RateOf, RateState, RateStates, RedisLimiter, WithoutRedis,
+    secret::{
+        Candidates, EntropyError, ForeignHashError, FormatError, GithubPattern, Hashers,
+        KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512, Tag,
     },
     store::{
         Changes, Code, Counter, Feed, Found, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow,
         Payer, PostgresOptions, Previous, RedisOptions, Revoked, RotateRow, RotatedRow, Spend,
         Spent, SqliteOptions, StoreError, StoreErrorKind, Tally, Updated, Use,
     },
+    system::{Moment, SystemClock},
     testing::{Events, ManualClock, TestKeys},
+    verify::{
+        CacheOptions, Charge, Charged, Committed, DeniedReason, FeedState, Levels, Limited,
+        LimitedReason, QuotaState, QuotaStates, RateOf, RateState, RateStates, RedisLimiter,
+        Reservation, WithoutRedis,
+    },
 };
 
 use crate::support::{Service, stores};
@@ -98,13 +97,13 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 
 #[test]
 fn public_types_can_cross_threads_and_be_shown() {
+    use keyward::accounts::SensitiveChange;
     use keyward::email::{
         EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
     };
-    use keyward::keys::{DuePage, Reminder, Reminders};
-    use keyward::step_up::SensitiveChange;
+    use keyward::manage::{DuePage, Reminder, Reminders};
     use keyward::totp::{Setup, Totp, TotpError, TotpSecret};
-    use keyward::{accounts::Roles, audit::ExportFormat, keys::AuditExport};
+    use keyward::{accounts::Roles, audit::ExportFormat, manage::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
     macro_rules! all {

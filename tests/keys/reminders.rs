@@ -8,8 +8,9 @@ use std::{
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, Expiry, KeyStore, MemoryStore, NewKey, Owner,
     Request, Whose,
+    api::ApiKeysBuilder,
     audit::EventKind,
-    keys::{ApiKeysBuilder, Page, Reminders, Rotation},
+    manage::{Page, Reminders, Rotation},
     testing::{Events, ManualClock},
 };
 
@@ -101,7 +102,7 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
     service.clock.advance(DAY);
     store.spends_are(Mood::Lossy);
     let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
-    assert_eq!(error.kind(), keyward::ErrorKind::OutcomeUnknown);
+    assert_eq!(error.kind(), keyward::error::ErrorKind::OutcomeUnknown);
     store.spends_are(Mood::Fine);
     assert_eq!(told_by_both(&service, &old).await, 0);
     service.clock.advance(HOUR);
@@ -265,7 +266,7 @@ impl Hourly {
 
     async fn expires_in_eight_days(&self, owner: &Owner) {
         let new = NewKey::new(owner, "ci").unwrap().expiry(Expiry::days(8));
-        drop(self.nodes[0].issue(new, &keyward::Actor::system("test")).await.unwrap());
+        drop(self.nodes[0].issue(new, &keyward::model::Actor::system("test")).await.unwrap());
     }
 
     /// In which tenants, sorted.

@@ -1,9 +1,8 @@
 use keyward::{
     Access, ErrorKind, Expiry, Status,
     audit::EventKind,
-    key::{Metadata, Networks},
-    keys::{Issued, Rotation},
-    limits::{KeyLimits, Rate},
+    manage::{Issued, Rotation},
+    model::{KeyLimits, Metadata, Networks, Rate},
 };
 
 use crate::support::{DAY, HOUR, MICRO, SECOND, Service, on_each_store};

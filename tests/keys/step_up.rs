@@ -2,11 +2,10 @@ use std::time::Duration;
 
 use keyward::{
     Access, Actor, AuditQuery, Digest, Error, ErrorKind, Key, KeyId, Sha256,
-    hash::Hasher,
-    key::{Networks, Permissions},
-    keys::{KeyChange, Purge, Rotation},
-    limits::{KeyLimits, Rate},
-    step_up::SensitiveChange::{self, Enable, Import, Issue, Rotate, Widen},
+    accounts::SensitiveChange::{self, Enable, Import, Issue, Rotate, Widen},
+    manage::{KeyChange, Purge, Rotation},
+    model::{KeyLimits, Networks, Permissions, Rate},
+    secret::Hasher,
 };
 
 use crate::support::{HOUR, MICRO, SECOND, Service, stores};
@@ -75,7 +74,7 @@ impl World {
     /// All keys and how many events there are: what a change would change.
     async fn state(&self) -> (Vec<Key>, usize) {
         let (keys, ada) = (self.service.keys(), &self.service.owner);
-        let all = keys.list(ada, keyward::keys::Page::first()).await.unwrap().keys;
+        let all = keys.list(ada, keyward::manage::Page::first()).await.unwrap().keys;
         let events = keys.events(AuditQuery::new(ada).limit(1_000)).await.unwrap();
         (all.iter().map(|key| Key::clone(key)).collect(), events.len())
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use keyward::{
     AuditQuery, ErrorKind, Owner, Request,
     audit::EventKind,
-    limits::{KeyLimits, Rate},
+    model::{KeyLimits, Rate},
 };
 use tokio::task::JoinSet;
 

@@ -9,8 +9,8 @@ use std::{
 use keyward::{
     Access, Account, Accounts, Actor, ErrorKind, KeyId, Limits, NewKey, Owner, Request,
     accounts::{AccountsError, Roles},
-    key::Permissions,
-    keys::{Issued, KeyChange},
+    manage::{Issued, KeyChange},
+    model::Permissions,
 };
 
 use crate::support::{MICRO, Service, on_each_store, owner, reason, stores};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use keyward::{
-    ApiKeys, Digest, Hasher, HmacSha256, Pepper, Request, Sha256, VerifyError, hash::Tag,
+    ApiKeys, Digest, Hasher, HmacSha256, Pepper, Request, Sha256, VerifyError, secret::Tag,
 };
 
 use crate::{
@@ -177,7 +177,7 @@ async fn the_secret_of_an_overlap_moves_to_the_current_pepper_too() {
     on_each_store(async |handles| {
         let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
         let old = before.issue().await;
-        let overlap = keyward::keys::Rotation::overlap(crate::support::HOUR);
+        let overlap = keyward::manage::Rotation::overlap(crate::support::HOUR);
         let new = before.keys().rotate(&before.owner, old.key.id, overlap, &before.actor).await;
         let new = new.unwrap();
         let moving = Service::with(handles.clone(), |builder| {
@@ -268,10 +268,10 @@ fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
 #[tokio::test]
 async fn nothing_is_dated_before_what_it_follows() {
     let keys = ApiKeys::builder(keyward::MemoryStore::new(), format()).build();
-    let by = keyward::Actor::system("test");
+    let by = keyward::model::Actor::system("test");
     for n in 0..200 {
-        let owner = keyward::Owner::new("acme", &format!("u{n}")).unwrap();
-        let new = || keyward::NewKey::new(&owner, "ci").unwrap();
+        let owner = keyward::model::Owner::new("acme", &format!("u{n}")).unwrap();
+        let new = || keyward::manage::NewKey::new(&owner, "ci").unwrap();
         let (first, second) = (keys.issue(new(), &by).await.unwrap(), keys.issue(new(), &by).await);
         let second = second.unwrap();
         keys.verify(second.secret.expose(), &Request::new()).await.unwrap();

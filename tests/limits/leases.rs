@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use keyward::limits::{KeyLimits, LimitedReason, Quota, Rate};
+use keyward::{
+    model::{KeyLimits, Quota, Rate},
+    verify::LimitedReason,
+};
 
 use super::{in_all, limited_key, limiter, spend, spend_all, two_nodes};
 use crate::support::servers::redis::{Options, Server};
@@ -75,11 +78,11 @@ async fn another_plan_uses_nothing_of_what_was_taken_under_the_earlier_one() {
     let issued = limited_key(&service, in_all(1_000)).await;
     assert!(spend(&service, 0, &issued).await.is_ok());
     let less = KeyLimits { rate: Some(in_all(5)), ..KeyLimits::default() };
-    let change = keyward::keys::KeyChange::default().limits(less);
+    let change = keyward::manage::KeyChange::default().limits(less);
     service.keys().update(&service.owner, issued.key.id, &change, &service.actor).await.unwrap();
     assert!(spend(&service, 0, &issued).await.is_err(), "50 of 1,000 is more than 5");
     let fast = KeyLimits { rate: Some(Rate::per_second(1_000_000)), ..KeyLimits::default() };
-    let change = keyward::keys::KeyChange::default().limits(fast);
+    let change = keyward::manage::KeyChange::default().limits(fast);
     service.keys().update(&service.owner, issued.key.id, &change, &service.actor).await.unwrap();
     assert!(spend(&service, 0, &issued).await.is_ok());
 }

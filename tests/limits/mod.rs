@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     KeyStore, MemoryStore, Request, Verified, VerifyError,
-    keys::Issued,
-    limits::{KeyLimits, Limited, Rate, RedisLimiter},
+    manage::Issued,
+    model::{KeyLimits, Rate},
+    verify::{Limited, RedisLimiter},
 };
 
 use crate::support::Service;

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use keyward::{
     ErrorKind, VerifyError,
-    keys::KeyChange,
-    limits::{KeyLimits, LimitedReason, Quota, RedisLimiter, WithoutRedis},
+    manage::KeyChange,
+    model::{KeyLimits, Quota},
+    verify::{LimitedReason, RedisLimiter, WithoutRedis},
 };
 
 use super::{ask, in_all, limited_key, spend, two_nodes};

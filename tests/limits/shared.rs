@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use keyward::{
     Limits, Request, VerifyError,
-    limits::{KeyLimits, LimitedReason, Quota, Rate},
+    model::{KeyLimits, Quota, Rate},
+    verify::LimitedReason,
 };
 
 use super::{in_all, limited_key, limiter, spend, spend_all, two_nodes};

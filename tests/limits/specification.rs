@@ -6,8 +6,9 @@ use std::{num::NonZeroU32, time::Duration};
 use governor::{RateLimiter, clock::FakeRelativeClock};
 use keyward::{
     Limits, Request, VerifyError,
-    keys::{Issued, KeyChange},
-    limits::{KeyLimits, Rate, RateState},
+    manage::{Issued, KeyChange},
+    model::{KeyLimits, Rate},
+    verify::RateState,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use tokio::runtime::Runtime;

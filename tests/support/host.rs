@@ -4,7 +4,7 @@ use std::{
 };
 
 use keyward::{
-    Account, Accounts, Limits, Owner, accounts::AccountsError, key::Permissions, limits,
+    Account, Accounts, Limits, Owner, accounts::AccountsError, limits, model::Permissions,
 };
 
 /// A host whose plans the test sets; where it sets none, there is no limit.

@@ -15,9 +15,10 @@ use std::time::Duration;
 use keyward::{
     Access, Actor, ApiKeys, Denied, Key, KeyFormat, KeyId, NewKey, Owner, Request, Timestamp,
     Verified, VerifyError,
-    key::DeniedReason,
-    keys::{ApiKeysBuilder, Issued},
+    api::ApiKeysBuilder,
+    manage::Issued,
     testing::{Events, ManualClock},
+    verify::DeniedReason,
 };
 
 pub use host::Host;
@@ -104,7 +105,7 @@ impl Service {
     }
 
     pub fn now(&self) -> Timestamp {
-        keyward::keys::Clock::now(&self.clock)
+        keyward::system::Clock::now(&self.clock)
     }
 }
 

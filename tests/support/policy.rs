@@ -5,7 +5,7 @@ use std::{
 
 use keyward::{
     Actor, Owner,
-    step_up::{SensitiveChange, StepUp, StepUpError},
+    accounts::{SensitiveChange, StepUp, StepUpError},
 };
 
 /// A policy that the test sets, and that remembers what it was asked; it demands nothing at first.

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     Error, ErrorKind,
-    keys::Purge,
+    manage::Purge,
     totp::{TotpError, TotpSecret},
 };
 

@@ -9,8 +9,8 @@ use super::{
     terminal::{self, Typed},
 };
 use crate::{
-    Secret,
     client::{App, CredentialsFile},
+    secret::Secret,
 };
 
 /// Set up authentication: store an API key.

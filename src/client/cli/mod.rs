@@ -12,7 +12,7 @@
 //!     Auth(AuthCommand),
 //! }
 //!
-//! # fn main() -> Result<(), keyward::format::FormatError> {
+//! # fn main() -> Result<(), keyward::secret::FormatError> {
 //! let app = App::new("lua", KeyFormat::builder("lk").build()?).folder(".lua-cli");
 //! # if false {
 //! let Lua::Auth(command) = Lua::parse();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Secret;
+use crate::secret::Secret;
 
 /// What the commands ask of the product's server; the program that mounts them makes the calls.
 ///

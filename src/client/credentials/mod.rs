@@ -18,7 +18,7 @@ use self::{
     text::Text,
 };
 use super::{Error, Warning};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The file in which a person's keys are kept, one for each profile.
 ///

@@ -1,7 +1,7 @@
 use zeroize::Zeroizing;
 
 use super::profile::{DEFAULT, Profile};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// What the file says: each line with the profile that it stands below.
 pub(super) struct Text<'a> {

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use crate::limits::LimitedReason;
+use crate::verify::LimitedReason;
 
 /// The stable words for why a request was refused; what programs may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

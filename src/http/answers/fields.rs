@@ -3,8 +3,8 @@ use std::{fmt::Write as _, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use crate::{
-    key::Verified,
-    limits::{Period, QuotaState, QuotaStates, RateState, RateStates, whole_seconds},
+    model::Period,
+    verify::{QuotaState, QuotaStates, RateState, RateStates, Verified, whole_seconds},
 };
 
 /// The header fields by which a request that was let through learns what is left of its limits.

@@ -15,7 +15,7 @@ pub use code::Code;
 pub use fields::success_fields;
 pub(crate) use problem::{PROBLEM_JSON, problem};
 
-use crate::limits::{Limited, QuotaStates, RateStates, whole_seconds};
+use crate::verify::{Limited, QuotaStates, RateStates, whole_seconds};
 
 /// A request that was refused, and all that its sender is told.
 ///

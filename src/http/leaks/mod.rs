@@ -1,7 +1,7 @@
 //! Receives what GitHub's secret scanning finds: secrets in public repositories, packages, gists.
 //!
 //! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
-//! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::KeyFormat::scanner_rules))
+//! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
 //! to an endpoint of the service, signed. [`Leaks`] checks the signature, finds the keys, does with
 //! each what the [`Policy`] of its format says, and answers which of the matches were secrets.
 //!
@@ -22,7 +22,7 @@ pub use public_keys::PublicKeys;
 pub use report::Report;
 
 use self::{policy::Policies, public_keys::Known};
-use crate::{ApiKeys, KeyFormat};
+use crate::{api::ApiKeys, secret::KeyFormat};
 
 /// The receiver of reports about leaked keys of one [`ApiKeys`]. Cheap to clone.
 ///

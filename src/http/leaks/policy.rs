@@ -1,4 +1,4 @@
-use crate::KeyFormat;
+use crate::secret::KeyFormat;
 
 /// What becomes of a key whose secret has leaked. It is noted in the audit log in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

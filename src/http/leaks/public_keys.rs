@@ -5,7 +5,7 @@ use p256::{ecdsa::VerifyingKey, pkcs8::DecodePublicKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use crate::key::Timestamp;
+use crate::model::Timestamp;
 
 /// Fetches the list of keys that reports are signed with, by the host's own HTTP client.
 ///

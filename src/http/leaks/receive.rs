@@ -7,10 +7,10 @@ use sha2::Digest as _;
 
 use super::{Leaks, Policy, Report, public_keys::Missing, report::Match};
 use crate::{
-    Error, ErrorKind,
+    error::{Error, ErrorKind},
     http::{PROBLEM_JSON, problem},
-    key::{Actor, one_line},
-    keys::Identified,
+    manage::Identified,
+    model::{Actor, one_line},
 };
 
 /// What GitHub is told of a match. It may be told the secret or its hash: the hash does no harm in

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{AuditQuery, ExportFormat},
-    key::{KeyId, Timestamp},
+    model::{KeyId, Timestamp},
 };
 
 impl Manage {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::failure::Failure;
 use crate::{
-    key::{Access, Expiry, Metadata, Networks, Owner},
-    keys::{KeyChange, NewKey, Rotation},
+    manage::{KeyChange, NewKey, Rotation},
+    model::{Access, Expiry, Metadata, Networks, Owner},
 };
 
 /// `POST /api-keys`.

@@ -1,4 +1,4 @@
-use crate::{Error, keys::AuditExport};
+use crate::{error::Error, manage::AuditExport};
 
 /// The body of an answer: whole, or in pieces that are read from the store as they are asked for.
 ///

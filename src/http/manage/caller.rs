@@ -1,4 +1,7 @@
-use crate::key::{Actor, Owner, Verified, Whose};
+use crate::{
+    model::{Actor, Owner, Whose},
+    verify::Verified,
+};
 
 /// Who is calling, as the host has authenticated it: a session, a key with a scope for that, ….
 ///
@@ -9,7 +12,7 @@ use crate::key::{Actor, Owner, Verified, Whose};
 /// let ada = Owner::new("acme", "ada")?;
 /// let herself = Caller::new(ada.clone(), Actor::account("ada@acme.example"));
 /// let for_all_of_acme = Caller::new(ada, Actor::account("ada@acme.example")).administrator();
-/// # Ok::<(), keyward::key::Invalid>(())
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

@@ -10,9 +10,9 @@ use super::{
     views::IssuedView,
 };
 use crate::{
-    ErrorKind,
-    key::Key,
-    keys::{Issued, NewKey, Page, Rotation},
+    error::ErrorKind,
+    manage::{Issued, NewKey, Page, Rotation},
+    model::Key,
 };
 
 impl Manage {

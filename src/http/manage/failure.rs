@@ -7,10 +7,10 @@ use http::{
 
 use super::reply::response;
 use crate::{
-    Error, ErrorKind,
+    error::{Error, ErrorKind},
     http::{Code, PROBLEM_JSON, problem},
-    key::Invalid,
-    limits::{Limited, whole_seconds},
+    model::Invalid,
+    verify::{Limited, whole_seconds},
 };
 
 /// A call that was not done, and all that its sender is told.

@@ -7,8 +7,8 @@ use super::{
     reply::{Answer, json},
 };
 use crate::{
-    Request, VerifyError,
-    key::{Permissions, Timestamp, Verified},
+    model::{Permissions, Timestamp},
+    verify::{Request, Verified, VerifyError},
 };
 
 /// The answer of RFC 7662. Of a token that is not live, or that is none of the caller's business,

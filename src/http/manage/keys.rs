@@ -8,8 +8,8 @@ use super::{
     views::{IssuedView, KeyView, KeysView},
 };
 use crate::{
-    key::{Key, KeyId, Status},
-    keys::Page,
+    manage::Page,
+    model::{Key, KeyId, Status},
 };
 
 impl Manage {

@@ -23,9 +23,9 @@
 //! Errors are problems (RFC 9457) with a stable `code`.
 //!
 //! A change that lets a key do more can need a second factor, as the host's
-//! [`StepUp`](crate::step_up::StepUp) says: then it is answered by `second_factor_required` (403), with
+//! [`StepUp`](crate::accounts::StepUp) says: then it is answered by `second_factor_required` (403), with
 //! how many seconds old that may be as `maxAge`. The host's session asks the user for it and says so by
-//! [`Actor::second_factor_at`](crate::Actor::second_factor_at); then the same call is made again.
+//! [`Actor::second_factor_at`](crate::model::Actor::second_factor_at); then the same call is made again.
 //!
 //! `Idempotency-Key` makes trying again safe when the answer to a create or a rotate was lost: the
 //! same key gets another secret in place of the one that nobody received. No secret is stored for
@@ -58,7 +58,7 @@ pub use caller::Caller;
 pub(crate) use polled::Polled;
 pub use sign_in::SignIn;
 
-use crate::ApiKeys;
+use crate::api::ApiKeys;
 
 /// The management API of one [`ApiKeys`].
 ///

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::Body;
-use crate::Error;
+use crate::error::Error;
 
 /// A body as servers ask for it. Each piece is read when it is asked for, and no earlier.
 pub(crate) struct Polled(Option<Reading>);

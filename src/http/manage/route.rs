@@ -1,7 +1,7 @@
 use http::{Method, Response};
 
 use super::{Body, Call, Caller, Manage, failure::Failure};
-use crate::{audit::ExportFormat, key::KeyId};
+use crate::{audit::ExportFormat, model::KeyId};
 
 /// What can be called for. The router and the OpenAPI document both go by [`ROUTES`], so neither
 /// knows a route that the other does not.

@@ -10,10 +10,11 @@ use super::{
     views::{IssuedView, KeyView},
 };
 use crate::{
-    Actor, ApiKeys, Verified,
+    api::ApiKeys,
     enroll::{EmailAddress, EnrolError, Enrolment},
     http::{ClientIp, Guard, Incoming, guard::Checked, success_fields},
-    limits::whole_seconds,
+    model::Actor,
+    verify::{Verified, whole_seconds},
 };
 
 /// What people do who have no session: they sign in by a code, and ask about the key they have.

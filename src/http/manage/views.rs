@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::Caller;
 use crate::{
     audit::AuditEvent,
-    key::{Access, Key, KeyId, Networks, Timestamp, Whose},
-    keys::Issued,
+    manage::Issued,
+    model::{Access, Key, KeyId, Networks, Timestamp, Whose},
 };
 
 /// A key without its secret.
@@ -134,7 +134,7 @@ impl<'a> IssuedView<'a> {
 
 impl<'a> More<'a> {
     fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
-        let retiring = |retiring: &'a crate::key::Retiring| RetiringView {
+        let retiring = |retiring: &'a crate::model::Retiring| RetiringView {
             prefix: &retiring.hint,
             ends_at: retiring.ends_at.to_string(),
         };

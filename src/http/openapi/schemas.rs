@@ -9,7 +9,7 @@ use utoipa::openapi::{
 };
 
 use super::answers::string;
-use crate::{audit::EventKind, key::Status};
+use crate::{audit::EventKind, model::Status};
 
 pub(super) const PROBLEM: &str = "Problem";
 

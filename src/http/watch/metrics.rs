@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use metrics::{counter, histogram};
 
-use crate::key::DeniedReason;
+use crate::verify::DeniedReason;
 
 pub(super) struct Measure {
     begun: Instant,

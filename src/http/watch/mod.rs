@@ -13,7 +13,7 @@ mod spans;
 
 use self::{metrics::Measure, spans::Check};
 use super::Code;
-use crate::{VerifyError, key::Verified};
+use crate::verify::{Verified, VerifyError};
 
 /// One check, from its begin to its one end.
 pub(super) struct Watch {

@@ -1,6 +1,6 @@
 //! What stands in for `metrics.rs` without the feature `metrics`.
 
-use crate::key::DeniedReason;
+use crate::verify::DeniedReason;
 
 pub(super) struct Measure;
 

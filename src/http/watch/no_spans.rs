@@ -1,7 +1,7 @@
 //! What stands in for `spans.rs` without the feature `tracing`.
 
 use super::Code;
-use crate::key::Verified;
+use crate::verify::Verified;
 
 pub(super) struct Check;
 

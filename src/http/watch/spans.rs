@@ -3,7 +3,7 @@
 use tracing::{Instrument, Span, field::Empty};
 
 use super::Code;
-use crate::key::Verified;
+use crate::verify::Verified;
 
 pub(super) struct Check(Span);
 

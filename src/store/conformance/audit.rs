@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, Outcome},
-    key::{EventId, KeyId, Timestamp, Whose},
+    model::{EventId, KeyId, Timestamp, Whose},
 };
 
 checks![

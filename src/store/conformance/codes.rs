@@ -8,9 +8,8 @@ use super::{
     suite::checks,
 };
 use crate::{
-    hash::Digest,
-    key::Timestamp,
-    limits::Period,
+    model::{Period, Timestamp},
+    secret::Digest,
     store::{Code, Guess, Guessed, Payer, Spend, Spent, StoreError},
 };
 

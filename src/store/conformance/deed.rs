@@ -4,8 +4,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    hash::Digest,
-    key::{Key, Owner, Whose},
+    model::{Key, Owner, Whose},
+    secret::Digest,
     store::{Inserted, KeyStore, Previous, Revoked, RotatedRow, StoreError, Updated, Use},
 };
 

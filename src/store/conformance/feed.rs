@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::{AuditQuery, EventKind},
-    key::{Key, KeyId},
+    model::{Key, KeyId},
     store::{Changes, Inserted, KeyStore, Revoked, StoreError},
 };
 

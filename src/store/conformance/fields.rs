@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Access, Key, Metadata, Networks, Owner, Retiring, Timestamp, Whose},
-    limits::{KeyLimits, Quota, Rate},
+    model::{
+        Access, Key, KeyLimits, Metadata, Networks, Owner, Quota, Rate, Retiring, Timestamp, Whose,
+    },
     store::{Inserted, Previous, RotateRow, RotatedRow},
 };
 

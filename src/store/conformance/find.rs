@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    hash::{Digest, Tag},
-    key::{Key, Status},
+    model::{Key, Status},
+    secret::{Digest, Tag},
     store::{Previous, StoreError},
 };
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Key, Timestamp},
+    model::{Key, Timestamp},
     store::{Inserted, Previous, Revoked, StoreError},
 };
 

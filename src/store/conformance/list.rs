@@ -8,7 +8,7 @@ use super::{
     suite::checks,
 };
 use crate::{
-    key::{Key, KeyId, Owner, Status, Whose},
+    model::{Key, KeyId, Owner, Status, Whose},
     store::{KeyQuery, StoreError},
 };
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Key, KeyId, Whose},
+    model::{Key, KeyId, Whose},
     store::{Inserted, Previous, Revoked, RotatedRow, Updated},
 };
 

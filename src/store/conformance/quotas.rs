@@ -8,8 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{KeyId, Timestamp},
-    limits::Period,
+    model::{KeyId, Period, Timestamp},
     store::{Payer, Previous, Spend, Spent, StoreError},
 };
 

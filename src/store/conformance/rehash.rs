@@ -7,7 +7,7 @@ use super::{
     view::Watch,
 };
 use crate::{
-    hash::{Digest, Tag},
+    secret::{Digest, Tag},
     store::{Previous, StoreError},
 };
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    key::{EventId, Key, KeyId, Whose},
+    model::{EventId, Key, KeyId, Whose},
     store::{Previous, StoreError},
 };
 

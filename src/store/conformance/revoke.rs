@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Key, Whose},
+    model::{Key, Whose},
     store::{KeyStore, Previous, Revoked, RotatedRow, StoreError, Updated},
 };
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    key::{Key, KeyId, Whose},
+    model::{Key, KeyId, Whose},
     store::{Inserted, KeyStore, StoreError},
 };
 

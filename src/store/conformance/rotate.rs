@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Key, Retiring},
+    model::{Key, Retiring},
     store::{Previous, RotateRow, RotatedRow, StoreError},
 };
 

@@ -7,12 +7,11 @@ use std::{
 
 use crate::{
     audit::{AuditEvent, EventKind},
-    hash::{Digest, Hasher, Sha256},
-    key::{
-        Access, Actor, EventId, Key, KeyId, Metadata, Name, Networks, Owner, Revocation, Timestamp,
-        Whose,
+    model::{
+        Access, Actor, EventId, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Revocation,
+        Timestamp, Whose,
     },
-    limits::KeyLimits,
+    secret::{Digest, Hasher, Sha256},
     store::{KeyQuery, NewRow, Previous, RotateRow, Use},
 };
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    key::{Key, Owner, Whose},
+    model::{Key, Owner, Whose},
     store::{KeyQuery, Previous, Revoked, RotatedRow, StoreError, Updated},
 };
 

@@ -15,8 +15,8 @@ use tokio::{
 use super::sample::{event, every, row};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    hash::Digest,
-    key::{Key, KeyId, Timestamp, Whose},
+    model::{Key, KeyId, Timestamp, Whose},
+    secret::Digest,
     store::{Inserted, KeyStore, Previous, RotateRow, RotatedRow, StoreError, Updated},
 };
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Key, Timestamp, Whose},
+    model::{Key, Timestamp, Whose},
     store::{StoreError, Tally},
 };
 

@@ -7,7 +7,7 @@ use super::{
     storage::{Checked, Storage},
     suite::checks,
 };
-use crate::{audit::EventKind, key::Key, store::Revoked};
+use crate::{audit::EventKind, model::Key, store::Revoked};
 
 checks![
     each_tenant_that_has_keys_is_listed_once,

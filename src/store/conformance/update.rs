@@ -8,8 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    key::{Access, Key, Metadata, Networks, Retiring, Revocation},
-    limits::{KeyLimits, Rate},
+    model::{Access, Key, KeyLimits, Metadata, Networks, Rate, Retiring, Revocation},
     store::{Previous, StoreError, Updated},
 };
 

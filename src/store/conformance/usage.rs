@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    key::Key,
+    model::Key,
     store::{StoreError, Use},
 };
 

@@ -3,8 +3,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::storage::{Holder, Storage};
 use crate::{
     audit::AuditEvent,
-    hash::Digest,
-    key::{Key, KeyId, Whose},
+    model::{Key, KeyId, Whose},
+    secret::Digest,
     store::StoreError,
 };
 

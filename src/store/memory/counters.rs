@@ -1,9 +1,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    hash::Digest,
-    key::{KeyId, Timestamp},
-    limits::Period,
+    model::{KeyId, Period, Timestamp},
+    secret::Digest,
     store::{Code, Counter, Guess, Guessed, Payer, Spend, Spent, Tally, quotas::spend_all},
 };
 

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// A store that lasts as long as the process. Clones share what they hold.
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// let format = KeyFormat::builder("lc").build()?;
 /// let keys = ApiKeys::builder(MemoryStore::new(), format).build();
-/// # Ok::<(), keyward::format::FormatError>(())
+/// # Ok::<(), keyward::secret::FormatError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {

@@ -6,13 +6,13 @@ use std::{
 use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
-    prehashed::BuildPrehashed,
+    model::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
+    secret::Digest,
     store::{
         Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
         Tally, Updated, Use,
     },
+    system::BuildPrehashed,
 };
 
 /// All that the store holds. Each method is one operation of the contract, whole.

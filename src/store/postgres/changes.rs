@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
     store::{
         Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, StoreError, Updated, codec,
     },

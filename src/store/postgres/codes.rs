@@ -5,8 +5,8 @@ use super::{
     transaction::Change,
 };
 use crate::{
-    hash::Digest,
-    key::Timestamp,
+    model::Timestamp,
+    secret::Digest,
     store::{Code, Guess, Guessed, StoreError},
 };
 

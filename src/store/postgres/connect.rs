@@ -14,7 +14,7 @@ use super::{
     transaction::{Names, TIMEOUT},
 };
 use crate::{
-    key::Invalid,
+    model::Invalid,
     store::{StoreError, coalesced::Coalesced},
 };
 

@@ -25,9 +25,9 @@ use super::{
     transaction::Names,
 };
 use crate::{
-    key::Timestamp,
-    lock::lock,
+    model::Timestamp,
     store::{Changes, Feed, StoreError, place::Place},
+    system::lock,
 };
 
 impl PostgresStore {

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// Keys in PostgreSQL 12 or newer, in tables of their own beside the host's.

@@ -5,7 +5,7 @@ use super::{
     transaction::Change,
 };
 use crate::{
-    key::{KeyId, Timestamp},
+    model::{KeyId, Timestamp},
     store::{Counter, Payer, Spend, Spent, StoreError, quotas::spend_all},
 };
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    key::{EventId, Key, KeyId, Status, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Status, Timestamp, Whose},
     store::{KeyQuery, StoreError},
 };
 

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    hash::Digest,
-    key::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    secret::Digest,
     store::{Found, StoreError, codec},
 };
 

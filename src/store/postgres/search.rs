@@ -9,7 +9,7 @@ use super::{
     transaction::Names,
 };
 use crate::{
-    hash::Digest,
+    secret::Digest,
     store::{
         StoreError,
         coalesced::{Record, Source},

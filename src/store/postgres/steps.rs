@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp},
+    model::{Key, KeyId, Owner, Timestamp},
+    secret::Digest,
 };
 
 /// How a key was found when it was locked.

@@ -6,7 +6,7 @@ use super::{
     rows::{corrupt, uuid},
 };
 use crate::{
-    key::{KeyId, Timestamp, Whose},
+    model::{KeyId, Timestamp, Whose},
     store::{StoreError, Tally},
 };
 

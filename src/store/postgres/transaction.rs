@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    key::{Owner, Timestamp},
+    model::{Owner, Timestamp},
     store::{StoreError, place::TAGS, timed_out::TimedOut},
 };
 

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::{PostgresStore, errors::within, rows::uuid};
 use crate::{
     audit::AuditEvent,
-    hash::Digest,
-    key::Timestamp,
+    model::Timestamp,
+    secret::Digest,
     store::{StoreError, Use},
 };
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    hash::Digest,
-    key::{Key, Owner, Timestamp},
+    model::{Key, Owner, Timestamp},
+    secret::Digest,
     store::{Inserted, NewRow, Previous, RotateRow, RotatedRow, StoreError, Updated, Use},
 };
 

@@ -5,7 +5,7 @@ use super::{
     scripts::{PUT_CODE, TRY_CODE},
 };
 use crate::{
-    hash::Digest,
+    secret::Digest,
     store::{Code, Guess, Guessed, StoreError},
 };
 

@@ -6,7 +6,7 @@ use super::{
     scripts::{REFUND, SPEND, TALLIES, TALLY},
 };
 use crate::{
-    key::{KeyId, Timestamp, Whose},
+    model::{KeyId, Timestamp, Whose},
     store::{Spend, Spent, StoreError, Tally},
 };
 

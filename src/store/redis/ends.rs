@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
     store::{Revoked, StoreError},
 };
 

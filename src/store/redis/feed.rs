@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Inner, pack::damaged, reply::Reply, scripts::CHANGES};
 use crate::{
-    key::KeyId,
+    model::KeyId,
     store::{
         Changes, Feed, StoreError,
         place::{Place, TAGS},

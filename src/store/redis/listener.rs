@@ -22,7 +22,7 @@ use super::{
     link::{Link, left},
     names::Names,
 };
-use crate::{lock::lock, store::Feed};
+use crate::{store::Feed, system::lock};
 
 /// Hears of changes on a connection of its own, from the first time that someone waits for one.
 ///

@@ -41,8 +41,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// Keys in Redis 7.0 or newer, or Valkey: on one server, or on a cluster.
@@ -63,7 +63,7 @@ use crate::{
 ///
 /// # The audit log
 /// It is the stream `{keyward}audit`, in the order of arrival: other programs may read it, with
-/// `XREAD`, and nothing but the retention of [`ApiKeys`](crate::ApiKeys) may trim it. An entry has an
+/// `XREAD`, and nothing but the retention of [`ApiKeys`](crate::api::ApiKeys) may trim it. An entry has an
 /// event's identity, `i`, and the event, `e`, in MessagePack.
 ///
 /// # On a cluster

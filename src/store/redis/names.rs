@@ -3,7 +3,7 @@ use sha2::Digest as _;
 use super::rows::instant;
 use crate::{
     audit::AuditEvent,
-    key::{EventId, Key, KeyId, Owner, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Owner, Timestamp, Whose},
 };
 
 /// The Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them

@@ -4,7 +4,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 
 use super::{Inner, RedisStore, check::Demands, link::Link, listener::Listener, names::Names};
 use crate::{
-    key::Invalid,
+    model::Invalid,
     store::{StoreError, coalesced::Coalesced},
 };
 

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    hash::Digest,
-    key::{Key, KeyId, Status, Whose},
+    model::{Key, KeyId, Status, Whose},
+    secret::Digest,
     store::{
         Found, KeyQuery, StoreError,
         coalesced::{Record, Source},

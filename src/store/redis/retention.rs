@@ -6,7 +6,7 @@ use super::{
     rows::{instant, read_event},
     scripts::{OLD_EVENTS, PURGE_CHANGES, PURGE_CODES, PURGE_EVENTS, PURGE_TALLIES, Script},
 };
-use crate::{key::Timestamp, store::StoreError};
+use crate::{model::Timestamp, store::StoreError};
 
 /// Removal of what is old, in steps that are short for the others on the server.
 impl Inner {

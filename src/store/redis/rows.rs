@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, Outcome},
-    hash::Digest,
-    key::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    secret::Digest,
     store::{StoreError, codec},
 };
 

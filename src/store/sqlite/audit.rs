@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    key::Timestamp,
+    model::Timestamp,
     store::StoreError,
 };
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    key::KeyId,
+    model::KeyId,
     store::{StoreError, timed_out::TimedOut},
 };
 

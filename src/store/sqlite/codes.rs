@@ -6,8 +6,8 @@ use super::{
     rows::{impossible, instant, number},
 };
 use crate::{
-    hash::Digest,
-    key::Timestamp,
+    model::Timestamp,
+    secret::Digest,
     store::{Code, Guess, Guessed},
 };
 

@@ -10,7 +10,7 @@ use super::{
     rows::{bytes, impossible, number},
 };
 use crate::{
-    key::{KeyId, Owner, Timestamp},
+    model::{KeyId, Owner, Timestamp},
     store::{Changes, Feed, StoreError},
 };
 

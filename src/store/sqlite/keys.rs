@@ -7,12 +7,9 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    hash::Digest,
-    key::{Key, KeyId, Whose},
-    store::{
-        Inserted, NewRow, Previous, RotateRow, RotatedRow, Updated, Use,
-        codec::{self},
-    },
+    model::{Key, KeyId, Whose},
+    secret::Digest,
+    store::{Inserted, NewRow, Previous, RotateRow, RotatedRow, Updated, Use, codec},
 };
 
 /// What a change finds before it begins.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::errors::Failure;
-use crate::lock::lock;
+use crate::system::lock;
 
 /// A few connections, lent to one task at a time and in the order of asking.
 ///

@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    hash::Digest,
-    key::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, Whose},
+    secret::Digest,
 };
 
 /// Keys in an SQLite file: one of their own, or the host's, in tables of their own.

@@ -21,7 +21,7 @@ use super::{
     lane::Lane,
     statements::{Prefix, Statements},
 };
-use crate::{key::Invalid, store::StoreError};
+use crate::{model::Invalid, store::StoreError};
 
 /// How a [`SqliteStore`] is opened and what its tables are called.
 ///

@@ -4,7 +4,7 @@ use super::{
     rows::{impossible, instant, number},
 };
 use crate::{
-    key::KeyId,
+    model::KeyId,
     store::{Counter, Payer, Spend, Spent, quotas::spend_all},
 };
 

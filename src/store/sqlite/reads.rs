@@ -5,8 +5,8 @@ use super::{
     rows::{found, key},
 };
 use crate::{
-    hash::Digest,
-    key::{Key, KeyId, Status, Whose},
+    model::{Key, KeyId, Status, Whose},
+    secret::Digest,
     store::{Found, KeyQuery, StoreError},
 };
 

@@ -9,8 +9,8 @@ use sqlx::{
 use super::errors::Failure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    hash::Digest,
-    key::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    secret::Digest,
     store::{Found, StoreError, codec},
 };
 

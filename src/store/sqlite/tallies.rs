@@ -5,7 +5,7 @@ use super::{
     rows::{impossible, instant, number},
 };
 use crate::{
-    key::{KeyId, Timestamp, Whose},
+    model::{KeyId, Timestamp, Whose},
     store::{StoreError, Tally},
 };
 

@@ -134,12 +134,12 @@ async fn introspection_tells_of_live_keys_of_the_caller_and_of_no_others() {
         ask(&ada.as_session("acme/root/administrator"), token.clone()).await.json(),
         expected
     );
-    let limited = world.limited(keyward::limits::Rate::per_minute(1)).await;
+    let limited = world.limited(keyward::model::Rate::per_minute(1)).await;
     assert_eq!(ask(&ada, format!("token={limited}")).await.json()["active"], true);
     let refused = ask(&ada, format!("token={limited}")).await;
     assert_eq!(refused.problem(), (429, "rate_limited".into()));
     assert_eq!(refused.fields["retry-after"], "60");
-    let trial = world.metered(keyward::limits::Quota::total(0)).await;
+    let trial = world.metered(keyward::model::Quota::total(0)).await;
     let refused = ask(&ada, format!("token={trial}")).await;
     assert_eq!(refused.problem(), (429, "quota_exhausted".into()));
     assert!(refused.fields.get("retry-after").is_none(), "waiting does not help");

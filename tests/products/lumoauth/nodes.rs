@@ -30,7 +30,7 @@ async fn without_its_database_the_server_is_unavailable_and_denies_nobody() {
     let body = json!({ "redirect_uris": ["https://app.example/cb"] });
     assert_eq!(lumo.register("acme", &key, &body).await.status, 201);
     server.kill();
-    let unknown = keyward::KeyFormat::builder("lumo").build().unwrap().generate().unwrap();
+    let unknown = keyward::secret::KeyFormat::builder("lumo").build().unwrap().generate().unwrap();
     let unknown = json!({ "key": unknown.expose() });
     for presented in [&key, &unknown] {
         let registering = other.register("acme", presented, &body).await;

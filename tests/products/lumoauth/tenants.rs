@@ -104,7 +104,7 @@ async fn a_key_of_one_tenant_is_unknown_in_another(place: &Place) {
     let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
-    let unknown = json!({ "key": keyward::KeyFormat::builder("lumo").build().unwrap().generate().unwrap().expose() });
+    let unknown = json!({ "key": keyward::secret::KeyFormat::builder("lumo").build().unwrap().generate().unwrap().expose() });
     add_user(&lumo, "globex", &globexs, "gus@globex.example").await;
     let before = users(&lumo, "globex", &globexs).await;
     for (method, path) in CALLS {

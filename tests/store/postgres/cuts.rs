@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward::{
     ApiKeys, Error, ErrorKind, KeyId, Owner, Request, VerifyError,
-    keys::{KeyChange, NewKey, Rotation},
+    manage::{KeyChange, NewKey, Rotation},
     store::StoreErrorKind,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -130,7 +130,7 @@ async fn sweep(change: impl AsyncFn(&ApiKeys, &Owner, KeyId) -> Result<(), Error
 }
 
 fn actor() -> keyward::Actor {
-    keyward::Actor::system("test")
+    keyward::model::Actor::system("test")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use std::{
 use keyward::{
     AuditQuery, Error, ErrorKind, Owner, Request, Status, VerifyError,
     audit::EventKind,
-    keys::{Issued, KeyChange, Page, Rotation},
+    manage::{Issued, KeyChange, Page, Rotation},
 };
 use tokio::task::JoinSet;
 
@@ -108,7 +108,7 @@ async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
             return;
         }
         let owner = owner("acme", &format!("task-{task}-{n}"));
-        let new = keyward::NewKey::new(&owner, "before").unwrap();
+        let new = keyward::manage::NewKey::new(&owner, "before").unwrap();
         let issued = match keys.issue(new, by).await {
             Ok(issued) => issued,
             Err(error) => {

@@ -3,7 +3,10 @@
 
 use std::{fs, path::Path, process::Command, sync::Arc};
 
-use keyward::{ErrorKind, Request, VerifyError, keys::Issued, keys::Page};
+use keyward::{
+    ErrorKind, Request, VerifyError,
+    manage::{Issued, Page},
+};
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 

@@ -52,17 +52,21 @@ async fn live(service: Arc<Service>) {
             let (node, by) = (&service.nodes[task % 2], &service.actor);
             let owner = crate::support::owner("acme", &format!("task-{task}"));
             for _ in 0..5 {
-                let new = keyward::NewKey::new(&owner, "ci").unwrap();
+                let new = keyward::manage::NewKey::new(&owner, "ci").unwrap();
                 let issued = node.issue(new, by).await.unwrap();
-                node.verify(issued.secret.expose(), &keyward::Request::new()).await.unwrap();
-                let change = keyward::keys::KeyChange::default().name("other").unwrap();
+                node.verify(issued.secret.expose(), &keyward::verify::Request::new())
+                    .await
+                    .unwrap();
+                let change = keyward::manage::KeyChange::default().name("other").unwrap();
                 node.update(&owner, issued.key.id, &change, by).await.unwrap();
-                let rotation = keyward::keys::Rotation::at_once();
+                let rotation = keyward::manage::Rotation::at_once();
                 let issued = node.rotate(&owner, issued.key.id, rotation, by).await.unwrap();
-                node.verify(issued.secret.expose(), &keyward::Request::new()).await.unwrap();
+                node.verify(issued.secret.expose(), &keyward::verify::Request::new())
+                    .await
+                    .unwrap();
                 node.revoke(&owner, issued.key.id, "lost", by).await.unwrap();
                 assert!(service.verify(&issued).await.is_err());
-                let keys = node.list(&owner, keyward::keys::Page::first()).await.unwrap().keys;
+                let keys = node.list(&owner, keyward::manage::Page::first()).await.unwrap().keys;
                 assert!(!keys.is_empty());
                 node.flush().await.unwrap();
             }

@@ -7,7 +7,8 @@ use std::sync::{
 
 use keyward::{
     ErrorKind, Request, VerifyError,
-    limits::{KeyLimits, LimitedReason, Quota},
+    model::{KeyLimits, Quota},
+    verify::LimitedReason,
 };
 use tokio::task::JoinSet;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     PostgresStore,
-    key::Whose,
+    model::Whose,
     store::{Feed, PostgresOptions},
 };
 use sqlx::postgres::PgPoolOptions;
@@ -136,7 +136,7 @@ async fn schema_and_prefix_keep_services_apart_and_the_host_untouched() {
         let issued = service.issue().await;
         assert!(service.verify(&issued).await.is_ok());
         let whose = Whose::from(&service.owner);
-        let keys = service.keys().list(whose, keyward::keys::Page::first()).await.unwrap().keys;
+        let keys = service.keys().list(whose, keyward::manage::Page::first()).await.unwrap().keys;
         assert_eq!(keys.len(), 1, "{options:?}");
     }
     for table in ["keyward_keys", "api_keys", "auth.api_keys"] {

@@ -1,6 +1,6 @@
 //! Changes are safe on disk before they are acknowledged, whatever the host has set for itself.
 
-use keyward::keys::{KeyChange, Rotation};
+use keyward::manage::{KeyChange, Rotation};
 use sqlx::postgres::PgPoolOptions;
 
 use super::{connect, patient};

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use keyward::{Error, ErrorKind, KeyId, key::Metadata, keys::KeyChange};
+use keyward::{Error, ErrorKind, KeyId, manage::KeyChange, model::Metadata};
 
 use super::{
     REVOKED, UNAVAILABLE, behind_a_proxy, connect, impatient, revoke, service, service_on,
@@ -57,7 +57,7 @@ async fn a_change_that_cannot_be_sent_is_unavailable_and_not_done() {
     }
     proxy.heal();
     until_verified(&service, &issued).await;
-    let listed = service.keys().list(&service.owner, keyward::keys::Page::first()).await.unwrap();
+    let listed = service.keys().list(&service.owner, keyward::manage::Page::first()).await.unwrap();
     assert_eq!(listed.keys.len(), 1, "what was unavailable was not done");
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::{KeyStore, key::DeniedReason};
+use keyward::{KeyStore, verify::DeniedReason};
 use tokio::time::timeout;
 
 use super::{UNAVAILABLE, Verdict, connect, service, until_verified, verify, whole};
@@ -133,7 +133,7 @@ async fn a_store_on_a_cluster_outlives_the_node_that_has_it() {
     until_verified(&service, &issued).await;
     // Its only replica is the primary now, and nobody is left to confirm.
     let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
-    assert_eq!(error.kind(), keyward::ErrorKind::Unconfirmed, "{error}");
+    assert_eq!(error.kind(), keyward::error::ErrorKind::Unconfirmed, "{error}");
     cluster.nodes_mut()[holder.unwrap()].restart();
     cluster.until_ok();
     eventually("changes are confirmed again", async || {

@@ -12,9 +12,9 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     Error, ErrorKind, KeyStore, RedisStore, Request, Verified, VerifyError,
-    key::DeniedReason,
-    keys::Issued,
+    manage::Issued,
     store::{RedisOptions, StoreError},
+    verify::DeniedReason,
 };
 
 use crate::support::{

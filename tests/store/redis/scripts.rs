@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use keyward::keys::Rotation;
+use keyward::manage::Rotation;
 
 use super::{revoke, service_on};
 use crate::support::servers::{

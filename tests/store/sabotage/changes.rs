@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Mutex};
 use async_trait::async_trait;
 use keyward::{
     AuditEvent, Digest, Key, KeyId, KeyStore, Owner, Status, Timestamp, Whose,
-    key::Revocation,
+    model::Revocation,
     store::{Found, Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, Updated},
 };
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, KeyStore,
     audit::EventKind,
-    key::EventId,
+    model::EventId,
     store::{Inserted, NewRow},
 };
 

@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc, sync::Mutex, time::Duration};
 use async_trait::async_trait;
 use keyward::{
     KeyId, KeyStore, Owner, Timestamp,
-    limits::Period,
+    model::Period,
     store::{Payer, RotateRow, RotatedRow, Spend, Spent, StoreError},
 };
 use tokio::{task::yield_now, time::timeout};

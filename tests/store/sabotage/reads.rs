@@ -7,8 +7,8 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     Access, AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Whose,
-    hash::Tag,
-    key::EventId,
+    model::EventId,
+    secret::Tag,
     store::{Found, Inserted, KeyQuery, NewRow, Revoked},
 };
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Mutex};
 use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
-    key::EventId,
+    model::EventId,
     store::{Found, Inserted, NewRow, Revoked, RotateRow, RotatedRow, Updated, Use},
 };
 

@@ -7,9 +7,9 @@ use std::{
 use keyward::{
     Actor, ApiKeys, AuditQuery, Key, KeyId, NewKey, Request, Secret, VerifyError,
     audit::EventKind,
-    key::DeniedReason,
-    keys::{KeyChange, Page, Rotation},
+    manage::{KeyChange, Page, Rotation},
     store::SqliteOptions,
+    verify::DeniedReason,
 };
 use tokio::runtime::Runtime;
 

@@ -30,7 +30,7 @@ async fn a_change_behind_a_lock_is_unavailable_and_done_once_the_lock_is_gone() 
     assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
 
     sql(&mut other, "ROLLBACK").await;
-    assert_eq!(keys.list(&ada, keyward::keys::Page::first()).await.unwrap().keys.len(), 1);
+    assert_eq!(keys.list(&ada, keyward::manage::Page::first()).await.unwrap().keys.len(), 1);
     keys.revoke(&ada, issued.key.id, "stolen", &Actor::system("test")).await.unwrap();
     assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_err());
 }

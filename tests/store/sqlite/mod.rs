@@ -7,7 +7,7 @@ mod locks;
 mod process;
 
 use keyward::{
-    Actor, ApiKeys, NewKey, SqliteStore, accounts::NoAccounts, keys::Issued, limits::Limits,
+    Actor, ApiKeys, NewKey, SqliteStore, accounts::NoAccounts, manage::Issued, model::Limits,
     store::SqliteOptions,
 };
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};

@@ -1,0 +1,115 @@
+use std::{fmt, str::FromStr, time::Duration};
+
+use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
+
+/// An instant in UTC, in microseconds since 1970: what the clocks of all stores can hold.
+///
+/// Its range is the years 1970 to 9999; arithmetic stops at the ends instead of overflowing.
+///
+/// # Examples
+/// ```
+/// use keyward::Timestamp;
+///
+/// let noon: Timestamp = "2026-02-09T12:00:00Z".parse()?;
+/// assert_eq!(noon.to_string(), "2026-02-09T12:00:00.000Z");
+/// # Ok::<(), keyward::model::Invalid>(())
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The first instant that can be told: 1970-01-01.
+    pub const MIN: Self = Self(0);
+    /// The last instant that can be told, at the end of the year 9999.
+    pub const MAX: Self = Self(253_402_300_799_999_999);
+
+    /// From microseconds since 1970; what lies outside the range becomes its nearest end.
+    pub const fn from_unix_micros(micros: i64) -> Self {
+        if micros < Self::MIN.0 {
+            Self::MIN
+        } else if micros > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(micros)
+        }
+    }
+
+    /// Microseconds since 1970.
+    pub const fn as_unix_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Later by `duration`, or [`MAX`](Timestamp::MAX).
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_unix_micros(self.0.saturating_add(micros))
+    }
+
+    /// Earlier by `duration`, or [`MIN`](Timestamp::MIN).
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self::from_unix_micros(self.0.saturating_sub(micros))
+    }
+
+    /// The last one, up to this, that is so many whole times `length` after 1970.
+    pub(crate) fn rounded_down_to(self, length: Duration) -> Self {
+        let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+        Self::from_unix_micros(self.0 - self.0 % length)
+    }
+
+    /// How long it is to the next one that is so many whole times `length` after 1970.
+    pub(crate) fn until_next(self, length: Duration) -> Duration {
+        self.rounded_down_to(length).after(length).since(self)
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
+    }
+}
+
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self::MIN.after(since)
+    }
+}
+
+impl From<Timestamp> for std::time::SystemTime {
+    fn from(time: Timestamp) -> Self {
+        Self::UNIX_EPOCH + time.since(Timestamp::MIN)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds, as JavaScript writes it.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.0) * 1_000;
+        let time = UtcDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| fmt::Error)?;
+        let (year, month, day) = time.to_calendar_date();
+        let (hour, minute, second, milli) = time.as_hms_milli();
+        write!(f, "{year:04}-{:02}-{day:02}T", u8::from(month))?;
+        write!(f, "{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = crate::model::text::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid =
+            || crate::model::text::Invalid::new("timestamp", "it is not RFC 3339 of 1970 to 9999");
+        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
+        let micros = i64::try_from(time.unix_timestamp_nanos() / 1_000).map_err(|_| invalid())?;
+        let timestamp = Self::from_unix_micros(micros);
+        if timestamp.0 == micros { Ok(timestamp) } else { Err(invalid()) }
+    }
+}

@@ -1,0 +1,137 @@
+use std::slice;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, block_api::compress256};
+use zeroize::Zeroizing;
+
+use crate::secret::{
+    digest::{Digest, Tag},
+    hasher::Hasher,
+    sha::{INITIAL, SECOND, finish},
+};
+
+/// HMAC-SHA-256 under a [`Pepper`] that is kept outside the database.
+///
+/// Who steals the database alone can then not even tell whether a text he holds is a key of it.
+/// To replace a pepper, make a hasher of the new one current and
+/// [`also_accept`](crate::secret::hashers::Hashers::also_accept) the old one: keys move over as they are used.
+///
+/// # Examples
+/// ```
+/// use keyward::{Hasher, HmacSha256, Pepper};
+///
+/// let now = HmacSha256::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
+/// let before = HmacSha256::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
+/// assert_ne!(now.digest(b"a key"), before.digest(b"a key"));
+/// # Ok::<(), keyward::secret::PepperError>(())
+/// ```
+pub struct HmacSha256 {
+    tag: Tag,
+    /// The states after the pepper's blocks, so that a digest costs two compressions and no more.
+    inner: Zeroizing<[u32; 8]>,
+    outer: Zeroizing<[u32; 8]>,
+    /// For a text that is too long for that, or too short.
+    keyed: Hmac<sha2::Sha256>,
+}
+
+impl HmacSha256 {
+    /// A hasher under a pepper.
+    pub fn new(pepper: Pepper) -> Self {
+        let keyed = Hmac::new_from_slice(&pepper.bytes).expect("HMAC takes keys of any length");
+        let mut key = Zeroizing::new([0; 64]);
+        match key.get_mut(..pepper.bytes.len()) {
+            Some(room) => room.copy_from_slice(&pepper.bytes),
+            None => key[..32].copy_from_slice(&sha2::Sha256::digest(&pepper.bytes)),
+        }
+        let after = |pad: u8| {
+            let mut state = Zeroizing::new(INITIAL);
+            let block = Zeroizing::new(key.map(|byte| byte ^ pad));
+            compress256(&mut state, slice::from_ref(&*block));
+            state
+        };
+        // The two pads of RFC 2104.
+        Self { tag: Tag::hmac_sha256(pepper.id), inner: after(0x36), outer: after(0x5c), keyed }
+    }
+
+    /// Two compressions in three fifths of the time that `keyed` takes for them.
+    fn short(&self, presented: &[u8]) -> Option<Digest> {
+        let inner = finish(*self.inner, &SECOND, presented)?.map(u32::to_be_bytes);
+        let words = finish(*self.outer, &SECOND, inner.as_flattened())?;
+        Some(Digest::from_words(self.tag, words))
+    }
+}
+
+impl Hasher for HmacSha256 {
+    fn digest(&self, presented: &[u8]) -> Digest {
+        self.short(presented).unwrap_or_else(|| {
+            let mut mac = self.keyed.clone();
+            mac.update(presented);
+            Digest::from_parts(self.tag, mac.finalize().into_bytes().into())
+        })
+    }
+
+    fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+impl std::fmt::Debug for HmacSha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HmacSha256").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// A secret of the service itself, mixed into every digest. Wiped from memory when dropped.
+pub struct Pepper {
+    id: u16,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// A pepper that is too short.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a pepper of {len} bytes is too short: use at least {MIN_LEN} from a random generator")]
+pub struct PepperError {
+    len: usize,
+}
+
+impl Pepper {
+    /// A pepper and the number by which stored digests name it; never use a number twice.
+    ///
+    /// # Errors
+    /// If it has fewer than 32 bytes.
+    pub fn new(id: u16, bytes: impl Into<Vec<u8>>) -> Result<Self, PepperError> {
+        let bytes = Zeroizing::new(bytes.into());
+        if bytes.len() < MIN_LEN {
+            return Err(PepperError { len: bytes.len() });
+        }
+        Ok(Self { id, bytes })
+    }
+}
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+const MIN_LEN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_its_length_a_text_gets_the_digest_that_the_crate_hmac_makes() {
+        let text: Vec<u8> = (0..=200).collect();
+        for pepper in 32..=130 {
+            let hasher = HmacSha256::new(Pepper::new(7, &text[..pepper]).unwrap());
+            for len in 0..text.len() {
+                let mac = hasher.keyed.clone().chain_update(&text[..len]).finalize();
+                let expected = Digest::from_parts(hasher.tag, mac.into_bytes().into());
+                assert_eq!(hasher.digest(&text[..len]), expected, "{len} under {pepper}");
+                let short = hasher.short(&text[..len]);
+                assert_eq!(short.is_some(), (16..=55).contains(&len));
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use crate::model::Timestamp;
+use crate::model::{LONGEST_PERIOD, Rate};
+
+/// What is left of a rate after a use, or when one was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateState {
+    /// The rate.
+    pub rate: Rate,
+    /// How many uses could follow at once.
+    pub remaining: u32,
+    /// After how long all of the burst is there again.
+    pub reset: Duration,
+}
+
+/// The generic cell rate algorithm: the one specification of a rate.
+///
+/// All that is remembered is when the bucket will be full again. A use moves that on by one
+/// interval, and is refused if it came to lie further ahead than the burst reaches. Nothing depends
+/// on when the last request came, so a steady trickle of refused ones does not keep a client out;
+/// and intervals are whole microseconds, rounded up, so that a rate is never exceeded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gcra {
+    rate: Rate,
+    interval: i64,
+    reach: i64,
+}
+
+/// What is remembered of a bucket. The one that was never used is full since ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    full_at: Timestamp,
+    /// The interval in which it was counted: under another plan the same number of uses counts.
+    interval: i64,
+}
+
+impl Gcra {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let period = rate.counted_period();
+        let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
+        let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(FARTHEST);
+        Self { rate, interval, reach }
+    }
+
+    /// The bucket after so many more uses, or how long to wait for them: [`NEVER`] comes for more
+    /// than a burst.
+    #[inline]
+    pub(crate) fn spend(
+        &self,
+        bucket: Bucket,
+        uses: u32,
+        now: Timestamp,
+    ) -> Result<Bucket, Duration> {
+        let ahead = self.ahead(bucket, now).saturating_add(self.cost(uses));
+        if ahead > self.reach {
+            return Err(self.wait(ahead, uses));
+        }
+        let full_at = Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead));
+        Ok(Bucket { full_at, interval: self.interval })
+    }
+
+    #[inline]
+    pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
+        self.state_at(self.ahead(bucket, now))
+    }
+
+    /// How long to wait until a bucket can go so far ahead.
+    #[cold]
+    fn wait(&self, ahead: i64, uses: u32) -> Duration {
+        if self.cost(uses) > self.reach { NEVER } else { micros(ahead - self.reach) }
+    }
+
+    /// Of a bucket that is so far ahead of now.
+    pub(crate) fn state_at(&self, ahead: i64) -> RateState {
+        let remaining = (self.reach - ahead) / self.interval;
+        RateState { rate: self.rate, remaining: remaining as u32, reset: micros(ahead) }
+    }
+
+    /// How far ahead of now the bucket will be full. Never further than a burst reaches, also if
+    /// the clock was set back.
+    #[inline]
+    pub(crate) fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
+        let ahead = (bucket.full_at.as_unix_micros() - now.as_unix_micros()).max(0);
+        if bucket.interval == self.interval || bucket.interval == 0 {
+            return ahead.min(self.reach);
+        }
+        // As Lua counts, which has no other numbers, so that both come to the same.
+        let rescaled = ahead as f64 * self.interval as f64 / bucket.interval as f64;
+        (rescaled as i64).min(self.reach)
+    }
+
+    /// Whether a use comes back sooner than in a tenth of a second.
+    #[inline]
+    pub(crate) fn is_fine(&self) -> bool {
+        self.interval < 100_000
+    }
+
+    /// How long to wait for so many uses of a bucket that is so far ahead of now; `None` if they
+    /// are there.
+    pub(crate) fn wait_from(&self, ahead: i64, uses: u32) -> Option<Duration> {
+        let ahead = ahead.saturating_add(self.cost(uses));
+        (ahead > self.reach).then(|| self.wait(ahead, uses))
+    }
+
+    /// So far ahead, but no further than a burst reaches.
+    pub(crate) fn reachable(&self, ahead: Duration) -> i64 {
+        i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX).min(self.reach)
+    }
+
+    pub(crate) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn reach(&self) -> i64 {
+        self.reach
+    }
+
+    pub(crate) fn interval(&self) -> i64 {
+        self.interval
+    }
+
+    /// How far so many uses move a bucket on.
+    #[inline]
+    pub(crate) fn cost(&self, uses: u32) -> i64 {
+        self.interval.saturating_mul(i64::from(uses))
+    }
+}
+
+impl Bucket {
+    pub(crate) fn new(full_at: Timestamp, interval: i64) -> Self {
+        Self { full_at, interval }
+    }
+
+    pub(crate) fn full_at(&self) -> Timestamp {
+        self.full_at
+    }
+
+    pub(crate) fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at <= now
+    }
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(micros.unsigned_abs())
+}
+
+/// What no waiting helps against.
+pub(crate) const NEVER: Duration = Duration::MAX;
+/// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
+/// exactly.
+const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same promise told in another way, exactly: a bucket of `burst` uses that drips `uses` a
+    /// period. Counts in fractions of `1 / period` use.
+    struct Exact {
+        tokens: u128,
+        at: u128,
+    }
+
+    impl Exact {
+        fn spend(&mut self, rate: Rate, uses: u32, now: u128) -> bool {
+            let period = rate.period.as_micros();
+            let full = u128::from(rate.burst.get()) * period;
+            let dripped = (now - self.at) * u128::from(rate.uses.get());
+            (self.tokens, self.at) = (full.min(self.tokens + dripped), now);
+            let price = u128::from(uses) * period;
+            let enough = self.tokens >= price;
+            if enough {
+                self.tokens -= price;
+            }
+            enough
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_an_exact_bucket_on_any_history(
+            uses in 1u32..2_000, burst in 1u32..50, unit in 0usize..3,
+            steps in prop::collection::vec((0u64..3_000_000, 0u32..5), 1..200),
+        ) {
+            // Periods that divide evenly, so that rounding up hides no difference.
+            let period = Duration::from_micros([1_000, 1_000_000, 60_000_000][unit]) * uses;
+            let rate = Rate { period, ..Rate::per_second(uses).burst(burst) };
+            let (gcra, mut bucket, mut now) = (Gcra::new(rate), Bucket::default(), Timestamp::MIN);
+            let mut exact = Exact { tokens: u128::MAX / 2, at: 0 };
+            for (step, uses) in steps {
+                now = now.after(Duration::from_micros(step));
+                let expected = exact.spend(rate, uses, now.as_unix_micros() as u128);
+                let before = gcra.state(bucket, now).remaining;
+                match gcra.spend(bucket, uses, now) {
+                    Ok(next) => {
+                        prop_assert!(expected && before >= uses);
+                        bucket = next;
+                    }
+                    Err(NEVER) => prop_assert!(!expected && burst < uses),
+                    Err(wait) => {
+                        prop_assert!(!expected && before < uses);
+                        // Exactly then, and not a moment earlier, there are enough again.
+                        prop_assert!(gcra.spend(bucket, uses, now.after(wait)).is_ok());
+                        let early = wait - Duration::from_micros(1);
+                        prop_assert!(gcra.spend(bucket, uses, now.after(early)).is_err());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_rate_and_no_instant_overflows(
+            uses: u32, burst: u32, period: u64, full_at: i64, interval in 0..i64::MAX, cost: u32,
+            now in 0..Timestamp::MAX.as_unix_micros() / 2,
+        ) {
+            let period = Duration::from_micros(period);
+            let gcra = Gcra::new(Rate { period, ..Rate::per_second(uses).burst(burst) });
+            let now = Timestamp::from_unix_micros(now);
+            let bucket = Bucket { full_at: Timestamp::from_unix_micros(full_at), interval };
+            let before = gcra.state(bucket, now).remaining;
+            for cost in [0, 1, cost] {
+                match gcra.spend(bucket, cost, now) {
+                    Ok(next) => {
+                        let after = gcra.state(next, now).remaining;
+                        prop_assert!(after <= before && (after < before || cost == 0));
+                    }
+                    Err(wait) => prop_assert!(wait > Duration::ZERO && before < cost),
+                }
+            }
+        }
+    }
+}
