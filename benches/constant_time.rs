@@ -13,7 +13,7 @@ use std::{
 };
 
 use keyward::{
-    Actor, ApiKeys, Digest, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request, Sha256,
+    Actor, ApiKeys, Digest, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request, Sha256Hasher,
     secret::Checksum, verify::CacheOptions,
 };
 use tokio::runtime::Runtime;
@@ -26,7 +26,7 @@ fn main() {
     let _entered = runtime.enter();
     println!("Welch's t of {SAMPLES} samples; beyond {FLAGGED} the two take different times");
 
-    let secret: [u8; 32] = Sha256.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
+    let secret: [u8; 32] = Sha256Hasher.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
     let mut near = secret;
     near[31] ^= 1;
     let far = secret.map(|byte| !byte);
@@ -91,7 +91,7 @@ fn keys(cached: bool) -> ApiKeys {
 }
 
 fn digest(bytes: [u8; 32]) -> Digest {
-    Digest::from_parts(Sha256.tag(), bytes)
+    Digest::from_parts(Sha256Hasher.tag(), bytes)
 }
 
 fn poll(keys: &ApiKeys, text: &str) {

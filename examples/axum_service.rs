@@ -16,7 +16,7 @@ use keyward::{
     axum::openapi::{GuardedRoutes, manage_router},
     http::{Guard, manage::Caller, openapi::Callers},
     model::Rate,
-    verify::RedisLimiter,
+    verify::RedisRateLimiter,
 };
 use tokio::net::TcpListener;
 use utoipa::{
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let format = KeyFormat::builder("acme").environment("live").build()?;
     let keys = ApiKeys::builder_on(store, format).accounts(NoAccounts::with_limits(plan));
     let keys = match argument("--redis-url") {
-        Some(url) => keys.limiter(RedisLimiter::new([url])?).build(),
+        Some(url) => keys.rate_limiter(RedisRateLimiter::new([url])?).build(),
         None => keys.build(),
     };
 

@@ -28,7 +28,7 @@ use keyward::{
     http::{Guard, manage::Caller},
     model::{Permissions, Rate},
     testing::ManualClock,
-    verify::RedisLimiter,
+    verify::RedisRateLimiter,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut keys = ApiKeys::builder_on(store, format).accounts(users.clone());
     if let Some(url) = argument("--redis") {
         // Rather a slow answer than a call that the other servers do not count.
-        keys = keys.limiter(RedisLimiter::new([url])?.timeout(Duration::from_secs(2)));
+        keys = keys.rate_limiter(RedisRateLimiter::new([url])?.timeout(Duration::from_secs(2)));
     }
     if let Some(instant) = argument("--clock") {
         keys = keys.clock(ManualClock::at(instant.parse()?));

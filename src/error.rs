@@ -5,7 +5,7 @@ use crate::{
     model::{Invalid, Key},
     secret::EntropyError,
     store::{StoreError, StoreErrorKind},
-    verify::LimiterError,
+    verify::RateLimiterError,
 };
 
 /// Why a key could not be issued, changed or looked at.
@@ -146,7 +146,7 @@ impl Error {
         Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
     }
 
-    pub(crate) fn limiter(source: LimiterError) -> Self {
+    pub(crate) fn limiter(source: RateLimiterError) -> Self {
         let message = "rates cannot be counted now; try again later";
         Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }

@@ -50,10 +50,10 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "server")]
 pub use manage::NewKey;
 #[cfg(feature = "server")]
-pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, Status, Timestamp, Whose};
+pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, Status, Timestamp, OwnerScope};
 pub use secret::{Alphabet, Checksum, Formats, KeyFormat, Secret};
 #[cfg(feature = "server")]
-pub use secret::{Digest, Hasher, HmacSha256, Pepper, Sha256};
+pub use secret::{Digest, Hasher, HmacSha256Hasher, Pepper, Sha256Hasher};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]

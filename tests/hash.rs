@@ -1,6 +1,6 @@
 use keyward::{
-    Digest, Hasher, HmacSha256, Pepper, Sha256,
-    secret::{Hashers, Sha512, Tag},
+    Digest, Hasher, HmacSha256Hasher, Pepper, Sha256Hasher,
+    secret::{Hashers, Sha512Hasher, Tag},
 };
 
 fn pepper(id: u16) -> Pepper {
@@ -10,13 +10,13 @@ fn pepper(id: u16) -> Pepper {
 #[test]
 fn sha256_is_the_published_one() {
     let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    assert_eq!(Sha256.digest(b"abc"), Digest::from_sha256_text(known).unwrap());
+    assert_eq!(Sha256Hasher.digest(b"abc"), Digest::from_sha256_text(known).unwrap());
 }
 
 #[test]
 fn hmac_is_the_one_of_rfc_4231() {
     // Test case 6: a key longer than a block.
-    let hasher = HmacSha256::new(Pepper::new(7, vec![0xaa; 131]).unwrap());
+    let hasher = HmacSha256Hasher::new(Pepper::new(7, vec![0xaa; 131]).unwrap());
     let digest = hasher.digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
     let known = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
     assert_eq!(hex::encode(&digest.to_bytes()[3..]), known);
@@ -27,7 +27,7 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
     use base64::prelude::*;
     for text in ["", "a", "some key of another system", "??>>~~"] {
         let raw = <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text));
-        let digest = Sha256.digest(text.as_bytes());
+        let digest = Sha256Hasher.digest(text.as_bytes());
         for form in [
             hex::encode(raw),
             hex::encode_upper(raw),
@@ -39,7 +39,7 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
             assert_eq!(Digest::from_sha256_text(&form).unwrap(), digest);
         }
         let raw = <sha2::Sha512 as sha2::Digest>::digest(text);
-        let digest = Sha512.digest(text.as_bytes());
+        let digest = Sha512Hasher.digest(text.as_bytes());
         assert_eq!(Digest::from_sha512_text(&hex::encode(raw)).unwrap(), digest);
         assert_eq!(Digest::from_sha512_text(&BASE64_STANDARD.encode(raw)).unwrap(), digest);
     }
@@ -58,7 +58,7 @@ fn a_foreign_hash_that_is_cut_or_of_another_kind_is_refused() {
 #[test]
 fn hashers_never_share_a_name_space() {
     let hashers: [&dyn Hasher; 4] =
-        [&Sha256, &Sha512, &HmacSha256::new(pepper(1)), &HmacSha256::new(pepper(2))];
+        [&Sha256Hasher, &Sha512Hasher, &HmacSha256Hasher::new(pepper(1)), &HmacSha256Hasher::new(pepper(2))];
     let digests: Vec<_> = hashers.iter().map(|hasher| hasher.digest(b"one key")).collect();
     for (i, a) in digests.iter().enumerate() {
         assert_eq!(a.tag(), hashers[i].tag());
@@ -72,7 +72,7 @@ fn hashers_never_share_a_name_space() {
 
 #[test]
 fn any_differing_bit_makes_digests_differ() {
-    let digest = Sha256.digest(b"key");
+    let digest = Sha256Hasher.digest(b"key");
     for bit in 0..35 * 8 {
         let mut bytes = digest.to_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -83,12 +83,12 @@ fn any_differing_bit_makes_digests_differ() {
 
 #[test]
 fn candidates_name_the_current_digest_first_and_every_retired_one() {
-    let hashers = Hashers::new(HmacSha256::new(pepper(3)))
-        .also_accept(HmacSha256::new(pepper(2)))
-        .also_accept(Sha256);
+    let hashers = Hashers::new(HmacSha256Hasher::new(pepper(3)))
+        .also_accept(HmacSha256Hasher::new(pepper(2)))
+        .also_accept(Sha256Hasher);
     let candidates = hashers.candidates(b"key");
     let tags: Vec<_> = candidates.as_slice().iter().map(|digest| digest.tag()).collect();
-    let pepper_tag = |id| HmacSha256::new(pepper(id)).tag();
+    let pepper_tag = |id| HmacSha256Hasher::new(pepper(id)).tag();
     assert_eq!(tags, [pepper_tag(3), pepper_tag(2), Tag::SHA256]);
     assert_eq!(candidates.current(), &hashers.digest(b"key"));
     assert!(hashers.accepts(Tag::SHA256) && !hashers.accepts(Tag::SHA512));
@@ -99,7 +99,7 @@ fn a_short_pepper_is_refused_and_none_is_shown() {
     let error = Pepper::new(1, vec![7; 31]).unwrap_err();
     assert!(error.to_string().contains("31 bytes is too short"));
     let pepper = Pepper::new(1, b"pepper-pepper-pepper-pepper-pepper".to_vec()).unwrap();
-    let shown = format!("{pepper:#?} {:#?}", HmacSha256::new(pepper_again()));
+    let shown = format!("{pepper:#?} {:#?}", HmacSha256Hasher::new(pepper_again()));
     assert!(!shown.contains("pepper-") && !shown.contains("112"), "{shown}");
 }
 

@@ -11,7 +11,7 @@ use axum::{
     http::{Request, StatusCode, request::Parts},
 };
 use keyward::{
-    Actor, AuditEvent, AuditQuery, Owner, Whose,
+    Actor, AuditEvent, AuditQuery, Owner, OwnerScope,
     email::{EmailSink, Mailer, Recipients},
     enroll::{EmailAddress, HostError},
     http::manage::Caller,
@@ -202,7 +202,7 @@ async fn everywhere(handles: Handles) {
     assert_eq!((letters.sent, letters.lost), (made.len() as u64, 0));
     letters_are_harmless(&server.mails(), &made);
 
-    let query = AuditQuery::new(Whose::Tenant("acme")).limit(1_000);
+    let query = AuditQuery::new(OwnerScope::Tenant("acme")).limit(1_000);
     let stored = service.keys().events(query).await.unwrap();
     assert_eq!(stored.len(), made.len());
     for event in &stored {

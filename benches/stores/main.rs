@@ -15,7 +15,7 @@ mod sample;
 mod servers;
 mod sqlite;
 
-use keyward::{Digest, Hasher, Sha256};
+use keyward::{Digest, Hasher, Sha256Hasher};
 
 #[tokio::main]
 async fn main() {
@@ -45,7 +45,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// The digest of one of the keys, from 1 on: `sha256('secret' || n)`, as the databases say it.
 fn digest(n: u64) -> Digest {
-    Sha256.digest(format!("secret{n}").as_bytes())
+    Sha256Hasher.digest(format!("secret{n}").as_bytes())
 }
 
 /// Some key for the `n`th call: all over the table, so that no page is warmer than others.

@@ -4,7 +4,7 @@ use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
     audit::{EventKind, Outcome},
     model::{EventId, KeyLimits, Metadata, Name, Networks},
-    store::{Inserted, NewRow},
+    store::{InsertOutcome, InsertKey},
 };
 
 use crate::digest;
@@ -12,8 +12,8 @@ use crate::digest;
 pub async fn insert(store: &dyn KeyStore, n: u64) {
     let (key, digest) = (key(n), digest(n));
     let event = created(&key, n);
-    let new = NewRow { key: &key, digest: &digest, max_active: Some(5), event: &event };
-    assert_eq!(store.insert(new).await.expect("it runs"), Inserted::Inserted);
+    let new = InsertKey { key: &key, digest: &digest, max_active: Some(5), event: &event };
+    assert_eq!(store.insert(new).await.expect("it runs"), InsertOutcome::Inserted);
 }
 
 fn key(n: u64) -> Key {

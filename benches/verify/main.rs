@@ -1,4 +1,4 @@
-//! What a verification costs beside the one hash that it cannot do without: `Sha256::digest` of the
+//! What a verification costs beside the one hash that it cannot do without: `Sha256Hasher::digest` of the
 //! crate `sha2`, of the same key.
 //!
 //! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A word
@@ -95,13 +95,13 @@ fn digests(ratios: &mut Ratios) {
     let format = KeyFormat::builder("lc").build().unwrap();
     let secrets: Arc<[_]> = (0..COUNT).map(|_| format.generate().unwrap()).collect();
     let pepper = Pepper::new(1, vec![7; 32]).unwrap();
-    let peppered = Arc::new(keyward::secret::HmacSha256::new(pepper));
-    let hashed = |hash: fn(&keyward::HmacSha256, &[u8])| {
+    let peppered = Arc::new(keyward::secret::HmacSha256Hasher::new(pepper));
+    let hashed = |hash: fn(&keyward::HmacSha256Hasher, &[u8])| {
         let (secrets, peppered) = (secrets.clone(), peppered.clone());
         move |n: usize| hash(&peppered, secrets[n].expose().as_bytes())
     };
     let bare = hashed(|_, text| _ = black_box(sha2::Sha256::digest(text)));
-    let digest = hashed(|_, text| _ = black_box(keyward::Sha256.digest(text)));
+    let digest = hashed(|_, text| _ = black_box(keyward::Sha256Hasher.digest(text)));
     let peppered = hashed(|peppered, text| _ = black_box(peppered.digest(text)));
     ratios.add("digest", COUNT, digest, bare.clone());
     ratios.add("digest with a pepper", COUNT, peppered, bare);
@@ -110,7 +110,7 @@ fn digests(ratios: &mut Ratios) {
 /// Two digests: as four lanes, and as `subtle` compares slices.
 fn compare(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compare");
-    let (a, b) = (keyward::Sha256.digest(b"a"), keyward::Sha256.digest(b"a"));
+    let (a, b) = (keyward::Sha256Hasher.digest(b"a"), keyward::Sha256Hasher.digest(b"a"));
     let (bytes_a, bytes_b) = (a.to_bytes(), b.to_bytes());
     group.bench_function("lanes", |bench| bench.iter(|| black_box(&a).ct_eq(black_box(&b))));
     group.bench_function("bytewise", |bench| {

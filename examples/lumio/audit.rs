@@ -50,12 +50,12 @@ pub async fn note(
     event: &str,
     outcome: Outcome,
 ) -> Result<(), Refused> {
-    Ok(lumio.keys.note(&by.owner, event, outcome, &by.actor).await?)
+    Ok(lumio.keys.record_event(&by.owner, event, outcome, &by.actor).await?)
 }
 
 fn entry(event: &AuditEvent, label: Option<String>) -> Value {
     let name = match (event.kind, &event.reason) {
-        (EventKind::Noted, Some(name)) => name.clone(),
+        (EventKind::HostEvent, Some(name)) => name.clone(),
         (kind, _) => kind.as_str().replace("key.", "api_key."),
     };
     json!({

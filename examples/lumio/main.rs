@@ -27,12 +27,12 @@ use keyward::{
     ApiKeys, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::Guard,
-    manage::{Purge, Reminders},
+    manage::{Retention, Reminders},
     system::{Clock, SystemClock},
     testing::ManualClock,
     totp::Totp,
     tower::UnlessVerifiedLayer,
-    verify::RedisLimiter,
+    verify::RedisRateLimiter,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -71,9 +71,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .accounts(people.clone())
         .step_up(people.clone())
         .reminders(Reminders::none().rotation_after(DAY * 90))
-        .purge(Purge::default().events_after(DAY * 90));
+        .retention(Retention::default().audit_events(DAY * 90));
     if let Some(url) = argument("--redis") {
-        keys = keys.limiter(RedisLimiter::new([url])?);
+        keys = keys.rate_limiter(RedisRateLimiter::new([url])?);
     }
     let mut clock: Arc<dyn Clock> = Arc::new(SystemClock);
     if let Some(instant) = argument("--clock") {

@@ -99,13 +99,13 @@ pub async fn assert(
 }
 
 async fn confirm(lumio: &Lumio, session: &Session, event: &str) -> Result<StatusCode, Refused> {
-    lumio.keys.note(&session.owner, event, Outcome::Success, &session.actor).await?;
+    lumio.keys.record_event(&session.owner, event, Outcome::Success, &session.actor).await?;
     session.confirm(lumio, lumio.clock.now())
 }
 
 async fn refuse(lumio: &Lumio, session: &Session) -> Result<StatusCode, Refused> {
     let event = "second_factor.refused";
-    lumio.keys.note(&session.owner, event, Outcome::Failure, &session.actor).await?;
+    lumio.keys.record_event(&session.owner, event, Outcome::Failure, &session.actor).await?;
     Err(NOT_ACCEPTED)
 }
 

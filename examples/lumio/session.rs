@@ -88,7 +88,7 @@ pub async fn sign_in(
     let everyone = lumio.people.everyone()?;
     let (account, person) = everyone.account(&email).ok_or(nobody)?;
     let actor = origin.of(Actor::account(&person.email));
-    lumio.keys.note(&owner(account), "session.created", Outcome::Success, &actor).await?;
+    lumio.keys.record_event(&owner(account), "session.created", Outcome::Success, &actor).await?;
     // As random as a key, and never taken for one.
     let token = KeyFormat::builder("session").build().ok().and_then(|form| form.generate().ok());
     let token = token.ok_or(UNAVAILABLE)?;

@@ -130,6 +130,6 @@ async fn note<T>(
     done: Result<T, Refused>,
 ) -> Result<T, Refused> {
     let outcome = if done.is_ok() { Outcome::Success } else { Outcome::Failure };
-    lumio.keys.note(&by.owner, event, outcome, &by.actor).await?;
+    lumio.keys.record_event(&by.owner, event, outcome, &by.actor).await?;
     done
 }

@@ -60,7 +60,7 @@ pub async fn enable(
             Ok(())
         })?;
         let (event, done) = ("two_factor.totp_enabled", Outcome::Success);
-        lumio.keys.note(&session.owner, event, done, &session.actor).await?;
+        lumio.keys.record_event(&session.owner, event, done, &session.actor).await?;
         session.confirm(&lumio, at)
     };
     enabled.await.map_err(Refused::into_response)

@@ -20,7 +20,7 @@ use keyward::{
     ApiKeys, KeyFormat, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::{Credentials, Guard},
-    verify::RedisLimiter,
+    verify::RedisRateLimiter,
 };
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let keys = ApiKeys::builder_on(store, KeyFormat::builder("lumo").build()?);
     let mut keys = keys.accounts(tenants.clone());
     if let Some(url) = argument("--redis") {
-        keys = keys.limiter(RedisLimiter::new([url])?);
+        keys = keys.rate_limiter(RedisRateLimiter::new([url])?);
     }
     let keys = keys.build();
 

@@ -34,7 +34,7 @@ use crate::{
 /// use actix_web::{App, FromRequest, HttpRequest, dev::Payload, error::ErrorUnauthorized, web};
 /// use keyward::{Actor, Owner, http::manage::Caller};
 ///
-/// /// Whose session it is.
+/// /// OwnerScope session it is.
 /// struct Session { account: String }
 ///
 /// impl FromRequest for Session {

@@ -7,13 +7,13 @@ use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
     model::IdGenerator,
-    secret::{Formats, Hasher, Hashers, Sha256},
+    secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    verify::{Cache, CacheOptions, Flights, Limiter, Rates},
+    verify::{Cache, CacheOptions, Flights, RateLimiter, Rates},
 };
 use crate::{
     api::{ApiKeys, Inner},
-    manage::{Purge, Reminders},
+    manage::{Retention, Reminders},
     system::{Clock, Ratchet, SystemClock},
     verify::{Follower, Outbox},
 };
@@ -30,7 +30,7 @@ pub struct ApiKeysBuilder {
     clock: Arc<dyn Clock>,
     rates: Rates,
     cache: Option<CacheOptions>,
-    janitor: Option<Purge>,
+    janitor: Option<Retention>,
     reminders: Option<Reminders>,
 }
 
@@ -40,12 +40,12 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// use keyward::{ApiKeys, HmacSha256, KeyFormat, MemoryStore, Pepper, Sha256};
+    /// use keyward::{ApiKeys, HmacSha256Hasher, KeyFormat, MemoryStore, Pepper, Sha256Hasher};
     ///
     /// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
     /// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
-    ///     .hasher(HmacSha256::new(pepper))
-    ///     .also_accept(Sha256) // keys from before the pepper; they move over as they are used
+    ///     .hasher(HmacSha256Hasher::new(pepper))
+    ///     .also_accept(Sha256Hasher) // keys from before the pepper; they move over as they are used
     ///     .build();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -58,21 +58,21 @@ impl ApiKeys {
         ApiKeysBuilder {
             store,
             formats: format.into(),
-            hashers: Hashers::new(Sha256),
+            hashers: Hashers::new(Sha256Hasher),
             accounts: Arc::new(NoAccounts::default()),
             step_up: Arc::new(NoStepUp),
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
             rates: Rates::default(),
             cache: Some(CacheOptions::default()),
-            janitor: Some(Purge::default()),
+            janitor: Some(Retention::default()),
             reminders: None,
         }
     }
 }
 
 impl ApiKeysBuilder {
-    /// What turns secrets into digests; [`Sha256`] by default.
+    /// What turns secrets into digests; [`Sha256Hasher`] by default.
     pub fn hasher(mut self, hasher: impl Hasher) -> Self {
         self.hashers = self.hashers.with_current(hasher);
         self
@@ -105,7 +105,7 @@ impl ApiKeysBuilder {
 
     /// Counts rates for all nodes together. By default each node counts for itself, which costs a
     /// verification next to nothing; with a limiter, one of a key that has a rate waits for it.
-    pub fn limiter(mut self, limiter: impl Limiter) -> Self {
+    pub fn rate_limiter(mut self, limiter: impl RateLimiter) -> Self {
         self.rates = Rates::Elsewhere(Arc::new(limiter));
         self
     }
@@ -124,14 +124,14 @@ impl ApiKeysBuilder {
     }
 
     /// How long what is no longer needed is kept. One of all nodes cleans up every hour; by default,
-    /// what [`Purge::default`] says.
-    pub fn purge(mut self, purge: Purge) -> Self {
+    /// what [`Retention::default`] says.
+    pub fn retention(mut self, purge: Retention) -> Self {
         self.janitor = Some(purge);
         self
     }
 
     /// Nothing is cleaned up but by [`ApiKeys::purge`].
-    pub fn no_purge(mut self) -> Self {
+    pub fn no_automatic_purge(mut self) -> Self {
         self.janitor = None;
         self
     }

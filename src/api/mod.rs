@@ -24,7 +24,7 @@ use crate::{
 };
 use crate::{
     error::Error,
-    manage::{Purge, Reminders},
+    manage::{Retention, Reminders},
     system::{Clock, Moment},
 };
 use crate::{
@@ -76,7 +76,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Option<Cache>,
     pub(crate) flights: Flights<Loaded>,
     pub(crate) follower: Follower,
-    pub(crate) janitor: Option<Purge>,
+    pub(crate) janitor: Option<Retention>,
     pub(crate) reminders: Option<Reminders>,
     /// How often cleaning up or reminding failed.
     pub(crate) failed_jobs: AtomicUsize,

@@ -80,7 +80,7 @@ pub enum EventKind {
     /// A key was not used for long.
     Unused,
     /// Something of the host's own, of which the reason has its name.
-    Noted,
+    HostEvent,
 }
 
 /// Whether a thing was done.
@@ -216,7 +216,7 @@ impl EventKind {
         Self::Expiring,
         Self::RotationDue,
         Self::Unused,
-        Self::Noted,
+        Self::HostEvent,
     ];
 
     /// Its stable name: `key.created`.
@@ -242,7 +242,7 @@ impl EventKind {
             Self::Expiring => "key.expiring",
             Self::RotationDue => "key.rotation_due",
             Self::Unused => "key.unused",
-            Self::Noted => "host.noted",
+            Self::HostEvent => "host.noted",
         }
     }
 }

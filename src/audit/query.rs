@@ -1,12 +1,12 @@
 use super::{AuditEvent, EventKind};
-use crate::model::{EventId, KeyId, Timestamp, Whose};
+use crate::model::{EventId, KeyId, Timestamp, OwnerScope};
 
 /// Which events to read, newest first. Every query names the tenant.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct AuditQuery<'a> {
     /// Whose events.
-    pub whose: Whose<'a>,
+    pub within: OwnerScope<'a>,
     /// Of this key only.
     pub key_id: Option<KeyId>,
     /// Of this kind only.
@@ -23,9 +23,9 @@ pub struct AuditQuery<'a> {
 
 impl<'a> AuditQuery<'a> {
     /// The newest 100 events of an owner or a tenant.
-    pub fn new(whose: impl Into<Whose<'a>>) -> Self {
+    pub fn new(within: impl Into<OwnerScope<'a>>) -> Self {
         Self {
-            whose: whose.into(),
+            within: within.into(),
             key_id: None,
             kind: None,
             from: None,
@@ -73,8 +73,8 @@ impl<'a> AuditQuery<'a> {
 
     /// Whether an event is asked for, order and number aside.
     pub fn matches(&self, event: &AuditEvent) -> bool {
-        self.whose.tenant() == event.tenant
-            && self.whose.account().is_none_or(|account| event.account.as_deref() == Some(account))
+        self.within.tenant() == event.tenant
+            && self.within.account().is_none_or(|account| event.account.as_deref() == Some(account))
             && self.key_id.is_none_or(|id| event.key_id == Some(id))
             && self.kind.is_none_or(|kind| event.kind == kind)
             && self.from.is_none_or(|from| event.at >= from)

@@ -35,7 +35,7 @@ use crate::{
 /// use axum::{Router, extract::FromRequestParts, http::{StatusCode, request::Parts}};
 /// use keyward::{Actor, Owner, http::manage::Caller};
 ///
-/// /// Whose session it is.
+/// /// OwnerScope session it is.
 /// struct Session { account: String }
 ///
 /// impl<S: Sync> FromRequestParts<S> for Session {

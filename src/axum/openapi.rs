@@ -8,7 +8,7 @@
 //! use keyward::{Verified, axum::openapi::GuardedRoutes, http::Guard};
 //! use utoipa_axum::{router::OpenApiRouter, routes};
 //!
-//! /// The builds of whose key it is.
+//! /// The builds of within key it is.
 //! #[utoipa::path(get, path = "/builds", responses((status = 200, body = Vec<String>)))]
 //! async fn builds(verified: Verified) -> Json<Vec<String>> {
 //!     Json(vec![verified.owner().account().into()])

@@ -13,7 +13,7 @@ use crate::{
     AuditEvent, AuditSink, KeyStore,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, HostError},
-    model::{Key, Owner, Whose, one_line},
+    model::{Key, Owner, OwnerScope, one_line},
 };
 
 /// To whom letters go: what the host knows of its accounts.
@@ -195,7 +195,7 @@ impl Inner {
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, Failure> {
         let (Some(names), Some(id)) = (&self.names, event.key_id) else { return Ok(None) };
-        let key = names.get(Whose::Owner(owner), id).await.map_err(Failure::for_now)?;
+        let key = names.get(OwnerScope::Owner(owner), id).await.map_err(Failure::for_now)?;
         Ok(key.map(|key| Key::clone(&key)))
     }
 }

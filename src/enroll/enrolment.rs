@@ -12,8 +12,8 @@ use crate::{
     error::{Error, ErrorKind},
     manage::{Issued, NewKey},
     model::{Actor, Invalid, Owner},
-    secret::{HmacSha256, Pepper},
-    store::{Code, Guess, Guessed, Spend, Spent},
+    secret::{HmacSha256Hasher, Pepper},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterCharge, ChargeOutcome},
 };
 
 /// Keys for people who prove that an e-mail address is theirs. Cheap to clone.
@@ -67,7 +67,7 @@ struct Inner {
     keys: ApiKeys,
     members: Box<dyn Members>,
     post: Box<dyn Post>,
-    hasher: HmacSha256,
+    hasher: HmacSha256Hasher,
     new_key: Box<Make>,
     product: String,
     hourly: Hourly,
@@ -90,7 +90,7 @@ impl Enrolment {
                 keys,
                 members: Box::new(members),
                 post: Box::new(post),
-                hasher: HmacSha256::new(pepper),
+                hasher: HmacSha256Hasher::new(pepper),
                 new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
                 product: String::new(),
                 hourly: Hourly::default(),
@@ -114,13 +114,13 @@ impl Enrolment {
         let now = inner.keys.now();
         let codes_of = digest(&inner.hasher, CODES_OF, address.as_str());
         let network = network(&inner.hasher, CODES_OF, by);
-        let mut spends = vec![one_of(inner.hourly.codes_per_address, &codes_of, now)];
+        let mut charges = vec![one_of(inner.hourly.codes_per_address, &codes_of, now)];
         let of_network = |network| one_of(inner.hourly.codes_per_network, network, now);
-        spends.extend(network.as_ref().map(of_network));
-        inner.spend(&spends, "too_many_codes", by).await?;
+        charges.extend(network.as_ref().map(of_network));
+        inner.charge(&charges, "too_many_codes", by).await?;
 
         let code = code::generate().map_err(Error::from)?;
-        let kept = Code {
+        let kept = OneTimeCode {
             digest: inner.code_digest(address, code.expose()),
             ends_at: now.after(VALID_FOR),
             tries: TRIES,
@@ -155,24 +155,24 @@ impl Enrolment {
         let now = inner.keys.now();
         if let Some(network) = network(&inner.hasher, TRIES_OF, by) {
             let one = one_of(inner.hourly.tries_per_network, &network, now);
-            inner.spend(&[one], "too_many_tries", by).await?;
+            inner.charge(&[one], "too_many_tries", by).await?;
         }
         // A slip of the finger is no guess, and takes no try.
         let Some(code) = code::read(code) else { return Err(inner.refuse("malformed_code", by)) };
-        let guess = Guess {
+        let guess = CodeAttempt {
             address: inner.address_digest(address),
             digest: inner.code_digest(address, code.expose()),
             at: now,
         };
         match inner.keys.try_code(&guess).await? {
-            Guessed::Right => {}
-            Guessed::Late => {
+            CodeOutcome::Accepted => {}
+            CodeOutcome::Expired => {
                 inner.keys.note_refused_code("late_code", by);
                 return Err(EnrolError::LateCode);
             }
-            Guessed::Wrong => return Err(inner.refuse("wrong_code", by)),
-            Guessed::Spent => return Err(inner.refuse("no_tries_left", by)),
-            Guessed::Nothing => return Err(inner.refuse("no_code", by)),
+            CodeOutcome::Wrong => return Err(inner.refuse("wrong_code", by)),
+            CodeOutcome::NoTriesLeft => return Err(inner.refuse("no_tries_left", by)),
+            CodeOutcome::NotFound => return Err(inner.refuse("no_code", by)),
         }
         let Some(owner) = inner.members.owner_of(address).await.map_err(Error::accounts)? else {
             return Err(inner.refuse("no_account", by));
@@ -249,15 +249,15 @@ impl Inner {
         digest(&self.hasher, CODE, &format!("{address} {code}"))
     }
 
-    async fn spend(
+    async fn charge(
         &self,
-        spends: &[Spend<'_>],
+        charges: &[CounterCharge<'_>],
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), EnrolError> {
-        match self.keys.spend(spends).await? {
-            Spent::Granted(_) => Ok(()),
-            Spent::Exhausted(_) => {
+        match self.keys.charge(charges).await? {
+            ChargeOutcome::Granted(_) => Ok(()),
+            ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);
                 Err(EnrolError::TooOften(rest_of_hour(self.keys.now())))
             }

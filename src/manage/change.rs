@@ -84,7 +84,7 @@ impl Inner {
     pub(crate) async fn log(self: &Arc<Self>, event: AuditEvent) -> Result<(), Error> {
         let (inner, events) = (self.clone(), [event]);
         let write = async move {
-            inner.store.record(&events).await?;
+            inner.store.record_events(&events).await?;
             inner.tell(&events);
             Ok(())
         };

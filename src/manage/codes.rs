@@ -7,7 +7,7 @@ use crate::{
     audit::{AuditEvent, EventKind},
     model::{Actor, Owner},
     secret::Digest,
-    store::{Code, Guess, Guessed, Spend, Spent},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterCharge, ChargeOutcome},
     system::lock,
     verify::Attempt,
 };
@@ -15,16 +15,16 @@ use crate::{
 /// What codes need of the store, and what they leave in the log: written behind, as refusals of
 /// verifications are.
 impl ApiKeys {
-    pub(crate) async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), Error> {
+    pub(crate) async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), Error> {
         Ok(self.inner.store.put_code(address, code).await?)
     }
 
-    pub(crate) async fn try_code(&self, guess: &Guess) -> Result<Guessed, Error> {
+    pub(crate) async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, Error> {
         Ok(self.inner.store.try_code(guess).await?)
     }
 
-    pub(crate) async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, Error> {
-        Ok(self.inner.store.spend(spends).await?)
+    pub(crate) async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, Error> {
+        Ok(self.inner.store.charge(charges).await?)
     }
 
     /// What was done with a code for an owner. There are only so many codes an hour.

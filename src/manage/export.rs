@@ -3,7 +3,7 @@ use std::mem::take;
 use crate::{api::ApiKeys, error::Error};
 use crate::{
     audit::{AuditQuery, ExportFormat},
-    model::{Owner, Whose},
+    model::{Owner, OwnerScope},
 };
 
 /// An export of the audit log, which is read page by page: only one is in memory at a time.
@@ -42,10 +42,10 @@ impl ApiKeys {
     /// # Ok(()) }
     /// ```
     pub fn export(&self, query: AuditQuery<'_>, format: ExportFormat) -> AuditExport {
-        let AuditQuery { whose, key_id, kind, from, until, after, limit } = query;
+        let AuditQuery { within, key_id, kind, from, until, after, limit } = query;
         let query =
-            AuditQuery { whose: Whose::Tenant(""), key_id, kind, from, until, after, limit };
-        let (reader, head) = (Reader::of(whose), format.head());
+            AuditQuery { within: OwnerScope::Tenant(""), key_id, kind, from, until, after, limit };
+        let (reader, head) = (Reader::of(within), format.head());
         AuditExport { keys: self.clone(), format, reader, query, head, over: false }
     }
 }
@@ -61,7 +61,7 @@ impl AuditExport {
             return Ok(None);
         }
         let mut query: AuditQuery<'_> = self.query;
-        query.whose = self.reader.whose();
+        query.within = self.reader.within();
         let events = self.keys.events(query).await?;
         self.over = events.len() < query.limit as usize || events.is_empty();
         self.query.after = events.last().map(|last| last.id);
@@ -79,7 +79,7 @@ impl AuditExport {
     }
 }
 
-/// As [`Whose`], for as long as it takes.
+/// As [`OwnerScope`], for as long as it takes.
 #[derive(Clone, Debug)]
 enum Reader {
     Owner(Owner),
@@ -87,17 +87,17 @@ enum Reader {
 }
 
 impl Reader {
-    fn of(whose: Whose<'_>) -> Self {
-        match whose {
-            Whose::Owner(owner) => Self::Owner(owner.clone()),
-            Whose::Tenant(tenant) => Self::Tenant(tenant.into()),
+    fn of(within: OwnerScope<'_>) -> Self {
+        match within {
+            OwnerScope::Owner(owner) => Self::Owner(owner.clone()),
+            OwnerScope::Tenant(tenant) => Self::Tenant(tenant.into()),
         }
     }
 
-    fn whose(&self) -> Whose<'_> {
+    fn within(&self) -> OwnerScope<'_> {
         match self {
-            Self::Owner(owner) => Whose::Owner(owner),
-            Self::Tenant(tenant) => Whose::Tenant(tenant),
+            Self::Owner(owner) => OwnerScope::Owner(owner),
+            Self::Tenant(tenant) => OwnerScope::Tenant(tenant),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         bounded, one_line,
     },
     secret::{Digest, Secret},
-    store::{Inserted, NewRow},
+    store::{InsertOutcome, InsertKey},
 };
 use crate::{
     api::ApiKeys,
@@ -216,16 +216,16 @@ impl ApiKeys {
         let event = AuditEvent::of(self.inner.ids.event_id(at)?, at, kind, &key, by);
         let (store, added) = (self.inner.store.clone(), key.clone());
         let write = async move {
-            let row = NewRow { key: &added, digest: &digest, max_active, event: &event };
+            let row = InsertKey { key: &added, digest: &digest, max_active, event: &event };
             match store.insert(row).await? {
-                Inserted::Inserted => Ok(Done::written(Inserted::Inserted, event)),
+                InsertOutcome::Inserted => Ok(Done::written(InsertOutcome::Inserted, event)),
                 refused => Ok(Done::nothing(refused)),
             }
         };
         match self.inner.change(Touches::Nothing, write).await? {
-            Inserted::Inserted => Ok(key),
-            Inserted::LimitReached => Err(Error::limit_reached(max_active)),
-            Inserted::DigestTaken => {
+            InsertOutcome::Inserted => Ok(key),
+            InsertOutcome::LimitReached => Err(Error::limit_reached(max_active)),
+            InsertOutcome::DigestTaken => {
                 let message = "a key with this secret exists: it needs no second import";
                 Err(Error::new(ErrorKind::AlreadyExists, message))
             }

@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     manage::{purge::Purging, remind::remind_all},
 };
-use crate::{model::Timestamp, store::Payer, verify::begin_of_hour};
+use crate::{model::Timestamp, store::CounterKey, verify::begin_of_hour};
 
 /// Cleaning up and reminding by itself: once an hour, on one of all nodes.
 impl Inner {
@@ -45,7 +45,7 @@ impl Inner {
 async fn clean_up(inner: Weak<Inner>) -> Result<(), Error> {
     let living = || inner.upgrade().filter(|inner| !inner.is_shut_down());
     let purge = match living() {
-        Some(inner) if inner.takes_one(Payer::Job("purge"), inner.now()).await? => inner.janitor,
+        Some(inner) if inner.takes_one(CounterKey::Job("purge"), inner.now()).await? => inner.janitor,
         _ => None,
     };
     let Some(purge) = purge else { return Ok(()) };

@@ -59,7 +59,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// Only those of a store that fails.
-    pub async fn note_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
+    pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
         let event = self.event(EventKind::Leaked, key, by)?.reason(place);
         let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
         let known = self.inner.store.events(&known.limit(1_000)).await?;

@@ -4,9 +4,9 @@ use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, EventKind},
     model::{
-        Access, Actor, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Timestamp, Whose,
+        Access, Actor, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Timestamp, OwnerScope,
     },
-    store::{Revoked, Updated},
+    store::{RevokeOutcome, UpdateOutcome},
 };
 use crate::{
     api::ApiKeys,
@@ -106,12 +106,12 @@ impl ApiKeys {
     /// ```
     pub async fn update<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         change: &KeyChange,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
-        self.amend(whose.into(), id, EventKind::Updated, by, |key, _| change.apply(key)).await
+        self.amend(within.into(), id, EventKind::Updated, by, |key, _| change.apply(key)).await
     }
 
     /// Switches a live key off until it is enabled. It keeps counting against the owner's limit.
@@ -120,12 +120,12 @@ impl ApiKeys {
     /// As [`update`](ApiKeys::update).
     pub async fn disable<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
         let off = |key: &mut Key, now| key.disabled_at = key.disabled_at.or(Some(now));
-        self.amend(whose.into(), id, EventKind::Disabled, by, off).await
+        self.amend(within.into(), id, EventKind::Disabled, by, off).await
     }
 
     /// Switches a key on again. It brings no revoked or expired key back.
@@ -134,12 +134,12 @@ impl ApiKeys {
     /// As [`update`](ApiKeys::update).
     pub async fn enable<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
         let on = |key: &mut Key, _| key.disabled_at = None;
-        self.amend(whose.into(), id, EventKind::Enabled, by, on).await
+        self.amend(within.into(), id, EventKind::Enabled, by, on).await
     }
 
     /// Revokes a key for ever. Revoking it again changes nothing, and is no error. Of the reason, the
@@ -149,19 +149,19 @@ impl ApiKeys {
     /// [`NotFound`](crate::error::ErrorKind::NotFound), and those of a store that fails.
     pub async fn revoke<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         reason: &str,
         by: &Actor,
     ) -> Result<(), Error> {
-        let key = self.get(whose, id).await?;
+        let key = self.get(within, id).await?;
         let event = self.event(EventKind::Revoked, &key, by)?.reason(reason);
         let store = self.inner.store.clone();
         let write = async move {
             match store.revoke((&key.owner).into(), id, &event).await? {
-                Revoked::Now => Ok(Done::written(Ok(()), event)),
-                Revoked::Already => Ok(Done::nothing(Ok(()))),
-                Revoked::NotFound => Ok(Done::nothing(Err(Error::not_found()))),
+                RevokeOutcome::Now => Ok(Done::written(Ok(()), event)),
+                RevokeOutcome::Already => Ok(Done::nothing(Ok(()))),
+                RevokeOutcome::NotFound => Ok(Done::nothing(Err(Error::not_found()))),
             }
         };
         self.inner.change(Touches::Key(id), write).await?
@@ -211,11 +211,11 @@ impl ApiKeys {
     /// [`NotFound`](crate::error::ErrorKind::NotFound), and those of a store that fails.
     pub async fn delete<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         by: &Actor,
     ) -> Result<(), Error> {
-        let key = self.get(whose, id).await?;
+        let key = self.get(within, id).await?;
         let event = self.event(EventKind::Deleted, &key, by)?;
         let store = self.inner.store.clone();
         let write = async move {
@@ -231,14 +231,14 @@ impl ApiKeys {
     /// begins again.
     async fn amend(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         kind: EventKind,
         by: &Actor,
         edit: impl Fn(&mut Key, Timestamp) + Send,
     ) -> Result<Arc<Key>, Error> {
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.live(whose, id).await?;
+            let before = self.live(within, id).await?;
             let mut after = Key::clone(&before);
             edit(&mut after, self.inner.now());
             if after == *before {
@@ -261,25 +261,25 @@ impl ApiKeys {
             let (store, key) = (self.inner.store.clone(), after.clone());
             let write = async move {
                 match store.update(&key, &event).await? {
-                    Updated::Updated => Ok(Done::written(Updated::Updated, event)),
+                    UpdateOutcome::Updated => Ok(Done::written(UpdateOutcome::Updated, event)),
                     refused => Ok(Done::nothing(refused)),
                 }
             };
             match self.inner.change(Touches::Key(id), write).await? {
-                Updated::Updated => {
+                UpdateOutcome::Updated => {
                     after.revision += 1;
                     return Ok(Arc::new(after));
                 }
-                Updated::Conflict => {}
-                Updated::NotFound => return Err(Error::not_found()),
+                UpdateOutcome::Conflict => {}
+                UpdateOutcome::NotFound => return Err(Error::not_found()),
             }
         }
         Err(Error::conflict())
     }
 
     /// A key that is neither revoked nor expired.
-    pub(crate) async fn live(&self, whose: Whose<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
-        let key = self.get(whose, id).await?;
+    pub(crate) async fn live(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
+        let key = self.get(within, id).await?;
         if key.is_live(self.inner.now()) { Ok(key) } else { Err(Error::not_live(&key)) }
     }
 

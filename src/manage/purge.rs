@@ -14,20 +14,20 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// # use keyward::{manage::Purge, testing::TestKeys};
+/// # use keyward::{manage::Retention, testing::TestKeys};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), keyward::Error> {
 /// # let keys = TestKeys::new().keys;
-/// let purged = keys.purge(Purge::default(), |so_far| println!("{} keys so far", so_far.keys)).await?;
+/// let purged = keys.purge(Retention::default(), |so_far| println!("{} keys so far", so_far.keys)).await?;
 /// assert_eq!(purged.keys, 0);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Purge {
-    keys_after: Duration,
-    events_after: Duration,
-    tallies_after: Duration,
+pub struct Retention {
+    keys: Duration,
+    audit_events: Duration,
+    usage_history: Duration,
     batch: u32,
 }
 
@@ -41,22 +41,22 @@ pub struct Purged {
     pub events: u64,
 }
 
-impl Purge {
+impl Retention {
     /// Revoked and expired keys are kept so long; 90 days by default.
-    pub fn keys_after(mut self, retention: Duration) -> Self {
-        self.keys_after = retention;
+    pub fn keys(mut self, retention: Duration) -> Self {
+        self.keys = retention;
         self
     }
 
     /// Audit events are kept so long; a year by default.
-    pub fn events_after(mut self, retention: Duration) -> Self {
-        self.events_after = retention;
+    pub fn audit_events(mut self, retention: Duration) -> Self {
+        self.audit_events = retention;
         self
     }
 
     /// Counts of uses by the hour are kept so long; 30 days by default.
-    pub fn tallies_after(mut self, retention: Duration) -> Self {
-        self.tallies_after = retention;
+    pub fn usage_history(mut self, retention: Duration) -> Self {
+        self.usage_history = retention;
         self
     }
 
@@ -67,9 +67,9 @@ impl Purge {
     }
 }
 
-impl Default for Purge {
+impl Default for Retention {
     fn default() -> Self {
-        Self { keys_after: DAY * 90, events_after: DAY * 365, tallies_after: DAY * 30, batch: 500 }
+        Self { keys: DAY * 90, audit_events: DAY * 365, usage_history: DAY * 30, batch: 500 }
     }
 }
 
@@ -85,7 +85,7 @@ impl ApiKeys {
     /// Those of a store that fails; what was purged before stays purged.
     pub async fn purge(
         &self,
-        purge: Purge,
+        purge: Retention,
         mut progress: impl FnMut(Purged) + Send,
     ) -> Result<Purged, Error> {
         let mut purging = Purging::new(purge);
@@ -98,7 +98,7 @@ impl ApiKeys {
 
 /// A purge on its way, batch by batch.
 pub(crate) struct Purging {
-    purge: Purge,
+    purge: Retention,
     rest: &'static [Stage],
     purged: Purged,
 }
@@ -114,7 +114,7 @@ enum Stage {
 }
 
 impl Purging {
-    pub(crate) fn new(purge: Purge) -> Self {
+    pub(crate) fn new(purge: Retention) -> Self {
         let rest = &[Stage::Keys, Stage::Events, Stage::Tallies, Stage::Codes, Stage::Changes];
         Self { purge, rest, purged: Purged::default() }
     }
@@ -122,20 +122,20 @@ impl Purging {
     /// Does one batch; false if there was nothing left to do.
     pub(crate) async fn step(&mut self, inner: &Arc<Inner>) -> Result<bool, Error> {
         let Some((stage, rest)) = self.rest.split_first() else { return Ok(false) };
-        let Purge { keys_after, events_after, tallies_after, batch } = self.purge;
+        let Retention { keys, audit_events, usage_history, batch } = self.purge;
         let (store, now) = (&inner.store, inner.now());
         let removed = match stage {
             Stage::Keys => {
-                let removed = inner.purge_keys(now, keys_after, batch).await?;
+                let removed = inner.purge_keys(now, keys, batch).await?;
                 self.purged.keys += u64::from(removed);
                 removed
             }
             Stage::Events => {
-                let removed = store.purge_events(now.before(events_after), batch).await?;
+                let removed = store.purge_events(now.before(audit_events), batch).await?;
                 self.purged.events += u64::from(removed);
                 removed
             }
-            Stage::Tallies => store.purge_tallies(now.before(tallies_after), batch).await?,
+            Stage::Tallies => store.purge_usage(now.before(usage_history), batch).await?,
             Stage::Codes => store.purge_codes(now.before(CODES_RETENTION), batch).await?,
             Stage::Changes => {
                 store.purge_changes(now.before(FEED_RETENTION)).await?;

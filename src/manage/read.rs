@@ -3,9 +3,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{api::ApiKeys, error::Error};
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Status, Whose},
+    model::{Key, KeyId, Status, OwnerScope},
     secret::Formats,
-    store::{KeyQuery, Tally},
+    store::{KeyQuery, HourlyUsage},
     verify::begin_of_hour,
 };
 
@@ -64,8 +64,8 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`NotFound`](crate::error::ErrorKind::NotFound), also if it belongs to someone else.
-    pub async fn get<'a>(&self, whose: impl Into<Whose<'a>>, id: KeyId) -> Result<Arc<Key>, Error> {
-        self.inner.store.get(whose.into(), id).await?.ok_or_else(Error::not_found)
+    pub async fn get<'a>(&self, within: impl Into<OwnerScope<'a>>, id: KeyId) -> Result<Arc<Key>, Error> {
+        self.inner.store.get(within.into(), id).await?.ok_or_else(Error::not_found)
     }
 
     /// Keys of an owner or a tenant, newest first. Keys that are issued meanwhile do not shift
@@ -95,13 +95,13 @@ impl ApiKeys {
     /// ```
     pub async fn list<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         page: Page,
     ) -> Result<KeyPage, Error> {
         let Page { status, after, limit } = page;
-        let (whose, now) = (whose.into(), self.inner.now());
+        let (within, now) = (within.into(), self.inner.now());
         // One more than asked for tells whether there are more.
-        let query = KeyQuery { whose, status, after, limit: limit + 1, now };
+        let query = KeyQuery { within, status, after, limit: limit + 1, now };
         let mut keys = self.inner.store.list(&query).await?;
         let more = keys.len() > limit as usize;
         keys.truncate(limit as usize);
@@ -113,7 +113,7 @@ impl ApiKeys {
     /// became of it: for a sparkline. The oldest hour comes first, and none is left out.
     ///
     /// Uses are counted in memory and written about once a minute. They are kept for as long as
-    /// [`Purge`](crate::manage::purge::Purge) says, 30 days by default.
+    /// [`Retention`](crate::manage::purge::Retention) says, 30 days by default.
     ///
     /// # Errors
     /// As [`get`](ApiKeys::get).
@@ -128,25 +128,25 @@ impl ApiKeys {
     /// # let issued = test.issue(["a"]).await;
     /// keys.verify(issued.secret.expose(), &Request::new()).await?;
     /// keys.flush().await?; // or a minute later
-    /// let day = keys.tallies(ada, issued.key.id, 24).await?;
+    /// let day = keys.usage_history(ada, issued.key.id, 24).await?;
     /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
     /// # Ok(()) }
     /// ```
-    pub async fn tallies<'a>(
+    pub async fn usage_history<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         hours: u32,
-    ) -> Result<Vec<Tally>, Error> {
-        let whose = whose.into();
-        let key_id = self.get(whose, id).await?.id;
+    ) -> Result<Vec<HourlyUsage>, Error> {
+        let within = within.into();
+        let key_id = self.get(within, id).await?.id;
         let last = begin_of_hour(self.inner.now());
         let hour = |n: u32| last.before(Duration::from_secs(3_600) * n);
         let hours = hours.clamp(1, MOST_HOURS);
-        let counted = self.inner.store.tallies(whose, id, hour(hours - 1)).await?;
+        let counted = self.inner.store.usage_history(within, id, hour(hours - 1)).await?;
         let tally = |hour| {
             let known = counted.iter().find(|tally| tally.hour == hour).copied();
-            known.unwrap_or(Tally::none(key_id, hour))
+            known.unwrap_or(HourlyUsage::none(key_id, hour))
         };
         Ok((0..hours).rev().map(|n| tally(hour(n))).collect())
     }

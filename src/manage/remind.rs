@@ -12,9 +12,9 @@ use crate::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Actor, EventId, Key, KeyId, Period, Status, Timestamp, Whose},
-    secret::{Hasher, Sha256},
-    store::{Payer, Spend, Spent},
+    model::{Actor, EventId, Key, KeyId, Period, Status, Timestamp, OwnerScope},
+    secret::{Hasher, Sha256Hasher},
+    store::{CounterKey, CounterCharge, ChargeOutcome},
     verify::begin_of_hour,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 /// # Examples
 /// ```
 /// # use std::time::Duration;
-/// # use keyward::{Whose, manage::{Page, Reminders}, testing::TestKeys};
+/// # use keyward::{OwnerScope, manage::{Page, Reminders}, testing::TestKeys};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let test = TestKeys::new();
@@ -36,8 +36,8 @@ use crate::{
 /// for reminder in keys.due(ada, &reminders, Page::first()).await?.reminders {
 ///     println!("{}: {} since {}", reminder.key.name, reminder.kind, reminder.since);
 /// }
-/// assert_eq!(keys.remind(Whose::Tenant(ada.tenant()), &reminders).await?, 1);
-/// assert_eq!(keys.remind(Whose::Tenant(ada.tenant()), &reminders).await?, 0, "once is enough");
+/// assert_eq!(keys.remind(OwnerScope::Tenant(ada.tenant()), &reminders).await?, 1);
+/// assert_eq!(keys.remind(OwnerScope::Tenant(ada.tenant()), &reminders).await?, 0, "once is enough");
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,11 +157,11 @@ impl ApiKeys {
     /// Only those of a store that fails.
     pub async fn due<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         reminders: &Reminders,
         page: Page,
     ) -> Result<DuePage, Error> {
-        let listed = self.list(whose, page.status(Status::Active)).await?;
+        let listed = self.list(within, page.status(Status::Active)).await?;
         let now = self.inner.now();
         let due = listed.keys.iter().flat_map(|key| reminders.of(key, now)).collect();
         Ok(DuePage { reminders: due, next: listed.next })
@@ -179,10 +179,10 @@ impl ApiKeys {
     /// Only those of a store that fails; the rest is told the next time.
     pub async fn remind<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         reminders: &Reminders,
     ) -> Result<u64, Error> {
-        remind_while(|| Some(self.inner.clone()), whose.into(), reminders, u64::MAX).await
+        remind_while(|| Some(self.inner.clone()), within.into(), reminders, u64::MAX).await
     }
 }
 
@@ -190,13 +190,13 @@ impl ApiKeys {
 /// are given.
 async fn remind_while(
     living: impl Fn() -> Option<Arc<Inner>>,
-    whose: Whose<'_>,
+    within: OwnerScope<'_>,
     reminders: &Reminders,
     most: u64,
 ) -> Result<u64, Error> {
     let (mut page, mut told) = (Page::first().limit(500), 0);
     while let Some(inner) = living() {
-        let due = ApiKeys { inner }.due(whose, reminders, page).await?;
+        let due = ApiKeys { inner }.due(within, reminders, page).await?;
         for reminder in &due.reminders {
             let Some(inner) = living().filter(|_| told < most) else { return Ok(told) };
             told += u64::from(inner.tell_once(reminder).await?);
@@ -217,8 +217,8 @@ impl Inner {
         if self.is_told(reminder, id).await? {
             return Ok(false);
         }
-        let turn = Sha256.digest(&[b"reminder ", id.as_bytes().as_slice()].concat());
-        if !self.takes_one(Payer::Guest(&turn), now).await? || self.is_told(reminder, id).await? {
+        let turn = Sha256Hasher.digest(&[b"reminder ", id.as_bytes().as_slice()].concat());
+        if !self.takes_one(CounterKey::Anonymous(&turn), now).await? || self.is_told(reminder, id).await? {
             return Ok(false);
         }
         let by = Actor::system("reminder");
@@ -243,10 +243,10 @@ impl Inner {
     }
 
     /// Whether this node gets the one use that there is in this hour.
-    pub(crate) async fn takes_one(&self, payer: Payer<'_>, now: Timestamp) -> Result<bool, Error> {
+    pub(crate) async fn takes_one(&self, payer: CounterKey<'_>, now: Timestamp) -> Result<bool, Error> {
         let (period, window) = (Period::Ever, begin_of_hour(now));
-        let turn = Spend { payer, period, window, limit: 1, uses: 1 };
-        Ok(matches!(self.store.spend(&[turn]).await?, Spent::Granted(_)))
+        let turn = CounterCharge { payer, period, window, limit: 1, uses: 1 };
+        Ok(matches!(self.store.charge(&[turn]).await?, ChargeOutcome::Granted(_)))
     }
 }
 
@@ -255,7 +255,7 @@ pub(crate) async fn remind_all(inner: Weak<Inner>) -> Result<(), Error> {
     let living = || inner.upgrade().filter(|inner| !inner.is_shut_down());
     let Some(first) = living() else { return Ok(()) };
     let Some(reminders) = first.reminders.clone() else { return Ok(()) };
-    if !first.takes_one(Payer::Job("remind"), first.now()).await? {
+    if !first.takes_one(CounterKey::Job("remind"), first.now()).await? {
         return Ok(());
     }
     drop(first);
@@ -265,7 +265,7 @@ pub(crate) async fn remind_all(inner: Weak<Inner>) -> Result<(), Error> {
         let mut tenants = inner.store.tenants(after.as_deref(), TENANTS_AT_ONCE).await?;
         drop(inner);
         for tenant in &tenants {
-            match remind_while(living, Whose::Tenant(tenant), &reminders, left).await {
+            match remind_while(living, OwnerScope::Tenant(tenant), &reminders, left).await {
                 Ok(told) => left -= told,
                 // What is damaged in one tenant is no reason to pass the others over.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}

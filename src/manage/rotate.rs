@@ -5,8 +5,8 @@ use sha2::Digest as _;
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
-    model::{Actor, Key, KeyId, Retiring, Timestamp, Whose},
-    store::{Previous, RotateRow, RotatedRow},
+    model::{Actor, Key, KeyId, Retiring, Timestamp, OwnerScope},
+    store::{PreviousSecret, RotateSecret, RotateOutcome},
 };
 use crate::{
     api::ApiKeys,
@@ -25,7 +25,7 @@ use crate::{
 /// use std::time::Duration;
 /// use keyward::manage::Rotation;
 ///
-/// let leaked = Rotation::at_once();
+/// let leaked = Rotation::immediate();
 /// let routine = Rotation::overlap(Duration::from_secs(24 * 3_600)).token("deploy-4711");
 /// ```
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Rotation {
 
 impl Rotation {
     /// The secrets there are stop working at once.
-    pub fn at_once() -> Self {
+    pub fn immediate() -> Self {
         Self::overlap(Duration::ZERO)
     }
 
@@ -90,23 +90,23 @@ impl ApiKeys {
     /// ```
     pub async fn rotate<'a>(
         &self,
-        whose: impl Into<Whose<'a>>,
+        within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         rotation: Rotation,
         by: &Actor,
     ) -> Result<Issued, Error> {
-        let whose = whose.into();
+        let within = within.into();
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.live(whose, id).await?;
+            let before = self.live(within, id).await?;
             let judge = |_: &Account| match by.may_hand_out(&before) {
                 true => Ok(()),
                 false => Err(Error::beyond_reach()),
             };
             self.inner.sanction(&before.owner, by, SensitiveChange::Rotate, judge).await?;
             match self.replace_secret(&before, &rotation, by).await? {
-                (RotatedRow::Rotated, issued) => return Ok(issued),
-                (RotatedRow::NotFound, _) => return Err(Error::not_found()),
-                (RotatedRow::Conflict | RotatedRow::DigestTaken, _) => {}
+                (RotateOutcome::Rotated, issued) => return Ok(issued),
+                (RotateOutcome::NotFound, _) => return Err(Error::not_found()),
+                (RotateOutcome::Conflict | RotateOutcome::DigestTaken, _) => {}
             }
         }
         Err(Error::conflict())
@@ -117,7 +117,7 @@ impl ApiKeys {
         before: &Key,
         rotation: &Rotation,
         by: &Actor,
-    ) -> Result<(RotatedRow, Issued), Error> {
+    ) -> Result<(RotateOutcome, Issued), Error> {
         let secret = self.inner.formats.current().generate()?;
         let digest = self.inner.hashers.digest(secret.expose().as_bytes());
         let event = self.event(EventKind::Rotated, before, by)?;
@@ -126,13 +126,13 @@ impl ApiKeys {
         let retried = rotation.token.is_some() && rotation.token == before.rotation_token;
         let mut after = before.clone();
         let previous = if retried && !(at_once && former_works) {
-            Previous::Replaced
+            PreviousSecret::Replaced
         } else {
             // An instant that has passed by every clock: that of another node may be slow.
             let now = if at_once { Timestamp::MIN } else { event.at };
             let ends_at = now.after(rotation.overlap);
             after.retiring = Some(Retiring { hint: before.hint.clone(), ends_at });
-            Previous::EndsAt(ends_at)
+            PreviousSecret::EndsAt(ends_at)
         };
         after.hint = self.inner.formats.hint(&secret);
         after.rotated_at = Some(event.at);
@@ -141,7 +141,7 @@ impl ApiKeys {
         let (store, key, hint) = (self.inner.store.clone(), before.clone(), after.hint.clone());
         let token = rotation.token;
         let write = async move {
-            let row = RotateRow {
+            let row = RotateSecret {
                 key: &key,
                 digest: &digest,
                 hint: &hint,
@@ -150,7 +150,7 @@ impl ApiKeys {
                 event: &event,
             };
             match store.rotate(row).await? {
-                RotatedRow::Rotated => Ok(Done::written(RotatedRow::Rotated, event)),
+                RotateOutcome::Rotated => Ok(Done::written(RotateOutcome::Rotated, event)),
                 refused => Ok(Done::nothing(refused)),
             }
         };

@@ -23,7 +23,7 @@ pub use key::{Key, Retiring, Revocation, Status};
 pub(crate) use limits::LONGEST_PERIOD;
 pub use limits::{KeyLimits, Limits, Rate};
 pub use networks::Networks;
-pub use owner::{Owner, Whose};
+pub use owner::{Owner, OwnerScope};
 pub use quota::{Period, Quota};
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{bounded, fitted, is_harmful};

@@ -59,24 +59,24 @@ impl Owner {
 ///
 /// # Examples
 /// ```
-/// use keyward::{Owner, Whose};
+/// use keyward::{Owner, OwnerScope};
 ///
 /// let ada = Owner::new("acme", "ada")?;
-/// let own: Whose = (&ada).into();
-/// let administrator = Whose::Tenant("acme");
+/// let own: OwnerScope = (&ada).into();
+/// let administrator = OwnerScope::Tenant("acme");
 /// assert!(own.includes(&ada) && administrator.includes(&ada));
-/// assert!(!Whose::Tenant("other").includes(&ada));
+/// assert!(!OwnerScope::Tenant("other").includes(&ada));
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose<'a> {
+pub enum OwnerScope<'a> {
     /// The keys of one owner.
     Owner(&'a Owner),
     /// The keys of all owners of one tenant: for its administrators.
     Tenant(&'a str),
 }
 
-impl<'a> Whose<'a> {
+impl<'a> OwnerScope<'a> {
     /// The one tenant that is meant.
     pub fn tenant(&self) -> &'a str {
         match self {
@@ -99,7 +99,7 @@ impl<'a> Whose<'a> {
     }
 }
 
-impl<'a> From<&'a Owner> for Whose<'a> {
+impl<'a> From<&'a Owner> for OwnerScope<'a> {
     fn from(owner: &'a Owner) -> Self {
         Self::Owner(owner)
     }

@@ -10,12 +10,12 @@ use subtle::{Choice, ConstantTimeEq};
 ///
 /// # Examples
 /// ```
-/// use keyward::{Digest, Hasher, Sha256};
+/// use keyward::{Digest, Hasher, Sha256Hasher};
 ///
-/// let digest = Sha256.digest(b"lc_old_key_of_another_system");
+/// let digest = Sha256Hasher.digest(b"lc_old_key_of_another_system");
 /// let imported = Digest::from_sha256(&digest.to_bytes()[3..])?;
 /// assert!(bool::from(digest.ct_eq(&imported)));
-/// # Ok::<(), keyward::secret::ForeignHashError>(())
+/// # Ok::<(), keyward::secret::ImportHashError>(())
 /// ```
 #[derive(Clone, Copy)]
 pub struct Digest {
@@ -35,7 +35,7 @@ pub struct Tag {
 /// A foreign hash that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected} hash in hex or base64: it has to decode to {len} bytes")]
-pub struct ForeignHashError {
+pub struct ImportHashError {
     expected: &'static str,
     len: usize,
 }
@@ -57,7 +57,7 @@ impl Digest {
     ///
     /// # Errors
     /// If it is not 32 bytes long.
-    pub fn from_sha256(raw: &[u8]) -> Result<Self, ForeignHashError> {
+    pub fn from_sha256(raw: &[u8]) -> Result<Self, ImportHashError> {
         let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
         Ok(Self::from_parts(Tag::SHA256, bytes))
     }
@@ -66,16 +66,16 @@ impl Digest {
     ///
     /// # Errors
     /// If the text is neither, or does not decode to 32 bytes.
-    pub fn from_sha256_text(text: &str) -> Result<Self, ForeignHashError> {
+    pub fn from_sha256_text(text: &str) -> Result<Self, ImportHashError> {
         Self::from_sha256(&decode(text, 32).ok_or(NOT_SHA256)?)
     }
 
     /// Takes over a SHA-512 that another system stored as text, in hex or in either base64. The
-    /// host accepts such keys by also accepting [`Sha512`](crate::secret::sha::Sha512).
+    /// host accepts such keys by also accepting [`Sha512Hasher`](crate::secret::sha::Sha512).
     ///
     /// # Errors
     /// If the text is neither, or does not decode to 64 bytes.
-    pub fn from_sha512_text(text: &str) -> Result<Self, ForeignHashError> {
+    pub fn from_sha512_text(text: &str) -> Result<Self, ImportHashError> {
         let raw = decode(text, 64).ok_or(NOT_SHA512)?;
         Ok(Self::fold_sha512(&raw))
     }
@@ -133,9 +133,9 @@ impl Digest {
 }
 
 impl Tag {
-    /// Of [`Sha256`](crate::secret::sha::Sha256), and of imported raw SHA-256.
+    /// Of [`Sha256Hasher`](crate::secret::sha::Sha256), and of imported raw SHA-256.
     pub const SHA256: Self = Self { algorithm: 1, id: 0 };
-    /// Of [`Sha512`](crate::secret::sha::Sha512): imported keys only.
+    /// Of [`Sha512Hasher`](crate::secret::sha::Sha512): imported keys only.
     pub const SHA512: Self = Self { algorithm: 3, id: 0 };
 
     /// Of a hasher that the host brings itself; `id` keeps several apart.
@@ -193,5 +193,5 @@ fn decode(text: &str, len: usize) -> Option<Vec<u8>> {
     (decoded.len() == len).then_some(decoded)
 }
 
-const NOT_SHA256: ForeignHashError = ForeignHashError { expected: "a SHA-256", len: 32 };
-const NOT_SHA512: ForeignHashError = ForeignHashError { expected: "a SHA-512", len: 64 };
+const NOT_SHA256: ImportHashError = ImportHashError { expected: "a SHA-256", len: 32 };
+const NOT_SHA512: ImportHashError = ImportHashError { expected: "a SHA-512", len: 64 };

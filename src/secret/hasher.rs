@@ -4,7 +4,7 @@
 //! this crate has at least 128 bits from the operating system's generator, so guessing it is
 //! hopeless at any speed, and a slow hash would only cost every honest request its time.
 //!
-//! [`Sha256`] is the default. [`HmacSha256`] adds a pepper that lives outside the database.
+//! [`Sha256Hasher`] is the default. [`HmacSha256Hasher`] adds a pepper that lives outside the database.
 
 use crate::secret::{Digest, Tag};
 

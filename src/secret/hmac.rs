@@ -18,14 +18,14 @@ use crate::secret::{
 ///
 /// # Examples
 /// ```
-/// use keyward::{Hasher, HmacSha256, Pepper};
+/// use keyward::{Hasher, HmacSha256Hasher, Pepper};
 ///
-/// let now = HmacSha256::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
-/// let before = HmacSha256::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
+/// let now = HmacSha256Hasher::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
+/// let before = HmacSha256Hasher::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
 /// assert_ne!(now.digest(b"a key"), before.digest(b"a key"));
 /// # Ok::<(), keyward::secret::PepperError>(())
 /// ```
-pub struct HmacSha256 {
+pub struct HmacSha256Hasher {
     tag: Tag,
     /// The states after the pepper's blocks, so that a digest costs two compressions and no more.
     inner: Zeroizing<[u32; 8]>,
@@ -34,7 +34,7 @@ pub struct HmacSha256 {
     keyed: Hmac<sha2::Sha256>,
 }
 
-impl HmacSha256 {
+impl HmacSha256Hasher {
     /// A hasher under a pepper.
     pub fn new(pepper: Pepper) -> Self {
         let keyed = Hmac::new_from_slice(&pepper.bytes).expect("HMAC takes keys of any length");
@@ -61,7 +61,7 @@ impl HmacSha256 {
     }
 }
 
-impl Hasher for HmacSha256 {
+impl Hasher for HmacSha256Hasher {
     fn digest(&self, presented: &[u8]) -> Digest {
         self.short(presented).unwrap_or_else(|| {
             let mut mac = self.keyed.clone();
@@ -75,7 +75,7 @@ impl Hasher for HmacSha256 {
     }
 }
 
-impl std::fmt::Debug for HmacSha256 {
+impl std::fmt::Debug for HmacSha256Hasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HmacSha256").field("tag", &self.tag).finish_non_exhaustive()
     }
@@ -124,7 +124,7 @@ mod tests {
     fn whatever_its_length_a_text_gets_the_digest_that_the_crate_hmac_makes() {
         let text: Vec<u8> = (0..=200).collect();
         for pepper in 32..=130 {
-            let hasher = HmacSha256::new(Pepper::new(7, &text[..pepper]).unwrap());
+            let hasher = HmacSha256Hasher::new(Pepper::new(7, &text[..pepper]).unwrap());
             for len in 0..text.len() {
                 let mac = hasher.keyed.clone().chain_update(&text[..len]).finalize();
                 let expected = Digest::from_parts(hasher.tag, mac.into_bytes().into());

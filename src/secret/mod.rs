@@ -35,9 +35,9 @@ pub use secret::Secret;
 
 #[cfg(feature = "server")]
 pub use {
-    digest::{Digest, ForeignHashError, Tag},
+    digest::{Digest, ImportHashError, Tag},
     hasher::Hasher,
     hashers::{Candidates, Hashers},
-    hmac::{HmacSha256, Pepper, PepperError},
-    sha::{Sha256, Sha512},
+    hmac::{HmacSha256Hasher, Pepper, PepperError},
+    sha::{Sha256Hasher, Sha512Hasher},
 };

@@ -7,9 +7,9 @@ use crate::secret::{
 
 /// Plain SHA-256, the default: one block for secrets of up to 55 bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sha256;
+pub struct Sha256Hasher;
 
-impl Hasher for Sha256 {
+impl Hasher for Sha256Hasher {
     #[inline]
     fn digest(&self, presented: &[u8]) -> Digest {
         match finish(INITIAL, &ALONE, presented) {
@@ -25,9 +25,9 @@ impl Hasher for Sha256 {
 
 /// SHA-512, for keys imported from a system that stored it; new keys gain nothing by it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sha512;
+pub struct Sha512Hasher;
 
-impl Hasher for Sha512 {
+impl Hasher for Sha512Hasher {
     fn digest(&self, presented: &[u8]) -> Digest {
         Digest::fold_sha512(&sha2::Sha512::digest(presented))
     }
@@ -116,7 +116,7 @@ mod tests {
             let expected: [u8; 32] = sha2::Sha256::digest(&text[..len]).into();
             let digest = finish(INITIAL, &ALONE, &text[..len]);
             assert_eq!(digest.is_some(), (16..=55).contains(&len));
-            assert_eq!(Sha256.digest(&text[..len]), Digest::from_parts(Tag::SHA256, expected));
+            assert_eq!(Sha256Hasher.digest(&text[..len]), Digest::from_parts(Tag::SHA256, expected));
         }
     }
 }

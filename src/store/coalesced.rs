@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::{Found, StoreError, timed_out::TimedOut};
+use super::{FoundKey, StoreError, timed_out::TimedOut};
 use crate::{
     secret::Digest,
     system::{BuildPrehashed, lock},
@@ -35,7 +35,7 @@ pub(super) trait Source: Send + Sync + 'static {
 /// What is stored under a digest.
 pub(super) type Record = (Digest, Answer);
 
-type Answer = Result<Option<Found>, StoreError>;
+type Answer = Result<Option<FoundKey>, StoreError>;
 
 type Records = HashMap<Digest, Answer, BuildPrehashed>;
 
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        secret::{Hasher, Sha256},
+        secret::{Hasher, Sha256Hasher},
         store::StoreErrorKind,
     };
 
@@ -193,7 +193,7 @@ mod tests {
         let (mut first, mut others) = (JoinSet::new(), JoinSet::new());
         let look = |n: u8| {
             let lookups = lookups.clone();
-            async move { lookups.find(&[Sha256.digest(&[n])]).await }
+            async move { lookups.find(&[Sha256Hasher.digest(&[n])]).await }
         };
         first.spawn(look(0));
         while lock(&source.asked).is_empty() {
@@ -210,7 +210,7 @@ mod tests {
         let source = Arc::new(Gated {
             gate: Semaphore::new(0),
             asked: Mutex::default(),
-            damaged: Sha256.digest(&[7]),
+            damaged: Sha256Hasher.digest(&[7]),
             down: false.into(),
         });
         (source.clone(), Arc::new(Coalesced::new(source)))
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(*lock(&source.asked), [1, 9]);
         // And who comes alone then goes at once.
         source.gate.add_permits(1);
-        assert!(lookups.find(&[Sha256.digest(b"later")]).await.is_ok());
+        assert!(lookups.find(&[Sha256Hasher.digest(b"later")]).await.is_ok());
         assert_eq!(*lock(&source.asked), [1, 9, 1]);
     }
 
@@ -252,6 +252,6 @@ mod tests {
         }
         source.down.store(false, std::sync::atomic::Ordering::SeqCst);
         source.gate.add_permits(1);
-        assert!(lookups.find(&[Sha256.digest(b"later")]).await.is_ok());
+        assert!(lookups.find(&[Sha256Hasher.digest(b"later")]).await.is_ok());
     }
 }

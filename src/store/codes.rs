@@ -2,7 +2,7 @@ use crate::{model::Timestamp, secret::Digest};
 
 /// What a store keeps of a one-time code, under the digest of the address that it was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code {
+pub struct OneTimeCode {
     /// That of the code.
     pub digest: Digest,
     /// From this instant on it is of no use.
@@ -13,7 +13,7 @@ pub struct Code {
 
 /// An attempt to use a code.
 #[derive(Clone, Copy, Debug)]
-pub struct Guess {
+pub struct CodeAttempt {
     /// For which address.
     pub address: Digest,
     /// That of the presented code.
@@ -25,31 +25,31 @@ pub struct Guess {
 /// What became of an attempt to use a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Guessed {
+pub enum CodeOutcome {
     /// It was the code, and is used up by that.
-    Right,
+    Accepted,
     /// It was not; this took one of the tries.
     Wrong,
     /// It was the code, and its time is over. It stays.
-    Late,
+    Expired,
     /// Nobody looked: there were no tries left.
-    Spent,
+    NoTriesLeft,
     /// There is no code for this address, or none any more.
-    Nothing,
+    NotFound,
 }
 
-impl Guess {
+impl CodeAttempt {
     /// What becomes of this attempt. Of a code whose time is over, tries are counted as well: it
     /// does not serve to find out what it was.
-    pub fn check(&self, stored: &Code) -> Guessed {
+    pub fn check(&self, stored: &OneTimeCode) -> CodeOutcome {
         if stored.tries == 0 {
-            Guessed::Spent
+            CodeOutcome::NoTriesLeft
         } else if stored.digest != self.digest {
-            Guessed::Wrong
+            CodeOutcome::Wrong
         } else if stored.ends_at <= self.at {
-            Guessed::Late
+            CodeOutcome::Expired
         } else {
-            Guessed::Right
+            CodeOutcome::Accepted
         }
     }
 }

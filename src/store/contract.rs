@@ -3,12 +3,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked, RotateRow,
-    RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
+    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, RevokeOutcome, RotateSecret,
+    RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     secret::Digest,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 ///    nothing was changed, *outcome unknown* if the answer to a change was lost.
 /// 4. No write brings a revoked key back.
 /// 5. A store reads no clock: the instant of a change is its event's `at`.
-/// 6. What lies outside `whose` is *not found*.
+/// 6. What lies outside `within` is *not found*.
 ///
 /// The feature `conformance` brings a suite that tests an implementation against all of this.
 #[async_trait]
@@ -32,7 +32,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST count the owner's live keys ([`Key::is_live`]) in the same atomic step: racing inserts
     /// never exceed `max_active`. MUST NOT overwrite: a digest or id that exists is `DigestTaken`.
-    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError>;
+    async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError>;
 
     /// The key whose current or former secret has one of the digests, in one round trip.
     ///
@@ -41,7 +41,7 @@ pub trait KeyStore: Send + Sync + 'static {
     fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a>;
 
     /// One key.
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;
 
     /// Keys, newest first: in descending order of their ids, beginning behind `query.after`.
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError>;
@@ -57,21 +57,21 @@ pub trait KeyStore: Send + Sync + 'static {
     /// nothing else, and adds one to its revision.
     ///
     /// MUST do so only if the stored revision is `key.revision` and the key is not revoked.
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError>;
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError>;
 
     /// Gives a key another current secret, and adds one to its revision.
     ///
     /// MUST do so only if the stored revision is the given one and the key is not revoked. MUST
     /// NOT change anything else of the key, least of all when it expires.
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError>;
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError>;
 
     /// Revokes a key, whatever its revision, and adds one to it.
     async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError>;
+    ) -> Result<RevokeOutcome, StoreError>;
 
     /// Revokes all keys of an owner that are not revoked, in one atomic step, with one event each
     /// ([`AuditEvent::for_key`]). Answers with the events that were written.
@@ -83,12 +83,12 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Enters all keys of an owner that are not revoked into the change feed, without changing
     /// them, because what the host says of the owner has changed. Answers how many there are.
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError>;
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError>;
 
     /// Removes a key with its secrets. Its audit events stay. False if there is none.
     async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError>;
@@ -105,14 +105,14 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Records uses. Moves `last_used_at` forward only, and writes the event of a first use exactly
     /// once, together with `first_used_at`. Unknown keys are passed over. Answers with the events
     /// that were written. Changes no revision and enters nothing into the change feed.
-    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError>;
+    async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError>;
 
     /// Replaces a secret's digest by that of another hasher; false if `from` is gone. Changes
     /// nothing else.
     async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError>;
 
     /// Adds events that belong to no change. An id that exists is passed over.
-    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError>;
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError>;
 
     /// Events, newest first: in descending order of their ids.
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError>;
@@ -121,52 +121,52 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// The entries of the change feed behind a cursor, in order; from its end where there is none.
-    /// At least once, and in no case silently less: see [`Changes::missed`].
-    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError>;
+    /// At least once, and in no case silently less: see [`ChangeBatch::missed`].
+    async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError>;
 
     /// Waits until the change feed may have entries behind `after`, but no longer than `at_most`.
     ///
     /// MUST NOT miss a change that is committed before or during the call while it says that it is
-    /// [`Pushed`](Feed::Pushed). A store that cannot be woken, or not at the moment, looks by itself
-    /// in short intervals and says [`Polled`](Feed::Polled). Waking for nothing is fine.
-    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError>;
+    /// [`Pushed`](FeedMode::Pushed). A store that cannot be woken, or not at the moment, looks by itself
+    /// in short intervals and says [`Polled`](FeedMode::Polled). Waking for nothing is fine.
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError>;
 
     /// Adds to what is counted of keys, all in one step. Unknown keys are passed over, and a key's
     /// counts go with its record. Changes no revision and enters nothing into the change feed.
-    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError>;
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError>;
 
     /// What was counted of a key in the hours that began at `from` or later, in their order.
-    async fn tallies(
+    async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError>;
+    ) -> Result<Vec<HourlyUsage>, StoreError>;
 
     /// Removes the counts of up to `limit` hours that began before `before`, and tells how many.
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// Spends from quotas: from all of them, or from none if one has not enough left.
     ///
-    /// MUST be exact: racing calls never spend more than a quota has ([`Spend::spend`] says what a
+    /// MUST be exact: racing calls never spend more than a quota has ([`CounterCharge::spend`] says what a
     /// counter becomes). What was granted MUST survive a crash. The count of a key lasts as long as
     /// its record, whatever else changes; the quotas in one call are different ones.
-    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError>;
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError>;
 
-    /// Gives back what was spent, as [`Spend::refund`] says, because the work cost less.
-    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError>;
+    /// Gives back what was spent, as [`CounterCharge::refund`] says, because the work cost less.
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError>;
 
     /// Keeps a code for an address, in place of any other code for it.
-    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError>;
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError>;
 
-    /// Tries a code, as [`Guess::check`] says.
+    /// Tries a code, as [`CodeAttempt::check`] says.
     ///
     /// MUST compare, and take the code or one of its tries, in one atomic step: racing guesses never
     /// get more tries than there are, and of racing right ones one is told so.
-    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError>;
+    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError>;
 
     /// Removes up to `limit` codes that ended before `before`, and counts of
-    /// [guests](super::Payer::Guest) in periods that began before it, and tells how many.
+    /// [guests](super::CounterKey::Anonymous) in periods that began before it, and tells how many.
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// Removes entries of the change feed from before `before`, and tells how many.

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Found, StoreError};
+use super::{FoundKey, StoreError};
 
 /// What a store found for a digest, at once or later. Whoever does not mind the wait awaits it.
 ///
@@ -14,22 +14,22 @@ use super::{Found, StoreError};
 #[must_use = "nothing is looked up before it is awaited"]
 pub enum Lookup<'a> {
     /// It is known already.
-    Ready(Result<Option<Found>, StoreError>),
+    Ready(Result<Option<FoundKey>, StoreError>),
     /// Somebody has to be asked.
-    Later(Pin<Box<dyn Future<Output = Result<Option<Found>, StoreError>> + Send + 'a>>),
+    Later(Pin<Box<dyn Future<Output = Result<Option<FoundKey>, StoreError>> + Send + 'a>>),
 }
 
 impl<'a> Lookup<'a> {
     /// Of a store that has to ask.
     pub fn later(
-        search: impl Future<Output = Result<Option<Found>, StoreError>> + Send + 'a,
+        search: impl Future<Output = Result<Option<FoundKey>, StoreError>> + Send + 'a,
     ) -> Self {
         Self::Later(Box::pin(search))
     }
 }
 
 impl Future for Lookup<'_> {
-    type Output = Result<Option<Found>, StoreError>;
+    type Output = Result<Option<FoundKey>, StoreError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {

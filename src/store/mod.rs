@@ -25,20 +25,20 @@ mod tallies;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod timed_out;
 
-pub use codes::{Code, Guess, Guessed};
+pub use codes::{OneTimeCode, CodeAttempt, CodeOutcome};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use lookup::Lookup;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
-pub use quotas::{Counter, Payer, Spend, Spent};
+pub use quotas::{Counter, CounterKey, CounterCharge, ChargeOutcome};
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
 pub use rows::{
-    Changes, Feed, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
-    Updated, Use,
+    ChangeBatch, FeedMode, FoundKey, InsertOutcome, KeyQuery, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome,
+    UpdateOutcome, KeyUse,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
-pub use tallies::Tally;
+pub use tallies::HourlyUsage;

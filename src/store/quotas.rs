@@ -5,9 +5,9 @@ use crate::{
 
 /// Uses to be spent from one quota.
 #[derive(Clone, Copy, Debug)]
-pub struct Spend<'a> {
+pub struct CounterCharge<'a> {
     /// Whose quota it is.
-    pub payer: Payer<'a>,
+    pub payer: CounterKey<'a>,
     /// Which of its counts: each period has one of its own.
     pub period: Period,
     /// When the present period began.
@@ -20,14 +20,14 @@ pub struct Spend<'a> {
 
 /// Whose quota is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Payer<'a> {
+pub enum CounterKey<'a> {
     /// That of one key, whatever its secret.
     Key(KeyId),
     /// That which all keys of an owner share.
     Owner(&'a Owner),
     /// That of someone who comes without a key, known by a digest: of an address or a network, or of
     /// an account that confirms who it is. Its counts are removed when they are old.
-    Guest(&'a Digest),
+    Anonymous(&'a Digest),
     /// Nobody's: the one use there is goes to the node that does a job for all.
     Job(&'static str),
 }
@@ -35,7 +35,7 @@ pub enum Payer<'a> {
 /// What became of spending; with how much of each quota is used up now, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Spent {
+pub enum ChargeOutcome {
     /// It was spent from all of them.
     Granted(Vec<u64>),
     /// One has not enough left; nothing was spent from any.
@@ -51,7 +51,7 @@ pub struct Counter {
     pub used: u64,
 }
 
-impl Spend<'_> {
+impl CounterCharge<'_> {
     /// A counter as it stands for this spending: one whose period is over begins anew. No period
     /// comes back, also if a node's clock is behind.
     #[must_use]
@@ -60,7 +60,7 @@ impl Spend<'_> {
     }
 
     /// A counter after this spending, if there is enough left.
-    pub fn spend(&self, stored: Counter) -> Option<Counter> {
+    pub fn charge(&self, stored: Counter) -> Option<Counter> {
         let Counter { window, used } = self.now(stored);
         let used = used.checked_add(self.uses).filter(|used| *used <= self.limit)?;
         Some(Counter { window, used })
@@ -77,7 +77,7 @@ impl Spend<'_> {
     }
 }
 
-impl Payer<'_> {
+impl CounterKey<'_> {
     /// Bytes that no other payer has.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
@@ -88,12 +88,12 @@ impl Payer<'_> {
                 [&[1], length.as_slice(), tenant, owner.account().as_bytes()].concat()
             }
             Self::Job(name) => [&[2], name.as_bytes()].concat(),
-            Self::Guest(digest) => [&[3], digest.to_bytes().as_slice()].concat(),
+            Self::Anonymous(digest) => [&[3], digest.to_bytes().as_slice()].concat(),
         }
     }
 }
 
-impl Payer<'_> {
+impl CounterKey<'_> {
     /// Whether these bytes are those of a guest.
     pub(super) fn is_guest(bytes: &[u8]) -> bool {
         bytes.first() == Some(&3)
@@ -101,14 +101,14 @@ impl Payer<'_> {
 }
 
 /// Spends from all counters, or from none.
-pub(super) fn spend_all(spends: &[Spend<'_>], stored: &[Counter]) -> (Spent, Option<Vec<Counter>>) {
-    let pairs = || spends.iter().zip(stored.iter().copied());
-    match pairs().map(|(spend, stored)| spend.spend(stored)).collect::<Option<Vec<_>>>() {
+pub(super) fn charge_all(charges: &[CounterCharge<'_>], stored: &[Counter]) -> (ChargeOutcome, Option<Vec<Counter>>) {
+    let pairs = || charges.iter().zip(stored.iter().copied());
+    match pairs().map(|(spend, stored)| spend.charge(stored)).collect::<Option<Vec<_>>>() {
         Some(after) => {
-            (Spent::Granted(after.iter().map(|counter| counter.used).collect()), Some(after))
+            (ChargeOutcome::Granted(after.iter().map(|counter| counter.used).collect()), Some(after))
         }
         None => (
-            Spent::Exhausted(pairs().map(|(spend, stored)| spend.now(stored).used).collect()),
+            ChargeOutcome::Exhausted(pairs().map(|(spend, stored)| spend.now(stored).used).collect()),
             None,
         ),
     }

@@ -2,13 +2,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{EventId, Key, KeyId, Owner, Status, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Owner, Status, Timestamp, OwnerScope},
     secret::Digest,
 };
 
 /// A key to be added.
 #[derive(Clone, Copy, Debug)]
-pub struct NewRow<'a> {
+pub struct InsertKey<'a> {
     /// The key; its hint is that of the secret.
     pub key: &'a Key,
     /// The digest of its secret.
@@ -22,7 +22,7 @@ pub struct NewRow<'a> {
 /// What became of a key to be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Inserted {
+pub enum InsertOutcome {
     /// It was added.
     Inserted,
     /// The owner has as many live keys as it may have.
@@ -33,7 +33,7 @@ pub enum Inserted {
 
 /// A key that a digest led to.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundKey {
     /// The key as it is stored now.
     pub key: Arc<Key>,
     /// The digest under which it was found.
@@ -45,7 +45,7 @@ pub struct Found {
 /// What became of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Updated {
+pub enum UpdateOutcome {
     /// It was written.
     Updated,
     /// The key has another revision by now, or is revoked. Read again.
@@ -56,7 +56,7 @@ pub enum Updated {
 
 /// A new current secret for a key.
 #[derive(Clone, Copy, Debug)]
-pub struct RotateRow<'a> {
+pub struct RotateSecret<'a> {
     /// The key as it was read.
     pub key: &'a Key,
     /// The digest of the new secret.
@@ -64,7 +64,7 @@ pub struct RotateRow<'a> {
     /// The hint of the new secret.
     pub hint: &'a str,
     /// What becomes of the secrets there are.
-    pub previous: Previous,
+    pub previous: PreviousSecret,
     /// What the key's `rotation_token` becomes.
     pub token: Option<[u8; 32]>,
     /// What is written to the log with it; its `at` becomes the key's `rotated_at`.
@@ -75,7 +75,7 @@ pub struct RotateRow<'a> {
 ///
 /// Exhaustive on purpose: a store must decide for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Previous {
+pub enum PreviousSecret {
     /// The current secret becomes the former one and works until then; the former one is removed.
     EndsAt(Timestamp),
     /// The current secret is removed, because nobody received it; the former one stays as it is.
@@ -85,7 +85,7 @@ pub enum Previous {
 /// What became of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum RotatedRow {
+pub enum RotateOutcome {
     /// It was written.
     Rotated,
     /// The key has another revision by now, or is revoked. Read again.
@@ -101,7 +101,7 @@ pub enum RotatedRow {
 /// Exhaustive on purpose: in each of these cases the key does not work any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Revoked {
+pub enum RevokeOutcome {
     /// It was revoked by this call.
     Now,
     /// It was revoked before; instant and reason stay those of the first time.
@@ -114,7 +114,7 @@ pub enum Revoked {
 #[derive(Clone, Copy, Debug)]
 pub struct KeyQuery<'a> {
     /// Whose keys.
-    pub whose: Whose<'a>,
+    pub within: OwnerScope<'a>,
     /// Only keys that have this status at `now`.
     pub status: Option<Status>,
     /// Only keys behind this one in the order of reading: older ones.
@@ -127,7 +127,7 @@ pub struct KeyQuery<'a> {
 
 /// The uses of one key since they were last recorded.
 #[derive(Clone, Debug)]
-pub struct Use {
+pub struct KeyUse {
     /// The key.
     pub key_id: KeyId,
     /// Its owner.
@@ -144,7 +144,7 @@ pub struct Use {
     pub event_id: EventId,
 }
 
-impl Use {
+impl KeyUse {
     /// The event to write if the key was never used before.
     pub fn first_use(&self) -> AuditEvent {
         AuditEvent {
@@ -166,7 +166,7 @@ impl Use {
 
 /// A part of the change feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct ChangeBatch {
     /// Which keys changed, each at least once.
     pub keys: Vec<KeyId>,
     /// Where to go on.
@@ -179,7 +179,7 @@ pub struct Changes {
 
 /// How a store learns of the changes that other nodes make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Feed {
+pub enum FeedMode {
     /// It is told of them: within milliseconds.
     Pushed,
     /// It looks for them now and then: there is no way of being told, or it is broken.

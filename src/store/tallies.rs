@@ -2,7 +2,7 @@ use crate::model::{KeyId, Timestamp};
 
 /// How often a key was presented within an hour, and with what result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct HourlyUsage {
     /// The key.
     pub key_id: KeyId,
     /// The beginning of the hour.
@@ -15,7 +15,7 @@ pub struct Tally {
     pub limited: u64,
 }
 
-impl Tally {
+impl HourlyUsage {
     /// Of an hour in which it was not presented.
     pub fn none(key_id: KeyId, hour: Timestamp) -> Self {
         Self { key_id, hour, accepted: 0, denied: 0, limited: 0 }

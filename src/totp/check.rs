@@ -4,7 +4,7 @@ use crate::{
     audit::EventKind,
     enroll::read_code,
     model::{Actor, Owner, Timestamp, one_line},
-    store::Spent,
+    store::ChargeOutcome,
 };
 
 /// Shows secrets to people and checks the codes of their apps. Cheap to clone.
@@ -88,15 +88,15 @@ impl Totp {
         let step = codes.check(code.expose(), now.as_unix_micros() as u64 / 1_000_000);
         let right = step.map(|step| Timestamp::from_unix_micros((step * STEP) as i64));
         let counts = Counts::new(owner, codes.secret().as_bytes(), now);
-        let spent = self.keys.spend(&counts.spends(right)).await.map_err(TotpError::from)?;
+        let spent = self.keys.charge(&counts.charges(right)).await.map_err(TotpError::from)?;
         match (spent, right) {
-            (Spent::Granted(_), Some(_)) => {
+            (ChargeOutcome::Granted(_), Some(_)) => {
                 // It is used up, and so must not be refused any more.
                 let _ = self.keys.note_code(EventKind::SecondFactorAccepted, owner, by);
                 Ok(now)
             }
-            (Spent::Granted(_), None) => refuse("wrong_code", TotpError::WrongCode),
-            (Spent::Exhausted(used), _) => match counts.wait(&used) {
+            (ChargeOutcome::Granted(_), None) => refuse("wrong_code", TotpError::WrongCode),
+            (ChargeOutcome::Exhausted(used), _) => match counts.wait(&used) {
                 Some(wait) => refuse("too_many_tries", TotpError::TooOften(wait)),
                 None => refuse("used_code", TotpError::UsedCode),
             },

@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     model::{Owner, Period, Timestamp},
-    secret::{Digest, Hasher, Sha256},
-    store::{Payer, Spend},
+    secret::{Digest, Hasher, Sha256Hasher},
+    store::{CounterKey, CounterCharge},
 };
 
 /// What a store counts of an account's codes.
@@ -19,9 +19,9 @@ impl Counts {
     /// Tries belong to the account, whatever secrets it has; a used code to the secret, of which nobody
     /// learns anything by a digest of all its bits.
     pub(super) fn new(owner: &Owner, secret: &[u8], now: Timestamp) -> Self {
-        let owner = Payer::Owner(owner).to_bytes();
-        let tries = Sha256.digest(&[b"totp tries of ".as_slice(), &owner].concat());
-        let step = Sha256.digest(&Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
+        let owner = CounterKey::Owner(owner).to_bytes();
+        let tries = Sha256Hasher.digest(&[b"totp tries of ".as_slice(), &owner].concat());
+        let step = Sha256Hasher.digest(&Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
         Self { tries, step, now }
     }
 
@@ -30,18 +30,18 @@ impl Counts {
     ///
     /// A step is a period that has one use. No period comes back once there was a later one, so with a
     /// step all those before it are used up, too.
-    pub(super) fn spends(&self, right: Option<Timestamp>) -> [Spend<'_>; 3] {
+    pub(super) fn charges(&self, right: Option<Timestamp>) -> [CounterCharge<'_>; 3] {
         let (tries, steps) = if right.is_none() { (1, 0) } else { (0, 1) };
-        let [quarter, day] = TRIES.map(|(length, limit)| Spend {
-            payer: Payer::Guest(&self.tries),
+        let [quarter, day] = TRIES.map(|(length, limit)| CounterCharge {
+            payer: CounterKey::Anonymous(&self.tries),
             period: period_of(length),
             window: self.now.rounded_down_to(length),
             // Who is right takes no try, but there has to be one.
             limit: limit - steps,
             uses: tries,
         });
-        let step = Spend {
-            payer: Payer::Guest(&self.step),
+        let step = CounterCharge {
+            payer: CounterKey::Anonymous(&self.step),
             period: Period::Ever,
             // Before all others, so that a wrong code moves no period on.
             window: right.unwrap_or(Timestamp::MIN),

@@ -30,12 +30,12 @@ pub(crate) struct Denials {
     /// Per key and reason.
     keyed: Tallies<KeyId>,
     /// Of one-time codes, per reason.
-    codes: Mutex<HashMap<&'static str, Tally>>,
+    codes: Mutex<HashMap<&'static str, HourlyUsage>>,
     /// Of second factors, per owner and reason.
     factors: Tallies<Owner>,
 }
 
-type Tallies<T> = Mutex<HashMap<(Option<T>, &'static str), Tally>>;
+type Tallies<T> = Mutex<HashMap<(Option<T>, &'static str), HourlyUsage>>;
 
 /// A refused attempt.
 #[derive(Clone, Copy)]
@@ -63,11 +63,11 @@ struct Anonymous {
 struct Told {
     attempts: u64,
     /// Who stands for those that come next: the last one that was described.
-    next: Option<Tally>,
+    next: Option<HourlyUsage>,
 }
 
 #[derive(Clone)]
-struct Tally {
+struct HourlyUsage {
     count: u32,
     owner: Option<Owner>,
     /// Who it was, where that is known otherwise than by the key.
@@ -84,7 +84,7 @@ impl Denials {
             let attempts = if throttled { &self.throttled } else { &self.unknown };
             return attempts.note(|| attempt);
         };
-        count(&self.keyed, id, attempt.reason, || Tally::of(&attempt));
+        count(&self.keyed, id, attempt.reason, || HourlyUsage::of(&attempt));
     }
 
     /// Counts one more text that cannot be a key.
@@ -96,17 +96,17 @@ impl Denials {
     /// Counts one more code that was not sent, or not accepted.
     pub(crate) fn note_code(&self, attempt: Attempt<'_>) {
         let mut codes = lock(&self.codes);
-        let tally = codes.entry(attempt.reason).or_insert_with(|| Tally::of(&attempt));
+        let tally = codes.entry(attempt.reason).or_insert_with(|| HourlyUsage::of(&attempt));
         tally.count = tally.count.saturating_add(1);
     }
 
     /// Counts one more second factor that was not accepted.
     #[cfg(feature = "totp")]
     pub(crate) fn note_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
-        count(&self.factors, owner.clone(), attempt.reason, || Tally {
+        count(&self.factors, owner.clone(), attempt.reason, || HourlyUsage {
             owner: Some(owner.clone()),
             actor: Some(actor.to_owned()),
-            ..Tally::of(&attempt)
+            ..HourlyUsage::of(&attempt)
         });
     }
 
@@ -138,12 +138,12 @@ impl Denials {
 /// What finds no room is counted as nobody's.
 fn count<T: Eq + Hash>(
     tallies: &Tallies<T>,
-    whose: T,
+    within: T,
     reason: &'static str,
-    described: impl FnOnce() -> Tally,
+    described: impl FnOnce() -> HourlyUsage,
 ) {
     let mut tallies = lock(tallies);
-    let wanted = (Some(whose), reason);
+    let wanted = (Some(within), reason);
     let full = tallies.len() >= MAX_KEYED && !tallies.contains_key(&wanted);
     let slot = if full { (None, reason) } else { wanted };
     let tally = tallies.entry(slot).or_insert_with(described);
@@ -168,24 +168,24 @@ impl Anonymous {
     fn begin(&self, attempt: &Attempt<'_>) {
         let mut told = lock(&self.told);
         if !self.described.swap(true, Ordering::Relaxed) {
-            told.next = Some(Tally::of(attempt));
+            told.next = Some(HourlyUsage::of(attempt));
         }
     }
 
-    fn take(&self) -> Option<Tally> {
+    fn take(&self) -> Option<HourlyUsage> {
         let mut told = lock(&self.told);
         self.described.store(false, Ordering::Relaxed);
         let attempts = self.flood.total() - told.attempts;
         let tally = told.next.as_ref().filter(|_| attempts > 0)?;
         // What is more than fits is told the next time.
         let count = u32::try_from(attempts).unwrap_or(u32::MAX);
-        let tally = Tally { count, ..tally.clone() };
+        let tally = HourlyUsage { count, ..tally.clone() };
         told.attempts += u64::from(count);
         Some(tally)
     }
 }
 
-impl Tally {
+impl HourlyUsage {
     fn of(attempt: &Attempt<'_>) -> Self {
         Self {
             count: 0,
@@ -202,7 +202,7 @@ fn event(
     ids: &IdGenerator,
     key_id: Option<KeyId>,
     reason: &str,
-    tally: Tally,
+    tally: HourlyUsage,
 ) -> Result<AuditEvent, EntropyError> {
     Ok(AuditEvent {
         id: ids.event_id(tally.at)?,

@@ -55,7 +55,7 @@ impl ApiKeys {
         let touches = Touches::Owner(owner.clone());
         let owner = owner.clone();
         let write = async move {
-            store.announce(&owner, at).await?;
+            store.announce_account_change(&owner, at).await?;
             Ok(Done::nothing(()))
         };
         self.inner.change(touches, write).await
@@ -128,7 +128,7 @@ async fn follow(inner: Weak<Inner>, store: Arc<dyn KeyStore>, pace: Pace, _runni
         let waited = match read {
             // Nothing of `inner` is held while it waits, which is most of the time.
             Ok(Ok(cursor)) => {
-                let wait = store.wait(cursor, pace.interval);
+                let wait = store.wait_for_changes(cursor, pace.interval);
                 timeout(pace.interval + pace.patience, wait).await.ok().and_then(Result::ok)
             }
             Ok(Err(_)) | Err(_) => None,

@@ -4,7 +4,7 @@ use crate::{
     accounts::Account,
     model::{Key, Timestamp},
     secret::{Candidates, Digest},
-    store::{Found, Lookup, StoreError},
+    store::{FoundKey, Lookup, StoreError},
     verify::{
         cache::{
             Cache, Known,
@@ -160,7 +160,7 @@ impl Inner {
     }
 
     /// Asks the store once.
-    pub(crate) async fn find(&self, candidates: &Candidates) -> Result<Option<Found>, StoreError> {
+    pub(crate) async fn find(&self, candidates: &Candidates) -> Result<Option<FoundKey>, StoreError> {
         let found = self.store.find(candidates.as_slice()).await?;
         Ok(compared(found, candidates.as_slice()))
     }
@@ -169,14 +169,14 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn judge_found(
         self: &Arc<Self>,
-        found: Found,
+        found: FoundKey,
         account: Arc<Account>,
         meter: &Meter,
         asked: &Asked<'_>,
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit(&found.key, &account, found.ends_at, asked.now, request)?;
-        let spent = self.spend(&found.key, meter, asked.now, request)?;
+        let spent = self.charge(&found.key, meter, asked.now, request)?;
         self.note_found(&found, asked, request);
         Ok(Verified::read(found.key, account, asked.now.at, spent))
     }
@@ -184,7 +184,7 @@ impl Inner {
     /// The same, where a limiter or a quota has to be asked.
     pub(crate) async fn pay_for(
         self: &Arc<Self>,
-        found: Found,
+        found: FoundKey,
         account: Arc<Account>,
         meter: Meter,
         asked: &Asked<'_>,
@@ -197,7 +197,7 @@ impl Inner {
     }
 
     #[inline(always)]
-    fn note_found(self: &Arc<Self>, found: &Found, asked: &Asked<'_>, request: &Request<'_>) {
+    fn note_found(self: &Arc<Self>, found: &FoundKey, asked: &Asked<'_>, request: &Request<'_>) {
         self.ensure_writer();
         let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
         self.outbox.usage.mark(&found.key, asked.now.at, ip, user_agent);
@@ -209,7 +209,7 @@ impl Inner {
         }
     }
 
-    async fn bearer(&self, found: &Found, now: Timestamp) -> Result<Bearer, Error> {
+    async fn bearer(&self, found: &FoundKey, now: Timestamp) -> Result<Bearer, Error> {
         let account = match self.account_at_once(found, now) {
             Some(account) => account,
             None => self.account(&found.key.owner).await?,
@@ -219,7 +219,7 @@ impl Inner {
 
     /// A key that does not work needs nothing of the host to be refused.
     #[inline(always)]
-    pub(crate) fn account_at_once(&self, found: &Found, now: Timestamp) -> Option<Arc<Account>> {
+    pub(crate) fn account_at_once(&self, found: &FoundKey, now: Timestamp) -> Option<Arc<Account>> {
         match check_key(&found.key, found.ends_at, now) {
             Ok(()) => self.accounts.at_once(&found.key.owner),
             Err(_) => Some(Arc::new(Account::nobody())),
@@ -250,7 +250,7 @@ impl Inner {
 /// What is found is compared in constant time, and something is compared also where nothing was
 /// found, so that both cost the same.
 #[inline(always)]
-fn compared(found: Option<Found>, candidates: &[Digest]) -> Option<Found> {
+fn compared(found: Option<FoundKey>, candidates: &[Digest]) -> Option<FoundKey> {
     let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
     let all = candidates.iter().map(|digest| digest.ct_eq(stored));
     let same = all.reduce(|same, other| same | other);

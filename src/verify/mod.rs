@@ -23,16 +23,16 @@ pub(crate) use denials::{Attempt, Denials};
 pub use denied::{Denied, DeniedReason};
 pub(crate) use follow::Follower;
 pub use limits::{
-    Charge, Charged, Levels, Limited, LimitedReason, Limiter, LimiterError, QuotaState,
-    QuotaStates, RateOf, RateState, RateStates,
+    RateCharge, RateOutcome, RateLevels, Limited, LimitedReason, RateLimiter, RateLimiterError, QuotaState,
+    QuotaStates, RateSubject, RateState, RateStates,
 };
 pub(crate) use limits::{Rates, whole_seconds};
 #[cfg(feature = "redis")]
-pub use limits::{RedisLimiter, WithoutRedis};
+pub use limits::{RedisRateLimiter, RedisOutage};
 pub(crate) use lookup::Loaded;
 pub(crate) use outbox::{MAX_UNWRITTEN, Outbox};
 pub use request::Request;
-pub use reserve::{Committed, Reservation};
+pub use reserve::{Settlement, Reservation};
 pub(crate) use usage::begin_of_hour;
 pub use verified::Verified;
 pub use verify::VerifyError;

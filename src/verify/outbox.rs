@@ -104,7 +104,7 @@ impl Inner {
             let _one = inner.outbox.writing.lock().await;
             let uses = inner.outbox.usage.drain(&inner.ids)?;
             for (n, batch) in uses.chunks(BATCH).enumerate() {
-                match inner.store.touch(batch).await {
+                match inner.store.record_uses(batch).await {
                     Ok(events) => inner.tell(&events),
                     Err(error) => {
                         inner.outbox.usage.restore(&uses[n * BATCH..]);
@@ -130,7 +130,7 @@ impl Inner {
     async fn write_tallies(&self) -> Result<(), Error> {
         let tallies = self.outbox.usage.drain_tallies();
         for (n, batch) in tallies.chunks(BATCH).enumerate() {
-            if let Err(error) = self.store.tally(batch).await {
+            if let Err(error) = self.store.add_usage(batch).await {
                 let undone = error.kind() == StoreErrorKind::Unavailable;
                 let rest = if undone { n * BATCH } else { n * BATCH + batch.len() };
                 self.outbox.usage.restore_tallies(&tallies[rest..]);
@@ -149,7 +149,7 @@ impl Inner {
             unwritten.truncate(MAX_UNWRITTEN);
             unwritten.clone()
         };
-        self.store.record(&events).await?;
+        self.store.record_events(&events).await?;
         lock(&self.outbox.unwritten).drain(..events.len());
         Ok(events)
     }

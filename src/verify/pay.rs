@@ -3,11 +3,11 @@ use std::sync::Arc;
 use crate::{
     accounts::Account,
     model::Key,
-    store::{Spent as Paid, StoreError, StoreErrorKind},
+    store::{ChargeOutcome as Paid, StoreError, StoreErrorKind},
     verify::{
         cache::entry::Entry,
         limits::{
-            limiter::{Charge, Charged, Levels, Limiter, rates_of},
+            limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, rates_of},
             meter::{Meter, RateStates, Spent},
             quotas::Quotas,
         },
@@ -50,13 +50,13 @@ impl Inner {
         let now = if meter.is_fine() { self.exact() } else { now };
         let rates = rates_of(key, &account.limits);
         let at = now.steady();
-        let charge = Charge { owner: &key.owner, rates: &rates, uses: request.cost, at };
+        let charge = RateCharge { owner: &key.owner, rates: &rates, uses: request.cost, at };
         let counted = match self.rates.limiter() {
-            None => Counted::Here(meter, self.spend(key, meter, now, request)?),
+            None => Counted::Here(meter, self.charge(key, meter, now, request)?),
             Some(_) if rates.is_empty() || charge.uses == 0 => Counted::Nowhere,
-            Some(limiter) => match limiter.spend(&charge).await {
-                Ok(Charged::Granted(levels)) => Counted::There(limiter, levels),
-                Ok(Charged::Refused(levels)) => {
+            Some(limiter) => match limiter.charge(&charge).await {
+                Ok(RateOutcome::Granted(levels)) => Counted::There(limiter, levels),
+                Ok(RateOutcome::Refused(levels)) => {
                     let limited = charge.refused_by(&levels);
                     return Err(self.limit(limited, Some(key), now.at, request));
                 }
@@ -73,7 +73,7 @@ impl Inner {
         if quotas.is_empty() || uses == 0 {
             return Ok(metered(Default::default()));
         }
-        let refused = match self.store.spend(&quotas.spends(uses, now.at)).await {
+        let refused = match self.store.charge(&quotas.charges(uses, now.at)).await {
             Ok(Paid::Granted(used)) => return Ok(metered(quotas.states(&used, now.at))),
             Ok(Paid::Exhausted(used)) => Ok(quotas.states(&used, now.at)),
             Err(error) => Err(error),
@@ -90,11 +90,11 @@ impl Inner {
 enum Counted<'a> {
     Nowhere,
     Here(&'a Meter, Spent),
-    There(&'a dyn Limiter, Levels),
+    There(&'a dyn RateLimiter, RateLevels),
 }
 
 impl Counted<'_> {
-    fn states(&self, charge: &Charge<'_>, key: &Key, account: &Account) -> RateStates {
+    fn states(&self, charge: &RateCharge<'_>, key: &Key, account: &Account) -> RateStates {
         match self {
             Self::Nowhere => RateStates::default(),
             Self::Here(_, spent) => {
@@ -106,7 +106,7 @@ impl Counted<'_> {
     }
 
     /// Nothing came of it. What the rates say without it.
-    async fn give_back(&self, charge: &Charge<'_>, then: Now) -> RateStates {
+    async fn give_back(&self, charge: &RateCharge<'_>, then: Now) -> RateStates {
         let then = then.steady();
         match self {
             Self::Nowhere => RateStates::default(),
@@ -115,7 +115,7 @@ impl Counted<'_> {
                 meter.states(then)
             }
             Self::There(limiter, levels) => {
-                limiter.refund(&Charge { at: then, ..*charge }, levels).await;
+                limiter.refund(&RateCharge { at: then, ..*charge }, levels).await;
                 charge.states(&charge.before(levels))
             }
         }

@@ -5,7 +5,7 @@ use crate::{
 };
 use crate::{
     model::Timestamp,
-    store::{Spend, Spent},
+    store::{CounterCharge, ChargeOutcome},
     verify::{
         limits::quotas::{QuotaStates, Quotas},
         verified::Verified,
@@ -31,12 +31,12 @@ pub struct Reservation {
 /// Exhaustive on purpose: who ignores the second gives uses away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Committed {
+pub enum Settlement {
     /// What the work cost is spent, and no more.
-    Whole,
+    Full,
     /// It cost more than was reserved, and the quotas have not so much more: what was reserved is
     /// spent, and these uses beyond it are not.
-    Short(u64),
+    Partial(u64),
 }
 
 impl ApiKeys {
@@ -54,7 +54,7 @@ impl ApiKeys {
     /// ```
     /// # use keyward::{Actor, ApiKeys, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request};
     /// # use keyward::{accounts::NoAccounts, model::Quota};
-    /// use keyward::verify::Committed;
+    /// use keyward::verify::Settlement;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,7 +67,7 @@ impl ApiKeys {
     /// let verified = keys.verify(secret, &Request::new().cost(0)).await?;
     /// let reservation = keys.reserve(&verified, 500).await?;
     /// let tokens = 123; // what the model says that it used
-    /// assert_eq!(reservation.commit(tokens).await?, Committed::Whole);
+    /// assert_eq!(reservation.commit(tokens).await?, Settlement::Full);
     /// # Ok(()) }
     /// ```
     pub async fn reserve(
@@ -83,17 +83,17 @@ impl ApiKeys {
             uses,
             quotas: QuotaStates::default(),
         };
-        let spends = reservation.spends(uses);
-        if spends.is_empty() {
+        let charges = reservation.charges(uses);
+        if charges.is_empty() {
             return Ok(reservation);
         }
         let quotas = Quotas::of(verified.key(), verified.account());
-        match inner.store.spend(&spends).await {
-            Ok(Spent::Granted(used)) => {
+        match inner.store.charge(&charges).await {
+            Ok(ChargeOutcome::Granted(used)) => {
                 reservation.quotas = quotas.states(&used, at);
                 Ok(reservation)
             }
-            Ok(Spent::Exhausted(used)) => {
+            Ok(ChargeOutcome::Exhausted(used)) => {
                 let limited = quotas.states(&used, at).exhausted_by(uses, verified.rates());
                 Err(inner.limit(limited, Some(verified.key()), at, &Request::new()))
             }
@@ -121,11 +121,11 @@ impl Reservation {
     ///
     /// # Errors
     /// Those of a store that fails; what was reserved stays spent.
-    pub async fn commit(self, actual: u64) -> Result<Committed, Error> {
+    pub async fn commit(self, actual: u64) -> Result<Settlement, Error> {
         let (keys, reserved) = (self.keys.clone(), self.uses);
         let settle = async move {
             if actual <= reserved {
-                self.refund(reserved - actual).await.map(|()| Committed::Whole)
+                self.refund(reserved - actual).await.map(|()| Settlement::Full)
             } else {
                 self.spend_more(actual - reserved).await
             }
@@ -142,27 +142,27 @@ impl Reservation {
     }
 
     async fn refund(&self, uses: u64) -> Result<(), Error> {
-        let spends = self.spends(uses);
-        if spends.is_empty() {
+        let charges = self.charges(uses);
+        if charges.is_empty() {
             return Ok(());
         }
-        self.keys.inner.store.refund(&spends).await.map_err(uncounted)
+        self.keys.inner.store.refund(&charges).await.map_err(uncounted)
     }
 
-    async fn spend_more(&self, uses: u64) -> Result<Committed, Error> {
-        let spends = self.spends(uses);
-        if spends.is_empty() {
-            return Ok(Committed::Whole);
+    async fn spend_more(&self, uses: u64) -> Result<Settlement, Error> {
+        let charges = self.charges(uses);
+        if charges.is_empty() {
+            return Ok(Settlement::Full);
         }
-        match self.keys.inner.store.spend(&spends).await.map_err(uncounted)? {
-            Spent::Granted(_) => Ok(Committed::Whole),
-            Spent::Exhausted(_) => Ok(Committed::Short(uses)),
+        match self.keys.inner.store.charge(&charges).await.map_err(uncounted)? {
+            ChargeOutcome::Granted(_) => Ok(Settlement::Full),
+            ChargeOutcome::Exhausted(_) => Ok(Settlement::Partial(uses)),
         }
     }
 
-    fn spends(&self, uses: u64) -> Vec<Spend<'_>> {
+    fn charges(&self, uses: u64) -> Vec<CounterCharge<'_>> {
         let quotas = Quotas::of(self.verified.key(), self.verified.account());
-        if uses == 0 { Vec::new() } else { quotas.spends(uses, self.at) }
+        if uses == 0 { Vec::new() } else { quotas.charges(uses, self.at) }
     }
 }
 

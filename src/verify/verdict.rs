@@ -31,7 +31,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit_entry(entry, now, request)?;
-        let spent = self.spend(&entry.bearer().key, &entry.meter, now, request)?;
+        let spent = self.charge(&entry.bearer().key, &entry.meter, now, request)?;
         self.note_use(entry, now, request);
         Ok(Verified::cached(entry.bearer().clone(), now.at, spent))
     }
@@ -83,7 +83,7 @@ impl Inner {
     }
 
     #[inline(always)]
-    pub(crate) fn spend(
+    pub(crate) fn charge(
         self: &Arc<Self>,
         key: &Arc<Key>,
         meter: &Meter,
@@ -91,7 +91,7 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Spent, VerifyError> {
         let now = if meter.is_fine() { self.exact() } else { now };
-        let spent = meter.spend(request.cost, now.steady());
+        let spent = meter.charge(request.cost, now.steady());
         spent.map_err(|limited| self.limit(limited, Some(key), now.at, request))
     }
 

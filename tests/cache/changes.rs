@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use keyward::{
     Access, ApiKeys, Expiry, MemoryStore, Request, VerifyError,
     audit::EventKind,
-    manage::{Issued, KeyChange, Purge, Rotation},
+    manage::{Issued, KeyChange, Retention, Rotation},
     model::Networks,
 };
 
@@ -49,7 +49,7 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
     match change {
         "revoke" => keys.revoke(ada, id, "lost", by).await.unwrap(),
         "revoke_all" => drop(keys.revoke_all(ada, "left", by).await.unwrap()),
-        "rotate at once" => drop(keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap()),
+        "rotate at once" => drop(keys.rotate(ada, id, Rotation::immediate(), by).await.unwrap()),
         "rotate twice" => {
             for _ in 0..2 {
                 drop(keys.rotate(ada, id, Rotation::overlap(HOUR), by).await.unwrap());
@@ -76,7 +76,7 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
         }
         "purge" => {
             service.clock.advance(DAY * 121);
-            keys.purge(Purge::default(), |_| ()).await.unwrap();
+            keys.purge(Retention::default(), |_| ()).await.unwrap();
         }
         other => panic!("no change is called {other}"),
     }
@@ -151,7 +151,7 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
             }
             node.catch_up().await.unwrap();
         }
-        let digest = keyward::secret::Hasher::digest(&keyward::Sha256, secret.expose().as_bytes());
+        let digest = keyward::secret::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
         here.import(service.new_key(), digest, "lc_live_", &service.actor).await.unwrap();
         assert!(here.verify(secret.expose(), &Request::new()).await.is_ok());
         let known = tokio::time::timeout(Duration::from_secs(30), async {

@@ -11,10 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
+    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
     store::{
-        Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Payer, Revoked,
-        RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
+        ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, CounterKey, RevokeOutcome,
+        RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
     },
 };
 use tokio::{sync::Semaphore, task::yield_now};
@@ -39,7 +39,7 @@ pub struct Wrapper {
     /// The tenant whose keys cannot be listed.
     damaged: Arc<Mutex<Option<String>>>,
     finds: Arc<AtomicUsize>,
-    spends: Arc<AtomicUsize>,
+    charges: Arc<AtomicUsize>,
     /// Each look-up by digest takes one permit, between its read and its answer.
     gate: Arc<Semaphore>,
     /// Each change takes one, before it is made.
@@ -66,7 +66,7 @@ impl Wrapper {
             moods: Arc::default(),
             damaged: Arc::default(),
             finds: Arc::default(),
-            spends: Arc::default(),
+            charges: Arc::default(),
             gate: gate(),
             changes: gate(),
         }
@@ -106,8 +106,8 @@ impl Wrapper {
     }
 
     /// How often it was asked to spend for keys and owners.
-    pub fn spends(&self) -> usize {
-        self.spends.load(Ordering::SeqCst)
+    pub fn charges(&self) -> usize {
+        self.charges.load(Ordering::SeqCst)
     }
 
     /// How often it was asked for a digest.
@@ -164,7 +164,7 @@ type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
 impl KeyStore for Wrapper {
-    async fn insert(&self, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.change(self.store.insert(new)).await
     }
 
@@ -178,12 +178,12 @@ impl KeyStore for Wrapper {
         })
     }
 
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
-        self.store.get(whose, id).await
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+        self.store.get(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
-        if self.damaged.lock().unwrap().as_deref() == Some(query.whose.tenant()) {
+        if self.damaged.lock().unwrap().as_deref() == Some(query.within.tenant()) {
             return Err(StoreError::corrupt("told to be damaged"));
         }
         self.store.list(query).await
@@ -193,28 +193,28 @@ impl KeyStore for Wrapper {
         self.store.tenants(after, limit).await
     }
 
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         self.change(self.store.update(key, event)).await
     }
 
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         self.change(self.store.rotate(rotate)).await
     }
 
-    async fn revoke(&self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Answer<Revoked> {
-        self.change(self.store.revoke(whose, id, event)).await
+    async fn revoke(&self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> Answer<RevokeOutcome> {
+        self.change(self.store.revoke(within, id, event)).await
     }
 
     async fn revoke_all(&self, owner: &Owner, event: &AuditEvent) -> Answer<Vec<AuditEvent>> {
         self.change(self.store.revoke_all(owner, event)).await
     }
 
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Answer<u32> {
-        self.change(self.store.announce(owner, at)).await
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Answer<u32> {
+        self.change(self.store.announce_account_change(owner, at)).await
     }
 
-    async fn delete(&self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Answer<bool> {
-        self.change(self.store.delete(whose, id, event)).await
+    async fn delete(&self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> Answer<bool> {
+        self.change(self.store.delete(within, id, event)).await
     }
 
     async fn purge_keys(
@@ -226,18 +226,18 @@ impl KeyStore for Wrapper {
         self.change(self.store.purge_keys(before, limit, event)).await
     }
 
-    async fn touch(&self, uses: &[Use]) -> Answer<Vec<AuditEvent>> {
+    async fn record_uses(&self, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
         obey(self.moods().uses).await?;
-        self.store.touch(uses).await
+        self.store.record_uses(uses).await
     }
 
     async fn rehash(&self, from: &Digest, to: &Digest) -> Answer<bool> {
         self.store.rehash(from, to).await
     }
 
-    async fn record(&self, events: &[AuditEvent]) -> Answer<()> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Answer<()> {
         obey(self.moods().uses).await?;
-        let answer = self.store.record(events).await;
+        let answer = self.store.record_events(events).await;
         // That of a store with a disk comes later.
         yield_now().await;
         answer
@@ -255,39 +255,39 @@ impl KeyStore for Wrapper {
         self.store.purge_events(before, limit).await
     }
 
-    async fn changes(&self, after: Option<u64>) -> Answer<Changes> {
+    async fn changes(&self, after: Option<u64>) -> Answer<ChangeBatch> {
         obey(self.moods().feed).await?;
         self.store.changes(after).await
     }
 
-    async fn wait(&self, after: u64, at_most: Duration) -> Answer<Feed> {
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Answer<FeedMode> {
         obey(self.moods().feed).await?;
-        let feed = self.store.wait(after, at_most).await?;
+        let feed = self.store.wait_for_changes(after, at_most).await?;
         // What was frozen meanwhile does not tell either.
         obey(self.moods().feed).await?;
         Ok(feed)
     }
 
-    async fn tally(&self, tallies: &[Tally]) -> Answer<()> {
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
         let mood = self.moods().tally;
         if mood != Mood::Lossy {
             obey(mood).await?;
         }
-        let tallied = self.store.tally(tallies).await;
+        let tallied = self.store.add_usage(tallies).await;
         if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { tallied }
     }
 
-    async fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<Tally>> {
-        self.store.tallies(whose, id, from).await
+    async fn usage_history(&self, within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<HourlyUsage>> {
+        self.store.usage_history(within, id, from).await
     }
 
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Answer<u32> {
-        self.store.purge_tallies(before, limit).await
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.purge_usage(before, limit).await
     }
 
-    async fn spend(&self, spends: &[Spend<'_>]) -> Answer<Spent> {
-        if !matches!(spends[0].payer, Payer::Job(_)) {
-            self.spends.fetch_add(1, Ordering::SeqCst);
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+        if !matches!(charges[0].payer, CounterKey::Job(_)) {
+            self.charges.fetch_add(1, Ordering::SeqCst);
         }
         // Told otherwise, it goes on.
         while self.moods().spend == Mood::Frozen {
@@ -297,20 +297,20 @@ impl KeyStore for Wrapper {
         if mood != Mood::Lossy {
             obey(mood).await?;
         }
-        let spent = self.store.spend(spends).await;
+        let spent = self.store.charge(charges).await;
         if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { spent }
     }
 
-    async fn refund(&self, spends: &[Spend<'_>]) -> Answer<()> {
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Answer<()> {
         tokio::task::yield_now().await;
-        self.store.refund(spends).await
+        self.store.refund(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &Code) -> Answer<()> {
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Answer<()> {
         self.change(self.store.put_code(address, code)).await
     }
 
-    async fn try_code(&self, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         self.change(self.store.try_code(guess)).await
     }
 

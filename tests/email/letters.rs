@@ -16,7 +16,7 @@ async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
     let World { service, sink, .. } = &world;
     let issued = service.issue().await;
     let (keys, by) = (service.keys(), &service.actor);
-    drop(keys.rotate(&service.owner, issued.key.id, Rotation::at_once(), by).await.unwrap());
+    drop(keys.rotate(&service.owner, issued.key.id, Rotation::immediate(), by).await.unwrap());
     keys.revoke(&service.owner, issued.key.id, "laptop <lost>", by).await.unwrap();
     keys.disable(&service.owner, issued.key.id, by).await.unwrap_err();
     let revoked = service.events.all().pop().unwrap();

@@ -2,7 +2,7 @@ use keyward::{
     Digest, KeyStore, MemoryStore, Timestamp,
     enroll::EnrolError,
     manage::Page,
-    store::{Code, Guess, Guessed},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome},
 };
 
 use super::support::{Office, ada, from, wrong};
@@ -89,13 +89,13 @@ async fn a_million_guesses_get_five_tries() {
     let (store, at) = (MemoryStore::new(), Timestamp::MIN);
     let address = digest(u32::MAX);
     for right in [5, 123_456, 999_999] {
-        let code = Code { digest: digest(right), ends_at: Timestamp::MAX, tries: 5 };
+        let code = OneTimeCode { digest: digest(right), ends_at: Timestamp::MAX, tries: 5 };
         store.put_code(&address, &code).await.unwrap();
         let mut wrong = 0;
         for n in 0..1_000_000 {
-            match store.try_code(&Guess { address, digest: digest(n), at }).await.unwrap() {
-                Guessed::Wrong => wrong += 1,
-                Guessed::Spent => {}
+            match store.try_code(&CodeAttempt { address, digest: digest(n), at }).await.unwrap() {
+                CodeOutcome::Wrong => wrong += 1,
+                CodeOutcome::NoTriesLeft => {}
                 other => panic!("guess {n} was {other:?}"),
             }
         }

@@ -4,7 +4,7 @@ use keyward::{
     Actor, ErrorKind, NewKey, Request,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, EnrolError, Enrolment},
-    manage::Purge,
+    manage::Retention,
 };
 
 use super::support::{Mood, Office, ada, at_home, pepper, stranger, wrong};
@@ -48,12 +48,12 @@ async fn codes_of_long_ago_are_cleaned_away() {
         let code = office.code().await;
         office.service.clock.advance(HOUR);
         let next = office.code().await;
-        office.service.keys().purge(Purge::default(), drop).await.unwrap();
+        office.service.keys().purge(Retention::default(), drop).await.unwrap();
         office.service.clock.advance(HOUR);
         let late = office.present(&next).await.unwrap_err();
         assert!(matches!(late, EnrolError::LateCode), "{late:?}");
         office.service.clock.advance(DAY + 2 * HOUR);
-        office.service.keys().purge(Purge::default(), drop).await.unwrap();
+        office.service.keys().purge(Retention::default(), drop).await.unwrap();
         for code in [code, next] {
             let gone = office.present(&code).await.unwrap_err();
             assert!(matches!(gone, EnrolError::WrongCode), "{gone:?}");

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    Actor, AuditEvent, AuditQuery, Owner, Pepper, Whose,
+    Actor, AuditEvent, AuditQuery, Owner, Pepper, OwnerScope,
     enroll::{
         EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, HostError, Letter, Members, Post,
     },
@@ -94,7 +94,7 @@ impl Office {
             node.flush().await.unwrap();
         }
         for tenant in ["", self.service.owner.tenant()] {
-            let query = AuditQuery::new(Whose::Tenant(tenant)).limit(1_000);
+            let query = AuditQuery::new(OwnerScope::Tenant(tenant)).limit(1_000);
             all.extend(self.service.keys().events(query).await.unwrap());
         }
         all

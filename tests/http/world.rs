@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use keyward::{
-    Access, ApiKeys, Digest, Hasher, Sha256,
+    Access, ApiKeys, Digest, Hasher, Sha256Hasher,
     http::Guard,
     manage::Issued,
     model::{KeyLimits, Quota, Rate},
@@ -29,11 +29,11 @@ struct Counting(Arc<AtomicUsize>);
 impl Hasher for Counting {
     fn digest(&self, presented: &[u8]) -> Digest {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Sha256.digest(presented)
+        Sha256Hasher.digest(presented)
     }
 
     fn tag(&self) -> Tag {
-        Sha256.tag()
+        Sha256Hasher.tag()
     }
 }
 

@@ -99,7 +99,7 @@ async fn nobody_hands_out_more_than_he_has() {
             assert_eq!(changed.is_ok(), fine);
         }
     }
-    let rotated = keys.rotate(ada, wide.key.id, Rotation::at_once(), &limited).await;
+    let rotated = keys.rotate(ada, wide.key.id, Rotation::immediate(), &limited).await;
     assert_eq!(rotated.unwrap_err().kind(), ErrorKind::Forbidden, "its secret would go to him");
     assert!(service.verify(&wide).await.is_ok());
     assert!(
@@ -238,7 +238,7 @@ async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
         assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "owner_suspended");
         let refused = keys.issue(service.new_key(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
-        let refused = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap_err();
+        let refused = keys.rotate(ada, issued.key.id, Rotation::immediate(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         let id = issued.key.id;
         keys.disable(ada, id, by).await.expect("narrowing is always possible");

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, Whose,
+    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, OwnerScope,
     audit::{EventKind, Outcome},
     manage::{KeyChange, Rotation},
 };
@@ -22,7 +22,7 @@ async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sink
         keys.update(ada, id, &change, by).await.unwrap();
         keys.disable(ada, id, by).await.unwrap();
         keys.enable(ada, id, by).await.unwrap();
-        let _ = keys.rotate(ada, id, Rotation::at_once(), by).await.unwrap();
+        let _ = keys.rotate(ada, id, Rotation::immediate(), by).await.unwrap();
         keys.revoke(ada, id, "laptop lost", by).await.unwrap();
         keys.delete(ada, id, by).await.unwrap();
 
@@ -122,7 +122,7 @@ async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
         let query = AuditQuery::new(ada).kind(EventKind::Denied).limit(1_000);
         let of_keys = keys.events(query).await.unwrap();
         assert_eq!(of_keys.len(), 256, "with the owner's keys");
-        let nobodys = AuditQuery::new(Whose::Tenant("")).kind(EventKind::Denied);
+        let nobodys = AuditQuery::new(OwnerScope::Tenant("")).kind(EventKind::Denied);
         assert_eq!(keys.events(nobodys).await.unwrap().len(), 3, "of no owner");
     })
     .await;
@@ -143,7 +143,7 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
         keys.revoke(ada, ids[3], "", by).await.unwrap();
         let count = async |query| keys.events(query).await.unwrap().len();
         assert_eq!(count(AuditQuery::new(ada)).await, 11);
-        assert_eq!(count(AuditQuery::new(Whose::Tenant("acme"))).await, 21);
+        assert_eq!(count(AuditQuery::new(OwnerScope::Tenant("acme"))).await, 21);
         assert_eq!(count(AuditQuery::new(ada).key(ids[3])).await, 2);
         assert_eq!(count(AuditQuery::new(&bob).key(ids[3])).await, 0);
         assert_eq!(count(AuditQuery::new(ada).kind(EventKind::Revoked)).await, 1);
@@ -151,7 +151,7 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
         let days = |n| start.after(DAY * n);
         assert_eq!(count(AuditQuery::new(ada).from(days(2)).until(days(5))).await, 3);
 
-        let mut query = AuditQuery::new(Whose::Tenant("acme")).limit(4);
+        let mut query = AuditQuery::new(OwnerScope::Tenant("acme")).limit(4);
         let mut seen: Vec<AuditEvent> = Vec::new();
         loop {
             let page = keys.events(query).await.unwrap();
@@ -200,11 +200,11 @@ async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_si
         let issued = service.issue().await;
         let verified = service.verify(&issued).await.unwrap();
         let key = keyward::model::Actor::key(&verified).ip("198.51.100.9".parse().unwrap());
-        keys.note(ada, "session.begun", Outcome::Failure, by).await.unwrap();
-        keys.note(ada, "extension.deployed", Outcome::Success, &key).await.unwrap();
+        keys.record_event(ada, "session.begun", Outcome::Failure, by).await.unwrap();
+        keys.record_event(ada, "extension.deployed", Outcome::Success, &key).await.unwrap();
 
-        let query = AuditQuery::new(ada).kind(EventKind::Noted);
-        let is_noted = |event: &AuditEvent| event.kind == EventKind::Noted;
+        let query = AuditQuery::new(ada).kind(EventKind::HostEvent);
+        let is_noted = |event: &AuditEvent| event.kind == EventKind::HostEvent;
         let mut noted = service.nodes.last().unwrap().events(query).await.unwrap();
         noted.reverse();
         let told: Vec<_> = service.events.all().into_iter().filter(is_noted).collect();
@@ -228,8 +228,8 @@ async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
         let hostile = format!("x\0\n2026-01-01 key.created\u{202e}{}", "ä".repeat(100_000));
-        keys.note(ada, &hostile, Outcome::Success, by).await.unwrap();
-        keys.note(ada, "", Outcome::Success, by).await.unwrap();
+        keys.record_event(ada, &hostile, Outcome::Success, by).await.unwrap();
+        keys.record_event(ada, "", Outcome::Success, by).await.unwrap();
         let noted = keys.events(AuditQuery::new(ada)).await.unwrap();
         assert_eq!(noted[0].reason, None);
         let kept = noted[1].reason.as_deref().unwrap();
@@ -246,7 +246,7 @@ async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
     let store = Wrapper::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     store.uses_are(Mood::Failing);
-    let noted = service.keys().note(&service.owner, "x", Outcome::Success, &service.actor).await;
+    let noted = service.keys().record_event(&service.owner, "x", Outcome::Success, &service.actor).await;
     assert!(noted.unwrap_err().is_unavailable());
     assert!(service.events.all().is_empty());
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    AuditEvent, AuditQuery, ErrorKind, MemoryStore, NewKey, Whose, audit::ExportFormat,
+    AuditEvent, AuditQuery, ErrorKind, MemoryStore, NewKey, OwnerScope, audit::ExportFormat,
     manage::AuditExport,
 };
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
         let issued = keys.issue(NewKey::new(&evil, "x").unwrap(), &by).await.unwrap();
         keys.revoke(&evil, issued.key.id, name, &by).await.unwrap();
     }
-    let query = AuditQuery::new(Whose::Tenant("acme"));
+    let query = AuditQuery::new(OwnerScope::Tenant("acme"));
     let events = keys.events(query.limit(1_000)).await.unwrap();
     assert_eq!(events.len(), 1_000);
     let stored: Vec<_> = events.iter().map(expected).collect();

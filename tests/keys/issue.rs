@@ -2,10 +2,10 @@ use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use ipnet::IpNet;
 use keyward::{
-    Digest, ErrorKind, Expiry, Formats, HmacSha256, KeyFormat, Limits, NewKey, Pepper, Request,
-    Sha256, Status,
+    Digest, ErrorKind, Expiry, Formats, HmacSha256Hasher, KeyFormat, Limits, NewKey, Pepper, Request,
+    Sha256Hasher, Status,
     model::{KeyLimits, Networks, Rate},
-    secret::{Hasher, Sha512},
+    secret::{Hasher, Sha512Hasher},
 };
 
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
@@ -137,7 +137,7 @@ async fn bad_names_are_refused_with_a_reason() {
 #[tokio::test]
 async fn keys_of_other_systems_are_imported_by_their_hash() {
     on_each_store(async |handles| {
-        let service = Service::with(handles, |builder| builder.also_accept(Sha512));
+        let service = Service::with(handles, |builder| builder.also_accept(Sha512Hasher));
         let (keys, by) = (service.keys(), &service.actor);
         for (n, hash) in ["sha256", "sha512"].into_iter().enumerate() {
             let old = format().generate().unwrap();
@@ -164,7 +164,7 @@ async fn keys_of_other_systems_are_imported_by_their_hash() {
 #[tokio::test]
 async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
     let service = Service::new(stores::memory());
-    let foreign = HmacSha256::new(Pepper::new(9, vec![9; 32]).unwrap()).digest(b"x");
+    let foreign = HmacSha256Hasher::new(Pepper::new(9, vec![9; 32]).unwrap()).digest(b"x");
     let import = service.keys().import(service.new_key(), foreign, "lc_", &service.actor);
     let refused = import.await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
@@ -175,7 +175,7 @@ async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
 async fn a_hint_that_holds_the_secret_or_cannot_be_shown_is_not_stored() {
     let service = Service::new(stores::memory());
     let old = format().generate().unwrap();
-    let digest = Sha256.digest(old.expose().as_bytes());
+    let digest = Sha256Hasher.digest(old.expose().as_bytes());
     let text = old.expose();
     let all_but_one = text[..text.len() - 1].to_owned();
     for hint in [
@@ -234,7 +234,7 @@ async fn an_older_format_is_accepted_beside_the_new_one() {
     let formats = Formats::new(KeyFormat::builder("lk").build().unwrap());
     let both =
         keyward::api::ApiKeys::builder(store.clone(), formats.clone().accept(old_format).unwrap());
-    let both = both.hasher(Sha256).build();
+    let both = both.hasher(Sha256Hasher).build();
     let new = both.issue(NewKey::new(&ada, "new").unwrap(), &by).await.unwrap();
     assert!(new.secret.expose().starts_with("lk_"));
     for issued in [&old, &new] {

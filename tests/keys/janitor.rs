@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Actor, ApiKeys, KeyId, MemoryStore, Request, api::ApiKeysBuilder, manage::Purge,
+    Actor, ApiKeys, KeyId, MemoryStore, Request, api::ApiKeysBuilder, manage::Retention,
     testing::ManualClock,
 };
 
@@ -40,12 +40,12 @@ async fn one_of_all_nodes_cleans_up_once_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_for_how_long_is_for_the_host_to_say() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
-    let never = begin(&store, &clock).no_purge().build();
+    let never = begin(&store, &clock).no_automatic_purge().build();
     let id = revoked_key(&never).await;
     clock.advance(DAY * 1_000);
     work(&never).await;
     assert!(there(&never, id).await);
-    let weekly = begin(&store, &clock).purge(Purge::default().keys_after(DAY * 2_000)).build();
+    let weekly = begin(&store, &clock).retention(Retention::default().keys(DAY * 2_000)).build();
     work(&weekly).await;
     assert!(there(&never, id).await);
     clock.advance(DAY * 1_000 + Duration::from_secs(1));

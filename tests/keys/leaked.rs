@@ -61,7 +61,7 @@ async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
         let scanner = Actor::system("scanner");
         for place in ["a gist", "a gist", "an issue", "a gist"] {
             service.clock.advance(Duration::from_secs(1));
-            service.keys().note_leak(&issued.key, place, &scanner).await.unwrap();
+            service.keys().record_leak(&issued.key, place, &scanner).await.unwrap();
         }
         let query = AuditQuery::new(&service.owner).kind(EventKind::Leaked);
         let noted = service.keys().events(query).await.unwrap();

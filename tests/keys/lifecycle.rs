@@ -1,7 +1,7 @@
 use keyward::{
-    Access, AuditQuery, Error, ErrorKind, Expiry, KeyId, NewKey, Owner, Status, Whose,
+    Access, AuditQuery, Error, ErrorKind, Expiry, KeyId, NewKey, Owner, Status, OwnerScope,
     audit::EventKind,
-    manage::{KeyChange, Page, Purge, Rotation},
+    manage::{KeyChange, Page, Retention, Rotation},
     model::{Metadata, Networks},
 };
 
@@ -63,7 +63,7 @@ async fn nothing_brings_a_revoked_key_back() {
             keys.enable(ada, id, by).await.map(drop),
             keys.disable(ada, id, by).await.map(drop),
             keys.update(ada, id, &change, by).await.map(drop),
-            keys.rotate(ada, id, Rotation::at_once(), by).await.map(drop),
+            keys.rotate(ada, id, Rotation::immediate(), by).await.map(drop),
         ];
         for attempt in attempts {
             assert_eq!(attempt.unwrap_err().kind(), ErrorKind::NotLive);
@@ -142,23 +142,23 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
         let unknown: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
         let bob = owner("acme", "bob");
         let elsewhere = owner("other", "ada");
-        let ways: [(Whose, KeyId); 5] = [
+        let ways: [(OwnerScope, KeyId); 5] = [
             ((&bob).into(), id),
             ((&elsewhere).into(), id),
-            (Whose::Tenant("other"), id),
-            (Whose::Tenant("ACME"), id),
+            (OwnerScope::Tenant("other"), id),
+            (OwnerScope::Tenant("ACME"), id),
             ((&service.owner).into(), unknown),
         ];
         let change = KeyChange::default().name("mine now").unwrap();
-        for (whose, id) in ways {
+        for (within, id) in ways {
             let attempts = [
-                keys.get(whose, id).await.map(drop),
-                keys.update(whose, id, &change, by).await.map(drop),
-                keys.disable(whose, id, by).await.map(drop),
-                keys.enable(whose, id, by).await.map(drop),
-                keys.rotate(whose, id, Rotation::at_once(), by).await.map(drop),
-                keys.revoke(whose, id, "", by).await,
-                keys.delete(whose, id, by).await,
+                keys.get(within, id).await.map(drop),
+                keys.update(within, id, &change, by).await.map(drop),
+                keys.disable(within, id, by).await.map(drop),
+                keys.enable(within, id, by).await.map(drop),
+                keys.rotate(within, id, Rotation::immediate(), by).await.map(drop),
+                keys.revoke(within, id, "", by).await,
+                keys.delete(within, id, by).await,
             ];
             for attempt in attempts {
                 let error = attempt.unwrap_err();
@@ -169,7 +169,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
         assert!(service.verify(&issued).await.is_ok());
         assert!(keys.list(&bob, Page::first()).await.unwrap().keys.is_empty());
         assert!(keys.events(AuditQuery::new(&elsewhere)).await.unwrap().is_empty());
-        assert_eq!(keys.get(Whose::Tenant("acme"), id).await.unwrap().id, id);
+        assert_eq!(keys.get(OwnerScope::Tenant("acme"), id).await.unwrap().id, id);
     })
     .await;
 }
@@ -233,8 +233,8 @@ async fn a_list_can_be_of_one_status_and_of_a_whole_tenant() {
         let bobs = NewKey::new(&owner("acme", "bob"), "bob's").unwrap();
         let bobs = keys.issue(bobs, by).await.unwrap().key.id;
         service.clock.advance(HOUR);
-        let list = async |whose: Whose<'_>, page: Page| {
-            let listed = keys.list(whose, page).await.unwrap();
+        let list = async |within: OwnerScope<'_>, page: Page| {
+            let listed = keys.list(within, page).await.unwrap();
             listed.keys.iter().map(|key| key.id).collect::<Vec<_>>()
         };
         let of = |status| Page::first().status(status);
@@ -247,9 +247,9 @@ async fn a_list_can_be_of_one_status_and_of_a_whole_tenant() {
         for (status, id) in expectations {
             assert_eq!(list(ada.into(), of(status)).await, [id]);
         }
-        let tenant = list(Whose::Tenant("acme"), Page::first()).await;
+        let tenant = list(OwnerScope::Tenant("acme"), Page::first()).await;
         assert_eq!(tenant, [bobs, expired, revoked, disabled, active]);
-        assert!(list(Whose::Tenant("acm"), Page::first()).await.is_empty());
+        assert!(list(OwnerScope::Tenant("acm"), Page::first()).await.is_empty());
     })
     .await;
 }
@@ -276,7 +276,7 @@ async fn purge_takes_what_died_long_ago_in_batches_and_nothing_that_lives() {
         service.clock.advance(HOUR + DAY * 90 + MICRO);
 
         let mut told = Vec::new();
-        let purge = Purge::default().batch(3);
+        let purge = Retention::default().batch(3);
         let purged = keys.purge(purge, |so_far| told.push(so_far.keys)).await.unwrap();
         assert_eq!(purged.keys, 7);
         assert_eq!(
@@ -301,9 +301,9 @@ async fn the_audit_log_is_kept_a_year() {
         let _ = service.issue().await;
         service.clock.advance(DAY * 365);
         let _ = service.issue().await;
-        assert_eq!(keys.purge(Purge::default(), |_| ()).await.unwrap().events, 0);
+        assert_eq!(keys.purge(Retention::default(), |_| ()).await.unwrap().events, 0);
         service.clock.advance(MICRO);
-        assert_eq!(keys.purge(Purge::default(), |_| ()).await.unwrap().events, 1);
+        assert_eq!(keys.purge(Retention::default(), |_| ()).await.unwrap().events, 1);
         assert_eq!(keys.events(AuditQuery::new(ada)).await.unwrap().len(), 1);
     })
     .await;

@@ -12,8 +12,8 @@ use keyward::{
     Access, ErrorKind, Limits, Request, Verified, VerifyError,
     manage::{Issued, KeyChange, Rotation},
     model::{KeyLimits, Networks, Period, Quota, Rate},
-    store::{Payer, Spend, Spent},
-    verify::{Committed, Limited, LimitedReason},
+    store::{CounterKey, CounterCharge, ChargeOutcome},
+    verify::{Settlement, Limited, LimitedReason},
 };
 use tokio::task::JoinSet;
 
@@ -31,7 +31,7 @@ async fn cost(service: &Service, issued: &Issued, uses: u32) -> Result<Verified,
     try_cost(service, issued, uses).await.map_err(limited)
 }
 
-async fn spend(service: &Service, issued: &Issued) -> Result<Verified, Limited> {
+async fn charge(service: &Service, issued: &Issued) -> Result<Verified, Limited> {
     cost(service, issued, 1).await
 }
 
@@ -54,10 +54,10 @@ fn quota(quota: Quota) -> KeyLimits {
 async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued) -> u64 {
     let period = Period::Ever;
     let window = period.begins_at(service.now());
-    let payer = Payer::Key(issued.key.id);
-    let nothing = Spend { payer, period, window, limit: u64::MAX >> 11, uses: 0 };
-    match store.spend(&[nothing]).await.unwrap() {
-        Spent::Granted(used) | Spent::Exhausted(used) => used[0],
+    let payer = CounterKey::Key(issued.key.id);
+    let nothing = CounterCharge { payer, period, window, limit: u64::MAX >> 11, uses: 0 };
+    match store.charge(&[nothing]).await.unwrap() {
+        ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
     }
 }
 
@@ -67,12 +67,12 @@ async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(3))).await;
         for left in [2, 1, 0] {
-            let state = spend(&service, &issued).await.unwrap().quotas().key.unwrap();
+            let state = charge(&service, &issued).await.unwrap().quotas().key.unwrap();
             assert_eq!((state.quota, state.remaining), (Quota::total(3), left));
             assert_eq!(state.reset, None);
         }
         for _ in 0..3 {
-            let limited = spend(&service, &issued).await.unwrap_err();
+            let limited = charge(&service, &issued).await.unwrap_err();
             assert_eq!(limited.reason, LimitedReason::Quota);
             assert_eq!((limited.retry_after, limited.quotas.key.unwrap().remaining), (None, 0));
             assert_eq!(limited.to_string(), "the quota is used up: waiting does not help");
@@ -90,14 +90,14 @@ async fn a_new_day_brings_a_new_quota() {
     let service = Service::new(stores::memory());
     service.clock.advance(HOUR * 20);
     let issued = issue(&service, quota(Quota::per_day(2))).await;
-    let state = spend(&service, &issued).await.unwrap().quotas().key.unwrap();
+    let state = charge(&service, &issued).await.unwrap().quotas().key.unwrap();
     assert_eq!((state.remaining, state.reset), (1, Some(HOUR * 4)));
     assert_eq!(cost(&service, &issued, 2).await.unwrap_err().retry_after, Some(HOUR * 4));
     assert_eq!(cost(&service, &issued, 3).await.unwrap_err().retry_after, None, "it never fits");
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
     service.clock.advance(HOUR * 4);
     assert!(cost(&service, &issued, 2).await.is_ok());
-    assert!(spend(&service, &issued).await.is_err());
+    assert!(charge(&service, &issued).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -122,7 +122,7 @@ async fn sixty_four_tasks_at_a_quota_of_a_hundred_get_exactly_a_hundred() {
         }
         assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 100);
         let other = service.issue().await;
-        let owner = spend(&service, &other).await.unwrap().quotas().owner.unwrap();
+        let owner = charge(&service, &other).await.unwrap().quotas().owner.unwrap();
         assert_eq!(owner.remaining, 49, "what the key's quota refused is not its owner's loss");
     })
     .await;
@@ -135,20 +135,20 @@ async fn all_keys_of_an_owner_share_the_quota_of_the_plan() {
         service.host.limit(&service.owner, Limits::default().quota(Quota::per_month(4)));
         let keys = [service.issue().await, service.issue().await];
         for n in 0..4 {
-            assert!(spend(&service, &keys[n % 2]).await.is_ok());
+            assert!(charge(&service, &keys[n % 2]).await.is_ok());
         }
         for issued in &keys {
-            assert!(spend(&service, issued).await.is_err());
+            assert!(charge(&service, issued).await.is_err());
         }
         let better = Limits::default().quota(Quota::per_month(6));
         service.host.limit(&service.owner, better);
         let node = service.nodes.last().unwrap();
         node.account_changed(&service.owner).await.unwrap();
         assert!(cost(&service, &keys[0], 2).await.is_ok(), "a better plan takes effect at once");
-        assert!(spend(&service, &keys[0]).await.is_err());
+        assert!(charge(&service, &keys[0]).await.is_err());
         service.host.limit(&service.owner, Limits::default());
         node.account_changed(&service.owner).await.unwrap();
-        assert!(spend(&service, &keys[0]).await.is_ok(), "as does one without a quota");
+        assert!(charge(&service, &keys[0]).await.is_ok(), "as does one without a quota");
     })
     .await;
 }
@@ -159,9 +159,9 @@ async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
     let plan = Limits::default().quota(Quota::total(10)).rate(Rate::per_hour(10));
     service.host.limit(&service.owner, plan);
     let narrow = issue(&service, quota(Quota::total(1))).await;
-    assert!(spend(&service, &narrow).await.is_ok());
+    assert!(charge(&service, &narrow).await.is_ok());
     for _ in 0..50 {
-        let limited = spend(&service, &narrow).await.unwrap_err();
+        let limited = charge(&service, &narrow).await.unwrap_err();
         assert_eq!(limited.reason, LimitedReason::Quota);
         assert_eq!(limited.rates.owner.unwrap().remaining, 9);
         assert_eq!(limited.quotas.owner.unwrap().remaining, 9);
@@ -169,11 +169,11 @@ async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
     let plain = service.issue().await;
     assert!(cost(&service, &plain, 9).await.is_ok());
     for _ in 0..50 {
-        let limited = spend(&service, &plain).await.unwrap_err();
+        let limited = charge(&service, &plain).await.unwrap_err();
         assert_eq!(limited.reason, LimitedReason::Rate);
     }
     service.clock.advance(HOUR);
-    let refused = spend(&service, &plain).await.unwrap_err();
+    let refused = charge(&service, &plain).await.unwrap_err();
     assert_eq!(refused.quotas.owner.unwrap().remaining, 0);
 }
 
@@ -213,16 +213,16 @@ async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(2))).await;
-        assert!(spend(&service, &issued).await.is_ok());
+        assert!(charge(&service, &issued).await.is_ok());
         let (node, id) = (service.nodes.last().unwrap(), issued.key.id);
-        let rotated = node.rotate(&service.owner, id, Rotation::at_once(), &service.actor);
+        let rotated = node.rotate(&service.owner, id, Rotation::immediate(), &service.actor);
         let rotated = rotated.await.unwrap();
-        assert!(spend(&service, &rotated).await.is_ok());
-        assert!(spend(&service, &rotated).await.is_err());
+        assert!(charge(&service, &rotated).await.is_ok());
+        assert!(charge(&service, &rotated).await.is_err());
         let more = KeyChange::default().limits(quota(Quota::total(3)));
         node.update(&service.owner, id, &more, &service.actor).await.unwrap();
-        assert!(spend(&service, &rotated).await.is_ok(), "a change takes effect at once");
-        assert!(spend(&service, &rotated).await.is_err());
+        assert!(charge(&service, &rotated).await.is_ok(), "a change takes effect at once");
+        assert!(charge(&service, &rotated).await.is_err());
     })
     .await;
 }
@@ -236,7 +236,7 @@ async fn what_costs_nothing_passes_and_spends_nothing() {
         for _ in 0..3 {
             assert!(cost(&service, &issued, 0).await.is_ok());
         }
-        assert!(spend(&service, &issued).await.is_ok());
+        assert!(charge(&service, &issued).await.is_ok());
         assert!(cost(&service, &issued, 0).await.is_ok());
         assert_eq!(used(&service, &*store, &issued).await, 1);
         service.keys().flush().await.unwrap();
@@ -252,7 +252,7 @@ async fn moody() -> (Service, Wrapper, Arc<dyn keyward::KeyStore>, Issued) {
     let service = Service::new(vec![Arc::new(wrapper.clone())]);
     let rate = Some(Rate::per_hour(10));
     let issued = issue(&service, KeyLimits { rate, ..quota(Quota::total(10)) }).await;
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
     (service, wrapper, store, issued)
 }
 
@@ -298,7 +298,7 @@ async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
     }
     wrapper.spends_are(Mood::Fine);
     assert_eq!(used(&service, &*store, &issued).await, 1);
-    let verified = spend(&service, &issued).await.unwrap();
+    let verified = charge(&service, &issued).await.unwrap();
     assert_eq!(verified.rates().key.unwrap().remaining, 7, "of the rate, one for nothing");
 }
 
@@ -311,13 +311,13 @@ async fn what_time_has_given_back_is_not_given_back_twice() {
     wrapper.spends_are(Mood::Frozen);
     let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
     let waiting = tokio::spawn(async move { keys.verify(&secret, &Request::new().cost(9)).await });
-    eventually("it has spent from its rates", async || wrapper.spends() == 2).await;
+    eventually("it has spent from its rates", async || wrapper.charges() == 2).await;
     // All ten are there again when it learns that it spent for nothing.
     service.clock.advance(HOUR);
-    assert_eq!(spend(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
+    assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
     wrapper.spends_are(Mood::Failing);
     assert!(waiting.await.unwrap().is_err());
-    assert_eq!(spend(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
+    assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
 }
 
 #[tokio::test]
@@ -334,18 +334,18 @@ async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
         assert_eq!((held.uses(), held.quotas().key.unwrap().remaining), (60, 40));
         let refused = limited(keys.reserve(&verified, 41).await.unwrap_err());
         assert_eq!(refused.quotas.key.unwrap().remaining, 40);
-        assert_eq!(held.commit(25).await.unwrap(), Committed::Whole);
+        assert_eq!(held.commit(25).await.unwrap(), Settlement::Full);
         assert_eq!(used(&service, &*store, &issued).await, 25);
 
         keys.reserve(&verified, 75).await.unwrap().release().await.unwrap();
         assert_eq!(used(&service, &*store, &issued).await, 25);
         let held = keys.reserve(&verified, 50).await.unwrap();
-        assert_eq!(held.commit(75).await.unwrap(), Committed::Whole, "beyond it, there was more");
+        assert_eq!(held.commit(75).await.unwrap(), Settlement::Full, "beyond it, there was more");
         let none = keys.reserve(&verified, 0).await.unwrap();
-        assert_eq!(none.commit(1).await.unwrap(), Committed::Short(1), "and now there is not");
+        assert_eq!(none.commit(1).await.unwrap(), Settlement::Partial(1), "and now there is not");
         assert_eq!(used(&service, &*store, &issued).await, 100);
         let plain = service.issue().await;
-        let owner = spend(&service, &plain).await.unwrap().quotas().owner.unwrap();
+        let owner = charge(&service, &plain).await.unwrap().quotas().owner.unwrap();
         assert_eq!(owner.remaining, 899);
     })
     .await;
@@ -404,7 +404,7 @@ async fn racing_reservations_hold_no_more_than_there_is() {
                 let node = &service.nodes[n % service.nodes.len()];
                 for actual in [1, 3, 7] {
                     let Ok(held) = node.reserve(&verified, 7).await else { continue };
-                    assert_eq!(held.commit(actual).await.unwrap(), Committed::Whole);
+                    assert_eq!(held.commit(actual).await.unwrap(), Settlement::Full);
                     paid.fetch_add(actual, Ordering::Relaxed);
                 }
             });
@@ -421,7 +421,7 @@ async fn racing_reservations_hold_no_more_than_there_is() {
 async fn a_quota_keeps_no_other_key_waiting() {
     let (service, wrapper, ..) = moody().await;
     let plain = service.issue().await;
-    assert!(spend(&service, &plain).await.is_ok());
+    assert!(charge(&service, &plain).await.is_ok());
     wrapper.spends_are(Mood::Panicking);
-    assert!(spend(&service, &plain).await.is_ok(), "it asks the store for nothing");
+    assert!(charge(&service, &plain).await.is_ok(), "it asks the store for nothing");
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    Access, AuditQuery, ErrorKind, Hasher, HmacSha256, Limits, Pepper, Request, Sha256, Status,
+    Access, AuditQuery, ErrorKind, Hasher, HmacSha256Hasher, Limits, Pepper, Request, Sha256Hasher, Status,
     audit::EventKind,
     manage::{KeyChange, Page, Rotation},
 };
@@ -91,7 +91,7 @@ async fn racing_rotations_leave_one_current_secret() {
                 let service = service.clone();
                 tasks.spawn(async move {
                     let node = &service.nodes[n % service.nodes.len()];
-                    node.rotate(&service.owner, id, Rotation::at_once(), &service.actor).await
+                    node.rotate(&service.owner, id, Rotation::immediate(), &service.actor).await
                 });
             }
             let secrets: Vec<_> = tasks.join_all().await.into_iter().map(Result::unwrap).collect();
@@ -134,8 +134,8 @@ async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
         let service = Service::new(handles.clone());
         let issued = service.issue().await;
         let text = issued.secret.expose().as_bytes();
-        let peppers = (0..20).map(|id| HmacSha256::new(Pepper::new(id, [7; 32]).unwrap()));
-        let mut digests = vec![Sha256.digest(text)];
+        let peppers = (0..20).map(|id| HmacSha256Hasher::new(Pepper::new(id, [7; 32]).unwrap()));
+        let mut digests = vec![Sha256Hasher.digest(text)];
         digests.extend(peppers.map(|pepper| pepper.digest(text)));
         let (first, last) = (digests[0], digests[20]);
         let store = handles[0].clone();
@@ -179,7 +179,7 @@ async fn a_dropped_future_leaves_nothing_half_done() {
             started += 1;
             let rename = KeyChange::default().name("renamed").unwrap();
             poll_and_drop(keys.update(ada, id, &rename, by), polls).await;
-            poll_and_drop(keys.rotate(ada, id, Rotation::at_once(), by), polls).await;
+            poll_and_drop(keys.rotate(ada, id, Rotation::immediate(), by), polls).await;
             poll_and_drop(keys.disable(ada, id, by), polls).await;
             poll_and_drop(keys.revoke(ada, id, "", by), polls).await;
             poll_and_drop(keys.issue(service.new_key(), by), polls).await;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{HOUR, SECOND, Service, stores};
 
-async fn spend(service: &Service, issued: &Issued) -> Result<keyward::Verified, Limited> {
+async fn charge(service: &Service, issued: &Issued) -> Result<keyward::Verified, Limited> {
     match service.keys().verify(issued.secret.expose(), &Request::new()).await {
         Ok(verified) => Ok(verified),
         Err(VerifyError::Limited(limited)) => Err(*limited),
@@ -28,21 +28,21 @@ async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back(
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(3)).await;
     for left in [2, 1, 0] {
-        let verified = spend(&service, &issued).await.unwrap();
+        let verified = charge(&service, &issued).await.unwrap();
         assert_eq!(verified.rates().key.unwrap().remaining, left);
     }
-    let limited = spend(&service, &issued).await.unwrap_err();
+    let limited = charge(&service, &issued).await.unwrap_err();
     assert_eq!(limited.retry_after, Some(SECOND * 20));
     assert_eq!(limited.rates.key.unwrap().reset, SECOND * 60);
 
     // Asking all the time does not keep it out.
     for _ in 0..19 {
         service.clock.advance(SECOND);
-        assert!(spend(&service, &issued).await.is_err());
+        assert!(charge(&service, &issued).await.is_err());
     }
     service.clock.advance(SECOND);
-    assert!(spend(&service, &issued).await.is_ok());
-    assert!(spend(&service, &issued).await.is_err());
+    assert!(charge(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_err());
 }
 
 #[tokio::test]
@@ -51,14 +51,14 @@ async fn all_keys_of_an_owner_share_the_rate_of_the_plan() {
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(4)));
     let keys = [service.issue().await, service.issue().await];
     for n in 0..4 {
-        assert!(spend(&service, &keys[n % 2]).await.is_ok());
+        assert!(charge(&service, &keys[n % 2]).await.is_ok());
     }
     for issued in &keys {
-        assert!(spend(&service, issued).await.is_err());
+        assert!(charge(&service, issued).await.is_err());
     }
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(600)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(spend(&service, &keys[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &keys[0]).await.is_ok(), "a better plan takes effect at once");
 }
 
 #[tokio::test]
@@ -73,21 +73,21 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
     );
     for (issued, uses) in [(&plain[0], 4), (&lower, 2), (&higher, 4)] {
         for n in 1..=uses {
-            let rates = spend(&service, issued).await.unwrap().rates();
+            let rates = charge(&service, issued).await.unwrap().rates();
             let told = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
             assert_eq!(told, Some((uses, uses - n)));
         }
-        let rates = spend(&service, issued).await.unwrap_err().rates;
+        let rates = charge(&service, issued).await.unwrap_err().rates;
         assert_eq!(rates.key.unwrap().remaining, 0);
     }
-    assert!(spend(&service, &plain[1]).await.is_ok());
-    let rates = spend(&service, &plain[1]).await.unwrap_err().rates;
+    assert!(charge(&service, &plain[1]).await.is_ok());
+    let rates = charge(&service, &plain[1]).await.unwrap_err().rates;
     let left = [rates.key, rates.owner].map(|state| state.unwrap().remaining);
     assert_eq!(left, [3, 0], "all of them together have eleven");
 
     service.host.limit(&service.owner, Limits::default().rate_per_key(Rate::per_minute(40)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(spend(&service, &plain[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &plain[0]).await.is_ok(), "a better plan takes effect at once");
 }
 
 #[tokio::test]
@@ -105,9 +105,9 @@ async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
         service.keys().account_changed(&service.owner).await.unwrap();
         let issued = limited_key(&service, own).await;
         for _ in 0..expected.burst.get() {
-            assert_eq!(spend(&service, &issued).await.unwrap().rates().key.unwrap().rate, expected);
+            assert_eq!(charge(&service, &issued).await.unwrap().rates().key.unwrap().rate, expected);
         }
-        let wait = spend(&service, &issued).await.unwrap_err().retry_after;
+        let wait = charge(&service, &issued).await.unwrap_err().retry_after;
         assert_eq!(wait, Some(expected.period / expected.uses.get()), "{plan:?}, {own:?}");
     }
 }
@@ -118,18 +118,18 @@ async fn what_one_rate_refuses_counts_against_neither() {
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     let narrow = limited_key(&service, Rate::per_hour(1)).await;
     let wide = service.issue().await;
-    assert!(spend(&service, &narrow).await.is_ok());
+    assert!(charge(&service, &narrow).await.is_ok());
     for _ in 0..50 {
-        let limited = spend(&service, &narrow).await.unwrap_err();
+        let limited = charge(&service, &narrow).await.unwrap_err();
         assert_eq!(limited.rates.owner.unwrap().remaining, 9);
     }
     for _ in 0..9 {
-        assert!(spend(&service, &wide).await.is_ok());
+        assert!(charge(&service, &wide).await.is_ok());
     }
-    assert!(spend(&service, &wide).await.is_err());
+    assert!(charge(&service, &wide).await.is_err());
     service.clock.advance(HOUR);
     assert!(
-        spend(&service, &narrow).await.is_ok(),
+        charge(&service, &narrow).await.is_ok(),
         "the owner's refusals left the key's own alone"
     );
 }
@@ -141,17 +141,17 @@ async fn a_denied_request_counts_against_no_rate() {
     for request in [Request::new().tenant("other"), Request::new().tenant("")] {
         assert!(service.verify_for(&issued, &request).await.is_err());
     }
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_rotation_starts_no_new_count() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
     let id = issued.key.id;
-    let rotated = service.keys().rotate(&service.owner, id, Rotation::at_once(), &service.actor);
-    assert!(spend(&service, &rotated.await.unwrap()).await.is_err());
+    let rotated = service.keys().rotate(&service.owner, id, Rotation::immediate(), &service.actor);
+    assert!(charge(&service, &rotated.await.unwrap()).await.is_err());
 }
 
 #[tokio::test]
@@ -159,14 +159,14 @@ async fn a_clock_that_is_set_back_locks_nobody_out() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(2)).await;
     service.clock.advance(HOUR);
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
     service.clock.set(service.now().before(HOUR));
-    assert!(spend(&service, &issued).await.is_ok());
-    let limited = spend(&service, &issued).await.unwrap_err();
+    assert!(charge(&service, &issued).await.is_ok());
+    let limited = charge(&service, &issued).await.unwrap_err();
     let wait = limited.retry_after.unwrap();
     assert!(wait <= SECOND * 60, "{limited}");
     service.clock.advance(wait);
-    assert!(spend(&service, &issued).await.is_ok());
+    assert!(charge(&service, &issued).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -179,7 +179,7 @@ async fn sixty_four_tasks_at_a_rate_of_a_hundred_get_exactly_a_hundred() {
         tasks.spawn(async move {
             let mut passed = 0;
             for _ in 0..10 {
-                passed += usize::from(spend(&service, &issued).await.is_ok());
+                passed += usize::from(charge(&service, &issued).await.is_ok());
             }
             passed
         });
@@ -192,7 +192,7 @@ async fn too_many_requests_are_in_the_log() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     for _ in 0..5 {
-        let _ = spend(&service, &issued).await;
+        let _ = charge(&service, &issued).await;
     }
     service.keys().flush().await.unwrap();
     let refused = service.events.all().pop().unwrap();

@@ -2,33 +2,33 @@ use std::{collections::BTreeSet, fmt::Debug, path::Path};
 
 use keyward::{
     Access, Account, Actor, Alphabet, ApiKeys, AuditEvent, AuditQuery, Checksum, Denied, Digest,
-    Error, ErrorKind, Expiry, Formats, Hasher, HmacSha256, Key, KeyFormat, KeyId, Limits,
-    MemoryStore, NewKey, Owner, Pepper, PostgresStore, RedisStore, Request, Secret, Sha256,
-    SqliteStore, Status, Timestamp, Verified, VerifyError, Whose,
+    Error, ErrorKind, Expiry, Formats, Hasher, HmacSha256Hasher, Key, KeyFormat, KeyId, Limits,
+    MemoryStore, NewKey, Owner, Pepper, PostgresStore, RedisStore, Request, Secret, Sha256Hasher,
+    SqliteStore, Status, Timestamp, Verified, VerifyError, OwnerScope,
     accounts::NoAccounts,
     api::{ApiKeysBuilder, Health},
     audit::{EventKind, Fanout, Outcome, TracingSink},
     enroll::{EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, Letter},
-    manage::{Identified, Issued, KeyChange, KeyPage, Page, Purge, Purged, Rotation},
+    manage::{Identified, Issued, KeyChange, KeyPage, Page, Retention, Purged, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
         Retiring, Revocation, Scope, Scopes,
     },
     secret::{
-        Candidates, EntropyError, ForeignHashError, FormatError, GithubPattern, Hashers,
-        KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512, Tag,
+        Candidates, EntropyError, ImportHashError, FormatError, GithubPattern, Hashers,
+        KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512Hasher, Tag,
     },
     store::{
-        Changes, Code, Counter, Feed, Found, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow,
-        Payer, PostgresOptions, Previous, RedisOptions, Revoked, RotateRow, RotatedRow, Spend,
-        Spent, SqliteOptions, StoreError, StoreErrorKind, Tally, Updated, Use,
+        ChangeBatch, OneTimeCode, Counter, FeedMode, FoundKey, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey,
+        CounterKey, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateSecret, RotateOutcome, CounterCharge,
+        ChargeOutcome, SqliteOptions, StoreError, StoreErrorKind, HourlyUsage, UpdateOutcome, KeyUse,
     },
     system::{Moment, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
-        CacheOptions, Charge, Charged, Committed, DeniedReason, FeedState, Levels, Limited,
-        LimitedReason, QuotaState, QuotaStates, RateOf, RateState, RateStates, RedisLimiter,
-        Reservation, WithoutRedis,
+        CacheOptions, RateCharge, RateOutcome, Settlement, DeniedReason, FeedState, RateLevels, Limited,
+        LimitedReason, QuotaState, QuotaStates, RateSubject, RateState, RateStates, RedisRateLimiter,
+        Reservation, RedisOutage,
     },
 };
 
@@ -40,17 +40,17 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
     let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
     let issued = service.issue().await;
     let text = issued.secret.expose();
-    let digest = Sha256.digest(text.as_bytes());
+    let digest = Sha256Hasher.digest(text.as_bytes());
     let request = Request::new().user_agent("curl");
     let verified = keys.verify(text, &request).await.unwrap();
-    let rotation = Rotation::at_once().token("my token");
+    let rotation = Rotation::immediate().token("my token");
     let rotated = keys.rotate(ada, issued.key.id, rotation.clone(), by).await.unwrap();
     let denied = keys.verify(text, &request).await.unwrap_err();
     let typo = text.replace("lc_live_", "lc_test_");
     let malformed = keys.verify(&typo, &request).await.unwrap_err();
     keys.flush().await.unwrap();
     let pepper = Pepper::new(1, b"pepperpepperpepperpepperpepperpepper".as_slice()).unwrap();
-    let hashers = Hashers::new(Sha256).also_accept(Sha512);
+    let hashers = Hashers::new(Sha256Hasher).also_accept(Sha512Hasher);
     let pages = keys.list(ada, Page::first()).await.unwrap();
     let events = keys.events(AuditQuery::new(ada)).await.unwrap();
 
@@ -72,12 +72,12 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
     ];
     let candidates = hashers.candidates(text.as_bytes());
     let parsed = keys.formats().parse(text).unwrap();
-    let hmac = HmacSha256::new(Pepper::new(2, vec![112; 40]).unwrap());
+    let hmac = HmacSha256Hasher::new(Pepper::new(2, vec![112; 40]).unwrap());
     let builder = ApiKeys::builder(MemoryStore::new(), keys.formats().clone())
-        .hasher(HmacSha256::new(Pepper::new(3, vec![112; 40]).unwrap()));
+        .hasher(HmacSha256Hasher::new(Pepper::new(3, vec![112; 40]).unwrap()));
     let key = issued.key.clone();
-    let found = Found { key, digest, ends_at: None };
-    let row = NewRow { key: &issued.key, digest: &digest, max_active: None, event: &events[0] };
+    let found = FoundKey { key, digest, ends_at: None };
+    let row = InsertKey { key: &issued.key, digest: &digest, max_active: None, event: &events[0] };
     let more: Vec<&dyn Debug> = vec![&candidates, &parsed, &pepper, &hmac, &builder, &found, &row];
     let body = &text[text.len() - 20..];
     let hexes = [hex::encode(&digest.to_bytes()[3..]), hex::encode_upper(&digest.to_bytes()[3..])];
@@ -125,12 +125,12 @@ fn public_types_can_cross_threads_and_be_shown() {
         AuditQuery<'static>,
         CacheOptions,
         Candidates,
-        Changes,
-        Charge<'static>,
-        Charged,
+        ChangeBatch,
+        RateCharge<'static>,
+        RateOutcome,
         Checksum,
-        Code,
-        Committed,
+        OneTimeCode,
+        Settlement,
         Counter,
         Denied,
         DeniedReason,
@@ -151,20 +151,20 @@ fn public_types_can_cross_threads_and_be_shown() {
         Expiry,
         ExportFormat,
         Fanout,
-        Feed,
+        FeedMode,
         FeedState,
-        ForeignHashError,
+        ImportHashError,
         FormatError,
         Formats,
-        Found,
+        FoundKey,
         GithubPattern,
-        Guess,
-        Guessed,
+        CodeAttempt,
+        CodeOutcome,
         Hashers,
         Health,
-        HmacSha256,
+        HmacSha256Hasher,
         Identified,
-        Inserted,
+        InsertOutcome,
         Invalid,
         Issued,
         Key,
@@ -177,7 +177,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         KeyQuery<'static>,
         Letter,
         Letters,
-        Levels,
+        RateLevels,
         Limited,
         LimitedReason,
         Limits,
@@ -191,31 +191,31 @@ fn public_types_can_cross_threads_and_be_shown() {
         Name,
         Networks,
         NewKey,
-        NewRow<'static>,
+        InsertKey<'static>,
         NoAccounts,
         Notice,
         Outcome,
         Owner,
         Page,
         Parsed<'static>,
-        Payer<'static>,
+        CounterKey<'static>,
         Pepper,
         PepperError,
         Period,
         Permissions,
         PostgresOptions,
         PostgresStore,
-        Previous,
-        Purge,
+        PreviousSecret,
+        Retention,
         Purged,
         Quota,
         QuotaState,
         QuotaStates,
         Rate,
-        RateOf,
+        RateSubject,
         RateState,
         RateStates,
-        RedisLimiter,
+        RedisRateLimiter,
         RedisOptions,
         RedisStore,
         Reminder,
@@ -224,10 +224,10 @@ fn public_types_can_cross_threads_and_be_shown() {
         Reservation,
         Retiring,
         Revocation,
-        Revoked,
+        RevokeOutcome,
         Roles<&'static str>,
-        RotateRow<'static>,
-        RotatedRow,
+        RotateSecret<'static>,
+        RotateOutcome,
         Rotation,
         ScannerRules,
         Scope,
@@ -235,10 +235,10 @@ fn public_types_can_cross_threads_and_be_shown() {
         Secret,
         SensitiveChange,
         Setup,
-        Sha256,
-        Sha512,
-        Spend<'static>,
-        Spent,
+        Sha256Hasher,
+        Sha512Hasher,
+        CounterCharge<'static>,
+        ChargeOutcome,
         SqliteOptions,
         SqliteStore,
         Status,
@@ -246,19 +246,19 @@ fn public_types_can_cross_threads_and_be_shown() {
         StoreErrorKind,
         SystemClock,
         Tag,
-        Tally,
+        HourlyUsage,
         TestKeys,
         Timestamp,
         Totp,
         TotpError,
         TotpSecret,
         TracingSink,
-        Updated,
-        Use,
+        UpdateOutcome,
+        KeyUse,
         Verified,
         VerifyError,
-        Whose<'static>,
-        WithoutRedis,
+        OwnerScope<'static>,
+        RedisOutage,
         Words,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
@@ -307,8 +307,8 @@ fn a_verification_can_be_awaited_anywhere() {
     let id: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
     sends(keys.verify("x", &Request::new()));
     sends(keys.issue(NewKey::new(&owner, "x").unwrap(), &by));
-    sends(keys.rotate(&owner, id, Rotation::at_once(), &by));
+    sends(keys.rotate(&owner, id, Rotation::immediate(), &by));
     sends(keys.update(&owner, id, &KeyChange::default(), &by));
     sends(keys.revoke_all(&owner, "", &by));
-    sends(keys.purge(Purge::default(), |_| ()));
+    sends(keys.purge(Retention::default(), |_| ()));
 }

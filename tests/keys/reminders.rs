@@ -7,7 +7,7 @@ use std::{
 
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, Expiry, KeyStore, MemoryStore, NewKey, Owner,
-    Request, Whose,
+    Request, OwnerScope,
     api::ApiKeysBuilder,
     audit::EventKind,
     manage::{Page, Reminders, Rotation},
@@ -56,7 +56,7 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
         service.clock.advance(DAY * 50);
         let (keys, id) = (service.keys(), issued.key.id);
         let new =
-            keys.rotate(&service.owner, id, Rotation::at_once(), &service.actor).await.unwrap();
+            keys.rotate(&service.owner, id, Rotation::immediate(), &service.actor).await.unwrap();
         service.clock.advance(DAY);
         service.verify_for(&new, &Request::new()).await.unwrap();
         service.nodes.last().unwrap().flush().await.unwrap();
@@ -69,7 +69,7 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
         service.clock.advance(DAY);
         assert_eq!(due().await, [EventKind::RotationDue, EventKind::Unused]);
         assert_eq!(told_by_both(&service, &both).await, 2);
-        drop(keys.rotate(&service.owner, id, Rotation::at_once(), &service.actor).await.unwrap());
+        drop(keys.rotate(&service.owner, id, Rotation::immediate(), &service.actor).await.unwrap());
         service.clock.advance(DAY * 89);
         assert_eq!(told_by_both(&service, &both).await, 0);
         service.clock.advance(DAY);
@@ -216,7 +216,7 @@ async fn a_node_that_is_shut_down_leaves_the_rest_to_another() {
     let ending = Ending::default();
     let node = |sink: Ending| {
         let builder = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone());
-        let builder = builder.audit(events.clone()).audit(sink).no_purge();
+        let builder = builder.audit(events.clone()).audit(sink).no_automatic_purge();
         builder.reminders(Reminders::default()).build()
     };
     let nodes = [node(ending.clone()), node(Ending::default())];
@@ -258,7 +258,7 @@ impl Hourly {
         let (clock, events) = (ManualClock::default(), Events::default());
         let nodes = stores.map(|store| {
             let builder = ApiKeys::builder_on(store, format()).clock(clock.clone());
-            let builder = builder.audit(events.clone()).no_purge();
+            let builder = builder.audit(events.clone()).no_automatic_purge();
             builder.reminders(Reminders::default()).build()
         });
         Self { nodes, clock, events }
@@ -280,9 +280,9 @@ impl Hourly {
 }
 
 async fn told_by_both(service: &Service, reminders: &Reminders) -> u64 {
-    let whose = Whose::Tenant(service.owner.tenant());
+    let within = OwnerScope::Tenant(service.owner.tenant());
     let (one, two) = (service.keys(), service.nodes.last().unwrap());
-    let (one, two) = tokio::join!(one.remind(whose, reminders), two.remind(whose, reminders));
+    let (one, two) = tokio::join!(one.remind(within, reminders), two.remind(within, reminders));
     one.unwrap() + two.unwrap()
 }
 

@@ -16,7 +16,7 @@ async fn a_rotation_at_once_ends_the_old_secret_at_once() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
-        let new = rotate(&service, &old, Rotation::at_once()).await;
+        let new = rotate(&service, &old, Rotation::immediate()).await;
         assert_eq!(new.key.id, old.key.id);
         assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "secret_retired");
         assert!(service.verify(&new).await.is_ok());
@@ -34,7 +34,7 @@ async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_sl
         service.clock.advance(SECOND * 3);
         let old = service.issue().await;
         assert!(slow.verify(&old).await.is_ok());
-        let new = rotate(&service, &old, Rotation::at_once()).await;
+        let new = rotate(&service, &old, Rotation::immediate()).await;
         assert_eq!(slow.verify(&old).await.unwrap_err().as_str(), "secret_retired");
         assert!(slow.verify(&new).await.is_ok());
     })
@@ -47,10 +47,10 @@ async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before
         let service = Service::new(handles);
         let first = service.issue().await;
         let second = rotate(&service, &first, Rotation::overlap(DAY).token("nightly")).await;
-        let third = rotate(&service, &first, Rotation::at_once().token("nightly")).await;
+        let third = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*third.key, service.stored(first.key.id).await);
         // Its own retry finds nothing left to end.
-        let fourth = rotate(&service, &first, Rotation::at_once().token("nightly")).await;
+        let fourth = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*fourth.key, service.stored(first.key.id).await);
         for old in [&first, &second, &third] {
             assert!(service.verify(old).await.is_err());
@@ -134,7 +134,7 @@ async fn an_overlap_neither_extends_nor_revives_a_key() {
             assert_eq!(service.verify(issued).await.unwrap_err().as_str(), "expired");
         }
         let id = old.key.id;
-        let again = service.keys().rotate(&service.owner, id, Rotation::at_once(), &service.actor);
+        let again = service.keys().rotate(&service.owner, id, Rotation::immediate(), &service.actor);
         assert_eq!(again.await.unwrap_err().kind(), ErrorKind::NotLive);
     })
     .await;
@@ -152,7 +152,7 @@ async fn a_revoked_key_is_not_rotated_and_a_disabled_one_stays_disabled() {
         assert_eq!(service.verify(&new).await.unwrap_err().as_str(), "disabled");
 
         keys.revoke(owner, old.key.id, "", by).await.unwrap();
-        let again = keys.rotate(owner, old.key.id, Rotation::at_once(), by).await;
+        let again = keys.rotate(owner, old.key.id, Rotation::immediate(), by).await;
         assert_eq!(again.unwrap_err().kind(), ErrorKind::NotLive);
         for issued in [&old, &new] {
             assert_eq!(service.verify(issued).await.unwrap_err().as_str(), "revoked");
@@ -194,7 +194,7 @@ async fn each_rotation_is_logged_once() {
         let service = Service::new(handles);
         let old = service.issue().await;
         let _ = rotate(&service, &old, Rotation::overlap(HOUR)).await;
-        let _ = rotate(&service, &old, Rotation::at_once()).await;
+        let _ = rotate(&service, &old, Rotation::immediate()).await;
         let query = keyward::AuditQuery::new(&service.owner).kind(EventKind::Rotated);
         let events = service.keys().events(query).await.unwrap();
         assert_eq!(events.len(), 2);

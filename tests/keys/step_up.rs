@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use keyward::{
-    Access, Actor, AuditQuery, Digest, Error, ErrorKind, Key, KeyId, Sha256,
+    Access, Actor, AuditQuery, Digest, Error, ErrorKind, Key, KeyId, Sha256Hasher,
     accounts::SensitiveChange::{self, Enable, Import, Issue, Rotate, Widen},
-    manage::{KeyChange, Purge, Rotation},
+    manage::{KeyChange, Retention, Rotation},
     model::{KeyLimits, Networks, Permissions, Rate},
     secret::Hasher,
 };
@@ -60,7 +60,7 @@ impl World {
                 keys.import(self.service.new_key(), digest, "lc_a1b2", by).await.map(drop)
             }
             Sensitive::Rotate => {
-                keys.rotate(ada, self.key, Rotation::at_once(), by).await.map(drop)
+                keys.rotate(ada, self.key, Rotation::immediate(), by).await.map(drop)
             }
             Sensitive::MoreAccess => update(KeyChange::default().access(access(["a", "b"]))).await,
             Sensitive::MoreNetworks => update(KeyChange::default().networks(Networks::Any)).await,
@@ -90,7 +90,7 @@ fn access<const N: usize>(scopes: [&str; N]) -> Access {
 
 fn digest_of_another() -> Digest {
     let format = crate::support::format();
-    Sha256.digest(format.generate().unwrap().expose().as_bytes())
+    Sha256Hasher.digest(format.generate().unwrap().expose().as_bytes())
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn nothing_that_takes_away_is_asked_about() {
     keys.revoke(ada, world.key, "stolen", by).await.unwrap();
     keys.delete(ada, world.key, by).await.unwrap();
     keys.revoke_all(ada, "gone", by).await.unwrap();
-    keys.purge(Purge::default(), |_| ()).await.unwrap();
+    keys.purge(Retention::default(), |_| ()).await.unwrap();
     assert_eq!(world.service.policy.asked(), []);
 }
 

@@ -17,7 +17,7 @@ async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64,
     for node in &service.nodes {
         node.flush().await.unwrap();
     }
-    let tallies = service.keys().tallies(&service.owner, id, hours).await.unwrap();
+    let tallies = service.keys().usage_history(&service.owner, id, hours).await.unwrap();
     tallies.iter().map(|tally| (tally.accepted, tally.denied, tally.limited)).collect()
 }
 
@@ -48,7 +48,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
             );
             assert!(node.verify(text, &Request::new()).await.is_ok());
             assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
-            let hours = service.keys().tallies(&service.owner, id, 3).await.unwrap();
+            let hours = service.keys().usage_history(&service.owner, id, 3).await.unwrap();
             assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
         }
     })
@@ -145,7 +145,7 @@ async fn another_owners_counts_are_not_found() {
     let service = Service::new(stores::memory());
     let id = service.issue().await.key.id;
     let bob = Owner::new("acme", "bob").unwrap();
-    let refused = service.keys().tallies(&bob, id, 1).await.unwrap_err();
+    let refused = service.keys().usage_history(&bob, id, 1).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::NotFound);
 }
 

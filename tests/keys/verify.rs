@@ -7,7 +7,7 @@ use std::{
 };
 
 use keyward::{
-    ApiKeys, Digest, Hasher, HmacSha256, Pepper, Request, Sha256, VerifyError, secret::Tag,
+    ApiKeys, Digest, Hasher, HmacSha256Hasher, Pepper, Request, Sha256Hasher, VerifyError, secret::Tag,
 };
 
 use crate::{
@@ -22,7 +22,7 @@ struct Counting(Arc<AtomicUsize>);
 impl Hasher for Counting {
     fn digest(&self, presented: &[u8]) -> Digest {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Sha256.digest(presented)
+        Sha256Hasher.digest(presented)
     }
 
     fn tag(&self) -> Tag {
@@ -30,8 +30,8 @@ impl Hasher for Counting {
     }
 }
 
-fn peppered(id: u16) -> HmacSha256 {
-    HmacSha256::new(Pepper::new(id, vec![id as u8; 32]).unwrap())
+fn peppered(id: u16) -> HmacSha256Hasher {
+    HmacSha256Hasher::new(Pepper::new(id, vec![id as u8; 32]).unwrap())
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn moves_to_the_current_pepper(handles: stores::Handles, cached: bool) {
     let text = issued.secret.expose().as_bytes();
 
     let service = Service::with(handles.clone(), |builder| {
-        builder.hasher(peppered(2)).also_accept(peppered(1)).also_accept(Sha256)
+        builder.hasher(peppered(2)).also_accept(peppered(1)).also_accept(Sha256Hasher)
     });
     let uncached = Service::with(handles, |builder| {
         builder.hasher(peppered(2)).also_accept(peppered(1)).no_cache()

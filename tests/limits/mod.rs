@@ -11,20 +11,20 @@ use keyward::{
     KeyStore, MemoryStore, Request, Verified, VerifyError,
     manage::Issued,
     model::{KeyLimits, Rate},
-    verify::{Limited, RedisLimiter},
+    verify::{Limited, RedisRateLimiter},
 };
 
 use crate::support::Service;
 
 /// Two nodes on one store, each with a limiter of its own.
-fn two_nodes(limiter: impl Fn() -> RedisLimiter) -> Service {
+fn two_nodes(limiter: impl Fn() -> RedisRateLimiter) -> Service {
     let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::new());
-    Service::with(vec![store.clone(), store], |builder| builder.limiter(limiter()))
+    Service::with(vec![store.clone(), store], |builder| builder.rate_limiter(limiter()))
 }
 
 /// As patient as a busy machine needs.
-fn limiter(url: &str) -> RedisLimiter {
-    RedisLimiter::new([url]).unwrap().timeout(Duration::from_secs(60))
+fn limiter(url: &str) -> RedisRateLimiter {
+    RedisRateLimiter::new([url]).unwrap().timeout(Duration::from_secs(60))
 }
 
 /// So many at once, and none again while a test runs.
@@ -41,7 +41,7 @@ async fn ask(service: &Service, node: usize, issued: &Issued) -> Result<Verified
     service.nodes[node].verify(issued.secret.expose(), &Request::new()).await
 }
 
-async fn spend(service: &Service, node: usize, issued: &Issued) -> Result<Verified, Limited> {
+async fn charge(service: &Service, node: usize, issued: &Issued) -> Result<Verified, Limited> {
     ask(service, node, issued).await.map_err(|error| match error {
         VerifyError::Limited(limited) => *limited,
         other => panic!("{other:?}"),
@@ -49,13 +49,13 @@ async fn spend(service: &Service, node: usize, issued: &Issued) -> Result<Verifi
 }
 
 /// How many uses all tasks of all nodes get, if each goes on until it is refused.
-async fn spend_all(service: &Arc<Service>, issued: &Arc<Issued>) -> usize {
+async fn charge_all(service: &Arc<Service>, issued: &Arc<Issued>) -> usize {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..16 {
         let (service, issued) = (service.clone(), issued.clone());
         tasks.spawn(async move {
             let mut passed = 0;
-            while spend(&service, n % 2, &issued).await.is_ok() {
+            while charge(&service, n % 2, &issued).await.is_ok() {
                 passed += 1;
             }
             passed

@@ -4,10 +4,10 @@ use keyward::{
     ErrorKind, VerifyError,
     manage::KeyChange,
     model::{KeyLimits, Quota},
-    verify::{LimitedReason, RedisLimiter, WithoutRedis},
+    verify::{LimitedReason, RedisRateLimiter, RedisOutage},
 };
 
-use super::{ask, in_all, limited_key, spend, two_nodes};
+use super::{ask, in_all, limited_key, charge, two_nodes};
 use crate::support::servers::{
     eventually,
     redis::{Options, Server},
@@ -19,32 +19,32 @@ type Deed = fn(&mut Server);
 const OUTAGES: [(Deed, Deed); 2] =
     [(Server::kill, Server::restart), (|server| server.freeze(), |server| server.thaw())];
 
-fn limiter(server: &Server, without: WithoutRedis) -> RedisLimiter {
+fn limiter(server: &Server, without: RedisOutage) -> RedisRateLimiter {
     let timeout = Duration::from_secs(2);
-    RedisLimiter::new([server.url()]).unwrap().timeout(timeout).without(without)
+    RedisRateLimiter::new([server.url()]).unwrap().timeout(timeout).without(without)
 }
 
 #[tokio::test]
 async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
     for (begin, end) in OUTAGES {
         let Some(mut server) = Options::default().durable().start() else { return };
-        let service = two_nodes(|| limiter(&server, WithoutRedis::PerNode));
+        let service = two_nodes(|| limiter(&server, RedisOutage::PerNode));
         let issued = limited_key(&service, in_all(5)).await;
         for n in 0..3 {
-            assert!(spend(&service, n % 2, &issued).await.is_ok());
+            assert!(charge(&service, n % 2, &issued).await.is_ok());
         }
         begin(&mut server);
         for node in [0, 1] {
             for left in (0..5).rev() {
-                let verified = spend(&service, node, &issued).await.unwrap();
+                let verified = charge(&service, node, &issued).await.unwrap();
                 assert_eq!(verified.rates().key.unwrap().remaining, left);
             }
-            assert!(spend(&service, node, &issued).await.unwrap_err().retry_after.is_some());
+            assert!(charge(&service, node, &issued).await.unwrap_err().retry_after.is_some());
         }
         end(&mut server);
         eventually("the nodes count together again", async || {
             let issued = limited_key(&service, in_all(2)).await;
-            let left = async |node| match spend(&service, node, &issued).await {
+            let left = async |node| match charge(&service, node, &issued).await {
                 Ok(verified) => verified.rates().key.unwrap().remaining,
                 Err(limited) => panic!("{limited}"),
             };
@@ -53,7 +53,7 @@ async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
         .await;
         // What was sent to a frozen server is counted when it thaws, though nobody waits any more.
         let mut after = 0;
-        while spend(&service, after % 2, &issued).await.is_ok() {
+        while charge(&service, after % 2, &issued).await.is_ok() {
             after += 1;
         }
         assert!(after <= 2, "3 were used before");
@@ -64,7 +64,7 @@ async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
 async fn without_redis_uses_are_unavailable_if_that_is_the_choice() {
     for (begin, end) in OUTAGES {
         let Some(mut server) = Options::default().durable().start() else { return };
-        let service = two_nodes(|| limiter(&server, WithoutRedis::Unavailable));
+        let service = two_nodes(|| limiter(&server, RedisOutage::Unavailable));
         let issued = limited_key(&service, in_all(3)).await;
         assert!(ask(&service, 0, &issued).await.is_ok());
         begin(&mut server);
@@ -84,28 +84,28 @@ async fn without_redis_uses_are_unavailable_if_that_is_the_choice() {
 #[tokio::test]
 async fn a_server_that_forgot_its_scripts_is_told_again() {
     let Some(server) = Options::default().start() else { return };
-    let service = two_nodes(|| limiter(&server, WithoutRedis::Unavailable));
+    let service = two_nodes(|| limiter(&server, RedisOutage::Unavailable));
     let issued = limited_key(&service, in_all(3)).await;
     for _ in 0..3 {
         assert!(ask(&service, 0, &issued).await.is_ok());
         server.call(&["SCRIPT", "FLUSH"]);
     }
-    assert!(spend(&service, 0, &issued).await.is_err());
+    assert!(charge(&service, 0, &issued).await.is_err());
 }
 
 #[tokio::test]
 async fn what_was_refused_without_redis_spends_nothing_and_gives_no_permits() {
     let Some(mut server) = Options::default().durable().start() else { return };
-    let service = two_nodes(|| limiter(&server, WithoutRedis::PerNode).lease(50));
+    let service = two_nodes(|| limiter(&server, RedisOutage::PerNode).lease(50));
     let quota = |uses| KeyLimits { rate: Some(in_all(100)), quota: Some(Quota::total(uses)) };
     let new = service.new_key().limits(quota(10));
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     for _ in 0..10 {
-        assert!(spend(&service, 0, &issued).await.is_ok());
+        assert!(charge(&service, 0, &issued).await.is_ok());
     }
     server.kill();
     for _ in 0..150 {
-        let limited = spend(&service, 0, &issued).await.unwrap_err();
+        let limited = charge(&service, 0, &issued).await.unwrap_err();
         assert_eq!(limited.reason, LimitedReason::Quota);
     }
     server.restart();
@@ -114,14 +114,14 @@ async fn what_was_refused_without_redis_spends_nothing_and_gives_no_permits() {
     node.update(&service.owner, issued.key.id, &more, &service.actor).await.unwrap();
     eventually("the nodes count together again", async || {
         let issued = limited_key(&service, in_all(2)).await;
-        let _ = spend(&service, 0, &issued).await;
-        spend(&service, 1, &issued).await.unwrap().rates().key.unwrap().remaining == 0
+        let _ = charge(&service, 0, &issued).await;
+        charge(&service, 1, &issued).await.unwrap().rates().key.unwrap().remaining == 0
     })
     .await;
     let mut passed = 0;
     for node in [0, 1] {
         service.nodes[node].catch_up().await.unwrap();
-        while spend(&service, node, &issued).await.is_ok() {
+        while charge(&service, node, &issued).await.is_ok() {
             passed += 1;
         }
     }

@@ -6,7 +6,7 @@ use keyward::{
     verify::LimitedReason,
 };
 
-use super::{in_all, limited_key, limiter, spend, spend_all, two_nodes};
+use super::{in_all, limited_key, limiter, charge, charge_all, two_nodes};
 use crate::support::{
     HOUR, SECOND, owner,
     servers::redis::{self, Reply, shared_cluster},
@@ -20,9 +20,9 @@ async fn two_nodes_together_let_through_exactly_as_many_as_the_rate() {
     service.host.limit(&service.owner, Limits::default().rate(in_all(150)));
     let (service, narrow) = (Arc::new(service), in_all(100));
     let issued = Arc::new(limited_key(&service, narrow).await);
-    assert_eq!(spend_all(&service, &issued).await, 100);
+    assert_eq!(charge_all(&service, &issued).await, 100);
     let other = Arc::new(service.issue().await);
-    assert_eq!(spend_all(&service, &other).await, 50, "what a key was refused is not its owner's");
+    assert_eq!(charge_all(&service, &other).await, 50, "what a key was refused is not its owner's");
 }
 
 #[tokio::test]
@@ -33,11 +33,11 @@ async fn the_answers_say_how_much_is_left_for_all_nodes() {
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
     let issued = limited_key(&service, Rate::per_hour(3)).await;
     for (n, left) in [2, 1, 0].into_iter().enumerate() {
-        let rates = spend(&service, n % 2, &issued).await.unwrap().rates();
+        let rates = charge(&service, n % 2, &issued).await.unwrap().rates();
         assert_eq!(rates.key.unwrap().remaining, left);
         assert_eq!(rates.owner.unwrap().remaining, left + 1);
     }
-    let limited = spend(&service, 1, &issued).await.unwrap_err();
+    let limited = charge(&service, 1, &issued).await.unwrap_err();
     assert_eq!(limited.reason, LimitedReason::Rate);
     let (wait, reset) = (limited.retry_after.unwrap(), limited.rates.key.unwrap().reset);
     assert!(wait <= HOUR / 3 && wait > HOUR / 3 - 60 * SECOND, "{wait:?}");
@@ -58,11 +58,11 @@ async fn what_a_quota_refuses_is_given_back_to_the_rates() {
     let new = service.new_key().limits(limits);
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     for left in [2, 1] {
-        let verified = spend(&service, 0, &issued).await.unwrap();
+        let verified = charge(&service, 0, &issued).await.unwrap();
         assert_eq!(verified.rates().key.unwrap().remaining, left);
     }
     for n in 0..10 {
-        let limited = spend(&service, n % 2, &issued).await.unwrap_err();
+        let limited = charge(&service, n % 2, &issued).await.unwrap_err();
         assert_eq!(limited.reason, LimitedReason::Quota);
         assert_eq!(limited.rates.key.unwrap().remaining, 1);
     }
@@ -76,7 +76,7 @@ async fn names_tell_nothing_and_expire_by_themselves() {
     service.owner = owner("}{ten*ant\n", "{mia}:?");
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
     let issued = limited_key(&service, Rate::per_hour(3)).await;
-    let _ = spend(&service, 0, &issued).await.unwrap();
+    let _ = charge(&service, 0, &issued).await.unwrap();
     let pattern = format!("*{}*", space.prefix());
     let Reply::Array(names) = space.call(&["KEYS", &pattern]) else { panic!("no list") };
     let names: Vec<_> = names.iter().map(|name| name.text().to_owned()).collect();
@@ -104,7 +104,7 @@ async fn on_a_cluster_every_owner_is_counted_exactly() {
     }
     let service = Arc::new(service);
     for issued in &all {
-        assert_eq!(spend_all(&service, issued).await, 20);
+        assert_eq!(charge_all(&service, issued).await, 20);
     }
     let counted = |node: &redis::Server| node.call(&["DBSIZE"]);
     let busy =

@@ -47,7 +47,7 @@ impl Process {
     }
 
     /// Whether so many uses are let through, and what both rates say then.
-    async fn spend(&self, uses: u32) -> (bool, [RateState; 2]) {
+    async fn charge(&self, uses: u32) -> (bool, [RateState; 2]) {
         let request = Request::new().cost(uses);
         let verified = self.service.keys().verify(self.issued.secret.expose(), &request).await;
         let (granted, rates) = match verified {
@@ -70,8 +70,8 @@ struct Script {
 
 impl Script {
     fn new(space: Space) -> Self {
-        let spend = include_str!("../../src/limits/redis/spend.lua");
-        let refund = include_str!("../../src/limits/redis/refund.lua");
+        let spend = include_str!("../../src/verify/limits/redis/spend.lua");
+        let refund = include_str!("../../src/verify/limits/redis/refund.lua");
         let set = |text: &str, ttl| {
             let clock = "redis.call('TIME')";
             assert!(text.contains(clock) && text.contains(ttl));
@@ -85,7 +85,7 @@ impl Script {
     }
 
     /// Whether so many uses are let through, and for each rate how far ahead of now it is.
-    fn spend(&self, uses: u32, rates: [Rate; 2]) -> (bool, Vec<u64>) {
+    fn charge(&self, uses: u32, rates: [Rate; 2]) -> (bool, Vec<u64>) {
         let mut arguments = vec![uses.to_string(), uses.to_string()];
         for rate in rates {
             let reach = interval(rate) * u64::from(rate.burst.get());
@@ -130,13 +130,13 @@ fn any_rate() -> impl Strategy<Value = Rate> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Spend { after: u64, uses: u32 },
+    CounterCharge { after: u64, uses: u32 },
     Change([Rate; 2]),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![0u64..50, 0u64..5_000, 0u64..20_000_000];
-    let spend = (wait, 1u32..6).prop_map(|(after, uses)| Step::Spend { after, uses });
+    let spend = (wait, 1u32..6).prop_map(|(after, uses)| Step::CounterCharge { after, uses });
     prop_oneof![
         12 => spend,
         1 => [any_rate(), any_rate()].prop_map(Step::Change),
@@ -147,7 +147,7 @@ async fn agree(space: Space, rates: [Rate; 2], steps: Vec<Step>) -> TestCaseResu
     let (mut process, mut script) = (Process::new(rates).await, Script::new(space));
     for step in steps {
         let (after, uses) = match step {
-            Step::Spend { after, uses } => (after, uses),
+            Step::CounterCharge { after, uses } => (after, uses),
             Step::Change(rates) => {
                 process.change(rates).await;
                 continue;
@@ -155,8 +155,8 @@ async fn agree(space: Space, rates: [Rate; 2], steps: Vec<Step>) -> TestCaseResu
         };
         process.service.clock.advance(Duration::from_micros(after));
         script.micros += after;
-        let (granted, states) = process.spend(uses).await;
-        let (also_granted, ahead) = script.spend(uses, process.rates);
+        let (granted, states) = process.charge(uses).await;
+        let (also_granted, ahead) = script.charge(uses, process.rates);
         prop_assert_eq!(granted, also_granted);
         for (state, ahead) in states.into_iter().zip(ahead) {
             prop_assert_eq!(state.reset, Duration::from_micros(ahead));
@@ -174,11 +174,11 @@ async fn what_another_plan_makes_nothing_of_is_gone_for_both() {
         Rate { period, ..Rate::per_second(uses) }.burst(1)
     };
     let steps = vec![
-        Step::Spend { after: 0, uses: 1 },
+        Step::CounterCharge { after: 0, uses: 1 },
         Step::Change([rate(1_000), rate(1)]),
-        Step::Spend { after: 1, uses: 1 },
+        Step::CounterCharge { after: 1, uses: 1 },
         Step::Change([rate(1), rate(1)]),
-        Step::Spend { after: 0, uses: 1 },
+        Step::CounterCharge { after: 0, uses: 1 },
     ];
     agree(shared.space(), [rate(1), rate(1)], steps).await.unwrap();
 }
@@ -217,8 +217,8 @@ fn both_count_as_governor_does() {
             script.micros += after;
             let uses_of_governor = NonZeroU32::new(uses).unwrap();
             let expected = matches!(governor.check_n(uses_of_governor), Ok(Ok(())));
-            prop_assert_eq!(runtime.block_on(process.spend(uses)).0, expected);
-            prop_assert_eq!(script.spend(uses, [rate, wide]).0, expected);
+            prop_assert_eq!(runtime.block_on(process.charge(uses)).0, expected);
+            prop_assert_eq!(script.charge(uses, [rate, wide]).0, expected);
         }
     });
 }
@@ -233,18 +233,18 @@ fn a_refund_gives_back_no_more_than_was_spent_in_vain() {
     )| {
         // The same history, once with a use that is given back in the end, and once without it.
         let (mut with, mut without) = (Script::new(shared.space()), Script::new(shared.space()));
-        let begun = with.spend(first, rates);
-        prop_assert_eq!(&begun, &without.spend(first, rates));
-        let (granted, ahead) = with.spend(uses, rates);
+        let begun = with.charge(first, rates);
+        prop_assert_eq!(&begun, &without.charge(first, rates));
+        let (granted, ahead) = with.charge(uses, rates);
         prop_assume!(granted);
         let full_at = [with.micros + ahead[0], with.micros + ahead[1]];
         for (after, uses) in &steps {
             with.micros += after;
             without.micros += after;
-            prop_assume!(with.spend(*uses, rates).0 == without.spend(*uses, rates).0);
+            prop_assume!(with.charge(*uses, rates).0 == without.charge(*uses, rates).0);
         }
         with.refund(uses, rates, full_at);
-        let (after, never) = (with.spend(0, rates).1, without.spend(0, rates).1);
+        let (after, never) = (with.charge(0, rates).1, without.charge(0, rates).1);
         prop_assert!(after.iter().zip(&never).all(|(a, n)| a >= n), "{:?} {:?}", after, never);
         if steps.iter().all(|(after, _)| *after == 0) {
             prop_assert_eq!(after, never, "as if it had never been");

@@ -4,7 +4,7 @@ use std::{
 };
 
 use keyward::{
-    Account, Accounts, Limits, Owner, accounts::AccountsError, limits, model::Permissions,
+    Account, Accounts, Limits, Owner, accounts::AccountsError, model::Permissions,
 };
 
 /// A host whose plans the test sets; where it sets none, there is no limit.
@@ -20,7 +20,7 @@ impl Host {
         edit(accounts.entry(owner.clone()).or_insert_with(unlimited));
     }
 
-    pub fn limit(&self, owner: &Owner, limits: limits::Limits) {
+    pub fn limit(&self, owner: &Owner, limits: Limits) {
         self.set(owner, |account| account.limits = limits);
     }
 

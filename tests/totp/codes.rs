@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     Error, ErrorKind,
-    manage::Purge,
+    manage::Retention,
     totp::{TotpError, TotpSecret},
 };
 
@@ -68,7 +68,7 @@ async fn a_wrong_code_brings_no_used_one_back() {
         phone.service.clock.advance(STEP);
         phone.err(1).await;
         assert!(matches!(phone.check_at(1, &used).await, Err(TotpError::UsedCode)));
-        phone.service.keys().purge(Purge::default(), |_| ()).await.unwrap();
+        phone.service.keys().purge(Retention::default(), |_| ()).await.unwrap();
         assert!(matches!(phone.check_at(1, &used).await, Err(TotpError::UsedCode)));
     })
     .await;
@@ -120,7 +120,7 @@ async fn twenty_wrong_codes_end_a_day_and_nobody_is_locked_out_for_longer() {
         for hour in 1..24 {
             let left = HOUR * (24 - hour);
             assert_eq!(wait(phone.check_at(hour as usize, &phone.code(0)).await), left);
-            phone.service.keys().purge(Purge::default(), |_| ()).await.unwrap();
+            phone.service.keys().purge(Retention::default(), |_| ()).await.unwrap();
             phone.service.clock.advance(HOUR);
         }
         assert!(phone.check(&phone.code(0)).await.is_ok(), "on the next day");

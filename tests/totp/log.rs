@@ -1,5 +1,5 @@
 use keyward::{
-    Actor, AuditEvent, AuditQuery, Whose,
+    Actor, AuditEvent, AuditQuery, OwnerScope,
     audit::{EventKind, Outcome},
     totp::TotpSecret,
 };
@@ -11,7 +11,7 @@ async fn log(phone: &Phone, tenant: &str) -> Vec<AuditEvent> {
     for node in &phone.service.nodes {
         node.flush().await.unwrap();
     }
-    let query = AuditQuery::new(Whose::Tenant(tenant)).limit(1_000);
+    let query = AuditQuery::new(OwnerScope::Tenant(tenant)).limit(1_000);
     phone.service.keys().events(query).await.unwrap()
 }
 

@@ -65,7 +65,7 @@ impl Leaks {
         };
         let actor = Actor::system("github-secret-scanning");
         let place = one_line(&format!("{} {}", found.source, found.url)).trim().to_owned();
-        self.keys.note_leak(&key, &place, &actor).await?;
+        self.keys.record_leak(&key, &place, &actor).await?;
         if superseded || !key.is_live(self.keys.now()) {
             return Ok(true);
         }

@@ -39,9 +39,9 @@ impl Manage {
     }
 
     pub(super) async fn events_of(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
-        self.keys.get(caller.whose(), id).await?;
+        self.keys.get(caller.within(), id).await?;
         let [limit, cursor] = call.parameters(["limit", "cursor"])?;
-        let query = AuditQuery::new(caller.whose()).key(id);
+        let query = AuditQuery::new(caller.within()).key(id);
         self.page(query, limit.as_deref(), cursor.as_deref()).await
     }
 
@@ -67,7 +67,7 @@ fn query<'a>(
     caller: &'a Caller,
     [event, from, until]: [Option<Cow<'_, str>>; 3],
 ) -> Result<AuditQuery<'a>, Failure> {
-    let mut query = AuditQuery::new(caller.whose());
+    let mut query = AuditQuery::new(caller.within());
     query.kind = event.as_deref().map(str::parse).transpose()?;
     query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
     query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;

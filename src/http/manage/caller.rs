@@ -1,5 +1,5 @@
 use crate::{
-    model::{Actor, Owner, Whose},
+    model::{Actor, Owner, OwnerScope},
     verify::Verified,
 };
 
@@ -49,11 +49,11 @@ impl Caller {
         &self.actor
     }
 
-    pub(super) fn whose(&self) -> Whose<'_> {
+    pub(super) fn within(&self) -> OwnerScope<'_> {
         if self.administrator {
-            Whose::Tenant(self.owner.tenant())
+            OwnerScope::Tenant(self.owner.tenant())
         } else {
-            Whose::Owner(&self.owner)
+            OwnerScope::Owner(&self.owner)
         }
     }
 }

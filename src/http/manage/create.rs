@@ -64,7 +64,7 @@ impl Manage {
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
             return Err(Failure::reused());
         }
-        let again = Rotation::at_once().token(token);
+        let again = Rotation::immediate().token(token);
         let issued = match self.keys.rotate(caller.owner(), earlier.id, again, caller.actor()).await
         {
             Err(error) if error.kind() == ErrorKind::NotLive => return Err(Failure::reused()),

@@ -36,7 +36,7 @@ impl Manage {
         let token = call.form("token")?.ok_or_else(|| Failure::invalid("send token=…"))?;
         let request = Request::new().tenant(caller.owner().tenant());
         let verified = match self.keys.verify(token.as_bytes(), &request).await {
-            Ok(verified) if caller.whose().includes(verified.owner()) => verified,
+            Ok(verified) if caller.within().includes(verified.owner()) => verified,
             Ok(_) | Err(VerifyError::Denied(_)) => {
                 return json(StatusCode::OK, &Introspection::default());
             }

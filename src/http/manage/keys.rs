@@ -25,49 +25,49 @@ impl Manage {
         if let Some(text) = cursor {
             page = page.after(text.parse().map_err(|_| bad_cursor())?);
         }
-        let page = self.keys.list(caller.whose(), page).await?;
+        let page = self.keys.list(caller.within(), page).await?;
         let now = self.keys.now();
         let keys = page.keys.iter().map(|key| KeyView::new(key, caller, now)).collect();
         json(StatusCode::OK, &KeysView { keys, next: page.next.map(|id| id.to_string()) })
     }
 
     pub(super) async fn get(&self, caller: &Caller, id: KeyId) -> Answer {
-        self.shown(&*self.keys.get(caller.whose(), id).await?, caller)
+        self.shown(&*self.keys.get(caller.within(), id).await?, caller)
     }
 
     pub(super) async fn change(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
         // What is not there has no wrong fields either.
-        self.keys.get(caller.whose(), id).await?;
+        self.keys.get(caller.within(), id).await?;
         let change = call.read::<Change>()?.into_change()?;
-        self.shown(&*self.keys.update(caller.whose(), id, &change, caller.actor()).await?, caller)
+        self.shown(&*self.keys.update(caller.within(), id, &change, caller.actor()).await?, caller)
     }
 
     pub(super) async fn revoke(&self, caller: &Caller, id: KeyId) -> Answer {
-        self.keys.revoke(caller.whose(), id, "", caller.actor()).await?;
+        self.keys.revoke(caller.within(), id, "", caller.actor()).await?;
         message("API key revoked")
     }
 
     pub(super) async fn delete(&self, caller: &Caller, id: KeyId) -> Answer {
-        self.keys.delete(caller.whose(), id, caller.actor()).await?;
+        self.keys.delete(caller.within(), id, caller.actor()).await?;
         message("API key record deleted")
     }
 
     pub(super) async fn rotate(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
-        self.keys.get(caller.whose(), id).await?;
+        self.keys.get(caller.within(), id).await?;
         let mut rotation = call.read_any::<Rotate>()?.into_rotation();
         if let Some(token) = call.token()? {
             rotation = rotation.token(&format!("rotate {token}"));
         }
-        let issued = self.keys.rotate(caller.whose(), id, rotation, caller.actor()).await?;
+        let issued = self.keys.rotate(caller.within(), id, rotation, caller.actor()).await?;
         json(StatusCode::OK, &IssuedView::new(&issued, caller, self.keys.now()))
     }
 
     pub(super) async fn disable(&self, caller: &Caller, id: KeyId) -> Answer {
-        self.shown(&*self.keys.disable(caller.whose(), id, caller.actor()).await?, caller)
+        self.shown(&*self.keys.disable(caller.within(), id, caller.actor()).await?, caller)
     }
 
     pub(super) async fn enable(&self, caller: &Caller, id: KeyId) -> Answer {
-        self.shown(&*self.keys.enable(caller.whose(), id, caller.actor()).await?, caller)
+        self.shown(&*self.keys.enable(caller.within(), id, caller.actor()).await?, caller)
     }
 
     fn shown(&self, key: &Key, caller: &Caller) -> Answer {

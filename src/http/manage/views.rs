@@ -9,7 +9,7 @@ use super::Caller;
 use crate::{
     audit::AuditEvent,
     manage::Issued,
-    model::{Access, Key, KeyId, Networks, Timestamp, Whose},
+    model::{Access, Key, KeyId, Networks, Timestamp, OwnerScope},
 };
 
 /// A key without its secret.
@@ -138,7 +138,7 @@ impl<'a> More<'a> {
             prefix: &retiring.hint,
             ends_at: retiring.ends_at.to_string(),
         };
-        let several = matches!(caller.whose(), Whose::Tenant(_));
+        let several = matches!(caller.within(), OwnerScope::Tenant(_));
         Self {
             account: several.then(|| key.owner.account()),
             scopes: match &key.access {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, Outcome},
-    model::{EventId, KeyId, Timestamp, Whose},
+    model::{EventId, KeyId, Timestamp, OwnerScope},
 };
 
 checks![
@@ -54,9 +54,9 @@ async fn every_field_of_an_event_survives_the_store(storage: Storage) -> Checked
     };
     let kinds = EventKind::ALL.map(|kind| event(kind, &key, at(1)));
     let all: Vec<_> = [plain, bare, hostile, empty].into_iter().chain(kinds).collect();
-    storage.any().record(&all).await?;
+    storage.any().record_events(&all).await?;
     for wanted in all {
-        let log = storage.log(Whose::Tenant(&wanted.tenant)).await?;
+        let log = storage.log(OwnerScope::Tenant(&wanted.tenant)).await?;
         let stored = log.iter().find(|event| event.id == wanted.id);
         assert_eq!(stored, Some(&wanted), "read back");
     }
@@ -68,35 +68,35 @@ async fn an_event_is_recorded_once(storage: Storage) -> Checked {
     let first = event(EventKind::Denied, &key, at(1));
     let other = event(EventKind::Denied, &key, at(2));
     let again = AuditEvent { at: at(9), count: 9, ..first.clone() };
-    storage.any().record(std::slice::from_ref(&first)).await?;
+    storage.any().record_events(std::slice::from_ref(&first)).await?;
     // What was recorded in vain does not take the rest of its batch with it.
-    storage.any().record(&[again.clone(), other.clone(), other.clone()]).await?;
-    storage.any().record(&[again]).await?;
-    storage.any().record(&[]).await?;
-    assert_eq!(storage.log(Whose::Tenant(TENANT)).await?, [other, first], "as recorded first");
+    storage.any().record_events(&[again.clone(), other.clone(), other.clone()]).await?;
+    storage.any().record_events(&[again]).await?;
+    storage.any().record_events(&[]).await?;
+    assert_eq!(storage.log(OwnerScope::Tenant(TENANT)).await?, [other, first], "as recorded first");
     Ok(())
 }
 
 async fn events_are_filtered_as_the_query_says_newest_first(storage: Storage) -> Checked {
     let population = population(150);
     for batch in population.chunks(40) {
-        storage.any().record(batch).await?;
+        storage.any().record_events(batch).await?;
     }
     let (ada, namesake) = (owner(1), owner_of("other", "account-1"));
     let bystander = owner(9);
-    let whose = [
-        Whose::Owner(&ada),
-        Whose::Owner(&namesake),
-        Whose::Owner(&bystander),
-        Whose::Tenant(TENANT),
-        Whose::Tenant("other"),
-        Whose::Tenant(""),
+    let within = [
+        OwnerScope::Owner(&ada),
+        OwnerScope::Owner(&namesake),
+        OwnerScope::Owner(&bystander),
+        OwnerScope::Tenant(TENANT),
+        OwnerScope::Tenant("other"),
+        OwnerScope::Tenant(""),
     ];
     let mut dice = Dice(2);
     let maybe = |dice: &mut Dice| dice.roll(3) == 0;
     let instants: Vec<_> = (0..=12).flat_map(|s| [at(s), just_before(at(s))]).collect();
     for _ in 0..200 {
-        let mut query = AuditQuery::new(*dice.pick(&whose)).limit(1_000);
+        let mut query = AuditQuery::new(*dice.pick(&within)).limit(1_000);
         if maybe(&mut dice) {
             query = query.key(key(&ada, dice.roll(4)).id);
         }
@@ -126,12 +126,12 @@ async fn pages_of_events_cover_each_once_while_events_are_added(storage: Storage
     let issued = key(&ada, 1);
     storage.add(&issued, &digest(1)).await?;
     let denied: Vec<_> = (0..40).map(|n| event(EventKind::Denied, &issued, at(n % 3))).collect();
-    storage.any().record(&denied).await?;
+    storage.any().record_events(&denied).await?;
 
-    for whose in [Whose::Owner(&ada), Whose::Tenant(TENANT)] {
-        let before = ids(&storage.log(whose).await?);
+    for within in [OwnerScope::Owner(&ada), OwnerScope::Tenant(TENANT)] {
+        let before = ids(&storage.log(within).await?);
         let mut covered: BTreeMap<EventId, u32> = BTreeMap::new();
-        let mut query = AuditQuery::new(whose).limit(6);
+        let mut query = AuditQuery::new(within).limit(6);
         for turn in 0.. {
             assert!(turn < 50, "the pages do not come to an end");
             let page = storage.any().events(&query).await?;
@@ -140,7 +140,7 @@ async fn pages_of_events_cover_each_once_while_events_are_added(storage: Storage
             for id in ids(&page) {
                 *covered.entry(id).or_default() += 1;
             }
-            storage.any().record(&[event(EventKind::Denied, &issued, at(1))]).await?;
+            storage.any().record_events(&[event(EventKind::Denied, &issued, at(1))]).await?;
         }
         let missed = before.iter().find(|id| covered.get(id) != Some(&1));
         assert_eq!(missed, None, "it is to be on exactly one page");
@@ -151,7 +151,7 @@ async fn pages_of_events_cover_each_once_while_events_are_added(storage: Storage
 
 async fn a_purge_of_events_removes_the_old_ones_up_to_its_limit(storage: Storage) -> Checked {
     let mut population = population(100);
-    storage.any().record(&population).await?;
+    storage.any().record_events(&population).await?;
     let before = at(6);
     let old = population.iter().filter(|event| event.at < before).count() as u32;
     assert_eq!(storage.any().purge_events(before, old - 3).await?, old - 3, "up to the limit");
@@ -159,7 +159,7 @@ async fn a_purge_of_events_removes_the_old_ones_up_to_its_limit(storage: Storage
     assert_eq!(storage.any().purge_events(before, old).await?, 0, "nothing is left");
     population.retain(|event| event.at >= before);
     for tenant in TENANTS {
-        let query = AuditQuery::new(Whose::Tenant(tenant)).limit(1_000);
+        let query = AuditQuery::new(OwnerScope::Tenant(tenant)).limit(1_000);
         let left = storage.any().events(&query).await?;
         assert_eq!(ids(&left), ids(&oracle(&population, &query)), "left in tenant {tenant:?}");
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     model::{Period, Timestamp},
     secret::Digest,
-    store::{Code, Guess, Guessed, Payer, Spend, Spent, StoreError},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterKey, CounterCharge, ChargeOutcome, StoreError},
 };
 
 checks![
@@ -27,18 +27,18 @@ checks![
 
 async fn a_code_is_right_once(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Right);
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Nothing, "a second time");
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::Accepted);
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::NotFound, "a second time");
     Ok(())
 }
 
 async fn a_code_is_of_its_address_alone(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
     storage.any().put_code(&address(2), &code(2)).await?;
-    assert_eq!(guess(&storage, 2, 1, at(0)).await?, Guessed::Wrong, "that of another");
-    assert_eq!(guess(&storage, 3, 1, at(0)).await?, Guessed::Nothing, "nobody has one");
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Right);
-    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "the other one stays");
+    assert_eq!(guess(&storage, 2, 1, at(0)).await?, CodeOutcome::Wrong, "that of another");
+    assert_eq!(guess(&storage, 3, 1, at(0)).await?, CodeOutcome::NotFound, "nobody has one");
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::Accepted);
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "the other one stays");
     Ok(())
 }
 
@@ -47,15 +47,15 @@ async fn a_code_has_so_many_tries_and_no_more(storage: Storage) -> Checked {
         storage.any().put_code(&address(n), &code(n)).await?;
     }
     for wrong in 1..=TRIES {
-        assert_eq!(guess(&storage, 1, 100, at(0)).await?, Guessed::Wrong, "guess {wrong}");
+        assert_eq!(guess(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong, "guess {wrong}");
         if wrong < TRIES {
-            assert_eq!(guess(&storage, 2, 100, at(0)).await?, Guessed::Wrong, "guess {wrong}");
+            assert_eq!(guess(&storage, 2, 100, at(0)).await?, CodeOutcome::Wrong, "guess {wrong}");
         }
     }
     for presented in [100, 1] {
-        assert_eq!(guess(&storage, 1, presented, at(0)).await?, Guessed::Spent, "one too many");
+        assert_eq!(guess(&storage, 1, presented, at(0)).await?, CodeOutcome::NoTriesLeft, "one too many");
     }
-    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "with the last try");
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "with the last try");
     Ok(())
 }
 
@@ -63,36 +63,36 @@ async fn a_code_ends_at_its_instant(storage: Storage) -> Checked {
     for n in [1, 2] {
         storage.any().put_code(&address(n), &code(n)).await?;
     }
-    assert_eq!(guess(&storage, 1, 1, just_before(end())).await?, Guessed::Right, "just before");
-    assert_eq!(guess(&storage, 2, 2, end()).await?, Guessed::Late);
-    assert_eq!(guess(&storage, 2, 2, at(0)).await?, Guessed::Right, "it was not used up by that");
+    assert_eq!(guess(&storage, 1, 1, just_before(end())).await?, CodeOutcome::Accepted, "just before");
+    assert_eq!(guess(&storage, 2, 2, end()).await?, CodeOutcome::Expired);
+    assert_eq!(guess(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "it was not used up by that");
 
     storage.any().put_code(&address(3), &code(3)).await?;
     for _ in 0..TRIES {
         assert_eq!(
             guess(&storage, 3, 100, end()).await?,
-            Guessed::Wrong,
+            CodeOutcome::Wrong,
             "guesses count to the end"
         );
     }
-    assert_eq!(guess(&storage, 3, 3, end()).await?, Guessed::Spent);
+    assert_eq!(guess(&storage, 3, 3, end()).await?, CodeOutcome::NoTriesLeft);
     Ok(())
 }
 
 async fn a_new_code_takes_the_place_of_the_former_one(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
     for _ in 0..TRIES {
-        assert_eq!(guess(&storage, 1, 100, at(0)).await?, Guessed::Wrong);
+        assert_eq!(guess(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong);
     }
-    let later = Code { ends_at: end().after(Duration::from_secs(600)), ..code(2) };
+    let later = OneTimeCode { ends_at: end().after(Duration::from_secs(600)), ..code(2) };
     storage.any().put_code(&address(1), &later).await?;
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Wrong, "the former one");
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::Wrong, "the former one");
     assert_eq!(
         guess(&storage, 1, 2, end()).await?,
-        Guessed::Right,
+        CodeOutcome::Accepted,
         "with tries and time of its own"
     );
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, Guessed::Nothing, "the former one is gone");
+    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::NotFound, "the former one is gone");
     Ok(())
 }
 
@@ -105,9 +105,9 @@ async fn racing_guesses_get_no_more_tries_than_there_are(storage: Storage) -> Ch
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
-        assert_eq!(count(Guessed::Wrong), TRIES as usize, "of 64 guesses: {answers:?}");
-        assert_eq!(count(Guessed::Spent), 64 - TRIES as usize, "of 64 guesses: {answers:?}");
-        assert_eq!(guess(&storage, round, round, at(0)).await?, Guessed::Spent);
+        assert_eq!(count(CodeOutcome::Wrong), TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(count(CodeOutcome::NoTriesLeft), 64 - TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(guess(&storage, round, round, at(0)).await?, CodeOutcome::NoTriesLeft);
     }
     Ok(())
 }
@@ -121,8 +121,8 @@ async fn racing_right_codes_have_one_winner(storage: Storage) -> Checked {
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
-        assert_eq!(count(Guessed::Right), 1, "of 64 who had the code: {answers:?}");
-        assert_eq!(count(Guessed::Nothing), 63, "of 64 who had the code: {answers:?}");
+        assert_eq!(count(CodeOutcome::Accepted), 1, "of 64 who had the code: {answers:?}");
+        assert_eq!(count(CodeOutcome::NotFound), 63, "of 64 who had the code: {answers:?}");
     }
     Ok(())
 }
@@ -135,32 +135,32 @@ async fn a_dropped_guess_is_whole_or_undone(storage: Storage) -> Checked {
         let done = super::drops::poll_for_a_while(polls, store.try_code(&right)).await;
         // Nothing stays locked behind it, and whoever comes next finds the code or finds it used up.
         let next = storage.any().try_code(&right).await?;
-        assert_eq!(storage.any().try_code(&right).await?, Guessed::Nothing, "a third time");
+        assert_eq!(storage.any().try_code(&right).await?, CodeOutcome::NotFound, "a third time");
         if let Some(done) = done.transpose()? {
-            assert_eq!((done, next), (Guessed::Right, Guessed::Nothing), "it was acknowledged");
+            assert_eq!((done, next), (CodeOutcome::Accepted, CodeOutcome::NotFound), "it was acknowledged");
             return Ok(());
         }
-        assert!(matches!(next, Guessed::Right | Guessed::Nothing), "{next:?}");
+        assert!(matches!(next, CodeOutcome::Accepted | CodeOutcome::NotFound), "{next:?}");
     }
     panic!("a guess was not done after {} polls", super::drops::MOST_POLLS)
 }
 
 async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage) -> Checked {
     let (ada, other) = (owner(1), key(&owner(1), 1).id);
-    let payers = [Payer::Owner(&ada), Payer::Key(other), Payer::Job("a job")];
+    let payers = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
     let guests = [1, 2, 3].map(address);
-    let of = |payer, window| Spend { payer, period: Period::Ever, window, limit: 1, uses: 1 };
-    for payer in guests[..2].iter().map(Payer::Guest).chain(payers) {
-        assert_eq!(storage.any().spend(&[of(payer, at(0))]).await?, Spent::Granted(vec![1]));
+    let of = |payer, window| CounterCharge { payer, period: Period::Ever, window, limit: 1, uses: 1 };
+    for payer in guests[..2].iter().map(CounterKey::Anonymous).chain(payers) {
+        assert_eq!(storage.any().charge(&[of(payer, at(0))]).await?, ChargeOutcome::Granted(vec![1]));
     }
     // The third has come back since, in another period.
     for window in [at(0), end()] {
-        let spend = of(Payer::Guest(&guests[2]), window);
-        assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]));
+        let spend = of(CounterKey::Anonymous(&guests[2]), window);
+        assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]));
     }
     for n in 1..=4 {
         // The fourth was replaced by one that is not over.
-        storage.any().put_code(&address(n), &Code { ends_at: at(n), ..code(n) }).await?;
+        storage.any().put_code(&address(n), &OneTimeCode { ends_at: at(n), ..code(n) }).await?;
     }
     storage.any().put_code(&address(4), &code(4)).await?;
 
@@ -168,33 +168,33 @@ async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage)
         assert_eq!(storage.any().purge_codes(end(), 2).await?, purged, "up to two");
     }
     for n in 1..=3 {
-        assert_eq!(guess(&storage, n, n, at(0)).await?, Guessed::Nothing);
+        assert_eq!(guess(&storage, n, n, at(0)).await?, CodeOutcome::NotFound);
     }
-    assert_eq!(guess(&storage, 4, 4, at(0)).await?, Guessed::Right, "it is not over");
+    assert_eq!(guess(&storage, 4, 4, at(0)).await?, CodeOutcome::Accepted, "it is not over");
     for guest in &guests[..2] {
-        let spend = of(Payer::Guest(guest), at(0));
-        assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]), "forgotten");
+        let spend = of(CounterKey::Anonymous(guest), at(0));
+        assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]), "forgotten");
     }
     for payer in payers {
-        let again = storage.any().spend(&[of(payer, at(0))]).await?;
-        assert_eq!(again, Spent::Exhausted(vec![1]), "{payer:?} is no guest");
+        let again = storage.any().charge(&[of(payer, at(0))]).await?;
+        assert_eq!(again, ChargeOutcome::Exhausted(vec![1]), "{payer:?} is no guest");
     }
-    let back = of(Payer::Guest(&guests[2]), end());
-    assert_eq!(storage.any().spend(&[back]).await?, Spent::Exhausted(vec![1]), "not over");
+    let back = of(CounterKey::Anonymous(&guests[2]), end());
+    assert_eq!(storage.any().charge(&[back]).await?, ChargeOutcome::Exhausted(vec![1]), "not over");
     Ok(())
 }
 
 /// The `n`th code, and the digest of the `n`th address.
-fn code(n: u64) -> Code {
-    Code { digest: digest(n), ends_at: end(), tries: TRIES }
+fn code(n: u64) -> OneTimeCode {
+    OneTimeCode { digest: digest(n), ends_at: end(), tries: TRIES }
 }
 
 fn address(n: u64) -> Digest {
     digest(1_000_000 + n)
 }
 
-fn guess_of(of: u64, presented: u64, at: Timestamp) -> Guess {
-    Guess { address: address(of), digest: digest(presented), at }
+fn guess_of(of: u64, presented: u64, at: Timestamp) -> CodeAttempt {
+    CodeAttempt { address: address(of), digest: digest(presented), at }
 }
 
 async fn guess(
@@ -202,7 +202,7 @@ async fn guess(
     of: u64,
     presented: u64,
     at: Timestamp,
-) -> Result<Guessed, StoreError> {
+) -> Result<CodeOutcome, StoreError> {
     storage.any().try_code(&guess_of(of, presented, at)).await
 }
 

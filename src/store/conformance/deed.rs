@@ -4,9 +4,9 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    model::{Key, Owner, Whose},
+    model::{Key, Owner, OwnerScope},
     secret::Digest,
-    store::{Inserted, KeyStore, Previous, Revoked, RotatedRow, StoreError, Updated, Use},
+    store::{InsertOutcome, KeyStore, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError, UpdateOutcome, KeyUse},
 };
 
 /// The writes of the contract that concern a key.
@@ -19,7 +19,7 @@ pub(super) enum Write {
     Revoke,
     RevokeAll,
     Delete,
-    Purge,
+    Retention,
     Touch,
     Rehash,
 }
@@ -32,7 +32,7 @@ pub(super) struct Deed {
     pub(super) event: AuditEvent,
     /// The number of the first key and of its secret.
     pub(super) first: u64,
-    uses: Use,
+    uses: KeyUse,
 }
 
 impl Write {
@@ -44,7 +44,7 @@ impl Write {
         Self::Revoke,
         Self::RevokeAll,
         Self::Delete,
-        Self::Purge,
+        Self::Retention,
         Self::Touch,
         Self::Rehash,
     ];
@@ -55,7 +55,7 @@ impl Deed {
     pub(super) fn new(write: Write, n: u64) -> Self {
         let first = n * 10;
         let owner = owner_of(&format!("tenant-{n}"), "account-1");
-        let expires_at = (write == Write::Purge).then(|| at(50));
+        let expires_at = (write == Write::Retention).then(|| at(50));
         let keys = [0, 1, 2].map(|i| Key { expires_at, ..key(&owner, first + i) });
         let [key, ..] = &keys;
         let event = match write {
@@ -64,10 +64,10 @@ impl Deed {
             Write::Update => event(EventKind::Disabled, key, at(70)),
             Write::Rotate | Write::Replace => event(EventKind::Rotated, key, at(70)),
             Write::Delete => event(EventKind::Deleted, key, at(70)),
-            Write::Purge => event(EventKind::Purged, key, at(70)),
+            Write::Retention => event(EventKind::Purged, key, at(70)),
             Write::Touch | Write::Rehash => event(EventKind::FirstUsed, key, at(70)),
         };
-        let uses = Use { event_id: event.id, ..used(key, at(70), at(80)) };
+        let uses = KeyUse { event_id: event.id, ..used(key, at(70), at(80)) };
         Self { write, keys: keys.clone(), owner, event, first, uses }
     }
 
@@ -83,26 +83,26 @@ impl Deed {
     /// Does it.
     pub(super) async fn make(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
         let Self { write, owner, keys: [key, ..], event, first, uses } = self;
-        let (whose, old, new) = (Whose::Owner(owner), digest(*first), digest(first + 5));
+        let (within, old, new) = (OwnerScope::Owner(owner), digest(*first), digest(first + 5));
         let done = match write {
-            Write::Insert => store.insert(row(key, &old, 3, event)).await? == Inserted::Inserted,
+            Write::Insert => store.insert(row(key, &old, 3, event)).await? == InsertOutcome::Inserted,
             Write::Update => {
                 let disabled = Key { disabled_at: Some(event.at), ..key.clone() };
-                store.update(&disabled, event).await? == Updated::Updated
+                store.update(&disabled, event).await? == UpdateOutcome::Updated
             }
             Write::Rotate => {
-                let rotate = rotation(key, &new, Previous::EndsAt(at(90)), event);
-                store.rotate(rotate).await? == RotatedRow::Rotated
+                let rotate = rotation(key, &new, PreviousSecret::EndsAt(at(90)), event);
+                store.rotate(rotate).await? == RotateOutcome::Rotated
             }
             Write::Replace => {
-                let rotate = rotation(key, &new, Previous::Replaced, event);
-                store.rotate(rotate).await? == RotatedRow::Rotated
+                let rotate = rotation(key, &new, PreviousSecret::Replaced, event);
+                store.rotate(rotate).await? == RotateOutcome::Rotated
             }
-            Write::Revoke => store.revoke(whose, key.id, event).await? == Revoked::Now,
+            Write::Revoke => store.revoke(within, key.id, event).await? == RevokeOutcome::Now,
             Write::RevokeAll => store.revoke_all(owner, event).await?.len() == self.keys.len(),
-            Write::Delete => store.delete(whose, key.id, event).await?,
-            Write::Purge => store.purge_keys(at(60), 100, event).await?.len() >= 3,
-            Write::Touch => store.touch(std::slice::from_ref(uses)).await? == [uses.first_use()],
+            Write::Delete => store.delete(within, key.id, event).await?,
+            Write::Retention => store.purge_keys(at(60), 100, event).await?.len() >= 3,
+            Write::Touch => store.record_uses(std::slice::from_ref(uses)).await? == [uses.first_use()],
             Write::Rehash => store.rehash(&old, &new).await?,
         };
         assert!(done, "{write:?} was refused");
@@ -112,7 +112,7 @@ impl Deed {
     /// The keys that it changes, as the feed has to tell.
     pub(super) fn changed(&self) -> &[Key] {
         match self.write {
-            Write::RevokeAll | Write::Purge => &self.keys,
+            Write::RevokeAll | Write::Retention => &self.keys,
             Write::Touch | Write::Rehash => &[],
             _ => &self.keys[..1],
         }
@@ -121,7 +121,7 @@ impl Deed {
     /// The events that it has to leave in the log.
     pub(super) fn logged(&self) -> Vec<AuditEvent> {
         match self.write {
-            Write::RevokeAll | Write::Purge => {
+            Write::RevokeAll | Write::Retention => {
                 (0..).zip(&self.keys).map(|(n, key)| self.event.for_key(n, key)).collect()
             }
             Write::Touch => vec![self.uses.first_use()],
@@ -134,7 +134,7 @@ impl Deed {
     /// it. Of a change of many keys, it is up to the store which key comes first: the order and
     /// the ids of its events tell nothing.
     pub(super) fn alike(&self, mut events: Vec<AuditEvent>) -> Vec<AuditEvent> {
-        if matches!(self.write, Write::RevokeAll | Write::Purge) {
+        if matches!(self.write, Write::RevokeAll | Write::Retention) {
             for event in &mut events {
                 event.id = self.event.id;
             }

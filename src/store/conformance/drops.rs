@@ -59,7 +59,7 @@ async fn a_dropped_deletion_is_whole_or_undone(storage: Storage) -> Checked {
 }
 
 async fn a_dropped_purge_is_whole_or_undone(storage: Storage) -> Checked {
-    drop_at_every_point(&storage, Write::Purge).await
+    drop_at_every_point(&storage, Write::Retention).await
 }
 
 async fn a_dropped_use_is_whole_or_undone(storage: Storage) -> Checked {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     audit::{AuditQuery, EventKind},
     model::{Key, KeyId},
-    store::{Changes, Inserted, KeyStore, Revoked, StoreError},
+    store::{ChangeBatch, InsertOutcome, KeyStore, RevokeOutcome, StoreError},
 };
 
 checks![
@@ -32,8 +32,8 @@ checks![
 
 async fn the_feed_begins_at_its_end(storage: Storage) -> Checked {
     let ada = owner(1);
-    let nothing = |changes: Changes, when: &str| {
-        let Changes { keys, cursor, missed, more } = changes;
+    let nothing = |changes: ChangeBatch, when: &str| {
+        let ChangeBatch { keys, cursor, missed, more } = changes;
         assert_eq!((&keys[..], missed, more), (&[][..], false, false), "{when}");
         cursor
     };
@@ -106,11 +106,11 @@ impl Drop for Writer {
 async fn change(store: &dyn KeyStore, key: &Key, n: u64, revoke: bool) -> Checked {
     if revoke {
         let by = revocation(key, at(1), "");
-        assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, Revoked::Now);
+        assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, RevokeOutcome::Now);
     } else {
         let by = event(EventKind::Created, key, at(1));
         let inserted = store.insert(row(key, &digest(n), None, &by)).await?;
-        assert_eq!(inserted, Inserted::Inserted);
+        assert_eq!(inserted, InsertOutcome::Inserted);
     }
     Ok(())
 }
@@ -301,15 +301,15 @@ async fn an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing(
     storage.add(&key(&bob, 4), &digest(4)).await?;
     let revoked = key(&ada, 3);
     let by = revocation(&revoked, at(1), "");
-    assert_eq!(storage.any().revoke((&ada).into(), revoked.id, &by).await?, Revoked::Now);
+    assert_eq!(storage.any().revoke((&ada).into(), revoked.id, &by).await?, RevokeOutcome::Now);
 
     let mut cursor = storage.feed_end().await?;
     let before = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
-    assert_eq!(storage.any().announce(&ada, at(2)).await?, 2);
+    assert_eq!(storage.any().announce_account_change(&ada, at(2)).await?, 2);
     let after = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
     assert_eq!(before, after, "an announcement changes nothing");
     let told = storage.follow(&mut cursor).await?;
     assert_eq!(told, [1, 2].map(|n| key(&ada, n).id).into(), "the keys that live");
-    assert_eq!(storage.any().announce(&owner(9), at(3)).await?, 0, "an owner without keys");
+    assert_eq!(storage.any().announce_account_change(&owner(9), at(3)).await?, 0, "an owner without keys");
     Ok(())
 }

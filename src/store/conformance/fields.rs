@@ -10,9 +10,9 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{
-        Access, Key, KeyLimits, Metadata, Networks, Owner, Quota, Rate, Retiring, Timestamp, Whose,
+        Access, Key, KeyLimits, Metadata, Networks, Owner, Quota, Rate, Retiring, Timestamp, OwnerScope,
     },
-    store::{Inserted, Previous, RotateRow, RotatedRow},
+    store::{InsertOutcome, PreviousSecret, RotateSecret, RotateOutcome},
 };
 
 checks![
@@ -56,20 +56,20 @@ async fn every_field_that_a_write_sets_survives_the_store(storage: Storage) -> C
         let at_rotation = event(EventKind::Rotated, &issued, at(n));
         let hint = format!("{text}r");
         let token = Some([n as u8; 32]);
-        let rotate = RotateRow {
+        let rotate = RotateSecret {
             key: &issued,
             digest: &new,
             hint: &hint,
-            previous: Previous::EndsAt(ends_at),
+            previous: PreviousSecret::EndsAt(ends_at),
             token,
             event: &at_rotation,
         };
-        assert_eq!(storage.any().rotate(rotate).await?, RotatedRow::Rotated);
+        assert_eq!(storage.any().rotate(rotate).await?, RotateOutcome::Rotated);
         let mut uses = used(&issued, Timestamp::MIN, Timestamp::MAX);
         uses.ip = Some(if n % 2 == 0 { [192, 0, 2, 1].into() } else { [0x2001; 8].into() });
-        storage.any().touch(std::slice::from_ref(&uses)).await?;
+        storage.any().record_uses(std::slice::from_ref(&uses)).await?;
         let by = revocation(&issued, at(n + 1), text);
-        let _now = storage.any().revoke(Whose::Tenant("acme"), issued.id, &by).await?;
+        let _now = storage.any().revoke(OwnerScope::Tenant("acme"), issued.id, &by).await?;
 
         let wanted = Key {
             hint,
@@ -101,18 +101,18 @@ async fn owners_that_differ_at_all_are_different(storage: Storage) -> Checked {
         let key = key(owner, n);
         let created = event(EventKind::Created, &key, at(0));
         let inserted = storage.any().insert(row(&key, &digest(n), 1, &created)).await?;
-        assert_eq!(inserted, Inserted::Inserted, "the one key of {owner:?}");
+        assert_eq!(inserted, InsertOutcome::Inserted, "the one key of {owner:?}");
     }
     for (n, owner) in (1..).zip(&owners) {
-        let whose = Whose::Owner(owner);
-        let own: Vec<_> = storage.keys(whose).await?.iter().map(|key| key.id).collect();
+        let within = OwnerScope::Owner(owner);
+        let own: Vec<_> = storage.keys(within).await?.iter().map(|key| key.id).collect();
         assert_eq!(own, [key(owner, n).id], "the keys of {owner:?}");
-        assert_eq!(storage.log(whose).await?.len(), 1, "events of {owner:?}");
+        assert_eq!(storage.log(within).await?.len(), 1, "events of {owner:?}");
         for (m, other) in (1..).zip(&owners) {
-            let seen = storage.any().get(whose, key(other, m).id).await?;
+            let seen = storage.any().get(within, key(other, m).id).await?;
             assert_eq!(seen.is_some(), n == m, "{owner:?} reads the key of {other:?}");
         }
-        let tenant = Whose::Tenant(owner.tenant());
+        let tenant = OwnerScope::Tenant(owner.tenant());
         let same = owners.iter().filter(|other| other.tenant() == owner.tenant()).count();
         assert_eq!(storage.keys(tenant).await?.len(), same, "keys of tenant {:?}", owner.tenant());
         assert_eq!(storage.log(tenant).await?.len(), same, "events of {:?}", owner.tenant());

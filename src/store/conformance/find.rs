@@ -9,7 +9,7 @@ use crate::{
     audit::EventKind,
     model::{Key, Status},
     secret::{Digest, Tag},
-    store::{Previous, StoreError},
+    store::{PreviousSecret, StoreError},
 };
 
 checks![
@@ -81,7 +81,7 @@ async fn a_key_is_found_as_it_is_now(storage: Storage) -> Checked {
 
     // Its former secret leads to the same key, in the same state.
     let disabled = storage.key(&issued).await?;
-    storage.rotate(&disabled, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&disabled, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let by = revocation(&issued, at(2), "leaked");
     let _now = storage.any().revoke((&ada).into(), issued.id, &by).await?;
     assert_eq!(status().await?, Some(Status::Revoked), "a revoked key stays until it is purged");

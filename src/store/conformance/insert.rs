@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{Key, Timestamp},
-    store::{Inserted, Previous, Revoked, StoreError},
+    store::{InsertOutcome, PreviousSecret, RevokeOutcome, StoreError},
 };
 
 checks![
@@ -24,24 +24,24 @@ async fn insert_is_refused_at_the_limit(storage: Storage) -> Checked {
     let ada = owner(1);
     for n in 1..=2 {
         let inserted = try_insert(&storage, &key(&ada, n), n, 2, at(n)).await?;
-        assert_eq!(inserted, Inserted::Inserted, "key {n} of 2");
+        assert_eq!(inserted, InsertOutcome::Inserted, "key {n} of 2");
     }
     let watch = Watch::begin(&storage, ada.tenant(), [digest(3)]).await?;
     let before = watch.look().await?;
     let third = key(&ada, 3);
     for limit in [2, 1, 0] {
         let refused = try_insert(&storage, &third, 3, limit, at(3)).await?;
-        assert_eq!(refused, Inserted::LimitReached, "2 keys, limit {limit}");
+        assert_eq!(refused, InsertOutcome::LimitReached, "2 keys, limit {limit}");
     }
     assert_eq!(watch.look().await?, before, "a refused key left something behind");
 
     // Who else counts: no other account of the tenant, and no namesake elsewhere.
     for (n, other) in [(4, owner(2)), (5, owner_of("other", ada.account()))] {
         let inserted = try_insert(&storage, &key(&other, n), n, 1, at(3)).await?;
-        assert_eq!(inserted, Inserted::Inserted, "the limit of {ada:?} held for {other:?}");
+        assert_eq!(inserted, InsertOutcome::Inserted, "the limit of {ada:?} held for {other:?}");
     }
     let inserted = try_insert(&storage, &third, 3, None, at(3)).await?;
-    assert_eq!(inserted, Inserted::Inserted, "without a limit");
+    assert_eq!(inserted, InsertOutcome::Inserted, "without a limit");
     Ok(())
 }
 
@@ -54,18 +54,18 @@ async fn expired_and_revoked_keys_free_a_slot_and_disabled_ones_do_not(
 
     let disabled = Key { disabled_at: Some(at(9)), ..key(&ada, 2) };
     let early = try_insert(&storage, &disabled, 2, 1, just_before(at(10))).await?;
-    assert_eq!(early, Inserted::LimitReached, "a key lives until it expires");
+    assert_eq!(early, InsertOutcome::LimitReached, "a key lives until it expires");
     let in_time = try_insert(&storage, &disabled, 2, 1, at(10)).await?;
-    assert_eq!(in_time, Inserted::Inserted, "a key is dead from the instant of its expiry on");
+    assert_eq!(in_time, InsertOutcome::Inserted, "a key is dead from the instant of its expiry on");
 
     let third = key(&ada, 3);
     let refused = try_insert(&storage, &third, 3, 1, at(11)).await?;
-    assert_eq!(refused, Inserted::LimitReached, "a disabled key counts");
+    assert_eq!(refused, InsertOutcome::LimitReached, "a disabled key counts");
     let event = revocation(&disabled, at(12), "");
     let revoked = storage.any().revoke((&ada).into(), disabled.id, &event).await?;
-    assert_eq!(revoked, Revoked::Now);
+    assert_eq!(revoked, RevokeOutcome::Now);
     let inserted = try_insert(&storage, &third, 3, 1, at(12)).await?;
-    assert_eq!(inserted, Inserted::Inserted, "a revoked key does not count");
+    assert_eq!(inserted, InsertOutcome::Inserted, "a revoked key does not count");
     Ok(())
 }
 
@@ -81,8 +81,8 @@ async fn racing_inserts_never_exceed_the_limit(storage: Storage) -> Checked {
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let made = answers.iter().filter(|answer| **answer == Inserted::Inserted).count();
-        let refused = answers.iter().filter(|answer| **answer == Inserted::LimitReached).count();
+        let made = answers.iter().filter(|answer| **answer == InsertOutcome::Inserted).count();
+        let refused = answers.iter().filter(|answer| **answer == InsertOutcome::LimitReached).count();
         assert_eq!((made, refused), (5, 59), "made and refused of 64 at a limit of 5");
         let stored = storage.keys((&ada).into()).await?.len();
         assert_eq!(stored, 5, "keys stored at a limit of 5");
@@ -95,7 +95,7 @@ async fn an_insert_overwrites_nothing(storage: Storage) -> Checked {
     let (plain, rotated) = (key(&ada, 1), key(&ada, 2));
     storage.add(&plain, &digest(1)).await?;
     storage.add(&rotated, &digest(2)).await?;
-    storage.rotate(&rotated, &digest(3), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&rotated, &digest(3), PreviousSecret::EndsAt(at(50))).await?;
 
     let ours = Watch::begin(&storage, ada.tenant(), (1..=4).map(digest)).await?;
     let theirs = Watch::begin(&storage, bob.tenant(), []).await?;
@@ -110,7 +110,7 @@ async fn an_insert_overwrites_nothing(storage: Storage) -> Checked {
     ];
     for (what, intruder, n) in intruders {
         let answer = try_insert(&storage, &intruder, n, None, at(5)).await?;
-        assert_eq!(answer, Inserted::DigestTaken, "{what} was inserted again");
+        assert_eq!(answer, InsertOutcome::DigestTaken, "{what} was inserted again");
         let now = (ours.look().await?, theirs.look().await?);
         assert_eq!(now, before, "{what} was inserted again and changed something");
     }
@@ -129,7 +129,7 @@ async fn racing_inserts_of_one_secret_make_one_key(storage: Storage) -> Checked 
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let made: Vec<_> = answers.iter().filter(|(_, it)| *it == Inserted::Inserted).collect();
+        let made: Vec<_> = answers.iter().filter(|(_, it)| *it == InsertOutcome::Inserted).collect();
         let [(id, _)] = made[..] else { panic!("{} keys were made of one secret", made.len()) };
         let holder = storage.holder(&digest(round)).await?;
         assert_eq!(holder, Some((*id, None)), "the secret leads to the key that was made");
@@ -144,7 +144,7 @@ async fn try_insert(
     n: u64,
     limit: impl Into<Option<u32>>,
     at: Timestamp,
-) -> Result<Inserted, StoreError> {
+) -> Result<InsertOutcome, StoreError> {
     let created = event(EventKind::Created, key, at);
     storage.any().insert(row(key, &digest(n), limit, &created)).await
 }

@@ -8,7 +8,7 @@ use super::{
     suite::checks,
 };
 use crate::{
-    model::{Key, KeyId, Owner, Status, Whose},
+    model::{Key, KeyId, Owner, Status, OwnerScope},
     store::{KeyQuery, StoreError},
 };
 
@@ -27,14 +27,14 @@ async fn keys_are_listed_newest_first_up_to_the_limit(storage: Storage) -> Check
         let key = Key { created_at: at(30 - n), ..key(&ada, n) };
         storage.add(&key, &digest(n)).await?;
     }
-    for whose in [Whose::Owner(&ada), Whose::Tenant(ada.tenant())] {
+    for within in [OwnerScope::Owner(&ada), OwnerScope::Tenant(ada.tenant())] {
         let newest: Vec<KeyId> = (1..=30).rev().map(|n| key(&ada, n).id).collect();
         for limit in [1_000, 30, 29, 1] {
-            let page = storage.any().list(&KeyQuery { limit, ..every(whose) }).await?;
+            let page = storage.any().list(&KeyQuery { limit, ..every(within) }).await?;
             assert_eq!(ids(&page), newest[..newest.len().min(limit as usize)], "limit {limit}");
         }
         let after = Some(newest[9]);
-        let page = storage.any().list(&KeyQuery { after, limit: 5, ..every(whose) }).await?;
+        let page = storage.any().list(&KeyQuery { after, limit: 5, ..every(within) }).await?;
         assert_eq!(ids(&page), newest[10..15], "five keys behind the tenth");
     }
     Ok(())
@@ -58,10 +58,10 @@ async fn a_status_filter_finds_what_the_key_says(storage: Storage) -> Checked {
     let statuses = [Status::Active, Status::Disabled, Status::Expired, Status::Revoked];
     for now in instants {
         for status in statuses {
-            for whose in [Whose::Owner(&ada), Whose::Tenant(ada.tenant())] {
+            for within in [OwnerScope::Owner(&ada), OwnerScope::Tenant(ada.tenant())] {
                 let wanted = stored.iter().rev().filter(|key| key.status(now) == status);
                 let wanted: Vec<KeyId> = wanted.map(|key| key.id).collect();
-                let query = KeyQuery { status: Some(status), now, ..every(whose) };
+                let query = KeyQuery { status: Some(status), now, ..every(within) };
                 let listed = storage.any().list(&query).await?;
                 assert_eq!(ids(&listed), wanted, "{status:?} at {now}");
                 let listed = storage.any().list(&KeyQuery { limit: 2, ..query }).await?;
@@ -77,9 +77,9 @@ async fn pages_of_keys_cover_each_once_while_keys_are_added(storage: Storage) ->
     for n in 100..130 {
         storage.add(&key(if n % 3 == 0 { &other } else { &ada }, n), &digest(n)).await?;
     }
-    for (whose, fresh) in [(Whose::Owner(&ada), 200), (Whose::Tenant(ada.tenant()), 300)] {
-        let before = ids(&storage.keys(whose).await?);
-        let covered = page_through(&storage, whose, &ada, fresh).await?;
+    for (within, fresh) in [(OwnerScope::Owner(&ada), 200), (OwnerScope::Tenant(ada.tenant()), 300)] {
+        let before = ids(&storage.keys(within).await?);
+        let covered = page_through(&storage, within, &ada, fresh).await?;
         let missed = before.iter().find(|id| covered.get(id) != Some(&1));
         assert_eq!(missed, None, "it is to be on exactly one page of {covered:?}");
         let twice = covered.iter().find(|(_, times)| **times > 1);
@@ -91,14 +91,14 @@ async fn pages_of_keys_cover_each_once_while_keys_are_added(storage: Storage) ->
 /// How often each key was on a page, with a younger key added before each next page.
 async fn page_through(
     storage: &Storage,
-    whose: Whose<'_>,
+    within: OwnerScope<'_>,
     owner: &Owner,
     fresh: u64,
 ) -> Result<BTreeMap<KeyId, u32>, StoreError> {
     let mut covered = BTreeMap::new();
     let mut after = None;
     for n in fresh.. {
-        let page = storage.any().list(&KeyQuery { after, limit: 4, ..every(whose) }).await?;
+        let page = storage.any().list(&KeyQuery { after, limit: 4, ..every(within) }).await?;
         for id in ids(&page) {
             *covered.entry(id).or_default() += 1;
         }

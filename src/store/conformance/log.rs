@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Key, KeyId, Whose},
-    store::{Inserted, Previous, Revoked, RotatedRow, Updated},
+    model::{Key, KeyId, OwnerScope},
+    store::{InsertOutcome, PreviousSecret, RevokeOutcome, RotateOutcome, UpdateOutcome},
 };
 
 checks![
@@ -52,7 +52,7 @@ async fn what_was_refused_is_neither_logged_nor_fed(storage: Storage) -> Checked
     storage.add(&dead, &digest(2)).await?;
     let by = revocation(&dead, at(1), "");
     let _now = storage.any().revoke((&dead.owner).into(), dead.id, &by).await?;
-    storage.any().touch(&[used(&mine, at(1), at(2))]).await?;
+    storage.any().record_uses(&[used(&mine, at(1), at(2))]).await?;
 
     let watch = Watch::begin(&storage, "acme", (1..=3).map(digest)).await?;
     let before = watch.look().await?;
@@ -60,31 +60,31 @@ async fn what_was_refused_is_neither_logged_nor_fed(storage: Storage) -> Checked
     let (absent, stale) = (key(&owner(1), 3), Key { revision: 9, ..mine.clone() });
     let created = || event(EventKind::Created, &absent, at(5));
     let updated = |key| event(EventKind::Updated, key, at(5));
-    let whose = Whose::Owner(&mine.owner);
+    let within = OwnerScope::Owner(&mine.owner);
 
     let taken = store.insert(row(&absent, &digest(1), None, &created())).await?;
-    assert_eq!(taken, Inserted::DigestTaken);
+    assert_eq!(taken, InsertOutcome::DigestTaken);
     let limited = store.insert(row(&absent, &digest(3), 1, &created())).await?;
-    assert_eq!(limited, Inserted::LimitReached);
-    assert_eq!(store.update(&stale, &updated(&stale)).await?, Updated::Conflict);
-    assert_eq!(store.update(&absent, &updated(&absent)).await?, Updated::NotFound);
+    assert_eq!(limited, InsertOutcome::LimitReached);
+    assert_eq!(store.update(&stale, &updated(&stale)).await?, UpdateOutcome::Conflict);
+    assert_eq!(store.update(&absent, &updated(&absent)).await?, UpdateOutcome::NotFound);
     for (key, to, wanted) in [
-        (&stale, 3, RotatedRow::Conflict),
-        (&absent, 3, RotatedRow::NotFound),
-        (&mine, 2, RotatedRow::DigestTaken),
+        (&stale, 3, RotateOutcome::Conflict),
+        (&absent, 3, RotateOutcome::NotFound),
+        (&mine, 2, RotateOutcome::DigestTaken),
     ] {
         let (to, event) = (digest(to), event(EventKind::Rotated, key, at(5)));
-        let rotate = rotation(key, &to, Previous::Replaced, &event);
+        let rotate = rotation(key, &to, PreviousSecret::Replaced, &event);
         assert_eq!(store.rotate(rotate).await?, wanted);
     }
     let by = |key| revocation(key, at(5), "");
-    assert_eq!(store.revoke(whose, dead.id, &by(&dead)).await?, Revoked::Already);
-    assert_eq!(store.revoke(whose, absent.id, &by(&absent)).await?, Revoked::NotFound);
+    assert_eq!(store.revoke(within, dead.id, &by(&dead)).await?, RevokeOutcome::Already);
+    assert_eq!(store.revoke(within, absent.id, &by(&absent)).await?, RevokeOutcome::NotFound);
     assert_eq!(store.revoke_all(&owner(9), &by(&mine)).await?, []);
-    assert!(!store.delete(whose, absent.id, &event(EventKind::Deleted, &absent, at(5))).await?);
+    assert!(!store.delete(within, absent.id, &event(EventKind::Deleted, &absent, at(5))).await?);
     let purged = store.purge_keys(at(0), 10, &event(EventKind::Purged, &mine, at(5))).await?;
     assert_eq!(purged, []);
-    assert_eq!(store.touch(&[used(&mine, at(1), at(2))]).await?, []);
+    assert_eq!(store.record_uses(&[used(&mine, at(1), at(2))]).await?, []);
     assert!(!store.rehash(&digest(9), &digest(3)).await?);
 
     assert_eq!(watch.look().await?, before, "something that was refused left a trace");

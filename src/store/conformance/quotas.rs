@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{KeyId, Period, Timestamp},
-    store::{Payer, Previous, Spend, Spent, StoreError},
+    store::{CounterKey, PreviousSecret, CounterCharge, ChargeOutcome, StoreError},
 };
 
 checks![
@@ -26,26 +26,26 @@ checks![
 
 async fn a_quota_is_spent_to_its_end_and_no_further(storage: Storage) -> Checked {
     let (id, limit) = (key(&owner(1), 1).id, 5);
-    let of = |uses| Spend { limit, uses, ..one(Payer::Key(id)) };
+    let of = |uses| CounterCharge { limit, uses, ..one(CounterKey::Key(id)) };
     let steps = [
-        (of(2), Spent::Granted(vec![2])),
-        (of(4), Spent::Exhausted(vec![2])),
-        (of(0), Spent::Granted(vec![2])),
-        (of(3), Spent::Granted(vec![5])),
-        (of(1), Spent::Exhausted(vec![5])),
-        (of(u64::MAX), Spent::Exhausted(vec![5])),
+        (of(2), ChargeOutcome::Granted(vec![2])),
+        (of(4), ChargeOutcome::Exhausted(vec![2])),
+        (of(0), ChargeOutcome::Granted(vec![2])),
+        (of(3), ChargeOutcome::Granted(vec![5])),
+        (of(1), ChargeOutcome::Exhausted(vec![5])),
+        (of(u64::MAX), ChargeOutcome::Exhausted(vec![5])),
         // A plan that allows more counts from what there is; one that allows less grants nothing.
-        (Spend { limit: 6, ..of(1) }, Spent::Granted(vec![6])),
-        (Spend { limit: 3, ..of(1) }, Spent::Exhausted(vec![6])),
-        (Spend { limit: MOST, ..of(MOST - 6) }, Spent::Granted(vec![MOST])),
-        (Spend { limit: MOST, ..of(1) }, Spent::Exhausted(vec![MOST])),
+        (CounterCharge { limit: 6, ..of(1) }, ChargeOutcome::Granted(vec![6])),
+        (CounterCharge { limit: 3, ..of(1) }, ChargeOutcome::Exhausted(vec![6])),
+        (CounterCharge { limit: MOST, ..of(MOST - 6) }, ChargeOutcome::Granted(vec![MOST])),
+        (CounterCharge { limit: MOST, ..of(1) }, ChargeOutcome::Exhausted(vec![MOST])),
     ];
     for (spend, answer) in steps {
-        assert_eq!(storage.any().spend(&[spend]).await?, answer, "{spend:?}");
+        assert_eq!(storage.any().charge(&[spend]).await?, answer, "{spend:?}");
     }
-    let none = Spend { limit: 0, ..one(Payer::Key(key(&owner(1), 2).id)) };
-    assert_eq!(storage.any().spend(&[none]).await?, Spent::Exhausted(vec![0]), "a quota of none");
-    assert_eq!(storage.any().spend(&[]).await?, Spent::Granted(vec![]), "of no quota at all");
+    let none = CounterCharge { limit: 0, ..one(CounterKey::Key(key(&owner(1), 2).id)) };
+    assert_eq!(storage.any().charge(&[none]).await?, ChargeOutcome::Exhausted(vec![0]), "a quota of none");
+    assert_eq!(storage.any().charge(&[]).await?, ChargeOutcome::Granted(vec![]), "of no quota at all");
     Ok(())
 }
 
@@ -54,13 +54,13 @@ async fn racing_spenders_never_exceed_a_quota(storage: Storage) -> Checked {
         let id = key(&owner(round), round).id;
         let answers = race(64, |_| {
             let store = storage.any();
-            async move { store.spend(&[Spend { limit: 20, ..one(Payer::Key(id)) }]).await }
+            async move { store.charge(&[CounterCharge { limit: 20, ..one(CounterKey::Key(id)) }]).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let mut counts: Vec<u64> = answers.iter().filter_map(granted).collect();
         counts.sort_unstable();
         assert_eq!(counts, (1..=20).collect::<Vec<_>>(), "of 64 tasks, exactly 20 were granted");
-        assert_eq!(used(&storage, Payer::Key(id)).await?, 20);
+        assert_eq!(used(&storage, CounterKey::Key(id)).await?, 20);
     }
     Ok(())
 }
@@ -74,14 +74,14 @@ async fn quotas_are_spent_together_or_not_at_all(storage: Storage) -> Checked {
             let (store, ada) = (storage.any(), ada.clone());
             let id = if task % 2 == 0 { id } else { other };
             async move {
-                let own = Spend { limit: 15, ..one(Payer::Key(id)) };
-                store.spend(&[own, Spend { limit: 20, ..one(Payer::Owner(&ada)) }]).await
+                let own = CounterCharge { limit: 15, ..one(CounterKey::Key(id)) };
+                store.charge(&[own, CounterCharge { limit: 20, ..one(CounterKey::Owner(&ada)) }]).await
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         assert_eq!(answers.iter().filter_map(granted).count(), 20, "of what they share");
-        let own = [used(&storage, Payer::Key(id)).await?, used(&storage, Payer::Key(other)).await?];
-        assert_eq!(used(&storage, Payer::Owner(&ada)).await?, 20);
+        let own = [used(&storage, CounterKey::Key(id)).await?, used(&storage, CounterKey::Key(other)).await?];
+        assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 20);
         assert_eq!(own[0] + own[1], 20, "what was refused by one was spent from another: {own:?}");
     }
     Ok(())
@@ -93,18 +93,18 @@ async fn racing_spenders_of_two_quotas_never_lock_up(storage: Storage) -> Checke
         let answers = race(16, |task| {
             let (store, ada, bob) = (storage.any(), ada.clone(), bob.clone());
             async move {
-                let mut both = [one(Payer::Owner(&ada)), one(Payer::Owner(&bob))];
+                let mut both = [one(CounterKey::Owner(&ada)), one(CounterKey::Owner(&bob))];
                 if task % 2 == 1 {
                     both.reverse();
                 }
-                store.spend(&both).await
+                store.charge(&both).await
             }
         });
         for answer in answers.await {
-            assert!(matches!(answer?, Spent::Granted(_)), "there is enough for all");
+            assert!(matches!(answer?, ChargeOutcome::Granted(_)), "there is enough for all");
         }
         for owner in [&ada, &bob] {
-            assert_eq!(used(&storage, Payer::Owner(owner)).await?, 16);
+            assert_eq!(used(&storage, CounterKey::Owner(owner)).await?, 16);
         }
     }
     Ok(())
@@ -112,23 +112,23 @@ async fn racing_spenders_of_two_quotas_never_lock_up(storage: Storage) -> Checke
 
 async fn a_new_period_begins_anew_and_an_old_one_never_comes_back(storage: Storage) -> Checked {
     let id = key(&owner(1), 1).id;
-    let in_window = |window| Spend { window, limit: 2, ..one(Payer::Key(id)) };
+    let in_window = |window| CounterCharge { window, limit: 2, ..one(CounterKey::Key(id)) };
     let (first, second) = (at(0), at(86_400));
     let steps = [
-        (first, Spent::Granted(vec![1])),
-        (first, Spent::Granted(vec![2])),
-        (first, Spent::Exhausted(vec![2])),
-        (second, Spent::Granted(vec![1])),
+        (first, ChargeOutcome::Granted(vec![1])),
+        (first, ChargeOutcome::Granted(vec![2])),
+        (first, ChargeOutcome::Exhausted(vec![2])),
+        (second, ChargeOutcome::Granted(vec![1])),
         // A node whose clock is behind spends from the period that has begun.
-        (first, Spent::Granted(vec![2])),
-        (first, Spent::Exhausted(vec![2])),
-        (second, Spent::Exhausted(vec![2])),
+        (first, ChargeOutcome::Granted(vec![2])),
+        (first, ChargeOutcome::Exhausted(vec![2])),
+        (second, ChargeOutcome::Exhausted(vec![2])),
     ];
     for (n, (window, answer)) in steps.into_iter().enumerate() {
-        assert_eq!(storage.any().spend(&[in_window(window)]).await?, answer, "step {n}");
+        assert_eq!(storage.any().charge(&[in_window(window)]).await?, answer, "step {n}");
     }
-    let later = Spend { uses: 3, ..in_window(at(2 * 86_400)) };
-    assert_eq!(storage.any().spend(&[later]).await?, Spent::Exhausted(vec![0]), "too much at once");
+    let later = CounterCharge { uses: 3, ..in_window(at(2 * 86_400)) };
+    assert_eq!(storage.any().charge(&[later]).await?, ChargeOutcome::Exhausted(vec![0]), "too much at once");
     Ok(())
 }
 
@@ -142,13 +142,13 @@ async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Ch
         owner_of("a", "bc "),
     ];
     let keys: [KeyId; 2] = [1, 2].map(|n| key(&owner(1), n).id);
-    let payers = owners.iter().map(Payer::Owner).chain(keys.map(Payer::Key));
-    let payers = payers.chain([Payer::Job("ab"), Payer::Job("")]);
+    let payers = owners.iter().map(CounterKey::Owner).chain(keys.map(CounterKey::Key));
+    let payers = payers.chain([CounterKey::Job("ab"), CounterKey::Job("")]);
     for payer in payers {
         for period in Period::ALL {
-            let spend = Spend { period, limit: 1, ..one(payer) };
-            assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]), "{spend:?}");
-            assert_eq!(storage.any().spend(&[spend]).await?, Spent::Exhausted(vec![1]));
+            let spend = CounterCharge { period, limit: 1, ..one(payer) };
+            assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]), "{spend:?}");
+            assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Exhausted(vec![1]));
         }
     }
     Ok(())
@@ -156,29 +156,29 @@ async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Ch
 
 async fn what_was_spent_is_given_back_within_its_period_only(storage: Storage) -> Checked {
     let ada = owner(1);
-    let of = |uses| Spend { uses, ..one(Payer::Owner(&ada)) };
-    let _granted = storage.any().spend(&[of(10)]).await?;
+    let of = |uses| CounterCharge { uses, ..one(CounterKey::Owner(&ada)) };
+    let _granted = storage.any().charge(&[of(10)]).await?;
     storage.any().refund(&[of(4)]).await?;
-    assert_eq!(used(&storage, Payer::Owner(&ada)).await?, 6);
-    let before = Spend { window: Timestamp::MIN, ..of(4) };
+    assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 6);
+    let before = CounterCharge { window: Timestamp::MIN, ..of(4) };
     storage.any().refund(&[before]).await?;
-    assert_eq!(used(&storage, Payer::Owner(&ada)).await?, 6, "of a period that is over");
-    let ahead = Spend { window: at(1_000), ..of(4) };
+    assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 6, "of a period that is over");
+    let ahead = CounterCharge { window: at(1_000), ..of(4) };
     storage.any().refund(&[ahead]).await?;
-    assert_eq!(used(&storage, Payer::Owner(&ada)).await?, 6, "of a period that has not begun");
+    assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 6, "of a period that has not begun");
     storage.any().refund(&[of(7)]).await?;
-    assert_eq!(used(&storage, Payer::Owner(&ada)).await?, 0, "never less than nothing");
-    let full = Spend { limit: 10, ..of(10) };
-    assert_eq!(storage.any().spend(&[full]).await?, Spent::Granted(vec![10]));
+    assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 0, "never less than nothing");
+    let full = CounterCharge { limit: 10, ..of(10) };
+    assert_eq!(storage.any().charge(&[full]).await?, ChargeOutcome::Granted(vec![10]));
     Ok(())
 }
 
 async fn what_a_key_has_spent_lasts_as_long_as_the_key(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
-    let spend = Spend { limit: 3, uses: 3, ..one(Payer::Key(issued.id)) };
-    assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![3]));
-    storage.rotate(&issued, &digest(2), Previous::EndsAt(at(5))).await?;
+    let spend = CounterCharge { limit: 3, uses: 3, ..one(CounterKey::Key(issued.id)) };
+    assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![3]));
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(5))).await?;
     storage.update(&storage.key(&issued).await?, at(6)).await?;
     assert_eq!(used(&storage, spend.payer).await?, 3, "after a rotation and an update");
     let by = revocation(&issued, at(7), "leaked");
@@ -189,10 +189,10 @@ async fn what_a_key_has_spent_lasts_as_long_as_the_key(storage: Storage) -> Chec
     let deleted = event(EventKind::Deleted, &issued, at(8));
     assert!(storage.any().delete((&issued.owner).into(), issued.id, &deleted).await?);
     assert_eq!(used(&storage, spend.payer).await?, 0, "of a key whose record is removed");
-    let purged = Deed::new(Write::Purge, 1);
+    let purged = Deed::new(Write::Retention, 1);
     purged.prepare(&storage).await?;
-    let spend = Spend { limit: 3, ..one(Payer::Key(purged.keys[0].id)) };
-    assert_eq!(storage.any().spend(&[spend]).await?, Spent::Granted(vec![1]));
+    let spend = CounterCharge { limit: 3, ..one(CounterKey::Key(purged.keys[0].id)) };
+    assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]));
     purged.make(&*storage.any()).await?;
     assert_eq!(used(&storage, spend.payer).await?, 0, "of a key that was purged");
     Ok(())
@@ -202,18 +202,18 @@ async fn what_a_key_has_spent_lasts_as_long_as_the_key(storage: Storage) -> Chec
 async fn dropped_spending_is_whole_or_undone(storage: Storage) -> Checked {
     for polls in 0..super::drops::MOST_POLLS {
         let (ada, id) = (owner(polls), key(&owner(polls), polls).id);
-        let both = [one(Payer::Key(id)), one(Payer::Owner(&ada))];
+        let both = [one(CounterKey::Key(id)), one(CounterKey::Owner(&ada))];
         let store = storage.any();
-        let done = super::drops::poll_for_a_while(polls, store.spend(&both)).await.transpose()?;
+        let done = super::drops::poll_for_a_while(polls, store.charge(&both)).await.transpose()?;
         let deadline = storage.deadline();
         let (mut own, mut shared) = (1, 0);
         while own != shared {
             assert!(std::time::Instant::now() < deadline, "spent from one of two: {own} {shared}");
-            own = used(&storage, Payer::Key(id)).await?;
-            shared = used(&storage, Payer::Owner(&ada)).await?;
+            own = used(&storage, CounterKey::Key(id)).await?;
+            shared = used(&storage, CounterKey::Owner(&ada)).await?;
         }
         // Nothing stays locked behind it.
-        assert!(matches!(storage.any().spend(&both).await?, Spent::Granted(_)));
+        assert!(matches!(storage.any().charge(&both).await?, ChargeOutcome::Granted(_)));
         if done.is_some() {
             assert_eq!(own, 1, "it was acknowledged");
             return Ok(());
@@ -223,23 +223,23 @@ async fn dropped_spending_is_whole_or_undone(storage: Storage) -> Checked {
 }
 
 /// One use of a large quota.
-fn one(payer: Payer<'_>) -> Spend<'_> {
-    Spend { payer, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
+fn one(payer: CounterKey<'_>) -> CounterCharge<'_> {
+    CounterCharge { payer, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
 }
 
-fn granted(answer: &Spent) -> Option<u64> {
+fn granted(answer: &ChargeOutcome) -> Option<u64> {
     match answer {
-        Spent::Granted(used) => used.first().copied(),
-        Spent::Exhausted(_) => None,
+        ChargeOutcome::Granted(used) => used.first().copied(),
+        ChargeOutcome::Exhausted(_) => None,
     }
 }
 
 /// How much of a quota is used up.
-async fn used(storage: &Storage, payer: Payer<'_>) -> Result<u64, StoreError> {
-    let nothing = Spend { uses: 0, limit: u64::MAX, ..one(payer) };
-    match storage.any().spend(&[nothing]).await? {
-        Spent::Granted(used) => Ok(used[0]),
-        Spent::Exhausted(used) => panic!("of all there is, {used:?} are used up"),
+async fn used(storage: &Storage, payer: CounterKey<'_>) -> Result<u64, StoreError> {
+    let nothing = CounterCharge { uses: 0, limit: u64::MAX, ..one(payer) };
+    match storage.any().charge(&[nothing]).await? {
+        ChargeOutcome::Granted(used) => Ok(used[0]),
+        ChargeOutcome::Exhausted(used) => panic!("of all there is, {used:?} are used up"),
     }
 }
 

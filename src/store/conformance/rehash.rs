@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     secret::{Digest, Tag},
-    store::{Previous, StoreError},
+    store::{PreviousSecret, StoreError},
 };
 
 checks![
@@ -20,7 +20,7 @@ checks![
 async fn a_rehash_moves_a_secret_and_changes_nothing_else(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
-    storage.rotate(&issued, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let watch = Watch::begin(&storage, "acme", []).await?;
     let before = watch.look().await?;
 
@@ -36,7 +36,7 @@ async fn a_rehash_moves_a_secret_and_changes_nothing_else(storage: Storage) -> C
     // What was freed is free, and what moved is where a rotation looks for it.
     storage.add(&key(&owner(1), 2), &digest(2)).await?;
     let rotated = storage.key(&issued).await?;
-    storage.rotate(&rotated, &digest(3), Previous::EndsAt(at(70))).await?;
+    storage.rotate(&rotated, &digest(3), PreviousSecret::EndsAt(at(70))).await?;
     assert_eq!(storage.holder(&former).await?, None, "two rotations ago");
     assert_eq!(storage.holder(&current).await?, Some((issued.id, Some(at(70)))));
     Ok(())
@@ -45,7 +45,7 @@ async fn a_rehash_moves_a_secret_and_changes_nothing_else(storage: Storage) -> C
 async fn a_rehash_from_or_to_nowhere_changes_nothing(storage: Storage) -> Checked {
     let (mine, other) = (key(&owner(1), 1), key(&owner(2), 2));
     storage.add(&mine, &digest(1)).await?;
-    storage.rotate(&mine, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&mine, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     storage.add(&other, &digest(3)).await?;
     let digests = (1..=3).map(digest).chain([peppered(1)]);
     let watch = Watch::begin(&storage, "acme", digests).await?;

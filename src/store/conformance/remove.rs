@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    model::{EventId, Key, KeyId, Whose},
-    store::{Previous, StoreError},
+    model::{EventId, Key, KeyId, OwnerScope},
+    store::{PreviousSecret, StoreError},
 };
 
 checks![
@@ -23,26 +23,26 @@ checks![
 
 async fn a_deleted_key_is_gone_with_its_secrets_and_its_events_stay(storage: Storage) -> Checked {
     let (gone, other) = (key(&owner(1), 1), key(&owner(1), 2));
-    let whose = Whose::Owner(&gone.owner);
+    let within = OwnerScope::Owner(&gone.owner);
     storage.add(&gone, &digest(1)).await?;
     storage.add(&other, &digest(2)).await?;
-    storage.rotate(&gone, &digest(3), Previous::EndsAt(at(50))).await?;
-    let before = storage.log(whose).await?;
+    storage.rotate(&gone, &digest(3), PreviousSecret::EndsAt(at(50))).await?;
+    let before = storage.log(within).await?;
 
     let by = event(EventKind::Deleted, &gone, at(5));
-    assert!(storage.any().delete(whose, gone.id, &by).await?, "the key was there");
-    assert_eq!(storage.any().get(whose, gone.id).await?, None, "read by its id");
+    assert!(storage.any().delete(within, gone.id, &by).await?, "the key was there");
+    assert_eq!(storage.any().get(within, gone.id).await?, None, "read by its id");
     assert_eq!(storage.holder(&digest(1)).await?, None, "its former secret");
     assert_eq!(storage.holder(&digest(3)).await?, None, "its current secret");
-    let listed = storage.keys(whose).await?;
+    let listed = storage.keys(within).await?;
     assert_eq!(listed.iter().map(|key| key.id).collect::<Vec<_>>(), [other.id], "listed");
-    let log = storage.log(whose).await?;
+    let log = storage.log(within).await?;
     assert_eq!(log, [vec![by], before].concat(), "its events, and that of its deletion");
 
     let watch = Watch::begin(&storage, "acme", (1..=3).map(digest)).await?;
     let before = watch.look().await?;
     let again = event(EventKind::Deleted, &gone, at(6));
-    assert!(!storage.any().delete(whose, gone.id, &again).await?, "the key is gone");
+    assert!(!storage.any().delete(within, gone.id, &again).await?, "the key is gone");
     assert_eq!(watch.look().await?, before, "a key that was gone was deleted again");
     for (n, secret) in [(4, 1), (5, 3)] {
         storage.add(&key(&owner(1), n), &digest(secret)).await?;

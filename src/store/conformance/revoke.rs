@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Key, Whose},
-    store::{KeyStore, Previous, Revoked, RotatedRow, StoreError, Updated},
+    model::{Key, OwnerScope},
+    store::{KeyStore, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError, UpdateOutcome},
 };
 
 checks![
@@ -20,27 +20,27 @@ checks![
 
 async fn the_first_revocation_stays(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
-    let whose = Whose::Owner(&issued.owner);
+    let within = OwnerScope::Owner(&issued.owner);
     storage.add(&issued, &digest(1)).await?;
     storage.update(&issued, at(1)).await?;
     let stored = storage.key(&issued).await?;
 
     let first = revocation(&issued, at(10), "leaked");
-    assert_eq!(storage.any().revoke(whose, issued.id, &first).await?, Revoked::Now);
+    assert_eq!(storage.any().revoke(within, issued.id, &first).await?, RevokeOutcome::Now);
     let wanted = revoked(stored, &first);
     assert_eq!(storage.key(&issued).await?, wanted);
     for (instant, reason) in [(at(20), "again"), (at(5), "earlier"), (at(10), "")] {
         let second = revocation(&issued, instant, reason);
-        assert_eq!(storage.any().revoke(whose, issued.id, &second).await?, Revoked::Already);
+        assert_eq!(storage.any().revoke(within, issued.id, &second).await?, RevokeOutcome::Already);
         assert_eq!(storage.key(&issued).await?, wanted, "revoked again, {reason:?}");
     }
-    let log = storage.log(whose).await?;
+    let log = storage.log(within).await?;
     let events: Vec<_> = log.iter().filter(|it| it.kind == EventKind::Revoked).collect();
     assert_eq!(events, [&first], "events of one revocation");
 
     let absent = key(&owner(1), 2);
     let by = revocation(&absent, at(10), "");
-    assert_eq!(storage.any().revoke(whose, absent.id, &by).await?, Revoked::NotFound);
+    assert_eq!(storage.any().revoke(within, absent.id, &by).await?, RevokeOutcome::NotFound);
     Ok(())
 }
 
@@ -51,7 +51,7 @@ async fn a_disabled_or_expired_key_can_be_revoked(storage: Storage) -> Checked {
     for (n, key) in (1..).zip([disabled, expired]) {
         storage.add(&key, &digest(n)).await?;
         let by = revocation(&key, at(10), "");
-        assert_eq!(storage.any().revoke((&ada).into(), key.id, &by).await?, Revoked::Now);
+        assert_eq!(storage.any().revoke((&ada).into(), key.id, &by).await?, RevokeOutcome::Now);
         assert_eq!(storage.key(&key).await?, revoked(key, &by));
     }
     Ok(())
@@ -74,7 +74,7 @@ async fn a_revocation_racing_other_writes_wins(storage: Storage) -> Checked {
                     }
                     0 => {
                         let answer = store.revoke((&key.owner).into(), key.id, &by).await?;
-                        assert_eq!(answer, Revoked::Now, "the one revocation of a race");
+                        assert_eq!(answer, RevokeOutcome::Now, "the one revocation of a race");
                         Ok(())
                     }
                     task => disturb(&*store, &key, n, task).await,
@@ -105,9 +105,9 @@ async fn racing_revocations_have_one_winner(storage: Storage) -> Checked {
             async move { Ok((store.revoke((&key.owner).into(), key.id, &by).await?, revoked(key, &by))) }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let won: Vec<_> = answers.iter().filter(|(it, _)| *it == Revoked::Now).collect();
+        let won: Vec<_> = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Now).collect();
         let [(_, wanted)] = won[..] else { panic!("{} revocations of one key won", won.len()) };
-        let already = answers.iter().filter(|(it, _)| *it == Revoked::Already).count();
+        let already = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Already).count();
         assert_eq!(already, 7, "the others came too late");
         assert_eq!(storage.key(&issued).await?, *wanted, "the winner's instant and reason");
     }
@@ -124,18 +124,18 @@ async fn disturb(store: &dyn KeyStore, issued: &Key, n: u64, task: u64) -> Check
                 let mine =
                     Key { disabled_at: None, revoked: None, name: name("enabled"), ..key.clone() };
                 let event = event(EventKind::Enabled, &mine, at(6));
-                store.update(&mine, &event).await? == Updated::Updated
+                store.update(&mine, &event).await? == UpdateOutcome::Updated
             }
             4..=6 => {
                 let previous =
-                    if task == 6 { Previous::Replaced } else { Previous::EndsAt(at(50)) };
+                    if task == 6 { PreviousSecret::Replaced } else { PreviousSecret::EndsAt(at(50)) };
                 let to = digest(n + task * 10 + attempt + 1);
                 let event = event(EventKind::Rotated, &key, at(6));
                 let rotate = rotation(&key, &to, previous, &event);
-                store.rotate(rotate).await? == RotatedRow::Rotated
+                store.rotate(rotate).await? == RotateOutcome::Rotated
             }
             7..=9 => {
-                store.touch(&[used(&key, at(task), at(task + attempt))]).await?;
+                store.record_uses(&[used(&key, at(task), at(task + attempt))]).await?;
                 false
             }
             _ => store.rehash(&digest(n), &digest(n + task * 10)).await?,

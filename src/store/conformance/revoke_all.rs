@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, EventKind},
-    model::{Key, KeyId, Whose},
-    store::{Inserted, KeyStore, StoreError},
+    model::{Key, KeyId, OwnerScope},
+    store::{InsertOutcome, KeyStore, StoreError},
 };
 
 checks![
@@ -135,7 +135,7 @@ async fn revoke_all_misses_no_key_inserted_before_it_began(storage: Storage) -> 
                         let key = key(&ada, n);
                         let event = event(EventKind::Created, &key, at(0));
                         let inserted = store.insert(row(&key, &digest(n), None, &event)).await?;
-                        assert_eq!(inserted, Inserted::Inserted);
+                        assert_eq!(inserted, InsertOutcome::Inserted);
                         acknowledged.lock().expect("nothing panics under it").push(key.id);
                         if done.load(Ordering::Acquire) {
                             break;
@@ -159,7 +159,7 @@ async fn revoke_all_misses_no_key_inserted_before_it_began(storage: Storage) -> 
         for id in before {
             assert!(told.contains(&id), "a key was stored before all were revoked, and was missed");
         }
-        for key in storage.keys(Whose::Owner(&ada)).await? {
+        for key in storage.keys(OwnerScope::Owner(&ada)).await? {
             assert_eq!(key.revoked.is_some(), told.contains(&key.id), "told of as it is stored");
         }
     }

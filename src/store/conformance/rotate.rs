@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{Key, Retiring},
-    store::{Previous, RotateRow, RotatedRow, StoreError},
+    store::{PreviousSecret, RotateSecret, RotateOutcome, StoreError},
 };
 
 checks![
@@ -34,15 +34,15 @@ async fn a_rotation_lets_the_former_secret_end_and_changes_nothing_else(
         // What the key has besides in the caller's hands is not what is stored.
         let given = Key { expires_at: Some(at(9_999)), disabled_at: None, ..issued.clone() };
         let event = event(EventKind::Rotated, &issued, at(40));
-        let rotate = RotateRow {
+        let rotate = RotateSecret {
             key: &given,
             digest: &new,
             hint: "kw_new",
-            previous: Previous::EndsAt(ends_at),
+            previous: PreviousSecret::EndsAt(ends_at),
             token: Some([5; 32]),
             event: &event,
         };
-        assert_eq!(storage.any().rotate(rotate).await?, RotatedRow::Rotated);
+        assert_eq!(storage.any().rotate(rotate).await?, RotateOutcome::Rotated);
         let wanted = Key {
             hint: "kw_new".into(),
             retiring: Some(Retiring { hint: issued.hint.clone(), ends_at }),
@@ -61,9 +61,9 @@ async fn a_rotation_lets_the_former_secret_end_and_changes_nothing_else(
 async fn a_second_rotation_removes_the_former_secret(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
-    storage.rotate(&issued, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let rotated = storage.key(&issued).await?;
-    storage.rotate(&rotated, &digest(3), Previous::EndsAt(at(70))).await?;
+    storage.rotate(&rotated, &digest(3), PreviousSecret::EndsAt(at(70))).await?;
 
     assert_eq!(storage.holder(&digest(1)).await?, None, "the former secret, during its overlap");
     assert_eq!(storage.holder(&digest(2)).await?, Some((issued.id, Some(at(70)))));
@@ -77,10 +77,10 @@ async fn a_second_rotation_removes_the_former_secret(storage: Storage) -> Checke
 async fn a_replaced_secret_is_gone_and_the_former_one_stays(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
-    storage.rotate(&issued, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     // The answer to the first rotation got lost, so that nobody has secret 2.
     let rotated = storage.key(&issued).await?;
-    storage.rotate(&rotated, &digest(3), Previous::Replaced).await?;
+    storage.rotate(&rotated, &digest(3), PreviousSecret::Replaced).await?;
 
     assert_eq!(storage.holder(&digest(1)).await?, Some((issued.id, Some(at(50)))), "the former");
     assert_eq!(storage.holder(&digest(2)).await?, None, "the secret that was replaced");
@@ -90,7 +90,7 @@ async fn a_replaced_secret_is_gone_and_the_former_one_stays(storage: Storage) ->
     // Without a former secret, the new one is the only one.
     let single = key(&owner(1), 2);
     storage.add(&single, &digest(4)).await?;
-    storage.rotate(&single, &digest(5), Previous::Replaced).await?;
+    storage.rotate(&single, &digest(5), PreviousSecret::Replaced).await?;
     assert_eq!(storage.holder(&digest(4)).await?, None, "the only secret, replaced");
     assert_eq!(storage.holder(&digest(5)).await?, Some((single.id, None)));
     assert_eq!(storage.key(&single).await?.retiring, None, "nothing is retiring");
@@ -100,22 +100,22 @@ async fn a_replaced_secret_is_gone_and_the_former_one_stays(storage: Storage) ->
 async fn a_rotation_to_a_digest_that_exists_changes_nothing(storage: Storage) -> Checked {
     let (mine, other) = (key(&owner(1), 1), key(&owner(2), 2));
     storage.add(&mine, &digest(1)).await?;
-    storage.rotate(&mine, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&mine, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     storage.add(&other, &digest(3)).await?;
-    storage.rotate(&other, &digest(4), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&other, &digest(4), PreviousSecret::EndsAt(at(50))).await?;
 
     let watch = Watch::begin(&storage, "acme", (1..=4).map(digest)).await?;
     let before = watch.look().await?;
     let rotated = storage.key(&mine).await?;
     let secrets =
         [(2, "its current"), (1, "its former"), (4, "another's current"), (3, "another's former")];
-    for (n, whose) in secrets {
-        for previous in [Previous::EndsAt(at(70)), Previous::Replaced] {
+    for (n, within) in secrets {
+        for previous in [PreviousSecret::EndsAt(at(70)), PreviousSecret::Replaced] {
             let event = event(EventKind::Rotated, &rotated, at(2));
             let to = digest(n);
             let answer = storage.any().rotate(rotation(&rotated, &to, previous, &event)).await?;
-            assert_eq!(answer, RotatedRow::DigestTaken, "rotated to {whose} secret, {previous:?}");
-            assert_eq!(watch.look().await?, before, "after a refused rotation to {whose} secret");
+            assert_eq!(answer, RotateOutcome::DigestTaken, "rotated to {within} secret, {previous:?}");
+            assert_eq!(watch.look().await?, before, "after a refused rotation to {within} secret");
         }
     }
     Ok(())
@@ -135,20 +135,20 @@ async fn a_rotation_applies_only_to_the_revision_it_was_based_on(storage: Storag
     let before = watch.look().await?;
     let future = Key { revision: current.revision + 1, ..current.clone() };
     let cases = [
-        ("a former revision", &issued, RotatedRow::Conflict),
-        ("a future revision", &future, RotatedRow::Conflict),
-        ("a revoked key", &dead, RotatedRow::Conflict),
-        ("no key", &absent, RotatedRow::NotFound),
+        ("a former revision", &issued, RotateOutcome::Conflict),
+        ("a future revision", &future, RotateOutcome::Conflict),
+        ("a revoked key", &dead, RotateOutcome::Conflict),
+        ("no key", &absent, RotateOutcome::NotFound),
     ];
     for (what, key, wanted) in cases {
-        for previous in [Previous::EndsAt(at(70)), Previous::Replaced] {
+        for previous in [PreviousSecret::EndsAt(at(70)), PreviousSecret::Replaced] {
             let event = event(EventKind::Rotated, key, at(2));
             let answer = storage.any().rotate(rotation(key, &digest(9), previous, &event)).await?;
             assert_eq!(answer, wanted, "a rotation of {what}");
         }
     }
     assert_eq!(watch.look().await?, before, "a rotation that was refused changed something");
-    storage.rotate(&current, &digest(9), Previous::Replaced).await
+    storage.rotate(&current, &digest(9), PreviousSecret::Replaced).await
 }
 
 async fn racing_rotations_of_one_revision_have_one_winner(storage: Storage) -> Checked {
@@ -160,16 +160,16 @@ async fn racing_rotations_of_one_revision_have_one_winner(storage: Storage) -> C
             let (store, key, to) = (storage.any(), issued.clone(), secret(task));
             async move {
                 let event = event(EventKind::Rotated, &key, at(1));
-                let rotate = rotation(&key, &to, Previous::EndsAt(at(50)), &event);
+                let rotate = rotation(&key, &to, PreviousSecret::EndsAt(at(50)), &event);
                 store.rotate(rotate).await
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let won = answers.iter().filter(|answer| **answer == RotatedRow::Rotated).count();
+        let won = answers.iter().filter(|answer| **answer == RotateOutcome::Rotated).count();
         assert_eq!(won, 1, "rotations of one revision that won");
         for (task, answer) in (0..).zip(answers) {
             let leads = storage.holder(&secret(task)).await?.is_some();
-            let won = answer == RotatedRow::Rotated;
+            let won = answer == RotateOutcome::Rotated;
             assert_eq!(leads, won, "a secret leads to its key if its rotation won");
         }
         let former = storage.holder(&digest(round)).await?;

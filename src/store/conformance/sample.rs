@@ -9,10 +9,10 @@ use crate::{
     audit::{AuditEvent, EventKind},
     model::{
         Access, Actor, EventId, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Revocation,
-        Timestamp, Whose,
+        Timestamp, OwnerScope,
     },
-    secret::{Digest, Hasher, Sha256},
-    store::{KeyQuery, NewRow, Previous, RotateRow, Use},
+    secret::{Digest, Hasher, Sha256Hasher},
+    store::{KeyQuery, InsertKey, PreviousSecret, RotateSecret, KeyUse},
 };
 
 pub(super) const TENANT: &str = "acme";
@@ -76,7 +76,7 @@ pub(super) fn name(text: &str) -> Name {
 
 /// What is stored of the `n`th secret.
 pub(super) fn digest(n: u64) -> Digest {
-    Sha256.digest(format!("secret {n}").as_bytes())
+    Sha256Hasher.digest(format!("secret {n}").as_bytes())
 }
 
 /// An event with an id of its own, younger than all that were made before it.
@@ -104,22 +104,22 @@ pub(super) fn row<'a>(
     digest: &'a Digest,
     max_active: impl Into<Option<u32>>,
     event: &'a AuditEvent,
-) -> NewRow<'a> {
-    NewRow { key, digest, max_active: max_active.into(), event }
+) -> InsertKey<'a> {
+    InsertKey { key, digest, max_active: max_active.into(), event }
 }
 
 pub(super) fn rotation<'a>(
     key: &'a Key,
     digest: &'a Digest,
-    previous: Previous,
+    previous: PreviousSecret,
     event: &'a AuditEvent,
-) -> RotateRow<'a> {
-    RotateRow { key, digest, hint: "kw_rotated", previous, token: Some([7; 32]), event }
+) -> RotateSecret<'a> {
+    RotateSecret { key, digest, hint: "kw_rotated", previous, token: Some([7; 32]), event }
 }
 
 /// Uses of a key, from one instant to another.
-pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> Use {
-    Use {
+pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse {
+    KeyUse {
         key_id: key.id,
         owner: key.owner.clone(),
         first_at,
@@ -131,8 +131,8 @@ pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> Use {
 }
 
 /// All keys, up to a thousand of them.
-pub(super) fn every<'a>(whose: impl Into<Whose<'a>>) -> KeyQuery<'a> {
-    KeyQuery { whose: whose.into(), status: None, after: None, limit: 1_000, now: at(0) }
+pub(super) fn every<'a>(within: impl Into<OwnerScope<'a>>) -> KeyQuery<'a> {
+    KeyQuery { within: within.into(), status: None, after: None, limit: 1_000, now: at(0) }
 }
 
 /// Chance that falls the same way in every run (SplitMix64).

@@ -1,4 +1,4 @@
-//! Scope: what lies outside `whose` is *not found*, for every method, and stays as it is.
+//! Scope: what lies outside `within` is *not found*, for every method, and stays as it is.
 
 use super::{
     sample::{at, digest, event, every, key, owner, owner_of, revocation, rotation, used},
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, Owner, Whose},
-    store::{KeyQuery, Previous, Revoked, RotatedRow, StoreError, Updated},
+    model::{Key, Owner, OwnerScope},
+    store::{KeyQuery, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError, UpdateOutcome},
 };
 
 checks![
@@ -59,7 +59,7 @@ async fn another_owners_key_cannot_be_updated(storage: Storage) -> Checked {
     for forged in scene.forgeries() {
         let event = event(EventKind::Updated, &forged, at(1));
         let answer = storage.any().update(&forged, &event).await?;
-        assert_eq!(answer, Updated::NotFound, "updated as if of {:?}", forged.owner);
+        assert_eq!(answer, UpdateOutcome::NotFound, "updated as if of {:?}", forged.owner);
     }
     scene.assert_untouched().await
 }
@@ -69,9 +69,9 @@ async fn another_owners_key_cannot_be_rotated(storage: Storage) -> Checked {
     for forged in scene.forgeries() {
         let event = event(EventKind::Rotated, &forged, at(1));
         let to = digest(9);
-        let rotate = rotation(&forged, &to, Previous::EndsAt(at(5)), &event);
+        let rotate = rotation(&forged, &to, PreviousSecret::EndsAt(at(5)), &event);
         let answer = storage.any().rotate(rotate).await?;
-        assert_eq!(answer, RotatedRow::NotFound, "rotated as if of {:?}", forged.owner);
+        assert_eq!(answer, RotateOutcome::NotFound, "rotated as if of {:?}", forged.owner);
     }
     scene.assert_untouched().await
 }
@@ -81,7 +81,7 @@ async fn another_owners_key_cannot_be_revoked(storage: Storage) -> Checked {
     for stranger in scene.strangers() {
         let event = revocation(&scene.key, at(1), "forged");
         let answer = storage.any().revoke(stranger, scene.key.id, &event).await?;
-        assert_eq!(answer, Revoked::NotFound, "revoked by {stranger:?}");
+        assert_eq!(answer, RevokeOutcome::NotFound, "revoked by {stranger:?}");
     }
     scene.assert_untouched().await
 }
@@ -109,7 +109,7 @@ async fn another_owners_key_cannot_be_deleted(storage: Storage) -> Checked {
 async fn another_owners_key_cannot_be_used(storage: Storage) -> Checked {
     let scene = Scene::build(&storage).await?;
     for forged in scene.forgeries() {
-        let written = storage.any().touch(&[used(&forged, at(1), at(2))]).await?;
+        let written = storage.any().record_uses(&[used(&forged, at(1), at(2))]).await?;
         assert_eq!(written, [], "used as if of {:?}", forged.owner);
     }
     scene.assert_untouched().await
@@ -124,27 +124,27 @@ async fn another_owners_events_cannot_be_read(storage: Storage) -> Checked {
         let query = AuditQuery::new(stranger).key(scene.key.id).kind(EventKind::Created);
         assert_eq!(storage.any().events(&query).await?, [], "asked for by {stranger:?}");
     }
-    for whose in [Whose::Owner(&scene.key.owner), Whose::Tenant(scene.key.owner.tenant())] {
-        let log = storage.log(whose).await?;
-        assert_eq!(log.iter().filter(|event| own(event)).count(), 1, "read by {whose:?}");
+    for within in [OwnerScope::Owner(&scene.key.owner), OwnerScope::Tenant(scene.key.owner.tenant())] {
+        let log = storage.log(within).await?;
+        assert_eq!(log.iter().filter(|event| own(event)).count(), 1, "read by {within:?}");
     }
     Ok(())
 }
 
 async fn an_administrator_reaches_every_key_of_the_tenant(storage: Storage) -> Checked {
     for (n, tenant) in [(0, "acme"), (10, "")] {
-        let whose = Whose::Tenant(tenant);
+        let within = OwnerScope::Tenant(tenant);
         let keys = [1, 2].map(|i| key(&owner_of(tenant, &format!("account-{i}")), n + i));
         for (i, key) in (n + 1..).zip(&keys) {
             storage.add(key, &digest(i)).await?;
-            let read = storage.any().get(whose, key.id).await?;
+            let read = storage.any().get(within, key.id).await?;
             assert_eq!(read.as_deref(), Some(key), "read by the administrator of {tenant:?}");
         }
-        assert_eq!(storage.keys(whose).await?.len(), 2, "listed by that of {tenant:?}");
+        assert_eq!(storage.keys(within).await?.len(), 2, "listed by that of {tenant:?}");
         let by = revocation(&keys[0], at(1), "");
-        assert_eq!(storage.any().revoke(whose, keys[0].id, &by).await?, Revoked::Now);
+        assert_eq!(storage.any().revoke(within, keys[0].id, &by).await?, RevokeOutcome::Now);
         let by = event(EventKind::Deleted, &keys[1], at(1));
-        assert!(storage.any().delete(whose, keys[1].id, &by).await?);
+        assert!(storage.any().delete(within, keys[1].id, &by).await?);
     }
     Ok(())
 }
@@ -173,9 +173,9 @@ impl<'a> Scene<'a> {
     }
 
     /// Who must not reach the key: its namesake, its colleague, another tenant, and nobody.
-    fn strangers(&self) -> [Whose<'_>; 4] {
+    fn strangers(&self) -> [OwnerScope<'_>; 4] {
         let [namesake, colleague, nobody] = &self.others;
-        [namesake.into(), colleague.into(), Whose::Tenant(namesake.tenant()), nobody.into()]
+        [namesake.into(), colleague.into(), OwnerScope::Tenant(namesake.tenant()), nobody.into()]
     }
 
     /// The key, changed, as those would write it who do not own it.

@@ -15,9 +15,9 @@ use tokio::{
 use super::sample::{event, every, row};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, KeyId, Timestamp, Whose},
+    model::{Key, KeyId, Timestamp, OwnerScope},
     secret::Digest,
-    store::{Inserted, KeyStore, Previous, RotateRow, RotatedRow, StoreError, Updated},
+    store::{InsertOutcome, KeyStore, PreviousSecret, RotateSecret, RotateOutcome, StoreError, UpdateOutcome},
 };
 
 /// How a check ends: well, or with the failure of the store. A false fact panics.
@@ -62,7 +62,7 @@ impl Storage {
     pub(super) async fn add(&self, key: &Key, digest: &Digest) -> Checked {
         let created = event(EventKind::Created, key, key.created_at);
         let inserted = self.any().insert(row(key, digest, None, &created)).await?;
-        assert_eq!(inserted, Inserted::Inserted, "a new key without a limit");
+        assert_eq!(inserted, InsertOutcome::Inserted, "a new key without a limit");
         Ok(())
     }
 
@@ -75,18 +75,18 @@ impl Storage {
     /// Writes a key over the revision that it has, which must do.
     pub(super) async fn update(&self, key: &Key, at: Timestamp) -> Checked {
         let updated = self.any().update(key, &event(EventKind::Updated, key, at)).await?;
-        assert_eq!(updated, Updated::Updated, "an update of the stored revision");
+        assert_eq!(updated, UpdateOutcome::Updated, "an update of the stored revision");
         Ok(())
     }
 
     /// Gives a key a new secret over the revision that it has, which must do.
-    pub(super) async fn rotate(&self, key: &Key, to: &Digest, previous: Previous) -> Checked {
+    pub(super) async fn rotate(&self, key: &Key, to: &Digest, previous: PreviousSecret) -> Checked {
         let rotated = event(EventKind::Rotated, key, key.created_at);
         let hint = format!("{}r", key.hint);
         let rotate =
-            RotateRow { key, digest: to, hint: &hint, previous, token: None, event: &rotated };
+            RotateSecret { key, digest: to, hint: &hint, previous, token: None, event: &rotated };
         let rotated = self.any().rotate(rotate).await?;
-        assert_eq!(rotated, RotatedRow::Rotated, "a rotation of the stored revision");
+        assert_eq!(rotated, RotateOutcome::Rotated, "a rotation of the stored revision");
         Ok(())
     }
 
@@ -97,13 +97,13 @@ impl Storage {
     }
 
     /// All keys, newest first.
-    pub(super) async fn keys(&self, whose: Whose<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        self.any().list(&every(whose)).await
+    pub(super) async fn keys(&self, within: OwnerScope<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        self.any().list(&every(within)).await
     }
 
     /// The log, newest first.
-    pub(super) async fn log(&self, whose: Whose<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.any().events(&AuditQuery::new(whose).limit(1_000)).await
+    pub(super) async fn log(&self, within: OwnerScope<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        self.any().events(&AuditQuery::new(within).limit(1_000)).await
     }
 
     /// Where the change feed ends now.

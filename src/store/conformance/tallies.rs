@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Key, Timestamp, Whose},
-    store::{StoreError, Tally},
+    model::{Key, Timestamp, OwnerScope},
+    store::{StoreError, HourlyUsage},
 };
 
 checks![
@@ -26,12 +26,12 @@ async fn what_is_counted_adds_up_by_key_and_hour(storage: Storage) -> Checked {
     }
     let mut cursor = storage.feed_end().await?;
     let [ada, bob] = &keys;
-    storage.any().tally(&[]).await?;
+    storage.any().add_usage(&[]).await?;
     let first = [tally(ada, 0, 1, 0), tally(bob, 0, 100, 7), tally(ada, 2, 5, 1)];
-    storage.any().tally(&first).await?;
+    storage.any().add_usage(&first).await?;
     // The same hour twice in one call counts twice.
     let second = [tally(ada, 0, 10, 3), tally(ada, 1, 0, 4), tally(ada, 0, 20, 0)];
-    storage.any().tally(&second).await?;
+    storage.any().add_usage(&second).await?;
     let sums = [tally(ada, 0, 31, 3), tally(ada, 1, 0, 4), tally(ada, 2, 5, 1)];
     assert_eq!(read(&storage, ada, at(0)).await?, sums);
     assert_eq!(read(&storage, ada, hour(1)).await?, sums[1..], "from an hour on");
@@ -56,7 +56,7 @@ async fn racing_counts_add_up(storage: Storage) -> Checked {
             if task % 2 == 1 {
                 batch.reverse();
             }
-            async move { store.tally(&batch).await }
+            async move { store.add_usage(&batch).await }
         });
         answers.await.into_iter().collect::<Result<(), StoreError>>()?;
         for key in &keys {
@@ -71,10 +71,10 @@ async fn counts_of_unknown_keys_are_passed_over_and_go_with_the_key(storage: Sto
     storage.add(&known, &digest(1)).await?;
     storage.add(&gone, &digest(2)).await?;
     let counts = [&gone, &later, &known].map(|key| tally(key, 0, 1, 1));
-    storage.any().tally(&counts).await?;
+    storage.any().add_usage(&counts).await?;
     let by = event(EventKind::Deleted, &gone, at(1));
     assert!(storage.any().delete((&gone.owner).into(), gone.id, &by).await?);
-    storage.any().tally(&counts).await?;
+    storage.any().add_usage(&counts).await?;
     assert_eq!(read(&storage, &known, at(0)).await?, [tally(&known, 0, 2, 2)]);
     storage.add(&gone, &digest(2)).await?;
     storage.add(&later, &digest(3)).await?;
@@ -87,13 +87,13 @@ async fn counts_of_unknown_keys_are_passed_over_and_go_with_the_key(storage: Sto
 async fn another_owners_counts_cannot_be_read(storage: Storage) -> Checked {
     let issued = key(&owner_of("acme", "ada"), 1);
     storage.add(&issued, &digest(1)).await?;
-    storage.any().tally(&[tally(&issued, 0, 1, 1)]).await?;
+    storage.any().add_usage(&[tally(&issued, 0, 1, 1)]).await?;
     let strangers = [owner_of("acme", "bob"), owner_of("umbrella", "ada"), owner_of("", "ada")];
-    let whose = strangers.iter().map(Whose::Owner).chain([Whose::Tenant("umbrella")]);
-    for whose in whose {
-        assert_eq!(storage.any().tallies(whose, issued.id, at(0)).await?, [], "{whose:?}");
+    let within = strangers.iter().map(OwnerScope::Owner).chain([OwnerScope::Tenant("umbrella")]);
+    for within in within {
+        assert_eq!(storage.any().usage_history(within, issued.id, at(0)).await?, [], "{within:?}");
     }
-    let seen = storage.any().tallies(Whose::Tenant("acme"), issued.id, at(0)).await?;
+    let seen = storage.any().usage_history(OwnerScope::Tenant("acme"), issued.id, at(0)).await?;
     assert_eq!(seen, [tally(&issued, 0, 1, 1)], "an administrator of the tenant");
     Ok(())
 }
@@ -103,10 +103,10 @@ async fn a_purge_of_counts_removes_the_old_ones_up_to_its_limit(storage: Storage
     for (n, key) in (1..).zip(&keys) {
         storage.add(key, &digest(n)).await?;
         let counts: Vec<_> = (0..4).map(|hour| tally(key, hour, 1, 0)).collect();
-        storage.any().tally(&counts).await?;
+        storage.any().add_usage(&counts).await?;
     }
     for purged in [4, 2, 0] {
-        assert_eq!(storage.any().purge_tallies(hour(3), 4).await?, purged, "up to four");
+        assert_eq!(storage.any().purge_usage(hour(3), 4).await?, purged, "up to four");
     }
     for key in &keys {
         assert_eq!(read(&storage, key, at(0)).await?, [tally(key, 3, 1, 0)]);
@@ -115,14 +115,14 @@ async fn a_purge_of_counts_removes_the_old_ones_up_to_its_limit(storage: Storage
 }
 
 /// With more that were limited than were denied.
-fn tally(key: &Key, n: u64, accepted: u64, denied: u64) -> Tally {
-    Tally { key_id: key.id, hour: hour(n), accepted, denied, limited: denied * 3 }
+fn tally(key: &Key, n: u64, accepted: u64, denied: u64) -> HourlyUsage {
+    HourlyUsage { key_id: key.id, hour: hour(n), accepted, denied, limited: denied * 3 }
 }
 
 fn hour(n: u64) -> Timestamp {
     at(n * 3_600)
 }
 
-async fn read(storage: &Storage, key: &Key, from: Timestamp) -> Result<Vec<Tally>, StoreError> {
-    storage.any().tallies((&key.owner).into(), key.id, from).await
+async fn read(storage: &Storage, key: &Key, from: Timestamp) -> Result<Vec<HourlyUsage>, StoreError> {
+    storage.any().usage_history((&key.owner).into(), key.id, from).await
 }

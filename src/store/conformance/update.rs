@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{Access, Key, KeyLimits, Metadata, Networks, Rate, Retiring, Revocation},
-    store::{Previous, StoreError, Updated},
+    store::{PreviousSecret, StoreError, UpdateOutcome},
 };
 
 checks![
@@ -23,7 +23,7 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: Storage) -> Check
     let ada = owner(1);
     let issued = Key { expires_at: Some(at(100)), ..key(&ada, 1) };
     storage.add(&issued, &digest(1)).await?;
-    storage.rotate(&issued, &digest(2), Previous::EndsAt(at(50))).await?;
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let stored = storage.key(&issued).await?;
 
     let mine = Key {
@@ -77,11 +77,11 @@ async fn an_update_applies_only_to_the_revision_it_was_based_on(storage: Storage
         let based = Key { revision, name: name("stale"), ..current.clone() };
         let answer =
             storage.any().update(&based, &event(EventKind::Updated, &based, at(2))).await?;
-        assert_eq!(answer, Updated::Conflict, "revision {revision}, not {}", current.revision);
+        assert_eq!(answer, UpdateOutcome::Conflict, "revision {revision}, not {}", current.revision);
     }
     let absent = key(&owner(1), 2);
     let answer = storage.any().update(&absent, &event(EventKind::Updated, &absent, at(2))).await?;
-    assert_eq!(answer, Updated::NotFound, "there is no such key");
+    assert_eq!(answer, UpdateOutcome::NotFound, "there is no such key");
     assert_eq!(watch.look().await?, before, "an update that was refused changed something");
     storage.update(&current, at(3)).await
 }
@@ -99,7 +99,7 @@ async fn an_update_does_nothing_to_a_revoked_key(storage: Storage) -> Checked {
         let enabled = Key { disabled_at: None, revoked: None, revision, ..stored.clone() };
         let event = event(EventKind::Enabled, &enabled, at(3));
         let answer = storage.any().update(&enabled, &event).await?;
-        assert_eq!(answer, Updated::Conflict, "the key is revoked");
+        assert_eq!(answer, UpdateOutcome::Conflict, "the key is revoked");
     }
     assert_eq!(watch.look().await?, before, "an update changed a revoked key");
     Ok(())
@@ -118,7 +118,7 @@ async fn racing_updates_of_one_revision_have_one_winner(storage: Storage) -> Che
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let won: Vec<_> = answers.iter().filter(|(_, it)| *it == Updated::Updated).collect();
+        let won: Vec<_> = answers.iter().filter(|(_, it)| *it == UpdateOutcome::Updated).collect();
         let [(name, _)] = won[..] else { panic!("{} updates of one revision won", won.len()) };
         let stored = storage.key(&issued).await?;
         assert_eq!(

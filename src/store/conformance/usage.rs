@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::Key,
-    store::{StoreError, Use},
+    store::{StoreError, KeyUse},
 };
 
 checks![
@@ -26,15 +26,15 @@ async fn uses_move_forward_only(storage: Storage) -> Checked {
     // The instants of uses, and those of the last one as they are to be remembered.
     let steps = [(20, 20), (10, 20), (20, 20), (19, 20), (30, 30), (1, 30)];
     for (use_at, last_at) in steps {
-        let uses = Use { ip: from(use_at), ..used(&issued, at(5), at(use_at.into())) };
-        storage.any().touch(&[uses]).await?;
+        let uses = KeyUse { ip: from(use_at), ..used(&issued, at(5), at(use_at.into())) };
+        storage.any().record_uses(&[uses]).await?;
         let stored = storage.key(&issued).await?;
         assert_eq!(stored.last_used_at, Some(at(last_at.into())), "after a use at {use_at}");
         assert_eq!(stored.last_used_ip, from(last_at), "the address of the last use");
         assert_eq!(stored.first_used_at, Some(at(5)), "the first use");
     }
-    let nowhere = Use { ip: None, ..used(&issued, at(40), at(40)) };
-    storage.any().touch(&[nowhere]).await?;
+    let nowhere = KeyUse { ip: None, ..used(&issued, at(40), at(40)) };
+    storage.any().record_uses(&[nowhere]).await?;
     let stored = storage.key(&issued).await?;
     assert_eq!(stored.last_used_at, Some(at(40)));
     assert_eq!(stored.last_used_ip, None, "an address that belongs to an older use");
@@ -47,13 +47,13 @@ async fn a_first_use_is_recorded_once_with_its_event(storage: Storage) -> Checke
         storage.add(key, &digest(n)).await?;
     }
     let first = [used(&keys[0], at(10), at(20)), used(&keys[1], at(11), at(11))];
-    let written = storage.any().touch(&first).await?;
-    assert_eq!(by_id(written), by_id(first.iter().map(Use::first_use).collect()), "in the answer");
+    let written = storage.any().record_uses(&first).await?;
+    assert_eq!(by_id(written), by_id(first.iter().map(KeyUse::first_use).collect()), "in the answer");
 
     // Of a mixed batch, only the third key is used for the first time. Nor is there an earlier
     // first use than the first.
     let mixed = [used(&keys[0], at(5), at(30)), used(&keys[2], at(12), at(12))];
-    let written = storage.any().touch(&mixed).await?;
+    let written = storage.any().record_uses(&mixed).await?;
     assert_eq!(written, [mixed[1].first_use()], "in the answer to a mixed batch");
     for (key, uses) in keys.iter().zip([&first[0], &first[1], &mixed[1]]) {
         let log = storage.log((&key.owner).into()).await?;
@@ -61,7 +61,7 @@ async fn a_first_use_is_recorded_once_with_its_event(storage: Storage) -> Checke
         assert_eq!(firsts, [&uses.first_use()], "in the log");
         assert_eq!(storage.key(key).await?.first_used_at, Some(uses.first_at));
     }
-    assert_eq!(storage.any().touch(&[]).await?, [], "of no uses at all");
+    assert_eq!(storage.any().record_uses(&[]).await?, [], "of no uses at all");
     Ok(())
 }
 
@@ -74,13 +74,13 @@ async fn racing_first_uses_are_recorded_once(storage: Storage) -> Checked {
         }
         let answers = race(12, |task| {
             let store = storage.any();
-            let mut batch: Vec<Use> =
+            let mut batch: Vec<KeyUse> =
                 keys.iter().map(|key| used(key, at(100 - task), at(100 + task))).collect();
             // In opposite orders: who locks key by key as they come must not lock up.
             if task % 2 == 1 {
                 batch.reverse();
             }
-            async move { store.touch(&batch).await }
+            async move { store.record_uses(&batch).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let told = by_id(answers.concat());
@@ -109,7 +109,7 @@ async fn a_use_of_an_unknown_key_is_passed_over(storage: Storage) -> Checked {
 
     let forged = Key { owner: owner_of("other", "account-1"), ..known.clone() };
     let batch = [&gone, &forged, &known, &never].map(|key| used(key, at(10), at(20)));
-    let written = storage.any().touch(&batch).await?;
+    let written = storage.any().record_uses(&batch).await?;
     assert_eq!(written, [batch[2].first_use()], "only one of the four is a key");
     assert_eq!(storage.key(&known).await?.last_used_at, Some(at(20)));
     for absent in [&gone, &never] {
@@ -132,7 +132,7 @@ async fn a_use_changes_nothing_else(storage: Storage) -> Checked {
 
     let mut cursor = storage.feed_end().await?;
     let batch = [&live, &dead].map(|key| used(key, at(10), at(20)));
-    storage.any().touch(&batch).await?;
+    storage.any().record_uses(&batch).await?;
     for (key, uses) in [live, revoked(dead, &by)].into_iter().zip(&batch) {
         let wanted = Key {
             first_used_at: Some(at(10)),

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::storage::{Holder, Storage};
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Whose},
+    model::{Key, KeyId, OwnerScope},
     secret::Digest,
     store::StoreError,
 };
@@ -46,7 +46,7 @@ impl<'a> Watch<'a> {
     }
 
     pub(super) async fn look(&self) -> Result<View, StoreError> {
-        let whose = Whose::Tenant(self.tenant);
+        let within = OwnerScope::Tenant(self.tenant);
         let mut secrets = Vec::new();
         for digest in &self.digests {
             secrets.push(self.storage.holder(digest).await?);
@@ -54,9 +54,9 @@ impl<'a> Watch<'a> {
         let mut told = self.storage.follow(&mut self.cursor.clone()).await?;
         told.retain(|id| self.keys.is_empty() || self.keys.contains(id));
         Ok(View {
-            keys: self.storage.keys(whose).await?,
+            keys: self.storage.keys(within).await?,
             secrets,
-            log: self.storage.log(whose).await?,
+            log: self.storage.log(within).await?,
             told,
         })
     }

@@ -21,7 +21,7 @@ async fn a_change_ends_a_wait_that_began_before_it(storage: Storage) -> Checked 
     for n in 1..=10 {
         let end = storage.feed_end().await?;
         let store = storage.any();
-        let waiting = tokio::spawn(async move { store.wait(end, FAR_AWAY).await });
+        let waiting = tokio::spawn(async move { store.wait_for_changes(end, FAR_AWAY).await });
         // With an even number the wait has most likely begun by then, with an odd one it has not.
         for _ in 0..(n % 2) * 100 {
             tokio::task::yield_now().await;
@@ -37,7 +37,7 @@ async fn a_wait_for_a_change_that_is_there_ends(storage: Storage) -> Checked {
     let before = storage.feed_end().await?;
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
     for _ in 0..3 {
-        let woken = timeout(storage.patience(), storage.any().wait(before, FAR_AWAY)).await;
+        let woken = timeout(storage.patience(), storage.any().wait_for_changes(before, FAR_AWAY)).await;
         let _feed = woken.expect("a change that was there before the wait did not end it")?;
     }
     Ok(())
@@ -46,7 +46,7 @@ async fn a_wait_for_a_change_that_is_there_ends(storage: Storage) -> Checked {
 async fn a_wait_without_a_change_ends_when_it_is_told_to(storage: Storage) -> Checked {
     let end = storage.feed_end().await?;
     for at_most in [Duration::ZERO, Duration::from_millis(5)] {
-        let ended = timeout(storage.patience(), storage.any().wait(end, at_most)).await;
+        let ended = timeout(storage.patience(), storage.any().wait_for_changes(end, at_most)).await;
         let _feed = ended.expect("a wait went on behind its end")?;
     }
     Ok(())

@@ -3,48 +3,48 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     model::{KeyId, Period, Timestamp},
     secret::Digest,
-    store::{Code, Counter, Guess, Guessed, Payer, Spend, Spent, Tally, quotas::spend_all},
+    store::{OneTimeCode, Counter, CodeAttempt, CodeOutcome, CounterKey, CounterCharge, ChargeOutcome, HourlyUsage, quotas::charge_all},
 };
 
 /// What is counted of keys and owners, and of those who want a key.
 #[derive(Default)]
 pub(super) struct Counters {
     quotas: HashMap<(Vec<u8>, Period), Counter>,
-    tallies: BTreeMap<(KeyId, Timestamp), Tally>,
-    codes: HashMap<Digest, Code>,
+    tallies: BTreeMap<(KeyId, Timestamp), HourlyUsage>,
+    codes: HashMap<Digest, OneTimeCode>,
 }
 
 impl Counters {
-    pub(super) fn spend(&mut self, spends: &[Spend<'_>]) -> Spent {
-        let stored: Vec<Counter> = spends.iter().map(|spend| *self.quota(spend)).collect();
-        let (spent, after) = spend_all(spends, &stored);
-        for (spend, after) in spends.iter().zip(after.into_iter().flatten()) {
+    pub(super) fn charge(&mut self, charges: &[CounterCharge<'_>]) -> ChargeOutcome {
+        let stored: Vec<Counter> = charges.iter().map(|spend| *self.quota(spend)).collect();
+        let (spent, after) = charge_all(charges, &stored);
+        for (spend, after) in charges.iter().zip(after.into_iter().flatten()) {
             *self.quota(spend) = after;
         }
         spent
     }
 
-    pub(super) fn refund(&mut self, spends: &[Spend<'_>]) {
-        for spend in spends {
+    pub(super) fn refund(&mut self, charges: &[CounterCharge<'_>]) {
+        for spend in charges {
             let counter = self.quota(spend);
             *counter = spend.refund(*counter);
         }
     }
 
-    pub(super) fn add(&mut self, tally: &Tally) {
+    pub(super) fn add(&mut self, tally: &HourlyUsage) {
         let of_hour = (tally.key_id, tally.hour);
-        let sums = self.tallies.entry(of_hour).or_insert(Tally::none(tally.key_id, tally.hour));
+        let sums = self.tallies.entry(of_hour).or_insert(HourlyUsage::none(tally.key_id, tally.hour));
         sums.accepted += tally.accepted;
         sums.denied += tally.denied;
         sums.limited += tally.limited;
     }
 
-    pub(super) fn tallies(&self, id: KeyId, from: Timestamp) -> Vec<Tally> {
+    pub(super) fn usage_history(&self, id: KeyId, from: Timestamp) -> Vec<HourlyUsage> {
         let of_key = self.tallies.range((id, from)..=(id, Timestamp::MAX));
         of_key.map(|(_, tally)| *tally).collect()
     }
 
-    pub(super) fn purge_tallies(&mut self, before: Timestamp, limit: u32) -> u32 {
+    pub(super) fn purge_usage(&mut self, before: Timestamp, limit: u32) -> u32 {
         let old = self.tallies.keys().filter(|(_, hour)| *hour < before).copied();
         let old: Vec<_> = old.take(limit as usize).collect();
         for hour in &old {
@@ -53,17 +53,17 @@ impl Counters {
         old.len() as u32
     }
 
-    pub(super) fn put_code(&mut self, address: &Digest, code: &Code) {
+    pub(super) fn put_code(&mut self, address: &Digest, code: &OneTimeCode) {
         self.codes.insert(*address, *code);
     }
 
-    pub(super) fn try_code(&mut self, guess: &Guess) -> Guessed {
-        let Some(code) = self.codes.get_mut(&guess.address) else { return Guessed::Nothing };
+    pub(super) fn try_code(&mut self, guess: &CodeAttempt) -> CodeOutcome {
+        let Some(code) = self.codes.get_mut(&guess.address) else { return CodeOutcome::NotFound };
         let guessed = guess.check(code);
         match guessed {
-            Guessed::Right => _ = self.codes.remove(&guess.address),
-            Guessed::Wrong => code.tries -= 1,
-            Guessed::Late | Guessed::Spent | Guessed::Nothing => {}
+            CodeOutcome::Accepted => _ = self.codes.remove(&guess.address),
+            CodeOutcome::Wrong => code.tries -= 1,
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {}
         }
         guessed
     }
@@ -78,7 +78,7 @@ impl Counters {
         let guests = self
             .quotas
             .iter()
-            .filter(|((payer, _), counter)| Payer::is_guest(payer) && counter.window < before);
+            .filter(|((payer, _), counter)| CounterKey::is_guest(payer) && counter.window < before);
         let guests: Vec<_> = guests.map(|(quota, _)| quota.clone()).take(left).collect();
         for quota in &guests {
             self.quotas.remove(quota);
@@ -88,16 +88,16 @@ impl Counters {
 
     /// Of a key whose record is removed.
     pub(super) fn forget(&mut self, id: KeyId) {
-        let payer = Payer::Key(id).to_bytes();
+        let payer = CounterKey::Key(id).to_bytes();
         for period in Period::ALL {
             self.quotas.remove(&(payer.clone(), period));
         }
-        for tally in self.tallies(id, Timestamp::MIN) {
+        for tally in self.usage_history(id, Timestamp::MIN) {
             self.tallies.remove(&(id, tally.hour));
         }
     }
 
-    fn quota(&mut self, spend: &Spend<'_>) -> &mut Counter {
+    fn quota(&mut self, spend: &CounterCharge<'_>) -> &mut Counter {
         self.quotas.entry((spend.payer.to_bytes(), spend.period)).or_default()
     }
 }

@@ -13,12 +13,12 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
-    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
+    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
+    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     secret::Digest,
 };
 
@@ -67,7 +67,7 @@ impl std::fmt::Debug for MemoryStore {
 /// One lock, held for a whole operation and over no `await`: that makes each of them atomic.
 #[async_trait]
 impl KeyStore for MemoryStore {
-    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+    async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         Ok(self.write(|state| state.insert(new)))
     }
 
@@ -75,8 +75,8 @@ impl KeyStore for MemoryStore {
         Lookup::Ready(Ok(self.read().find(digests)))
     }
 
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        Ok(self.read().get(whose, id))
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        Ok(self.read().get(within, id))
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
@@ -87,21 +87,21 @@ impl KeyStore for MemoryStore {
         Ok(self.read().tenants(after, limit))
     }
 
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
         Ok(self.write(|state| state.update(key, event)))
     }
 
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
         Ok(self.write(|state| state.rotate(rotate)))
     }
 
     async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
-        Ok(self.write(|state| state.revoke(whose, id, event)))
+    ) -> Result<RevokeOutcome, StoreError> {
+        Ok(self.write(|state| state.revoke(within, id, event)))
     }
 
     async fn revoke_all(
@@ -112,17 +112,17 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.revoke_all(owner, event)))
     }
 
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
-        Ok(self.write(|state| state.announce(owner, at)))
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.announce_account_change(owner, at)))
     }
 
     async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        Ok(self.write(|state| state.delete(whose, id, event)))
+        Ok(self.write(|state| state.delete(within, id, event)))
     }
 
     async fn purge_keys(
@@ -134,16 +134,16 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.purge_keys(before, limit, event)))
     }
 
-    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
-        Ok(self.write(|state| state.touch(uses)))
+    async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(self.write(|state| state.record_uses(uses)))
     }
 
     async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
         Ok(self.write(|state| state.rehash(from, to)))
     }
 
-    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.write(|state| state.record(events));
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.write(|state| state.record_events(events));
         Ok(())
     }
 
@@ -155,50 +155,50 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.purge_events(before, limit)))
     }
 
-    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         Ok(self.read().changes(after))
     }
 
-    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
         let mut latest = self.latest.subscribe();
         // The sender lives as long as `self`; what is left is that the time is over.
         let _ = timeout(at_most, latest.wait_for(|latest| *latest > after)).await;
-        Ok(Feed::Pushed)
+        Ok(FeedMode::Pushed)
     }
 
-    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
-        self.write(|state| state.tally(tallies));
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.write(|state| state.add_usage(tallies));
         Ok(())
     }
 
-    async fn tallies(
+    async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
-        Ok(self.read().tallies(whose, id, from))
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        Ok(self.read().usage_history(within, id, from))
     }
 
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write(|state| state.counters.purge_tallies(before, limit)))
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.counters.purge_usage(before, limit)))
     }
 
-    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
-        Ok(self.write(|state| state.counters.spend(spends)))
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        Ok(self.write(|state| state.counters.charge(charges)))
     }
 
-    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
-        self.write(|state| state.counters.refund(spends));
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.write(|state| state.counters.refund(charges));
         Ok(())
     }
 
-    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.write(|state| state.counters.put_code(address, code));
         Ok(())
     }
 
-    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         Ok(self.write(|state| state.counters.try_code(guess)))
     }
 

@@ -6,11 +6,11 @@ use std::{
 use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, OwnerScope},
     secret::Digest,
     store::{
-        Changes, Found, Inserted, KeyQuery, NewRow, Previous, Revoked, RotateRow, RotatedRow,
-        Tally, Updated, Use,
+        ChangeBatch, FoundKey, InsertOutcome, KeyQuery, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome,
+        HourlyUsage, UpdateOutcome, KeyUse,
     },
     system::BuildPrehashed,
 };
@@ -52,45 +52,45 @@ impl State {
         self.last_change
     }
 
-    pub(super) fn insert(&mut self, new: NewRow<'_>) -> Inserted {
-        let NewRow { key, digest, max_active, event } = new;
+    pub(super) fn insert(&mut self, new: InsertKey<'_>) -> InsertOutcome {
+        let InsertKey { key, digest, max_active, event } = new;
         if self.rows.contains_key(&key.id) || self.secrets.contains_key(digest) {
-            return Inserted::DigestTaken;
+            return InsertOutcome::DigestTaken;
         }
         let live = self.of_owner(&key.owner).filter(|row| row.key.is_live(event.at)).count();
         if max_active.is_some_and(|max| live >= max as usize) {
-            return Inserted::LimitReached;
+            return InsertOutcome::LimitReached;
         }
         self.put(Row { key: Arc::new(key.clone()), current: *digest, former: None });
         self.log(event.clone(), key.id);
-        Inserted::Inserted
+        InsertOutcome::Inserted
     }
 
     #[inline(always)]
-    pub(super) fn find(&self, digests: &[Digest]) -> Option<Found> {
+    pub(super) fn find(&self, digests: &[Digest]) -> Option<FoundKey> {
         digests.iter().find_map(|digest| {
             let (stored, slot) = self.secrets.get_key_value(digest)?;
-            Some(Found { key: slot.key.clone(), digest: *stored, ends_at: slot.ends_at })
+            Some(FoundKey { key: slot.key.clone(), digest: *stored, ends_at: slot.ends_at })
         })
     }
 
-    pub(super) fn get(&self, whose: Whose<'_>, id: KeyId) -> Option<Arc<Key>> {
-        self.row(whose, id).map(|row| row.key.clone())
+    pub(super) fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>> {
+        self.row(within, id).map(|row| row.key.clone())
     }
 
     pub(super) fn list(&self, query: &KeyQuery<'_>) -> Vec<Arc<Key>> {
-        let KeyQuery { whose, status, after, limit, now } = *query;
+        let KeyQuery { within, status, after, limit, now } = *query;
         let behind = |id: &KeyId| after.is_none_or(|after| *id < after);
         let wanted = |row: &&Row| status.is_none_or(|status| row.key.status(now) == status);
         let page = |rows: &mut dyn Iterator<Item = &Row>| {
             rows.filter(wanted).take(limit as usize).map(|row| row.key.clone()).collect()
         };
-        match whose {
-            Whose::Owner(owner) => {
+        match within {
+            OwnerScope::Owner(owner) => {
                 let ids = self.owners.get(owner).into_iter().flatten().rev();
                 page(&mut ids.filter(|id| behind(id)).map(|id| &self.rows[id]))
             }
-            Whose::Tenant(tenant) => {
+            OwnerScope::Tenant(tenant) => {
                 let rows = self.rows.iter().rev().filter(|(id, _)| behind(id));
                 page(&mut rows.map(|(_, row)| row).filter(|row| row.key.owner.tenant() == tenant))
             }
@@ -104,10 +104,10 @@ impl State {
         tenants.into_iter().take(limit as usize).map(str::to_owned).collect()
     }
 
-    pub(super) fn update(&mut self, key: &Key, event: &AuditEvent) -> Updated {
-        let Some(row) = self.row((&key.owner).into(), key.id) else { return Updated::NotFound };
+    pub(super) fn update(&mut self, key: &Key, event: &AuditEvent) -> UpdateOutcome {
+        let Some(row) = self.row((&key.owner).into(), key.id) else { return UpdateOutcome::NotFound };
         if row.key.revoked.is_some() || row.key.revision != key.revision {
-            return Updated::Conflict;
+            return UpdateOutcome::Conflict;
         }
         self.change(key.id, event.clone(), |row| {
             let stored = Arc::make_mut(&mut row.key);
@@ -118,21 +118,21 @@ impl State {
             stored.metadata = key.metadata.clone();
             stored.disabled_at = key.disabled_at;
         });
-        Updated::Updated
+        UpdateOutcome::Updated
     }
 
-    pub(super) fn rotate(&mut self, rotate: RotateRow<'_>) -> RotatedRow {
-        let RotateRow { key, digest, hint, previous, token, event } = rotate;
-        let Some(row) = self.row((&key.owner).into(), key.id) else { return RotatedRow::NotFound };
+    pub(super) fn rotate(&mut self, rotate: RotateSecret<'_>) -> RotateOutcome {
+        let RotateSecret { key, digest, hint, previous, token, event } = rotate;
+        let Some(row) = self.row((&key.owner).into(), key.id) else { return RotateOutcome::NotFound };
         if row.key.revoked.is_some() || row.key.revision != key.revision {
-            return RotatedRow::Conflict;
+            return RotateOutcome::Conflict;
         }
         if self.secrets.contains_key(digest) {
-            return RotatedRow::DigestTaken;
+            return RotateOutcome::DigestTaken;
         }
         self.change(key.id, event.clone(), |row| {
             let stored = Arc::make_mut(&mut row.key);
-            if let Previous::EndsAt(ends_at) = previous {
+            if let PreviousSecret::EndsAt(ends_at) = previous {
                 row.former = Some((row.current, ends_at));
                 stored.retiring = Some(Retiring { hint: stored.hint.clone(), ends_at });
             }
@@ -141,16 +141,16 @@ impl State {
             stored.rotation_token = token;
             stored.rotated_at = Some(event.at);
         });
-        RotatedRow::Rotated
+        RotateOutcome::Rotated
     }
 
-    pub(super) fn revoke(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Revoked {
-        let Some(row) = self.row(whose, id) else { return Revoked::NotFound };
+    pub(super) fn revoke(&mut self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> RevokeOutcome {
+        let Some(row) = self.row(within, id) else { return RevokeOutcome::NotFound };
         if row.key.revoked.is_some() {
-            return Revoked::Already;
+            return RevokeOutcome::Already;
         }
         self.change(id, event.clone(), |row| row.revoke(event));
-        Revoked::Now
+        RevokeOutcome::Now
     }
 
     pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent> {
@@ -163,7 +163,7 @@ impl State {
         events.into_iter().map(|(_, event)| event).collect()
     }
 
-    pub(super) fn announce(&mut self, owner: &Owner, at: Timestamp) -> u32 {
+    pub(super) fn announce_account_change(&mut self, owner: &Owner, at: Timestamp) -> u32 {
         let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
         let ids: Vec<KeyId> = rows.map(|row| row.key.id).collect();
         for id in &ids {
@@ -172,8 +172,8 @@ impl State {
         u32::try_from(ids.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn delete(&mut self, whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool {
-        let known = self.row(whose, id).is_some();
+    pub(super) fn delete(&mut self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool {
+        let known = self.row(within, id).is_some();
         if known {
             self.forget(id);
             self.log(event.clone(), id);
@@ -198,7 +198,7 @@ impl State {
         events.into_iter().map(|(_, event)| event).collect()
     }
 
-    pub(super) fn touch(&mut self, uses: &[Use]) -> Vec<AuditEvent> {
+    pub(super) fn record_uses(&mut self, uses: &[KeyUse]) -> Vec<AuditEvent> {
         let mut firsts = Vec::new();
         for used in uses {
             let Some(mut row) = self.row((&used.owner).into(), used.key_id).cloned() else {
@@ -215,7 +215,7 @@ impl State {
             }
             self.put(row);
         }
-        self.record(&firsts);
+        self.record_events(&firsts);
         firsts
     }
 
@@ -233,7 +233,7 @@ impl State {
         true
     }
 
-    pub(super) fn record(&mut self, events: &[AuditEvent]) {
+    pub(super) fn record_events(&mut self, events: &[AuditEvent]) {
         for event in events {
             self.events.entry(event.id).or_insert_with(|| event.clone());
         }
@@ -253,13 +253,13 @@ impl State {
         ids.len() as u32
     }
 
-    pub(super) fn changes(&self, after: Option<u64>) -> Changes {
+    pub(super) fn changes(&self, after: Option<u64>) -> ChangeBatch {
         let after = after.unwrap_or(self.last_change);
         let first = self.changes.partition_point(|(sequence, ..)| *sequence <= after);
         let page: Vec<_> = self.changes.range(first..).take(CHANGES_PER_PAGE).collect();
         // Whoever missed something goes on from the end, or it would miss it again and again.
         let cursor = page.last().map_or(self.last_change, |(sequence, ..)| *sequence);
-        Changes {
+        ChangeBatch {
             keys: page.iter().map(|(_, _, id)| *id).collect(),
             cursor,
             // A cursor from the future is one of another store's life.
@@ -276,14 +276,14 @@ impl State {
         count as u32
     }
 
-    pub(super) fn tally(&mut self, tallies: &[Tally]) {
+    pub(super) fn add_usage(&mut self, tallies: &[HourlyUsage]) {
         for tally in tallies.iter().filter(|tally| self.rows.contains_key(&tally.key_id)) {
             self.counters.add(tally);
         }
     }
 
-    pub(super) fn tallies(&self, whose: Whose<'_>, id: KeyId, from: Timestamp) -> Vec<Tally> {
-        self.row(whose, id).map_or_else(Vec::new, |_| self.counters.tallies(id, from))
+    pub(super) fn usage_history(&self, within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage> {
+        self.row(within, id).map_or_else(Vec::new, |_| self.counters.usage_history(id, from))
     }
 
     /// Removes a key with all that is counted for it.
@@ -292,8 +292,8 @@ impl State {
         self.counters.forget(id);
     }
 
-    fn row(&self, whose: Whose<'_>, id: KeyId) -> Option<&Row> {
-        self.rows.get(&id).filter(|row| whose.includes(&row.key.owner))
+    fn row(&self, within: OwnerScope<'_>, id: KeyId) -> Option<&Row> {
+        self.rows.get(&id).filter(|row| within.includes(&row.key.owner))
     }
 
     fn of_owner(&self, owner: &Owner) -> impl Iterator<Item = &Row> {

@@ -2,28 +2,28 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    errors::within,
+    errors::with_timeout,
     rows::{KEY, bind_key, uuid},
     steps::Locked,
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     store::{
-        Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, StoreError, Updated, codec,
+        InsertOutcome, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome, StoreError, UpdateOutcome, codec,
     },
 };
 
 impl PostgresStore {
-    pub(super) async fn add(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
-        let NewRow { key, digest, max_active, event } = new;
+    pub(super) async fn add(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
+        let InsertKey { key, digest, max_active, event } = new;
         let mut change = self.begin().await?;
-        let outcome = within(change.left(), async {
+        let outcome = with_timeout(change.left(), async {
             change.lock_owner(&key.owner).await?;
             if change.live_keys(&key.owner, event.at).await?
                 >= max_active.map_or(i64::MAX, i64::from)
             {
-                return Ok(Inserted::LimitReached);
+                return Ok(InsertOutcome::LimitReached);
             }
             // Another transaction may be adding the same one: ON CONFLICT waits for it.
             let sql = "INSERT INTO {t}keys (".to_owned()
@@ -32,13 +32,13 @@ impl PostgresStore {
                 $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING";
             let added = bind_key(self.names.query(&sql), key).execute(&mut *change.tx).await?;
             if added.rows_affected() == 0 || !change.add_secret(digest, key.id).await? {
-                return Ok(Inserted::DigestTaken);
+                return Ok(InsertOutcome::DigestTaken);
             }
             change.log(std::slice::from_ref(event)).await?;
-            Ok(Inserted::Inserted)
+            Ok(InsertOutcome::Inserted)
         });
         let outcome = outcome.await?;
-        self.conclude(change, outcome == Inserted::Inserted).await?;
+        self.conclude(change, outcome == InsertOutcome::Inserted).await?;
         Ok(outcome)
     }
 
@@ -46,13 +46,13 @@ impl PostgresStore {
         &self,
         key: &Key,
         event: &AuditEvent,
-    ) -> Result<Updated, StoreError> {
+    ) -> Result<UpdateOutcome, StoreError> {
         let mut change = self.begin().await?;
-        let outcome = within(change.left(), async {
+        let outcome = with_timeout(change.left(), async {
             match change.lock_revision(key).await? {
                 Locked::AsRead => {}
-                Locked::Changed => return Ok(Updated::Conflict),
-                Locked::Gone => return Ok(Updated::NotFound),
+                Locked::Changed => return Ok(UpdateOutcome::Conflict),
+                Locked::Gone => return Ok(UpdateOutcome::NotFound),
             }
             let sql = "UPDATE {t}keys SET name = $2, access = $3, limits = $4, networks = $5, \
                 metadata = $6, disabled_at = $7, revision = revision + 1 WHERE id = $1";
@@ -68,41 +68,41 @@ impl PostgresStore {
                 .execute(&mut *change.tx)
                 .await?;
             change.log(std::slice::from_ref(event)).await?;
-            Ok(Updated::Updated)
+            Ok(UpdateOutcome::Updated)
         });
         let outcome = outcome.await?;
-        self.conclude(change, outcome == Updated::Updated).await?;
+        self.conclude(change, outcome == UpdateOutcome::Updated).await?;
         Ok(outcome)
     }
 
     pub(super) async fn replace_secret(
         &self,
-        rotate: RotateRow<'_>,
-    ) -> Result<RotatedRow, StoreError> {
-        let RotateRow { key, digest, hint, previous, token, event } = rotate;
+        rotate: RotateSecret<'_>,
+    ) -> Result<RotateOutcome, StoreError> {
+        let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         let mut change = self.begin().await?;
-        let outcome = within(change.left(), async {
+        let outcome = with_timeout(change.left(), async {
             match change.lock_revision(key).await? {
                 Locked::AsRead => {}
-                Locked::Changed => return Ok(RotatedRow::Conflict),
-                Locked::Gone => return Ok(RotatedRow::NotFound),
+                Locked::Changed => return Ok(RotateOutcome::Conflict),
+                Locked::Gone => return Ok(RotateOutcome::NotFound),
             }
             if change.has_secret(digest).await? {
-                return Ok(RotatedRow::DigestTaken);
+                return Ok(RotateOutcome::DigestTaken);
             }
             let ends_at = match previous {
-                Previous::EndsAt(ends_at) => {
+                PreviousSecret::EndsAt(ends_at) => {
                     change.remove_secret(key.id, true).await?;
                     change.retire_secret(key.id).await?;
                     Some(ends_at.as_unix_micros())
                 }
-                Previous::Replaced => {
+                PreviousSecret::Replaced => {
                     change.remove_secret(key.id, false).await?;
                     None
                 }
             };
             if !change.add_secret(digest, key.id).await? {
-                return Ok(RotatedRow::DigestTaken);
+                return Ok(RotateOutcome::DigestTaken);
             }
             let sql = "UPDATE {t}keys SET \
                 retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
@@ -118,42 +118,42 @@ impl PostgresStore {
                 .execute(&mut *change.tx)
                 .await?;
             change.log(std::slice::from_ref(event)).await?;
-            Ok(RotatedRow::Rotated)
+            Ok(RotateOutcome::Rotated)
         });
         let outcome = outcome.await?;
-        self.conclude(change, outcome == RotatedRow::Rotated).await?;
+        self.conclude(change, outcome == RotateOutcome::Rotated).await?;
         Ok(outcome)
     }
 
     pub(super) async fn revoke_key(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
+    ) -> Result<RevokeOutcome, StoreError> {
         let mut change = self.begin().await?;
-        let outcome = within(change.left(), async {
+        let outcome = with_timeout(change.left(), async {
             let sql = "SELECT revoked_at IS NOT NULL FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account) FOR UPDATE";
             let revoked: Option<bool> = self
                 .names
                 .query_scalar(sql)
                 .bind(uuid(id))
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .fetch_optional(&mut *change.tx)
                 .await?;
             match revoked {
-                None => Ok(Revoked::NotFound),
-                Some(true) => Ok(Revoked::Already),
+                None => Ok(RevokeOutcome::NotFound),
+                Some(true) => Ok(RevokeOutcome::Already),
                 Some(false) => {
                     change.revoke(&[id], std::slice::from_ref(event)).await?;
-                    Ok(Revoked::Now)
+                    Ok(RevokeOutcome::Now)
                 }
             }
         });
         let outcome = outcome.await?;
-        self.conclude(change, outcome == Revoked::Now).await?;
+        self.conclude(change, outcome == RevokeOutcome::Now).await?;
         Ok(outcome)
     }
 
@@ -163,7 +163,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let mut change = self.begin().await?;
-        let events = within(change.left(), async {
+        let events = with_timeout(change.left(), async {
             // Whoever is adding a key finishes first, and is revoked as well.
             change.lock_owner(owner).await?;
             let keys = change.lock_keys(
@@ -187,7 +187,7 @@ impl PostgresStore {
         at: Timestamp,
     ) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let ids = within(change.left(), async {
+        let ids = with_timeout(change.left(), async {
             let sql = "SELECT id FROM {t}keys \
                 WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
             let ids: Vec<Uuid> = self
@@ -207,20 +207,20 @@ impl PostgresStore {
 
     pub(super) async fn delete_key(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let mut change = self.begin().await?;
-        let deleted = within(change.left(), async {
+        let deleted = with_timeout(change.left(), async {
             let sql = "DELETE FROM {t}keys \
                 WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
             let deleted = self
                 .names
                 .query(sql)
                 .bind(uuid(id))
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .execute(&mut *change.tx)
                 .await?;
             if deleted.rows_affected() > 0 {
@@ -241,7 +241,7 @@ impl PostgresStore {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let mut change = self.begin().await?;
-        let events = within(change.left(), async {
+        let events = with_timeout(change.left(), async {
             let dead = "(revoked_at IS NOT NULL OR expires_at IS NOT NULL) \
                 AND LEAST(revoked_at, expires_at) < $1 ORDER BY id LIMIT $2";
             let keys =

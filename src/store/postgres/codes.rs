@@ -1,23 +1,23 @@
 use super::{
     PostgresStore,
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
     rows::corrupt,
     transaction::Change,
 };
 use crate::{
     model::Timestamp,
     secret::Digest,
-    store::{Code, Guess, Guessed, StoreError},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome, StoreError},
 };
 
 /// One-time codes. A code is locked from when it is read until the commit.
 impl PostgresStore {
-    pub(super) async fn keep_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+    pub(super) async fn keep_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
         let sql = "INSERT INTO {t}codes (address, digest, ends_at, tries) VALUES ($1, $2, $3, $4) \
             ON CONFLICT (address) DO UPDATE SET \
             digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries";
         let mut change = self.begin().await?;
-        within(change.left(), async {
+        with_timeout(change.left(), async {
             self.names
                 .query(sql)
                 .bind(address.to_bytes().to_vec())
@@ -32,18 +32,18 @@ impl PostgresStore {
         self.conclude(change, true).await
     }
 
-    pub(super) async fn guess_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+    pub(super) async fn guess_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         let mut change = self.begin().await?;
-        let guessed = within(change.left(), async {
+        let guessed = with_timeout(change.left(), async {
             let Some(code) = change.lock_code(&guess.address).await? else {
-                return Ok(Guessed::Nothing);
+                return Ok(CodeOutcome::NotFound);
             };
             let guessed = guess.check(&code);
             change.take_code(&guess.address, guessed).await?;
             Ok(guessed)
         });
         let guessed = guessed.await?;
-        self.conclude(change, matches!(guessed, Guessed::Right | Guessed::Wrong)).await?;
+        self.conclude(change, matches!(guessed, CodeOutcome::Accepted | CodeOutcome::Wrong)).await?;
         Ok(guessed)
     }
 
@@ -64,7 +64,7 @@ impl PostgresStore {
 }
 
 impl Change<'_> {
-    async fn lock_code(&mut self, address: &Digest) -> Result<Option<Code>, Failure> {
+    async fn lock_code(&mut self, address: &Digest) -> Result<Option<OneTimeCode>, Failure> {
         let sql = "SELECT digest, ends_at, tries FROM {t}codes WHERE address = $1 FOR UPDATE";
         let stored: Option<(Vec<u8>, i64, i64)> = self
             .names
@@ -73,7 +73,7 @@ impl Change<'_> {
             .fetch_optional(&mut *self.tx)
             .await?;
         let Some((digest, ends_at, tries)) = stored else { return Ok(None) };
-        Ok(Some(Code {
+        Ok(Some(OneTimeCode {
             digest: Digest::from_bytes(&digest).ok_or_else(|| corrupt("digest"))?,
             ends_at: Timestamp::from_unix_micros(ends_at),
             tries: u32::try_from(tries).map_err(|_| corrupt("tries"))?,
@@ -81,11 +81,11 @@ impl Change<'_> {
     }
 
     /// Takes a code that was locked, or one of its tries.
-    async fn take_code(&mut self, address: &Digest, guessed: Guessed) -> Result<(), Failure> {
+    async fn take_code(&mut self, address: &Digest, guessed: CodeOutcome) -> Result<(), Failure> {
         let sql = match guessed {
-            Guessed::Right => "DELETE FROM {t}codes WHERE address = $1",
-            Guessed::Wrong => "UPDATE {t}codes SET tries = tries - 1 WHERE address = $1",
-            Guessed::Late | Guessed::Spent | Guessed::Nothing => return Ok(()),
+            CodeOutcome::Accepted => "DELETE FROM {t}codes WHERE address = $1",
+            CodeOutcome::Wrong => "UPDATE {t}codes SET tries = tries - 1 WHERE address = $1",
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => return Ok(()),
         };
         let address = address.to_bytes().to_vec();
         self.names.query(sql).bind(address).execute(&mut *self.tx).await?;

@@ -12,7 +12,7 @@ use sqlx::{
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
     rows::Statement,
 };
 use crate::store::StoreError;
@@ -32,7 +32,7 @@ impl Connections {
         &self,
         statement: impl Fn() -> Statement<'q>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        within(self.limit, async {
+        with_timeout(self.limit, async {
             if self.stays {
                 let (lent, rows) = self.first(statement).await?;
                 lent.give_back();

@@ -7,7 +7,7 @@ use super::connections::is_lost;
 use crate::store::{StoreError, timed_out::TimedOut};
 
 /// Runs a step that changes nothing durable: whatever goes wrong, nothing was changed.
-pub(super) async fn within<T>(
+pub(super) async fn with_timeout<T>(
     limit: Duration,
     step: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, StoreError> {

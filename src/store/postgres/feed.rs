@@ -20,18 +20,18 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     connections::Connections,
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
     rows::key_id,
     transaction::Names,
 };
 use crate::{
     model::Timestamp,
-    store::{Changes, Feed, StoreError, place::Place},
+    store::{ChangeBatch, FeedMode, StoreError, place::Place},
     system::lock,
 };
 
 impl PostgresStore {
-    pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         // One statement sees one state: a purge cannot come between the two tables.
         let sql = "SELECT f.last, f.tag AS last_tag, f.forgotten, f.forgotten_tag, \
             m.number AS marked, m.tag AS marked_tag, c.number, c.tag, c.key_id FROM {t}feed f \
@@ -50,7 +50,7 @@ impl PostgresStore {
         let cursor = end.or(last).ok_or_else(no_row)?;
         let keys = rows.iter().map(|row| row.try_get::<Option<Uuid>, _>("key_id"));
         let keys = keys.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?;
-        Ok(Changes {
+        Ok(ChangeBatch {
             keys: keys.into_iter().flatten().map(key_id).collect(),
             cursor: cursor.cursor(),
             missed: after.is_some() && !known.contains(&after),
@@ -60,7 +60,7 @@ impl PostgresStore {
 
     pub(super) async fn forget_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let forgotten = within(change.left(), async {
+        let forgotten = with_timeout(change.left(), async {
             let sql = "WITH gone AS (DELETE FROM {t}changes WHERE number < coalesce( \
                 (SELECT min(number) FROM {t}changes WHERE at >= $1), 9223372036854775807) \
                 RETURNING number, tag), \
@@ -105,7 +105,7 @@ impl Listener {
         Self { connections, names, state: Arc::default(), task: Mutex::default() }
     }
 
-    pub(super) async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+    pub(super) async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
         self.ensure_task();
         let end = Instant::now() + at_most;
         let mut heard = self.state.heard.subscribe();
@@ -126,8 +126,8 @@ impl Listener {
         }
     }
 
-    fn feed(&self) -> Feed {
-        if self.state.live.load(Ordering::Acquire) { Feed::Pushed } else { Feed::Polled }
+    fn feed(&self) -> FeedMode {
+        if self.state.live.load(Ordering::Acquire) { FeedMode::Pushed } else { FeedMode::Polled }
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@ use sqlx::{Executor, Row};
 
 use super::{
     PostgresStore,
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
 };
 use crate::store::StoreError;
 
@@ -26,7 +26,7 @@ pub(super) async fn migrate(store: &PostgresStore, wanted: bool) -> Result<(), S
     }
     // Not within the limit of a call: tables may be large, and other nodes be at it.
     let mut change = store.begin_within(LIMIT).await?;
-    within(change.left(), async {
+    with_timeout(change.left(), async {
         let lock = store.names.lock(&["migration"]);
         let sql = "SELECT pg_advisory_xact_lock($1)";
         store.names.query(sql).bind(lock).execute(&mut *change.tx).await?;

@@ -24,12 +24,12 @@ use sqlx::PgPool;
 pub use self::connect::PostgresOptions;
 use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
 use super::{
-    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
-    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
+    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
+    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     secret::Digest,
 };
 
@@ -102,7 +102,7 @@ impl std::fmt::Debug for PostgresStore {
 
 #[async_trait]
 impl KeyStore for PostgresStore {
-    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+    async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.add(new).await
     }
 
@@ -110,8 +110,8 @@ impl KeyStore for PostgresStore {
         Lookup::later(self.lookups.find(digests))
     }
 
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.read_key(whose, id).await
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.read_key(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
@@ -122,21 +122,21 @@ impl KeyStore for PostgresStore {
         self.read_tenants(after, limit).await
     }
 
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
         self.write_key(key, event).await
     }
 
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
         self.replace_secret(rotate).await
     }
 
     async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
-        self.revoke_key(whose, id, event).await
+    ) -> Result<RevokeOutcome, StoreError> {
+        self.revoke_key(within, id, event).await
     }
 
     async fn revoke_all(
@@ -147,17 +147,17 @@ impl KeyStore for PostgresStore {
         self.revoke_keys(owner, event).await
     }
 
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
         self.announce_keys(owner, at).await
     }
 
     async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.delete_key(whose, id, event).await
+        self.delete_key(within, id, event).await
     }
 
     async fn purge_keys(
@@ -169,7 +169,7 @@ impl KeyStore for PostgresStore {
         self.delete_dead_keys(before, limit, event).await
     }
 
-    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+    async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
         self.record_uses(uses).await
     }
 
@@ -177,7 +177,7 @@ impl KeyStore for PostgresStore {
         self.replace_digest(from, to).await
     }
 
-    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
         self.record_events(events).await
     }
 
@@ -189,44 +189,44 @@ impl KeyStore for PostgresStore {
         self.delete_events(before, limit).await
     }
 
-    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.read_changes(after).await
     }
 
-    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
-        self.listener.wait(after, at_most).await
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+        self.listener.wait_for_changes(after, at_most).await
     }
 
-    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
         self.add_tallies(tallies).await
     }
 
-    async fn tallies(
+    async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
-        self.read_tallies(whose, id, from).await
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        self.read_tallies(within, id, from).await
     }
 
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.delete_tallies(before, limit).await
     }
 
-    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
-        self.spend_quotas(spends).await
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.spend_quotas(charges).await
     }
 
-    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
-        self.refund_quotas(spends).await
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.refund_quotas(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.keep_code(address, code).await
     }
 
-    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         self.guess_code(guess).await
     }
 

@@ -9,21 +9,21 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Status, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Status, Timestamp, OwnerScope},
     store::{KeyQuery, StoreError},
 };
 
 impl PostgresStore {
     pub(super) async fn read_key(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
     ) -> Result<Option<Arc<Key>>, StoreError> {
         let sql = "SELECT * FROM {t}keys WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
         let sql = self.sql(sql);
         let read = || {
             let statement = sqlx::query(sql.clone());
-            statement.bind(uuid(id)).bind(whose.tenant()).bind(whose.account())
+            statement.bind(uuid(id)).bind(within.tenant()).bind(within.account())
         };
         let rows = self.connections.rows(read).await?;
         Ok(rows.first().map(|row| key(row).map(Arc::new)).transpose()?)
@@ -33,9 +33,9 @@ impl PostgresStore {
         &self,
         query: &KeyQuery<'_>,
     ) -> Result<Vec<Arc<Key>>, StoreError> {
-        let KeyQuery { whose, status, after, limit, now } = *query;
+        let KeyQuery { within, status, after, limit, now } = *query;
         // An equality that is always there, so that the index of the owner or tenant is used.
-        let account = if whose.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
+        let account = if within.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
         let status = status.map_or("$5::bigint IS NOT NULL", condition);
         let sql = format!(
             "SELECT * FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \
@@ -45,8 +45,8 @@ impl PostgresStore {
         let sql = self.sql(&sql);
         let read = || {
             sqlx::query(sql.clone())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .bind(after.map(uuid))
                 .bind(i64::from(limit))
                 .bind(now.as_unix_micros())
@@ -78,8 +78,8 @@ impl PostgresStore {
         &self,
         query: &AuditQuery<'_>,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let AuditQuery { whose, key_id, kind, from, until, after, limit } = *query;
-        let account = if whose.account().is_some() { "account = $2" } else { "$2::text IS NULL" };
+        let AuditQuery { within, key_id, kind, from, until, after, limit } = *query;
+        let account = if within.account().is_some() { "account = $2" } else { "$2::text IS NULL" };
         let key_condition = if key_id.is_some() { "key_id = $3" } else { "$3::uuid IS NULL" };
         let sql = format!(
             "SELECT * FROM {{t}}audit WHERE tenant = $1 AND {account} AND {key_condition} \
@@ -89,8 +89,8 @@ impl PostgresStore {
         let sql = self.sql(&sql);
         let read = || {
             sqlx::query(sql.clone())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .bind(key_id.map(uuid))
                 .bind(kind.map(|kind| kind.as_str()))
                 .bind(from.map_or(0, Timestamp::as_unix_micros))

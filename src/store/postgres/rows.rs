@@ -9,7 +9,7 @@ use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
     secret::Digest,
-    store::{Found, StoreError, codec},
+    store::{FoundKey, StoreError, codec},
 };
 
 use super::errors::Failure;
@@ -98,11 +98,11 @@ pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
 }
 
 /// Reads a row of a key with `digest` and `former` of the secret that led to it.
-pub(super) fn found(row: &PgRow) -> Result<Found, Failure> {
+pub(super) fn found(row: &PgRow) -> Result<FoundKey, Failure> {
     let former: bool = row.try_get("former")?;
     let (digest, key) = (digest(row)?, key(row)?);
     let ends_at = key.retiring.as_ref().filter(|_| former).map(|retiring| retiring.ends_at);
-    Ok(Found { key: key.into(), digest, ends_at })
+    Ok(FoundKey { key: key.into(), digest, ends_at })
 }
 
 pub(super) fn digest(row: &PgRow) -> Result<Digest, Failure> {

@@ -2,23 +2,23 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     PostgresStore,
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
     rows::{corrupt, uuid},
 };
 use crate::{
-    model::{KeyId, Timestamp, Whose},
-    store::{StoreError, Tally},
+    model::{KeyId, Timestamp, OwnerScope},
+    store::{StoreError, HourlyUsage},
 };
 
 /// What is counted of keys. None of it enters the change feed.
 impl PostgresStore {
-    pub(super) async fn add_tallies(&self, tallies: &[Tally]) -> Result<(), StoreError> {
-        fn all<T>(tallies: &[Tally], field: impl Fn(&Tally) -> T) -> Vec<T> {
+    pub(super) async fn add_tallies(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
+        fn all<T>(tallies: &[HourlyUsage], field: impl Fn(&HourlyUsage) -> T) -> Vec<T> {
             tallies.iter().map(field).collect()
         }
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let mut change = self.begin().await?;
-        within(change.left(), async {
+        with_timeout(change.left(), async {
             // Locked, so that no key goes away meanwhile, and in the order of their ids.
             let sql = "WITH known AS (SELECT id FROM {t}keys WHERE id = ANY($1) ORDER BY id FOR KEY SHARE) \
                 INSERT INTO {t}tallies AS t (key_id, hour, accepted, denied, limited) \
@@ -46,24 +46,24 @@ impl PostgresStore {
 
     pub(super) async fn read_tallies(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
         let sql = "SELECT hour, accepted, denied, limited FROM {t}tallies JOIN {t}keys ON id = key_id \
             WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
             ORDER BY hour";
         let sql = self.sql(sql);
         let read = || {
-            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(whose.tenant());
-            statement.bind(whose.account()).bind(from.as_unix_micros())
+            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(within.tenant());
+            statement.bind(within.account()).bind(from.as_unix_micros())
         };
         let tally = |row: &PgRow| {
             let count = |column| {
                 let stored: i64 = row.try_get(column)?;
                 u64::try_from(stored).map_err(|_| Failure::from(corrupt(column)))
             };
-            Ok(Tally {
+            Ok(HourlyUsage {
                 key_id: id,
                 hour: Timestamp::from_unix_micros(row.try_get("hour")?),
                 accepted: count("accepted")?,

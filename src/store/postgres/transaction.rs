@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     connections::Lent,
-    errors::{Failure, at_commit, within},
+    errors::{Failure, at_commit, with_timeout},
     rows::{Statement, bind_events, uuid},
 };
 use crate::{
@@ -115,7 +115,7 @@ impl PostgresStore {
              WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         );
         let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
-        let tx = within(self.connections.limit, begin).await?;
+        let tx = with_timeout(self.connections.limit, begin).await?;
         Ok(Change { tx, names: &self.names, end })
     }
 
@@ -158,7 +158,7 @@ impl Change<'_> {
     /// Writes the events of a change, and enters its keys into the feed.
     pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
         let Some(at) = events.first().map(|event| event.at) else { return Ok(()) };
-        self.record(events).await?;
+        self.record_events(events).await?;
         let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.map(uuid)).collect();
         self.feed(&keys, at).await
     }
@@ -191,7 +191,7 @@ impl Change<'_> {
     }
 
     /// Writes events; one that is there already is passed over.
-    pub(super) async fn record(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
+    pub(super) async fn record_events(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
         let sql = "INSERT INTO {t}audit (id, at, kind, success, tenant, account, key_id, actor, ip, \
                    user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
                    $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \

@@ -2,23 +2,23 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::{PostgresStore, errors::within, rows::uuid};
+use super::{PostgresStore, errors::with_timeout, rows::uuid};
 use crate::{
     audit::AuditEvent,
     model::Timestamp,
     secret::Digest,
-    store::{StoreError, Use},
+    store::{StoreError, KeyUse},
 };
 
 /// What is written behind verifications. None of it enters the change feed.
 impl PostgresStore {
-    pub(super) async fn record_uses(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+    pub(super) async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
         if uses.is_empty() {
             return Ok(Vec::new());
         }
         let mut change = self.begin().await?;
-        let events = within(change.left(), async {
-            fn all<'a, T>(uses: &'a [Use], field: impl Fn(&'a Use) -> T) -> Vec<T> {
+        let events = with_timeout(change.left(), async {
+            fn all<'a, T>(uses: &'a [KeyUse], field: impl Fn(&'a KeyUse) -> T) -> Vec<T> {
                 uses.iter().map(field).collect()
             }
             // Locked in the order of their ids: two batches cannot wait for each other.
@@ -58,8 +58,8 @@ impl PostgresStore {
             let mut seen = HashSet::new();
             let new = known.into_iter().filter(|(_, new)| *new).map(|(n, _)| &uses[n as usize - 1]);
             let first = new.filter(|used| seen.insert(used.key_id));
-            let events: Vec<AuditEvent> = first.map(Use::first_use).collect();
-            change.record(&events).await?;
+            let events: Vec<AuditEvent> = first.map(KeyUse::first_use).collect();
+            change.record_events(&events).await?;
             Ok(events)
         });
         let events = events.await?;
@@ -73,7 +73,7 @@ impl PostgresStore {
         to: &Digest,
     ) -> Result<bool, StoreError> {
         let mut change = self.begin().await?;
-        let replaced = within(change.left(), async {
+        let replaced = with_timeout(change.left(), async {
             // A rotation of the same key waits, or is waited for.
             let lock = "SELECT k.id FROM {t}keys k JOIN {t}secrets s ON s.key_id = k.id \
                 WHERE s.digest = $1 FOR UPDATE OF k";
@@ -111,7 +111,7 @@ impl PostgresStore {
         }
         let mut change = self.begin().await?;
         let left = change.left();
-        within(left, change.record(events)).await?;
+        with_timeout(left, change.record_events(events)).await?;
         self.conclude(change, true).await
     }
 
@@ -133,7 +133,7 @@ impl PostgresStore {
         limit: u32,
     ) -> Result<u32, StoreError> {
         let mut change = self.begin().await?;
-        let deleted = within(change.left(), async {
+        let deleted = with_timeout(change.left(), async {
             let deleted = self
                 .names
                 .query(sql)

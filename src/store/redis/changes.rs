@@ -11,13 +11,13 @@ use crate::{
     audit::AuditEvent,
     model::{Key, Owner, Timestamp},
     secret::Digest,
-    store::{Inserted, NewRow, Previous, RotateRow, RotatedRow, StoreError, Updated, Use},
+    store::{InsertOutcome, InsertKey, PreviousSecret, RotateSecret, RotateOutcome, StoreError, UpdateOutcome, KeyUse},
 };
 
 /// Changes to keys that go on living.
 impl Inner {
-    pub(super) async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
-        let NewRow { key, digest, max_active, event } = new;
+    pub(super) async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
+        let InsertKey { key, digest, max_active, event } = new;
         let (tag, digest, record) = (self.tag()?, digest.to_bytes(), pack_key(key, digest));
         let (at, event_packed) = (instant(event.at), packed_event(event));
         let max = max_active.map(|max| max.to_string()).unwrap_or_default();
@@ -28,9 +28,9 @@ impl Inner {
         arguments.extend(members.iter().map(Vec::as_slice));
         let reply = self.change(&INSERT, &arguments, |reply| reply.is("done")).await?;
         match reply.bytes()? {
-            b"done" => Ok(Inserted::Inserted),
-            b"limit" => Ok(Inserted::LimitReached),
-            b"taken" => Ok(Inserted::DigestTaken),
+            b"done" => Ok(InsertOutcome::Inserted),
+            b"limit" => Ok(InsertOutcome::LimitReached),
+            b"taken" => Ok(InsertOutcome::DigestTaken),
             _ => Err(unheard_of(&reply)),
         }
     }
@@ -39,7 +39,7 @@ impl Inner {
         &self,
         key: &Key,
         event: &AuditEvent,
-    ) -> Result<Updated, StoreError> {
+    ) -> Result<UpdateOutcome, StoreError> {
         let Told { access, limits, networks, metadata } = Told::of(key);
         let arguments: Arguments<'_> = &[
             &self.tag()?,
@@ -58,18 +58,18 @@ impl Inner {
         ];
         let reply = self.change(&UPDATE, arguments, |reply| reply.is("done")).await?;
         match reply.bytes()? {
-            b"done" => Ok(Updated::Updated),
-            b"conflict" => Ok(Updated::Conflict),
-            b"none" => Ok(Updated::NotFound),
+            b"done" => Ok(UpdateOutcome::Updated),
+            b"conflict" => Ok(UpdateOutcome::Conflict),
+            b"none" => Ok(UpdateOutcome::NotFound),
             _ => Err(unheard_of(&reply)),
         }
     }
 
-    pub(super) async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
-        let RotateRow { key, digest, hint, previous, token, event } = rotate;
+    pub(super) async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
+        let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         let ends_at = match previous {
-            Previous::EndsAt(ends_at) => Some(ends_at),
-            Previous::Replaced => None,
+            PreviousSecret::EndsAt(ends_at) => Some(ends_at),
+            PreviousSecret::Replaced => None,
         };
         let arguments: Arguments<'_> = &[
             &self.tag()?,
@@ -86,10 +86,10 @@ impl Inner {
         ];
         let reply = self.change(&ROTATE, arguments, |reply| reply.is("done")).await?;
         match reply.bytes()? {
-            b"done" => Ok(RotatedRow::Rotated),
-            b"conflict" => Ok(RotatedRow::Conflict),
-            b"none" => Ok(RotatedRow::NotFound),
-            b"taken" => Ok(RotatedRow::DigestTaken),
+            b"done" => Ok(RotateOutcome::Rotated),
+            b"conflict" => Ok(RotateOutcome::Conflict),
+            b"none" => Ok(RotateOutcome::NotFound),
+            b"taken" => Ok(RotateOutcome::DigestTaken),
             _ => Err(unheard_of(&reply)),
         }
     }
@@ -101,7 +101,7 @@ impl Inner {
         Ok(reply.number()? == 1)
     }
 
-    pub(super) async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
+    pub(super) async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
         if uses.is_empty() {
             return Ok(Vec::new());
         }
@@ -115,7 +115,7 @@ impl Inner {
         Ok(firsts)
     }
 
-    pub(super) async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    pub(super) async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -132,7 +132,7 @@ pub(super) fn packed_event(event: &AuditEvent) -> Vec<u8> {
     pack(fields.into_iter().chain(members.iter().map(Vec::as_slice)))
 }
 
-fn packed_use(used: &Use) -> Vec<u8> {
+fn packed_use(used: &KeyUse) -> Vec<u8> {
     pack([
         &used.key_id.as_bytes()[..],
         used.owner.tenant().as_bytes(),

@@ -6,15 +6,15 @@ use super::{
     scripts::{REFUND, SPEND, TALLIES, TALLY},
 };
 use crate::{
-    model::{KeyId, Timestamp, Whose},
-    store::{Spend, Spent, StoreError, Tally},
+    model::{KeyId, Timestamp, OwnerScope},
+    store::{CounterCharge, ChargeOutcome, StoreError, HourlyUsage},
 };
 
 /// What is counted of keys and owners.
 impl Inner {
-    pub(super) async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
-        let mut arguments = Vec::with_capacity(spends.len() * 4);
-        for spend in spends {
+    pub(super) async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        let mut arguments = Vec::with_capacity(charges.len() * 4);
+        for spend in charges {
             arguments.push(field(spend));
             arguments.push(instant(spend.window).into());
             arguments.push(spend.limit.min(MOST).to_string().into());
@@ -27,15 +27,15 @@ impl Inner {
         let granted = reply.next().ok_or_else(damaged)?;
         let used = reply.map(|used| used.digits()).collect::<Result<Vec<u64>, _>>()?;
         match granted.bytes()? {
-            b"1" => Ok(Spent::Granted(used)),
-            b"0" => Ok(Spent::Exhausted(used)),
+            b"1" => Ok(ChargeOutcome::Granted(used)),
+            b"0" => Ok(ChargeOutcome::Exhausted(used)),
             _ => Err(damaged()),
         }
     }
 
-    pub(super) async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
-        let mut arguments = Vec::with_capacity(spends.len() * 3);
-        for spend in spends {
+    pub(super) async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        let mut arguments = Vec::with_capacity(charges.len() * 3);
+        for spend in charges {
             arguments.push(field(spend));
             arguments.push(instant(spend.window).into());
             arguments.push(spend.uses.min(MOST).to_string().into());
@@ -44,7 +44,7 @@ impl Inner {
         self.change(&REFUND, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
+    pub(super) async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
         let mut arguments = Vec::with_capacity(tallies.len() * 5);
         for tally in tallies {
             arguments.push(tally.key_id.as_bytes().to_vec());
@@ -57,17 +57,17 @@ impl Inner {
         self.change(&TALLY, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn tallies(
+    pub(super) async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
         let arguments: [&[u8]; 4] = [
             id.as_bytes(),
             &instant(from),
-            whose.tenant().as_bytes(),
-            whose.account().unwrap_or_default().as_bytes(),
+            within.tenant().as_bytes(),
+            within.account().unwrap_or_default().as_bytes(),
         ];
         let reply = self.read(&TALLIES, &arguments).await?.list()?;
         let tally = |pair: Result<(&[u8], &[u8]), StoreError>| {
@@ -75,7 +75,7 @@ impl Inner {
             let sums = std::str::from_utf8(sums).map_err(StoreError::corrupt)?;
             let mut sums = sums.split(' ').map(|sum| sum.parse().map_err(StoreError::corrupt));
             let mut next = || sums.next().unwrap_or_else(|| Err(damaged()));
-            Ok(Tally {
+            Ok(HourlyUsage {
                 key_id: id,
                 hour: read_instant(hour)?.ok_or_else(damaged)?,
                 accepted: next()?,
@@ -88,7 +88,7 @@ impl Inner {
 }
 
 /// The counter of a payer's quota; those of a key are known to the script that removes it.
-fn field(spend: &Spend<'_>) -> Vec<u8> {
+fn field(spend: &CounterCharge<'_>) -> Vec<u8> {
     [&spend.payer.to_bytes()[..], spend.period.as_str().as_bytes()].concat()
 }
 

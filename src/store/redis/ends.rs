@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, Whose},
-    store::{Revoked, StoreError},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
+    store::{RevokeOutcome, StoreError},
 };
 
 /// Changes after which a key does not live any more. They are confirmed also where there was
@@ -18,25 +18,25 @@ use crate::{
 impl Inner {
     pub(super) async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
+    ) -> Result<RevokeOutcome, StoreError> {
         let arguments: Arguments<'_> = &[
             &self.tag()?,
             self.waits(),
             id.as_bytes(),
-            whose.tenant().as_bytes(),
-            whose.account().unwrap_or_default().as_bytes(),
+            within.tenant().as_bytes(),
+            within.account().unwrap_or_default().as_bytes(),
             &instant(event.at),
             event.reason.as_deref().unwrap_or_default().as_bytes(),
             &packed_event(event),
         ];
         let reply = self.change(&REVOKE, arguments, |_| true).await?;
         match reply.bytes()? {
-            b"done" => Ok(Revoked::Now),
-            b"already" => Ok(Revoked::Already),
-            b"none" => Ok(Revoked::NotFound),
+            b"done" => Ok(RevokeOutcome::Now),
+            b"already" => Ok(RevokeOutcome::Already),
+            b"none" => Ok(RevokeOutcome::NotFound),
             _ => Err(unheard_of(&reply)),
         }
     }
@@ -75,7 +75,7 @@ impl Inner {
         (0..).zip(keys).map(|(n, row)| Ok(event.for_key(n, &row?.key))).collect()
     }
 
-    pub(super) async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    pub(super) async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
         let arguments: Arguments<'_> = &[&self.tag()?, &unrevoked(owner), &instant(at)];
         let changed = |reply: &super::reply::Reply| !matches!(reply.number(), Ok(0));
         self.change(&ANNOUNCE, arguments, changed).await?.number()
@@ -83,7 +83,7 @@ impl Inner {
 
     pub(super) async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
@@ -91,8 +91,8 @@ impl Inner {
             &self.tag()?,
             self.waits(),
             id.as_bytes(),
-            whose.tenant().as_bytes(),
-            whose.account().unwrap_or_default().as_bytes(),
+            within.tenant().as_bytes(),
+            within.account().unwrap_or_default().as_bytes(),
             &instant(event.at),
             &packed_event(event),
         ];

@@ -6,14 +6,14 @@ use super::{Inner, pack::damaged, reply::Reply, scripts::CHANGES};
 use crate::{
     model::KeyId,
     store::{
-        Changes, Feed, StoreError,
+        ChangeBatch, FeedMode, StoreError,
         place::{Place, TAGS},
     },
 };
 
 /// The change feed: a stream for truth, pub/sub for speed.
 impl Inner {
-    pub(super) async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    pub(super) async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         let after = after.map(Place::of);
         let mark = after.map_or_else(String::new, |after| after.number.to_string());
         let from = after.map_or_else(String::new, |after| (after.number + 1).to_string());
@@ -30,7 +30,7 @@ impl Inner {
         if !rest.is_empty() {
             return Err(damaged());
         }
-        Ok(Changes {
+        Ok(ChangeBatch {
             keys: ids.iter().copied().map(KeyId::from_bytes).collect(),
             cursor: cursor.cursor(),
             missed: after
@@ -39,7 +39,7 @@ impl Inner {
         })
     }
 
-    pub(super) async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+    pub(super) async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
         let end = Instant::now() + at_most;
         let mut heard = self.listener.begin(&self.link, &self.names);
         loop {
@@ -55,7 +55,7 @@ impl Inner {
             let woken = timeout_at(next, heard.changed()).await.is_ok();
             // A change that is there without having been heard: the subscription is not what it seemed.
             if !woken && next == end && self.feed_end().await? != after {
-                return Ok(Feed::Polled);
+                return Ok(FeedMode::Polled);
             }
         }
     }

@@ -22,7 +22,7 @@ use super::{
     link::{Link, left},
     names::Names,
 };
-use crate::{store::Feed, system::lock};
+use crate::{store::FeedMode, system::lock};
 
 /// Hears of changes on a connection of its own, from the first time that someone waits for one.
 ///
@@ -57,8 +57,8 @@ impl Listener {
         self.state.live.load(Ordering::Acquire)
     }
 
-    pub(super) fn feed(&self) -> Feed {
-        if self.is_live() { Feed::Pushed } else { Feed::Polled }
+    pub(super) fn feed(&self) -> FeedMode {
+        if self.is_live() { FeedMode::Pushed } else { FeedMode::Polled }
     }
 }
 

@@ -36,12 +36,12 @@ pub(crate) use self::{
 use self::{link::Link, listener::Listener, names::Names};
 pub(crate) use super::timed_out::TimedOut;
 use super::{
-    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
-    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use, coalesced::Coalesced,
+    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
+    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     secret::Digest,
 };
 
@@ -138,7 +138,7 @@ impl std::fmt::Debug for RedisStore {
 
 #[async_trait]
 impl KeyStore for RedisStore {
-    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+    async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.inner.insert(new).await
     }
 
@@ -146,8 +146,8 @@ impl KeyStore for RedisStore {
         Lookup::later(self.lookups.find(digests))
     }
 
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.inner.get(whose, id).await
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.inner.get(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
@@ -158,21 +158,21 @@ impl KeyStore for RedisStore {
         self.inner.tenants(after, limit).await
     }
 
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
         self.inner.update(key, event).await
     }
 
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
         self.inner.rotate(rotate).await
     }
 
     async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
-        self.inner.revoke(whose, id, event).await
+    ) -> Result<RevokeOutcome, StoreError> {
+        self.inner.revoke(within, id, event).await
     }
 
     async fn revoke_all(
@@ -183,17 +183,17 @@ impl KeyStore for RedisStore {
         self.inner.revoke_all(owner, event).await
     }
 
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
-        self.inner.announce(owner, at).await
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        self.inner.announce_account_change(owner, at).await
     }
 
     async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.inner.delete(whose, id, event).await
+        self.inner.delete(within, id, event).await
     }
 
     async fn purge_keys(
@@ -205,16 +205,16 @@ impl KeyStore for RedisStore {
         self.inner.purge_keys(before, limit, event).await
     }
 
-    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.inner.touch(uses).await
+    async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
+        self.inner.record_uses(uses).await
     }
 
     async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
         self.inner.rehash(from, to).await
     }
 
-    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.inner.record(events).await
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+        self.inner.record_events(events).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
@@ -225,44 +225,44 @@ impl KeyStore for RedisStore {
         self.inner.purge_events(before, limit).await
     }
 
-    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.inner.changes(after).await
     }
 
-    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
-        self.inner.wait(after, at_most).await
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+        self.inner.wait_for_changes(after, at_most).await
     }
 
-    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
-        self.inner.tally(tallies).await
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.inner.add_usage(tallies).await
     }
 
-    async fn tallies(
+    async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
-        self.inner.tallies(whose, id, from).await
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        self.inner.usage_history(within, id, from).await
     }
 
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.inner.purge_tallies(before, limit).await
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.inner.purge_usage(before, limit).await
     }
 
-    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
-        self.inner.spend(spends).await
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.inner.charge(charges).await
     }
 
-    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
-        self.inner.refund(spends).await
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.inner.refund(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.inner.put_code(address, code).await
     }
 
-    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         self.inner.try_code(guess).await
     }
 

@@ -3,7 +3,7 @@ use sha2::Digest as _;
 use super::rows::instant;
 use crate::{
     audit::AuditEvent,
-    model::{EventId, Key, KeyId, Owner, Timestamp, Whose},
+    model::{EventId, Key, KeyId, Owner, Timestamp, OwnerScope},
 };
 
 /// The Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them
@@ -94,10 +94,10 @@ pub(super) fn members_of_event(id: EventId, event: &AuditEvent) -> Vec<Vec<u8>> 
 }
 
 /// What the members of an owner's or tenant's keys or events begin with.
-pub(super) fn of(whose: Whose<'_>) -> Vec<u8> {
-    match whose {
-        Whose::Owner(owner) => member(b'O', &[&owner_scope(owner)]),
-        Whose::Tenant(tenant) => member(b'T', &[&tenant_scope(tenant)]),
+pub(super) fn of(within: OwnerScope<'_>) -> Vec<u8> {
+    match within {
+        OwnerScope::Owner(owner) => member(b'O', &[&owner_scope(owner)]),
+        OwnerScope::Tenant(tenant) => member(b'T', &[&tenant_scope(tenant)]),
     }
 }
 

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, KeyId, Status, Whose},
+    model::{Key, KeyId, Status, OwnerScope},
     secret::Digest,
     store::{
-        Found, KeyQuery, StoreError,
+        FoundKey, KeyQuery, StoreError,
         coalesced::{Record, Source},
     },
 };
@@ -44,7 +44,7 @@ impl Source for Arc<Inner> {
 impl Inner {
     pub(super) async fn get(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
     ) -> Result<Option<Arc<Key>>, StoreError> {
         let reply = self.read(&GET, &[id.as_bytes()]).await?;
@@ -52,12 +52,12 @@ impl Inner {
             return Ok(None);
         }
         let row = read_key(id.as_bytes(), reply.bytes()?)?;
-        Ok(Some(row.key).filter(|key| whose.includes(&key.owner)).map(Arc::new))
+        Ok(Some(row.key).filter(|key| within.includes(&key.owner)).map(Arc::new))
     }
 
     pub(super) async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        let KeyQuery { whose, status, after, limit, now } = *query;
-        let (prefix, now) = (of(whose), instant(now));
+        let KeyQuery { within, status, after, limit, now } = *query;
+        let (prefix, now) = (of(within), instant(now));
         let mut from = behind(&prefix, after.as_ref().map(KeyId::as_bytes));
         let mut keys = Vec::new();
         while keys.len() < limit as usize {
@@ -68,7 +68,7 @@ impl Inner {
             for pair in pairs(&page) {
                 let (id, packed) = pair?;
                 let key = read_key(id, packed)?.key;
-                if whose.includes(&key.owner) {
+                if within.includes(&key.owner) {
                     keys.push(Arc::new(key));
                 }
             }
@@ -94,8 +94,8 @@ impl Inner {
         &self,
         query: &AuditQuery<'_>,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let AuditQuery { whose, key_id, kind, from: since, until, after, limit } = *query;
-        let prefix = key_id.map_or_else(|| of(whose), of_key);
+        let AuditQuery { within, key_id, kind, from: since, until, after, limit } = *query;
+        let prefix = key_id.map_or_else(|| of(within), of_key);
         let mut from = behind(&prefix, after.as_ref().map(|after| after.as_bytes()));
         let (since, until) = (instant_or_nothing(since), instant_or_nothing(until));
         let mut events = Vec::new();
@@ -105,8 +105,8 @@ impl Inner {
                 &prefix,
                 &from[..],
                 left.as_bytes(),
-                whose.tenant().as_bytes(),
-                whose.account().unwrap_or_default().as_bytes(),
+                within.tenant().as_bytes(),
+                within.account().unwrap_or_default().as_bytes(),
                 kind.map_or("", EventKind::as_str).as_bytes(),
                 &since,
                 &until,
@@ -142,7 +142,7 @@ fn page(reply: Reply) -> Result<(Vec<Reply>, Option<Vec<u8>>), StoreError> {
     Ok((page, last.map(|last| [&b"("[..], last].concat())))
 }
 
-fn found(wanted: &Digest, record: &Reply) -> Result<Found, StoreError> {
+fn found(wanted: &Digest, record: &Reply) -> Result<FoundKey, StoreError> {
     let (id, packed) = record.bytes()?.split_at_checked(16).ok_or_else(damaged)?;
     let row = read_key(id, packed)?;
     let (digest, ends_at) = if row.current == *wanted {
@@ -152,5 +152,5 @@ fn found(wanted: &Digest, record: &Reply) -> Result<Found, StoreError> {
         let retiring = row.key.retiring.as_ref().ok_or_else(damaged)?;
         (former, Some(retiring.ends_at))
     };
-    Ok(Found { key: row.key.into(), digest, ends_at })
+    Ok(FoundKey { key: row.key.into(), digest, ends_at })
 }

@@ -37,7 +37,7 @@ impl Inner {
         Ok(removed)
     }
 
-    pub(super) async fn purge_tallies(
+    pub(super) async fn purge_usage(
         &self,
         before: Timestamp,
         limit: u32,

@@ -19,16 +19,16 @@ impl SqliteStore {
         &self,
         query: &AuditQuery<'_>,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        let AuditQuery { whose, key_id, kind, from, until, after, limit } = *query;
+        let AuditQuery { within, key_id, kind, from, until, after, limit } = *query;
         self.read(async |connection, sql| {
-            let select = match (key_id, whose.account()) {
+            let select = match (key_id, within.account()) {
                 (Some(_), _) => &sql.events_of_key,
                 (None, Some(_)) => &sql.events_of_owner,
                 (None, None) => &sql.events_of_tenant,
             };
             let rows = sqlx::query(select.clone())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .bind(key_id.as_ref().map(|id| id.as_bytes().as_slice()))
                 .bind(kind.map(EventKind::as_str))
                 .bind(micros(from))
@@ -46,7 +46,7 @@ impl SqliteStore {
 impl Change<'_> {
     pub(super) async fn record_all(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
         for event in events {
-            self.record(event).await?;
+            self.record_events(event).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use tokio::time::timeout;
 
 use super::{
     SqliteStore,
-    errors::{Failure, at_commit, within},
+    errors::{Failure, at_commit, with_timeout},
     lane::Lease,
     rows::bind_event,
     statements::Statements,
@@ -27,7 +27,7 @@ impl SqliteStore {
         read: impl AsyncFnOnce(&mut SqliteConnection, &Statements) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let inner = &*self.inner;
-        within(inner.timeout, async {
+        with_timeout(inner.timeout, async {
             let mut lease = inner.readers.lease().await?;
             let answer = read(&mut lease, &inner.sql).await;
             if answer.is_err() {
@@ -45,8 +45,8 @@ impl SqliteStore {
         steps: impl AsyncFnOnce(&mut Change<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let limit = self.inner.timeout;
-        let mut change = within(limit, self.begin()).await?;
-        let answer = within(limit, steps(&mut change)).await?;
+        let mut change = with_timeout(limit, self.begin()).await?;
+        let answer = with_timeout(limit, steps(&mut change)).await?;
         // Cut off before here, nothing has happened. From here on, nobody knows.
         match timeout(limit, change.lease.execute("COMMIT")).await {
             Ok(Ok(_)) => {
@@ -75,7 +75,7 @@ impl Change<'_> {
 
     /// Writes what happened to a key into the log and the change feed.
     pub(super) async fn log(&mut self, event: &AuditEvent, id: KeyId) -> Result<(), Failure> {
-        self.record(event).await?;
+        self.record_events(event).await?;
         sqlx::query(self.sql.insert_change.clone())
             .bind(event.at.as_unix_micros())
             .bind(id.as_bytes().as_slice())
@@ -85,7 +85,7 @@ impl Change<'_> {
     }
 
     /// Writes an event; one that is there already is passed over.
-    pub(super) async fn record(&mut self, event: &AuditEvent) -> Result<(), Failure> {
+    pub(super) async fn record_events(&mut self, event: &AuditEvent) -> Result<(), Failure> {
         let insert = sqlx::query(self.sql.insert_event.clone());
         bind_event(insert, event).execute(self.connection()).await?;
         Ok(())

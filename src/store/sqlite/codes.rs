@@ -8,12 +8,12 @@ use super::{
 use crate::{
     model::Timestamp,
     secret::Digest,
-    store::{Code, Guess, Guessed},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome},
 };
 
 /// One-time codes. One writer at a time: between comparing a code and taking it, nobody else does.
 impl Change<'_> {
-    pub(super) async fn put_code(&mut self, address: &Digest, code: &Code) -> Result<(), Failure> {
+    pub(super) async fn put_code(&mut self, address: &Digest, code: &OneTimeCode) -> Result<(), Failure> {
         sqlx::query(self.sql.put_code.clone())
             .bind(address.to_bytes().to_vec())
             .bind(code.digest.to_bytes().to_vec())
@@ -24,22 +24,22 @@ impl Change<'_> {
         Ok(())
     }
 
-    pub(super) async fn try_code(&mut self, guess: &Guess) -> Result<Guessed, Failure> {
+    pub(super) async fn try_code(&mut self, guess: &CodeAttempt) -> Result<CodeOutcome, Failure> {
         let address = guess.address.to_bytes().to_vec();
         let code = sqlx::query(self.sql.code.clone()).bind(address.clone());
         let Some(row) = code.fetch_optional(self.connection()).await? else {
-            return Ok(Guessed::Nothing);
+            return Ok(CodeOutcome::NotFound);
         };
-        let guessed = guess.check(&Code {
+        let guessed = guess.check(&OneTimeCode {
             digest: Digest::from_bytes(row.try_get("digest")?)
                 .ok_or_else(|| impossible("digest"))?,
             ends_at: instant(&row, "ends_at")?.ok_or_else(|| impossible("ends_at"))?,
             tries: number(&row, "tries")?,
         });
         let take = match guessed {
-            Guessed::Right => &self.sql.take_code,
-            Guessed::Wrong => &self.sql.take_try,
-            Guessed::Late | Guessed::Spent | Guessed::Nothing => return Ok(guessed),
+            CodeOutcome::Accepted => &self.sql.take_code,
+            CodeOutcome::Wrong => &self.sql.take_try,
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => return Ok(guessed),
         };
         sqlx::query(take.clone()).bind(address).execute(self.connection()).await?;
         Ok(guessed)

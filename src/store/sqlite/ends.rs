@@ -5,25 +5,25 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, Whose},
-    store::Revoked,
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
+    store::RevokeOutcome,
 };
 
 /// Changes after which a key does not live any more.
 impl Change<'_> {
     pub(super) async fn revoke(
         &mut self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, Failure> {
-        match self.state(whose, id).await? {
-            None => return Ok(Revoked::NotFound),
-            Some(state) if state.revoked => return Ok(Revoked::Already),
+    ) -> Result<RevokeOutcome, Failure> {
+        match self.state(within, id).await? {
+            None => return Ok(RevokeOutcome::NotFound),
+            Some(state) if state.revoked => return Ok(RevokeOutcome::Already),
             Some(_) => {}
         }
         self.revoke_one(id, event).await?;
-        Ok(Revoked::Now)
+        Ok(RevokeOutcome::Now)
     }
 
     pub(super) async fn revoke_all(
@@ -44,11 +44,11 @@ impl Change<'_> {
 
     pub(super) async fn delete(
         &mut self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, Failure> {
-        let known = self.state(whose, id).await?.is_some();
+        let known = self.state(within, id).await?.is_some();
         if known {
             self.delete_one(id, event).await?;
         }

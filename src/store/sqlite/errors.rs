@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use crate::store::{StoreError, timed_out::TimedOut};
 
 /// Runs a step that makes nothing durable: whatever goes wrong, nothing was changed.
-pub(super) async fn within<T>(
+pub(super) async fn with_timeout<T>(
     limit: Duration,
     step: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, StoreError> {

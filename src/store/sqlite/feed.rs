@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     model::{KeyId, Owner, Timestamp},
-    store::{Changes, Feed, StoreError},
+    store::{ChangeBatch, FeedMode, StoreError},
 };
 
 /// The change feed. It tells other processes on the same file, too, but cannot wake them.
 impl SqliteStore {
-    pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.read(async |connection, sql| {
             let rows = sqlx::query(sql.changes.clone())
                 // SQLite has no larger number either: such a cursor is from the future.
@@ -41,7 +41,7 @@ impl SqliteStore {
             }
             // A cursor from the future is one of another file's life.
             let missed = after.saturating_add(1) < first || after > last;
-            Ok(Changes { keys, cursor, missed, more: cursor < last })
+            Ok(ChangeBatch { keys, cursor, missed, more: cursor < last })
         })
         .await
     }
@@ -50,14 +50,14 @@ impl SqliteStore {
         &self,
         after: u64,
         at_most: Duration,
-    ) -> Result<Feed, StoreError> {
+    ) -> Result<FeedMode, StoreError> {
         let now = Instant::now();
         let end = now.checked_add(at_most).unwrap_or(now + A_LONG_TIME);
         loop {
             let last = self.last_change().await?;
             let now = Instant::now();
             if last != after || now >= end {
-                return Ok(Feed::Polled);
+                return Ok(FeedMode::Polled);
             }
             sleep_until(end.min(now + INTERVAL)).await;
         }
@@ -74,7 +74,7 @@ impl SqliteStore {
 }
 
 impl Change<'_> {
-    pub(super) async fn announce(&mut self, owner: &Owner, at: Timestamp) -> Result<u32, Failure> {
+    pub(super) async fn announce_account_change(&mut self, owner: &Owner, at: Timestamp) -> Result<u32, Failure> {
         let done = sqlx::query(self.sql.announce.clone())
             .bind(owner.tenant())
             .bind(owner.account())

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Whose},
+    model::{Key, KeyId, OwnerScope},
     secret::Digest,
-    store::{Inserted, NewRow, Previous, RotateRow, RotatedRow, Updated, Use, codec},
+    store::{InsertOutcome, InsertKey, PreviousSecret, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse, codec},
 };
 
 /// What a change finds before it begins.
@@ -20,8 +20,8 @@ pub(super) struct State {
 
 /// Changes to keys that go on living.
 impl Change<'_> {
-    pub(super) async fn insert(&mut self, new: NewRow<'_>) -> Result<Inserted, Failure> {
-        let NewRow { key, digest, max_active, event } = new;
+    pub(super) async fn insert(&mut self, new: InsertKey<'_>) -> Result<InsertOutcome, Failure> {
+        let InsertKey { key, digest, max_active, event } = new;
         let room = sqlx::query(self.sql.room_for.clone())
             .bind(key.id.as_bytes().as_slice())
             .bind(digest.to_bytes().to_vec())
@@ -31,28 +31,28 @@ impl Change<'_> {
             .fetch_one(self.connection())
             .await?;
         if room.try_get("taken")? {
-            return Ok(Inserted::DigestTaken);
+            return Ok(InsertOutcome::DigestTaken);
         }
         let live: u64 = number(&room, "live")?;
         if max_active.is_some_and(|max| live >= u64::from(max)) {
-            return Ok(Inserted::LimitReached);
+            return Ok(InsertOutcome::LimitReached);
         }
         let insert = sqlx::query(self.sql.insert_key.clone());
         bind_key(insert, key).execute(self.connection()).await?;
         self.insert_secret(digest, key.id).await?;
         self.log(event, key.id).await?;
-        Ok(Inserted::Inserted)
+        Ok(InsertOutcome::Inserted)
     }
 
     pub(super) async fn update(
         &mut self,
         key: &Key,
         event: &AuditEvent,
-    ) -> Result<Updated, Failure> {
+    ) -> Result<UpdateOutcome, Failure> {
         match self.state((&key.owner).into(), key.id).await? {
-            None => return Ok(Updated::NotFound),
+            None => return Ok(UpdateOutcome::NotFound),
             Some(state) if state.revoked || state.revision != key.revision => {
-                return Ok(Updated::Conflict);
+                return Ok(UpdateOutcome::Conflict);
             }
             Some(_) => {}
         }
@@ -67,15 +67,15 @@ impl Change<'_> {
             .execute(self.connection())
             .await?;
         self.log(event, key.id).await?;
-        Ok(Updated::Updated)
+        Ok(UpdateOutcome::Updated)
     }
 
-    pub(super) async fn rotate(&mut self, rotate: RotateRow<'_>) -> Result<RotatedRow, Failure> {
-        let RotateRow { key, digest, hint, previous, token, event } = rotate;
+    pub(super) async fn rotate(&mut self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, Failure> {
+        let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         match self.state((&key.owner).into(), key.id).await? {
-            None => return Ok(RotatedRow::NotFound),
+            None => return Ok(RotateOutcome::NotFound),
             Some(state) if state.revoked || state.revision != key.revision => {
-                return Ok(RotatedRow::Conflict);
+                return Ok(RotateOutcome::Conflict);
             }
             Some(_) => {}
         }
@@ -83,7 +83,7 @@ impl Change<'_> {
             .bind(digest.to_bytes().to_vec())
             .fetch_one(self.connection());
         if taken.await? {
-            return Ok(RotatedRow::DigestTaken);
+            return Ok(RotateOutcome::DigestTaken);
         }
         self.make_way(key.id, previous).await?;
         self.insert_secret(digest, key.id).await?;
@@ -95,7 +95,7 @@ impl Change<'_> {
             .execute(self.connection())
             .await?;
         self.log(event, key.id).await?;
-        Ok(RotatedRow::Rotated)
+        Ok(RotateOutcome::Rotated)
     }
 
     pub(super) async fn rehash(&mut self, from: &Digest, to: &Digest) -> Result<bool, Failure> {
@@ -107,7 +107,7 @@ impl Change<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn touch(&mut self, uses: &[Use]) -> Result<Vec<AuditEvent>, Failure> {
+    pub(super) async fn record_uses(&mut self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, Failure> {
         let mut firsts = Vec::new();
         for used in uses {
             let key_id = used.key_id.as_bytes().as_slice();
@@ -120,7 +120,7 @@ impl Change<'_> {
                 .await?;
             if first.rows_affected() == 1 {
                 let event = used.first_use();
-                self.record(&event).await?;
+                self.record_events(&event).await?;
                 firsts.push(event);
             }
             sqlx::query(self.sql.last_use.clone())
@@ -135,16 +135,16 @@ impl Change<'_> {
         Ok(firsts)
     }
 
-    /// What a key is now, if it lies within `whose`. Nobody else can change it until the commit.
+    /// What a key is now, if it lies within `within`. Nobody else can change it until the commit.
     pub(super) async fn state(
         &mut self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
     ) -> Result<Option<State>, Failure> {
         let row = sqlx::query(self.sql.state.clone())
             .bind(id.as_bytes().as_slice())
-            .bind(whose.tenant())
-            .bind(whose.account())
+            .bind(within.tenant())
+            .bind(within.account())
             .fetch_optional(self.connection())
             .await?;
         let state = |row| {
@@ -154,9 +154,9 @@ impl Change<'_> {
     }
 
     /// Takes the current secret out of the way of the next one.
-    async fn make_way(&mut self, id: KeyId, previous: Previous) -> Result<(), Failure> {
+    async fn make_way(&mut self, id: KeyId, previous: PreviousSecret) -> Result<(), Failure> {
         let id = id.as_bytes().as_slice();
-        let Previous::EndsAt(ends_at) = previous else {
+        let PreviousSecret::EndsAt(ends_at) = previous else {
             let remove = sqlx::query(self.sql.remove_current.clone()).bind(id);
             remove.execute(self.connection()).await?;
             return Ok(());

@@ -28,12 +28,12 @@ use sqlx::SqliteConnection;
 pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
-    Changes, Code, Feed, Guess, Guessed, Inserted, KeyQuery, KeyStore, Lookup, NewRow, Revoked,
-    RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
+    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
+    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, Whose},
+    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
     secret::Digest,
 };
 
@@ -102,7 +102,7 @@ impl std::fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl KeyStore for SqliteStore {
-    async fn insert(&self, new: NewRow<'_>) -> Result<Inserted, StoreError> {
+    async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.change(async |change| change.insert(new).await).await
     }
 
@@ -110,8 +110,8 @@ impl KeyStore for SqliteStore {
         Lookup::later(self.find_key(digests))
     }
 
-    async fn get(&self, whose: Whose<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.get_key(whose, id).await
+    async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
+        self.get_key(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
@@ -122,21 +122,21 @@ impl KeyStore for SqliteStore {
         self.list_tenants(after, limit).await
     }
 
-    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<Updated, StoreError> {
+    async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
         self.change(async |change| change.update(key, event).await).await
     }
 
-    async fn rotate(&self, rotate: RotateRow<'_>) -> Result<RotatedRow, StoreError> {
+    async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
         self.change(async |change| change.rotate(rotate).await).await
     }
 
     async fn revoke(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<Revoked, StoreError> {
-        self.change(async |change| change.revoke(whose, id, event).await).await
+    ) -> Result<RevokeOutcome, StoreError> {
+        self.change(async |change| change.revoke(within, id, event).await).await
     }
 
     async fn revoke_all(
@@ -147,17 +147,17 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.revoke_all(owner, event).await).await
     }
 
-    async fn announce(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
-        self.change(async |change| change.announce(owner, at).await).await
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+        self.change(async |change| change.announce_account_change(owner, at).await).await
     }
 
     async fn delete(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.change(async |change| change.delete(whose, id, event).await).await
+        self.change(async |change| change.delete(within, id, event).await).await
     }
 
     async fn purge_keys(
@@ -169,15 +169,15 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.purge_keys(before, limit, event).await).await
     }
 
-    async fn touch(&self, uses: &[Use]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.change(async |change| change.touch(uses).await).await
+    async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
+        self.change(async |change| change.record_uses(uses).await).await
     }
 
     async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
         self.change(async |change| change.rehash(from, to).await).await
     }
 
-    async fn record(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
         self.change(async |change| change.record_all(events).await).await
     }
 
@@ -190,45 +190,45 @@ impl KeyStore for SqliteStore {
             .await
     }
 
-    async fn changes(&self, after: Option<u64>) -> Result<Changes, StoreError> {
+    async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.read_changes(after).await
     }
 
-    async fn wait(&self, after: u64, at_most: Duration) -> Result<Feed, StoreError> {
+    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
         self.wait_for_change(after, at_most).await
     }
 
-    async fn tally(&self, tallies: &[Tally]) -> Result<(), StoreError> {
-        self.change(async |change| change.tally(tallies).await).await
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.change(async |change| change.add_usage(tallies).await).await
     }
 
-    async fn tallies(
+    async fn usage_history(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
-        self.read_tallies(whose, id, from).await
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        self.read_tallies(within, id, from).await
     }
 
-    async fn purge_tallies(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge(&change.sql.purge_tallies, before, limit).await)
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.change(async |change| change.purge(&change.sql.purge_usage, before, limit).await)
             .await
     }
 
-    async fn spend(&self, spends: &[Spend<'_>]) -> Result<Spent, StoreError> {
-        self.change(async |change| change.spend(spends).await).await
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.change(async |change| change.charge(charges).await).await
     }
 
-    async fn refund(&self, spends: &[Spend<'_>]) -> Result<(), StoreError> {
-        self.change(async |change| change.refund(spends).await).await
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.change(async |change| change.refund(charges).await).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &Code) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.change(async |change| change.put_code(address, code).await).await
     }
 
-    async fn try_code(&self, guess: &Guess) -> Result<Guessed, StoreError> {
+    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         self.change(async |change| change.try_code(guess).await).await
     }
 

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::{
     Inner, SqliteStore,
-    errors::{Failure, within},
+    errors::{Failure, with_timeout},
     lane::Lane,
     statements::{Prefix, Statements},
 };
@@ -113,7 +113,7 @@ impl SqliteOptions {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("/keyward-{}-{number}", env!("CARGO_PKG_VERSION")));
         let options = self.connection().filename(&path).vfs("memdb").create_if_missing(true);
-        let anchor = within(self.timeout, async { Ok(options.connect().await?) }).await?;
+        let anchor = with_timeout(self.timeout, async { Ok(options.connect().await?) }).await?;
         // In memory, a reader and a writer lock each other out: they take turns.
         let only = Arc::new(Lane::new(options, 1));
         let store = self.store(path, only.clone(), only, Some(anchor));
@@ -166,7 +166,7 @@ fn create(path: &Path) -> Result<PathBuf, std::io::Error> {
 /// Readers and a writer do not wait for each other when there is a write-ahead log. The switch to
 /// it is the one statement for which SQLite itself does not wait until others are done.
 async fn enter_wal(writer: &Lane, limit: Duration) -> Result<(), StoreError> {
-    let entered = within(limit, async {
+    let entered = with_timeout(limit, async {
         loop {
             match journal_mode(writer).await {
                 Err(failure) if failure.is_busy() => sleep(Duration::from_millis(5)).await,

@@ -5,25 +5,25 @@ use super::{
 };
 use crate::{
     model::KeyId,
-    store::{Counter, Payer, Spend, Spent, quotas::spend_all},
+    store::{Counter, CounterKey, CounterCharge, ChargeOutcome, quotas::charge_all},
 };
 
 /// Quotas. One writer at a time: between reading a counter and writing it, nobody else does.
 impl Change<'_> {
-    pub(super) async fn spend(&mut self, spends: &[Spend<'_>]) -> Result<Spent, Failure> {
-        let mut stored = Vec::with_capacity(spends.len());
-        for spend in spends {
+    pub(super) async fn charge(&mut self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, Failure> {
+        let mut stored = Vec::with_capacity(charges.len());
+        for spend in charges {
             stored.push(self.counter(spend).await?);
         }
-        let (spent, after) = spend_all(spends, &stored);
-        for (spend, after) in spends.iter().zip(after.into_iter().flatten()) {
+        let (spent, after) = charge_all(charges, &stored);
+        for (spend, after) in charges.iter().zip(after.into_iter().flatten()) {
             self.count(spend, after).await?;
         }
         Ok(spent)
     }
 
-    pub(super) async fn refund(&mut self, spends: &[Spend<'_>]) -> Result<(), Failure> {
-        for spend in spends {
+    pub(super) async fn refund(&mut self, charges: &[CounterCharge<'_>]) -> Result<(), Failure> {
+        for spend in charges {
             let after = spend.refund(self.counter(spend).await?);
             self.count(spend, after).await?;
         }
@@ -32,13 +32,13 @@ impl Change<'_> {
 
     pub(super) async fn forget_counters(&mut self, id: KeyId) -> Result<(), Failure> {
         sqlx::query(self.sql.forget_counters.clone())
-            .bind(Payer::Key(id).to_bytes())
+            .bind(CounterKey::Key(id).to_bytes())
             .execute(self.connection())
             .await?;
         Ok(())
     }
 
-    async fn counter(&mut self, spend: &Spend<'_>) -> Result<Counter, Failure> {
+    async fn counter(&mut self, spend: &CounterCharge<'_>) -> Result<Counter, Failure> {
         let row = sqlx::query(self.sql.counter.clone())
             .bind(spend.payer.to_bytes())
             .bind(spend.period.as_str())
@@ -49,7 +49,7 @@ impl Change<'_> {
         Ok(Counter { window, used: number(&row, "used")? })
     }
 
-    async fn count(&mut self, spend: &Spend<'_>, after: Counter) -> Result<(), Failure> {
+    async fn count(&mut self, spend: &CounterCharge<'_>, after: Counter) -> Result<(), Failure> {
         sqlx::query(self.sql.count.clone())
             .bind(spend.payer.to_bytes())
             .bind(spend.period.as_str())

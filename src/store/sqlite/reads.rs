@@ -5,23 +5,23 @@ use super::{
     rows::{found, key},
 };
 use crate::{
-    model::{Key, KeyId, Status, Whose},
+    model::{Key, KeyId, Status, OwnerScope},
     secret::Digest,
-    store::{Found, KeyQuery, StoreError},
+    store::{FoundKey, KeyQuery, StoreError},
 };
 
 /// Reads of keys, each of them one statement.
 impl SqliteStore {
     /// One statement, however many digests there are: between two of them, a secret could move from
     /// a digest that is looked for later to one that was looked for already.
-    pub(super) async fn find_key(&self, digests: &[Digest]) -> Result<Option<Found>, StoreError> {
+    pub(super) async fn find_key(&self, digests: &[Digest]) -> Result<Option<FoundKey>, StoreError> {
         self.read(async |connection, sql| {
             let find = match digests {
                 [digest] => sqlx::query(sql.find_one.clone()).bind(digest.to_bytes().to_vec()),
                 _ => sqlx::query(sql.find_any.clone()).bind(hex_list(digests)),
             };
-            let mut best: Option<Found> = None;
-            let rank = |found: &Found| digests.iter().position(|digest| *digest == found.digest);
+            let mut best: Option<FoundKey> = None;
+            let rank = |found: &FoundKey| digests.iter().position(|digest| *digest == found.digest);
             for row in find.fetch_all(connection).await? {
                 let found = found(&row)?;
                 if best.as_ref().is_none_or(|best| rank(&found) < rank(best)) {
@@ -35,14 +35,14 @@ impl SqliteStore {
 
     pub(super) async fn get_key(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
     ) -> Result<Option<Arc<Key>>, StoreError> {
         self.read(async |connection, sql| {
             let row = sqlx::query(sql.get.clone())
                 .bind(id.as_bytes().as_slice())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .fetch_optional(connection)
                 .await?;
             row.map(|row| key(&row).map(Arc::new)).transpose()
@@ -54,15 +54,15 @@ impl SqliteStore {
         &self,
         query: &KeyQuery<'_>,
     ) -> Result<Vec<Arc<Key>>, StoreError> {
-        let KeyQuery { whose, status, after, limit, now } = *query;
+        let KeyQuery { within, status, after, limit, now } = *query;
         self.read(async |connection, sql| {
-            let list = match whose {
-                Whose::Owner(_) => &sql.list_of_owner,
-                Whose::Tenant(_) => &sql.list_of_tenant,
+            let list = match within {
+                OwnerScope::Owner(_) => &sql.list_of_owner,
+                OwnerScope::Tenant(_) => &sql.list_of_tenant,
             };
             let rows = sqlx::query(list.clone())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .bind(after.as_ref().map_or(BEHIND_ALL, |after| after.as_bytes()))
                 .bind(status.map(Status::as_str))
                 .bind(now.as_unix_micros())

@@ -11,7 +11,7 @@ use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
     secret::Digest,
-    store::{Found, StoreError, codec},
+    store::{FoundKey, StoreError, codec},
 };
 
 pub(super) type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
@@ -79,9 +79,9 @@ pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
 }
 
 /// Reads a key with the digest and the end of the secret that led to it.
-pub(super) fn found(row: &SqliteRow) -> Result<Found, Failure> {
+pub(super) fn found(row: &SqliteRow) -> Result<FoundKey, Failure> {
     let digest = Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| impossible("digest"))?;
-    Ok(Found { key: key(row)?.into(), digest, ends_at: instant(row, "ends_at")? })
+    Ok(FoundKey { key: key(row)?.into(), digest, ends_at: instant(row, "ends_at")? })
 }
 
 pub(super) fn bind_event<'a>(statement: Statement<'a>, event: &'a AuditEvent) -> Statement<'a> {

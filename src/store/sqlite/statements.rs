@@ -80,7 +80,7 @@ statements! {
     tallies: "SELECT hour, accepted, denied, limited FROM {t}tallies JOIN {t}keys ON id = key_id \
         WHERE key_id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3) AND hour >= ?4 \
         ORDER BY hour",
-    purge_tallies: "DELETE FROM {t}tallies WHERE (key_id, hour) IN \
+    purge_usage: "DELETE FROM {t}tallies WHERE (key_id, hour) IN \
         (SELECT key_id, hour FROM {t}tallies WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
 
     // Reads of keys.

@@ -5,27 +5,27 @@ use super::{
     rows::{impossible, instant, number},
 };
 use crate::{
-    model::{KeyId, Timestamp, Whose},
-    store::{StoreError, Tally},
+    model::{KeyId, Timestamp, OwnerScope},
+    store::{StoreError, HourlyUsage},
 };
 
 impl SqliteStore {
     pub(super) async fn read_tallies(
         &self,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Result<Vec<Tally>, StoreError> {
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
         self.read(async |connection, sql| {
             let rows = sqlx::query(sql.tallies.clone())
                 .bind(id.as_bytes().as_slice())
-                .bind(whose.tenant())
-                .bind(whose.account())
+                .bind(within.tenant())
+                .bind(within.account())
                 .bind(from.as_unix_micros())
                 .fetch_all(connection)
                 .await?;
             let tally = |row| {
-                Ok(Tally {
+                Ok(HourlyUsage {
                     key_id: id,
                     hour: instant(row, "hour")?.ok_or_else(|| impossible("hour"))?,
                     accepted: number(row, "accepted")?,
@@ -40,7 +40,7 @@ impl SqliteStore {
 }
 
 impl Change<'_> {
-    pub(super) async fn tally(&mut self, tallies: &[Tally]) -> Result<(), Failure> {
+    pub(super) async fn add_usage(&mut self, tallies: &[HourlyUsage]) -> Result<(), Failure> {
         for tally in tallies {
             let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
             sqlx::query(self.sql.tally.clone())

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::store::Feed;
+use crate::store::FeedMode;
 
 /// How this node learns of the changes that others make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,10 +52,10 @@ impl Freshness {
         });
     }
 
-    pub(crate) fn waited(&self, feed: Feed) {
+    pub(crate) fn waited(&self, feed: FeedMode) {
         let state = match feed {
-            Feed::Pushed => PUSHED,
-            Feed::Polled => POLLED,
+            FeedMode::Pushed => PUSHED,
+            FeedMode::Polled => POLLED,
         };
         self.state.store(state, Ordering::Release);
     }

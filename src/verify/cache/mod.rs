@@ -197,7 +197,7 @@ impl Cache {
 
     /// A digest may be known by now that was not before.
     pub(crate) fn forget_unknown(&self) {
-        self.fence.announce();
+        self.fence.announce_account_change();
     }
 
     /// Whether a network that failed too often has to wait.

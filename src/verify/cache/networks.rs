@@ -55,7 +55,7 @@ impl Throttle {
     pub(crate) fn failed(&self, ip: Option<IpAddr>, now: Timestamp) {
         if let Some(ip) = ip {
             // An empty bucket stays empty; nobody gets into debt.
-            let _ = self.networks.bucket(ip).spend(1, now);
+            let _ = self.networks.bucket(ip).charge(1, now);
         }
     }
 

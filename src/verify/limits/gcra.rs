@@ -47,7 +47,7 @@ impl Gcra {
     /// The bucket after so many more uses, or how long to wait for them: [`NEVER`] comes for more
     /// than a burst.
     #[inline]
-    pub(crate) fn spend(
+    pub(crate) fn charge(
         &self,
         bucket: Bucket,
         uses: u32,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     impl Exact {
-        fn spend(&mut self, rate: Rate, uses: u32, now: u128) -> bool {
+        fn charge(&mut self, rate: Rate, uses: u32, now: u128) -> bool {
             let period = rate.period.as_micros();
             let full = u128::from(rate.burst.get()) * period;
             let dripped = (now - self.at) * u128::from(rate.uses.get());
@@ -194,9 +194,9 @@ mod tests {
             let mut exact = Exact { tokens: u128::MAX / 2, at: 0 };
             for (step, uses) in steps {
                 now = now.after(Duration::from_micros(step));
-                let expected = exact.spend(rate, uses, now.as_unix_micros() as u128);
+                let expected = exact.charge(rate, uses, now.as_unix_micros() as u128);
                 let before = gcra.state(bucket, now).remaining;
-                match gcra.spend(bucket, uses, now) {
+                match gcra.charge(bucket, uses, now) {
                     Ok(next) => {
                         prop_assert!(expected && before >= uses);
                         bucket = next;
@@ -205,9 +205,9 @@ mod tests {
                     Err(wait) => {
                         prop_assert!(!expected && before < uses);
                         // Exactly then, and not a moment earlier, there are enough again.
-                        prop_assert!(gcra.spend(bucket, uses, now.after(wait)).is_ok());
+                        prop_assert!(gcra.charge(bucket, uses, now.after(wait)).is_ok());
                         let early = wait - Duration::from_micros(1);
-                        prop_assert!(gcra.spend(bucket, uses, now.after(early)).is_err());
+                        prop_assert!(gcra.charge(bucket, uses, now.after(early)).is_err());
                     }
                 }
             }
@@ -224,7 +224,7 @@ mod tests {
             let bucket = Bucket { full_at: Timestamp::from_unix_micros(full_at), interval };
             let before = gcra.state(bucket, now).remaining;
             for cost in [0, 1, cost] {
-                match gcra.spend(bucket, cost, now) {
+                match gcra.charge(bucket, cost, now) {
                     Ok(next) => {
                         let after = gcra.state(next, now).remaining;
                         prop_assert!(after <= before && (after < before || cost == 0));

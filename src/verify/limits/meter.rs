@@ -84,16 +84,16 @@ impl Meter {
     /// Counts so many uses against the key's own rate and against its owner's, or against neither.
     // In any case: handed on through memory, the answer costs as much as the counting.
     #[inline(always)]
-    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<Spent, Box<Limited>> {
+    pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<Spent, Box<Limited>> {
         let key = match &self.key {
             None => 0,
             Some(bucket) => {
-                bucket.spend(uses, now).map_err(|wait| self.limited(wait, uses, now))?
+                bucket.charge(uses, now).map_err(|wait| self.limited(wait, uses, now))?
             }
         };
         let owner = match &self.owner {
             None => 0,
-            Some(bucket) => bucket.spend(uses, now).map_err(|wait| {
+            Some(bucket) => bucket.charge(uses, now).map_err(|wait| {
                 // For a moment it counted. Who was refused for that would have been for this.
                 if let Some(bucket) = &self.key {
                     bucket.give_back(uses, key);
@@ -155,10 +155,10 @@ impl SharedBucket {
     /// Takes so many uses, and tells how far ahead of now the bucket is by them; or how long to
     /// wait.
     #[inline]
-    pub(crate) fn spend(&self, uses: u32, now: Timestamp) -> Result<i64, Duration> {
+    pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<i64, Duration> {
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
-            let spent = self.gcra.spend(self.at(seen), uses, now)?;
+            let spent = self.gcra.charge(self.at(seen), uses, now)?;
             let next = spent.full_at().as_unix_micros();
             let order = Ordering::Relaxed;
             match self.full_at.compare_exchange_weak(seen, next, order, order) {
@@ -174,7 +174,7 @@ impl SharedBucket {
     }
 
     fn wait_for(&self, uses: u32, now: Timestamp) -> Option<Duration> {
-        self.gcra.spend(self.bucket(), uses, now).err()
+        self.gcra.charge(self.bucket(), uses, now).err()
     }
 
     /// Uses that were taken were none. What of them the time has given back already is not given

@@ -13,9 +13,9 @@ pub(crate) mod redis;
 pub use gcra::RateState;
 pub(crate) use limited::whole_seconds;
 pub use limited::{Limited, LimitedReason};
-pub use limiter::{Charge, Charged, Levels, Limiter, LimiterError, RateOf};
+pub use limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, RateLimiterError, RateSubject};
 pub use meter::RateStates;
 pub use quotas::{QuotaState, QuotaStates};
 pub(crate) use rates::Rates;
 #[cfg(feature = "redis")]
-pub use redis::{RedisLimiter, WithoutRedis};
+pub use redis::{RedisRateLimiter, RedisOutage};

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::{
     accounts::Account,
     model::{Key, Timestamp},
-    store::{Payer, Spend},
+    store::{CounterKey, CounterCharge},
 };
 use crate::{
     model::{Period, Quota},
@@ -51,12 +51,12 @@ impl<'a> Quotas<'a> {
         self.of_key.is_none() && self.of_owner.is_none()
     }
 
-    pub(crate) fn spends(&self, uses: u64, now: Timestamp) -> Vec<Spend<'a>> {
-        let key = self.of_key.map(|quota| (Payer::Key(self.key.id), quota));
-        let owner = self.of_owner.map(|quota| (Payer::Owner(&self.key.owner), quota));
+    pub(crate) fn charges(&self, uses: u64, now: Timestamp) -> Vec<CounterCharge<'a>> {
+        let key = self.of_key.map(|quota| (CounterKey::Key(self.key.id), quota));
+        let owner = self.of_owner.map(|quota| (CounterKey::Owner(&self.key.owner), quota));
         let spend = |(payer, Quota { uses: limit, period })| {
             let window = Period::begins_at(period, now);
-            Spend { payer, period, window, limit, uses }
+            CounterCharge { payer, period, window, limit, uses }
         };
         key.into_iter().chain(owner).map(spend).collect()
     }

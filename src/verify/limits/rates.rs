@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::model::{Key, Timestamp};
 use crate::{
     model::Limits,
-    verify::limits::{limiter::Limiter, meter::Meter, per_node::PerNode},
+    verify::limits::{limiter::RateLimiter, meter::Meter, per_node::PerNode},
 };
 
 /// Who counts rates.
@@ -11,7 +11,7 @@ pub(crate) enum Rates {
     /// This node, for itself.
     PerNode(Box<PerNode>),
     /// Somebody who has to be asked.
-    Elsewhere(Arc<dyn Limiter>),
+    Elsewhere(Arc<dyn RateLimiter>),
 }
 
 impl Rates {
@@ -29,7 +29,7 @@ impl Rates {
         }
     }
 
-    pub(crate) fn limiter(&self) -> Option<&dyn Limiter> {
+    pub(crate) fn limiter(&self) -> Option<&dyn RateLimiter> {
         match self {
             Self::PerNode(_) => None,
             Self::Elsewhere(limiter) => Some(&**limiter),

@@ -90,7 +90,7 @@ impl Bearer {
             Some(pending) => {
                 pending.counted(counted);
                 if let Some(tally) = pending.again(self.key.id, at, ip) {
-                    usage.tally(&tally);
+                    usage.add_usage(&tally);
                 }
                 Marked::Again
             }

@@ -22,7 +22,7 @@ use crate::verify::usage::{chain::Chain, noted::Noted, pending::Pending, tallies
 use crate::{
     model::{IdGenerator, Key, KeyId, Timestamp},
     secret::EntropyError,
-    store::{Tally, Use},
+    store::{HourlyUsage, KeyUse},
     system::lock,
     verify::verified::Bearer,
 };
@@ -43,21 +43,21 @@ impl Usage {
     #[inline]
     pub(crate) fn mark(&self, key: &Key, at: Timestamp, ip: Option<&IpAddr>, agent: Option<&str>) {
         if let Some(tally) = self.noted[shard_of(key.id)].mark(key, at, ip, agent) {
-            self.tally(&tally);
+            self.add_usage(&tally);
         }
     }
 
     /// Notes that a key was denied.
     pub(crate) fn denied(&self, id: KeyId, at: Timestamp) {
-        self.tally(&Tally { denied: 1, ..Tally::none(id, begin_of_hour(at)) });
+        self.add_usage(&HourlyUsage { denied: 1, ..HourlyUsage::none(id, begin_of_hour(at)) });
     }
 
     /// Notes that a key came too often.
     pub(crate) fn limited(&self, id: KeyId, at: Timestamp) {
-        self.tally(&Tally { limited: 1, ..Tally::none(id, begin_of_hour(at)) });
+        self.add_usage(&HourlyUsage { limited: 1, ..HourlyUsage::none(id, begin_of_hour(at)) });
     }
 
-    fn tally(&self, more: &Tally) {
+    fn add_usage(&self, more: &HourlyUsage) {
         lock(&self.tallies[shard_of(more.key_id)]).add(more);
     }
 
@@ -88,11 +88,11 @@ impl Usage {
     }
 
     fn take_tallies(&self, id: KeyId, pending: &mut Pending) {
-        pending.tallies(id).for_each(|tally| self.tally(&tally));
+        pending.usage_history(id).for_each(|tally| self.add_usage(&tally));
     }
 
     /// Takes all that is noted; how many uses there were goes to the tallies.
-    pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<Use>, EntropyError> {
+    pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<KeyUse>, EntropyError> {
         self.collect();
         let mut uses = Vec::new();
         for noted in &self.noted {
@@ -105,14 +105,14 @@ impl Usage {
     }
 
     /// Puts back what could not be written.
-    pub(crate) fn restore(&self, uses: &[Use]) {
+    pub(crate) fn restore(&self, uses: &[KeyUse]) {
         for used in uses {
             self.noted[shard_of(used.key_id)].add(used.key_id, Pending::unwritten(used));
         }
     }
 
     /// Takes all that is counted. What is counted with uses comes by `drain`.
-    pub(crate) fn drain_tallies(&self) -> Vec<Tally> {
+    pub(crate) fn drain_tallies(&self) -> Vec<HourlyUsage> {
         let mut all = Vec::new();
         for tallies in &self.tallies {
             all.extend(lock(tallies).take());
@@ -121,8 +121,8 @@ impl Usage {
     }
 
     /// Puts back what could not be written.
-    pub(crate) fn restore_tallies(&self, tallies: &[Tally]) {
-        tallies.iter().for_each(|tally| self.tally(tally));
+    pub(crate) fn restore_tallies(&self, tallies: &[HourlyUsage]) {
+        tallies.iter().for_each(|tally| self.add_usage(tally));
     }
 }
 

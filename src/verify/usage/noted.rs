@@ -10,7 +10,7 @@ use crate::verify::usage::{
 };
 use crate::{
     model::{Key, KeyId, Timestamp},
-    store::Tally,
+    store::HourlyUsage,
     system::{BuildPrehashed, lock},
 };
 
@@ -42,7 +42,7 @@ impl Noted {
         at: Timestamp,
         ip: Option<&IpAddr>,
         agent: Option<&str>,
-    ) -> Option<Tally> {
+    ) -> Option<HourlyUsage> {
         let mark = Mark::new(at, ip).of(key.id);
         if self.busy[place(key.id)].count(mark, || {}) {
             return None;
@@ -57,7 +57,7 @@ impl Noted {
         at: Timestamp,
         ip: Option<&IpAddr>,
         agent: Option<&str>,
-    ) -> Option<Tally> {
+    ) -> Option<HourlyUsage> {
         let ip = ip.copied();
         let mut keys = lock(&self.keys);
         let place = place(key.id);

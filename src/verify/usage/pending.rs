@@ -4,7 +4,7 @@ use crate::verify::usage::tallies::begin_of_hour;
 use crate::{
     model::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     secret::EntropyError,
-    store::{Tally, Use},
+    store::{HourlyUsage, KeyUse},
 };
 
 /// The uses of a key that are not written yet.
@@ -36,7 +36,7 @@ impl Pending {
     }
 
     /// What a store did not take. Its uses are counted elsewhere.
-    pub(crate) fn unwritten(used: &Use) -> Self {
+    pub(crate) fn unwritten(used: &KeyUse) -> Self {
         Self {
             owner: used.owner.clone(),
             first_at: used.first_at,
@@ -49,7 +49,7 @@ impl Pending {
     }
 
     /// One more use. There is room for two hours; of a third, it answers what makes room for it.
-    pub(crate) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<Tally> {
+    pub(crate) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<HourlyUsage> {
         let (hour, mut over) = (Hour::of(at), None);
         if hour.begin != self.hour.begin {
             std::mem::swap(&mut self.hour, &mut self.other);
@@ -69,7 +69,7 @@ impl Pending {
     }
 
     /// Takes what was counted.
-    pub(crate) fn tallies(&mut self, id: KeyId) -> impl Iterator<Item = Tally> {
+    pub(crate) fn usage_history(&mut self, id: KeyId) -> impl Iterator<Item = HourlyUsage> {
         [self.other.take(id), self.hour.take(id)].into_iter().flatten()
     }
 
@@ -84,10 +84,10 @@ impl Pending {
         }
     }
 
-    pub(crate) fn into_use(self, key_id: KeyId, ids: &IdGenerator) -> Result<Use, EntropyError> {
+    pub(crate) fn into_use(self, key_id: KeyId, ids: &IdGenerator) -> Result<KeyUse, EntropyError> {
         let Self { owner, first_at, last_at, ip, user_agent, .. } = self;
         let event_id = ids.event_id(first_at)?;
-        Ok(Use { key_id, owner, first_at, last_at, ip, user_agent, event_id })
+        Ok(KeyUse { key_id, owner, first_at, last_at, ip, user_agent, event_id })
     }
 
     fn last_used(&mut self, at: Timestamp, ip: Option<IpAddr>) {
@@ -102,8 +102,8 @@ impl Hour {
         Self { begin: begin_of_hour(at), uses: 0 }
     }
 
-    fn take(&mut self, id: KeyId) -> Option<Tally> {
+    fn take(&mut self, id: KeyId) -> Option<HourlyUsage> {
         let accepted = std::mem::take(&mut self.uses);
-        (accepted > 0).then(|| Tally { accepted, ..Tally::none(id, self.begin) })
+        (accepted > 0).then(|| HourlyUsage { accepted, ..HourlyUsage::none(id, self.begin) })
     }
 }

@@ -5,20 +5,20 @@ use std::{
 
 use crate::{
     model::{KeyId, Timestamp},
-    store::Tally,
+    store::HourlyUsage,
 };
 
 /// How often keys were presented in an hour and what became of it, as far as it is not written.
 #[derive(Default)]
-pub(crate) struct Tallies(HashMap<(KeyId, Timestamp), Tally>);
+pub(crate) struct Tallies(HashMap<(KeyId, Timestamp), HourlyUsage>);
 
 impl Tallies {
     /// Where there is no room, it is not counted.
-    pub(crate) fn add(&mut self, more: &Tally) {
+    pub(crate) fn add(&mut self, more: &HourlyUsage) {
         let room = self.0.len() < MOST;
         let sums = match self.0.entry((more.key_id, more.hour)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) if room => new.insert(Tally::none(more.key_id, more.hour)),
+            Entry::Vacant(new) if room => new.insert(HourlyUsage::none(more.key_id, more.hour)),
             Entry::Vacant(_) => return,
         };
         sums.accepted = sums.accepted.saturating_add(more.accepted);
@@ -26,7 +26,7 @@ impl Tallies {
         sums.limited = sums.limited.saturating_add(more.limited);
     }
 
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Tally> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = HourlyUsage> {
         std::mem::take(&mut self.0).into_values()
     }
 }

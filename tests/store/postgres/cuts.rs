@@ -150,7 +150,7 @@ async fn an_update_that_is_cut_anywhere_is_whole_or_not_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_is_cut_anywhere_is_whole_or_not_there() {
     sweep(async |node, owner, id| {
-        node.rotate(owner, id, Rotation::at_once(), &actor()).await.map(drop)
+        node.rotate(owner, id, Rotation::immediate(), &actor()).await.map(drop)
     })
     .await;
 }
@@ -221,10 +221,10 @@ async fn the_steps_of_a_change_share_its_time() {
     let url = cuts.stage.server.url_through(&cuts.proxy, &cuts.stage.database);
     let limit = Duration::from_secs(2);
     let store = connect(patient().timeout(limit).connections(1), &url).await;
-    super::until("its statement is prepared", async || store.tally(&[]).await.ok()).await;
+    super::until("its statement is prepared", async || store.add_usage(&[]).await.ok()).await;
     // There are three round trips, and each takes less than half of the time of a call.
     cuts.proxy.delay(limit * 9 / 40);
-    let error = ended(store.tally(&[])).await.unwrap_err();
+    let error = ended(store.add_usage(&[])).await.unwrap_err();
     let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::OutcomeUnknown];
     assert!(kinds.contains(&error.kind()), "{error:?}");
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use keyward::{KeyId, KeyStore, store::Feed};
+use keyward::{KeyId, KeyStore, store::FeedMode};
 use tokio::task::JoinHandle;
 
 use super::{Stage, connect, connect_store, ended, patient, until};
@@ -24,7 +24,7 @@ pub struct Follower {
 #[derive(Default)]
 struct Followed {
     keys: Mutex<HashSet<KeyId>>,
-    feed: Mutex<Option<Feed>>,
+    feed: Mutex<Option<FeedMode>>,
     over: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Follower {
         let shared = followed.clone();
         let task = tokio::spawn(async move {
             while !shared.over.load(Ordering::Relaxed) {
-                let feed = ended(store.wait(cursor, Duration::from_millis(200))).await.unwrap();
+                let feed = ended(store.wait_for_changes(cursor, Duration::from_millis(200))).await.unwrap();
                 let changes = store.changes(Some(cursor)).await.unwrap();
                 assert!(!changes.missed);
                 cursor = changes.cursor;
@@ -47,7 +47,7 @@ impl Follower {
     }
 
     /// Waits until the store says this of its feed, with changes going on.
-    pub async fn says(&self, feed: Feed, stage: &Stage, issued: &mut HashSet<KeyId>) {
+    pub async fn says(&self, feed: FeedMode, stage: &Stage, issued: &mut HashSet<KeyId>) {
         *self.followed.feed.lock().unwrap() = None;
         until("the feed is as it is waited for", async || {
             // A connection on its way back to the pool is not there yet, and a new one may be refused.
@@ -80,12 +80,12 @@ async fn a_listener_that_is_ended_is_replaced_and_nothing_is_missed() {
     let follower = Follower::new(connect(patient(), stage.database.url()).await).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {
-        follower.says(Feed::Pushed, &stage, &mut issued).await;
+        follower.says(FeedMode::Pushed, &stage, &mut issued).await;
         let ended = stage.sql(&format!("SELECT pg_terminate_backend(pid) {LISTENERS}"));
         assert_eq!(ended, "t", "there is one listener");
-        follower.says(Feed::Polled, &stage, &mut issued).await;
+        follower.says(FeedMode::Polled, &stage, &mut issued).await;
     }
-    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
     follower.knows(&issued).await;
 }
 
@@ -97,7 +97,7 @@ async fn while_a_listener_is_refused_the_feed_is_polled_and_nothing_is_missed() 
     let store = connect_store(patient().connections(1), stage.database.url()).await;
     let follower = Follower::new(Arc::new(store)).await;
     let mut issued = HashSet::new();
-    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
     let allow = |allowed: bool| {
         let name = stage.database.name();
         let sql = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS {allowed}");
@@ -109,10 +109,10 @@ async fn while_a_listener_is_refused_the_feed_is_polled_and_nothing_is_missed() 
     let end = format!("SELECT pg_terminate_backend(pid) {listeners}");
     assert_eq!(stage.server.cluster().sql(&end).unwrap(), "t");
     for _ in 0..3 {
-        follower.says(Feed::Polled, &stage, &mut issued).await;
+        follower.says(FeedMode::Polled, &stage, &mut issued).await;
     }
     allow(true);
-    follower.says(Feed::Pushed, &stage, &mut issued).await;
+    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
     follower.knows(&issued).await;
 }
 
@@ -138,12 +138,12 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
         })
         .await;
     };
-    wait(Feed::Pushed).await;
+    wait(FeedMode::Pushed).await;
     // Its connection stays, and nothing comes out of it any more.
     let pid = stage.sql(&format!("SELECT pid {LISTENERS}"));
     super::outages::signal("STOP", &pid);
-    wait(Feed::Polled).await;
-    wait(Feed::Pushed).await;
+    wait(FeedMode::Polled).await;
+    wait(FeedMode::Pushed).await;
     super::outages::signal("CONT", &pid);
 }
 
@@ -168,7 +168,7 @@ async fn whoever_read_changes_that_are_lost_is_told() {
     for n in 0..4 {
         assert!(store.changes(Some(lost)).await.unwrap().missed, "{n} changes later");
         assert!(!store.changes(Some(kept)).await.unwrap().missed, "{n} changes later");
-        let waited = store.wait(lost, Duration::from_secs(3_600));
+        let waited = store.wait_for_changes(lost, Duration::from_secs(3_600));
         tokio::time::timeout(super::DEADLINE, waited).await.expect("it waits").unwrap();
         let _ = service.issue().await;
     }

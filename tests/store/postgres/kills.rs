@@ -133,7 +133,7 @@ async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
                     keys.update(owner, id, &change, by).await.map(|_| None)
                 }
                 EventKind::Rotated => {
-                    keys.rotate(owner, id, Rotation::at_once(), by).await.map(Some)
+                    keys.rotate(owner, id, Rotation::immediate(), by).await.map(Some)
                 }
                 _ => keys.revoke(owner, id, "lost", by).await.map(|()| None),
             };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use keyward::{KeyStore, Timestamp, audit::EventKind, store::Feed};
+use keyward::{KeyStore, Timestamp, audit::EventKind, store::FeedMode};
 
 use super::{Stage, connect_store, feed::Follower, patient};
 use crate::support::{
@@ -59,7 +59,7 @@ async fn live(service: Arc<Service>) {
                     .unwrap();
                 let change = keyward::manage::KeyChange::default().name("other").unwrap();
                 node.update(&owner, issued.key.id, &change, by).await.unwrap();
-                let rotation = keyward::manage::Rotation::at_once();
+                let rotation = keyward::manage::Rotation::immediate();
                 let issued = node.rotate(&owner, issued.key.id, rotation, by).await.unwrap();
                 node.verify(issued.secret.expose(), &keyward::verify::Request::new())
                     .await
@@ -95,7 +95,7 @@ async fn a_store_works_through_a_transaction_pooler_and_polls_its_feed() {
     live(Arc::new(Service::uncached(nodes))).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {
-        follower.says(Feed::Polled, &stage, &mut issued).await;
+        follower.says(FeedMode::Polled, &stage, &mut issued).await;
     }
     follower.knows(&issued).await;
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use keyward::{
     PostgresStore,
-    model::Whose,
-    store::{Feed, PostgresOptions},
+    model::OwnerScope,
+    store::{FeedMode, PostgresOptions},
 };
 use sqlx::postgres::PgPoolOptions;
 use tokio::{sync::Barrier, task::JoinSet};
@@ -101,8 +101,8 @@ async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
     let store = connect(options, database.url()).await;
     let end = store.changes(None).await.unwrap().cursor;
     super::until("it hears of changes", async || {
-        let feed = store.wait(end, Duration::from_millis(1)).await.unwrap();
-        (feed == Feed::Pushed).then_some(())
+        let feed = store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
+        (feed == FeedMode::Pushed).then_some(())
     })
     .await;
     let service = Service::uncached(vec![store]);
@@ -135,8 +135,8 @@ async fn schema_and_prefix_keep_services_apart_and_the_host_untouched() {
         ]);
         let issued = service.issue().await;
         assert!(service.verify(&issued).await.is_ok());
-        let whose = Whose::from(&service.owner);
-        let keys = service.keys().list(whose, keyward::manage::Page::first()).await.unwrap().keys;
+        let within = OwnerScope::from(&service.owner);
+        let keys = service.keys().list(within, keyward::manage::Page::first()).await.unwrap().keys;
         assert_eq!(keys.len(), 1, "{options:?}");
     }
     for table in ["keyward_keys", "api_keys", "auth.api_keys"] {

@@ -35,7 +35,7 @@ async fn live(service: &Service) {
     keys.flush().await.unwrap();
     let change = KeyChange::default().name("other").unwrap();
     keys.update(ada, issued.key.id, &change, by).await.unwrap();
-    let _ = keys.rotate(ada, issued.key.id, Rotation::at_once(), by).await.unwrap();
+    let _ = keys.rotate(ada, issued.key.id, Rotation::immediate(), by).await.unwrap();
     keys.revoke(ada, issued.key.id, "lost", by).await.unwrap();
     let _ = service.issue().await;
     keys.revoke_all(ada, "gone", by).await.unwrap();

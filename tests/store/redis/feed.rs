@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use keyward::{
     KeyId, KeyStore,
-    store::{Feed, StoreError},
+    store::{FeedMode, StoreError},
 };
 use tokio::time::timeout;
 
@@ -44,25 +44,25 @@ async fn a_feed_is_pushed_only_while_its_subscription_lives() {
     let Some(server) = Options::default().durable().start() else { return };
     let store = connect(server.address()).await;
     let end = store.changes(None).await.unwrap().cursor;
-    let feed = async || store.wait(end, Duration::from_millis(1)).await.unwrap();
-    eventually("it is subscribed", async || feed().await == Feed::Pushed).await;
+    let feed = async || store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
+    eventually("it is subscribed", async || feed().await == FeedMode::Pushed).await;
     // Nobody can subscribe any more, and who has is thrown out.
     server.call(&["ACL", "SETUSER", "default", "-subscribe"]);
     server.call(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    eventually("its end is noticed", async || feed().await == Feed::Polled).await;
+    eventually("its end is noticed", async || feed().await == FeedMode::Polled).await;
     let service = service(store.clone());
     let waiting = tokio::spawn({
         let store = store.clone();
-        async move { store.wait(end, Duration::from_secs(3_600)).await }
+        async move { store.wait_for_changes(end, Duration::from_secs(3_600)).await }
     });
     let issued = service.issue().await;
-    assert_eq!(soon(waiting).await.unwrap().unwrap(), Feed::Polled);
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), FeedMode::Polled);
     let told = follow(&store, &mut end.clone()).await.unwrap();
     assert_eq!(told, BTreeSet::from([issued.key.id]));
     server.call(&["ACL", "SETUSER", "default", "+subscribe"]);
     let end = store.changes(None).await.unwrap().cursor;
-    let feed = async || store.wait(end, Duration::from_millis(1)).await.unwrap();
-    eventually("it is subscribed again", async || feed().await == Feed::Pushed).await;
+    let feed = async || store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
+    eventually("it is subscribed again", async || feed().await == FeedMode::Pushed).await;
 }
 
 /// A user of Redis 7 may publish nothing that he is not told to.
@@ -75,10 +75,10 @@ async fn where_publishing_is_forbidden_changes_are_made_and_the_feed_is_polled()
     let service = service(store.clone());
     let issued = service.issue().await;
     super::revoke(&service, &issued, "over").await.unwrap();
-    assert_eq!(store.wait(cursor, Duration::from_secs(3_600)).await.unwrap(), Feed::Polled);
+    assert_eq!(store.wait_for_changes(cursor, Duration::from_secs(3_600)).await.unwrap(), FeedMode::Polled);
     let told = follow(&store, &mut cursor).await.unwrap();
     assert_eq!(told, BTreeSet::from([issued.key.id]));
-    assert_eq!(store.wait(cursor, Duration::from_millis(1)).await.unwrap(), Feed::Polled);
+    assert_eq!(store.wait_for_changes(cursor, Duration::from_millis(1)).await.unwrap(), FeedMode::Polled);
 }
 
 /// What waits is woken by what another node does, without looking in between.
@@ -88,7 +88,7 @@ async fn a_change_of_another_node_is_pushed() {
     let (reader, writer) = (connect(server.address()).await, connect(server.address()).await);
     let end = reader.changes(None).await.unwrap().cursor;
     eventually("it is subscribed", async || {
-        reader.wait(end, Duration::from_millis(1)).await.unwrap() == Feed::Pushed
+        reader.wait(end, Duration::from_millis(1)).await.unwrap() == FeedMode::Pushed
     })
     .await;
     let waiting = tokio::spawn({
@@ -96,7 +96,7 @@ async fn a_change_of_another_node_is_pushed() {
         async move { reader.wait(end, Duration::from_secs(3_600)).await }
     });
     let _ = service(writer).issue().await;
-    assert_eq!(soon(waiting).await.unwrap().unwrap(), Feed::Pushed);
+    assert_eq!(soon(waiting).await.unwrap().unwrap(), FeedMode::Pushed);
 }
 
 /// A waiting node looks by itself, too, now and then: this is what makes it fast.

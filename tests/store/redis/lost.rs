@@ -30,7 +30,7 @@ async fn a_flushed_server_is_another_life() {
         }
         let page = store.changes(Some(seen)).await.unwrap();
         assert!(page.missed, "{n} changes into another life");
-        let waiting = store.wait(seen, Duration::from_secs(3_600));
+        let waiting = store.wait_for_changes(seen, Duration::from_secs(3_600));
         let woken = timeout(Duration::from_secs(30), waiting).await;
         assert!(woken.is_ok_and(|fed| fed.is_ok()), "and who waits there is not left waiting");
         let page = store.changes(Some(page.cursor)).await.unwrap();

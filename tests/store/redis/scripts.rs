@@ -25,7 +25,7 @@ async fn a_script_that_the_server_forgot_is_sent_again() {
     flush();
     service.keys().flush().await.unwrap();
     flush();
-    let (id, rotation) = (issued.key.id, Rotation::at_once());
+    let (id, rotation) = (issued.key.id, Rotation::immediate());
     let rotated =
         service.keys().rotate(&service.owner, id, rotation, &service.actor).await.unwrap();
     flush();

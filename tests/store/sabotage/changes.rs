@@ -2,9 +2,9 @@ use std::{collections::HashMap, sync::Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, Digest, Key, KeyId, KeyStore, Owner, Status, Timestamp, Whose,
+    AuditEvent, Digest, Key, KeyId, KeyStore, Owner, Status, Timestamp, OwnerScope,
     model::Revocation,
-    store::{Found, Inserted, NewRow, Previous, Revoked, RotateRow, RotatedRow, Updated},
+    store::{FoundKey, InsertOutcome, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -14,7 +14,7 @@ pub struct UpdatesTheHint;
 
 #[async_trait]
 impl Sabotage for UpdatesTheHint {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         let hint = key.hint.clone();
         inside.forge(key.id, move |key| key.hint.clone_from(&hint));
         inside.update(key, event).await
@@ -26,12 +26,12 @@ pub struct UpdatesAnyRevision;
 
 #[async_trait]
 impl Sabotage for UpdatesAnyRevision {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         loop {
-            let Some(stored) = inside.any(key.id).await? else { return Ok(Updated::NotFound) };
+            let Some(stored) = inside.any(key.id).await? else { return Ok(UpdateOutcome::NotFound) };
             let current = Key { revision: stored.revision, ..key.clone() };
             match inside.update(&current, event).await? {
-                Updated::Conflict if stored.revoked.is_none() => {}
+                UpdateOutcome::Conflict if stored.revoked.is_none() => {}
                 answer => return Ok(answer),
             }
         }
@@ -43,11 +43,11 @@ pub struct UpdatesBringBackTheDead;
 
 #[async_trait]
 impl Sabotage for UpdatesBringBackTheDead {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         let stored = inside.any(key.id).await?;
         if stored.is_some_and(|stored| stored.revoked.is_some()) {
             inside.forge(key.id, |key| key.revoked = None);
-            return Ok(Updated::Updated);
+            return Ok(UpdateOutcome::Updated);
         }
         inside.update(key, event).await
     }
@@ -59,8 +59,8 @@ pub struct RotationsMoveTheExpiry;
 
 #[async_trait]
 impl Sabotage for RotationsMoveTheExpiry {
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
-        if let Previous::EndsAt(ends_at) = rotate.previous {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
+        if let PreviousSecret::EndsAt(ends_at) = rotate.previous {
             inside.forge(rotate.key.id, move |key| key.expires_at = Some(ends_at));
         }
         inside.rotate(rotate).await
@@ -74,24 +74,24 @@ pub struct KeepsEverySecret {
 
 #[async_trait]
 impl Sabotage for KeepsEverySecret {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.remember(new.key, new.digest);
         inside.insert(new).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         self.remember(rotate.key, rotate.digest);
         inside.rotate(rotate).await
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         if let Some(found) = inside.find(digests).await? {
             return Ok(Some(found));
         }
         let known = |digest| self.all.lock().unwrap().get(digest).cloned();
         let Some((owner, id)) = digests.iter().find_map(known) else { return Ok(None) };
         let key = inside.get((&owner).into(), id).await?;
-        Ok(key.map(|key| Found { key, digest: digests[0], ends_at: None }))
+        Ok(key.map(|key| FoundKey { key, digest: digests[0], ends_at: None }))
     }
 }
 
@@ -107,8 +107,8 @@ pub struct RemovesTheWrongSecret;
 
 #[async_trait]
 impl Sabotage for RemovesTheWrongSecret {
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
-        inside.rotate(RotateRow { previous: Previous::EndsAt(Timestamp::MAX), ..rotate }).await
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
+        inside.rotate(RotateSecret { previous: PreviousSecret::EndsAt(Timestamp::MAX), ..rotate }).await
     }
 }
 
@@ -117,7 +117,7 @@ pub struct RotatesOverOthers;
 
 #[async_trait]
 impl Sabotage for RotatesOverOthers {
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         if let Some(found) = inside.find(&[*rotate.digest]).await? {
             inside.delete((&found.key.owner).into(), found.key.id, rotate.event).await?;
         }
@@ -130,12 +130,12 @@ pub struct RotatesAnyRevision;
 
 #[async_trait]
 impl Sabotage for RotatesAnyRevision {
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         loop {
             let stored = inside.any(rotate.key.id).await?;
-            let Some(stored) = stored else { return Ok(RotatedRow::NotFound) };
-            match inside.rotate(RotateRow { key: &stored, ..rotate }).await? {
-                RotatedRow::Conflict if stored.revoked.is_none() => {}
+            let Some(stored) = stored else { return Ok(RotateOutcome::NotFound) };
+            match inside.rotate(RotateSecret { key: &stored, ..rotate }).await? {
+                RotateOutcome::Conflict if stored.revoked.is_none() => {}
                 answer => return Ok(answer),
             }
         }
@@ -150,13 +150,13 @@ impl Sabotage for LastRevocationStays {
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
+    ) -> Answer<RevokeOutcome> {
         let (at, reason) = (event.at, event.reason.clone().unwrap_or_default());
         inside.forge(id, move |key| key.revoked = Some(Revocation { at, reason: reason.clone() }));
-        inside.revoke(whose, id, event).await
+        inside.revoke(within, id, event).await
     }
 }
 
@@ -168,12 +168,12 @@ impl Sabotage for EveryRevocationIsTheFirst {
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
-        Ok(match inside.revoke(whose, id, event).await? {
-            Revoked::Already => Revoked::Now,
+    ) -> Answer<RevokeOutcome> {
+        Ok(match inside.revoke(within, id, event).await? {
+            RevokeOutcome::Already => RevokeOutcome::Now,
             answer => answer,
         })
     }
@@ -187,14 +187,14 @@ impl Sabotage for RevokesActiveKeysOnly {
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
-        let key = inside.get(whose, id).await?;
+    ) -> Answer<RevokeOutcome> {
+        let key = inside.get(within, id).await?;
         match key.map(|key| key.status(event.at)) {
-            Some(Status::Active) => inside.revoke(whose, id, event).await,
-            _ => Ok(Revoked::NotFound),
+            Some(Status::Active) => inside.revoke(within, id, event).await,
+            _ => Ok(RevokeOutcome::NotFound),
         }
     }
 }
@@ -214,7 +214,7 @@ impl Sabotage for RehashKeepsTheFormerDigest {
         Ok(done)
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let moved =
             |digest: &Digest| self.moved.lock().unwrap().get(digest).copied().unwrap_or(*digest);
         inside.find(&digests.iter().map(moved).collect::<Vec<_>>()).await

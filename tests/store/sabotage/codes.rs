@@ -6,14 +6,14 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     Digest, KeyStore, Timestamp,
-    store::{Code, Guess, Guessed, StoreError},
+    store::{OneTimeCode, CodeAttempt, CodeOutcome, StoreError},
 };
 use tokio::task::yield_now;
 
 use super::wrapper::{Answer, Inside, Sabotage};
 
 /// What was put, by address.
-type Codes = Mutex<HashMap<Digest, Code>>;
+type Codes = Mutex<HashMap<Digest, OneTimeCode>>;
 
 #[derive(Default)]
 pub struct CodesWorkAgain {
@@ -22,14 +22,14 @@ pub struct CodesWorkAgain {
 
 #[async_trait]
 impl Sabotage for CodesWorkAgain {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &Code) -> Answer<()> {
+    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
         self.codes.lock().unwrap().insert(*address, *code);
         inside.put_code(address, code).await
     }
 
-    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, inside: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         let guessed = inside.try_code(guess).await?;
-        if guessed == Guessed::Right {
+        if guessed == CodeOutcome::Accepted {
             let code = self.codes.lock().unwrap()[&guess.address];
             inside.put_code(&guess.address, &code).await?;
         }
@@ -44,14 +44,14 @@ pub struct OneCodeForAll {
 
 #[async_trait]
 impl Sabotage for OneCodeForAll {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &Code) -> Answer<()> {
+    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
         *self.last.lock().unwrap() = Some(*address);
         inside.put_code(address, code).await
     }
 
-    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, inside: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         let address = self.last.lock().unwrap().unwrap_or(guess.address);
-        inside.try_code(&Guess { address, ..*guess }).await
+        inside.try_code(&CodeAttempt { address, ..*guess }).await
     }
 }
 
@@ -60,8 +60,8 @@ pub struct GrantsATryTooMany;
 
 #[async_trait]
 impl Sabotage for GrantsATryTooMany {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &Code) -> Answer<()> {
-        inside.put_code(address, &Code { tries: code.tries + 1, ..*code }).await
+    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+        inside.put_code(address, &OneTimeCode { tries: code.tries + 1, ..*code }).await
     }
 }
 
@@ -70,8 +70,8 @@ pub struct CodesLastForEver;
 
 #[async_trait]
 impl Sabotage for CodesLastForEver {
-    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
-        inside.try_code(&Guess { at: Timestamp::MIN, ..*guess }).await
+    async fn try_code(&self, inside: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
+        inside.try_code(&CodeAttempt { at: Timestamp::MIN, ..*guess }).await
     }
 }
 
@@ -83,14 +83,14 @@ pub struct TriesAreOfTheAddress {
 
 #[async_trait]
 impl Sabotage for TriesAreOfTheAddress {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &Code) -> Answer<()> {
+    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
         let wrong = self.wrong.lock().unwrap().get(address).copied().unwrap_or_default();
-        inside.put_code(address, &Code { tries: code.tries - wrong, ..*code }).await
+        inside.put_code(address, &OneTimeCode { tries: code.tries - wrong, ..*code }).await
     }
 
-    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, inside: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         let guessed = inside.try_code(guess).await?;
-        if guessed == Guessed::Wrong {
+        if guessed == CodeOutcome::Wrong {
             *self.wrong.lock().unwrap().entry(guess.address).or_default() += 1;
         }
         Ok(guessed)
@@ -105,24 +105,24 @@ pub struct ComparesThenTakes {
 
 #[async_trait]
 impl Sabotage for ComparesThenTakes {
-    async fn put_code(&self, _: &Inside, address: &Digest, code: &Code) -> Answer<()> {
+    async fn put_code(&self, _: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
         self.codes.lock().unwrap().insert(*address, *code);
         Ok(())
     }
 
-    async fn try_code(&self, _: &Inside, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, _: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         let read = self.codes.lock().unwrap().get(&guess.address).copied();
-        let Some(mut code) = read else { return Ok(Guessed::Nothing) };
+        let Some(mut code) = read else { return Ok(CodeOutcome::NotFound) };
         yield_now().await;
         let guessed = guess.check(&code);
         let mut codes = self.codes.lock().unwrap();
         match guessed {
-            Guessed::Right => _ = codes.remove(&guess.address),
-            Guessed::Wrong => {
+            CodeOutcome::Accepted => _ = codes.remove(&guess.address),
+            CodeOutcome::Wrong => {
                 code.tries -= 1;
                 codes.insert(guess.address, code);
             }
-            Guessed::Late | Guessed::Spent | Guessed::Nothing => {}
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {}
         }
         Ok(guessed)
     }
@@ -136,7 +136,7 @@ pub struct MarksWhatItTries {
 
 #[async_trait]
 impl Sabotage for MarksWhatItTries {
-    async fn try_code(&self, inside: &Inside, guess: &Guess) -> Answer<Guessed> {
+    async fn try_code(&self, inside: &Inside, guess: &CodeAttempt) -> Answer<CodeOutcome> {
         if !self.tried.lock().unwrap().insert(guess.address) {
             return Err(StoreError::unavailable("somebody else is trying it"));
         }

@@ -6,8 +6,8 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Key, KeyId, KeyStore, Owner, Timestamp, Whose,
-    store::{Changes, Feed, Inserted, NewRow, RotateRow, RotatedRow},
+    Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
+    store::{ChangeBatch, FeedMode, InsertOutcome, InsertKey, RotateSecret, RotateOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -19,12 +19,12 @@ pub struct DropsChanges {
 
 #[async_trait]
 impl Sabotage for DropsChanges {
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         self.rotated.lock().unwrap().insert(rotate.key.id);
         inside.rotate(rotate).await
     }
 
-    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<ChangeBatch> {
         let mut changes = inside.changes(after).await?;
         let rotated = self.rotated.lock().unwrap();
         changes.keys.retain(|id| !rotated.contains(id));
@@ -37,7 +37,7 @@ pub struct BeginsAtTheStart;
 
 #[async_trait]
 impl Sabotage for BeginsAtTheStart {
-    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<ChangeBatch> {
         inside.changes(Some(after.unwrap_or(0))).await
     }
 }
@@ -51,7 +51,7 @@ pub struct CommitsOutOfOrder {
 
 #[async_trait]
 impl Sabotage for CommitsOutOfOrder {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.open.lock().unwrap().insert(new.key.id);
         let inserted = inside.insert(new).await;
         tokio::task::yield_now().await;
@@ -59,7 +59,7 @@ impl Sabotage for CommitsOutOfOrder {
         inserted
     }
 
-    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<ChangeBatch> {
         // As of one instant: what is still open now is not seen, though its number is passed.
         let open = self.open.lock().unwrap().clone();
         let mut changes = inside.changes(after).await?;
@@ -76,7 +76,7 @@ pub struct TellsBeforehand {
 
 #[async_trait]
 impl Sabotage for TellsBeforehand {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.untold.lock().unwrap().insert(new.key.id);
         let inserted = inside.insert(new).await;
         tokio::task::yield_now().await;
@@ -84,11 +84,11 @@ impl Sabotage for TellsBeforehand {
         inserted
     }
 
-    async fn get(&self, inside: &Inside, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
         if self.untold.lock().unwrap().contains(&id) {
             return Ok(None);
         }
-        inside.get(whose, id).await
+        inside.get(within, id).await
     }
 }
 
@@ -97,8 +97,8 @@ pub struct NeverSaysMore;
 
 #[async_trait]
 impl Sabotage for NeverSaysMore {
-    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
-        Ok(Changes { more: false, ..inside.changes(after).await? })
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<ChangeBatch> {
+        Ok(ChangeBatch { more: false, ..inside.changes(after).await? })
     }
 }
 
@@ -107,8 +107,8 @@ pub struct NeverSaysMissed;
 
 #[async_trait]
 impl Sabotage for NeverSaysMissed {
-    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<Changes> {
-        Ok(Changes { missed: false, ..inside.changes(after).await? })
+    async fn changes(&self, inside: &Inside, after: Option<u64>) -> Answer<ChangeBatch> {
+        Ok(ChangeBatch { missed: false, ..inside.changes(after).await? })
     }
 }
 
@@ -118,11 +118,11 @@ pub struct SleepsThrough;
 
 #[async_trait]
 impl Sabotage for SleepsThrough {
-    async fn wait(&self, inside: &Inside, after: u64, at_most: Duration) -> Answer<Feed> {
+    async fn wait_for_changes(&self, inside: &Inside, after: u64, at_most: Duration) -> Answer<FeedMode> {
         if inside.changes(Some(after)).await?.keys.is_empty() {
             tokio::time::sleep(at_most).await;
         }
-        Ok(Feed::Pushed)
+        Ok(FeedMode::Pushed)
     }
 }
 
@@ -132,9 +132,9 @@ pub struct HearsOnlyWhatIsNew;
 
 #[async_trait]
 impl Sabotage for HearsOnlyWhatIsNew {
-    async fn wait(&self, inside: &Inside, _: u64, at_most: Duration) -> Answer<Feed> {
+    async fn wait_for_changes(&self, inside: &Inside, _: u64, at_most: Duration) -> Answer<FeedMode> {
         let end = inside.changes(None).await?.cursor;
-        inside.wait(end, at_most).await
+        inside.wait_for_changes(end, at_most).await
     }
 }
 
@@ -143,8 +143,8 @@ pub struct WaitsForEver;
 
 #[async_trait]
 impl Sabotage for WaitsForEver {
-    async fn wait(&self, inside: &Inside, after: u64, _: Duration) -> Answer<Feed> {
-        inside.wait(after, Duration::MAX).await
+    async fn wait_for_changes(&self, inside: &Inside, after: u64, _: Duration) -> Answer<FeedMode> {
+        inside.wait_for_changes(after, Duration::MAX).await
     }
 }
 
@@ -153,7 +153,7 @@ pub struct AnnouncesNothing;
 
 #[async_trait]
 impl Sabotage for AnnouncesNothing {
-    async fn announce(&self, _inside: &Inside, _owner: &Owner, _at: Timestamp) -> Answer<u32> {
+    async fn announce_account_change(&self, _inside: &Inside, _owner: &Owner, _at: Timestamp) -> Answer<u32> {
         Ok(2)
     }
 }

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use keyward::{
-    KeyStore, Status, Whose,
-    store::{Inserted, KeyQuery, NewRow},
+    KeyStore, Status, OwnerScope,
+    store::{InsertOutcome, KeyQuery, InsertKey},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -11,8 +11,8 @@ pub struct IgnoresTheLimit;
 
 #[async_trait]
 impl Sabotage for IgnoresTheLimit {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
-        inside.insert(NewRow { max_active: None, ..new }).await
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
+        inside.insert(InsertKey { max_active: None, ..new }).await
     }
 }
 
@@ -21,12 +21,12 @@ pub struct DisabledKeysDoNotCount;
 
 #[async_trait]
 impl Sabotage for DisabledKeysDoNotCount {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         let active = count(inside, new, Some(Status::Active)).await?;
         if new.max_active.is_some_and(|max| active >= max as usize) {
-            return Ok(Inserted::LimitReached);
+            return Ok(InsertOutcome::LimitReached);
         }
-        inside.insert(NewRow { max_active: None, ..new }).await
+        inside.insert(InsertKey { max_active: None, ..new }).await
     }
 }
 
@@ -35,13 +35,13 @@ pub struct CountsThenInserts;
 
 #[async_trait]
 impl Sabotage for CountsThenInserts {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         let keys = count(inside, new, None).await?;
         if new.max_active.is_some_and(|max| keys >= max as usize) {
-            return Ok(Inserted::LimitReached);
+            return Ok(InsertOutcome::LimitReached);
         }
         tokio::task::yield_now().await;
-        inside.insert(NewRow { max_active: None, ..new }).await
+        inside.insert(InsertKey { max_active: None, ..new }).await
     }
 }
 
@@ -51,17 +51,17 @@ pub struct Upserts;
 
 #[async_trait]
 impl Sabotage for Upserts {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         if let Some(found) = inside.find(&[*new.digest]).await? {
-            let whose = Whose::Owner(&found.key.owner);
-            inside.delete(whose, found.key.id, new.event).await?;
+            let within = OwnerScope::Owner(&found.key.owner);
+            inside.delete(within, found.key.id, new.event).await?;
         }
         inside.insert(new).await
     }
 }
 
-async fn count(inside: &Inside, new: NewRow<'_>, status: Option<Status>) -> Answer<usize> {
-    let whose = Whose::Owner(&new.key.owner);
-    let query = KeyQuery { whose, status, after: None, limit: 1_000, now: new.event.at };
+async fn count(inside: &Inside, new: InsertKey<'_>, status: Option<Status>) -> Answer<usize> {
+    let within = OwnerScope::Owner(&new.key.owner);
+    let query = KeyQuery { within, status, after: None, limit: 1_000, now: new.event.at };
     Ok(inside.list(&query).await?.len())
 }

@@ -5,7 +5,7 @@ use keyward::{
     AuditEvent, AuditQuery, KeyStore,
     audit::EventKind,
     model::EventId,
-    store::{Inserted, NewRow},
+    store::{InsertOutcome, InsertKey},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -27,8 +27,8 @@ pub struct LogsAttempts;
 
 #[async_trait]
 impl Sabotage for LogsAttempts {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
-        inside.record(std::slice::from_ref(new.event)).await?;
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
+        inside.record_events(std::slice::from_ref(new.event)).await?;
         inside.insert(new).await
     }
 }
@@ -38,9 +38,9 @@ pub struct LosesTheCount;
 
 #[async_trait]
 impl Sabotage for LosesTheCount {
-    async fn record(&self, inside: &Inside, events: &[AuditEvent]) -> Answer<()> {
+    async fn record_events(&self, inside: &Inside, events: &[AuditEvent]) -> Answer<()> {
         let one = |event: &AuditEvent| AuditEvent { count: 1, ..event.clone() };
-        inside.record(&events.iter().map(one).collect::<Vec<_>>()).await
+        inside.record_events(&events.iter().map(one).collect::<Vec<_>>()).await
     }
 }
 
@@ -51,10 +51,10 @@ pub struct RecordsOver {
 
 #[async_trait]
 impl Sabotage for RecordsOver {
-    async fn record(&self, inside: &Inside, events: &[AuditEvent]) -> Answer<()> {
+    async fn record_events(&self, inside: &Inside, events: &[AuditEvent]) -> Answer<()> {
         let last = events.iter().map(|event| (event.id, event.clone()));
         self.last.lock().unwrap().extend(last);
-        inside.record(events).await
+        inside.record_events(events).await
     }
 
     async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {

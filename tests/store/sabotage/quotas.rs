@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use keyward::{
     KeyId, KeyStore, Owner, Timestamp,
     model::Period,
-    store::{Payer, RotateRow, RotatedRow, Spend, Spent, StoreError},
+    store::{CounterKey, RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError},
 };
 use tokio::{task::yield_now, time::timeout};
 
@@ -15,11 +15,11 @@ pub struct GrantsOneTooMany;
 
 #[async_trait]
 impl Sabotage for GrantsOneTooMany {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
-        let more = |spend: &Spend<'_>| spend.limit.saturating_add(1);
-        let spends: Vec<_> =
-            spends.iter().map(|spend| Spend { limit: more(spend), ..*spend }).collect();
-        inside.spend(&spends).await
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+        let more = |spend: &CounterCharge<'_>| spend.limit.saturating_add(1);
+        let charges: Vec<_> =
+            charges.iter().map(|spend| CounterCharge { limit: more(spend), ..*spend }).collect();
+        inside.charge(&charges).await
     }
 }
 
@@ -28,18 +28,18 @@ pub struct LooksThenSpends;
 
 #[async_trait]
 impl Sabotage for LooksThenSpends {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
         let look: Vec<_> =
-            spends.iter().map(|spend| Spend { uses: 0, limit: u64::MAX, ..*spend }).collect();
-        let Spent::Granted(used) = inside.spend(&look).await? else { unreachable!() };
-        let mut both = spends.iter().zip(&used);
+            charges.iter().map(|spend| CounterCharge { uses: 0, limit: u64::MAX, ..*spend }).collect();
+        let ChargeOutcome::Granted(used) = inside.charge(&look).await? else { unreachable!() };
+        let mut both = charges.iter().zip(&used);
         if both.any(|(spend, used)| used.checked_add(spend.uses).is_none_or(|n| n > spend.limit)) {
-            return Ok(Spent::Exhausted(used));
+            return Ok(ChargeOutcome::Exhausted(used));
         }
         yield_now().await;
-        let spends: Vec<_> =
-            spends.iter().map(|spend| Spend { limit: u64::MAX, ..*spend }).collect();
-        inside.spend(&spends).await
+        let charges: Vec<_> =
+            charges.iter().map(|spend| CounterCharge { limit: u64::MAX, ..*spend }).collect();
+        inside.charge(&charges).await
     }
 }
 
@@ -48,16 +48,16 @@ pub struct SpendsOneByOne;
 
 #[async_trait]
 impl Sabotage for SpendsOneByOne {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
         let mut all = Vec::new();
-        for spend in spends {
-            match inside.spend(&[*spend]).await? {
-                Spent::Granted(used) => all.extend(used),
-                Spent::Exhausted(_) => return Ok(Spent::Exhausted(all)),
+        for spend in charges {
+            match inside.charge(&[*spend]).await? {
+                ChargeOutcome::Granted(used) => all.extend(used),
+                ChargeOutcome::Exhausted(_) => return Ok(ChargeOutcome::Exhausted(all)),
             }
             yield_now().await;
         }
-        Ok(Spent::Granted(all))
+        Ok(ChargeOutcome::Granted(all))
     }
 }
 
@@ -69,16 +69,16 @@ pub struct LocksAsTheyCome {
 
 #[async_trait]
 impl Sabotage for LocksAsTheyCome {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
         let mut held = Vec::new();
-        for spend in spends {
+        for spend in charges {
             let lock =
                 self.locks.lock().unwrap().entry(spend.payer.to_bytes()).or_default().clone();
             let lock = timeout(Duration::from_millis(100), lock.lock_owned()).await;
             held.push(lock.map_err(StoreError::unavailable)?);
             yield_now().await;
         }
-        inside.spend(spends).await
+        inside.charge(charges).await
     }
 }
 
@@ -87,10 +87,10 @@ pub struct KnowsNoPeriods;
 
 #[async_trait]
 impl Sabotage for KnowsNoPeriods {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
-        let forever = spends.iter().map(|spend| Spend { window: Timestamp::MIN, ..*spend });
-        let spends: Vec<_> = forever.collect();
-        inside.spend(&spends).await
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+        let forever = charges.iter().map(|spend| CounterCharge { window: Timestamp::MIN, ..*spend });
+        let charges: Vec<_> = forever.collect();
+        inside.charge(&charges).await
     }
 }
 
@@ -99,18 +99,18 @@ pub struct CountsByAccount;
 
 #[async_trait]
 impl Sabotage for CountsByAccount {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
         let account = |payer| match payer {
-            Payer::Owner(owner) => Owner::account_only(owner.account()).ok(),
-            Payer::Key(_) | Payer::Guest(_) | Payer::Job(_) => None,
+            CounterKey::Owner(owner) => Owner::account_only(owner.account()).ok(),
+            CounterKey::Key(_) | CounterKey::Anonymous(_) | CounterKey::Job(_) => None,
         };
-        let accounts: Vec<_> = spends.iter().map(|spend| account(spend.payer)).collect();
-        let by_account = spends.iter().zip(&accounts).map(|(spend, account)| Spend {
-            payer: account.as_ref().map_or(spend.payer, Payer::Owner),
+        let accounts: Vec<_> = charges.iter().map(|spend| account(spend.payer)).collect();
+        let by_account = charges.iter().zip(&accounts).map(|(spend, account)| CounterCharge {
+            payer: account.as_ref().map_or(spend.payer, CounterKey::Owner),
             ..*spend
         });
-        let spends: Vec<_> = by_account.collect();
-        inside.spend(&spends).await
+        let charges: Vec<_> = by_account.collect();
+        inside.charge(&charges).await
     }
 }
 
@@ -122,17 +122,17 @@ pub struct RefundsIntoThePresent {
 
 #[async_trait]
 impl Sabotage for RefundsIntoThePresent {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
-        for spend in spends {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+        for spend in charges {
             *self.window.lock().unwrap() = spend.window;
         }
-        inside.spend(spends).await
+        inside.charge(charges).await
     }
 
-    async fn refund(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<()> {
+    async fn refund(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<()> {
         let window = *self.window.lock().unwrap();
-        let spends: Vec<_> = spends.iter().map(|spend| Spend { window, ..*spend }).collect();
-        inside.refund(&spends).await
+        let charges: Vec<_> = charges.iter().map(|spend| CounterCharge { window, ..*spend }).collect();
+        inside.refund(&charges).await
     }
 }
 
@@ -144,20 +144,20 @@ pub struct RotationsRefill {
 
 #[async_trait]
 impl Sabotage for RotationsRefill {
-    async fn spend(&self, inside: &Inside, spends: &[Spend<'_>]) -> Answer<Spent> {
-        for spend in spends {
-            if let Payer::Key(id) = spend.payer {
+    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+        for spend in charges {
+            if let CounterKey::Key(id) = spend.payer {
                 self.spent.lock().unwrap().insert(id, (spend.period, spend.window));
             }
         }
-        inside.spend(spends).await
+        inside.charge(charges).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         let spent = self.spent.lock().unwrap().get(&rotate.key.id).copied();
         if let Some((period, window)) = spent {
-            let payer = Payer::Key(rotate.key.id);
-            inside.refund(&[Spend { payer, period, window, limit: 0, uses: u64::MAX }]).await?;
+            let payer = CounterKey::Key(rotate.key.id);
+            inside.refund(&[CounterCharge { payer, period, window, limit: 0, uses: u64::MAX }]).await?;
         }
         inside.rotate(rotate).await
     }

@@ -6,10 +6,10 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Access, AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Whose,
+    Access, AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, OwnerScope,
     model::EventId,
     secret::Tag,
-    store::{Found, Inserted, KeyQuery, NewRow, Revoked},
+    store::{FoundKey, InsertOutcome, KeyQuery, InsertKey, RevokeOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -19,7 +19,7 @@ pub struct LooksForTheFirstCandidate;
 
 #[async_trait]
 impl Sabotage for LooksForTheFirstCandidate {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         inside.find(&digests[..digests.len().min(1)]).await
     }
 }
@@ -29,7 +29,7 @@ pub struct IgnoresTheTag;
 
 #[async_trait]
 impl Sabotage for IgnoresTheTag {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let sha256 = |digest: &Digest| {
             Digest::from_parts(Tag::SHA256, digest.to_bytes()[3..].try_into().unwrap())
         };
@@ -45,12 +45,12 @@ pub struct ComparesTheBeginning {
 
 #[async_trait]
 impl Sabotage for ComparesTheBeginning {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.stored.lock().unwrap().insert(beginning(new.digest), *new.digest);
         inside.insert(new).await
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let stored = |digest| self.stored.lock().unwrap().get(&beginning(digest)).copied();
         inside.find(&digests.iter().filter_map(stored).collect::<Vec<_>>()).await
     }
@@ -63,12 +63,12 @@ fn beginning(digest: &Digest) -> [u8; 16] {
 /// Reads from something that lags.
 #[derive(Default)]
 pub struct RemembersWhatItFound {
-    found: Mutex<HashMap<Digest, Found>>,
+    found: Mutex<HashMap<Digest, FoundKey>>,
 }
 
 #[async_trait]
 impl Sabotage for RemembersWhatItFound {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let known =
             digests.iter().find_map(|digest| self.found.lock().unwrap().get(digest).cloned());
         if known.is_some() {
@@ -87,12 +87,12 @@ pub struct TakesNoScopesForAllScopes;
 
 #[async_trait]
 impl Sabotage for TakesNoScopesForAllScopes {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         let mut key = new.key.clone();
         if matches!(&key.access, Access::Only(scopes) if scopes.iter().next().is_none()) {
             key.access = Access::Inherited;
         }
-        inside.insert(NewRow { key: &key, ..new }).await
+        inside.insert(InsertKey { key: &key, ..new }).await
     }
 }
 
@@ -104,13 +104,13 @@ impl Sabotage for TrimsReasons {
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
+    ) -> Answer<RevokeOutcome> {
         let reason = event.reason.as_deref().and_then(|reason| reason.lines().next());
         let event = AuditEvent { reason: reason.map(Into::into), ..event.clone() };
-        inside.revoke(whose, id, &event).await
+        inside.revoke(within, id, &event).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, Timestamp, Whose, store::KeyQuery,
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope, store::KeyQuery,
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -63,12 +63,12 @@ impl Sabotage for DeletesTheLogAsWell {
     async fn delete(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Answer<bool> {
         self.gone.lock().unwrap().insert(id);
-        inside.delete(whose, id, event).await
+        inside.delete(within, id, event).await
     }
 
     async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
@@ -146,7 +146,7 @@ impl Sabotage for CountsThenPurges {
 
 async fn open_keys(inside: &Inside, owner: &Owner, limit: u32) -> Answer<Vec<Arc<Key>>> {
     let query =
-        KeyQuery { whose: owner.into(), status: None, after: None, limit, now: Timestamp::MIN };
+        KeyQuery { within: owner.into(), status: None, after: None, limit, now: Timestamp::MIN };
     let mut keys = inside.list(&query).await?;
     keys.retain(|key| key.revoked.is_none());
     Ok(keys)

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, Whose,
-    store::{KeyQuery, Revoked, RotateRow, RotatedRow, Updated, Use},
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope,
+    store::{KeyQuery, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -14,11 +14,11 @@ pub struct IgnoresCase;
 
 #[async_trait]
 impl Sabotage for IgnoresCase {
-    async fn get(&self, inside: &Inside, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
         let owner = inside.owner_of(id);
         let same = |owner: &Owner| {
-            let account = whose.account().unwrap_or(owner.account());
-            owner.tenant().eq_ignore_ascii_case(whose.tenant())
+            let account = within.account().unwrap_or(owner.account());
+            owner.tenant().eq_ignore_ascii_case(within.tenant())
                 && owner.account().eq_ignore_ascii_case(account)
         };
         match owner.filter(same) {
@@ -33,10 +33,10 @@ pub struct KnowsNoAdministrators;
 
 #[async_trait]
 impl Sabotage for KnowsNoAdministrators {
-    async fn get(&self, inside: &Inside, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
-        match whose {
-            Whose::Owner(_) => inside.get(whose, id).await,
-            Whose::Tenant(_) => Ok(None),
+    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+        match within {
+            OwnerScope::Owner(_) => inside.get(within, id).await,
+            OwnerScope::Tenant(_) => Ok(None),
         }
     }
 }
@@ -47,7 +47,7 @@ pub struct Unscoped;
 
 #[async_trait]
 impl Sabotage for Unscoped {
-    async fn get(&self, inside: &Inside, _: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(&self, inside: &Inside, _: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
         inside.any(id).await
     }
 
@@ -57,25 +57,25 @@ impl Sabotage for Unscoped {
         Ok(keys)
     }
 
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         inside.update(&real(inside, key), event).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         let key = &real(inside, rotate.key);
-        inside.rotate(RotateRow { key, ..rotate }).await
+        inside.rotate(RotateSecret { key, ..rotate }).await
     }
 
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
+    ) -> Answer<RevokeOutcome> {
         match inside.owner_of(id) {
             Some(owner) => inside.revoke((&owner).into(), id, event).await,
-            None => inside.revoke(whose, id, event).await,
+            None => inside.revoke(within, id, event).await,
         }
     }
 
@@ -95,29 +95,29 @@ impl Sabotage for Unscoped {
     async fn delete(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Answer<bool> {
         match inside.owner_of(id) {
             Some(owner) => inside.delete((&owner).into(), id, event).await,
-            None => inside.delete(whose, id, event).await,
+            None => inside.delete(within, id, event).await,
         }
     }
 
-    async fn touch(&self, inside: &Inside, uses: &[Use]) -> Answer<Vec<AuditEvent>> {
-        let real = |used: &Use| {
+    async fn record_uses(&self, inside: &Inside, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
+        let real = |used: &KeyUse| {
             let owner = inside.owner_of(used.key_id).unwrap_or(used.owner.clone());
-            Use { owner, ..used.clone() }
+            KeyUse { owner, ..used.clone() }
         };
-        inside.touch(&uses.iter().map(real).collect::<Vec<_>>()).await
+        inside.record_uses(&uses.iter().map(real).collect::<Vec<_>>()).await
     }
 
     async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
         let mut events = inside.events(query).await?;
         for key in inside.all().await? {
             events
-                .extend(inside.events(&AuditQuery { whose: (&key.owner).into(), ..*query }).await?);
+                .extend(inside.events(&AuditQuery { within: (&key.owner).into(), ..*query }).await?);
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
         events.dedup();

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use keyward::{KeyId, KeyStore, Timestamp, Whose, store::Tally};
+use keyward::{KeyId, KeyStore, Timestamp, OwnerScope, store::HourlyUsage};
 use tokio::task::yield_now;
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -11,14 +11,14 @@ pub struct CountsAnHourOnceACall;
 
 #[async_trait]
 impl Sabotage for CountsAnHourOnceACall {
-    async fn tally(&self, inside: &Inside, tallies: &[Tally]) -> Answer<()> {
-        let mut once: Vec<Tally> = Vec::new();
+    async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
+        let mut once: Vec<HourlyUsage> = Vec::new();
         for tally in tallies {
             if !once.iter().any(|it| (it.key_id, it.hour) == (tally.key_id, tally.hour)) {
                 once.push(*tally);
             }
         }
-        inside.tally(&once).await
+        inside.add_usage(&once).await
     }
 }
 
@@ -28,9 +28,9 @@ pub struct CountsLimitedAsDenied;
 
 #[async_trait]
 impl Sabotage for CountsLimitedAsDenied {
-    async fn tally(&self, inside: &Inside, tallies: &[Tally]) -> Answer<()> {
-        let denied = |it: &Tally| Tally { denied: it.denied + it.limited, limited: 0, ..*it };
-        inside.tally(&tallies.iter().map(denied).collect::<Vec<_>>()).await
+    async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
+        let denied = |it: &HourlyUsage| HourlyUsage { denied: it.denied + it.limited, limited: 0, ..*it };
+        inside.add_usage(&tallies.iter().map(denied).collect::<Vec<_>>()).await
     }
 }
 
@@ -40,15 +40,15 @@ pub struct AddsToWhatItRead;
 
 #[async_trait]
 impl Sabotage for AddsToWhatItRead {
-    async fn tally(&self, inside: &Inside, tallies: &[Tally]) -> Answer<()> {
+    async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
         for tally in tallies {
             let Some(owner) = inside.owner_of(tally.key_id) else { continue };
-            let read = async || inside.tallies((&owner).into(), tally.key_id, tally.hour).await;
-            let accepted = |tallies: Vec<Tally>| tallies.first().map_or(0, |it| it.accepted);
+            let read = async || inside.usage_history((&owner).into(), tally.key_id, tally.hour).await;
+            let accepted = |tallies: Vec<HourlyUsage>| tallies.first().map_or(0, |it| it.accepted);
             let wanted = accepted(read().await?) + tally.accepted;
             yield_now().await;
             let missing = wanted.saturating_sub(accepted(read().await?));
-            inside.tally(&[Tally { accepted: missing, ..*tally }]).await?;
+            inside.add_usage(&[HourlyUsage { accepted: missing, ..*tally }]).await?;
         }
         Ok(())
     }
@@ -57,24 +57,24 @@ impl Sabotage for AddsToWhatItRead {
 /// Keeps what was counted before there was a key, or after.
 #[derive(Default)]
 pub struct CountsUnknownKeys {
-    early: Mutex<Vec<Tally>>,
+    early: Mutex<Vec<HourlyUsage>>,
 }
 
 #[async_trait]
 impl Sabotage for CountsUnknownKeys {
-    async fn tally(&self, inside: &Inside, tallies: &[Tally]) -> Answer<()> {
+    async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
         self.early.lock().unwrap().extend(tallies);
-        inside.tally(tallies).await
+        inside.add_usage(tallies).await
     }
 
-    async fn tallies(
+    async fn usage_history(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Answer<Vec<Tally>> {
-        let seen = inside.tallies(whose, id, from).await?;
+    ) -> Answer<Vec<HourlyUsage>> {
+        let seen = inside.usage_history(within, id, from).await?;
         let early = self.early.lock().unwrap();
         let of_key = early.iter().filter(|tally| tally.key_id == id).copied();
         Ok(if seen.is_empty() { of_key.collect() } else { seen })
@@ -86,15 +86,15 @@ pub struct ShowsCountsToAll;
 
 #[async_trait]
 impl Sabotage for ShowsCountsToAll {
-    async fn tallies(
+    async fn usage_history(
         &self,
         inside: &Inside,
-        _: Whose<'_>,
+        _: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
-    ) -> Answer<Vec<Tally>> {
+    ) -> Answer<Vec<HourlyUsage>> {
         let Some(owner) = inside.owner_of(id) else { return Ok(Vec::new()) };
-        inside.tallies((&owner).into(), id, from).await
+        inside.usage_history((&owner).into(), id, from).await
     }
 }
 
@@ -103,7 +103,7 @@ pub struct PurgesCountsWithoutLimit;
 
 #[async_trait]
 impl Sabotage for PurgesCountsWithoutLimit {
-    async fn purge_tallies(&self, inside: &Inside, before: Timestamp, _: u32) -> Answer<u32> {
-        inside.purge_tallies(before, u32::MAX).await
+    async fn purge_usage(&self, inside: &Inside, before: Timestamp, _: u32) -> Answer<u32> {
+        inside.purge_usage(before, u32::MAX).await
     }
 }

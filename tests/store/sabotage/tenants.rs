@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     KeyStore,
-    store::{Inserted, NewRow},
+    store::{InsertOutcome, InsertKey},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -98,7 +98,7 @@ pub struct KeepsTenantsWithoutKeys {
 
 #[async_trait]
 impl Sabotage for KeepsTenantsWithoutKeys {
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.seen.lock().unwrap().insert(new.key.owner.tenant().to_owned());
         inside.insert(new).await
     }

@@ -4,9 +4,9 @@ use std::{collections::HashSet, sync::Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, Whose,
+    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
     model::EventId,
-    store::{Found, Inserted, NewRow, Revoked, RotateRow, RotatedRow, Updated, Use},
+    store::{FoundKey, InsertOutcome, InsertKey, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -36,26 +36,26 @@ impl Sabotage for LogsAfterwards {
         Ok(events)
     }
 
-    async fn insert(&self, inside: &Inside, new: NewRow<'_>) -> Answer<Inserted> {
+    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.late(new.event.id, inside.insert(new)).await
     }
 
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<Updated> {
+    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
         self.late(event.id, inside.update(key, event)).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateRow<'_>) -> Answer<RotatedRow> {
+    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
         self.late(rotate.event.id, inside.rotate(rotate)).await
     }
 
     async fn revoke(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<Revoked> {
-        self.late(event.id, inside.revoke(whose, id, event)).await
+    ) -> Answer<RevokeOutcome> {
+        self.late(event.id, inside.revoke(within, id, event)).await
     }
 
     async fn revoke_all(
@@ -70,11 +70,11 @@ impl Sabotage for LogsAfterwards {
     async fn delete(
         &self,
         inside: &Inside,
-        whose: Whose<'_>,
+        within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
     ) -> Answer<bool> {
-        self.late(event.id, inside.delete(whose, id, event)).await
+        self.late(event.id, inside.delete(within, id, event)).await
     }
 
     async fn purge_keys(
@@ -87,10 +87,10 @@ impl Sabotage for LogsAfterwards {
         self.late(event.id, inside.purge_keys(before, limit, event)).await
     }
 
-    async fn touch(&self, inside: &Inside, uses: &[Use]) -> Answer<Vec<AuditEvent>> {
+    async fn record_uses(&self, inside: &Inside, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
         match uses.first() {
-            Some(first) => self.late(first.event_id, inside.touch(uses)).await,
-            None => inside.touch(uses).await,
+            Some(first) => self.late(first.event_id, inside.record_uses(uses)).await,
+            None => inside.record_uses(uses).await,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Sabotage for RehashesInTwoSteps {
         done
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let found = inside.find(digests).await?;
         let unwritten = self.unwritten.lock().unwrap();
         Ok(found.filter(|found| !unwritten.contains(&found.digest)))

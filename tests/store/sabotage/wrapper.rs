@@ -9,10 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, Whose,
+    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, OwnerScope,
     store::{
-        Changes, Code, Feed, Found, Guess, Guessed, Inserted, KeyQuery, Lookup, NewRow, Revoked,
-        RotateRow, RotatedRow, Spend, Spent, StoreError, Tally, Updated, Use,
+        ChangeBatch, OneTimeCode, FeedMode, FoundKey, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, RevokeOutcome,
+        RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
     },
 };
 
@@ -51,7 +51,7 @@ macro_rules! methods {
                 inside.$method($($name),*).await
             })*
 
-            async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<Found>> {
+            async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
                 inside.find(digests).await
             }
         }
@@ -70,32 +70,32 @@ macro_rules! methods {
 }
 
 methods! {
-    insert(new: NewRow<'_>) -> Inserted;
-    get(whose: Whose<'_>, id: KeyId) -> Option<Arc<Key>>;
+    insert(new: InsertKey<'_>) -> InsertOutcome;
+    get(within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>>;
     list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
     tenants(after: Option<&str>, limit: u32) -> Vec<String>;
-    update(key: &Key, event: &AuditEvent) -> Updated;
-    rotate(rotate: RotateRow<'_>) -> RotatedRow;
-    revoke(whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> Revoked;
+    update(key: &Key, event: &AuditEvent) -> UpdateOutcome;
+    rotate(rotate: RotateSecret<'_>) -> RotateOutcome;
+    revoke(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> RevokeOutcome;
     revoke_all(owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent>;
-    announce(owner: &Owner, at: Timestamp) -> u32;
-    delete(whose: Whose<'_>, id: KeyId, event: &AuditEvent) -> bool;
+    announce_account_change(owner: &Owner, at: Timestamp) -> u32;
+    delete(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool;
     purge_keys(before: Timestamp, limit: u32, event: &AuditEvent) -> Vec<AuditEvent>;
-    touch(uses: &[Use]) -> Vec<AuditEvent>;
+    record_uses(uses: &[KeyUse]) -> Vec<AuditEvent>;
     rehash(from: &Digest, to: &Digest) -> bool;
-    record(events: &[AuditEvent]) -> ();
+    record_events(events: &[AuditEvent]) -> ();
     events(query: &AuditQuery<'_>) -> Vec<AuditEvent>;
     purge_events(before: Timestamp, limit: u32) -> u32;
-    changes(after: Option<u64>) -> Changes;
-    wait(after: u64, at_most: Duration) -> Feed;
+    changes(after: Option<u64>) -> ChangeBatch;
+    wait_for_changes(after: u64, at_most: Duration) -> FeedMode;
     purge_changes(before: Timestamp) -> u32;
-    tally(tallies: &[Tally]) -> ();
-    tallies(whose: Whose<'_>, id: KeyId, from: Timestamp) -> Vec<Tally>;
-    purge_tallies(before: Timestamp, limit: u32) -> u32;
-    spend(spends: &[Spend<'_>]) -> Spent;
-    refund(spends: &[Spend<'_>]) -> ();
-    put_code(address: &Digest, code: &Code) -> ();
-    try_code(guess: &Guess) -> Guessed;
+    add_usage(tallies: &[HourlyUsage]) -> ();
+    usage_history(within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage>;
+    purge_usage(before: Timestamp, limit: u32) -> u32;
+    charge(charges: &[CounterCharge<'_>]) -> ChargeOutcome;
+    refund(charges: &[CounterCharge<'_>]) -> ();
+    put_code(address: &Digest, code: &OneTimeCode) -> ();
+    try_code(guess: &CodeAttempt) -> CodeOutcome;
     purge_codes(before: Timestamp, limit: u32) -> u32;
 }
 
@@ -109,25 +109,25 @@ impl Deref for Inside {
 
 /// These four stand before those of the store in memory.
 impl Inside {
-    pub async fn insert(&self, new: NewRow<'_>) -> Answer<Inserted> {
+    pub async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         let inserted = self.memory.insert(new).await?;
-        if inserted == Inserted::Inserted {
+        if inserted == InsertOutcome::Inserted {
             self.owners.lock().unwrap().insert(new.key.id, new.key.owner.clone());
         }
         Ok(inserted)
     }
 
-    pub async fn get(&self, whose: Whose<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
-        Ok(self.memory.get(whose, id).await?.map(|key| self.forged(key)))
+    pub async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+        Ok(self.memory.get(within, id).await?.map(|key| self.forged(key)))
     }
 
     pub async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
         Ok(self.memory.list(query).await?.into_iter().map(|key| self.forged(key)).collect())
     }
 
-    pub async fn find(&self, digests: &[Digest]) -> Answer<Option<Found>> {
+    pub async fn find(&self, digests: &[Digest]) -> Answer<Option<FoundKey>> {
         let found = self.memory.find(digests).await?;
-        Ok(found.map(|found| Found { key: self.forged(found.key), ..found }))
+        Ok(found.map(|found| FoundKey { key: self.forged(found.key), ..found }))
     }
 
     /// From now on, whoever reads the key sees it so.

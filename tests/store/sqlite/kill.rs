@@ -73,7 +73,7 @@ async fn change_keys(keys: ApiKeys) {
         tell(&issued.key, &issued.secret);
         let changed = keys.update(&ada, id, &change, &actor).await.unwrap();
         tell(&changed, &issued.secret);
-        let rotated = keys.rotate(&ada, id, Rotation::at_once(), &actor).await.unwrap();
+        let rotated = keys.rotate(&ada, id, Rotation::immediate(), &actor).await.unwrap();
         tell(&rotated.key, &rotated.secret);
         if round % 2 == 0 {
             keys.revoke(&ada, id, "done", &actor).await.unwrap();

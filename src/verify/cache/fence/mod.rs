@@ -69,7 +69,7 @@ impl<C: Counter> Fence<C> {
     }
 
     /// Something came into being: whoever was told that there is nothing shall ask again.
-    pub(crate) fn announce(&self) {
+    pub(crate) fn announce_account_change(&self) {
         self.count.increase();
     }
 

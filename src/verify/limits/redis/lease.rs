@@ -5,7 +5,7 @@ use crate::{
     system::lock,
     verify::limits::{
         gcra::Gcra,
-        limiter::{Charge, Levels, RateOf},
+        limiter::{RateCharge, RateLevels, RateSubject},
     },
 };
 
@@ -16,14 +16,14 @@ pub(crate) struct Leases {
 }
 
 /// Whose rates they are of.
-type Name = (Owner, Vec<RateOf>);
+type Name = (Owner, Vec<RateSubject>);
 
 struct Lease {
     /// A plan that changes leaves what was taken under the earlier one unused.
     rates: Vec<Rate>,
     permits: u32,
     /// What Redis said when they were taken, and when that was by this node's clock.
-    levels: Levels,
+    levels: RateLevels,
     at: Timestamp,
 }
 
@@ -34,13 +34,13 @@ impl Leases {
 
     /// How many permits to ask for. No more than a tenth of the narrowest burst: nodes that hold
     /// what they do not need keep it from others.
-    pub(crate) fn batch(&self, charge: &Charge<'_>) -> u32 {
+    pub(crate) fn batch(&self, charge: &RateCharge<'_>) -> u32 {
         let narrowest = charge.rates.iter().map(|(_, rate)| rate.burst.get()).min();
         self.permits.min(narrowest.unwrap_or(0) / 10).max(charge.uses)
     }
 
     /// Pays for a charge with what is held, if that is enough.
-    pub(crate) fn take(&self, charge: &Charge<'_>) -> Option<Levels> {
+    pub(crate) fn take(&self, charge: &RateCharge<'_>) -> Option<RateLevels> {
         let mut held = lock(&self.held);
         let lease = held.get_mut(&name(charge))?;
         if !lease.is_for(charge) || lease.permits < charge.uses {
@@ -51,7 +51,7 @@ impl Leases {
     }
 
     /// Keeps what is left of a batch, beside what is held already.
-    pub(crate) fn keep(&self, charge: &Charge<'_>, permits: u32, levels: Levels) -> Levels {
+    pub(crate) fn keep(&self, charge: &RateCharge<'_>, permits: u32, levels: RateLevels) -> RateLevels {
         let mut held = lock(&self.held);
         let name = name(charge);
         let before = held.get(&name).filter(|lease| lease.is_for(charge));
@@ -74,7 +74,7 @@ impl Leases {
     }
 
     /// Takes permits back that nobody used; false if they do not belong here.
-    pub(crate) fn give_back(&self, charge: &Charge<'_>) -> bool {
+    pub(crate) fn give_back(&self, charge: &RateCharge<'_>) -> bool {
         let mut held = lock(&self.held);
         let lease = held.get_mut(&name(charge)).filter(|lease| lease.is_for(charge));
         lease.map(|lease| lease.permits = lease.permits.saturating_add(charge.uses)).is_some()
@@ -82,19 +82,19 @@ impl Leases {
 }
 
 impl Lease {
-    fn is_for(&self, charge: &Charge<'_>) -> bool {
+    fn is_for(&self, charge: &RateCharge<'_>) -> bool {
         self.rates.iter().eq(charge.rates.iter().map(|(_, rate)| rate))
     }
 
     /// As far as this node knows: what it holds is spent, and still to be used here.
-    fn levels(&self, charge: &Charge<'_>) -> Levels {
+    fn levels(&self, charge: &RateCharge<'_>) -> RateLevels {
         let at = self.levels.at.after(charge.at.since(self.at));
         let full_at = self.rates.iter().zip(&self.levels.full_at);
         let full_at = full_at.map(|(rate, full_at)| {
             let held = Gcra::new(*rate).cost(self.permits).unsigned_abs();
             full_at.before(std::time::Duration::from_micros(held)).max(at)
         });
-        Levels { at, full_at: full_at.collect() }
+        RateLevels { at, full_at: full_at.collect() }
     }
 
     /// All that was taken has come back to its bucket meanwhile.
@@ -104,8 +104,8 @@ impl Lease {
     }
 }
 
-fn name(charge: &Charge<'_>) -> Name {
-    (charge.owner.clone(), charge.rates.iter().map(|(whose, _)| *whose).collect())
+fn name(charge: &RateCharge<'_>) -> Name {
+    (charge.owner.clone(), charge.rates.iter().map(|(within, _)| *within).collect())
 }
 
 /// Of keys and owners that come at all at a time; the rest asks Redis each time.

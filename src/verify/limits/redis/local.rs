@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{
     model::Rate,
     verify::limits::{
-        limiter::{Charge, Charged, Levels, RateOf},
+        limiter::{RateCharge, RateOutcome, RateLevels, RateSubject},
         meter::{Meter, SharedBucket},
         per_node::PerNode,
     },
@@ -11,41 +11,41 @@ use crate::{
 
 /// Counting on this node alone, for a limiter that cannot count elsewhere.
 impl PerNode {
-    pub(crate) fn charge(&self, charge: &Charge<'_>) -> Charged {
+    pub(crate) fn charge(&self, charge: &RateCharge<'_>) -> RateOutcome {
         let (now, mut key, mut owner) = (charge.at, None, None);
-        for (whose, rate) in charge.rates {
-            let bucket = Some(self.bucket(charge, *whose, *rate));
-            match whose {
-                RateOf::Key(_) => key = bucket,
-                RateOf::Owner => owner = bucket,
+        for (within, rate) in charge.rates {
+            let bucket = Some(self.bucket(charge, *within, *rate));
+            match within {
+                RateSubject::Key(_) => key = bucket,
+                RateSubject::Owner => owner = bucket,
             }
         }
         let meter = Meter::new(key, owner, false);
-        let granted = meter.spend(charge.uses, now).is_ok();
+        let granted = meter.charge(charge.uses, now).is_ok();
         let states = meter.states(now);
-        let full_at = charge.rates.iter().map(|(whose, _)| {
-            let state = match whose {
-                RateOf::Key(_) => states.key,
-                RateOf::Owner => states.owner,
+        let full_at = charge.rates.iter().map(|(within, _)| {
+            let state = match within {
+                RateSubject::Key(_) => states.key,
+                RateSubject::Owner => states.owner,
             };
             now.after(state.map(|state| state.reset).unwrap_or_default())
         });
-        let levels = Levels { at: now, full_at: full_at.collect() };
-        if granted { Charged::Granted(levels) } else { Charged::Refused(levels) }
+        let levels = RateLevels { at: now, full_at: full_at.collect() };
+        if granted { RateOutcome::Granted(levels) } else { RateOutcome::Refused(levels) }
     }
 
     /// Nothing came of what was granted here.
-    pub(crate) fn refund(&self, charge: &Charge<'_>, granted: &Levels) {
-        for ((whose, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
+    pub(crate) fn refund(&self, charge: &RateCharge<'_>, granted: &RateLevels) {
+        for ((within, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
             let ahead = full_at.as_unix_micros() - charge.at.as_unix_micros();
-            self.bucket(charge, *whose, *rate).give_back(charge.uses, ahead);
+            self.bucket(charge, *within, *rate).give_back(charge.uses, ahead);
         }
     }
 
-    fn bucket(&self, charge: &Charge<'_>, whose: RateOf, rate: Rate) -> Arc<SharedBucket> {
-        match whose {
-            RateOf::Key(id) => self.keys.bucket(&id, rate, charge.at),
-            RateOf::Owner => self.owners.bucket(charge.owner, rate, charge.at),
+    fn bucket(&self, charge: &RateCharge<'_>, within: RateSubject, rate: Rate) -> Arc<SharedBucket> {
+        match within {
+            RateSubject::Key(id) => self.keys.bucket(&id, rate, charge.at),
+            RateSubject::Owner => self.owners.bucket(charge.owner, rate, charge.at),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::verify::limits::redis::{
 };
 use crate::verify::limits::{
     gcra::Gcra,
-    limiter::{Charge, Charged, Levels, Limiter, LimiterError, RateOf},
+    limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, RateLimiterError, RateSubject},
     per_node::PerNode,
 };
 use crate::{
@@ -40,33 +40,33 @@ use crate::{
 /// nodes. While a slot is moved from one node to another, calls for it may fail.
 ///
 /// # Leases
-/// With [`lease`](RedisLimiter::lease), a node takes several permits at once and spends them
+/// With [`lease`](RedisRateLimiter::lease), a node takes several permits at once and spends them
 /// without asking: most calls need no round trip. What it has taken is spent for all others, so
 /// the total is never exceeded; the price is that a client may be refused while another node, or this
 /// one for another key of the same owner, holds up to a tenth of the burst each, and that permits which a
 /// node took earlier can come on top of a burst.
 ///
 /// # Failures
-/// A call gives up after 250 ms, and then [`WithoutRedis`] decides; for a second, others do not even
+/// A call gives up after 250 ms, and then [`RedisOutage`] decides; for a second, others do not even
 /// try. By default each node counts for itself until Redis is back.
 ///
 /// # Examples
 /// ```
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use keyward::{ApiKeys, KeyFormat, MemoryStore, verify::{RedisLimiter, WithoutRedis}};
+/// use keyward::{ApiKeys, KeyFormat, MemoryStore, verify::{RedisRateLimiter, RedisOutage}};
 ///
-/// let limiter = RedisLimiter::new(["redis://localhost/"])?.lease(20).without(WithoutRedis::PerNode);
+/// let limiter = RedisRateLimiter::new(["redis://localhost/"])?.lease(20).on_outage(RedisOutage::PerNode);
 /// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
-///     .limiter(limiter)
+///     .rate_limiter(limiter)
 ///     .build();
 /// # Ok(()) }
 /// ```
 #[must_use]
-pub struct RedisLimiter {
+pub struct RedisRateLimiter {
     prefix: String,
     seeds: Vec<ConnectionInfo>,
     timeout: Duration,
-    without: WithoutRedis,
+    without: RedisOutage,
     nodes: Nodes,
     leases: Option<Leases>,
     per_node: PerNode,
@@ -77,7 +77,7 @@ pub struct RedisLimiter {
 ///
 /// Exhaustive on purpose: it is one or the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WithoutRedis {
+pub enum RedisOutage {
     /// Each node counts for itself: *n* nodes let through up to *n* times the rate.
     #[default]
     PerNode,
@@ -85,7 +85,7 @@ pub enum WithoutRedis {
     Unavailable,
 }
 
-impl RedisLimiter {
+impl RedisRateLimiter {
     /// On one server, or on a cluster of which some nodes are named. It is connected to when first
     /// needed.
     ///
@@ -101,7 +101,7 @@ impl RedisLimiter {
             nodes: Nodes::new(seeds.clone(), timeout),
             seeds,
             timeout,
-            without: WithoutRedis::default(),
+            without: RedisOutage::default(),
             leases: None,
             per_node: PerNode::default(),
             outage: Outage::default(),
@@ -125,7 +125,7 @@ impl RedisLimiter {
     }
 
     /// What becomes of uses that cannot be counted.
-    pub fn without(mut self, without: WithoutRedis) -> Self {
+    pub fn on_outage(mut self, without: RedisOutage) -> Self {
         self.without = without;
         self
     }
@@ -140,9 +140,9 @@ impl RedisLimiter {
     /// Asks for between `charge.uses` and `most` uses, and tells how many were granted, if any.
     async fn ask(
         &self,
-        charge: &Charge<'_>,
+        charge: &RateCharge<'_>,
         most: u32,
-    ) -> Result<(Option<u32>, Levels), LimiterError> {
+    ) -> Result<(Option<u32>, RateLevels), RateLimiterError> {
         let mut arguments = vec![most.to_string(), charge.uses.to_string()];
         for (_, rate) in charge.rates {
             let gcra = Gcra::new(*rate);
@@ -151,7 +151,7 @@ impl RedisLimiter {
         let answer = self.run(&SPEND, charge, &arguments).await?;
         let words = numbers(answer).ok_or("Redis answered a script with something else")?;
         let [uses, at, full_at @ ..] = &*words else { return Err("Redis left words out".into()) };
-        let levels = Levels {
+        let levels = RateLevels {
             at: Timestamp::from_unix_micros(*at),
             full_at: full_at.iter().map(|at| Timestamp::from_unix_micros(*at)).collect(),
         };
@@ -161,20 +161,20 @@ impl RedisLimiter {
     async fn run(
         &self,
         script: &Script,
-        charge: &Charge<'_>,
+        charge: &RateCharge<'_>,
         arguments: &[String],
     ) -> Result<Value, Source> {
         let tag = format!("{}:{}", self.prefix, hex::encode(owner_scope(charge.owner)));
-        let keys: Vec<_> = charge.rates.iter().map(|(whose, _)| name(&tag, *whose)).collect();
+        let keys: Vec<_> = charge.rates.iter().map(|(within, _)| name(&tag, *within)).collect();
         self.nodes.run(&Call { script, tag: &tag, keys: &keys, arguments }).await
     }
 }
 
 #[async_trait]
-impl Limiter for RedisLimiter {
-    async fn spend(&self, charge: &Charge<'_>) -> Result<Charged, LimiterError> {
+impl RateLimiter for RedisRateLimiter {
+    async fn charge(&self, charge: &RateCharge<'_>) -> Result<RateOutcome, RateLimiterError> {
         if let Some(levels) = self.leases.as_ref().and_then(|leases| leases.take(charge)) {
-            return Ok(Charged::Granted(levels));
+            return Ok(RateOutcome::Granted(levels));
         }
         let most = self.leases.as_ref().map_or(charge.uses, |leases| leases.batch(charge));
         let answer = if self.outage.may_ask() {
@@ -185,17 +185,17 @@ impl Limiter for RedisLimiter {
             Err("Redis has just failed, and is asked again in a moment".into())
         };
         match (answer, self.without) {
-            (Ok((None, levels)), _) => Ok(Charged::Refused(levels)),
-            (Ok((Some(granted), levels)), _) => Ok(Charged::Granted(match &self.leases {
+            (Ok((None, levels)), _) => Ok(RateOutcome::Refused(levels)),
+            (Ok((Some(granted), levels)), _) => Ok(RateOutcome::Granted(match &self.leases {
                 Some(leases) => leases.keep(charge, granted.saturating_sub(charge.uses), levels),
                 None => levels,
             })),
-            (Err(_), WithoutRedis::PerNode) => Ok(self.per_node.charge(charge)),
-            (Err(error), WithoutRedis::Unavailable) => Err(error),
+            (Err(_), RedisOutage::PerNode) => Ok(self.per_node.charge(charge)),
+            (Err(error), RedisOutage::Unavailable) => Err(error),
         }
     }
 
-    async fn refund(&self, charge: &Charge<'_>, granted: &Levels) {
+    async fn refund(&self, charge: &RateCharge<'_>, granted: &RateLevels) {
         // What was granted without Redis tells the time of this node's clock, which is much younger.
         if granted.at <= charge.at {
             return self.per_node.refund(charge, granted);
@@ -215,7 +215,7 @@ impl Limiter for RedisLimiter {
     }
 }
 
-impl std::fmt::Debug for RedisLimiter {
+impl std::fmt::Debug for RedisRateLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisLimiter")
             .field("prefix", &self.prefix)
@@ -257,10 +257,10 @@ impl Outage {
 }
 
 /// Nothing that a user chooses is part of it.
-fn name(tag: &str, whose: RateOf) -> String {
-    match whose {
-        RateOf::Key(id) => format!("{{{tag}}}{id}"),
-        RateOf::Owner => format!("{{{tag}}}all"),
+fn name(tag: &str, within: RateSubject) -> String {
+    match within {
+        RateSubject::Key(id) => format!("{{{tag}}}{id}"),
+        RateSubject::Owner => format!("{{{tag}}}all"),
     }
 }
 

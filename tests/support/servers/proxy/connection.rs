@@ -85,7 +85,7 @@ async fn requests<S: Socket>(
             Some(fault) => *reply.lock().unwrap() = Some(fault),
             None => {}
         }
-        let passes = rules.spend(Direction::ToServer, length);
+        let passes = rules.charge(Direction::ToServer, length);
         server.write_all(&buffer[..passes.unwrap_or(length)]).await?;
         if passes.is_some() {
             return Ok(End::Reset);
@@ -112,7 +112,7 @@ async fn replies<S: Socket>(
             _ => {}
         }
         rules.gate().await;
-        let passes = rules.spend(Direction::ToClient, length);
+        let passes = rules.charge(Direction::ToClient, length);
         client.write_all(&buffer[..passes.unwrap_or(length)]).await?;
         if passes.is_some() {
             return Ok(End::Cut);

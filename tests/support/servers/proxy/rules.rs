@@ -75,7 +75,7 @@ impl Rules {
     }
 
     /// How many of these bytes may pass before the connection is cut; `None`: all, and no cut.
-    pub fn spend(&self, direction: Direction, bytes: usize) -> Option<usize> {
+    pub fn charge(&self, direction: Direction, bytes: usize) -> Option<usize> {
         let mut passes = None;
         self.state.send_modify(|state| {
             if let Some((_, left)) = state.budget.as_mut().filter(|(way, _)| *way == direction) {
