@@ -13,8 +13,8 @@ use std::{
 };
 
 use keyward::{
-    Actor, ApiKeys, Digest, Hasher, KeyFormat, MemoryStore, NewKey, Owner, Request, Sha256Hasher,
-    secret::Checksum, verify::CacheOptions,
+    Actor, ApiKeys, Hasher, KeyFormat, MemoryStore, NewKey, Owner, SecretDigest, Sha256Hasher,
+    VerifyRequest, secret::Checksum, verify::CacheOptions,
 };
 use tokio::runtime::Runtime;
 
@@ -26,7 +26,8 @@ fn main() {
     let _entered = runtime.enter();
     println!("Welch's t of {SAMPLES} samples; beyond {FLAGGED} the two take different times");
 
-    let secret: [u8; 32] = Sha256Hasher.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
+    let secret: [u8; 32] =
+        Sha256Hasher.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
     let mut near = secret;
     near[31] ^= 1;
     let far = secret.map(|byte| !byte);
@@ -36,7 +37,7 @@ fn main() {
     tell("control: a comparison that stops early", control);
 
     let stored = digest(secret);
-    let compare = |guess: &Digest| {
+    let compare = |guess: &SecretDigest| {
         black_box(black_box(&stored).ct_eq(black_box(guess)));
     };
     let [secret, near, far] = [secret, near, far].map(|bytes| vec![digest(bytes)]);
@@ -49,7 +50,7 @@ fn main() {
         let near: Vec<_> = valid.iter().flat_map(|text| others(text)).collect();
         let far: Vec<_> = near.iter().map(|_| unknown(&keys)).collect();
         for text in [&valid, &near, &far].into_iter().flatten() {
-            let _ = runtime.block_on(keys.verify(text, &Request::new()));
+            let _ = runtime.block_on(keys.verify(text, &VerifyRequest::new()));
         }
         let ask = |text: &String| poll(&keys, text);
         let what = if cached { "cached" } else { "uncached" };
@@ -90,12 +91,12 @@ fn keys(cached: bool) -> ApiKeys {
     if cached { builder.cache(roomy).build() } else { builder.no_cache().build() }
 }
 
-fn digest(bytes: [u8; 32]) -> Digest {
-    Digest::from_parts(Sha256Hasher.tag(), bytes)
+fn digest(bytes: [u8; 32]) -> SecretDigest {
+    SecretDigest::from_parts(Sha256Hasher.tag(), bytes)
 }
 
 fn poll(keys: &ApiKeys, text: &str) {
-    let request = Request::new();
+    let request = VerifyRequest::new();
     let mut verify = pin!(keys.verify(text, &request));
     let mut context = Context::from_waker(Waker::noop());
     while black_box(verify.as_mut().poll(&mut context)).is_pending() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keyward::{
-    Access, Actor, ApiKeys, AuditQuery, Expiry, KeyFormat, NewKey, Owner, Request, SqliteStore,
-    VerifyError,
+    Access, Actor, ApiKeys, AuditQuery, Expiry, KeyFormat, NewKey, Owner, SqliteStore, VerifyError,
+    VerifyRequest,
     manage::{Page, Rotation},
 };
 
@@ -29,11 +29,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  {}…   <- what lists and mails show from now on", issued.key.hint);
 
     title("Requests come in");
-    let read = Request::new().tenant("acme").require(&["builds:read"]);
-    let deploy = Request::new().tenant("acme").require(&["deploy"]);
+    let read = VerifyRequest::new().tenant("acme").require(&["builds:read"]);
+    let deploy = VerifyRequest::new().tenant("acme").require(&["deploy"]);
     let guess = keys.formats().current().generate()?;
     let typo = mistyped(issued.secret.expose());
-    let elsewhere = Request::new().tenant("umbrella");
+    let elsewhere = VerifyRequest::new().tenant("umbrella");
     show("the key, for what it may do", keys.verify(issued.secret.expose(), &read).await);
     show("the key, for something else", keys.verify(issued.secret.expose(), &deploy).await);
     show("the key, at another tenant", keys.verify(issued.secret.expose(), &elsewhere).await);

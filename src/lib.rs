@@ -50,10 +50,10 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "server")]
 pub use manage::NewKey;
 #[cfg(feature = "server")]
-pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, Status, Timestamp, OwnerScope};
+pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, OwnerScope, Status, Timestamp};
 pub use secret::{Alphabet, Checksum, Formats, KeyFormat, Secret};
 #[cfg(feature = "server")]
-pub use secret::{Digest, Hasher, HmacSha256Hasher, Pepper, Sha256Hasher};
+pub use secret::{Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
@@ -63,4 +63,4 @@ pub use store::SqliteStore;
 #[cfg(feature = "server")]
 pub use store::{KeyStore, MemoryStore};
 #[cfg(feature = "server")]
-pub use verify::{Denied, Request, Verified, VerifyError};
+pub use verify::{Denied, Verified, VerifyError, VerifyRequest};

@@ -5,11 +5,11 @@
 //! [`TestKeys::issue`]:
 //!
 //! ```
-//! use keyward::{ApiKeys, Request, VerifyError, testing::TestKeys};
+//! use keyward::{ApiKeys, VerifyRequest, VerifyError, testing::TestKeys};
 //!
 //! /// A route of the service under test.
 //! async fn read_builds(keys: &ApiKeys, api_key: &str) -> u16 {
-//!     match keys.verify(api_key, &Request::new().require(&["builds:read"])).await {
+//!     match keys.verify(api_key, &VerifyRequest::new().require(&["builds:read"])).await {
 //!         Ok(_) => 200,
 //!         Err(VerifyError::Denied(_)) => 401,
 //!         Err(VerifyError::Limited(_)) => 429,

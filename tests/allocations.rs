@@ -4,8 +4,8 @@ use std::{pin::pin, task::Poll, time::Duration};
 
 use allocation_counter::measure;
 use keyward::{
-    Access, Actor, ApiKeys, Expiry, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request,
-    VerifyError,
+    Access, Actor, ApiKeys, Expiry, KeyFormat, Limits, MemoryStore, NewKey, Owner, VerifyError,
+    VerifyRequest,
     accounts::NoAccounts,
     model::{KeyLimits, Networks, Rate},
     verify::CacheOptions,
@@ -43,8 +43,8 @@ async fn issue(keys: &ApiKeys, account: &str) -> keyward::manage::Issued {
     keys.issue(new, &Actor::system("test")).await.unwrap()
 }
 
-fn request<'a>() -> Request<'a> {
-    Request::new()
+fn request<'a>() -> VerifyRequest<'a> {
+    VerifyRequest::new()
         .tenant("acme")
         .ip("192.0.2.7".parse().unwrap())
         .user_agent("curl/8")

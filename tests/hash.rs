@@ -1,6 +1,6 @@
 use keyward::{
-    Digest, Hasher, HmacSha256Hasher, Pepper, Sha256Hasher,
-    secret::{Hashers, Sha512Hasher, Tag},
+    Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher,
+    secret::{HasherTag, Hashers, Sha512Hasher},
 };
 
 fn pepper(id: u16) -> Pepper {
@@ -10,7 +10,7 @@ fn pepper(id: u16) -> Pepper {
 #[test]
 fn sha256_is_the_published_one() {
     let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    assert_eq!(Sha256Hasher.digest(b"abc"), Digest::from_sha256_text(known).unwrap());
+    assert_eq!(Sha256Hasher.digest(b"abc"), SecretDigest::from_sha256_text(known).unwrap());
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
             BASE64_URL_SAFE.encode(raw),
             BASE64_URL_SAFE_NO_PAD.encode(raw),
         ] {
-            assert_eq!(Digest::from_sha256_text(&form).unwrap(), digest);
+            assert_eq!(SecretDigest::from_sha256_text(&form).unwrap(), digest);
         }
         let raw = <sha2::Sha512 as sha2::Digest>::digest(text);
         let digest = Sha512Hasher.digest(text.as_bytes());
-        assert_eq!(Digest::from_sha512_text(&hex::encode(raw)).unwrap(), digest);
-        assert_eq!(Digest::from_sha512_text(&BASE64_STANDARD.encode(raw)).unwrap(), digest);
+        assert_eq!(SecretDigest::from_sha512_text(&hex::encode(raw)).unwrap(), digest);
+        assert_eq!(SecretDigest::from_sha512_text(&BASE64_STANDARD.encode(raw)).unwrap(), digest);
     }
 }
 
@@ -49,25 +49,29 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
 fn a_foreign_hash_that_is_cut_or_of_another_kind_is_refused() {
     let sha1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
     for text in ["", "zz", sha1, &"0".repeat(63), &"g".repeat(64), "ünïcode"] {
-        assert!(Digest::from_sha256_text(text).is_err(), "{text}");
-        assert!(Digest::from_sha512_text(text).is_err(), "{text}");
+        assert!(SecretDigest::from_sha256_text(text).is_err(), "{text}");
+        assert!(SecretDigest::from_sha512_text(text).is_err(), "{text}");
     }
-    assert!(Digest::from_sha512_text(&"0".repeat(64)).is_err());
+    assert!(SecretDigest::from_sha512_text(&"0".repeat(64)).is_err());
 }
 
 #[test]
 fn hashers_never_share_a_name_space() {
-    let hashers: [&dyn Hasher; 4] =
-        [&Sha256Hasher, &Sha512Hasher, &HmacSha256Hasher::new(pepper(1)), &HmacSha256Hasher::new(pepper(2))];
+    let hashers: [&dyn Hasher; 4] = [
+        &Sha256Hasher,
+        &Sha512Hasher,
+        &HmacSha256Hasher::new(pepper(1)),
+        &HmacSha256Hasher::new(pepper(2)),
+    ];
     let digests: Vec<_> = hashers.iter().map(|hasher| hasher.digest(b"one key")).collect();
     for (i, a) in digests.iter().enumerate() {
         assert_eq!(a.tag(), hashers[i].tag());
-        assert_eq!(Digest::from_bytes(&a.to_bytes()), Some(*a));
+        assert_eq!(SecretDigest::from_bytes(&a.to_bytes()), Some(*a));
         assert_eq!(digests.iter().filter(|b| *b == a).count(), 1);
     }
     // The same 32 bytes under another tag are another digest.
     let raw: [u8; 32] = digests[0].to_bytes()[3..].try_into().unwrap();
-    assert_ne!(Digest::from_parts(Tag::custom(1), raw), digests[0]);
+    assert_ne!(SecretDigest::from_parts(HasherTag::custom(1), raw), digests[0]);
 }
 
 #[test]
@@ -76,7 +80,7 @@ fn any_differing_bit_makes_digests_differ() {
     for bit in 0..35 * 8 {
         let mut bytes = digest.to_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let other = Digest::from_bytes(&bytes).unwrap();
+        let other = SecretDigest::from_bytes(&bytes).unwrap();
         assert!(!bool::from(digest.ct_eq(&other)), "bit {bit}");
     }
 }
@@ -89,9 +93,9 @@ fn candidates_name_the_current_digest_first_and_every_retired_one() {
     let candidates = hashers.candidates(b"key");
     let tags: Vec<_> = candidates.as_slice().iter().map(|digest| digest.tag()).collect();
     let pepper_tag = |id| HmacSha256Hasher::new(pepper(id)).tag();
-    assert_eq!(tags, [pepper_tag(3), pepper_tag(2), Tag::SHA256]);
+    assert_eq!(tags, [pepper_tag(3), pepper_tag(2), HasherTag::SHA256]);
     assert_eq!(candidates.current(), &hashers.digest(b"key"));
-    assert!(hashers.accepts(Tag::SHA256) && !hashers.accepts(Tag::SHA512));
+    assert!(hashers.accepts(HasherTag::SHA256) && !hashers.accepts(HasherTag::SHA512));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Keys that a node has in its cache: what they weigh, and that none is there before it is used.
 
 use keyward::{
-    ApiKeys, Digest, Hasher, KeyFormat, Request, Sha256Hasher, SqliteStore, secret::Secret,
-    verify::CacheOptions,
+    ApiKeys, Hasher, KeyFormat, SecretDigest, Sha256Hasher, SqliteStore, VerifyRequest,
+    secret::Secret, verify::CacheOptions,
 };
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
@@ -18,7 +18,9 @@ pub async fn measure(keys: u64) {
     let format = KeyFormat::builder("lc").build().expect("a plain word");
     let secret = |_| format.generate().expect("the system has randomness");
     let secrets: Vec<Secret> = (0..keys).map(secret).collect();
-    let digest = |n: u64| -> Digest { Sha256Hasher.digest(secrets[n as usize - 1].expose().as_bytes()) };
+    let digest = |n: u64| -> SecretDigest {
+        Sha256Hasher.digest(secrets[n as usize - 1].expose().as_bytes())
+    };
     let options = SqliteConnectOptions::new().filename(&path).disable_statement_logging();
     let pool = sqlx::SqlitePool::connect_with(options).await.expect("the store made the file");
     fill(&pool, keys, digest).await;
@@ -28,7 +30,7 @@ pub async fn measure(keys: u64) {
     let node = ApiKeys::builder(store, format).cache(roomy).build();
     println!("  cached when the node starts: {}", node.health().cached_keys);
     for secret in &secrets {
-        node.verify(secret.expose(), &Request::new()).await.expect("it was issued");
+        node.verify(secret.expose(), &VerifyRequest::new()).await.expect("it was issued");
     }
     // What verifications leave to be written is no part of the cache.
     node.flush().await.expect("a file of our own");

@@ -15,7 +15,7 @@ mod sample;
 mod servers;
 mod sqlite;
 
-use keyward::{Digest, Hasher, Sha256Hasher};
+use keyward::{Hasher, SecretDigest, Sha256Hasher};
 
 #[tokio::main]
 async fn main() {
@@ -44,7 +44,7 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 /// The digest of one of the keys, from 1 on: `sha256('secret' || n)`, as the databases say it.
-fn digest(n: u64) -> Digest {
+fn digest(n: u64) -> SecretDigest {
     Sha256Hasher.digest(format!("secret{n}").as_bytes())
 }
 

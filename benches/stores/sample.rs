@@ -4,7 +4,7 @@ use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
     audit::{EventKind, Outcome},
     model::{EventId, KeyLimits, Metadata, Name, Networks},
-    store::{InsertOutcome, InsertKey},
+    store::{InsertKey, InsertOutcome},
 };
 
 use crate::digest;

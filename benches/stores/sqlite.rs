@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use keyward::{Digest, KeyStore, SqliteStore};
+use keyward::{KeyStore, SecretDigest, SqliteStore};
 use sqlx::{
     ConnectOptions, Executor, Row,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
@@ -44,7 +44,7 @@ pub async fn measure(keys: u64) {
 }
 
 /// Puts keys there by their digests. SQLite has no SHA-256: they come as one blob for so many rows.
-pub async fn fill(pool: &sqlx::SqlitePool, keys: u64, digest: impl Fn(u64) -> Digest) {
+pub async fn fill(pool: &sqlx::SqlitePool, keys: u64, digest: impl Fn(u64) -> SecretDigest) {
     let numbers = "WITH RECURSIVE n (i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2) ";
     let insert_keys = numbers.to_owned()
         + "INSERT INTO keyward_keys (id, tenant, account, name, hint, access, metadata, created_at, \

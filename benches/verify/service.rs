@@ -7,7 +7,7 @@ use std::{
 };
 
 use keyward::{
-    Access, Actor, ApiKeys, Expiry, KeyFormat, MemoryStore, NewKey, Owner, Request,
+    Access, Actor, ApiKeys, Expiry, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest,
     api::ApiKeysBuilder,
     manage::Issued,
     model::{KeyLimits, Rate},
@@ -87,7 +87,7 @@ impl Service {
     /// Without a runtime's `block_on`, which would cost more than what is measured, unless there is
     /// something to wait for.
     pub fn ask(&self, text: &str, good: bool) {
-        let request = Request::new().require(&["builds:read"]);
+        let request = VerifyRequest::new().require(&["builds:read"]);
         let verification = pin!(self.keys.verify(text, &request));
         // Looked at where it is: to move an answer costs something, too.
         match &verification.poll(&mut Context::from_waker(Waker::noop())) {
@@ -97,7 +97,7 @@ impl Service {
     }
 
     #[cold]
-    fn wait(&self, text: &str, request: &Request<'_>, good: bool) {
+    fn wait(&self, text: &str, request: &VerifyRequest<'_>, good: bool) {
         let answer = Handle::current().block_on(self.keys.verify(text, request));
         assert_eq!(answer.is_ok(), good);
     }

@@ -27,7 +27,7 @@ use keyward::{
     ApiKeys, KeyStore, PostgresStore, SqliteStore,
     axum::manage,
     http::Guard,
-    manage::{Retention, Reminders},
+    manage::{Reminders, Retention},
     system::{Clock, SystemClock},
     testing::ManualClock,
     totp::Totp,

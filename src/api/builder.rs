@@ -13,7 +13,7 @@ use crate::{
 };
 use crate::{
     api::{ApiKeys, Inner},
-    manage::{Retention, Reminders},
+    manage::{Reminders, Retention},
     system::{Clock, Ratchet, SystemClock},
     verify::{Follower, Outbox},
 };

@@ -24,7 +24,7 @@ use crate::{
 };
 use crate::{
     error::Error,
-    manage::{Retention, Reminders},
+    manage::{Reminders, Retention},
     system::{Clock, Moment},
 };
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, Owner, Request, manage::NewKey};
+/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, Owner, VerifyRequest, manage::NewKey};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,11 +48,11 @@ use crate::{
 /// let actor = Actor::account("ada@example.com");
 ///
 /// let issued = keys.issue(NewKey::new(&ada, "ci-pipeline")?, &actor).await?;
-/// let verified = keys.verify(issued.secret.expose(), &Request::new()).await?;
+/// let verified = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
 /// assert_eq!(verified.owner(), &ada);
 ///
 /// keys.revoke(&ada, issued.key.id, "laptop lost", &actor).await?;
-/// assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_err());
+/// assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]

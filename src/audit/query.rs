@@ -1,5 +1,5 @@
 use super::{AuditEvent, EventKind};
-use crate::model::{EventId, KeyId, Timestamp, OwnerScope};
+use crate::model::{EventId, KeyId, OwnerScope, Timestamp};
 
 /// Which events to read, newest first. Every query names the tenant.
 #[derive(Clone, Copy, Debug)]

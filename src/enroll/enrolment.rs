@@ -13,7 +13,7 @@ use crate::{
     manage::{Issued, NewKey},
     model::{Actor, Invalid, Owner},
     secret::{HmacSha256Hasher, Pepper},
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterCharge, ChargeOutcome},
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, OneTimeCode},
 };
 
 /// Keys for people who prove that an e-mail address is theirs. Cheap to clone.
@@ -240,12 +240,12 @@ impl EnrolmentBuilder {
 }
 
 impl Inner {
-    fn address_digest(&self, address: &EmailAddress) -> crate::secret::Digest {
+    fn address_digest(&self, address: &EmailAddress) -> crate::secret::SecretDigest {
         digest(&self.hasher, ADDRESS, address.as_str())
     }
 
     /// Bound to the address: the same code for another one looks different. No address has a space.
-    fn code_digest(&self, address: &EmailAddress, code: &str) -> crate::secret::Digest {
+    fn code_digest(&self, address: &EmailAddress, code: &str) -> crate::secret::SecretDigest {
         digest(&self.hasher, CODE, &format!("{address} {code}"))
     }
 

@@ -2,8 +2,8 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     model::{Actor, Period, Timestamp},
-    secret::{Digest, Hasher, HmacSha256Hasher},
-    store::{CounterKey, CounterCharge},
+    secret::{Hasher, HmacSha256Hasher, SecretDigest},
+    store::{CounterCharge, CounterKey},
     verify::begin_of_hour,
 };
 
@@ -28,13 +28,13 @@ pub(super) const CODES_OF: &[u8] = b"codes of ";
 pub(super) const TRIES_OF: &[u8] = b"tries of ";
 
 /// Keyed, so that neither addresses nor networks can be found by trying.
-pub(super) fn digest(hasher: &HmacSha256Hasher, what: &[u8], text: &str) -> Digest {
+pub(super) fn digest(hasher: &HmacSha256Hasher, what: &[u8], text: &str) -> SecretDigest {
     hasher.digest(&[what, text.as_bytes()].concat())
 }
 
 /// That of the network which an actor comes from; none where it is not known. A network is one
 /// address of IPv4, or the 64 bits of IPv6 that one subscriber has at least.
-pub(super) fn network(hasher: &HmacSha256Hasher, what: &[u8], by: &Actor) -> Option<Digest> {
+pub(super) fn network(hasher: &HmacSha256Hasher, what: &[u8], by: &Actor) -> Option<SecretDigest> {
     let network = match by.address()? {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("{:x}", u128::from(ip) >> 64),
@@ -43,7 +43,7 @@ pub(super) fn network(hasher: &HmacSha256Hasher, what: &[u8], by: &Actor) -> Opt
 }
 
 /// One of so many in the present hour.
-pub(super) fn one_of(limit: u32, guest: &Digest, now: Timestamp) -> CounterCharge<'_> {
+pub(super) fn one_of(limit: u32, guest: &SecretDigest, now: Timestamp) -> CounterCharge<'_> {
     // `Ever`, for the hour is said by the window, as the janitor does.
     let (payer, period) = (CounterKey::Anonymous(guest), Period::Ever);
     CounterCharge { payer, period, window: begin_of_hour(now), limit: limit.into(), uses: 1 }

@@ -10,7 +10,7 @@ use crate::{
     api::ApiKeys,
     model::Invalid,
     secret::Secret,
-    verify::{DeniedReason, Request, Verified, VerifyError},
+    verify::{DeniedReason, Verified, VerifyError, VerifyRequest},
 };
 
 /// Who may pass: the rules that an adapter applies to each request.
@@ -80,7 +80,7 @@ impl Guard {
         self
     }
 
-    /// How many uses a request counts as, against rates and quotas: see [`Request::cost`]. Of guards
+    /// How many uses a request counts as, against rates and quotas: see [`VerifyRequest::cost`]. Of guards
     /// within each other, the outermost one counts.
     pub fn cost(mut self, uses: u32) -> Self {
         self.cost = uses;
@@ -235,14 +235,14 @@ impl Guard {
     /// Whether the secret is that of a key that may do this.
     pub(crate) async fn verify(&self, pending: Pending) -> Result<Verified, Refusal> {
         let Pending { secret, tenant, ip, user_agent } = pending;
-        let request = Request {
+        let request = VerifyRequest {
             tenant: tenant.as_deref(),
             ip,
             user_agent: user_agent.as_deref(),
             scopes: &self.all,
             any_scope: &self.any,
             cost: self.cost,
-            ..Request::new()
+            ..VerifyRequest::new()
         };
         let mut watch = Watch::begin();
         let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
@@ -267,7 +267,8 @@ impl Guard {
     }
 
     fn still_good(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), Code> {
-        let request = Request { scopes: &self.all, any_scope: &self.any, ..Request::new() };
+        let request =
+            VerifyRequest { scopes: &self.all, any_scope: &self.any, ..VerifyRequest::new() };
         if tenant.is_some_and(|tenant| tenant != verified.owner().tenant()) {
             Err(Code::InvalidKey)
         } else if !request.is_allowed(|scope| verified.allows(scope)) {

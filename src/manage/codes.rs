@@ -6,8 +6,8 @@ use crate::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::{Actor, Owner},
-    secret::Digest,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterCharge, ChargeOutcome},
+    secret::SecretDigest,
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, OneTimeCode},
     system::lock,
     verify::Attempt,
 };
@@ -15,7 +15,11 @@ use crate::{
 /// What codes need of the store, and what they leave in the log: written behind, as refusals of
 /// verifications are.
 impl ApiKeys {
-    pub(crate) async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), Error> {
+    pub(crate) async fn put_code(
+        &self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), Error> {
         Ok(self.inner.store.put_code(address, code).await?)
     }
 
@@ -23,7 +27,10 @@ impl ApiKeys {
         Ok(self.inner.store.try_code(guess).await?)
     }
 
-    pub(crate) async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, Error> {
+    pub(crate) async fn charge(
+        &self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, Error> {
         Ok(self.inner.store.charge(charges).await?)
     }
 

@@ -7,8 +7,8 @@ use crate::{
         Access, Actor, Expiry, Invalid, Key, KeyLimits, Metadata, Name, Networks, Owner, Timestamp,
         bounded, one_line,
     },
-    secret::{Digest, Secret},
-    store::{InsertOutcome, InsertKey},
+    secret::{Secret, SecretDigest},
+    store::{InsertKey, InsertOutcome},
 };
 use crate::{
     api::ApiKeys,
@@ -154,23 +154,23 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Actor, Digest, Owner, Request, manage::NewKey, testing::TestKeys};
+    /// # use keyward::{Actor, SecretDigest, Owner, VerifyRequest, manage::NewKey, testing::TestKeys};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let keys = TestKeys::new().keys;
     /// # let old_secret = keys.formats().current().generate()?;
     /// # let row_sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(old_secret.expose()));
     /// let owner = Owner::new("acme", "ada")?;
-    /// let digest = Digest::from_sha256_text(&row_sha256)?;
+    /// let digest = SecretDigest::from_sha256_text(&row_sha256)?;
     /// keys.import(NewKey::new(&owner, "from the old table")?, digest, "lc_a1b2", &Actor::system("import"))
     ///     .await?;
-    /// assert!(keys.verify(old_secret.expose(), &Request::new()).await.is_ok());
+    /// assert!(keys.verify(old_secret.expose(), &VerifyRequest::new()).await.is_ok());
     /// # Ok(()) }
     /// ```
     pub async fn import(
         &self,
         new: NewKey,
-        digest: Digest,
+        digest: SecretDigest,
         hint: &str,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
@@ -195,7 +195,7 @@ impl ApiKeys {
     async fn add(
         &self,
         new: NewKey,
-        digest: Digest,
+        digest: SecretDigest,
         hint: String,
         kind: EventKind,
         by: &Actor,

@@ -45,7 +45,9 @@ impl Inner {
 async fn clean_up(inner: Weak<Inner>) -> Result<(), Error> {
     let living = || inner.upgrade().filter(|inner| !inner.is_shut_down());
     let purge = match living() {
-        Some(inner) if inner.takes_one(CounterKey::Job("purge"), inner.now()).await? => inner.janitor,
+        Some(inner) if inner.takes_one(CounterKey::Job("purge"), inner.now()).await? => {
+            inner.janitor
+        }
         _ => None,
     };
     let Some(purge) = purge else { return Ok(()) };

@@ -4,7 +4,8 @@ use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, EventKind},
     model::{
-        Access, Actor, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Timestamp, OwnerScope,
+        Access, Actor, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, OwnerScope,
+        Timestamp,
     },
     store::{RevokeOutcome, UpdateOutcome},
 };

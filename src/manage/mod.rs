@@ -20,7 +20,7 @@ pub use export::AuditExport;
 pub use issue::{Issued, NewKey};
 pub use leaked::Identified;
 pub use manage::KeyChange;
-pub use purge::{Retention, Purged};
+pub use purge::{Purged, Retention};
 pub use read::{KeyPage, Page};
 pub use remind::{DuePage, Reminder, Reminders};
 pub use rotate::Rotation;

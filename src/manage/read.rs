@@ -3,9 +3,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{api::ApiKeys, error::Error};
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Status, OwnerScope},
+    model::{Key, KeyId, OwnerScope, Status},
     secret::Formats,
-    store::{KeyQuery, HourlyUsage},
+    store::{HourlyUsage, KeyQuery},
     verify::begin_of_hour,
 };
 
@@ -64,7 +64,11 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`NotFound`](crate::error::ErrorKind::NotFound), also if it belongs to someone else.
-    pub async fn get<'a>(&self, within: impl Into<OwnerScope<'a>>, id: KeyId) -> Result<Arc<Key>, Error> {
+    pub async fn get<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+    ) -> Result<Arc<Key>, Error> {
         self.inner.store.get(within.into(), id).await?.ok_or_else(Error::not_found)
     }
 
@@ -120,13 +124,13 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Request, testing::TestKeys};
+    /// # use keyward::{VerifyRequest, testing::TestKeys};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let test = TestKeys::new();
     /// # let (keys, ada) = (&test.keys, &test.owner);
     /// # let issued = test.issue(["a"]).await;
-    /// keys.verify(issued.secret.expose(), &Request::new()).await?;
+    /// keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
     /// keys.flush().await?; // or a minute later
     /// let day = keys.usage_history(ada, issued.key.id, 24).await?;
     /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));

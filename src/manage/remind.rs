@@ -12,9 +12,9 @@ use crate::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Actor, EventId, Key, KeyId, Period, Status, Timestamp, OwnerScope},
+    model::{Actor, EventId, Key, KeyId, OwnerScope, Period, Status, Timestamp},
     secret::{Hasher, Sha256Hasher},
-    store::{CounterKey, CounterCharge, ChargeOutcome},
+    store::{ChargeOutcome, CounterCharge, CounterKey},
     verify::begin_of_hour,
 };
 
@@ -218,7 +218,9 @@ impl Inner {
             return Ok(false);
         }
         let turn = Sha256Hasher.digest(&[b"reminder ", id.as_bytes().as_slice()].concat());
-        if !self.takes_one(CounterKey::Anonymous(&turn), now).await? || self.is_told(reminder, id).await? {
+        if !self.takes_one(CounterKey::Anonymous(&turn), now).await?
+            || self.is_told(reminder, id).await?
+        {
             return Ok(false);
         }
         let by = Actor::system("reminder");
@@ -243,7 +245,11 @@ impl Inner {
     }
 
     /// Whether this node gets the one use that there is in this hour.
-    pub(crate) async fn takes_one(&self, payer: CounterKey<'_>, now: Timestamp) -> Result<bool, Error> {
+    pub(crate) async fn takes_one(
+        &self,
+        payer: CounterKey<'_>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let (period, window) = (Period::Ever, begin_of_hour(now));
         let turn = CounterCharge { payer, period, window, limit: 1, uses: 1 };
         Ok(matches!(self.store.charge(&[turn]).await?, ChargeOutcome::Granted(_)))

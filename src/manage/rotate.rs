@@ -5,8 +5,8 @@ use sha2::Digest as _;
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
-    model::{Actor, Key, KeyId, Retiring, Timestamp, OwnerScope},
-    store::{PreviousSecret, RotateSecret, RotateOutcome},
+    model::{Actor, Key, KeyId, OwnerScope, Retiring, Timestamp},
+    store::{PreviousSecret, RotateOutcome, RotateSecret},
 };
 use crate::{
     api::ApiKeys,
@@ -74,7 +74,7 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Actor, Request, manage::Rotation, testing::TestKeys};
+    /// # use keyward::{Actor, VerifyRequest, manage::Rotation, testing::TestKeys};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let test = TestKeys::new();
@@ -84,7 +84,7 @@ impl ApiKeys {
     /// let new = keys.rotate(ada, old.key.id, Rotation::overlap(day), &actor).await?;
     /// assert_eq!(new.key.id, old.key.id);
     /// for issued in [&old, &new] {
-    ///     assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    ///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
     /// }
     /// # Ok(()) }
     /// ```

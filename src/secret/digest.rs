@@ -10,24 +10,24 @@ use subtle::{Choice, ConstantTimeEq};
 ///
 /// # Examples
 /// ```
-/// use keyward::{Digest, Hasher, Sha256Hasher};
+/// use keyward::{SecretDigest, Hasher, Sha256Hasher};
 ///
 /// let digest = Sha256Hasher.digest(b"lc_old_key_of_another_system");
-/// let imported = Digest::from_sha256(&digest.to_bytes()[3..])?;
+/// let imported = SecretDigest::from_sha256(&digest.to_bytes()[3..])?;
 /// assert!(bool::from(digest.ct_eq(&imported)));
 /// # Ok::<(), keyward::secret::ImportHashError>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct Digest {
+pub struct SecretDigest {
     /// The words that SHA-256 ends with, as it leaves them: nothing is turned around or put
     /// together again between hashing and comparing.
     words: [u32; 8],
-    tag: Tag,
+    tag: HasherTag,
 }
 
 /// Which hasher made a digest. Part of what is stored, so that hashers never share a name space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag {
+pub struct HasherTag {
     algorithm: u8,
     id: u16,
 }
@@ -40,16 +40,16 @@ pub struct ImportHashError {
     len: usize,
 }
 
-impl Digest {
+impl SecretDigest {
     /// Puts a digest together; for implementations of [`Hasher`](crate::secret::hasher::Hasher).
     #[inline]
-    pub fn from_parts(tag: Tag, bytes: [u8; 32]) -> Self {
+    pub fn from_parts(tag: HasherTag, bytes: [u8; 32]) -> Self {
         let (words, _) = bytes.as_chunks();
         Self { words: std::array::from_fn(|n| u32::from_be_bytes(words[n])), tag }
     }
 
     #[inline]
-    pub(crate) fn from_words(tag: Tag, words: [u32; 8]) -> Self {
+    pub(crate) fn from_words(tag: HasherTag, words: [u32; 8]) -> Self {
         Self { words, tag }
     }
 
@@ -59,7 +59,7 @@ impl Digest {
     /// If it is not 32 bytes long.
     pub fn from_sha256(raw: &[u8]) -> Result<Self, ImportHashError> {
         let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
-        Ok(Self::from_parts(Tag::SHA256, bytes))
+        Ok(Self::from_parts(HasherTag::SHA256, bytes))
     }
 
     /// Takes over a SHA-256 that another system stored as text, in hex or in either base64.
@@ -82,19 +82,19 @@ impl Digest {
 
     /// One more SHA-256 makes a SHA-512 fit: nothing is cut off, every digest has 32 bytes.
     pub(crate) fn fold_sha512(raw: &[u8]) -> Self {
-        Self::from_parts(Tag::SHA512, sha2::Sha256::digest(raw).into())
+        Self::from_parts(HasherTag::SHA512, sha2::Sha256::digest(raw).into())
     }
 
-    /// Reads back what [`to_bytes`](Digest::to_bytes) wrote; `None` if it did not.
+    /// Reads back what [`to_bytes`](SecretDigest::to_bytes) wrote; `None` if it did not.
     pub fn from_bytes(stored: &[u8]) -> Option<Self> {
         let (&[algorithm, high, low], bytes) = stored.split_first_chunk()?;
-        let tag = Tag { algorithm, id: u16::from_be_bytes([high, low]) };
+        let tag = HasherTag { algorithm, id: u16::from_be_bytes([high, low]) };
         Some(Self::from_parts(tag, bytes.try_into().ok()?))
     }
 
     /// What no hasher makes.
     pub(crate) const fn nothing() -> Self {
-        Self { words: [0; 8], tag: Tag { algorithm: 0, id: 0 } }
+        Self { words: [0; 8], tag: HasherTag { algorithm: 0, id: 0 } }
     }
 
     /// The form in which it is stored: three bytes of tag and the hash. Binary, unique, never text.
@@ -109,7 +109,7 @@ impl Digest {
     }
 
     /// The hasher that made it.
-    pub fn tag(&self) -> Tag {
+    pub fn tag(&self) -> HasherTag {
         self.tag
     }
 
@@ -132,7 +132,7 @@ impl Digest {
     }
 }
 
-impl Tag {
+impl HasherTag {
     /// Of [`Sha256Hasher`](crate::secret::sha::Sha256), and of imported raw SHA-256.
     pub const SHA256: Self = Self { algorithm: 1, id: 0 };
     /// Of [`Sha512Hasher`](crate::secret::sha::Sha512): imported keys only.
@@ -148,31 +148,31 @@ impl Tag {
     }
 }
 
-impl From<Tag> for u32 {
-    fn from(tag: Tag) -> Self {
+impl From<HasherTag> for u32 {
+    fn from(tag: HasherTag) -> Self {
         Self::from(tag.algorithm) << 16 | Self::from(tag.id)
     }
 }
 
 /// Map lookups in memory compare hashes, not secrets; which digest is stored is found by hash table
 /// or index everywhere, and the constant-time comparison follows it.
-impl PartialEq for Digest {
+impl PartialEq for SecretDigest {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.ct_eq(other).into()
     }
 }
 
-impl Eq for Digest {}
+impl Eq for SecretDigest {}
 
-impl std::hash::Hash for Digest {
+impl std::hash::Hash for SecretDigest {
     #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u64(self.lanes()[0]);
     }
 }
 
-impl std::fmt::Debug for Digest {
+impl std::fmt::Debug for SecretDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Digest").field("tag", &self.tag).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What is stored of a secret: a [`Digest`], tagged with the [`Hasher`] that made it.
+//! What is stored of a secret: a [`SecretDigest`], tagged with the [`Hasher`] that made it.
 //!
 //! Fast hashes are right here. A password needs a slow hash because people choose it; a secret of
 //! this crate has at least 128 bits from the operating system's generator, so guessing it is
@@ -6,17 +6,17 @@
 //!
 //! [`Sha256Hasher`] is the default. [`HmacSha256Hasher`] adds a pepper that lives outside the database.
 
-use crate::secret::{Digest, Tag};
+use crate::secret::{HasherTag, SecretDigest};
 
 /// Turns a presented text into the digest that a store looks up.
 ///
 /// An implementation MUST be deterministic, MUST be collision resistant, and MUST put its own
-/// [`Tag`] on every digest, so that two hashers never share a name space. It SHOULD be fast: it
+/// [`HasherTag`] on every digest, so that two hashers never share a name space. It SHOULD be fast: it
 /// runs once per request, also for garbage.
 pub trait Hasher: Send + Sync + 'static {
     /// The digest of a presented text.
-    fn digest(&self, presented: &[u8]) -> Digest;
+    fn digest(&self, presented: &[u8]) -> SecretDigest;
 
     /// The tag on every digest that this hasher makes.
-    fn tag(&self) -> Tag;
+    fn tag(&self) -> HasherTag;
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::secret::{
-    digest::{Digest, Tag},
+    digest::{HasherTag, SecretDigest},
     hasher::Hasher,
 };
 
@@ -15,9 +15,9 @@ pub struct Hashers {
 /// Every digest that a presented text may be stored under, the current one first.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    current: Digest,
+    current: SecretDigest,
     /// Empty, and then without an allocation, unless there are retired hashers.
-    all: Vec<Digest>,
+    all: Vec<SecretDigest>,
 }
 
 impl Hashers {
@@ -40,7 +40,7 @@ impl Hashers {
 
     /// The digest under which a new secret is stored.
     #[inline]
-    pub fn digest(&self, presented: &[u8]) -> Digest {
+    pub fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.current.digest(presented)
     }
 
@@ -51,7 +51,7 @@ impl Hashers {
     }
 
     /// The same, where the digest of the current hasher is known already.
-    pub(crate) fn candidates_with(&self, current: Digest, presented: &[u8]) -> Candidates {
+    pub(crate) fn candidates_with(&self, current: SecretDigest, presented: &[u8]) -> Candidates {
         let mut all = Vec::new();
         if !self.retired.is_empty() {
             all.push(current);
@@ -65,26 +65,26 @@ impl Hashers {
     }
 
     /// Whether digests with this tag can be verified at all.
-    pub fn accepts(&self, tag: Tag) -> bool {
+    pub fn accepts(&self, tag: HasherTag) -> bool {
         self.current.tag() == tag || self.retired.iter().any(|hasher| hasher.tag() == tag)
     }
 }
 
 impl Candidates {
     /// The digest that the current hasher made.
-    pub fn current(&self) -> &Digest {
+    pub fn current(&self) -> &SecretDigest {
         &self.current
     }
 
     /// All of them, the current one first.
-    pub fn as_slice(&self) -> &[Digest] {
+    pub fn as_slice(&self) -> &[SecretDigest] {
         if self.all.is_empty() { std::slice::from_ref(&self.current) } else { &self.all }
     }
 }
 
 impl std::fmt::Debug for Hashers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let retired: Vec<Tag> = self.retired.iter().map(|hasher| hasher.tag()).collect();
+        let retired: Vec<HasherTag> = self.retired.iter().map(|hasher| hasher.tag()).collect();
         f.debug_struct("Hashers")
             .field("current", &self.current.tag())
             .field("retired", &retired)

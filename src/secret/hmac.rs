@@ -5,7 +5,7 @@ use sha2::{Digest as _, block_api::compress256};
 use zeroize::Zeroizing;
 
 use crate::secret::{
-    digest::{Digest, Tag},
+    digest::{HasherTag, SecretDigest},
     hasher::Hasher,
     sha::{INITIAL, SECOND, finish},
 };
@@ -26,7 +26,7 @@ use crate::secret::{
 /// # Ok::<(), keyward::secret::PepperError>(())
 /// ```
 pub struct HmacSha256Hasher {
-    tag: Tag,
+    tag: HasherTag,
     /// The states after the pepper's blocks, so that a digest costs two compressions and no more.
     inner: Zeroizing<[u32; 8]>,
     outer: Zeroizing<[u32; 8]>,
@@ -50,27 +50,32 @@ impl HmacSha256Hasher {
             state
         };
         // The two pads of RFC 2104.
-        Self { tag: Tag::hmac_sha256(pepper.id), inner: after(0x36), outer: after(0x5c), keyed }
+        Self {
+            tag: HasherTag::hmac_sha256(pepper.id),
+            inner: after(0x36),
+            outer: after(0x5c),
+            keyed,
+        }
     }
 
     /// Two compressions in three fifths of the time that `keyed` takes for them.
-    fn short(&self, presented: &[u8]) -> Option<Digest> {
+    fn short(&self, presented: &[u8]) -> Option<SecretDigest> {
         let inner = finish(*self.inner, &SECOND, presented)?.map(u32::to_be_bytes);
         let words = finish(*self.outer, &SECOND, inner.as_flattened())?;
-        Some(Digest::from_words(self.tag, words))
+        Some(SecretDigest::from_words(self.tag, words))
     }
 }
 
 impl Hasher for HmacSha256Hasher {
-    fn digest(&self, presented: &[u8]) -> Digest {
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.short(presented).unwrap_or_else(|| {
             let mut mac = self.keyed.clone();
             mac.update(presented);
-            Digest::from_parts(self.tag, mac.finalize().into_bytes().into())
+            SecretDigest::from_parts(self.tag, mac.finalize().into_bytes().into())
         })
     }
 
-    fn tag(&self) -> Tag {
+    fn tag(&self) -> HasherTag {
         self.tag
     }
 }
@@ -127,7 +132,7 @@ mod tests {
             let hasher = HmacSha256Hasher::new(Pepper::new(7, &text[..pepper]).unwrap());
             for len in 0..text.len() {
                 let mac = hasher.keyed.clone().chain_update(&text[..len]).finalize();
-                let expected = Digest::from_parts(hasher.tag, mac.into_bytes().into());
+                let expected = SecretDigest::from_parts(hasher.tag, mac.into_bytes().into());
                 assert_eq!(hasher.digest(&text[..len]), expected, "{len} under {pepper}");
                 let short = hasher.short(&text[..len]);
                 assert_eq!(short.is_some(), (16..=55).contains(&len));

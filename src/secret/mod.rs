@@ -35,7 +35,7 @@ pub use secret::Secret;
 
 #[cfg(feature = "server")]
 pub use {
-    digest::{Digest, ImportHashError, Tag},
+    digest::{HasherTag, ImportHashError, SecretDigest},
     hasher::Hasher,
     hashers::{Candidates, Hashers},
     hmac::{HmacSha256Hasher, Pepper, PepperError},

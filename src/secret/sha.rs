@@ -1,7 +1,7 @@
 use sha2::{Digest as _, block_api::compress256};
 
 use crate::secret::{
-    digest::{Digest, Tag},
+    digest::{HasherTag, SecretDigest},
     hasher::Hasher,
 };
 
@@ -11,15 +11,17 @@ pub struct Sha256Hasher;
 
 impl Hasher for Sha256Hasher {
     #[inline]
-    fn digest(&self, presented: &[u8]) -> Digest {
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
         match finish(INITIAL, &ALONE, presented) {
-            Some(words) => Digest::from_words(Tag::SHA256, words),
-            None => Digest::from_parts(Tag::SHA256, sha2::Sha256::digest(presented).into()),
+            Some(words) => SecretDigest::from_words(HasherTag::SHA256, words),
+            None => {
+                SecretDigest::from_parts(HasherTag::SHA256, sha2::Sha256::digest(presented).into())
+            }
         }
     }
 
-    fn tag(&self) -> Tag {
-        Tag::SHA256
+    fn tag(&self) -> HasherTag {
+        HasherTag::SHA256
     }
 }
 
@@ -28,12 +30,12 @@ impl Hasher for Sha256Hasher {
 pub struct Sha512Hasher;
 
 impl Hasher for Sha512Hasher {
-    fn digest(&self, presented: &[u8]) -> Digest {
-        Digest::fold_sha512(&sha2::Sha512::digest(presented))
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
+        SecretDigest::fold_sha512(&sha2::Sha512::digest(presented))
     }
 
-    fn tag(&self) -> Tag {
-        Tag::SHA512
+    fn tag(&self) -> HasherTag {
+        HasherTag::SHA512
     }
 }
 
@@ -116,7 +118,10 @@ mod tests {
             let expected: [u8; 32] = sha2::Sha256::digest(&text[..len]).into();
             let digest = finish(INITIAL, &ALONE, &text[..len]);
             assert_eq!(digest.is_some(), (16..=55).contains(&len));
-            assert_eq!(Sha256Hasher.digest(&text[..len]), Digest::from_parts(Tag::SHA256, expected));
+            assert_eq!(
+                Sha256Hasher.digest(&text[..len]),
+                SecretDigest::from_parts(HasherTag::SHA256, expected)
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{FoundKey, StoreError, timed_out::TimedOut};
 use crate::{
-    secret::Digest,
+    secret::SecretDigest,
     system::{BuildPrehashed, lock},
 };
 
@@ -28,16 +28,16 @@ pub(super) trait Source: Send + Sync + 'static {
     /// own caller's error, and not that of those who asked together with him.
     fn ask(
         &self,
-        digests: &[Digest],
+        digests: &[SecretDigest],
     ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 }
 
 /// What is stored under a digest.
-pub(super) type Record = (Digest, Answer);
+pub(super) type Record = (SecretDigest, Answer);
 
 type Answer = Result<Option<FoundKey>, StoreError>;
 
-type Records = HashMap<Digest, Answer, BuildPrehashed>;
+type Records = HashMap<SecretDigest, Answer, BuildPrehashed>;
 
 /// Look-ups by digest. One that comes alone goes at once; those that come while enough questions
 /// are on their way wait, and share the next one.
@@ -53,7 +53,7 @@ struct Queue {
 }
 
 struct Waiting {
-    digests: Vec<Digest>,
+    digests: Vec<SecretDigest>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -62,7 +62,7 @@ impl<S: Source> Coalesced<S> {
         Self { source, queue: Mutex::default() }
     }
 
-    pub(super) async fn find(self: &Arc<Self>, digests: &[Digest]) -> Answer {
+    pub(super) async fn find(self: &Arc<Self>, digests: &[SecretDigest]) -> Answer {
         if digests.is_empty() {
             return Ok(None);
         }
@@ -78,7 +78,10 @@ impl<S: Source> Coalesced<S> {
     }
 
     /// A place for a question of its own, or one in the queue.
-    fn begin(self: &Arc<Self>, digests: &[Digest]) -> Result<Place<S>, oneshot::Receiver<Answer>> {
+    fn begin(
+        self: &Arc<Self>,
+        digests: &[SecretDigest],
+    ) -> Result<Place<S>, oneshot::Receiver<Answer>> {
         let mut queue = lock(&self.queue);
         if queue.questions < S::AT_ONCE {
             queue.questions += 1;
@@ -89,7 +92,7 @@ impl<S: Source> Coalesced<S> {
         Err(answered)
     }
 
-    async fn ask(&self, digests: &[Digest]) -> Result<Records, StoreError> {
+    async fn ask(&self, digests: &[SecretDigest]) -> Result<Records, StoreError> {
         self.source.ask(digests).await.map(Records::from_iter)
     }
 
@@ -103,7 +106,7 @@ impl<S: Source> Coalesced<S> {
 }
 
 /// What there is for one of several candidates: the first that is there.
-fn pick(records: &Records, digests: &[Digest]) -> Answer {
+fn pick(records: &Records, digests: &[SecretDigest]) -> Answer {
     digests.iter().find_map(|digest| records.get(digest)).cloned().unwrap_or(Ok(None))
 }
 
@@ -119,7 +122,8 @@ impl<S: Source> Place<S> {
             if batch.is_empty() {
                 continue;
             }
-            let digests: Vec<Digest> = batch.iter().flat_map(|w| &w.digests).copied().collect();
+            let digests: Vec<SecretDigest> =
+                batch.iter().flat_map(|w| &w.digests).copied().collect();
             let records = self.0.ask(&digests).await;
             for Waiting { digests, answer } in batch {
                 let records = records.as_ref().map_err(StoreError::clone);
@@ -160,7 +164,7 @@ mod tests {
     struct Gated {
         gate: Semaphore,
         asked: Mutex<Vec<usize>>,
-        damaged: Digest,
+        damaged: SecretDigest,
         down: std::sync::atomic::AtomicBool,
     }
 
@@ -172,13 +176,13 @@ mod tests {
             Duration::from_secs(60)
         }
 
-        async fn ask(&self, digests: &[Digest]) -> Result<Vec<Record>, StoreError> {
+        async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
             lock(&self.asked).push(digests.len());
             self.gate.acquire().await.expect("it stays open").forget();
             if self.down.load(std::sync::atomic::Ordering::SeqCst) {
                 return Err(StoreError::unavailable("down"));
             }
-            let answer = |digest: &Digest| match *digest == self.damaged {
+            let answer = |digest: &SecretDigest| match *digest == self.damaged {
                 true => Err(StoreError::corrupt("damaged")),
                 false => Ok(None),
             };

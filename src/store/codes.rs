@@ -1,10 +1,10 @@
-use crate::{model::Timestamp, secret::Digest};
+use crate::{model::Timestamp, secret::SecretDigest};
 
 /// What a store keeps of a one-time code, under the digest of the address that it was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OneTimeCode {
     /// That of the code.
-    pub digest: Digest,
+    pub digest: SecretDigest,
     /// From this instant on it is of no use.
     pub ends_at: Timestamp,
     /// How many wrong guesses are left.
@@ -15,9 +15,9 @@ pub struct OneTimeCode {
 #[derive(Clone, Copy, Debug)]
 pub struct CodeAttempt {
     /// For which address.
-    pub address: Digest,
+    pub address: SecretDigest,
     /// That of the presented code.
-    pub digest: Digest,
+    pub digest: SecretDigest,
     /// When.
     pub at: Timestamp,
 }

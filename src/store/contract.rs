@@ -3,13 +3,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, RevokeOutcome, RotateSecret,
-    RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
+    InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode, RevokeOutcome, RotateOutcome,
+    RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::SecretDigest,
 };
 
 /// Where keys live.
@@ -38,7 +39,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST read what is committed now, not a replica that may lag. Of a rotated key, the last
     /// former secret MUST be found as well, with the instant at which it ended or will.
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a>;
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a>;
 
     /// One key.
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;
@@ -83,7 +84,11 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Enters all keys of an owner that are not revoked into the change feed, without changing
     /// them, because what the host says of the owner has changed. Answers how many there are.
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError>;
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError>;
 
     /// Removes a key with its secrets. Its audit events stay. False if there is none.
     async fn delete(
@@ -109,7 +114,7 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Replaces a secret's digest by that of another hasher; false if `from` is gone. Changes
     /// nothing else.
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError>;
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError>;
 
     /// Adds events that belong to no change. An id that exists is passed over.
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError>;
@@ -129,7 +134,8 @@ pub trait KeyStore: Send + Sync + 'static {
     /// MUST NOT miss a change that is committed before or during the call while it says that it is
     /// [`Pushed`](FeedMode::Pushed). A store that cannot be woken, or not at the moment, looks by itself
     /// in short intervals and says [`Polled`](FeedMode::Polled). Waking for nothing is fine.
-    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError>;
+    async fn wait_for_changes(&self, after: u64, at_most: Duration)
+    -> Result<FeedMode, StoreError>;
 
     /// Adds to what is counted of keys, all in one step. Unknown keys are passed over, and a key's
     /// counts go with its record. Changes no revision and enters nothing into the change feed.
@@ -157,7 +163,7 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError>;
 
     /// Keeps a code for an address, in place of any other code for it.
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError>;
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError>;
 
     /// Tries a code, as [`CodeAttempt::check`] says.
     ///

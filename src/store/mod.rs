@@ -25,19 +25,19 @@ mod tallies;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod timed_out;
 
-pub use codes::{OneTimeCode, CodeAttempt, CodeOutcome};
+pub use codes::{CodeAttempt, CodeOutcome, OneTimeCode};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use lookup::Lookup;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
-pub use quotas::{Counter, CounterKey, CounterCharge, ChargeOutcome};
+pub use quotas::{ChargeOutcome, Counter, CounterCharge, CounterKey};
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
 pub use rows::{
-    ChangeBatch, FeedMode, FoundKey, InsertOutcome, KeyQuery, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome,
-    UpdateOutcome, KeyUse,
+    ChangeBatch, FeedMode, FoundKey, InsertKey, InsertOutcome, KeyQuery, KeyUse, PreviousSecret,
+    RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};

@@ -1,6 +1,6 @@
 use crate::{
     model::{KeyId, Owner, Period, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
 };
 
 /// Uses to be spent from one quota.
@@ -27,7 +27,7 @@ pub enum CounterKey<'a> {
     Owner(&'a Owner),
     /// That of someone who comes without a key, known by a digest: of an address or a network, or of
     /// an account that confirms who it is. Its counts are removed when they are old.
-    Anonymous(&'a Digest),
+    Anonymous(&'a SecretDigest),
     /// Nobody's: the one use there is goes to the node that does a job for all.
     Job(&'static str),
 }
@@ -101,14 +101,20 @@ impl CounterKey<'_> {
 }
 
 /// Spends from all counters, or from none.
-pub(super) fn charge_all(charges: &[CounterCharge<'_>], stored: &[Counter]) -> (ChargeOutcome, Option<Vec<Counter>>) {
+pub(super) fn charge_all(
+    charges: &[CounterCharge<'_>],
+    stored: &[Counter],
+) -> (ChargeOutcome, Option<Vec<Counter>>) {
     let pairs = || charges.iter().zip(stored.iter().copied());
     match pairs().map(|(spend, stored)| spend.charge(stored)).collect::<Option<Vec<_>>>() {
-        Some(after) => {
-            (ChargeOutcome::Granted(after.iter().map(|counter| counter.used).collect()), Some(after))
-        }
+        Some(after) => (
+            ChargeOutcome::Granted(after.iter().map(|counter| counter.used).collect()),
+            Some(after),
+        ),
         None => (
-            ChargeOutcome::Exhausted(pairs().map(|(spend, stored)| spend.now(stored).used).collect()),
+            ChargeOutcome::Exhausted(
+                pairs().map(|(spend, stored)| spend.now(stored).used).collect(),
+            ),
             None,
         ),
     }

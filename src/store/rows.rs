@@ -2,8 +2,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{EventId, Key, KeyId, Owner, Status, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{EventId, Key, KeyId, Owner, OwnerScope, Status, Timestamp},
+    secret::SecretDigest,
 };
 
 /// A key to be added.
@@ -12,7 +12,7 @@ pub struct InsertKey<'a> {
     /// The key; its hint is that of the secret.
     pub key: &'a Key,
     /// The digest of its secret.
-    pub digest: &'a Digest,
+    pub digest: &'a SecretDigest,
     /// How many live keys the owner may have, this one included.
     pub max_active: Option<u32>,
     /// What is written to the log with it.
@@ -37,7 +37,7 @@ pub struct FoundKey {
     /// The key as it is stored now.
     pub key: Arc<Key>,
     /// The digest under which it was found.
-    pub digest: Digest,
+    pub digest: SecretDigest,
     /// When this secret stops working, or stopped; `None` for the current secret.
     pub ends_at: Option<Timestamp>,
 }
@@ -60,7 +60,7 @@ pub struct RotateSecret<'a> {
     /// The key as it was read.
     pub key: &'a Key,
     /// The digest of the new secret.
-    pub digest: &'a Digest,
+    pub digest: &'a SecretDigest,
     /// The hint of the new secret.
     pub hint: &'a str,
     /// What becomes of the secrets there are.

@@ -4,14 +4,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     model::{Owner, Period, Timestamp},
-    secret::{Digest, Hasher, Sha256Hasher},
-    store::{CounterKey, CounterCharge},
+    secret::{Hasher, SecretDigest, Sha256Hasher},
+    store::{CounterCharge, CounterKey},
 };
 
 /// What a store counts of an account's codes.
 pub(super) struct Counts {
-    tries: Digest,
-    step: Digest,
+    tries: SecretDigest,
+    step: SecretDigest,
     now: Timestamp,
 }
 
@@ -21,7 +21,8 @@ impl Counts {
     pub(super) fn new(owner: &Owner, secret: &[u8], now: Timestamp) -> Self {
         let owner = CounterKey::Owner(owner).to_bytes();
         let tries = Sha256Hasher.digest(&[b"totp tries of ".as_slice(), &owner].concat());
-        let step = Sha256Hasher.digest(&Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
+        let step =
+            Sha256Hasher.digest(&Zeroizing::new([b"totp step of ".as_slice(), secret].concat()));
         Self { tries, step, now }
     }
 

@@ -3,7 +3,7 @@ use std::{slice, sync::Arc};
 use crate::{
     accounts::Account,
     model::{Key, Timestamp},
-    secret::{Candidates, Digest},
+    secret::{Candidates, SecretDigest},
     store::{FoundKey, Lookup, StoreError},
     verify::{
         cache::{
@@ -18,13 +18,13 @@ use crate::{
 use crate::{
     api::{Inner, Now},
     error::{Error, ErrorKind},
-    verify::{request::Request, verdict::check_key, verify::VerifyError},
+    verify::{request::VerifyRequest, verdict::check_key, verify::VerifyError},
 };
 
 /// What a verification asks for that the cache could not answer.
 pub(crate) struct Asked<'a> {
     pub(crate) text: &'a [u8],
-    pub(crate) digest: Digest,
+    pub(crate) digest: SecretDigest,
     pub(crate) now: Now,
 }
 
@@ -44,7 +44,7 @@ impl Inner {
         cache: &Cache,
         asked: Asked<'_>,
         mut known: Known,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         self.ensure_follower();
         request.note_waiting();
@@ -160,7 +160,10 @@ impl Inner {
     }
 
     /// Asks the store once.
-    pub(crate) async fn find(&self, candidates: &Candidates) -> Result<Option<FoundKey>, StoreError> {
+    pub(crate) async fn find(
+        &self,
+        candidates: &Candidates,
+    ) -> Result<Option<FoundKey>, StoreError> {
         let found = self.store.find(candidates.as_slice()).await?;
         Ok(compared(found, candidates.as_slice()))
     }
@@ -173,7 +176,7 @@ impl Inner {
         account: Arc<Account>,
         meter: &Meter,
         asked: &Asked<'_>,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit(&found.key, &account, found.ends_at, asked.now, request)?;
         let spent = self.charge(&found.key, meter, asked.now, request)?;
@@ -188,7 +191,7 @@ impl Inner {
         account: Arc<Account>,
         meter: Meter,
         asked: &Asked<'_>,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit(&found.key, &account, found.ends_at, asked.now, request)?;
         let metered = self.pay(&found.key, &account, &meter, asked.now, request).await?;
@@ -197,7 +200,12 @@ impl Inner {
     }
 
     #[inline(always)]
-    fn note_found(self: &Arc<Self>, found: &FoundKey, asked: &Asked<'_>, request: &Request<'_>) {
+    fn note_found(
+        self: &Arc<Self>,
+        found: &FoundKey,
+        asked: &Asked<'_>,
+        request: &VerifyRequest<'_>,
+    ) {
         self.ensure_writer();
         let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
         self.outbox.usage.mark(&found.key, asked.now.at, ip, user_agent);
@@ -230,7 +238,7 @@ impl Inner {
         self.rates.meter(key, &account.limits, now.steady())
     }
 
-    fn move_to(self: &Arc<Self>, current: Digest, from: Digest) {
+    fn move_to(self: &Arc<Self>, current: SecretDigest, from: SecretDigest) {
         self.ensure_writer();
         self.outbox.rehash(from, current);
         self.outbox.hurry();
@@ -240,7 +248,7 @@ impl Inner {
         self: &Arc<Self>,
         cache: &Cache,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> VerifyError {
         cache.failed(request.ip, now.steady());
         self.deny(DeniedReason::Unknown, now.at, request)
@@ -250,7 +258,7 @@ impl Inner {
 /// What is found is compared in constant time, and something is compared also where nothing was
 /// found, so that both cost the same.
 #[inline(always)]
-fn compared(found: Option<FoundKey>, candidates: &[Digest]) -> Option<FoundKey> {
+fn compared(found: Option<FoundKey>, candidates: &[SecretDigest]) -> Option<FoundKey> {
     let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
     let all = candidates.iter().map(|digest| digest.ct_eq(stored));
     let same = all.reduce(|same, other| same | other);
@@ -267,4 +275,4 @@ fn panicked() -> Error {
 }
 
 /// What is compared where nothing was found; no hasher makes this tag.
-static NOTHING: Digest = Digest::nothing();
+static NOTHING: SecretDigest = SecretDigest::nothing();

@@ -23,16 +23,16 @@ pub(crate) use denials::{Attempt, Denials};
 pub use denied::{Denied, DeniedReason};
 pub(crate) use follow::Follower;
 pub use limits::{
-    RateCharge, RateOutcome, RateLevels, Limited, LimitedReason, RateLimiter, RateLimiterError, QuotaState,
-    QuotaStates, RateSubject, RateState, RateStates,
+    Limited, LimitedReason, QuotaState, QuotaStates, RateCharge, RateLevels, RateLimiter,
+    RateLimiterError, RateOutcome, RateState, RateStates, RateSubject,
 };
 pub(crate) use limits::{Rates, whole_seconds};
 #[cfg(feature = "redis")]
-pub use limits::{RedisRateLimiter, RedisOutage};
+pub use limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use lookup::Loaded;
 pub(crate) use outbox::{MAX_UNWRITTEN, Outbox};
-pub use request::Request;
-pub use reserve::{Settlement, Reservation};
+pub use request::VerifyRequest;
+pub use reserve::{Reservation, Settlement};
 pub(crate) use usage::begin_of_hour;
 pub use verified::Verified;
 pub use verify::VerifyError;

@@ -18,7 +18,7 @@ use crate::{
 };
 use crate::{
     audit::AuditEvent,
-    secret::Digest,
+    secret::SecretDigest,
     store::StoreErrorKind,
     system::lock,
     verify::{denials::Denials, usage::Usage},
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Outbox {
     pub(crate) usage: Usage,
     pub(crate) denials: Denials,
-    rehashes: Mutex<Vec<(Digest, Digest)>>,
+    rehashes: Mutex<Vec<(SecretDigest, SecretDigest)>>,
     /// What is an event already, but not written: refusals, and what was done with codes.
     pub(crate) unwritten: Mutex<Vec<AuditEvent>>,
     running: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// A digest of a retired hasher, to be replaced. If there is no room, the next use is the one.
-    pub(crate) fn rehash(&self, from: Digest, to: Digest) {
+    pub(crate) fn rehash(&self, from: SecretDigest, to: SecretDigest) {
         let mut rehashes = lock(&self.rehashes);
         if rehashes.len() < MAX_REHASHES && !rehashes.iter().any(|(known, _)| *known == from) {
             rehashes.push((from, to));

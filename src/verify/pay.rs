@@ -7,7 +7,7 @@ use crate::{
     verify::{
         cache::entry::Entry,
         limits::{
-            limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, rates_of},
+            limiter::{RateCharge, RateLevels, RateLimiter, RateOutcome, rates_of},
             meter::{Meter, RateStates, Spent},
             quotas::Quotas,
         },
@@ -17,7 +17,7 @@ use crate::{
 use crate::{
     api::{Inner, Now},
     error::{Error, ErrorKind},
-    verify::{request::Request, verify::VerifyError},
+    verify::{request::VerifyRequest, verify::VerifyError},
 };
 
 /// Uses that are not counted in this node's memory alone: those of keys with a quota, and with a
@@ -28,7 +28,7 @@ impl Inner {
         self: &Arc<Self>,
         entry: &Entry,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit_entry(entry, now, request)?;
         let Bearer { key, account, .. } = &**entry.bearer();
@@ -45,7 +45,7 @@ impl Inner {
         account: &Arc<Account>,
         meter: &Meter,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Metered, VerifyError> {
         let now = if meter.is_fine() { self.exact() } else { now };
         let rates = rates_of(key, &account.limits);

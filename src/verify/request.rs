@@ -7,16 +7,16 @@ use std::{
 ///
 /// # Examples
 /// ```
-/// use keyward::Request;
+/// use keyward::VerifyRequest;
 ///
-/// let request = Request::new()
+/// let request = VerifyRequest::new()
 ///     .tenant("acme")
 ///     .ip("192.0.2.7".parse().unwrap())
 ///     .require(&["builds:read"]);
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct Request<'a> {
+pub struct VerifyRequest<'a> {
     pub(crate) tenant: Option<&'a str>,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) user_agent: Option<&'a str>,
@@ -27,7 +27,7 @@ pub struct Request<'a> {
     pub(crate) waited: Option<&'a AtomicBool>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> VerifyRequest<'a> {
     /// A request of which nothing is known: any tenant's key will do.
     pub fn new() -> Self {
         Self {
@@ -99,7 +99,7 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Default for Request<'_> {
+impl Default for VerifyRequest<'_> {
     fn default() -> Self {
         Self::new()
     }

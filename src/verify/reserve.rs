@@ -1,11 +1,11 @@
 use crate::{
     api::ApiKeys,
     error::Error,
-    verify::{pay::uncounted, request::Request, verify::VerifyError},
+    verify::{pay::uncounted, request::VerifyRequest, verify::VerifyError},
 };
 use crate::{
     model::Timestamp,
-    store::{CounterCharge, ChargeOutcome},
+    store::{ChargeOutcome, CounterCharge},
     verify::{
         limits::quotas::{QuotaStates, Quotas},
         verified::Verified,
@@ -43,7 +43,7 @@ impl ApiKeys {
     /// Sets uses aside from the quotas of a key and its owner, by the plan that the verification
     /// saw. Rates are not touched. A key without a quota reserves whatever is asked for.
     ///
-    /// The verification itself has counted, too: let it do so with a [cost](Request::cost)
+    /// The verification itself has counted, too: let it do so with a [cost](VerifyRequest::cost)
     /// of nothing.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Actor, ApiKeys, KeyFormat, Limits, MemoryStore, NewKey, Owner, Request};
+    /// # use keyward::{Actor, ApiKeys, KeyFormat, Limits, MemoryStore, NewKey, Owner, VerifyRequest};
     /// # use keyward::{accounts::NoAccounts, model::Quota};
     /// use keyward::verify::Settlement;
     ///
@@ -64,7 +64,7 @@ impl ApiKeys {
     /// # let owner = Owner::account_only("ada")?;
     /// # let issued = keys.issue(NewKey::new(&owner, "ci")?, &Actor::account("ada")).await?;
     /// # let secret = issued.secret.expose();
-    /// let verified = keys.verify(secret, &Request::new().cost(0)).await?;
+    /// let verified = keys.verify(secret, &VerifyRequest::new().cost(0)).await?;
     /// let reservation = keys.reserve(&verified, 500).await?;
     /// let tokens = 123; // what the model says that it used
     /// assert_eq!(reservation.commit(tokens).await?, Settlement::Full);
@@ -95,7 +95,7 @@ impl ApiKeys {
             }
             Ok(ChargeOutcome::Exhausted(used)) => {
                 let limited = quotas.states(&used, at).exhausted_by(uses, verified.rates());
-                Err(inner.limit(limited, Some(verified.key()), at, &Request::new()))
+                Err(inner.limit(limited, Some(verified.key()), at, &VerifyRequest::new()))
             }
             Err(error) => Err(VerifyError::Unavailable(uncounted(error))),
         }

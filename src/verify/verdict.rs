@@ -18,7 +18,7 @@ use crate::{
 };
 use crate::{
     api::{Inner, Now},
-    verify::{request::Request, verify::VerifyError},
+    verify::{request::VerifyRequest, verify::VerifyError},
 };
 
 /// All that decides about a request whose key was found: the same on a hit and after a read.
@@ -28,7 +28,7 @@ impl Inner {
         self: &Arc<Self>,
         entry: &Entry,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         self.admit_entry(entry, now, request)?;
         let spent = self.charge(&entry.bearer().key, &entry.meter, now, request)?;
@@ -41,7 +41,7 @@ impl Inner {
         self: &Arc<Self>,
         entry: &Entry,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<(), VerifyError> {
         let plain = request.any_scope.is_empty();
         if !plain || !entry.admits(now.latest, request.tenant, request.scopes) {
@@ -52,7 +52,7 @@ impl Inner {
     }
 
     #[inline]
-    pub(crate) fn note_use(self: &Arc<Self>, entry: &Entry, now: Now, request: &Request<'_>) {
+    pub(crate) fn note_use(self: &Arc<Self>, entry: &Entry, now: Now, request: &VerifyRequest<'_>) {
         self.ensure_writer();
         let (ip, user_agent) = (request.ip.as_ref(), request.user_agent);
         if entry.bearer().mark(&self.outbox.usage, now.at, ip, user_agent) == Marked::First {
@@ -70,7 +70,7 @@ impl Inner {
         account: &Account,
         ends_at: Option<Timestamp>,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<(), VerifyError> {
         let (mut at, mut checked) = (now.at, check_key(key, ends_at, now.latest));
         if checked.is_err() {
@@ -88,7 +88,7 @@ impl Inner {
         key: &Arc<Key>,
         meter: &Meter,
         now: Now,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Spent, VerifyError> {
         let now = if meter.is_fine() { self.exact() } else { now };
         let spent = meter.charge(request.cost, now.steady());
@@ -100,7 +100,7 @@ impl Inner {
     pub(crate) fn deny_malformed(
         self: &Arc<Self>,
         malformed: Malformed,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Denied {
         let reason = DeniedReason::Malformed(malformed);
         self.ensure_writer();
@@ -112,7 +112,7 @@ impl Inner {
     fn first_malformed<'a>(
         self: &Arc<Self>,
         reason: DeniedReason,
-        request: &Request<'a>,
+        request: &VerifyRequest<'a>,
     ) -> Attempt<'a> {
         let (ip, user_agent) = (request.ip, request.user_agent);
         Attempt { reason: reason.as_str(), key: None, at: self.now(), ip, user_agent }
@@ -123,7 +123,7 @@ impl Inner {
         self: &Arc<Self>,
         reason: DeniedReason,
         at: Timestamp,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> VerifyError {
         self.note_refusal(reason.as_str(), None, at, request);
         Denied::new(reason).into()
@@ -135,7 +135,7 @@ impl Inner {
         reason: DeniedReason,
         key: &Key,
         at: Timestamp,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> VerifyError {
         if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
             self.ratchet.hold(at);
@@ -151,7 +151,7 @@ impl Inner {
         limited: Box<Limited>,
         key: Option<&Key>,
         at: Timestamp,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> VerifyError {
         if let Some(key) = key {
             self.outbox.usage.limited(key.id, at);
@@ -165,7 +165,7 @@ impl Inner {
         reason: &'static str,
         key: Option<&Key>,
         at: Timestamp,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) {
         self.ensure_writer();
         let key = key.map(|key| (key.id, &key.owner));
@@ -193,7 +193,7 @@ pub(crate) fn check_key(
 pub(crate) fn check_request(
     key: &Key,
     account: &Account,
-    request: &Request<'_>,
+    request: &VerifyRequest<'_>,
 ) -> Result<(), DeniedReason> {
     if account.suspended {
         Err(DeniedReason::OwnerSuspended)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::{
     api::ApiKeys,
     error::Error,
-    verify::{lookup::Asked, request::Request},
+    verify::{lookup::Asked, request::VerifyRequest},
 };
 use crate::{
     store::Lookup,
@@ -57,11 +57,11 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Request, VerifyError, testing::TestKeys};
+    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// # let keys = TestKeys::new().keys;
-    /// let answer = keys.verify("lc_guessed", &Request::new()).await;
+    /// let answer = keys.verify("lc_guessed", &VerifyRequest::new()).await;
     /// let status = match &answer {
     ///     Ok(_) => 200,
     ///     Err(VerifyError::Denied(_)) => 401,
@@ -74,7 +74,7 @@ impl ApiKeys {
     pub async fn verify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, VerifyError> {
         // Here and not in functions of their own: an answer that is handed on through memory costs
         // more than most of what finds it.
@@ -128,10 +128,11 @@ impl ApiKeys {
     pub(crate) async fn verify_told(
         &self,
         presented: &[u8],
-        request: Request<'_>,
+        request: VerifyRequest<'_>,
     ) -> (Result<Verified, VerifyError>, bool) {
         let waited = AtomicBool::new(false);
-        let answer = self.verify(presented, &Request { waited: Some(&waited), ..request }).await;
+        let answer =
+            self.verify(presented, &VerifyRequest { waited: Some(&waited), ..request }).await;
         (answer, !waited.load(Ordering::Relaxed))
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    Request, VerifyError, audit::EventKind, manage::Issued, model::Rate, verify::CacheOptions,
+    VerifyError, VerifyRequest, audit::EventKind, manage::Issued, model::Rate, verify::CacheOptions,
 };
 
 use super::wrapper::Wrapper;
@@ -15,7 +15,7 @@ fn service(options: CacheOptions) -> (Service, Wrapper) {
 }
 
 async fn verify(service: &Service, secret: &str, ip: &str) -> Result<(), VerifyError> {
-    let request = Request::new().ip(ip.parse().unwrap());
+    let request = VerifyRequest::new().ip(ip.parse().unwrap());
     service.keys().verify(secret, &request).await.map(drop)
 }
 
@@ -138,7 +138,7 @@ async fn attempts_whose_address_is_not_known_are_throttled_with_nobody() {
     let (service, _) = service(options);
     for _ in 0..20 {
         let garbage = format().generate().unwrap();
-        let refused = service.keys().verify(garbage.expose(), &Request::new()).await;
+        let refused = service.keys().verify(garbage.expose(), &VerifyRequest::new()).await;
         assert!(matches!(refused, Err(VerifyError::Denied(_))));
     }
 }

@@ -1,7 +1,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use keyward::{
-    Access, ApiKeys, Expiry, MemoryStore, Request, VerifyError,
+    Access, ApiKeys, Expiry, MemoryStore, VerifyError, VerifyRequest,
     audit::EventKind,
     manage::{Issued, KeyChange, Retention, Rotation},
     model::Networks,
@@ -12,7 +12,7 @@ use crate::support::{DAY, HOUR, Service, format, on_each_store, reason, stores};
 
 /// What a node answers now: `ok`, or why not.
 async fn says(node: &ApiKeys, issued: &Issued) -> &'static str {
-    let request = Request::new().ip("192.0.2.7".parse().unwrap()).require(&["builds:read"]);
+    let request = VerifyRequest::new().ip("192.0.2.7".parse().unwrap()).require(&["builds:read"]);
     match node.verify(issued.secret.expose(), &request).await {
         Ok(_) => "ok",
         Err(error) => reason(error).as_str(),
@@ -146,16 +146,17 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
         let secret = format().generate().unwrap();
         for node in [here, other] {
             for _ in 0..2 {
-                let refused = node.verify(secret.expose(), &Request::new()).await;
+                let refused = node.verify(secret.expose(), &VerifyRequest::new()).await;
                 assert_eq!(reason(refused.unwrap_err()).as_str(), "unknown");
             }
             node.catch_up().await.unwrap();
         }
-        let digest = keyward::secret::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
+        let digest =
+            keyward::secret::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
         here.import(service.new_key(), digest, "lc_live_", &service.actor).await.unwrap();
-        assert!(here.verify(secret.expose(), &Request::new()).await.is_ok());
+        assert!(here.verify(secret.expose(), &VerifyRequest::new()).await.is_ok());
         let known = tokio::time::timeout(Duration::from_secs(30), async {
-            while other.verify(secret.expose(), &Request::new()).await.is_err() {
+            while other.verify(secret.expose(), &VerifyRequest::new()).await.is_err() {
                 tokio::task::yield_now().await;
             }
         });
@@ -261,10 +262,10 @@ async fn networks_access_and_tenant_are_checked_on_every_hit() {
         .access(Access::only(["builds:read"]).unwrap());
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     assert_eq!(says(service.keys(), &issued).await, "ok");
-    let at_home = Request::new().ip("192.0.2.7".parse().unwrap());
+    let at_home = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
     for (request, expected) in [
-        (Request::new().ip("198.51.100.7".parse().unwrap()), "network_not_allowed"),
-        (Request::new(), "network_not_allowed"),
+        (VerifyRequest::new().ip("198.51.100.7".parse().unwrap()), "network_not_allowed"),
+        (VerifyRequest::new(), "network_not_allowed"),
         (at_home.tenant("other"), "wrong_tenant"),
         (at_home.require(&["builds:write"]), "access_missing"),
     ] {

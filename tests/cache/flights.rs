@@ -1,6 +1,6 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use keyward::{Request, VerifyError, manage::Issued};
+use keyward::{VerifyError, VerifyRequest, manage::Issued};
 use tokio::task::JoinSet;
 
 use super::wrapper::{Mood, Wrapper};
@@ -15,7 +15,9 @@ fn many(service: &Arc<Service>, secret: &str) -> JoinSet<Result<(), VerifyError>
     let mut tasks = JoinSet::new();
     for _ in 0..WAITERS {
         let (service, secret) = (service.clone(), secret.to_owned());
-        tasks.spawn(async move { service.keys().verify(&secret, &Request::new()).await.map(drop) });
+        tasks.spawn(async move {
+            service.keys().verify(&secret, &VerifyRequest::new()).await.map(drop)
+        });
     }
     tasks
 }
@@ -61,7 +63,7 @@ async fn waiters_that_go_away_hurt_nobody() {
     let issued: Issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
     wrapper.hold();
-    let request = Request::new();
+    let request = VerifyRequest::new();
     let mut first = Box::pin(service.keys().verify(issued.secret.expose(), &request));
     let mut idle = Box::pin(service.keys().verify(issued.secret.expose(), &request));
     for waiter in [&mut first, &mut idle] {
@@ -93,7 +95,7 @@ async fn when_all_have_gone_the_next_one_begins_anew() {
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
     wrapper.let_go(1);
-    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
     assert_eq!(wrapper.finds(), 2);
 }
 
@@ -109,7 +111,7 @@ async fn a_load_that_fails_or_panics_is_unavailable_to_all_and_leaves_nothing() 
         assert_eq!(service.keys().health().cached_keys, 0);
     }
     wrapper.find_is(Mood::Fine);
-    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 }
 
 const WAITERS: usize = 50;

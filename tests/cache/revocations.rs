@@ -12,8 +12,8 @@ use std::{
 };
 
 use keyward::{
-    Actor, ApiKeys, KeyStore, Limits, NewKey, Owner, Request, VerifyError, accounts::NoAccounts,
-    manage::Issued, verify::CacheOptions,
+    Actor, ApiKeys, KeyStore, Limits, NewKey, Owner, VerifyError, VerifyRequest,
+    accounts::NoAccounts, manage::Issued, verify::CacheOptions,
 };
 use tokio::{
     task::{JoinSet, yield_now},
@@ -197,7 +197,7 @@ async fn issue(keys: &ApiKeys) -> Vec<Issued> {
 }
 
 async fn verify(keys: &ApiKeys, issued: &Issued) -> Result<(), VerifyError> {
-    keys.verify(issued.secret.expose(), &Request::new()).await.map(drop)
+    keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.map(drop)
 }
 
 fn by() -> Actor {

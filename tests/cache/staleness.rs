@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    ApiKeys, KeyStore, Request, VerifyError,
+    ApiKeys, KeyStore, VerifyError, VerifyRequest,
     manage::Issued,
     verify::{CacheOptions, FeedState},
 };
@@ -24,7 +24,7 @@ async fn two_nodes(options: CacheOptions) -> (Service, Wrapper, Issued) {
 }
 
 async fn says(node: &ApiKeys, issued: &Issued) -> &'static str {
-    match node.verify(issued.secret.expose(), &Request::new()).await {
+    match node.verify(issued.secret.expose(), &VerifyRequest::new()).await {
         Ok(_) => "ok",
         Err(VerifyError::Denied(denied)) => denied.reason().as_str(),
         Err(VerifyError::Limited(_)) => "limited",

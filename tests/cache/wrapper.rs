@@ -11,10 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, SecretDigest, Timestamp,
     store::{
-        ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, CounterKey, RevokeOutcome,
-        RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
+        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, FeedMode,
+        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode,
+        RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
     },
 };
 use tokio::{sync::Semaphore, task::yield_now};
@@ -168,7 +169,7 @@ impl KeyStore for Wrapper {
         self.change(self.store.insert(new)).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         self.finds.fetch_add(1, Ordering::SeqCst);
         Lookup::later(async {
             obey(self.moods().find).await?;
@@ -201,7 +202,12 @@ impl KeyStore for Wrapper {
         self.change(self.store.rotate(rotate)).await
     }
 
-    async fn revoke(&self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> Answer<RevokeOutcome> {
+    async fn revoke(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> Answer<RevokeOutcome> {
         self.change(self.store.revoke(within, id, event)).await
     }
 
@@ -231,7 +237,7 @@ impl KeyStore for Wrapper {
         self.store.record_uses(uses).await
     }
 
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Answer<bool> {
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Answer<bool> {
         self.store.rehash(from, to).await
     }
 
@@ -277,7 +283,12 @@ impl KeyStore for Wrapper {
         if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { tallied }
     }
 
-    async fn usage_history(&self, within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Answer<Vec<HourlyUsage>> {
+    async fn usage_history(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Answer<Vec<HourlyUsage>> {
         self.store.usage_history(within, id, from).await
     }
 
@@ -306,7 +317,7 @@ impl KeyStore for Wrapper {
         self.store.refund(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Answer<()> {
         self.change(self.store.put_code(address, code)).await
     }
 

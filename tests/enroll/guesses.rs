@@ -1,8 +1,8 @@
 use keyward::{
-    Digest, KeyStore, MemoryStore, Timestamp,
+    KeyStore, MemoryStore, SecretDigest, Timestamp,
     enroll::EnrolError,
     manage::Page,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome},
+    store::{CodeAttempt, CodeOutcome, OneTimeCode},
 };
 
 use super::support::{Office, ada, from, wrong};
@@ -84,7 +84,7 @@ async fn a_million_guesses_get_five_tries() {
     let digest = |n: u32| {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        Digest::from_sha256(&bytes).unwrap()
+        SecretDigest::from_sha256(&bytes).unwrap()
     };
     let (store, at) = (MemoryStore::new(), Timestamp::MIN);
     let address = digest(u32::MAX);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward::{
-    Actor, ErrorKind, NewKey, Request,
+    Actor, ErrorKind, NewKey, VerifyRequest,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, EnrolError, Enrolment},
     manage::Retention,
@@ -188,7 +188,9 @@ async fn what_a_key_becomes_is_up_to_the_host() {
     let issued = office.present(&code).await.unwrap();
     assert_eq!(issued.key.name.as_str(), "lua-cli");
     assert!(issued.key.expires_at.is_some());
-    assert!(office.service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(
+        office.service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok()
+    );
 }
 
 #[tokio::test]

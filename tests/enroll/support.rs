@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    Actor, AuditEvent, AuditQuery, Owner, Pepper, OwnerScope,
+    Actor, AuditEvent, AuditQuery, Owner, OwnerScope, Pepper,
     enroll::{
         EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, HostError, Letter, Members, Post,
     },

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyward::{
-    AuditQuery, KeyFormat, Request,
+    AuditQuery, KeyFormat, VerifyRequest,
     audit::EventKind,
     http::leaks::{Leaks, Policy, PublicKeys, Report},
     manage::{Issued, Rotation},
@@ -99,7 +99,7 @@ async fn send_signed(leaks: &Leaks, name: &str, body: &str, signature: &str) -> 
 }
 
 async fn works(world: &World, issued: &Issued) -> bool {
-    world.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok()
+    world.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok()
 }
 
 /// What was done to a key.

@@ -70,7 +70,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         (world.reader().await, world.revoked().await, world.disabled().await);
     let limited = world.limited(Rate::per_hour(1)).await;
     let plain = world.limited(Rate::per_hour(1_000)).await;
-    world.keys().verify(&limited, &keyward::verify::Request::new()).await.unwrap();
+    world.keys().verify(&limited, &keyward::verify::VerifyRequest::new()).await.unwrap();
     let unknown = world.unknown();
     let other = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
     let servers = start(&world);
@@ -345,9 +345,9 @@ async fn reports_of_leaks_are_received_by_both() {
         (reply.status, reply.code().unwrap_or_default())
     };
     assert_eq!(answer(&body.as_bytes()[1..], &good).await, (403, "bad_signature".into()));
-    assert!(world.keys().verify(&secret, &keyward::verify::Request::new()).await.is_ok());
+    assert!(world.keys().verify(&secret, &keyward::verify::VerifyRequest::new()).await.is_ok());
     assert_eq!(answer(body.as_bytes(), &good).await, (200, String::new()));
-    assert!(world.keys().verify(&secret, &keyward::verify::Request::new()).await.is_err());
+    assert!(world.keys().verify(&secret, &keyward::verify::VerifyRequest::new()).await.is_err());
     let huge = vec![b' '; 4 * 1024 * 1024 + 1];
     assert_eq!(answer(&huge, &sign("one", &huge)).await, (413, "too_large".into()));
     let largest = &huge[1..];

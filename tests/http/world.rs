@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use keyward::{
-    Access, ApiKeys, Digest, Hasher, Sha256Hasher,
+    Access, ApiKeys, Hasher, SecretDigest, Sha256Hasher,
     http::Guard,
     manage::Issued,
     model::{KeyLimits, Quota, Rate},
-    secret::Tag,
+    secret::HasherTag,
 };
 
 use crate::{
@@ -27,12 +27,12 @@ pub struct World {
 struct Counting(Arc<AtomicUsize>);
 
 impl Hasher for Counting {
-    fn digest(&self, presented: &[u8]) -> Digest {
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.0.fetch_add(1, Ordering::SeqCst);
         Sha256Hasher.digest(presented)
     }
 
-    fn tag(&self) -> Tag {
+    fn tag(&self) -> HasherTag {
         Sha256Hasher.tag()
     }
 }

@@ -1,5 +1,5 @@
 use keyward::{
-    Access, Actor, ErrorKind, Expiry, NewKey, Request,
+    Access, Actor, ErrorKind, Expiry, NewKey, VerifyRequest,
     manage::{Issued, KeyChange, Rotation},
     model::{KeyLimits, Networks, Permissions, Quota, Rate, Scopes},
 };
@@ -22,7 +22,7 @@ async fn an_empty_set_of_scopes_means_nothing() {
         let verified = service.verify(&issued).await.unwrap();
         assert!(!verified.allows("builds:read"));
         assert_eq!(verified.permissions(), only([]));
-        let request = Request::new().require(&["builds:read"]);
+        let request = VerifyRequest::new().require(&["builds:read"]);
         let refused = service.verify_for(&issued, &request).await.unwrap_err();
         assert_eq!(refused.as_str(), "access_missing");
     })
@@ -40,7 +40,7 @@ async fn a_request_needs_all_of_its_scopes() {
         (&["A"], false),
         (&[], true),
     ] {
-        let answer = service.verify_for(&issued, &Request::new().require(needed)).await;
+        let answer = service.verify_for(&issued, &VerifyRequest::new().require(needed)).await;
         assert_eq!(answer.is_ok(), fine, "{needed:?}");
     }
 }
@@ -53,7 +53,7 @@ async fn access_is_what_key_and_owner_share_at_that_moment() {
     service.host.set(&service.owner, |account| account.permissions = only(["b", "c"]));
     assert_eq!(service.verify(&narrow).await.unwrap().permissions(), only(["b"]));
     assert_eq!(service.verify(&inherited).await.unwrap().permissions(), only(["b", "c"]));
-    let request = Request::new().require(&["a"]);
+    let request = VerifyRequest::new().require(&["a"]);
     for issued in [&narrow, &inherited] {
         let refused = service.verify_for(issued, &request).await.unwrap_err();
         assert_eq!(refused.as_str(), "access_missing");
@@ -111,7 +111,7 @@ async fn nobody_hands_out_more_than_he_has() {
 /// A key that manages keys, as an actor.
 async fn maker(service: &Service, new: NewKey) -> Actor {
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
-    let request = Request::new().ip("192.0.2.7".parse().unwrap());
+    let request = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
     Actor::key(&service.verify_for(&issued, &request).await.unwrap())
 }
 
@@ -258,7 +258,7 @@ async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
     let office = Networks::only(["192.0.2.0/24", "2001:db8::1"]).unwrap();
     let issued = service.keys().issue(service.new_key().networks(office), &service.actor).await;
     let issued = issued.unwrap();
-    let from = |ip: &str| Request::new().tenant("acme").ip(ip.parse().unwrap());
+    let from = |ip: &str| VerifyRequest::new().tenant("acme").ip(ip.parse().unwrap());
     for fine in ["192.0.2.255", "2001:db8::1", "::ffff:192.0.2.1"] {
         assert!(service.verify_for(&issued, &from(fine)).await.is_ok(), "{fine}");
     }
@@ -266,9 +266,9 @@ async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
         (from("192.0.3.0"), "network_not_allowed"),
         (from("::ffff:198.51.100.1"), "network_not_allowed"),
         (from("2001:db8::2"), "network_not_allowed"),
-        (Request::new(), "network_not_allowed"),
-        (Request::new().tenant("other"), "wrong_tenant"),
-        (Request::new().tenant(""), "wrong_tenant"),
+        (VerifyRequest::new(), "network_not_allowed"),
+        (VerifyRequest::new().tenant("other"), "wrong_tenant"),
+        (VerifyRequest::new().tenant(""), "wrong_tenant"),
     ] {
         assert_eq!(service.verify_for(&issued, &request).await.unwrap_err().as_str(), reason);
     }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, Request, OwnerScope,
+    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, OwnerScope, VerifyRequest,
     audit::{EventKind, Outcome},
     manage::{KeyChange, Rotation},
 };
@@ -52,7 +52,8 @@ async fn the_first_use_is_logged_once() {
         let service = Service::new(handles);
         let issued = service.issue().await;
         for node in service.nodes.iter().chain(&service.nodes) {
-            let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
+            let request =
+                VerifyRequest::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
             node.verify(issued.secret.expose(), &request).await.unwrap();
             node.flush().await.unwrap();
             service.clock.advance(HOUR);
@@ -76,7 +77,7 @@ fn garbage_alone_brings_the_writer_back() {
     for wait in [Duration::ZERO, SECOND * 120] {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().start_paused(true).build().unwrap().block_on(async {
-            service.keys().verify("garbage", &Request::new()).await.unwrap_err();
+            service.keys().verify("garbage", &VerifyRequest::new()).await.unwrap_err();
             tokio::time::sleep(wait).await;
         });
     }
@@ -95,7 +96,8 @@ async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
         }
         keys.revoke_all(ada, "", by).await.unwrap();
         let before = service.events.all().len();
-        let request = Request::new().ip("203.0.113.5".parse().unwrap()).user_agent("scanner/1");
+        let request =
+            VerifyRequest::new().ip("203.0.113.5".parse().unwrap()).user_agent("scanner/1");
         for n in 0..5_000 {
             let garbage = format!("garbage number {n}");
             assert!(keys.verify(&garbage, &request).await.is_err());
@@ -246,7 +248,8 @@ async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
     let store = Wrapper::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     store.uses_are(Mood::Failing);
-    let noted = service.keys().record_event(&service.owner, "x", Outcome::Success, &service.actor).await;
+    let noted =
+        service.keys().record_event(&service.owner, "x", Outcome::Success, &service.actor).await;
     assert!(noted.unwrap_err().is_unavailable());
     assert!(service.events.all().is_empty());
 }

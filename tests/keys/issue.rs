@@ -2,8 +2,8 @@ use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use ipnet::IpNet;
 use keyward::{
-    Digest, ErrorKind, Expiry, Formats, HmacSha256Hasher, KeyFormat, Limits, NewKey, Pepper, Request,
-    Sha256Hasher, Status,
+    ErrorKind, Expiry, Formats, HmacSha256Hasher, KeyFormat, Limits, NewKey, Pepper, SecretDigest,
+    Sha256Hasher, Status, VerifyRequest,
     model::{KeyLimits, Networks, Rate},
     secret::{Hasher, Sha512Hasher},
 };
@@ -143,16 +143,16 @@ async fn keys_of_other_systems_are_imported_by_their_hash() {
             let old = format().generate().unwrap();
             let digest = if hash == "sha256" {
                 let raw = <sha2::Sha256 as sha2::Digest>::digest(old.expose());
-                Digest::from_sha256_text(&hex::encode(raw)).unwrap()
+                SecretDigest::from_sha256_text(&hex::encode(raw)).unwrap()
             } else {
                 let raw = <sha2::Sha512 as sha2::Digest>::digest(old.expose());
-                Digest::from_sha512_text(&hex::encode(raw)).unwrap()
+                SecretDigest::from_sha512_text(&hex::encode(raw)).unwrap()
             };
             let imported =
                 keys.import(service.new_key(), digest, &old.expose()[..12], by).await.unwrap();
             let again = keys.import(service.new_key(), digest, "lc_live_", by).await.unwrap_err();
             assert_eq!(again.kind(), ErrorKind::AlreadyExists);
-            let verified = keys.verify(old.expose(), &Request::new()).await.unwrap();
+            let verified = keys.verify(old.expose(), &VerifyRequest::new()).await.unwrap();
             assert_eq!(verified.key_id(), imported.id);
             let page = keys.list(&service.owner, Default::default()).await.unwrap();
             assert_eq!(page.keys.len(), n + 1);
@@ -238,8 +238,8 @@ async fn an_older_format_is_accepted_beside_the_new_one() {
     let new = both.issue(NewKey::new(&ada, "new").unwrap(), &by).await.unwrap();
     assert!(new.secret.expose().starts_with("lk_"));
     for issued in [&old, &new] {
-        assert!(both.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+        assert!(both.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
     }
     let only_new = keyward::api::ApiKeys::builder(store, formats).build();
-    assert!(only_new.verify(old.secret.expose(), &Request::new()).await.is_err());
+    assert!(only_new.verify(old.secret.expose(), &VerifyRequest::new()).await.is_err());
 }

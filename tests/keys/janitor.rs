@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Actor, ApiKeys, KeyId, MemoryStore, Request, api::ApiKeysBuilder, manage::Retention,
+    Actor, ApiKeys, KeyId, MemoryStore, VerifyRequest, api::ApiKeysBuilder, manage::Retention,
     testing::ManualClock,
 };
 
@@ -100,6 +100,6 @@ async fn there(keys: &ApiKeys, id: KeyId) -> bool {
 
 /// Lets a node do what it does by itself, for a virtual minute.
 async fn work(keys: &ApiKeys) {
-    let _denied = keys.verify("lc_live_nothing", &Request::new()).await;
+    let _denied = keys.verify("lc_live_nothing", &VerifyRequest::new()).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
 }

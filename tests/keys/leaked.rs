@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward::{
-    Actor, AuditQuery, ErrorKind, Request,
+    Actor, AuditQuery, ErrorKind, VerifyRequest,
     audit::EventKind,
     manage::{Issued, Rotation},
     model::{KeyLimits, Rate},
@@ -50,7 +50,7 @@ async fn to_identify_a_secret_is_no_use_of_it() {
     service.keys().flush().await.unwrap();
     let stored = service.stored(issued.key.id).await;
     assert_eq!((stored.first_used_at, stored.last_used_at), (None, None));
-    assert!(service.keys().verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 }
 
 #[tokio::test]

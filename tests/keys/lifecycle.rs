@@ -1,5 +1,5 @@
 use keyward::{
-    Access, AuditQuery, Error, ErrorKind, Expiry, KeyId, NewKey, Owner, Status, OwnerScope,
+    Access, AuditQuery, Error, ErrorKind, Expiry, KeyId, NewKey, Owner, OwnerScope, Status,
     audit::EventKind,
     manage::{KeyChange, Page, Retention, Rotation},
     model::{Metadata, Networks},

@@ -9,11 +9,11 @@ use std::{
 };
 
 use keyward::{
-    Access, ErrorKind, Limits, Request, Verified, VerifyError,
+    Access, ErrorKind, Limits, Verified, VerifyError, VerifyRequest,
     manage::{Issued, KeyChange, Rotation},
     model::{KeyLimits, Networks, Period, Quota, Rate},
-    store::{CounterKey, CounterCharge, ChargeOutcome},
-    verify::{Settlement, Limited, LimitedReason},
+    store::{ChargeOutcome, CounterCharge, CounterKey},
+    verify::{Limited, LimitedReason, Settlement},
 };
 use tokio::task::JoinSet;
 
@@ -24,7 +24,7 @@ use crate::{
 
 async fn try_cost(service: &Service, issued: &Issued, uses: u32) -> Result<Verified, VerifyError> {
     let node = service.nodes.last().unwrap();
-    node.verify(issued.secret.expose(), &Request::new().cost(uses)).await
+    node.verify(issued.secret.expose(), &VerifyRequest::new().cost(uses)).await
 }
 
 async fn cost(service: &Service, issued: &Issued, uses: u32) -> Result<Verified, Limited> {
@@ -114,7 +114,7 @@ async fn sixty_four_tasks_at_a_quota_of_a_hundred_get_exactly_a_hundred() {
                 let node = &service.nodes[n % service.nodes.len()];
                 let mut passed = 0;
                 for _ in 0..4 {
-                    let verified = node.verify(issued.secret.expose(), &Request::new()).await;
+                    let verified = node.verify(issued.secret.expose(), &VerifyRequest::new()).await;
                     passed += usize::from(verified.map_err(limited).is_ok());
                 }
                 passed
@@ -188,7 +188,7 @@ async fn a_denied_request_spends_no_quota() {
             .access(Access::only(["read"]).unwrap())
             .networks(Networks::only(["192.0.2.0/24"]).unwrap());
         let issued = service.keys().issue(new, &service.actor).await.unwrap();
-        let good = Request::new().ip("192.0.2.7".parse().unwrap());
+        let good = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
         let denied = [
             good.require(&["write"]),
             good.ip("198.51.100.7".parse().unwrap()),
@@ -310,7 +310,8 @@ async fn what_time_has_given_back_is_not_given_back_twice() {
     let plain = service.issue().await;
     wrapper.spends_are(Mood::Frozen);
     let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
-    let waiting = tokio::spawn(async move { keys.verify(&secret, &Request::new().cost(9)).await });
+    let waiting =
+        tokio::spawn(async move { keys.verify(&secret, &VerifyRequest::new().cost(9)).await });
     eventually("it has spent from its rates", async || wrapper.charges() == 2).await;
     // All ten are there again when it learns that it spent for nothing.
     service.clock.advance(HOUR);

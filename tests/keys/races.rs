@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use keyward::{
-    Access, AuditQuery, ErrorKind, Hasher, HmacSha256Hasher, Limits, Pepper, Request, Sha256Hasher, Status,
+    Access, AuditQuery, ErrorKind, Hasher, HmacSha256Hasher, Limits, Pepper, Sha256Hasher, Status,
+    VerifyRequest,
     audit::EventKind,
     manage::{KeyChange, Page, Rotation},
 };
@@ -63,7 +64,7 @@ async fn a_revoke_wins_every_race() {
                         3 => drop(keys.disable(ada, id, by).await),
                         4 => drop(keys.enable(ada, id, by).await),
                         _ => {
-                            drop(keys.verify(issued.secret.expose(), &Request::new()).await);
+                            drop(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await);
                             keys.flush().await.unwrap();
                         }
                     }

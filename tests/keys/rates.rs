@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    Limits, Request, VerifyError,
+    Limits, VerifyError, VerifyRequest,
     manage::{Issued, Rotation},
     model::{KeyLimits, Rate},
     verify::Limited,
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::support::{HOUR, SECOND, Service, stores};
 
 async fn charge(service: &Service, issued: &Issued) -> Result<keyward::Verified, Limited> {
-    match service.keys().verify(issued.secret.expose(), &Request::new()).await {
+    match service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await {
         Ok(verified) => Ok(verified),
         Err(VerifyError::Limited(limited)) => Err(*limited),
         Err(other) => panic!("{other}"),
@@ -105,7 +105,10 @@ async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
         service.keys().account_changed(&service.owner).await.unwrap();
         let issued = limited_key(&service, own).await;
         for _ in 0..expected.burst.get() {
-            assert_eq!(charge(&service, &issued).await.unwrap().rates().key.unwrap().rate, expected);
+            assert_eq!(
+                charge(&service, &issued).await.unwrap().rates().key.unwrap().rate,
+                expected
+            );
         }
         let wait = charge(&service, &issued).await.unwrap_err().retry_after;
         assert_eq!(wait, Some(expected.period / expected.uses.get()), "{plan:?}, {own:?}");
@@ -138,7 +141,7 @@ async fn what_one_rate_refuses_counts_against_neither() {
 async fn a_denied_request_counts_against_no_rate() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
-    for request in [Request::new().tenant("other"), Request::new().tenant("")] {
+    for request in [VerifyRequest::new().tenant("other"), VerifyRequest::new().tenant("")] {
         assert!(service.verify_for(&issued, &request).await.is_err());
     }
     assert!(charge(&service, &issued).await.is_ok());
@@ -206,7 +209,7 @@ async fn a_request_costs_what_it_says() {
     let issued = limited_key(&service, Rate::per_minute(6)).await;
     let ask = async |uses| match service
         .keys()
-        .verify(issued.secret.expose(), &Request::new().cost(uses))
+        .verify(issued.secret.expose(), &VerifyRequest::new().cost(uses))
         .await
     {
         Ok(verified) => Ok(verified.rates().key.unwrap().remaining),

@@ -1,34 +1,36 @@
 use std::{collections::BTreeSet, fmt::Debug, path::Path};
 
 use keyward::{
-    Access, Account, Actor, Alphabet, ApiKeys, AuditEvent, AuditQuery, Checksum, Denied, Digest,
-    Error, ErrorKind, Expiry, Formats, Hasher, HmacSha256Hasher, Key, KeyFormat, KeyId, Limits,
-    MemoryStore, NewKey, Owner, Pepper, PostgresStore, RedisStore, Request, Secret, Sha256Hasher,
-    SqliteStore, Status, Timestamp, Verified, VerifyError, OwnerScope,
+    Access, Account, Actor, Alphabet, ApiKeys, AuditEvent, AuditQuery, Checksum, Denied, Error,
+    ErrorKind, Expiry, Formats, Hasher, HmacSha256Hasher, Key, KeyFormat, KeyId, Limits,
+    MemoryStore, NewKey, Owner, OwnerScope, Pepper, PostgresStore, RedisStore, Secret,
+    SecretDigest, Sha256Hasher, SqliteStore, Status, Timestamp, Verified, VerifyError,
+    VerifyRequest,
     accounts::NoAccounts,
     api::{ApiKeysBuilder, Health},
     audit::{EventKind, Fanout, Outcome, TracingSink},
     enroll::{EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, Letter},
-    manage::{Identified, Issued, KeyChange, KeyPage, Page, Retention, Purged, Rotation},
+    manage::{Identified, Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
         Retiring, Revocation, Scope, Scopes,
     },
     secret::{
-        Candidates, EntropyError, ImportHashError, FormatError, GithubPattern, Hashers,
-        KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512Hasher, Tag,
+        Candidates, EntropyError, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
+        KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512Hasher,
     },
     store::{
-        ChangeBatch, OneTimeCode, Counter, FeedMode, FoundKey, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey,
-        CounterKey, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateSecret, RotateOutcome, CounterCharge,
-        ChargeOutcome, SqliteOptions, StoreError, StoreErrorKind, HourlyUsage, UpdateOutcome, KeyUse,
+        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey,
+        FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup,
+        OneTimeCode, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateOutcome,
+        RotateSecret, SqliteOptions, StoreError, StoreErrorKind, UpdateOutcome,
     },
     system::{Moment, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
-        CacheOptions, RateCharge, RateOutcome, Settlement, DeniedReason, FeedState, RateLevels, Limited,
-        LimitedReason, QuotaState, QuotaStates, RateSubject, RateState, RateStates, RedisRateLimiter,
-        Reservation, RedisOutage,
+        CacheOptions, DeniedReason, FeedState, Limited, LimitedReason, QuotaState, QuotaStates,
+        RateCharge, RateLevels, RateOutcome, RateState, RateStates, RateSubject, RedisOutage,
+        RedisRateLimiter, Reservation, Settlement,
     },
 };
 
@@ -41,7 +43,7 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
     let issued = service.issue().await;
     let text = issued.secret.expose();
     let digest = Sha256Hasher.digest(text.as_bytes());
-    let request = Request::new().user_agent("curl");
+    let request = VerifyRequest::new().user_agent("curl");
     let verified = keys.verify(text, &request).await.unwrap();
     let rotation = Rotation::immediate().token("my token");
     let rotated = keys.rotate(ada, issued.key.id, rotation.clone(), by).await.unwrap();
@@ -134,7 +136,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Counter,
         Denied,
         DeniedReason,
-        Digest,
+        SecretDigest,
         DuePage,
         EmailAddress,
         EmailSink,
@@ -220,7 +222,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         RedisStore,
         Reminder,
         Reminders,
-        Request<'static>,
+        VerifyRequest<'static>,
         Reservation,
         Retiring,
         Revocation,
@@ -245,7 +247,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         StoreError,
         StoreErrorKind,
         SystemClock,
-        Tag,
+        HasherTag,
         HourlyUsage,
         TestKeys,
         Timestamp,
@@ -305,7 +307,7 @@ fn a_verification_can_be_awaited_anywhere() {
     let keys = TestKeys::new().keys;
     let (owner, by) = (crate::support::owner("a", "b"), Actor::system("x"));
     let id: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
-    sends(keys.verify("x", &Request::new()));
+    sends(keys.verify("x", &VerifyRequest::new()));
     sends(keys.issue(NewKey::new(&owner, "x").unwrap(), &by));
     sends(keys.rotate(&owner, id, Rotation::immediate(), &by));
     sends(keys.update(&owner, id, &KeyChange::default(), &by));

@@ -7,7 +7,7 @@ use std::{
 
 use keyward::{
     ApiKeys, AuditEvent, AuditQuery, AuditSink, Expiry, KeyStore, MemoryStore, NewKey, Owner,
-    Request, OwnerScope,
+    OwnerScope, VerifyRequest,
     api::ApiKeysBuilder,
     audit::EventKind,
     manage::{Page, Reminders, Rotation},
@@ -21,7 +21,7 @@ use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, st
 #[tokio::test]
 async fn what_two_nodes_find_due_at_once_is_told_once() {
     on_each_store(async |handles| {
-        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         for expiry in [Expiry::days(92), Expiry::Never] {
             let new = service.new_key().expiry(expiry);
             drop(service.keys().issue(new, &service.actor).await.unwrap());
@@ -50,7 +50,7 @@ async fn what_two_nodes_find_due_at_once_is_told_once() {
 #[tokio::test]
 async fn a_rotation_and_a_use_start_the_count_anew() {
     on_each_store(async |handles| {
-        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let issued = service.issue().await;
         let both = Reminders::none().rotation_after(DAY * 90).unused_for(DAY * 90);
         service.clock.advance(DAY * 50);
@@ -58,7 +58,7 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
         let new =
             keys.rotate(&service.owner, id, Rotation::immediate(), &service.actor).await.unwrap();
         service.clock.advance(DAY);
-        service.verify_for(&new, &Request::new()).await.unwrap();
+        service.verify_for(&new, &VerifyRequest::new()).await.unwrap();
         service.nodes.last().unwrap().flush().await.unwrap();
 
         let due = async || due(&service, &both).await;
@@ -81,7 +81,7 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
 #[tokio::test]
 async fn nobody_is_reminded_of_keys_that_do_not_work() {
     on_each_store(async |handles| {
-        let service = Service::with(handles, ApiKeysBuilder::no_purge);
+        let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
         let (revoked, disabled) = (service.issue().await, service.issue().await);
         drop(keys.issue(service.new_key().expiry(Expiry::days(80)), by).await.unwrap());
@@ -96,7 +96,7 @@ async fn nobody_is_reminded_of_keys_that_do_not_work() {
 #[tokio::test]
 async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
     let store = Wrapper::new(Arc::new(MemoryStore::new()));
-    let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_purge);
+    let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_automatic_purge);
     drop(service.issue().await);
     let old = Reminders::none().rotation_after(DAY);
     service.clock.advance(DAY);
@@ -112,7 +112,7 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
 #[tokio::test]
 async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for_it() {
     let store = Wrapper::new(Arc::new(MemoryStore::new()));
-    let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_purge);
+    let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_automatic_purge);
     let old = Reminders::none().rotation_after(DAY);
     for _ in 0..30 {
         drop(service.issue().await);
@@ -293,6 +293,6 @@ async fn due(service: &Service, reminders: &Reminders) -> Vec<EventKind> {
 
 /// Lets a node do what it does by itself, for a virtual minute.
 async fn work(keys: &ApiKeys) {
-    let _denied = keys.verify("lc_live_nothing", &Request::new()).await;
+    let _denied = keys.verify("lc_live_nothing", &VerifyRequest::new()).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
 }

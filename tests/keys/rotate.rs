@@ -134,7 +134,8 @@ async fn an_overlap_neither_extends_nor_revives_a_key() {
             assert_eq!(service.verify(issued).await.unwrap_err().as_str(), "expired");
         }
         let id = old.key.id;
-        let again = service.keys().rotate(&service.owner, id, Rotation::immediate(), &service.actor);
+        let again =
+            service.keys().rotate(&service.owner, id, Rotation::immediate(), &service.actor);
         assert_eq!(again.await.unwrap_err().kind(), ErrorKind::NotLive);
     })
     .await;

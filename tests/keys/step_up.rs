@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward::{
-    Access, Actor, AuditQuery, Digest, Error, ErrorKind, Key, KeyId, Sha256Hasher,
+    Access, Actor, AuditQuery, Error, ErrorKind, Key, KeyId, SecretDigest, Sha256Hasher,
     accounts::SensitiveChange::{self, Enable, Import, Issue, Rotate, Widen},
     manage::{KeyChange, Retention, Rotation},
     model::{KeyLimits, Networks, Permissions, Rate},
@@ -88,7 +88,7 @@ fn access<const N: usize>(scopes: [&str; N]) -> Access {
     Access::only(scopes).unwrap()
 }
 
-fn digest_of_another() -> Digest {
+fn digest_of_another() -> SecretDigest {
     let format = crate::support::format();
     Sha256Hasher.digest(format.generate().unwrap().expose().as_bytes())
 }

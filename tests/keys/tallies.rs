@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use keyward::{
-    AuditQuery, ErrorKind, Owner, Request,
+    AuditQuery, ErrorKind, Owner, VerifyRequest,
     audit::EventKind,
     model::{KeyLimits, Rate},
 };
@@ -30,14 +30,14 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
             let issued = service.keys().issue(new, &service.actor).await.unwrap();
             let (text, node) = (issued.secret.expose(), service.nodes.last().unwrap());
             for _ in 0..7 {
-                let _ = node.verify(text, &Request::new()).await;
+                let _ = node.verify(text, &VerifyRequest::new()).await;
             }
-            assert!(node.verify(text, &Request::new().tenant("other")).await.is_err());
+            assert!(node.verify(text, &VerifyRequest::new().tenant("other")).await.is_err());
             // Two hours later, and nothing was written in between.
             service.clock.advance(HOUR * 2);
             node.catch_up().await.unwrap();
             for _ in 0..3 {
-                assert!(node.verify(text, &Request::new()).await.is_ok());
+                assert!(node.verify(text, &VerifyRequest::new()).await.is_ok());
             }
             let id = issued.key.id;
             assert_eq!(counted(&service, id, 4).await, [NONE, (5, 1, 2), NONE, (3, 0, 0)]);
@@ -46,7 +46,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
                 [NONE, (3, 0, 0)],
                 "nothing is counted twice"
             );
-            assert!(node.verify(text, &Request::new()).await.is_ok());
+            assert!(node.verify(text, &VerifyRequest::new()).await.is_ok());
             assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
             let hours = service.keys().usage_history(&service.owner, id, 3).await.unwrap();
             assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
@@ -106,7 +106,7 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
         tasks.spawn(async move {
             for round in 0..8_000 {
                 let secret = &issued[round % 4].secret;
-                service.keys().verify(secret.expose(), &Request::new()).await.unwrap();
+                service.keys().verify(secret.expose(), &VerifyRequest::new()).await.unwrap();
                 if round % 50 == n {
                     service.keys().flush().await.unwrap();
                 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use keyward::{
-    Access, Account, Accounts, Actor, ErrorKind, KeyId, Limits, NewKey, Owner, Request,
+    Access, Account, Accounts, Actor, ErrorKind, KeyId, Limits, NewKey, Owner, VerifyRequest,
     accounts::{AccountsError, Roles},
     manage::{Issued, KeyChange},
     model::Permissions,
@@ -77,7 +77,7 @@ fn service(handles: stores::Handles) -> (Service, Team) {
 async fn powers(node: &keyward::ApiKeys, issued: &Issued) -> [&'static str; 4] {
     let mut answers = [""; 4];
     for (answer, power) in answers.iter_mut().zip(POWERS) {
-        let request = Request::new();
+        let request = VerifyRequest::new();
         *answer = match node.verify(issued.secret.expose(), &request.require(&[power])).await {
             Ok(_) => "ok",
             Err(error) => reason(error).as_str(),

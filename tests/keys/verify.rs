@@ -7,7 +7,8 @@ use std::{
 };
 
 use keyward::{
-    ApiKeys, Digest, Hasher, HmacSha256Hasher, Pepper, Request, Sha256Hasher, VerifyError, secret::Tag,
+    ApiKeys, Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher, VerifyError,
+    VerifyRequest, secret::HasherTag,
 };
 
 use crate::{
@@ -20,13 +21,13 @@ use crate::{
 struct Counting(Arc<AtomicUsize>);
 
 impl Hasher for Counting {
-    fn digest(&self, presented: &[u8]) -> Digest {
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.0.fetch_add(1, Ordering::Relaxed);
         Sha256Hasher.digest(presented)
     }
 
-    fn tag(&self) -> Tag {
-        Tag::SHA256
+    fn tag(&self) -> HasherTag {
+        HasherTag::SHA256
     }
 }
 
@@ -58,7 +59,7 @@ async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
         &[b" ", good.as_bytes()].concat(),
     ];
     for attempt in attempts {
-        let error = service.keys().verify(attempt, &Request::new()).await.unwrap_err();
+        let error = service.keys().verify(attempt, &VerifyRequest::new()).await.unwrap_err();
         let VerifyError::Denied(denied) = error else { panic!("{error}") };
         assert_eq!(denied.reason().as_str(), "malformed", "{attempt:?}");
     }
@@ -81,7 +82,7 @@ async fn an_unknown_key_costs_the_work_of_a_known_one() {
             (hashed, store.finds())
         };
         let (hashed, finds) = done();
-        let _ = service.keys().verify(secret, &Request::new()).await;
+        let _ = service.keys().verify(secret, &VerifyRequest::new()).await;
         let after = done();
         ([after.0[0] - hashed[0], after.0[1] - hashed[1]], after.1 - finds)
     };
@@ -117,7 +118,7 @@ async fn every_refusal_reads_the_same_to_the_caller() {
     keys.revoke(ada, issued.key.id, "secret reason", by).await.unwrap();
     let mut texts = std::collections::BTreeSet::new();
     for presented in ["", "lc_live_x", unknown.expose(), issued.secret.expose()] {
-        let error = keys.verify(presented, &Request::new()).await.unwrap_err();
+        let error = keys.verify(presented, &VerifyRequest::new()).await.unwrap_err();
         texts.insert(error.to_string());
     }
     assert_eq!(texts.len(), 1, "{texts:?}");
@@ -128,7 +129,8 @@ async fn accounts_that_cannot_be_asked_make_it_unavailable_and_never_denied() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     service.host.fail(true);
-    let error = service.keys().verify(issued.secret.expose(), &Request::new()).await.unwrap_err();
+    let error =
+        service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap_err();
     assert!(matches!(error, VerifyError::Unavailable(_)));
     let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
     assert!(error.is_unavailable());
@@ -210,7 +212,7 @@ async fn a_first_use_is_written_without_being_asked() {
 
 async fn writes_a_first_use(service: &Service) {
     let issued = service.issue().await;
-    let request = Request::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
+    let request = VerifyRequest::new().ip("198.51.100.9".parse().unwrap()).user_agent("curl/8");
     service.verify_for(&issued, &request).await.unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     let key = loop {
@@ -258,7 +260,7 @@ fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
     let test = keyward::testing::TestKeys::new();
     let issued = runtime.block_on(test.issue(["a"]));
     drop(runtime);
-    let (keys, request): (ApiKeys, _) = (test.keys.clone(), Request::new());
+    let (keys, request): (ApiKeys, _) = (test.keys.clone(), VerifyRequest::new());
     let mut verify = Box::pin(keys.verify(issued.secret.expose(), &request));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(matches!(verify.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
@@ -274,9 +276,9 @@ async fn nothing_is_dated_before_what_it_follows() {
         let new = || keyward::manage::NewKey::new(&owner, "ci").unwrap();
         let (first, second) = (keys.issue(new(), &by).await.unwrap(), keys.issue(new(), &by).await);
         let second = second.unwrap();
-        keys.verify(second.secret.expose(), &Request::new()).await.unwrap();
+        keys.verify(second.secret.expose(), &VerifyRequest::new()).await.unwrap();
         keys.revoke(&owner, first.key.id, "", &by).await.unwrap();
-        keys.verify(first.secret.expose(), &Request::new()).await.unwrap_err();
+        keys.verify(first.secret.expose(), &VerifyRequest::new()).await.unwrap_err();
         keys.flush().await.unwrap();
         let used = keys.get(&owner, second.key.id).await.unwrap();
         assert!(used.first_used_at.unwrap() >= used.created_at);

@@ -5,7 +5,7 @@ use keyward::{
     verify::LimitedReason,
 };
 
-use super::{in_all, limited_key, limiter, charge, charge_all, two_nodes};
+use super::{charge, charge_all, in_all, limited_key, limiter, two_nodes};
 use crate::support::servers::redis::{Options, Server};
 
 /// How often scripts were run.

@@ -8,7 +8,7 @@ mod specification;
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    KeyStore, MemoryStore, Request, Verified, VerifyError,
+    KeyStore, MemoryStore, Verified, VerifyError, VerifyRequest,
     manage::Issued,
     model::{KeyLimits, Rate},
     verify::{Limited, RedisRateLimiter},
@@ -38,7 +38,7 @@ async fn limited_key(service: &Service, rate: Rate) -> Issued {
 }
 
 async fn ask(service: &Service, node: usize, issued: &Issued) -> Result<Verified, VerifyError> {
-    service.nodes[node].verify(issued.secret.expose(), &Request::new()).await
+    service.nodes[node].verify(issued.secret.expose(), &VerifyRequest::new()).await
 }
 
 async fn charge(service: &Service, node: usize, issued: &Issued) -> Result<Verified, Limited> {

@@ -4,10 +4,10 @@ use keyward::{
     ErrorKind, VerifyError,
     manage::KeyChange,
     model::{KeyLimits, Quota},
-    verify::{LimitedReason, RedisRateLimiter, RedisOutage},
+    verify::{LimitedReason, RedisOutage, RedisRateLimiter},
 };
 
-use super::{ask, in_all, limited_key, charge, two_nodes};
+use super::{ask, charge, in_all, limited_key, two_nodes};
 use crate::support::servers::{
     eventually,
     redis::{Options, Server},
@@ -21,7 +21,7 @@ const OUTAGES: [(Deed, Deed); 2] =
 
 fn limiter(server: &Server, without: RedisOutage) -> RedisRateLimiter {
     let timeout = Duration::from_secs(2);
-    RedisRateLimiter::new([server.url()]).unwrap().timeout(timeout).without(without)
+    RedisRateLimiter::new([server.url()]).unwrap().timeout(timeout).on_outage(without)
 }
 
 #[tokio::test]

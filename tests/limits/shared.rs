@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use keyward::{
-    Limits, Request, VerifyError,
+    Limits, VerifyError, VerifyRequest,
     model::{KeyLimits, Quota, Rate},
     verify::LimitedReason,
 };
 
-use super::{in_all, limited_key, limiter, charge, charge_all, two_nodes};
+use super::{charge, charge_all, in_all, limited_key, limiter, two_nodes};
 use crate::support::{
     HOUR, SECOND, owner,
     servers::redis::{self, Reply, shared_cluster},
@@ -43,7 +43,7 @@ async fn the_answers_say_how_much_is_left_for_all_nodes() {
     assert!(wait <= HOUR / 3 && wait > HOUR / 3 - 60 * SECOND, "{wait:?}");
     assert!(reset <= HOUR && reset > HOUR - 60 * SECOND, "{reset:?}");
     assert_eq!(limited.rates.owner.unwrap().remaining, 1);
-    let too_much = Request::new().cost(4);
+    let too_much = VerifyRequest::new().cost(4);
     let never = service.keys().verify(issued.secret.expose(), &too_much).await.unwrap_err();
     let VerifyError::Limited(never) = never else { panic!("{never:?}") };
     assert_eq!(never.retry_after, None);

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use governor::{RateLimiter, clock::FakeRelativeClock};
 use keyward::{
-    Limits, Request, VerifyError,
+    Limits, VerifyError, VerifyRequest,
     manage::{Issued, KeyChange},
     model::{KeyLimits, Rate},
     verify::RateState,
@@ -48,7 +48,7 @@ impl Process {
 
     /// Whether so many uses are let through, and what both rates say then.
     async fn charge(&self, uses: u32) -> (bool, [RateState; 2]) {
-        let request = Request::new().cost(uses);
+        let request = VerifyRequest::new().cost(uses);
         let verified = self.service.keys().verify(self.issued.secret.expose(), &request).await;
         let (granted, rates) = match verified {
             Ok(verified) => (true, verified.rates()),

@@ -3,9 +3,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use keyward::{
-    Account, Accounts, Limits, Owner, accounts::AccountsError, model::Permissions,
-};
+use keyward::{Account, Accounts, Limits, Owner, accounts::AccountsError, model::Permissions};
 
 /// A host whose plans the test sets; where it sets none, there is no limit.
 #[derive(Clone, Default)]

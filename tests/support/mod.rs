@@ -13,8 +13,8 @@ pub mod stores;
 use std::time::Duration;
 
 use keyward::{
-    Access, Actor, ApiKeys, Denied, Key, KeyFormat, KeyId, NewKey, Owner, Request, Timestamp,
-    Verified, VerifyError,
+    Access, Actor, ApiKeys, Denied, Key, KeyFormat, KeyId, NewKey, Owner, Timestamp, Verified,
+    VerifyError, VerifyRequest,
     api::ApiKeysBuilder,
     manage::Issued,
     testing::{Events, ManualClock},
@@ -86,14 +86,14 @@ impl Service {
     }
 
     pub async fn verify(&self, issued: &Issued) -> Result<Verified, DeniedReason> {
-        self.verify_for(issued, &Request::new()).await
+        self.verify_for(issued, &VerifyRequest::new()).await
     }
 
     /// Through the last node: not the one that most changes go through. It has heard of them.
     pub async fn verify_for(
         &self,
         issued: &Issued,
-        request: &Request<'_>,
+        request: &VerifyRequest<'_>,
     ) -> Result<Verified, DeniedReason> {
         let node = self.nodes.last().unwrap();
         node.catch_up().await.unwrap();

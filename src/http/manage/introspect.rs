@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{Permissions, Timestamp},
-    verify::{Request, Verified, VerifyError},
+    verify::{Verified, VerifyError, VerifyRequest},
 };
 
 /// The answer of RFC 7662. Of a token that is not live, or that is none of the caller's business,
@@ -34,7 +34,7 @@ impl Manage {
     /// A use like any other: it counts against the key's limits.
     pub(super) async fn introspect(&self, caller: &Caller, call: &Call<'_>) -> Answer {
         let token = call.form("token")?.ok_or_else(|| Failure::invalid("send token=…"))?;
-        let request = Request::new().tenant(caller.owner().tenant());
+        let request = VerifyRequest::new().tenant(caller.owner().tenant());
         let verified = match self.keys.verify(token.as_bytes(), &request).await {
             Ok(verified) if caller.within().includes(verified.owner()) => verified,
             Ok(_) | Err(VerifyError::Denied(_)) => {

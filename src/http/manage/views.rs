@@ -9,7 +9,7 @@ use super::Caller;
 use crate::{
     audit::AuditEvent,
     manage::Issued,
-    model::{Access, Key, KeyId, Networks, Timestamp, OwnerScope},
+    model::{Access, Key, KeyId, Networks, OwnerScope, Timestamp},
 };
 
 /// A key without its secret.

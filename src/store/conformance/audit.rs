@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, Outcome},
-    model::{EventId, KeyId, Timestamp, OwnerScope},
+    model::{EventId, KeyId, OwnerScope, Timestamp},
 };
 
 checks![

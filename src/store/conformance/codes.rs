@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     model::{Period, Timestamp},
-    secret::Digest,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, CounterKey, CounterCharge, ChargeOutcome, StoreError},
+    secret::SecretDigest,
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode, StoreError,
+    },
 };
 
 checks![
@@ -53,7 +55,11 @@ async fn a_code_has_so_many_tries_and_no_more(storage: Storage) -> Checked {
         }
     }
     for presented in [100, 1] {
-        assert_eq!(guess(&storage, 1, presented, at(0)).await?, CodeOutcome::NoTriesLeft, "one too many");
+        assert_eq!(
+            guess(&storage, 1, presented, at(0)).await?,
+            CodeOutcome::NoTriesLeft,
+            "one too many"
+        );
     }
     assert_eq!(guess(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "with the last try");
     Ok(())
@@ -63,9 +69,17 @@ async fn a_code_ends_at_its_instant(storage: Storage) -> Checked {
     for n in [1, 2] {
         storage.any().put_code(&address(n), &code(n)).await?;
     }
-    assert_eq!(guess(&storage, 1, 1, just_before(end())).await?, CodeOutcome::Accepted, "just before");
+    assert_eq!(
+        guess(&storage, 1, 1, just_before(end())).await?,
+        CodeOutcome::Accepted,
+        "just before"
+    );
     assert_eq!(guess(&storage, 2, 2, end()).await?, CodeOutcome::Expired);
-    assert_eq!(guess(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "it was not used up by that");
+    assert_eq!(
+        guess(&storage, 2, 2, at(0)).await?,
+        CodeOutcome::Accepted,
+        "it was not used up by that"
+    );
 
     storage.any().put_code(&address(3), &code(3)).await?;
     for _ in 0..TRIES {
@@ -92,7 +106,11 @@ async fn a_new_code_takes_the_place_of_the_former_one(storage: Storage) -> Check
         CodeOutcome::Accepted,
         "with tries and time of its own"
     );
-    assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::NotFound, "the former one is gone");
+    assert_eq!(
+        guess(&storage, 1, 1, at(0)).await?,
+        CodeOutcome::NotFound,
+        "the former one is gone"
+    );
     Ok(())
 }
 
@@ -106,7 +124,11 @@ async fn racing_guesses_get_no_more_tries_than_there_are(storage: Storage) -> Ch
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
         assert_eq!(count(CodeOutcome::Wrong), TRIES as usize, "of 64 guesses: {answers:?}");
-        assert_eq!(count(CodeOutcome::NoTriesLeft), 64 - TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(
+            count(CodeOutcome::NoTriesLeft),
+            64 - TRIES as usize,
+            "of 64 guesses: {answers:?}"
+        );
         assert_eq!(guess(&storage, round, round, at(0)).await?, CodeOutcome::NoTriesLeft);
     }
     Ok(())
@@ -137,7 +159,11 @@ async fn a_dropped_guess_is_whole_or_undone(storage: Storage) -> Checked {
         let next = storage.any().try_code(&right).await?;
         assert_eq!(storage.any().try_code(&right).await?, CodeOutcome::NotFound, "a third time");
         if let Some(done) = done.transpose()? {
-            assert_eq!((done, next), (CodeOutcome::Accepted, CodeOutcome::NotFound), "it was acknowledged");
+            assert_eq!(
+                (done, next),
+                (CodeOutcome::Accepted, CodeOutcome::NotFound),
+                "it was acknowledged"
+            );
             return Ok(());
         }
         assert!(matches!(next, CodeOutcome::Accepted | CodeOutcome::NotFound), "{next:?}");
@@ -149,9 +175,13 @@ async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage)
     let (ada, other) = (owner(1), key(&owner(1), 1).id);
     let payers = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
     let guests = [1, 2, 3].map(address);
-    let of = |payer, window| CounterCharge { payer, period: Period::Ever, window, limit: 1, uses: 1 };
+    let of =
+        |payer, window| CounterCharge { payer, period: Period::Ever, window, limit: 1, uses: 1 };
     for payer in guests[..2].iter().map(CounterKey::Anonymous).chain(payers) {
-        assert_eq!(storage.any().charge(&[of(payer, at(0))]).await?, ChargeOutcome::Granted(vec![1]));
+        assert_eq!(
+            storage.any().charge(&[of(payer, at(0))]).await?,
+            ChargeOutcome::Granted(vec![1])
+        );
     }
     // The third has come back since, in another period.
     for window in [at(0), end()] {
@@ -173,7 +203,11 @@ async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage)
     assert_eq!(guess(&storage, 4, 4, at(0)).await?, CodeOutcome::Accepted, "it is not over");
     for guest in &guests[..2] {
         let spend = of(CounterKey::Anonymous(guest), at(0));
-        assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]), "forgotten");
+        assert_eq!(
+            storage.any().charge(&[spend]).await?,
+            ChargeOutcome::Granted(vec![1]),
+            "forgotten"
+        );
     }
     for payer in payers {
         let again = storage.any().charge(&[of(payer, at(0))]).await?;
@@ -189,7 +223,7 @@ fn code(n: u64) -> OneTimeCode {
     OneTimeCode { digest: digest(n), ends_at: end(), tries: TRIES }
 }
 
-fn address(n: u64) -> Digest {
+fn address(n: u64) -> SecretDigest {
     digest(1_000_000 + n)
 }
 

@@ -5,8 +5,11 @@ use super::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::{Key, Owner, OwnerScope},
-    secret::Digest,
-    store::{InsertOutcome, KeyStore, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError, UpdateOutcome, KeyUse},
+    secret::SecretDigest,
+    store::{
+        InsertOutcome, KeyStore, KeyUse, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError,
+        UpdateOutcome,
+    },
 };
 
 /// The writes of the contract that concern a key.
@@ -85,7 +88,9 @@ impl Deed {
         let Self { write, owner, keys: [key, ..], event, first, uses } = self;
         let (within, old, new) = (OwnerScope::Owner(owner), digest(*first), digest(first + 5));
         let done = match write {
-            Write::Insert => store.insert(row(key, &old, 3, event)).await? == InsertOutcome::Inserted,
+            Write::Insert => {
+                store.insert(row(key, &old, 3, event)).await? == InsertOutcome::Inserted
+            }
             Write::Update => {
                 let disabled = Key { disabled_at: Some(event.at), ..key.clone() };
                 store.update(&disabled, event).await? == UpdateOutcome::Updated
@@ -102,7 +107,9 @@ impl Deed {
             Write::RevokeAll => store.revoke_all(owner, event).await?.len() == self.keys.len(),
             Write::Delete => store.delete(within, key.id, event).await?,
             Write::Retention => store.purge_keys(at(60), 100, event).await?.len() >= 3,
-            Write::Touch => store.record_uses(std::slice::from_ref(uses)).await? == [uses.first_use()],
+            Write::Touch => {
+                store.record_uses(std::slice::from_ref(uses)).await? == [uses.first_use()]
+            }
             Write::Rehash => store.rehash(&old, &new).await?,
         };
         assert!(done, "{write:?} was refused");
@@ -144,7 +151,7 @@ impl Deed {
     }
 
     /// All secrets that play a part in it.
-    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> + use<> {
+    pub(super) fn digests(&self) -> impl Iterator<Item = SecretDigest> + use<> {
         (self.first..self.first + 10).map(digest)
     }
 }

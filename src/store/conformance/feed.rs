@@ -310,6 +310,10 @@ async fn an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing(
     assert_eq!(before, after, "an announcement changes nothing");
     let told = storage.follow(&mut cursor).await?;
     assert_eq!(told, [1, 2].map(|n| key(&ada, n).id).into(), "the keys that live");
-    assert_eq!(storage.any().announce_account_change(&owner(9), at(3)).await?, 0, "an owner without keys");
+    assert_eq!(
+        storage.any().announce_account_change(&owner(9), at(3)).await?,
+        0,
+        "an owner without keys"
+    );
     Ok(())
 }

@@ -10,9 +10,10 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{
-        Access, Key, KeyLimits, Metadata, Networks, Owner, Quota, Rate, Retiring, Timestamp, OwnerScope,
+        Access, Key, KeyLimits, Metadata, Networks, Owner, OwnerScope, Quota, Rate, Retiring,
+        Timestamp,
     },
-    store::{InsertOutcome, PreviousSecret, RotateSecret, RotateOutcome},
+    store::{InsertOutcome, PreviousSecret, RotateOutcome, RotateSecret},
 };
 
 checks![

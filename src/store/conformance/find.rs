@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{Key, Status},
-    secret::{Digest, Tag},
+    secret::{HasherTag, SecretDigest},
     store::{PreviousSecret, StoreError},
 };
 
@@ -43,9 +43,9 @@ async fn a_digest_is_found_with_its_key(storage: Storage) -> Checked {
 async fn a_digest_is_compared_whole_and_with_its_tag(storage: Storage) -> Checked {
     let ada = owner(1);
     let stored = digest(1).to_bytes();
-    let under = |tag: Tag| {
+    let under = |tag: HasherTag| {
         let bytes = stored[3..].try_into().expect("a digest has three bytes of tag and 32 of hash");
-        Digest::from_parts(tag, bytes)
+        SecretDigest::from_parts(tag, bytes)
     };
     storage.add(&key(&ada, 1), &digest(1)).await?;
 
@@ -53,11 +53,13 @@ async fn a_digest_is_compared_whole_and_with_its_tag(storage: Storage) -> Checke
     for bit in [0, 5, 23, 24, 29, 151, 274, 279] {
         let mut other = stored;
         other[bit / 8] ^= 0x80 >> (bit % 8);
-        let other = Digest::from_bytes(&other).expect("any 35 bytes are a digest");
+        let other = SecretDigest::from_bytes(&other).expect("any 35 bytes are a digest");
         let holder = storage.holder(&other).await?;
         assert_eq!(holder, None, "a digest that differs in bit {bit} led to a key");
     }
-    for (n, tag) in [(2, Tag::SHA512), (3, Tag::custom(1)), (4, Tag::custom(0x100))] {
+    for (n, tag) in
+        [(2, HasherTag::SHA512), (3, HasherTag::custom(1)), (4, HasherTag::custom(0x100))]
+    {
         assert_eq!(storage.holder(&under(tag)).await?, None, "the same hash under {tag:?}");
         storage.add(&key(&ada, n), &under(tag)).await?;
         assert_eq!(storage.holder(&under(tag)).await?, Some((key(&ada, n).id, None)));

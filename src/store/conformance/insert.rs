@@ -82,7 +82,8 @@ async fn racing_inserts_never_exceed_the_limit(storage: Storage) -> Checked {
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let made = answers.iter().filter(|answer| **answer == InsertOutcome::Inserted).count();
-        let refused = answers.iter().filter(|answer| **answer == InsertOutcome::LimitReached).count();
+        let refused =
+            answers.iter().filter(|answer| **answer == InsertOutcome::LimitReached).count();
         assert_eq!((made, refused), (5, 59), "made and refused of 64 at a limit of 5");
         let stored = storage.keys((&ada).into()).await?.len();
         assert_eq!(stored, 5, "keys stored at a limit of 5");
@@ -129,7 +130,8 @@ async fn racing_inserts_of_one_secret_make_one_key(storage: Storage) -> Checked 
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let made: Vec<_> = answers.iter().filter(|(_, it)| *it == InsertOutcome::Inserted).collect();
+        let made: Vec<_> =
+            answers.iter().filter(|(_, it)| *it == InsertOutcome::Inserted).collect();
         let [(id, _)] = made[..] else { panic!("{} keys were made of one secret", made.len()) };
         let holder = storage.holder(&digest(round)).await?;
         assert_eq!(holder, Some((*id, None)), "the secret leads to the key that was made");

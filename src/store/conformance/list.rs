@@ -8,7 +8,7 @@ use super::{
     suite::checks,
 };
 use crate::{
-    model::{Key, KeyId, Owner, Status, OwnerScope},
+    model::{Key, KeyId, Owner, OwnerScope, Status},
     store::{KeyQuery, StoreError},
 };
 
@@ -77,7 +77,8 @@ async fn pages_of_keys_cover_each_once_while_keys_are_added(storage: Storage) ->
     for n in 100..130 {
         storage.add(&key(if n % 3 == 0 { &other } else { &ada }, n), &digest(n)).await?;
     }
-    for (within, fresh) in [(OwnerScope::Owner(&ada), 200), (OwnerScope::Tenant(ada.tenant()), 300)] {
+    for (within, fresh) in [(OwnerScope::Owner(&ada), 200), (OwnerScope::Tenant(ada.tenant()), 300)]
+    {
         let before = ids(&storage.keys(within).await?);
         let covered = page_through(&storage, within, &ada, fresh).await?;
         let missed = before.iter().find(|id| covered.get(id) != Some(&1));

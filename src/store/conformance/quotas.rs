@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{KeyId, Period, Timestamp},
-    store::{CounterKey, PreviousSecret, CounterCharge, ChargeOutcome, StoreError},
+    store::{ChargeOutcome, CounterCharge, CounterKey, PreviousSecret, StoreError},
 };
 
 checks![
@@ -44,8 +44,16 @@ async fn a_quota_is_spent_to_its_end_and_no_further(storage: Storage) -> Checked
         assert_eq!(storage.any().charge(&[spend]).await?, answer, "{spend:?}");
     }
     let none = CounterCharge { limit: 0, ..one(CounterKey::Key(key(&owner(1), 2).id)) };
-    assert_eq!(storage.any().charge(&[none]).await?, ChargeOutcome::Exhausted(vec![0]), "a quota of none");
-    assert_eq!(storage.any().charge(&[]).await?, ChargeOutcome::Granted(vec![]), "of no quota at all");
+    assert_eq!(
+        storage.any().charge(&[none]).await?,
+        ChargeOutcome::Exhausted(vec![0]),
+        "a quota of none"
+    );
+    assert_eq!(
+        storage.any().charge(&[]).await?,
+        ChargeOutcome::Granted(vec![]),
+        "of no quota at all"
+    );
     Ok(())
 }
 
@@ -75,12 +83,17 @@ async fn quotas_are_spent_together_or_not_at_all(storage: Storage) -> Checked {
             let id = if task % 2 == 0 { id } else { other };
             async move {
                 let own = CounterCharge { limit: 15, ..one(CounterKey::Key(id)) };
-                store.charge(&[own, CounterCharge { limit: 20, ..one(CounterKey::Owner(&ada)) }]).await
+                store
+                    .charge(&[own, CounterCharge { limit: 20, ..one(CounterKey::Owner(&ada)) }])
+                    .await
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         assert_eq!(answers.iter().filter_map(granted).count(), 20, "of what they share");
-        let own = [used(&storage, CounterKey::Key(id)).await?, used(&storage, CounterKey::Key(other)).await?];
+        let own = [
+            used(&storage, CounterKey::Key(id)).await?,
+            used(&storage, CounterKey::Key(other)).await?,
+        ];
         assert_eq!(used(&storage, CounterKey::Owner(&ada)).await?, 20);
         assert_eq!(own[0] + own[1], 20, "what was refused by one was spent from another: {own:?}");
     }
@@ -128,7 +141,11 @@ async fn a_new_period_begins_anew_and_an_old_one_never_comes_back(storage: Stora
         assert_eq!(storage.any().charge(&[in_window(window)]).await?, answer, "step {n}");
     }
     let later = CounterCharge { uses: 3, ..in_window(at(2 * 86_400)) };
-    assert_eq!(storage.any().charge(&[later]).await?, ChargeOutcome::Exhausted(vec![0]), "too much at once");
+    assert_eq!(
+        storage.any().charge(&[later]).await?,
+        ChargeOutcome::Exhausted(vec![0]),
+        "too much at once"
+    );
     Ok(())
 }
 
@@ -147,7 +164,11 @@ async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Ch
     for payer in payers {
         for period in Period::ALL {
             let spend = CounterCharge { period, limit: 1, ..one(payer) };
-            assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]), "{spend:?}");
+            assert_eq!(
+                storage.any().charge(&[spend]).await?,
+                ChargeOutcome::Granted(vec![1]),
+                "{spend:?}"
+            );
             assert_eq!(storage.any().charge(&[spend]).await?, ChargeOutcome::Exhausted(vec![1]));
         }
     }

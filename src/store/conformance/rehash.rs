@@ -7,7 +7,7 @@ use super::{
     view::Watch,
 };
 use crate::{
-    secret::{Digest, Tag},
+    secret::{HasherTag, SecretDigest},
     store::{PreviousSecret, StoreError},
 };
 
@@ -83,7 +83,7 @@ async fn racing_rehashes_of_one_secret_have_one_winner(storage: Storage) -> Chec
 }
 
 /// The digest of the `n`th secret by another hasher.
-fn peppered(n: u64) -> Digest {
+fn peppered(n: u64) -> SecretDigest {
     let bytes = digest(n).to_bytes()[3..].try_into().expect("a digest has 32 bytes of hash");
-    Digest::from_parts(Tag::custom(1), bytes)
+    SecretDigest::from_parts(HasherTag::custom(1), bytes)
 }

@@ -127,8 +127,11 @@ async fn disturb(store: &dyn KeyStore, issued: &Key, n: u64, task: u64) -> Check
                 store.update(&mine, &event).await? == UpdateOutcome::Updated
             }
             4..=6 => {
-                let previous =
-                    if task == 6 { PreviousSecret::Replaced } else { PreviousSecret::EndsAt(at(50)) };
+                let previous = if task == 6 {
+                    PreviousSecret::Replaced
+                } else {
+                    PreviousSecret::EndsAt(at(50))
+                };
                 let to = digest(n + task * 10 + attempt + 1);
                 let event = event(EventKind::Rotated, &key, at(6));
                 let rotate = rotation(&key, &to, previous, &event);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{Key, Retiring},
-    store::{PreviousSecret, RotateSecret, RotateOutcome, StoreError},
+    store::{PreviousSecret, RotateOutcome, RotateSecret, StoreError},
 };
 
 checks![
@@ -114,7 +114,11 @@ async fn a_rotation_to_a_digest_that_exists_changes_nothing(storage: Storage) ->
             let event = event(EventKind::Rotated, &rotated, at(2));
             let to = digest(n);
             let answer = storage.any().rotate(rotation(&rotated, &to, previous, &event)).await?;
-            assert_eq!(answer, RotateOutcome::DigestTaken, "rotated to {within} secret, {previous:?}");
+            assert_eq!(
+                answer,
+                RotateOutcome::DigestTaken,
+                "rotated to {within} secret, {previous:?}"
+            );
             assert_eq!(watch.look().await?, before, "after a refused rotation to {within} secret");
         }
     }

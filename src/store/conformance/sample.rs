@@ -8,11 +8,11 @@ use std::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::{
-        Access, Actor, EventId, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, Revocation,
-        Timestamp, OwnerScope,
+        Access, Actor, EventId, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, OwnerScope,
+        Revocation, Timestamp,
     },
-    secret::{Digest, Hasher, Sha256Hasher},
-    store::{KeyQuery, InsertKey, PreviousSecret, RotateSecret, KeyUse},
+    secret::{Hasher, SecretDigest, Sha256Hasher},
+    store::{InsertKey, KeyQuery, KeyUse, PreviousSecret, RotateSecret},
 };
 
 pub(super) const TENANT: &str = "acme";
@@ -75,7 +75,7 @@ pub(super) fn name(text: &str) -> Name {
 }
 
 /// What is stored of the `n`th secret.
-pub(super) fn digest(n: u64) -> Digest {
+pub(super) fn digest(n: u64) -> SecretDigest {
     Sha256Hasher.digest(format!("secret {n}").as_bytes())
 }
 
@@ -101,7 +101,7 @@ pub(super) fn revoked(mut key: Key, by: &AuditEvent) -> Key {
 
 pub(super) fn row<'a>(
     key: &'a Key,
-    digest: &'a Digest,
+    digest: &'a SecretDigest,
     max_active: impl Into<Option<u32>>,
     event: &'a AuditEvent,
 ) -> InsertKey<'a> {
@@ -110,7 +110,7 @@ pub(super) fn row<'a>(
 
 pub(super) fn rotation<'a>(
     key: &'a Key,
-    digest: &'a Digest,
+    digest: &'a SecretDigest,
     previous: PreviousSecret,
     event: &'a AuditEvent,
 ) -> RotateSecret<'a> {

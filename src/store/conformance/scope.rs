@@ -124,7 +124,9 @@ async fn another_owners_events_cannot_be_read(storage: Storage) -> Checked {
         let query = AuditQuery::new(stranger).key(scene.key.id).kind(EventKind::Created);
         assert_eq!(storage.any().events(&query).await?, [], "asked for by {stranger:?}");
     }
-    for within in [OwnerScope::Owner(&scene.key.owner), OwnerScope::Tenant(scene.key.owner.tenant())] {
+    for within in
+        [OwnerScope::Owner(&scene.key.owner), OwnerScope::Tenant(scene.key.owner.tenant())]
+    {
         let log = storage.log(within).await?;
         assert_eq!(log.iter().filter(|event| own(event)).count(), 1, "read by {within:?}");
     }

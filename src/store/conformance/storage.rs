@@ -15,9 +15,12 @@ use tokio::{
 use super::sample::{event, every, row};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, KeyId, Timestamp, OwnerScope},
-    secret::Digest,
-    store::{InsertOutcome, KeyStore, PreviousSecret, RotateSecret, RotateOutcome, StoreError, UpdateOutcome},
+    model::{Key, KeyId, OwnerScope, Timestamp},
+    secret::SecretDigest,
+    store::{
+        InsertOutcome, KeyStore, PreviousSecret, RotateOutcome, RotateSecret, StoreError,
+        UpdateOutcome,
+    },
 };
 
 /// How a check ends: well, or with the failure of the store. A false fact panics.
@@ -59,7 +62,7 @@ impl Storage {
     }
 
     /// Adds a key that must fit in.
-    pub(super) async fn add(&self, key: &Key, digest: &Digest) -> Checked {
+    pub(super) async fn add(&self, key: &Key, digest: &SecretDigest) -> Checked {
         let created = event(EventKind::Created, key, key.created_at);
         let inserted = self.any().insert(row(key, digest, None, &created)).await?;
         assert_eq!(inserted, InsertOutcome::Inserted, "a new key without a limit");
@@ -80,7 +83,12 @@ impl Storage {
     }
 
     /// Gives a key a new secret over the revision that it has, which must do.
-    pub(super) async fn rotate(&self, key: &Key, to: &Digest, previous: PreviousSecret) -> Checked {
+    pub(super) async fn rotate(
+        &self,
+        key: &Key,
+        to: &SecretDigest,
+        previous: PreviousSecret,
+    ) -> Checked {
         let rotated = event(EventKind::Rotated, key, key.created_at);
         let hint = format!("{}r", key.hint);
         let rotate =
@@ -91,7 +99,7 @@ impl Storage {
     }
 
     /// Which key a digest leads to, and when that secret ends.
-    pub(super) async fn holder(&self, digest: &Digest) -> Result<Holder, StoreError> {
+    pub(super) async fn holder(&self, digest: &SecretDigest) -> Result<Holder, StoreError> {
         let found = self.any().find(std::slice::from_ref(digest)).await?;
         Ok(found.map(|found| (found.key.id, found.ends_at)))
     }

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Key, Timestamp, OwnerScope},
-    store::{StoreError, HourlyUsage},
+    model::{Key, OwnerScope, Timestamp},
+    store::{HourlyUsage, StoreError},
 };
 
 checks![
@@ -123,6 +123,10 @@ fn hour(n: u64) -> Timestamp {
     at(n * 3_600)
 }
 
-async fn read(storage: &Storage, key: &Key, from: Timestamp) -> Result<Vec<HourlyUsage>, StoreError> {
+async fn read(
+    storage: &Storage,
+    key: &Key,
+    from: Timestamp,
+) -> Result<Vec<HourlyUsage>, StoreError> {
     storage.any().usage_history((&key.owner).into(), key.id, from).await
 }

@@ -29,7 +29,10 @@ async fn each_tenant_that_has_keys_is_listed_once(storage: Storage) -> Checked {
     let revoked = key(&owner_of("revoked", "ada"), 901);
     storage.add(&revoked, &digest(901)).await?;
     let by = event(EventKind::Revoked, &revoked, at(1));
-    assert_eq!(storage.any().revoke((&revoked.owner).into(), revoked.id, &by).await?, RevokeOutcome::Now);
+    assert_eq!(
+        storage.any().revoke((&revoked.owner).into(), revoked.id, &by).await?,
+        RevokeOutcome::Now
+    );
     expected.push("revoked".to_owned());
     expected.sort();
     for limit in [1, 4, 1_000] {

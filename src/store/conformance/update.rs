@@ -77,7 +77,12 @@ async fn an_update_applies_only_to_the_revision_it_was_based_on(storage: Storage
         let based = Key { revision, name: name("stale"), ..current.clone() };
         let answer =
             storage.any().update(&based, &event(EventKind::Updated, &based, at(2))).await?;
-        assert_eq!(answer, UpdateOutcome::Conflict, "revision {revision}, not {}", current.revision);
+        assert_eq!(
+            answer,
+            UpdateOutcome::Conflict,
+            "revision {revision}, not {}",
+            current.revision
+        );
     }
     let absent = key(&owner(1), 2);
     let answer = storage.any().update(&absent, &event(EventKind::Updated, &absent, at(2))).await?;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::Key,
-    store::{StoreError, KeyUse},
+    store::{KeyUse, StoreError},
 };
 
 checks![
@@ -48,7 +48,11 @@ async fn a_first_use_is_recorded_once_with_its_event(storage: Storage) -> Checke
     }
     let first = [used(&keys[0], at(10), at(20)), used(&keys[1], at(11), at(11))];
     let written = storage.any().record_uses(&first).await?;
-    assert_eq!(by_id(written), by_id(first.iter().map(KeyUse::first_use).collect()), "in the answer");
+    assert_eq!(
+        by_id(written),
+        by_id(first.iter().map(KeyUse::first_use).collect()),
+        "in the answer"
+    );
 
     // Of a mixed batch, only the third key is used for the first time. Nor is there an earlier
     // first use than the first.

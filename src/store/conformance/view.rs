@@ -4,7 +4,7 @@ use super::storage::{Holder, Storage};
 use crate::{
     audit::AuditEvent,
     model::{Key, KeyId, OwnerScope},
-    secret::Digest,
+    secret::SecretDigest,
     store::StoreError,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(super) struct Watch<'a> {
     pub(super) storage: &'a Storage,
     tenant: &'a str,
-    digests: Vec<Digest>,
+    digests: Vec<SecretDigest>,
     cursor: u64,
     /// The keys of the tenant that the feed may tell of; all there are if empty.
     keys: BTreeSet<KeyId>,
@@ -32,7 +32,7 @@ impl<'a> Watch<'a> {
     pub(super) async fn begin(
         storage: &'a Storage,
         tenant: &'a str,
-        digests: impl IntoIterator<Item = Digest>,
+        digests: impl IntoIterator<Item = SecretDigest>,
     ) -> Result<Self, StoreError> {
         let digests = digests.into_iter().collect();
         let cursor = storage.feed_end().await?;

@@ -37,7 +37,8 @@ async fn a_wait_for_a_change_that_is_there_ends(storage: Storage) -> Checked {
     let before = storage.feed_end().await?;
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
     for _ in 0..3 {
-        let woken = timeout(storage.patience(), storage.any().wait_for_changes(before, FAR_AWAY)).await;
+        let woken =
+            timeout(storage.patience(), storage.any().wait_for_changes(before, FAR_AWAY)).await;
         let _feed = woken.expect("a change that was there before the wait did not end it")?;
     }
     Ok(())

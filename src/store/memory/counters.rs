@@ -2,8 +2,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     model::{KeyId, Period, Timestamp},
-    secret::Digest,
-    store::{OneTimeCode, Counter, CodeAttempt, CodeOutcome, CounterKey, CounterCharge, ChargeOutcome, HourlyUsage, quotas::charge_all},
+    secret::SecretDigest,
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
+        OneTimeCode, quotas::charge_all,
+    },
 };
 
 /// What is counted of keys and owners, and of those who want a key.
@@ -11,7 +14,7 @@ use crate::{
 pub(super) struct Counters {
     quotas: HashMap<(Vec<u8>, Period), Counter>,
     tallies: BTreeMap<(KeyId, Timestamp), HourlyUsage>,
-    codes: HashMap<Digest, OneTimeCode>,
+    codes: HashMap<SecretDigest, OneTimeCode>,
 }
 
 impl Counters {
@@ -33,7 +36,8 @@ impl Counters {
 
     pub(super) fn add(&mut self, tally: &HourlyUsage) {
         let of_hour = (tally.key_id, tally.hour);
-        let sums = self.tallies.entry(of_hour).or_insert(HourlyUsage::none(tally.key_id, tally.hour));
+        let sums =
+            self.tallies.entry(of_hour).or_insert(HourlyUsage::none(tally.key_id, tally.hour));
         sums.accepted += tally.accepted;
         sums.denied += tally.denied;
         sums.limited += tally.limited;
@@ -53,7 +57,7 @@ impl Counters {
         old.len() as u32
     }
 
-    pub(super) fn put_code(&mut self, address: &Digest, code: &OneTimeCode) {
+    pub(super) fn put_code(&mut self, address: &SecretDigest, code: &OneTimeCode) {
         self.codes.insert(*address, *code);
     }
 

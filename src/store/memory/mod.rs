@@ -13,13 +13,14 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
-    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
+    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::SecretDigest,
 };
 
 /// A store that lasts as long as the process. Clones share what they hold.
@@ -71,7 +72,7 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.insert(new)))
     }
 
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         Lookup::Ready(Ok(self.read().find(digests)))
     }
 
@@ -112,7 +113,11 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.revoke_all(owner, event)))
     }
 
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
         Ok(self.write(|state| state.announce_account_change(owner, at)))
     }
 
@@ -138,7 +143,7 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.record_uses(uses)))
     }
 
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
         Ok(self.write(|state| state.rehash(from, to)))
     }
 
@@ -159,7 +164,11 @@ impl KeyStore for MemoryStore {
         Ok(self.read().changes(after))
     }
 
-    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         let mut latest = self.latest.subscribe();
         // The sender lives as long as `self`; what is left is that the time is over.
         let _ = timeout(at_most, latest.wait_for(|latest| *latest > after)).await;
@@ -193,7 +202,7 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.write(|state| state.counters.put_code(address, code));
         Ok(())
     }

@@ -6,11 +6,11 @@ use std::{
 use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Owner, Retiring, Revocation, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{EventId, Key, KeyId, Owner, OwnerScope, Retiring, Revocation, Timestamp},
+    secret::SecretDigest,
     store::{
-        ChangeBatch, FoundKey, InsertOutcome, KeyQuery, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome,
-        HourlyUsage, UpdateOutcome, KeyUse,
+        ChangeBatch, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse,
+        PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
     },
     system::BuildPrehashed,
 };
@@ -21,7 +21,7 @@ pub(super) struct State {
     rows: BTreeMap<KeyId, Row>,
     /// The way of a verification: from digest to key in one step. Kept in step with `rows` by
     /// [`put`](State::put) and [`take`](State::take), the only two that write either.
-    secrets: HashMap<Digest, Slot, BuildPrehashed>,
+    secrets: HashMap<SecretDigest, Slot, BuildPrehashed>,
     owners: HashMap<Owner, BTreeSet<KeyId>>,
     events: BTreeMap<EventId, AuditEvent>,
     changes: VecDeque<(u64, Timestamp, KeyId)>,
@@ -34,8 +34,8 @@ pub(super) struct State {
 #[derive(Clone)]
 struct Row {
     key: Arc<Key>,
-    current: Digest,
-    former: Option<(Digest, Timestamp)>,
+    current: SecretDigest,
+    former: Option<(SecretDigest, Timestamp)>,
 }
 
 struct Slot {
@@ -67,7 +67,7 @@ impl State {
     }
 
     #[inline(always)]
-    pub(super) fn find(&self, digests: &[Digest]) -> Option<FoundKey> {
+    pub(super) fn find(&self, digests: &[SecretDigest]) -> Option<FoundKey> {
         digests.iter().find_map(|digest| {
             let (stored, slot) = self.secrets.get_key_value(digest)?;
             Some(FoundKey { key: slot.key.clone(), digest: *stored, ends_at: slot.ends_at })
@@ -105,7 +105,9 @@ impl State {
     }
 
     pub(super) fn update(&mut self, key: &Key, event: &AuditEvent) -> UpdateOutcome {
-        let Some(row) = self.row((&key.owner).into(), key.id) else { return UpdateOutcome::NotFound };
+        let Some(row) = self.row((&key.owner).into(), key.id) else {
+            return UpdateOutcome::NotFound;
+        };
         if row.key.revoked.is_some() || row.key.revision != key.revision {
             return UpdateOutcome::Conflict;
         }
@@ -123,7 +125,9 @@ impl State {
 
     pub(super) fn rotate(&mut self, rotate: RotateSecret<'_>) -> RotateOutcome {
         let RotateSecret { key, digest, hint, previous, token, event } = rotate;
-        let Some(row) = self.row((&key.owner).into(), key.id) else { return RotateOutcome::NotFound };
+        let Some(row) = self.row((&key.owner).into(), key.id) else {
+            return RotateOutcome::NotFound;
+        };
         if row.key.revoked.is_some() || row.key.revision != key.revision {
             return RotateOutcome::Conflict;
         }
@@ -144,7 +148,12 @@ impl State {
         RotateOutcome::Rotated
     }
 
-    pub(super) fn revoke(&mut self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> RevokeOutcome {
+    pub(super) fn revoke(
+        &mut self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> RevokeOutcome {
         let Some(row) = self.row(within, id) else { return RevokeOutcome::NotFound };
         if row.key.revoked.is_some() {
             return RevokeOutcome::Already;
@@ -219,7 +228,7 @@ impl State {
         firsts
     }
 
-    pub(super) fn rehash(&mut self, from: &Digest, to: &Digest) -> bool {
+    pub(super) fn rehash(&mut self, from: &SecretDigest, to: &SecretDigest) -> bool {
         let Some(slot) = self.secrets.get(from) else { return false };
         if self.secrets.contains_key(to) {
             return false;
@@ -282,7 +291,12 @@ impl State {
         }
     }
 
-    pub(super) fn usage_history(&self, within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage> {
+    pub(super) fn usage_history(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Vec<HourlyUsage> {
         self.row(within, id).map_or_else(Vec::new, |_| self.counters.usage_history(id, from))
     }
 

@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
     store::{
-        InsertOutcome, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome, StoreError, UpdateOutcome, codec,
+        InsertKey, InsertOutcome, PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret,
+        StoreError, UpdateOutcome, codec,
     },
 };
 

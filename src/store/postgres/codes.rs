@@ -6,13 +6,17 @@ use super::{
 };
 use crate::{
     model::Timestamp,
-    secret::Digest,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, StoreError},
+    secret::SecretDigest,
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, StoreError},
 };
 
 /// One-time codes. A code is locked from when it is read until the commit.
 impl PostgresStore {
-    pub(super) async fn keep_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    pub(super) async fn keep_code(
+        &self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), StoreError> {
         let sql = "INSERT INTO {t}codes (address, digest, ends_at, tries) VALUES ($1, $2, $3, $4) \
             ON CONFLICT (address) DO UPDATE SET \
             digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries";
@@ -43,7 +47,8 @@ impl PostgresStore {
             Ok(guessed)
         });
         let guessed = guessed.await?;
-        self.conclude(change, matches!(guessed, CodeOutcome::Accepted | CodeOutcome::Wrong)).await?;
+        self.conclude(change, matches!(guessed, CodeOutcome::Accepted | CodeOutcome::Wrong))
+            .await?;
         Ok(guessed)
     }
 
@@ -64,7 +69,7 @@ impl PostgresStore {
 }
 
 impl Change<'_> {
-    async fn lock_code(&mut self, address: &Digest) -> Result<Option<OneTimeCode>, Failure> {
+    async fn lock_code(&mut self, address: &SecretDigest) -> Result<Option<OneTimeCode>, Failure> {
         let sql = "SELECT digest, ends_at, tries FROM {t}codes WHERE address = $1 FOR UPDATE";
         let stored: Option<(Vec<u8>, i64, i64)> = self
             .names
@@ -74,18 +79,24 @@ impl Change<'_> {
             .await?;
         let Some((digest, ends_at, tries)) = stored else { return Ok(None) };
         Ok(Some(OneTimeCode {
-            digest: Digest::from_bytes(&digest).ok_or_else(|| corrupt("digest"))?,
+            digest: SecretDigest::from_bytes(&digest).ok_or_else(|| corrupt("digest"))?,
             ends_at: Timestamp::from_unix_micros(ends_at),
             tries: u32::try_from(tries).map_err(|_| corrupt("tries"))?,
         }))
     }
 
     /// Takes a code that was locked, or one of its tries.
-    async fn take_code(&mut self, address: &Digest, guessed: CodeOutcome) -> Result<(), Failure> {
+    async fn take_code(
+        &mut self,
+        address: &SecretDigest,
+        guessed: CodeOutcome,
+    ) -> Result<(), Failure> {
         let sql = match guessed {
             CodeOutcome::Accepted => "DELETE FROM {t}codes WHERE address = $1",
             CodeOutcome::Wrong => "UPDATE {t}codes SET tries = tries - 1 WHERE address = $1",
-            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => return Ok(()),
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {
+                return Ok(());
+            }
         };
         let address = address.to_bytes().to_vec();
         self.names.query(sql).bind(address).execute(&mut *self.tx).await?;

@@ -105,7 +105,11 @@ impl Listener {
         Self { connections, names, state: Arc::default(), task: Mutex::default() }
     }
 
-    pub(super) async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    pub(super) async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         self.ensure_task();
         let end = Instant::now() + at_most;
         let mut heard = self.state.heard.subscribe();

@@ -24,13 +24,14 @@ use sqlx::PgPool;
 pub use self::connect::PostgresOptions;
 use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
 use super::{
-    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
-    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse, coalesced::Coalesced,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
+    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::SecretDigest,
 };
 
 /// Keys in PostgreSQL 12 or newer, in tables of their own beside the host's.
@@ -106,7 +107,7 @@ impl KeyStore for PostgresStore {
         self.add(new).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         Lookup::later(self.lookups.find(digests))
     }
 
@@ -147,7 +148,11 @@ impl KeyStore for PostgresStore {
         self.revoke_keys(owner, event).await
     }
 
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
         self.announce_keys(owner, at).await
     }
 
@@ -173,7 +178,7 @@ impl KeyStore for PostgresStore {
         self.record_uses(uses).await
     }
 
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
         self.replace_digest(from, to).await
     }
 
@@ -193,7 +198,11 @@ impl KeyStore for PostgresStore {
         self.read_changes(after).await
     }
 
-    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         self.listener.wait_for_changes(after, at_most).await
     }
 
@@ -222,7 +231,7 @@ impl KeyStore for PostgresStore {
         self.refund_quotas(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.keep_code(address, code).await
     }
 

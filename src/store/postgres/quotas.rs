@@ -6,12 +6,15 @@ use super::{
 };
 use crate::{
     model::{KeyId, Timestamp},
-    store::{Counter, CounterKey, CounterCharge, ChargeOutcome, StoreError, quotas::charge_all},
+    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, StoreError, quotas::charge_all},
 };
 
 /// Quotas. A counter is locked from when it is read until the commit.
 impl PostgresStore {
-    pub(super) async fn spend_quotas(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+    pub(super) async fn spend_quotas(
+        &self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, StoreError> {
         let mut change = self.begin().await?;
         let spent = with_timeout(change.left(), async {
             let stored = change.lock_counters(charges).await?;
@@ -26,7 +29,10 @@ impl PostgresStore {
         Ok(spent)
     }
 
-    pub(super) async fn refund_quotas(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+    pub(super) async fn refund_quotas(
+        &self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<(), StoreError> {
         let mut change = self.begin().await?;
         with_timeout(change.left(), async {
             let stored = change.lock_counters(charges).await?;
@@ -42,7 +48,10 @@ impl PostgresStore {
 impl Change<'_> {
     /// Reads counters, making those that are not there, and locks them in one order for all, so
     /// that two calls cannot wait for each other. An `UPDATE` to what is there is the lock.
-    async fn lock_counters(&mut self, charges: &[CounterCharge<'_>]) -> Result<Vec<Counter>, Failure> {
+    async fn lock_counters(
+        &mut self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<Vec<Counter>, Failure> {
         let sql = "WITH locked AS (\
                 INSERT INTO {t}quotas AS q (payer, period, begun, used) \
                 SELECT payer, period, 0, 0 FROM unnest($1::bytea[], $2::text[]) AS s (payer, period) \
@@ -57,7 +66,11 @@ impl Change<'_> {
         stored.into_iter().map(counter).collect()
     }
 
-    async fn count(&mut self, charges: &[CounterCharge<'_>], after: &[Counter]) -> Result<(), Failure> {
+    async fn count(
+        &mut self,
+        charges: &[CounterCharge<'_>],
+        after: &[Counter],
+    ) -> Result<(), Failure> {
         let sql = "UPDATE {t}quotas q SET begun = s.begun, used = s.used \
             FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[]) \
             AS s (payer, period, begun, used) WHERE q.payer = s.payer AND q.period = s.period";

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Status, Timestamp, OwnerScope},
+    model::{EventId, Key, KeyId, OwnerScope, Status, Timestamp},
     store::{KeyQuery, StoreError},
 };
 
@@ -35,7 +35,8 @@ impl PostgresStore {
     ) -> Result<Vec<Arc<Key>>, StoreError> {
         let KeyQuery { within, status, after, limit, now } = *query;
         // An equality that is always there, so that the index of the owner or tenant is used.
-        let account = if within.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
+        let account =
+            if within.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
         let status = status.map_or("$5::bigint IS NOT NULL", condition);
         let sql = format!(
             "SELECT * FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
 };
 
@@ -105,8 +105,8 @@ pub(super) fn found(row: &PgRow) -> Result<FoundKey, Failure> {
     Ok(FoundKey { key: key.into(), digest, ends_at })
 }
 
-pub(super) fn digest(row: &PgRow) -> Result<Digest, Failure> {
-    Ok(Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?)
+pub(super) fn digest(row: &PgRow) -> Result<SecretDigest, Failure> {
+    Ok(SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?)
 }
 
 pub(super) fn owner(row: &PgRow) -> Result<Owner, Failure> {

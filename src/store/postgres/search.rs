@@ -9,7 +9,7 @@ use super::{
     transaction::Names,
 };
 use crate::{
-    secret::Digest,
+    secret::SecretDigest,
     store::{
         StoreError,
         coalesced::{Record, Source},
@@ -41,7 +41,7 @@ impl Source for Search {
         self.connections.limit
     }
 
-    async fn ask(&self, digests: &[Digest]) -> Result<Vec<Record>, StoreError> {
+    async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
         let digests: Vec<Vec<u8>> =
             digests.iter().map(|digest| digest.to_bytes().to_vec()).collect();
         let rows = self.connections.rows(|| sqlx::query(self.sql.clone()).bind(&digests)).await?;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     audit::AuditEvent,
     model::{Key, KeyId, Owner, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
 };
 
 /// How a key was found when it was locked.
@@ -88,14 +88,18 @@ impl Change<'_> {
         self.log(events).await
     }
 
-    pub(super) async fn has_secret(&mut self, digest: &Digest) -> Result<bool, Failure> {
+    pub(super) async fn has_secret(&mut self, digest: &SecretDigest) -> Result<bool, Failure> {
         let sql = "SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)";
         let digest = digest.to_bytes().to_vec();
         Ok(self.names.query_scalar(sql).bind(digest).fetch_one(&mut *self.tx).await?)
     }
 
     /// False if the digest exists.
-    pub(super) async fn add_secret(&mut self, digest: &Digest, id: KeyId) -> Result<bool, Failure> {
+    pub(super) async fn add_secret(
+        &mut self,
+        digest: &SecretDigest,
+        id: KeyId,
+    ) -> Result<bool, Failure> {
         let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, false) ON CONFLICT (digest) DO NOTHING";
         let added = self
             .names

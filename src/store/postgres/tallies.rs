@@ -6,8 +6,8 @@ use super::{
     rows::{corrupt, uuid},
 };
 use crate::{
-    model::{KeyId, Timestamp, OwnerScope},
-    store::{StoreError, HourlyUsage},
+    model::{KeyId, OwnerScope, Timestamp},
+    store::{HourlyUsage, StoreError},
 };
 
 /// What is counted of keys. None of it enters the change feed.

@@ -6,8 +6,8 @@ use super::{PostgresStore, errors::with_timeout, rows::uuid};
 use crate::{
     audit::AuditEvent,
     model::Timestamp,
-    secret::Digest,
-    store::{StoreError, KeyUse},
+    secret::SecretDigest,
+    store::{KeyUse, StoreError},
 };
 
 /// What is written behind verifications. None of it enters the change feed.
@@ -69,8 +69,8 @@ impl PostgresStore {
 
     pub(super) async fn replace_digest(
         &self,
-        from: &Digest,
-        to: &Digest,
+        from: &SecretDigest,
+        to: &SecretDigest,
     ) -> Result<bool, StoreError> {
         let mut change = self.begin().await?;
         let replaced = with_timeout(change.left(), async {

@@ -10,8 +10,11 @@ use super::{
 use crate::{
     audit::AuditEvent,
     model::{Key, Owner, Timestamp},
-    secret::Digest,
-    store::{InsertOutcome, InsertKey, PreviousSecret, RotateSecret, RotateOutcome, StoreError, UpdateOutcome, KeyUse},
+    secret::SecretDigest,
+    store::{
+        InsertKey, InsertOutcome, KeyUse, PreviousSecret, RotateOutcome, RotateSecret, StoreError,
+        UpdateOutcome,
+    },
 };
 
 /// Changes to keys that go on living.
@@ -65,7 +68,10 @@ impl Inner {
         }
     }
 
-    pub(super) async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
+    pub(super) async fn rotate(
+        &self,
+        rotate: RotateSecret<'_>,
+    ) -> Result<RotateOutcome, StoreError> {
         let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         let ends_at = match previous {
             PreviousSecret::EndsAt(ends_at) => Some(ends_at),
@@ -94,7 +100,11 @@ impl Inner {
         }
     }
 
-    pub(super) async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+    pub(super) async fn rehash(
+        &self,
+        from: &SecretDigest,
+        to: &SecretDigest,
+    ) -> Result<bool, StoreError> {
         let arguments: Arguments<'_> = &[&from.to_bytes(), &to.to_bytes()];
         let reply =
             self.change(&REHASH, arguments, |reply| matches!(reply.number(), Ok(1))).await?;

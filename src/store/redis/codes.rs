@@ -5,13 +5,17 @@ use super::{
     scripts::{PUT_CODE, TRY_CODE},
 };
 use crate::{
-    secret::Digest,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, StoreError},
+    secret::SecretDigest,
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, StoreError},
 };
 
 /// One-time codes.
 impl Inner {
-    pub(super) async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    pub(super) async fn put_code(
+        &self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), StoreError> {
         let (address, digest) = (address.to_bytes(), code.digest.to_bytes());
         let tries = code.tries.to_string();
         let arguments: [&[u8]; 4] = [&address, &digest, &instant(code.ends_at), tries.as_bytes()];

@@ -6,13 +6,16 @@ use super::{
     scripts::{REFUND, SPEND, TALLIES, TALLY},
 };
 use crate::{
-    model::{KeyId, Timestamp, OwnerScope},
-    store::{CounterCharge, ChargeOutcome, StoreError, HourlyUsage},
+    model::{KeyId, OwnerScope, Timestamp},
+    store::{ChargeOutcome, CounterCharge, HourlyUsage, StoreError},
 };
 
 /// What is counted of keys and owners.
 impl Inner {
-    pub(super) async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+    pub(super) async fn charge(
+        &self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, StoreError> {
         let mut arguments = Vec::with_capacity(charges.len() * 4);
         for spend in charges {
             arguments.push(field(spend));

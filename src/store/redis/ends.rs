@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
     store::{RevokeOutcome, StoreError},
 };
 
@@ -75,7 +75,11 @@ impl Inner {
         (0..).zip(keys).map(|(n, row)| Ok(event.for_key(n, &row?.key))).collect()
     }
 
-    pub(super) async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    pub(super) async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
         let arguments: Arguments<'_> = &[&self.tag()?, &unrevoked(owner), &instant(at)];
         let changed = |reply: &super::reply::Reply| !matches!(reply.number(), Ok(0));
         self.change(&ANNOUNCE, arguments, changed).await?.number()

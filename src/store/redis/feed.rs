@@ -39,7 +39,11 @@ impl Inner {
         })
     }
 
-    pub(super) async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    pub(super) async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         let end = Instant::now() + at_most;
         let mut heard = self.listener.begin(&self.link, &self.names);
         loop {

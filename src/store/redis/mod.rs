@@ -36,13 +36,14 @@ pub(crate) use self::{
 use self::{link::Link, listener::Listener, names::Names};
 pub(crate) use super::timed_out::TimedOut;
 use super::{
-    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
-    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse, coalesced::Coalesced,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
+    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::Coalesced,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::SecretDigest,
 };
 
 /// Keys in Redis 7.0 or newer, or Valkey: on one server, or on a cluster.
@@ -142,7 +143,7 @@ impl KeyStore for RedisStore {
         self.inner.insert(new).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         Lookup::later(self.lookups.find(digests))
     }
 
@@ -183,7 +184,11 @@ impl KeyStore for RedisStore {
         self.inner.revoke_all(owner, event).await
     }
 
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
         self.inner.announce_account_change(owner, at).await
     }
 
@@ -209,7 +214,7 @@ impl KeyStore for RedisStore {
         self.inner.record_uses(uses).await
     }
 
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
         self.inner.rehash(from, to).await
     }
 
@@ -229,7 +234,11 @@ impl KeyStore for RedisStore {
         self.inner.changes(after).await
     }
 
-    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         self.inner.wait_for_changes(after, at_most).await
     }
 
@@ -258,7 +267,7 @@ impl KeyStore for RedisStore {
         self.inner.refund(charges).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.inner.put_code(address, code).await
     }
 

@@ -3,7 +3,7 @@ use sha2::Digest as _;
 use super::rows::instant;
 use crate::{
     audit::AuditEvent,
-    model::{EventId, Key, KeyId, Owner, Timestamp, OwnerScope},
+    model::{EventId, Key, KeyId, Owner, OwnerScope, Timestamp},
 };
 
 /// The Redis keys of a store. All begin with the same hash tag, so that a cluster keeps them

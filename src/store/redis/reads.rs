@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, KeyId, Status, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, OwnerScope, Status},
+    secret::SecretDigest,
     store::{
         FoundKey, KeyQuery, StoreError,
         coalesced::{Record, Source},
@@ -27,7 +27,7 @@ impl Source for Arc<Inner> {
         self.link.timeout()
     }
 
-    async fn ask(&self, digests: &[Digest]) -> Result<Vec<Record>, StoreError> {
+    async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
         let mut command = redis::cmd("HMGET");
         command.arg(self.names.secrets());
         for digest in digests {
@@ -142,7 +142,7 @@ fn page(reply: Reply) -> Result<(Vec<Reply>, Option<Vec<u8>>), StoreError> {
     Ok((page, last.map(|last| [&b"("[..], last].concat())))
 }
 
-fn found(wanted: &Digest, record: &Reply) -> Result<FoundKey, StoreError> {
+fn found(wanted: &SecretDigest, record: &Reply) -> Result<FoundKey, StoreError> {
     let (id, packed) = record.bytes()?.split_at_checked(16).ok_or_else(damaged)?;
     let row = read_key(id, packed)?;
     let (digest, ends_at) = if row.current == *wanted {

@@ -9,15 +9,15 @@ use super::{
 use crate::{
     audit::{AuditEvent, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
     store::{StoreError, codec},
 };
 
 /// A key, and the digests that lead to it.
 pub(super) struct Row {
     pub(super) key: Key,
-    pub(super) current: Digest,
-    pub(super) former: Option<Digest>,
+    pub(super) current: SecretDigest,
+    pub(super) former: Option<SecretDigest>,
 }
 
 /// Eight bytes that sort as the instants do.
@@ -58,7 +58,7 @@ impl Told {
     }
 }
 
-pub(super) fn pack_key(key: &Key, current: &Digest) -> Vec<u8> {
+pub(super) fn pack_key(key: &Key, current: &SecretDigest) -> Vec<u8> {
     let told = Told::of(key);
     let (revoked, retiring) = (key.revoked.as_ref(), key.retiring.as_ref());
     let reason = revoked.map_or("", |revoked| &revoked.reason);
@@ -197,10 +197,10 @@ pub(super) fn read_instant(bytes: &[u8]) -> Result<Option<Timestamp>, StoreError
     Ok(Some(Timestamp::from_unix_micros(micros)))
 }
 
-fn read_digest(bytes: &[u8]) -> Result<Option<Digest>, StoreError> {
+fn read_digest(bytes: &[u8]) -> Result<Option<SecretDigest>, StoreError> {
     match bytes {
         [] => Ok(None),
-        stored => Digest::from_bytes(stored).ok_or_else(damaged).map(Some),
+        stored => SecretDigest::from_bytes(stored).ok_or_else(damaged).map(Some),
     }
 }
 

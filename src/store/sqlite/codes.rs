@@ -7,13 +7,17 @@ use super::{
 };
 use crate::{
     model::Timestamp,
-    secret::Digest,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome},
+    secret::SecretDigest,
+    store::{CodeAttempt, CodeOutcome, OneTimeCode},
 };
 
 /// One-time codes. One writer at a time: between comparing a code and taking it, nobody else does.
 impl Change<'_> {
-    pub(super) async fn put_code(&mut self, address: &Digest, code: &OneTimeCode) -> Result<(), Failure> {
+    pub(super) async fn put_code(
+        &mut self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), Failure> {
         sqlx::query(self.sql.put_code.clone())
             .bind(address.to_bytes().to_vec())
             .bind(code.digest.to_bytes().to_vec())
@@ -31,7 +35,7 @@ impl Change<'_> {
             return Ok(CodeOutcome::NotFound);
         };
         let guessed = guess.check(&OneTimeCode {
-            digest: Digest::from_bytes(row.try_get("digest")?)
+            digest: SecretDigest::from_bytes(row.try_get("digest")?)
                 .ok_or_else(|| impossible("digest"))?,
             ends_at: instant(&row, "ends_at")?.ok_or_else(|| impossible("ends_at"))?,
             tries: number(&row, "tries")?,
@@ -39,7 +43,9 @@ impl Change<'_> {
         let take = match guessed {
             CodeOutcome::Accepted => &self.sql.take_code,
             CodeOutcome::Wrong => &self.sql.take_try,
-            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => return Ok(guessed),
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {
+                return Ok(guessed);
+            }
         };
         sqlx::query(take.clone()).bind(address).execute(self.connection()).await?;
         Ok(guessed)

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     audit::AuditEvent,
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
     store::RevokeOutcome,
 };
 

@@ -74,7 +74,11 @@ impl SqliteStore {
 }
 
 impl Change<'_> {
-    pub(super) async fn announce_account_change(&mut self, owner: &Owner, at: Timestamp) -> Result<u32, Failure> {
+    pub(super) async fn announce_account_change(
+        &mut self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, Failure> {
         let done = sqlx::query(self.sql.announce.clone())
             .bind(owner.tenant())
             .bind(owner.account())

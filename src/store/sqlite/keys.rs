@@ -8,8 +8,11 @@ use super::{
 use crate::{
     audit::AuditEvent,
     model::{Key, KeyId, OwnerScope},
-    secret::Digest,
-    store::{InsertOutcome, InsertKey, PreviousSecret, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse, codec},
+    secret::SecretDigest,
+    store::{
+        InsertKey, InsertOutcome, KeyUse, PreviousSecret, RotateOutcome, RotateSecret,
+        UpdateOutcome, codec,
+    },
 };
 
 /// What a change finds before it begins.
@@ -70,7 +73,10 @@ impl Change<'_> {
         Ok(UpdateOutcome::Updated)
     }
 
-    pub(super) async fn rotate(&mut self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, Failure> {
+    pub(super) async fn rotate(
+        &mut self,
+        rotate: RotateSecret<'_>,
+    ) -> Result<RotateOutcome, Failure> {
         let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         match self.state((&key.owner).into(), key.id).await? {
             None => return Ok(RotateOutcome::NotFound),
@@ -98,7 +104,11 @@ impl Change<'_> {
         Ok(RotateOutcome::Rotated)
     }
 
-    pub(super) async fn rehash(&mut self, from: &Digest, to: &Digest) -> Result<bool, Failure> {
+    pub(super) async fn rehash(
+        &mut self,
+        from: &SecretDigest,
+        to: &SecretDigest,
+    ) -> Result<bool, Failure> {
         let done = sqlx::query(self.sql.rehash.clone())
             .bind(from.to_bytes().to_vec())
             .bind(to.to_bytes().to_vec())
@@ -107,7 +117,10 @@ impl Change<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    pub(super) async fn record_uses(&mut self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, Failure> {
+    pub(super) async fn record_uses(
+        &mut self,
+        uses: &[KeyUse],
+    ) -> Result<Vec<AuditEvent>, Failure> {
         let mut firsts = Vec::new();
         for used in uses {
             let key_id = used.key_id.as_bytes().as_slice();
@@ -170,7 +183,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    async fn insert_secret(&mut self, digest: &Digest, id: KeyId) -> Result<(), Failure> {
+    async fn insert_secret(&mut self, digest: &SecretDigest, id: KeyId) -> Result<(), Failure> {
         sqlx::query(self.sql.insert_secret.clone())
             .bind(digest.to_bytes().to_vec())
             .bind(id.as_bytes().as_slice())

@@ -28,13 +28,14 @@ use sqlx::SqliteConnection;
 pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
-    ChangeBatch, OneTimeCode, FeedMode, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, KeyStore, Lookup, InsertKey, RevokeOutcome,
-    RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
+    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{Key, KeyId, Owner, Timestamp, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::SecretDigest,
 };
 
 /// Keys in an SQLite file: one of their own, or the host's, in tables of their own.
@@ -106,7 +107,7 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.insert(new).await).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         Lookup::later(self.find_key(digests))
     }
 
@@ -147,7 +148,11 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.revoke_all(owner, event).await).await
     }
 
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Result<u32, StoreError> {
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
         self.change(async |change| change.announce_account_change(owner, at).await).await
     }
 
@@ -173,7 +178,7 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.record_uses(uses).await).await
     }
 
-    async fn rehash(&self, from: &Digest, to: &Digest) -> Result<bool, StoreError> {
+    async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
         self.change(async |change| change.rehash(from, to).await).await
     }
 
@@ -194,7 +199,11 @@ impl KeyStore for SqliteStore {
         self.read_changes(after).await
     }
 
-    async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Result<FeedMode, StoreError> {
+    async fn wait_for_changes(
+        &self,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
         self.wait_for_change(after, at_most).await
     }
 
@@ -212,8 +221,7 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge(&change.sql.purge_usage, before, limit).await)
-            .await
+        self.change(async |change| change.purge(&change.sql.purge_usage, before, limit).await).await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
@@ -224,7 +232,7 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.refund(charges).await).await
     }
 
-    async fn put_code(&self, address: &Digest, code: &OneTimeCode) -> Result<(), StoreError> {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.change(async |change| change.put_code(address, code).await).await
     }
 

@@ -5,12 +5,15 @@ use super::{
 };
 use crate::{
     model::KeyId,
-    store::{Counter, CounterKey, CounterCharge, ChargeOutcome, quotas::charge_all},
+    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, quotas::charge_all},
 };
 
 /// Quotas. One writer at a time: between reading a counter and writing it, nobody else does.
 impl Change<'_> {
-    pub(super) async fn charge(&mut self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, Failure> {
+    pub(super) async fn charge(
+        &mut self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, Failure> {
         let mut stored = Vec::with_capacity(charges.len());
         for spend in charges {
             stored.push(self.counter(spend).await?);

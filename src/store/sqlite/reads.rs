@@ -5,8 +5,8 @@ use super::{
     rows::{found, key},
 };
 use crate::{
-    model::{Key, KeyId, Status, OwnerScope},
-    secret::Digest,
+    model::{Key, KeyId, OwnerScope, Status},
+    secret::SecretDigest,
     store::{FoundKey, KeyQuery, StoreError},
 };
 
@@ -14,7 +14,10 @@ use crate::{
 impl SqliteStore {
     /// One statement, however many digests there are: between two of them, a secret could move from
     /// a digest that is looked for later to one that was looked for already.
-    pub(super) async fn find_key(&self, digests: &[Digest]) -> Result<Option<FoundKey>, StoreError> {
+    pub(super) async fn find_key(
+        &self,
+        digests: &[SecretDigest],
+    ) -> Result<Option<FoundKey>, StoreError> {
         self.read(async |connection, sql| {
             let find = match digests {
                 [digest] => sqlx::query(sql.find_one.clone()).bind(digest.to_bytes().to_vec()),
@@ -88,7 +91,7 @@ impl SqliteStore {
 }
 
 /// A JSON list of them: one parameter can hold any number.
-fn hex_list(digests: &[Digest]) -> String {
+fn hex_list(digests: &[SecretDigest]) -> String {
     let all: Vec<_> =
         digests.iter().map(|d| format!("\"{}\"", hex::encode(d.to_bytes()))).collect();
     format!("[{}]", all.join(","))

@@ -10,7 +10,7 @@ use super::errors::Failure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
 };
 
@@ -80,7 +80,8 @@ pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
 
 /// Reads a key with the digest and the end of the secret that led to it.
 pub(super) fn found(row: &SqliteRow) -> Result<FoundKey, Failure> {
-    let digest = Digest::from_bytes(row.try_get("digest")?).ok_or_else(|| impossible("digest"))?;
+    let digest =
+        SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| impossible("digest"))?;
     Ok(FoundKey { key: key(row)?.into(), digest, ends_at: instant(row, "ends_at")? })
 }
 

@@ -5,8 +5,8 @@ use super::{
     rows::{impossible, instant, number},
 };
 use crate::{
-    model::{KeyId, Timestamp, OwnerScope},
-    store::{StoreError, HourlyUsage},
+    model::{KeyId, OwnerScope, Timestamp},
+    store::{HourlyUsage, StoreError},
 };
 
 impl SqliteStore {

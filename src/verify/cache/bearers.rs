@@ -79,7 +79,7 @@ mod tests {
         model::{IdGenerator, Timestamp},
         testing::TestKeys,
         verify::{
-            request::Request,
+            request::VerifyRequest,
             usage::{Usage, cell::Marked},
         },
     };
@@ -121,7 +121,8 @@ mod tests {
         let test = TestKeys::new();
         let issued = test.issue(["builds:read"]).await;
         let bearer = async || {
-            let verified = test.keys.verify(issued.secret.expose(), &Request::new()).await.unwrap();
+            let verified =
+                test.keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap();
             verified.bearer().expect("it is cached").clone()
         };
         let first = bearer().await;

@@ -9,7 +9,7 @@ use std::{
 
 use papaya::{HashMap, HashMapRef, LocalGuard};
 
-use crate::{secret::Digest, system::lock};
+use crate::{secret::SecretDigest, system::lock};
 
 /// A map from digests with a bound: when it is full, what was not hit lately makes room.
 ///
@@ -21,9 +21,9 @@ use crate::{secret::Digest, system::lock};
 /// values in place and is a fifth faster among a hundred thousand keys, does not: a key that works
 /// would look unknown for a moment.
 pub(crate) struct Bounded<V> {
-    map: HashMap<Digest, Held<V>, Keyed>,
+    map: HashMap<SecretDigest, Held<V>, Keyed>,
     /// In the order of insertion or of the last round.
-    queue: Mutex<VecDeque<Digest>>,
+    queue: Mutex<VecDeque<SecretDigest>>,
     len: AtomicUsize,
     capacity: usize,
 }
@@ -35,7 +35,7 @@ struct Held<V> {
 
 /// The map as one thread looks at it: what is found stays as long as this does. Not to be kept, or
 /// nothing that was removed meanwhile is freed.
-pub(crate) struct Pinned<'a, V>(HashMapRef<'a, Digest, Held<V>, Keyed, LocalGuard<'a>>);
+pub(crate) struct Pinned<'a, V>(HashMapRef<'a, SecretDigest, Held<V>, Keyed, LocalGuard<'a>>);
 
 impl<V> Bounded<V> {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -52,7 +52,7 @@ impl<V> Bounded<V> {
         Pinned(self.map.pin())
     }
 
-    pub(crate) fn insert(&self, digest: Digest, value: V) {
+    pub(crate) fn insert(&self, digest: SecretDigest, value: V) {
         if self.capacity == 0 {
             return;
         }
@@ -76,7 +76,7 @@ impl<V> Bounded<V> {
     }
 
     /// Puts something else in place of what is there, if anything is.
-    pub(crate) fn update(&self, digest: &Digest, new: impl Fn(&V) -> V) {
+    pub(crate) fn update(&self, digest: &SecretDigest, new: impl Fn(&V) -> V) {
         let new = |held: &Held<V>| Held { value: new(&held.value), hit: AtomicBool::new(true) };
         self.map.pin().update(*digest, new);
     }
@@ -87,9 +87,9 @@ impl<V> Bounded<V> {
 }
 
 impl<V> Pinned<'_, V> {
-    /// The map finds a value by `Digest`'s equality, which takes constant time.
+    /// The map finds a value by `SecretDigest`'s equality, which takes constant time.
     #[inline]
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&V> {
+    pub(crate) fn get(&self, digest: &SecretDigest) -> Option<&V> {
         let held = self.0.get(digest)?;
         if !held.hit.load(Ordering::Relaxed) {
             held.hit.store(true, Ordering::Relaxed);
@@ -155,12 +155,12 @@ impl Hasher for Folded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Tag;
+    use crate::secret::HasherTag;
 
-    fn digest(n: u64) -> Digest {
+    fn digest(n: u64) -> SecretDigest {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&n.to_le_bytes());
-        Digest::from_parts(Tag::SHA256, bytes)
+        SecretDigest::from_parts(HasherTag::SHA256, bytes)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use crate::{secret::Digest, system::lock};
+use crate::{secret::SecretDigest, system::lock};
 
 /// One load at a time for each digest, however many wait for it.
 ///
@@ -15,7 +15,7 @@ use crate::{secret::Digest, system::lock};
 /// it needs no task and no runtime, nobody is hurt by a waiter that is dropped or not polled any
 /// more, and when all are gone, the load goes with them.
 pub(crate) struct Flights<T> {
-    under_way: Mutex<HashMap<Digest, Weak<Flight<T>>>>,
+    under_way: Mutex<HashMap<SecretDigest, Weak<Flight<T>>>>,
 }
 
 struct Flight<T> {
@@ -39,14 +39,14 @@ impl<T: Clone> Flights<T> {
     /// it panicked.
     pub(crate) async fn share(
         &self,
-        digest: Digest,
+        digest: SecretDigest,
         load: impl FnOnce() -> BoxFuture<T>,
     ) -> Option<T> {
         let waiter = self.join(digest, load);
         poll_fn(|context| waiter.poll(context)).await
     }
 
-    fn join(&self, digest: Digest, load: impl FnOnce() -> BoxFuture<T>) -> Waiter<'_, T> {
+    fn join(&self, digest: SecretDigest, load: impl FnOnce() -> BoxFuture<T>) -> Waiter<'_, T> {
         let mut under_way = lock(&self.under_way);
         let flight = under_way.get(&digest).and_then(Weak::upgrade).unwrap_or_else(|| {
             let flight = Arc::new(Flight {
@@ -61,7 +61,7 @@ impl<T: Clone> Flights<T> {
 }
 
 impl<T> Flights<T> {
-    fn remove(&self, digest: &Digest, flight: &Arc<Flight<T>>) {
+    fn remove(&self, digest: &SecretDigest, flight: &Arc<Flight<T>>) {
         let mut under_way = lock(&self.under_way);
         if under_way.get(digest).is_some_and(|other| other.as_ptr() == Arc::as_ptr(flight)) {
             under_way.remove(digest);
@@ -71,7 +71,7 @@ impl<T> Flights<T> {
 
 struct Waiter<'a, T> {
     flights: &'a Flights<T>,
-    digest: Digest,
+    digest: SecretDigest,
     flight: Arc<Flight<T>>,
 }
 

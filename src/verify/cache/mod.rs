@@ -35,7 +35,7 @@ use crate::verify::cache::{
 use crate::{
     accounts::Account,
     model::{KeyId, Owner, Timestamp},
-    secret::Digest,
+    secret::SecretDigest,
     verify::{
         limits::{limited::Limited, meter::Meter},
         verified::Bearer,
@@ -93,7 +93,7 @@ impl Cache {
     pub(crate) fn look<'a>(
         &self,
         keys: &'a Pinned<'_, Entry>,
-        digest: &Digest,
+        digest: &SecretDigest,
         now: u64,
     ) -> Result<&'a Entry, Known> {
         let Some(entry) = keys.get(digest) else {
@@ -114,7 +114,7 @@ impl Cache {
     }
 
     #[cold]
-    fn set_apart(&self, digest: &Digest) {
+    fn set_apart(&self, digest: &SecretDigest) {
         self.keys.update(digest, Entry::apart);
     }
 
@@ -124,7 +124,7 @@ impl Cache {
         self.keys.pin()
     }
 
-    fn look_elsewhere(&self, digest: &Digest, now: u64) -> Known {
+    fn look_elsewhere(&self, digest: &SecretDigest, now: u64) -> Known {
         let unknown = self.unknown.pin();
         let nothing = unknown.get(digest).is_some_and(|read| {
             self.freshness.covers(read.at, now) && self.fence.is_still(read.token)
@@ -165,11 +165,11 @@ impl Cache {
         entry.renewed(account, meter, now, &self.shared)
     }
 
-    pub(crate) fn insert(&self, digest: Digest, entry: Entry) {
+    pub(crate) fn insert(&self, digest: SecretDigest, entry: Entry) {
         self.keys.insert(digest, entry);
     }
 
-    pub(crate) fn insert_unknown(&self, digest: Digest, read: Read) {
+    pub(crate) fn insert_unknown(&self, digest: SecretDigest, read: Read) {
         self.unknown.insert(digest, read);
     }
 

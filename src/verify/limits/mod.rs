@@ -13,9 +13,11 @@ pub(crate) mod redis;
 pub use gcra::RateState;
 pub(crate) use limited::whole_seconds;
 pub use limited::{Limited, LimitedReason};
-pub use limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, RateLimiterError, RateSubject};
+pub use limiter::{
+    RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject,
+};
 pub use meter::RateStates;
 pub use quotas::{QuotaState, QuotaStates};
 pub(crate) use rates::Rates;
 #[cfg(feature = "redis")]
-pub use redis::{RedisRateLimiter, RedisOutage};
+pub use redis::{RedisOutage, RedisRateLimiter};

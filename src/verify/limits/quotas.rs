@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::{
     accounts::Account,
     model::{Key, Timestamp},
-    store::{CounterKey, CounterCharge},
+    store::{CounterCharge, CounterKey},
 };
 use crate::{
     model::{Period, Quota},

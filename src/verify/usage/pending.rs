@@ -49,7 +49,12 @@ impl Pending {
     }
 
     /// One more use. There is room for two hours; of a third, it answers what makes room for it.
-    pub(crate) fn again(&mut self, id: KeyId, at: Timestamp, ip: Option<IpAddr>) -> Option<HourlyUsage> {
+    pub(crate) fn again(
+        &mut self,
+        id: KeyId,
+        at: Timestamp,
+        ip: Option<IpAddr>,
+    ) -> Option<HourlyUsage> {
         let (hour, mut over) = (Hour::of(at), None);
         if hour.begin != self.hour.begin {
             std::mem::swap(&mut self.hour, &mut self.other);

@@ -1,4 +1,4 @@
-use keyward::Request;
+use keyward::VerifyRequest;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -31,14 +31,14 @@ async fn a_create_that_is_tried_again_makes_one_key_and_the_last_secret_works() 
         assert_ne!(of(&made, "key"), of(&lost, "key"));
         for node in &service.nodes {
             node.catch_up().await.unwrap();
-            assert!(node.verify(of(&lost, "key"), &Request::new()).await.is_err());
+            assert!(node.verify(of(&lost, "key"), &VerifyRequest::new()).await.is_err());
         }
-        assert!(last.verify(of(&made, "key"), &Request::new()).await.is_ok());
+        assert!(last.verify(of(&made, "key"), &VerifyRequest::new()).await.is_ok());
 
         let ada = Client::new(last, "acme/ada");
         let used = create(&ada, "4711", body).await;
         assert_eq!(used.problem(), (422, "idempotency_key_reused".into()));
-        assert!(last.verify(of(&made, "key"), &Request::new()).await.is_ok(), "it is in use");
+        assert!(last.verify(of(&made, "key"), &VerifyRequest::new()).await.is_ok(), "it is in use");
         let bob = create(&ada.as_session("acme/bob"), "4711", body).await.json();
         assert_ne!(of(&bob, "id"), of(&made, "id"), "another's token is another");
         let other = create(&ada, "4712", body).await.json();
@@ -67,8 +67,9 @@ async fn a_rotation_that_is_tried_again_keeps_the_overlap_of_the_first() {
         reply.json()
     };
     let (lost, kept) = (rotate().await, rotate().await);
-    let works =
-        async |made: &Value| world.keys().verify(of(made, "key"), &Request::new()).await.is_ok();
+    let works = async |made: &Value| {
+        world.keys().verify(of(made, "key"), &VerifyRequest::new()).await.is_ok()
+    };
     assert_eq!([works(&made).await, works(&lost).await, works(&kept).await], [true, false, true]);
 }
 
@@ -102,6 +103,6 @@ async fn racing_creates_with_one_token_never_leave_two_keys() {
         let list = nodes[0].call("GET", "/api-keys", "").await.json();
         assert!(list["keys"].as_array().unwrap().len() <= 1, "{list}");
         let made = create(&nodes[0], "4711", r#"{"name": "ci"}"#).await.json();
-        assert!(service.keys().verify(of(&made, "key"), &Request::new()).await.is_ok());
+        assert!(service.keys().verify(of(&made, "key"), &VerifyRequest::new()).await.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-use keyward::Request;
+use keyward::VerifyRequest;
 
 use super::{Client, routes_of};
 use crate::http::world::World;
@@ -31,7 +31,7 @@ async fn the_key_of_another_is_answered_as_one_that_does_not_exist_byte_for_byte
     }
     assert_eq!(ada.call("GET", &format!("/api-keys/{id}"), "").await.text, before);
     let secret = made["key"].as_str().unwrap();
-    assert!(world.keys().verify(secret, &Request::new()).await.is_ok());
+    assert!(world.keys().verify(secret, &VerifyRequest::new()).await.is_ok());
 }
 
 #[tokio::test]
@@ -59,7 +59,9 @@ async fn without_an_identity_no_route_does_anything() {
             );
         }
     }
-    assert!(world.keys().verify(made["key"].as_str().unwrap(), &Request::new()).await.is_ok());
+    assert!(
+        world.keys().verify(made["key"].as_str().unwrap(), &VerifyRequest::new()).await.is_ok()
+    );
 }
 
 #[tokio::test]
@@ -76,7 +78,9 @@ async fn an_administrator_sees_the_keys_of_its_tenant_and_whose_they_are() {
     );
     assert_eq!(root.create(r#"{"name": "own"}"#).await["account"], "root");
     assert_eq!(root.call("DELETE", &format!("/api-keys/{id}"), "").await.status, 200);
-    assert!(world.keys().verify(made["key"].as_str().unwrap(), &Request::new()).await.is_err());
+    assert!(
+        world.keys().verify(made["key"].as_str().unwrap(), &VerifyRequest::new()).await.is_err()
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use keyward::Request;
+use keyward::VerifyRequest;
 use serde_json::{Value, json};
 
 use super::Client;
@@ -31,14 +31,14 @@ async fn a_key_looks_as_the_documentation_of_lunaos_shows_it() {
     assert_eq!(list.json(), expected);
 
     let path = format!("/api-keys/{}", made["id"].as_str().unwrap());
-    assert!(world.keys().verify(key, &Request::new()).await.is_ok());
+    assert!(world.keys().verify(key, &VerifyRequest::new()).await.is_ok());
     world.keys().flush().await.unwrap();
     let used = ada.call("GET", &path, "").await.json();
     assert_eq!(used["lastUsedAt"], "2026-01-01T00:00:00.000Z");
 
     let revoked = ada.call("DELETE", &path, "").await;
     assert_eq!((revoked.status, revoked.text.as_str()), (200, r#"{"message":"API key revoked"}"#));
-    assert!(world.keys().verify(key, &Request::new()).await.is_err());
+    assert!(world.keys().verify(key, &VerifyRequest::new()).await.is_err());
     let again = ada.call("DELETE", &path, "").await;
     assert_eq!(again.status, 200, "revoking it again changes nothing");
     assert_eq!(ada.call("GET", &path, "").await.json()["revokedAt"], "2026-01-01T00:00:00.000Z");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward::{
-    ApiKeys, Error, ErrorKind, KeyId, Owner, Request, VerifyError,
+    ApiKeys, Error, ErrorKind, KeyId, Owner, VerifyError, VerifyRequest,
     manage::{KeyChange, NewKey, Rotation},
     store::StoreErrorKind,
 };
@@ -168,7 +168,7 @@ async fn a_verification_that_is_cut_anywhere_is_answered_on_another_connection()
         for bytes in (1..2_000).step_by(STEP) {
             let node = cuts.node().await;
             cuts.proxy.cut_after(bytes, way);
-            let answer = ended(node.verify(issued.secret.expose(), &Request::new())).await;
+            let answer = ended(node.verify(issued.secret.expose(), &VerifyRequest::new())).await;
             assert!(answer.is_ok(), "{way:?}, {bytes}: {answer:?}");
             cuts.proxy.cut_after(usize::MAX, way);
         }
@@ -181,11 +181,11 @@ async fn while_every_connection_is_cut_it_is_unavailable() {
     let issued = cuts.stage.service.issue().await;
     let node = cuts.node().await;
     cuts.proxy.cut();
-    let answer = ended(node.verify(issued.secret.expose(), &Request::new())).await;
+    let answer = ended(node.verify(issued.secret.expose(), &VerifyRequest::new())).await;
     assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
     cuts.proxy.heal();
     super::until("it verifies again", async || {
-        node.verify(issued.secret.expose(), &Request::new()).await.ok()
+        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
     })
     .await;
 }

@@ -35,7 +35,9 @@ impl Follower {
         let shared = followed.clone();
         let task = tokio::spawn(async move {
             while !shared.over.load(Ordering::Relaxed) {
-                let feed = ended(store.wait_for_changes(cursor, Duration::from_millis(200))).await.unwrap();
+                let feed = ended(store.wait_for_changes(cursor, Duration::from_millis(200)))
+                    .await
+                    .unwrap();
                 let changes = store.changes(Some(cursor)).await.unwrap();
                 assert!(!changes.missed);
                 cursor = changes.cursor;
@@ -124,7 +126,7 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
     let mut cursor = hasty.changes(None).await.unwrap().cursor;
     let mut wait = async |feed| {
         until("the feed is as it is waited for", async || {
-            match hasty.wait(cursor, Duration::from_millis(100)).await {
+            match hasty.wait_for_changes(cursor, Duration::from_millis(100)).await {
                 Ok(said) if said == feed => Some(()),
                 _ => None,
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use keyward::{
-    AuditQuery, Error, ErrorKind, Owner, Request, Status, VerifyError,
+    AuditQuery, Error, ErrorKind, Owner, Status, VerifyError, VerifyRequest,
     audit::EventKind,
     manage::{Issued, KeyChange, Page, Rotation},
 };
@@ -185,13 +185,13 @@ async fn verify(life: &Life, node: &keyward::ApiKeys, may_be_unavailable: bool) 
     let current = life.rotated.as_ref().unwrap_or(&life.issued);
     let has = |kind| life.acknowledged.contains(&kind);
     let is_revoked = has(EventKind::Revoked);
-    match node.verify(current.secret.expose(), &Request::new()).await {
+    match node.verify(current.secret.expose(), &VerifyRequest::new()).await {
         Ok(_) => assert!(!is_revoked, "a revoked key passes"),
         Err(VerifyError::Denied(denied)) => assert!(is_revoked, "{:?}", denied.reason()),
         Err(other) => assert!(may_be_unavailable, "{other:?}"),
     }
     if has(EventKind::Rotated) {
-        let old = node.verify(life.issued.secret.expose(), &Request::new()).await;
+        let old = node.verify(life.issued.secret.expose(), &VerifyRequest::new()).await;
         assert!(old.is_err(), "the secret before the rotation passes");
     }
 }

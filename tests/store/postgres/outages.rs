@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, sync::Arc};
 
 use keyward::{
-    ErrorKind, Request, VerifyError,
+    ErrorKind, VerifyError, VerifyRequest,
     manage::{Issued, Page},
 };
 use sqlx::postgres::PgPoolOptions;
@@ -23,7 +23,7 @@ impl Stage {
         let mut tasks = JoinSet::new();
         for _ in 0..30 {
             let (node, secret) = (self.service.nodes[1].clone(), issued.secret.expose().to_owned());
-            tasks.spawn(async move { node.verify(&secret, &Request::new()).await });
+            tasks.spawn(async move { node.verify(&secret, &VerifyRequest::new()).await });
         }
         for answer in ended(tasks.join_all()).await {
             assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
@@ -45,7 +45,7 @@ impl Stage {
     async fn recovers(&self, issued: &Issued) {
         let Service { owner, actor, nodes, .. } = &self.service;
         until("a key verifies again", async || {
-            match nodes[1].verify(issued.secret.expose(), &Request::new()).await {
+            match nodes[1].verify(issued.secret.expose(), &VerifyRequest::new()).await {
                 Ok(_) => Some(()),
                 Err(VerifyError::Unavailable(_)) => None,
                 Err(other) => panic!("{other:?}"),
@@ -114,7 +114,7 @@ async fn connections_that_hang_for_ever_do_not_use_up_the_pool() {
     let mut hung = Vec::new();
     let verify = async || {
         let node = &stage.service.nodes[1];
-        node.verify(issued.secret.expose(), &Request::new()).await.ok()
+        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
     };
     for _ in 0..4 {
         until("it verifies on another connection", verify).await;
@@ -171,7 +171,7 @@ async fn a_server_that_only_reads_still_verifies_and_changes_are_unavailable() {
     .await;
     stage.changes_are_unavailable(&issued).await;
     until("a key verifies", async || {
-        match stage.service.nodes[1].verify(issued.secret.expose(), &Request::new()).await {
+        match stage.service.nodes[1].verify(issued.secret.expose(), &VerifyRequest::new()).await {
             Ok(_) => Some(()),
             Err(VerifyError::Unavailable(_)) => None,
             Err(other) => panic!("{other:?}"),
@@ -196,7 +196,7 @@ async fn a_standby_which_may_lag_is_unavailable_until_it_is_promoted() {
     let mut tasks = JoinSet::new();
     for _ in 0..30 {
         let (node, secret) = (stage.service.nodes[0].clone(), issued.secret.expose().to_owned());
-        tasks.spawn(async move { node.verify(&secret, &Request::new()).await });
+        tasks.spawn(async move { node.verify(&secret, &VerifyRequest::new()).await });
     }
     for answer in ended(tasks.join_all()).await {
         assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");

@@ -54,14 +54,14 @@ async fn live(service: Arc<Service>) {
             for _ in 0..5 {
                 let new = keyward::manage::NewKey::new(&owner, "ci").unwrap();
                 let issued = node.issue(new, by).await.unwrap();
-                node.verify(issued.secret.expose(), &keyward::verify::Request::new())
+                node.verify(issued.secret.expose(), &keyward::verify::VerifyRequest::new())
                     .await
                     .unwrap();
                 let change = keyward::manage::KeyChange::default().name("other").unwrap();
                 node.update(&owner, issued.key.id, &change, by).await.unwrap();
                 let rotation = keyward::manage::Rotation::immediate();
                 let issued = node.rotate(&owner, issued.key.id, rotation, by).await.unwrap();
-                node.verify(issued.secret.expose(), &keyward::verify::Request::new())
+                node.verify(issued.secret.expose(), &keyward::verify::VerifyRequest::new())
                     .await
                     .unwrap();
                 node.revoke(&owner, issued.key.id, "lost", by).await.unwrap();

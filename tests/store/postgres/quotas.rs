@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use keyward::{
-    ErrorKind, Request, VerifyError,
+    ErrorKind, VerifyError, VerifyRequest,
     model::{KeyLimits, Quota},
     verify::LimitedReason,
 };
@@ -38,7 +38,7 @@ async fn a_quota_is_exact_while_the_server_is_killed() {
         tasks.spawn(async move {
             loop {
                 let node = &service.nodes[n % 2];
-                match node.verify(issued.secret.expose(), &Request::new()).await {
+                match node.verify(issued.secret.expose(), &VerifyRequest::new()).await {
                     Ok(_) => told.granted.fetch_add(1, Ordering::SeqCst),
                     Err(VerifyError::Limited(limited)) => {
                         return assert_eq!(limited.reason, LimitedReason::Quota);

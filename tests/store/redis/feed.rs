@@ -23,7 +23,7 @@ async fn nothing_is_missed_when_subscriptions_are_killed() {
     for n in 0..30 {
         let waiting = tokio::spawn({
             let reader = reader.clone();
-            async move { reader.wait(cursor, Duration::from_secs(3_600)).await }
+            async move { reader.wait_for_changes(cursor, Duration::from_secs(3_600)).await }
         });
         // Before, or most likely during the change, or not at all.
         if n % 3 == 0 {
@@ -75,10 +75,16 @@ async fn where_publishing_is_forbidden_changes_are_made_and_the_feed_is_polled()
     let service = service(store.clone());
     let issued = service.issue().await;
     super::revoke(&service, &issued, "over").await.unwrap();
-    assert_eq!(store.wait_for_changes(cursor, Duration::from_secs(3_600)).await.unwrap(), FeedMode::Polled);
+    assert_eq!(
+        store.wait_for_changes(cursor, Duration::from_secs(3_600)).await.unwrap(),
+        FeedMode::Polled
+    );
     let told = follow(&store, &mut cursor).await.unwrap();
     assert_eq!(told, BTreeSet::from([issued.key.id]));
-    assert_eq!(store.wait_for_changes(cursor, Duration::from_millis(1)).await.unwrap(), FeedMode::Polled);
+    assert_eq!(
+        store.wait_for_changes(cursor, Duration::from_millis(1)).await.unwrap(),
+        FeedMode::Polled
+    );
 }
 
 /// What waits is woken by what another node does, without looking in between.
@@ -88,12 +94,12 @@ async fn a_change_of_another_node_is_pushed() {
     let (reader, writer) = (connect(server.address()).await, connect(server.address()).await);
     let end = reader.changes(None).await.unwrap().cursor;
     eventually("it is subscribed", async || {
-        reader.wait(end, Duration::from_millis(1)).await.unwrap() == FeedMode::Pushed
+        reader.wait_for_changes(end, Duration::from_millis(1)).await.unwrap() == FeedMode::Pushed
     })
     .await;
     let waiting = tokio::spawn({
         let reader = reader.clone();
-        async move { reader.wait(end, Duration::from_secs(3_600)).await }
+        async move { reader.wait_for_changes(end, Duration::from_secs(3_600)).await }
     });
     let _ = service(writer).issue().await;
     assert_eq!(soon(waiting).await.unwrap().unwrap(), FeedMode::Pushed);

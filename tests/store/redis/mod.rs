@@ -11,7 +11,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Error, ErrorKind, KeyStore, RedisStore, Request, Verified, VerifyError,
+    Error, ErrorKind, KeyStore, RedisStore, Verified, VerifyError, VerifyRequest,
     manage::Issued,
     store::{RedisOptions, StoreError},
     verify::DeniedReason,
@@ -61,7 +61,7 @@ async fn revoke(service: &Service, issued: &Issued, reason: &str) -> Result<(), 
 
 /// A verification that may find the store down.
 async fn verify(service: &Service, issued: &Issued) -> Result<Verified, Verdict> {
-    let verified = service.keys().verify(issued.secret.expose(), &Request::new()).await;
+    let verified = service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
     verified.map_err(|error| match error {
         VerifyError::Denied(denied) => Verdict::Denied(denied.reason()),
         VerifyError::Unavailable(error) => Verdict::Failed(error.kind()),

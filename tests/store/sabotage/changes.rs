@@ -2,9 +2,12 @@ use std::{collections::HashMap, sync::Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, Digest, Key, KeyId, KeyStore, Owner, Status, Timestamp, OwnerScope,
+    AuditEvent, Key, KeyId, KeyStore, Owner, OwnerScope, SecretDigest, Status, Timestamp,
     model::Revocation,
-    store::{FoundKey, InsertOutcome, InsertKey, PreviousSecret, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome},
+    store::{
+        FoundKey, InsertKey, InsertOutcome, PreviousSecret, RevokeOutcome, RotateOutcome,
+        RotateSecret, UpdateOutcome,
+    },
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -14,7 +17,12 @@ pub struct UpdatesTheHint;
 
 #[async_trait]
 impl Sabotage for UpdatesTheHint {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
+    async fn update(
+        &self,
+        inside: &Inside,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Answer<UpdateOutcome> {
         let hint = key.hint.clone();
         inside.forge(key.id, move |key| key.hint.clone_from(&hint));
         inside.update(key, event).await
@@ -26,9 +34,16 @@ pub struct UpdatesAnyRevision;
 
 #[async_trait]
 impl Sabotage for UpdatesAnyRevision {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
+    async fn update(
+        &self,
+        inside: &Inside,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Answer<UpdateOutcome> {
         loop {
-            let Some(stored) = inside.any(key.id).await? else { return Ok(UpdateOutcome::NotFound) };
+            let Some(stored) = inside.any(key.id).await? else {
+                return Ok(UpdateOutcome::NotFound);
+            };
             let current = Key { revision: stored.revision, ..key.clone() };
             match inside.update(&current, event).await? {
                 UpdateOutcome::Conflict if stored.revoked.is_none() => {}
@@ -43,7 +58,12 @@ pub struct UpdatesBringBackTheDead;
 
 #[async_trait]
 impl Sabotage for UpdatesBringBackTheDead {
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
+    async fn update(
+        &self,
+        inside: &Inside,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Answer<UpdateOutcome> {
         let stored = inside.any(key.id).await?;
         if stored.is_some_and(|stored| stored.revoked.is_some()) {
             inside.forge(key.id, |key| key.revoked = None);
@@ -69,7 +89,7 @@ impl Sabotage for RotationsMoveTheExpiry {
 
 #[derive(Default)]
 pub struct KeepsEverySecret {
-    all: Mutex<HashMap<Digest, (Owner, KeyId)>>,
+    all: Mutex<HashMap<SecretDigest, (Owner, KeyId)>>,
 }
 
 #[async_trait]
@@ -84,7 +104,7 @@ impl Sabotage for KeepsEverySecret {
         inside.rotate(rotate).await
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         if let Some(found) = inside.find(digests).await? {
             return Ok(Some(found));
         }
@@ -96,7 +116,7 @@ impl Sabotage for KeepsEverySecret {
 }
 
 impl KeepsEverySecret {
-    fn remember(&self, key: &Key, digest: &Digest) {
+    fn remember(&self, key: &Key, digest: &SecretDigest) {
         self.all.lock().unwrap().insert(*digest, (key.owner.clone(), key.id));
     }
 }
@@ -108,7 +128,9 @@ pub struct RemovesTheWrongSecret;
 #[async_trait]
 impl Sabotage for RemovesTheWrongSecret {
     async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
-        inside.rotate(RotateSecret { previous: PreviousSecret::EndsAt(Timestamp::MAX), ..rotate }).await
+        inside
+            .rotate(RotateSecret { previous: PreviousSecret::EndsAt(Timestamp::MAX), ..rotate })
+            .await
     }
 }
 
@@ -201,12 +223,17 @@ impl Sabotage for RevokesActiveKeysOnly {
 
 #[derive(Default)]
 pub struct RehashKeepsTheFormerDigest {
-    moved: Mutex<HashMap<Digest, Digest>>,
+    moved: Mutex<HashMap<SecretDigest, SecretDigest>>,
 }
 
 #[async_trait]
 impl Sabotage for RehashKeepsTheFormerDigest {
-    async fn rehash(&self, inside: &Inside, from: &Digest, to: &Digest) -> Answer<bool> {
+    async fn rehash(
+        &self,
+        inside: &Inside,
+        from: &SecretDigest,
+        to: &SecretDigest,
+    ) -> Answer<bool> {
         let done = inside.rehash(from, to).await?;
         if done {
             self.moved.lock().unwrap().insert(*from, *to);
@@ -214,9 +241,10 @@ impl Sabotage for RehashKeepsTheFormerDigest {
         Ok(done)
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
-        let moved =
-            |digest: &Digest| self.moved.lock().unwrap().get(digest).copied().unwrap_or(*digest);
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
+        let moved = |digest: &SecretDigest| {
+            self.moved.lock().unwrap().get(digest).copied().unwrap_or(*digest)
+        };
         inside.find(&digests.iter().map(moved).collect::<Vec<_>>()).await
     }
 }
@@ -226,7 +254,12 @@ pub struct RehashIsAlwaysDone;
 
 #[async_trait]
 impl Sabotage for RehashIsAlwaysDone {
-    async fn rehash(&self, inside: &Inside, from: &Digest, to: &Digest) -> Answer<bool> {
+    async fn rehash(
+        &self,
+        inside: &Inside,
+        from: &SecretDigest,
+        to: &SecretDigest,
+    ) -> Answer<bool> {
         inside.rehash(from, to).await.map(|_| true)
     }
 }

@@ -5,15 +5,15 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Digest, KeyStore, Timestamp,
-    store::{OneTimeCode, CodeAttempt, CodeOutcome, StoreError},
+    KeyStore, SecretDigest, Timestamp,
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, StoreError},
 };
 use tokio::task::yield_now;
 
 use super::wrapper::{Answer, Inside, Sabotage};
 
 /// What was put, by address.
-type Codes = Mutex<HashMap<Digest, OneTimeCode>>;
+type Codes = Mutex<HashMap<SecretDigest, OneTimeCode>>;
 
 #[derive(Default)]
 pub struct CodesWorkAgain {
@@ -22,7 +22,12 @@ pub struct CodesWorkAgain {
 
 #[async_trait]
 impl Sabotage for CodesWorkAgain {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(
+        &self,
+        inside: &Inside,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Answer<()> {
         self.codes.lock().unwrap().insert(*address, *code);
         inside.put_code(address, code).await
     }
@@ -39,12 +44,17 @@ impl Sabotage for CodesWorkAgain {
 
 #[derive(Default)]
 pub struct OneCodeForAll {
-    last: Mutex<Option<Digest>>,
+    last: Mutex<Option<SecretDigest>>,
 }
 
 #[async_trait]
 impl Sabotage for OneCodeForAll {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(
+        &self,
+        inside: &Inside,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Answer<()> {
         *self.last.lock().unwrap() = Some(*address);
         inside.put_code(address, code).await
     }
@@ -60,7 +70,12 @@ pub struct GrantsATryTooMany;
 
 #[async_trait]
 impl Sabotage for GrantsATryTooMany {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(
+        &self,
+        inside: &Inside,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Answer<()> {
         inside.put_code(address, &OneTimeCode { tries: code.tries + 1, ..*code }).await
     }
 }
@@ -78,12 +93,17 @@ impl Sabotage for CodesLastForEver {
 /// A new code for an address, with the tries that are left of the former one.
 #[derive(Default)]
 pub struct TriesAreOfTheAddress {
-    wrong: Mutex<HashMap<Digest, u32>>,
+    wrong: Mutex<HashMap<SecretDigest, u32>>,
 }
 
 #[async_trait]
 impl Sabotage for TriesAreOfTheAddress {
-    async fn put_code(&self, inside: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(
+        &self,
+        inside: &Inside,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Answer<()> {
         let wrong = self.wrong.lock().unwrap().get(address).copied().unwrap_or_default();
         inside.put_code(address, &OneTimeCode { tries: code.tries - wrong, ..*code }).await
     }
@@ -105,7 +125,7 @@ pub struct ComparesThenTakes {
 
 #[async_trait]
 impl Sabotage for ComparesThenTakes {
-    async fn put_code(&self, _: &Inside, address: &Digest, code: &OneTimeCode) -> Answer<()> {
+    async fn put_code(&self, _: &Inside, address: &SecretDigest, code: &OneTimeCode) -> Answer<()> {
         self.codes.lock().unwrap().insert(*address, *code);
         Ok(())
     }
@@ -131,7 +151,7 @@ impl Sabotage for ComparesThenTakes {
 /// Marks a code as being tried, tries it, and takes the mark away.
 #[derive(Default)]
 pub struct MarksWhatItTries {
-    tried: Mutex<HashSet<Digest>>,
+    tried: Mutex<HashSet<SecretDigest>>,
 }
 
 #[async_trait]

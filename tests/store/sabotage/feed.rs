@@ -6,8 +6,8 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
-    store::{ChangeBatch, FeedMode, InsertOutcome, InsertKey, RotateSecret, RotateOutcome},
+    Key, KeyId, KeyStore, Owner, OwnerScope, Timestamp,
+    store::{ChangeBatch, FeedMode, InsertKey, InsertOutcome, RotateOutcome, RotateSecret},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -84,7 +84,12 @@ impl Sabotage for TellsBeforehand {
         inserted
     }
 
-    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(
+        &self,
+        inside: &Inside,
+        within: OwnerScope<'_>,
+        id: KeyId,
+    ) -> Answer<Option<Arc<Key>>> {
         if self.untold.lock().unwrap().contains(&id) {
             return Ok(None);
         }
@@ -118,7 +123,12 @@ pub struct SleepsThrough;
 
 #[async_trait]
 impl Sabotage for SleepsThrough {
-    async fn wait_for_changes(&self, inside: &Inside, after: u64, at_most: Duration) -> Answer<FeedMode> {
+    async fn wait_for_changes(
+        &self,
+        inside: &Inside,
+        after: u64,
+        at_most: Duration,
+    ) -> Answer<FeedMode> {
         if inside.changes(Some(after)).await?.keys.is_empty() {
             tokio::time::sleep(at_most).await;
         }
@@ -132,7 +142,12 @@ pub struct HearsOnlyWhatIsNew;
 
 #[async_trait]
 impl Sabotage for HearsOnlyWhatIsNew {
-    async fn wait_for_changes(&self, inside: &Inside, _: u64, at_most: Duration) -> Answer<FeedMode> {
+    async fn wait_for_changes(
+        &self,
+        inside: &Inside,
+        _: u64,
+        at_most: Duration,
+    ) -> Answer<FeedMode> {
         let end = inside.changes(None).await?.cursor;
         inside.wait_for_changes(end, at_most).await
     }
@@ -153,7 +168,12 @@ pub struct AnnouncesNothing;
 
 #[async_trait]
 impl Sabotage for AnnouncesNothing {
-    async fn announce_account_change(&self, _inside: &Inside, _owner: &Owner, _at: Timestamp) -> Answer<u32> {
+    async fn announce_account_change(
+        &self,
+        _inside: &Inside,
+        _owner: &Owner,
+        _at: Timestamp,
+    ) -> Answer<u32> {
         Ok(2)
     }
 }

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use keyward::{
-    KeyStore, Status, OwnerScope,
-    store::{InsertOutcome, KeyQuery, InsertKey},
+    KeyStore, OwnerScope, Status,
+    store::{InsertKey, InsertOutcome, KeyQuery},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};

@@ -5,7 +5,7 @@ use keyward::{
     AuditEvent, AuditQuery, KeyStore,
     audit::EventKind,
     model::EventId,
-    store::{InsertOutcome, InsertKey},
+    store::{InsertKey, InsertOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};

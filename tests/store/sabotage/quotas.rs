@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use keyward::{
     KeyId, KeyStore, Owner, Timestamp,
     model::Period,
-    store::{CounterKey, RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError},
+    store::{ChargeOutcome, CounterCharge, CounterKey, RotateOutcome, RotateSecret, StoreError},
 };
 use tokio::{task::yield_now, time::timeout};
 
@@ -15,7 +15,11 @@ pub struct GrantsOneTooMany;
 
 #[async_trait]
 impl Sabotage for GrantsOneTooMany {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         let more = |spend: &CounterCharge<'_>| spend.limit.saturating_add(1);
         let charges: Vec<_> =
             charges.iter().map(|spend| CounterCharge { limit: more(spend), ..*spend }).collect();
@@ -28,9 +32,15 @@ pub struct LooksThenSpends;
 
 #[async_trait]
 impl Sabotage for LooksThenSpends {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
-        let look: Vec<_> =
-            charges.iter().map(|spend| CounterCharge { uses: 0, limit: u64::MAX, ..*spend }).collect();
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
+        let look: Vec<_> = charges
+            .iter()
+            .map(|spend| CounterCharge { uses: 0, limit: u64::MAX, ..*spend })
+            .collect();
         let ChargeOutcome::Granted(used) = inside.charge(&look).await? else { unreachable!() };
         let mut both = charges.iter().zip(&used);
         if both.any(|(spend, used)| used.checked_add(spend.uses).is_none_or(|n| n > spend.limit)) {
@@ -48,7 +58,11 @@ pub struct SpendsOneByOne;
 
 #[async_trait]
 impl Sabotage for SpendsOneByOne {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         let mut all = Vec::new();
         for spend in charges {
             match inside.charge(&[*spend]).await? {
@@ -69,7 +83,11 @@ pub struct LocksAsTheyCome {
 
 #[async_trait]
 impl Sabotage for LocksAsTheyCome {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         let mut held = Vec::new();
         for spend in charges {
             let lock =
@@ -87,8 +105,13 @@ pub struct KnowsNoPeriods;
 
 #[async_trait]
 impl Sabotage for KnowsNoPeriods {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
-        let forever = charges.iter().map(|spend| CounterCharge { window: Timestamp::MIN, ..*spend });
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
+        let forever =
+            charges.iter().map(|spend| CounterCharge { window: Timestamp::MIN, ..*spend });
         let charges: Vec<_> = forever.collect();
         inside.charge(&charges).await
     }
@@ -99,7 +122,11 @@ pub struct CountsByAccount;
 
 #[async_trait]
 impl Sabotage for CountsByAccount {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         let account = |payer| match payer {
             CounterKey::Owner(owner) => Owner::account_only(owner.account()).ok(),
             CounterKey::Key(_) | CounterKey::Anonymous(_) | CounterKey::Job(_) => None,
@@ -122,7 +149,11 @@ pub struct RefundsIntoThePresent {
 
 #[async_trait]
 impl Sabotage for RefundsIntoThePresent {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         for spend in charges {
             *self.window.lock().unwrap() = spend.window;
         }
@@ -131,7 +162,8 @@ impl Sabotage for RefundsIntoThePresent {
 
     async fn refund(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<()> {
         let window = *self.window.lock().unwrap();
-        let charges: Vec<_> = charges.iter().map(|spend| CounterCharge { window, ..*spend }).collect();
+        let charges: Vec<_> =
+            charges.iter().map(|spend| CounterCharge { window, ..*spend }).collect();
         inside.refund(&charges).await
     }
 }
@@ -144,7 +176,11 @@ pub struct RotationsRefill {
 
 #[async_trait]
 impl Sabotage for RotationsRefill {
-    async fn charge(&self, inside: &Inside, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
+    async fn charge(
+        &self,
+        inside: &Inside,
+        charges: &[CounterCharge<'_>],
+    ) -> Answer<ChargeOutcome> {
         for spend in charges {
             if let CounterKey::Key(id) = spend.payer {
                 self.spent.lock().unwrap().insert(id, (spend.period, spend.window));
@@ -157,7 +193,9 @@ impl Sabotage for RotationsRefill {
         let spent = self.spent.lock().unwrap().get(&rotate.key.id).copied();
         if let Some((period, window)) = spent {
             let payer = CounterKey::Key(rotate.key.id);
-            inside.refund(&[CounterCharge { payer, period, window, limit: 0, uses: u64::MAX }]).await?;
+            inside
+                .refund(&[CounterCharge { payer, period, window, limit: 0, uses: u64::MAX }])
+                .await?;
         }
         inside.rotate(rotate).await
     }

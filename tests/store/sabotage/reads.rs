@@ -6,10 +6,10 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Access, AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, OwnerScope,
+    Access, AuditEvent, AuditQuery, Key, KeyId, KeyStore, OwnerScope, SecretDigest,
     model::EventId,
-    secret::Tag,
-    store::{FoundKey, InsertOutcome, KeyQuery, InsertKey, RevokeOutcome},
+    secret::HasherTag,
+    store::{FoundKey, InsertKey, InsertOutcome, KeyQuery, RevokeOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -19,7 +19,7 @@ pub struct LooksForTheFirstCandidate;
 
 #[async_trait]
 impl Sabotage for LooksForTheFirstCandidate {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         inside.find(&digests[..digests.len().min(1)]).await
     }
 }
@@ -29,9 +29,9 @@ pub struct IgnoresTheTag;
 
 #[async_trait]
 impl Sabotage for IgnoresTheTag {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
-        let sha256 = |digest: &Digest| {
-            Digest::from_parts(Tag::SHA256, digest.to_bytes()[3..].try_into().unwrap())
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
+        let sha256 = |digest: &SecretDigest| {
+            SecretDigest::from_parts(HasherTag::SHA256, digest.to_bytes()[3..].try_into().unwrap())
         };
         inside.find(&digests.iter().map(sha256).collect::<Vec<_>>()).await
     }
@@ -40,7 +40,7 @@ impl Sabotage for IgnoresTheTag {
 /// An index over a prefix, taken for the whole.
 #[derive(Default)]
 pub struct ComparesTheBeginning {
-    stored: Mutex<HashMap<[u8; 16], Digest>>,
+    stored: Mutex<HashMap<[u8; 16], SecretDigest>>,
 }
 
 #[async_trait]
@@ -50,25 +50,25 @@ impl Sabotage for ComparesTheBeginning {
         inside.insert(new).await
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         let stored = |digest| self.stored.lock().unwrap().get(&beginning(digest)).copied();
         inside.find(&digests.iter().filter_map(stored).collect::<Vec<_>>()).await
     }
 }
 
-fn beginning(digest: &Digest) -> [u8; 16] {
+fn beginning(digest: &SecretDigest) -> [u8; 16] {
     *digest.to_bytes().first_chunk().unwrap()
 }
 
 /// Reads from something that lags.
 #[derive(Default)]
 pub struct RemembersWhatItFound {
-    found: Mutex<HashMap<Digest, FoundKey>>,
+    found: Mutex<HashMap<SecretDigest, FoundKey>>,
 }
 
 #[async_trait]
 impl Sabotage for RemembersWhatItFound {
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         let known =
             digests.iter().find_map(|digest| self.found.lock().unwrap().get(digest).cloned());
         if known.is_some() {

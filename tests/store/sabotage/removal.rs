@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope, store::KeyQuery,
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, Timestamp, store::KeyQuery,
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};

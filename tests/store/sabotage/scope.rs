@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope,
-    store::{KeyQuery, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse},
+    store::{KeyQuery, KeyUse, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -14,7 +14,12 @@ pub struct IgnoresCase;
 
 #[async_trait]
 impl Sabotage for IgnoresCase {
-    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(
+        &self,
+        inside: &Inside,
+        within: OwnerScope<'_>,
+        id: KeyId,
+    ) -> Answer<Option<Arc<Key>>> {
         let owner = inside.owner_of(id);
         let same = |owner: &Owner| {
             let account = within.account().unwrap_or(owner.account());
@@ -33,7 +38,12 @@ pub struct KnowsNoAdministrators;
 
 #[async_trait]
 impl Sabotage for KnowsNoAdministrators {
-    async fn get(&self, inside: &Inside, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    async fn get(
+        &self,
+        inside: &Inside,
+        within: OwnerScope<'_>,
+        id: KeyId,
+    ) -> Answer<Option<Arc<Key>>> {
         match within {
             OwnerScope::Owner(_) => inside.get(within, id).await,
             OwnerScope::Tenant(_) => Ok(None),
@@ -57,7 +67,12 @@ impl Sabotage for Unscoped {
         Ok(keys)
     }
 
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
+    async fn update(
+        &self,
+        inside: &Inside,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Answer<UpdateOutcome> {
         inside.update(&real(inside, key), event).await
     }
 
@@ -116,8 +131,9 @@ impl Sabotage for Unscoped {
     async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
         let mut events = inside.events(query).await?;
         for key in inside.all().await? {
-            events
-                .extend(inside.events(&AuditQuery { within: (&key.owner).into(), ..*query }).await?);
+            events.extend(
+                inside.events(&AuditQuery { within: (&key.owner).into(), ..*query }).await?,
+            );
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
         events.dedup();

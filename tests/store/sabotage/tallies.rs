@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use keyward::{KeyId, KeyStore, Timestamp, OwnerScope, store::HourlyUsage};
+use keyward::{KeyId, KeyStore, OwnerScope, Timestamp, store::HourlyUsage};
 use tokio::task::yield_now;
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -29,7 +29,8 @@ pub struct CountsLimitedAsDenied;
 #[async_trait]
 impl Sabotage for CountsLimitedAsDenied {
     async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
-        let denied = |it: &HourlyUsage| HourlyUsage { denied: it.denied + it.limited, limited: 0, ..*it };
+        let denied =
+            |it: &HourlyUsage| HourlyUsage { denied: it.denied + it.limited, limited: 0, ..*it };
         inside.add_usage(&tallies.iter().map(denied).collect::<Vec<_>>()).await
     }
 }
@@ -43,7 +44,8 @@ impl Sabotage for AddsToWhatItRead {
     async fn add_usage(&self, inside: &Inside, tallies: &[HourlyUsage]) -> Answer<()> {
         for tally in tallies {
             let Some(owner) = inside.owner_of(tally.key_id) else { continue };
-            let read = async || inside.usage_history((&owner).into(), tally.key_id, tally.hour).await;
+            let read =
+                async || inside.usage_history((&owner).into(), tally.key_id, tally.hour).await;
             let accepted = |tallies: Vec<HourlyUsage>| tallies.first().map_or(0, |it| it.accepted);
             let wanted = accepted(read().await?) + tally.accepted;
             yield_now().await;

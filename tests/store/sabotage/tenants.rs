@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     KeyStore,
-    store::{InsertOutcome, InsertKey},
+    store::{InsertKey, InsertOutcome},
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};

@@ -4,9 +4,12 @@ use std::{collections::HashSet, sync::Mutex};
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, Owner, Timestamp, OwnerScope,
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, SecretDigest, Timestamp,
     model::EventId,
-    store::{FoundKey, InsertOutcome, InsertKey, RevokeOutcome, RotateSecret, RotateOutcome, UpdateOutcome, KeyUse},
+    store::{
+        FoundKey, InsertKey, InsertOutcome, KeyUse, RevokeOutcome, RotateOutcome, RotateSecret,
+        UpdateOutcome,
+    },
 };
 
 use super::wrapper::{Answer, Inside, Sabotage};
@@ -40,7 +43,12 @@ impl Sabotage for LogsAfterwards {
         self.late(new.event.id, inside.insert(new)).await
     }
 
-    async fn update(&self, inside: &Inside, key: &Key, event: &AuditEvent) -> Answer<UpdateOutcome> {
+    async fn update(
+        &self,
+        inside: &Inside,
+        key: &Key,
+        event: &AuditEvent,
+    ) -> Answer<UpdateOutcome> {
         self.late(event.id, inside.update(key, event)).await
     }
 
@@ -104,12 +112,17 @@ fn group(id: EventId) -> [u8; 12] {
 /// Removes one digest, then adds the other.
 #[derive(Default)]
 pub struct RehashesInTwoSteps {
-    unwritten: Mutex<HashSet<Digest>>,
+    unwritten: Mutex<HashSet<SecretDigest>>,
 }
 
 #[async_trait]
 impl Sabotage for RehashesInTwoSteps {
-    async fn rehash(&self, inside: &Inside, from: &Digest, to: &Digest) -> Answer<bool> {
+    async fn rehash(
+        &self,
+        inside: &Inside,
+        from: &SecretDigest,
+        to: &SecretDigest,
+    ) -> Answer<bool> {
         self.unwritten.lock().unwrap().insert(*to);
         let done = inside.rehash(from, to).await;
         tokio::task::yield_now().await;
@@ -117,7 +130,7 @@ impl Sabotage for RehashesInTwoSteps {
         done
     }
 
-    async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         let found = inside.find(digests).await?;
         let unwritten = self.unwritten.lock().unwrap();
         Ok(found.filter(|found| !unwritten.contains(&found.digest)))

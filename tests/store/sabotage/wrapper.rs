@@ -9,10 +9,12 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    AuditEvent, AuditQuery, Digest, Key, KeyId, KeyStore, MemoryStore, Owner, Timestamp, OwnerScope,
+    AuditEvent, AuditQuery, Key, KeyId, KeyStore, MemoryStore, Owner, OwnerScope, SecretDigest,
+    Timestamp,
     store::{
-        ChangeBatch, OneTimeCode, FeedMode, FoundKey, CodeAttempt, CodeOutcome, InsertOutcome, KeyQuery, Lookup, InsertKey, RevokeOutcome,
-        RotateSecret, RotateOutcome, CounterCharge, ChargeOutcome, StoreError, HourlyUsage, UpdateOutcome, KeyUse,
+        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode,
+        RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
     },
 };
 
@@ -51,7 +53,7 @@ macro_rules! methods {
                 inside.$method($($name),*).await
             })*
 
-            async fn find(&self, inside: &Inside, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+            async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
                 inside.find(digests).await
             }
         }
@@ -62,7 +64,7 @@ macro_rules! methods {
                 self.sabotage.$method(&self.inside, $($name),*).await
             })*
 
-            fn find<'a>(&'a self, digests: &'a [Digest]) -> Lookup<'a> {
+            fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
                 Lookup::later(self.sabotage.find(&self.inside, digests))
             }
         }
@@ -82,7 +84,7 @@ methods! {
     delete(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool;
     purge_keys(before: Timestamp, limit: u32, event: &AuditEvent) -> Vec<AuditEvent>;
     record_uses(uses: &[KeyUse]) -> Vec<AuditEvent>;
-    rehash(from: &Digest, to: &Digest) -> bool;
+    rehash(from: &SecretDigest, to: &SecretDigest) -> bool;
     record_events(events: &[AuditEvent]) -> ();
     events(query: &AuditQuery<'_>) -> Vec<AuditEvent>;
     purge_events(before: Timestamp, limit: u32) -> u32;
@@ -94,7 +96,7 @@ methods! {
     purge_usage(before: Timestamp, limit: u32) -> u32;
     charge(charges: &[CounterCharge<'_>]) -> ChargeOutcome;
     refund(charges: &[CounterCharge<'_>]) -> ();
-    put_code(address: &Digest, code: &OneTimeCode) -> ();
+    put_code(address: &SecretDigest, code: &OneTimeCode) -> ();
     try_code(guess: &CodeAttempt) -> CodeOutcome;
     purge_codes(before: Timestamp, limit: u32) -> u32;
 }
@@ -125,7 +127,7 @@ impl Inside {
         Ok(self.memory.list(query).await?.into_iter().map(|key| self.forged(key)).collect())
     }
 
-    pub async fn find(&self, digests: &[Digest]) -> Answer<Option<FoundKey>> {
+    pub async fn find(&self, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         let found = self.memory.find(digests).await?;
         Ok(found.map(|found| FoundKey { key: self.forged(found.key), ..found }))
     }

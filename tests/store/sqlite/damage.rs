@@ -4,7 +4,7 @@ use std::{
 };
 
 use keyward::{
-    ErrorKind, Request, SqliteStore, VerifyError,
+    ErrorKind, SqliteStore, VerifyError, VerifyRequest,
     store::{SqliteOptions, StoreErrorKind},
 };
 
@@ -42,7 +42,7 @@ async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
         let keys = service(&file, SqliteOptions::new()).await;
         let issued = issue(&keys).await;
         sql(&mut stranger(&file).await, damage).await;
-        match keys.verify(issued.secret.expose(), &Request::new()).await {
+        match keys.verify(issued.secret.expose(), &VerifyRequest::new()).await {
             Err(VerifyError::Unavailable(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
             }
@@ -71,7 +71,7 @@ async fn a_damaged_page_is_corrupt_and_never_denies() {
             let keys = keys_on(store);
             let error = keys.get(&owner("acme", "ada"), issued.key.id).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
-            let answer = keys.verify(issued.secret.expose(), &Request::new()).await;
+            let answer = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await;
             assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
             StoreErrorKind::Corrupt
         }

@@ -1,5 +1,5 @@
 use keyward::{
-    ErrorKind, Request, SqliteStore,
+    ErrorKind, SqliteStore, VerifyRequest,
     store::{SqliteOptions, StoreErrorKind},
 };
 use sqlx::Row;
@@ -31,7 +31,7 @@ async fn what_lives_in_the_hosts_file_touches_nothing_of_the_host() {
     sql(&mut host, "CREATE TABLE keys (id INTEGER PRIMARY KEY)").await;
     let keys = service(&file, SqliteOptions::new().prefix("api_").unwrap()).await;
     let issued = issue(&keys).await;
-    assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 
     let rows = sqlx::query("SELECT version, note FROM _sqlx_migrations")
         .fetch_all(&mut host)
@@ -54,8 +54,8 @@ async fn prefixes_keep_services_in_one_file_apart() {
     );
     let (one, other) = (service(&file, one).await, service(&file, other).await);
     let issued = issue(&one).await;
-    assert!(one.verify(issued.secret.expose(), &Request::new()).await.is_ok());
-    assert!(other.verify(issued.secret.expose(), &Request::new()).await.is_err());
+    assert!(one.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
+    assert!(other.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_err());
     let missing = other.get(&owner("acme", "ada"), issued.key.id).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
@@ -85,7 +85,7 @@ async fn what_was_acknowledged_is_there_after_the_file_is_opened_again() {
     let file = SqliteFile::new();
     let issued = issue(&service(&file, SqliteOptions::new()).await).await;
     let again = service(&file, SqliteOptions::new()).await;
-    assert!(again.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(again.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 }
 
 #[tokio::test]
@@ -96,7 +96,10 @@ async fn names_that_sqlite_would_take_for_something_else_are_files() {
         let issued = issue(&keys_on(SqliteStore::open(&path).await.unwrap())).await;
         assert!(path.is_file(), "{name}");
         let again = keys_on(SqliteStore::open(&path).await.unwrap());
-        assert!(again.verify(issued.secret.expose(), &Request::new()).await.is_ok(), "{name}");
+        assert!(
+            again.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok(),
+            "{name}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
 };
 
 use keyward::{
-    Actor, ApiKeys, AuditQuery, Key, KeyId, NewKey, Request, Secret, VerifyError,
+    Actor, ApiKeys, AuditQuery, Key, KeyId, NewKey, Secret, VerifyError, VerifyRequest,
     audit::EventKind,
     manage::{KeyChange, Page, Rotation},
     store::SqliteOptions,
@@ -108,7 +108,7 @@ async fn all_is_there(file: &SqliteFile, acknowledged: &HashMap<KeyId, Acknowled
         let key = keys.get(&owner("acme", "ada"), *id).await.unwrap();
         assert!(key.revision >= told.revision, "told {}: {key:?}", told.revision);
         assert!(key.revoked.is_some() || !told.revoked, "{key:?}");
-        match keys.verify(&told.secret, &Request::new()).await {
+        match keys.verify(&told.secret, &VerifyRequest::new()).await {
             Ok(_) => assert!(!told.revoked),
             Err(VerifyError::Denied(denied)) if key.revoked.is_some() => {
                 assert_eq!(denied.reason(), DeniedReason::Revoked);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use keyward::{
-    Actor, ErrorKind, NewKey, Request, VerifyError,
+    Actor, ErrorKind, NewKey, VerifyError, VerifyRequest,
     store::{SqliteOptions, StoreErrorKind},
 };
 
@@ -27,12 +27,12 @@ async fn a_change_behind_a_lock_is_unavailable_and_done_once_the_lock_is_gone() 
     let refused = keys.revoke(&ada, issued.key.id, "stolen", &Actor::system("test")).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
     // Readers wait for no writer.
-    assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 
     sql(&mut other, "ROLLBACK").await;
     assert_eq!(keys.list(&ada, keyward::manage::Page::first()).await.unwrap().keys.len(), 1);
     keys.revoke(&ada, issued.key.id, "stolen", &Actor::system("test")).await.unwrap();
-    assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_err());
+    assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_err());
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_file_that_somebody_has_for_himself_is_unavailable_until_he_is_done() 
 
     other.close().await.unwrap();
     let keys = service(&file, SqliteOptions::new()).await;
-    assert!(keys.verify(issued.secret.expose(), &Request::new()).await.is_ok());
+    assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 }
 
 #[tokio::test]
@@ -55,6 +55,6 @@ async fn tables_that_are_gone_are_unavailable_and_never_deny() {
     let keys = service(&file, SqliteOptions::new()).await;
     let issued = issue(&keys).await;
     sql(&mut stranger(&file).await, "DROP TABLE keyward_secrets").await;
-    let answer = keys.verify(issued.secret.expose(), &Request::new()).await;
+    let answer = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await;
     assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
 }

@@ -51,7 +51,12 @@ impl Leases {
     }
 
     /// Keeps what is left of a batch, beside what is held already.
-    pub(crate) fn keep(&self, charge: &RateCharge<'_>, permits: u32, levels: RateLevels) -> RateLevels {
+    pub(crate) fn keep(
+        &self,
+        charge: &RateCharge<'_>,
+        permits: u32,
+        levels: RateLevels,
+    ) -> RateLevels {
         let mut held = lock(&self.held);
         let name = name(charge);
         let before = held.get(&name).filter(|lease| lease.is_for(charge));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::{
     model::Rate,
     verify::limits::{
-        limiter::{RateCharge, RateOutcome, RateLevels, RateSubject},
+        limiter::{RateCharge, RateLevels, RateOutcome, RateSubject},
         meter::{Meter, SharedBucket},
         per_node::PerNode,
     },
@@ -42,7 +42,12 @@ impl PerNode {
         }
     }
 
-    fn bucket(&self, charge: &RateCharge<'_>, within: RateSubject, rate: Rate) -> Arc<SharedBucket> {
+    fn bucket(
+        &self,
+        charge: &RateCharge<'_>,
+        within: RateSubject,
+        rate: Rate,
+    ) -> Arc<SharedBucket> {
         match within {
             RateSubject::Key(id) => self.keys.bucket(&id, rate, charge.at),
             RateSubject::Owner => self.owners.bucket(charge.owner, rate, charge.at),

@@ -20,7 +20,7 @@ use crate::verify::limits::redis::{
 };
 use crate::verify::limits::{
     gcra::Gcra,
-    limiter::{RateCharge, RateOutcome, RateLevels, RateLimiter, RateLimiterError, RateSubject},
+    limiter::{RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject},
     per_node::PerNode,
 };
 use crate::{
