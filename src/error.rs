@@ -1,3 +1,5 @@
+//! The error of every call that is not a verification.
+
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{

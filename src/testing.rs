@@ -41,7 +41,7 @@ use crate::{
     manage::{Issued, NewKey},
     model::{Access, Actor, Limits, Owner, Timestamp},
     secret::KeyFormat,
-    system::{Clock, Moment, lock},
+    system::{Clock, ClockReading, lock},
 };
 
 /// Keys in memory with a clock and a collector of events.
@@ -86,24 +86,27 @@ impl TestKeys {
 
 /// A clock that is moved by hand. Clones show the same time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<Moment>>);
+pub struct ManualClock(Arc<Mutex<ClockReading>>);
 
 impl ManualClock {
     /// A clock that stands at an instant.
     pub fn at(instant: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(Moment { at: instant, elapsed: Duration::from_secs(1) })))
+        Self(Arc::new(Mutex::new(ClockReading {
+            wall: instant,
+            monotonic: Duration::from_secs(1),
+        })))
     }
 
     /// Lets time pass.
     pub fn advance(&self, duration: Duration) {
         let mut now = lock(&self.0);
-        *now = Moment { at: now.at.after(duration), elapsed: now.elapsed + duration };
+        *now = ClockReading { wall: now.wall.after(duration), monotonic: now.monotonic + duration };
     }
 
     /// Sets the calendar, forward or back, as someone sets the clock of a machine: no time passes
     /// by that, so what is cached grows no older.
     pub fn set(&self, instant: Timestamp) {
-        lock(&self.0).at = instant;
+        lock(&self.0).wall = instant;
     }
 }
 
@@ -116,10 +119,10 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.moment().at
+        self.reading().wall
     }
 
-    fn moment(&self) -> Moment {
+    fn reading(&self) -> ClockReading {
         *lock(&self.0)
     }
 }

@@ -37,8 +37,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// What an owner is of whom nobody was asked.
-    pub(crate) fn nobody() -> Self {
+    /// The account of an owner that the host was not asked for: a placeholder that allows nothing.
+    pub(crate) fn unknown() -> Self {
         let permissions = Permissions::Only(Scopes::none());
         Self { permissions, limits: Limits::default(), suspended: true }
     }
@@ -57,14 +57,6 @@ impl Account {
 pub trait Accounts: Send + Sync + 'static {
     /// What is true of `owner` now.
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError>;
-
-    /// The same, from a host that knows it without waiting: it is asked first, and saves the
-    /// allocation that a future costs. `None`, as by default, leads to
-    /// [`account`](Accounts::account).
-    fn at_once(&self, owner: &Owner) -> Option<Arc<Account>> {
-        let _ = owner;
-        None
-    }
 }
 
 /// Why the host cannot say anything of an owner at the moment.
@@ -92,9 +84,5 @@ impl Default for NoAccounts {
 impl Accounts for NoAccounts {
     async fn account(&self, _: &Owner) -> Result<Arc<Account>, AccountsError> {
         Ok(self.0.clone())
-    }
-
-    fn at_once(&self, _: &Owner) -> Option<Arc<Account>> {
-        Some(self.0.clone())
     }
 }

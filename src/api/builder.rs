@@ -1,24 +1,18 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize},
-};
+use std::sync::Arc;
 
+use super::{ApiKeys, Shared};
 use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
+    manage::{Manager, ManagerParts, Reminders, Retention},
     model::IdGenerator,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    verify::{Cache, CacheOptions, Flights, RateLimiter, Rates},
-};
-use crate::{
-    api::{ApiKeys, Inner},
-    manage::{Reminders, Retention},
-    system::{Clock, Ratchet, SystemClock},
-    verify::{Follower, Outbox},
+    system::{Clock, NodeClock, SystemClock},
+    verify::{Cache, CacheOptions, RateLimiter, Rates, Verifier, VerifierParts},
 };
 
-/// Puts [`ApiKeys`] together; everything but store and format has a safe default.
+/// Builds [`ApiKeys`]. Everything but the store and the format has a safe default.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ApiKeysBuilder {
     store: Arc<dyn KeyStore>,
@@ -30,13 +24,13 @@ pub struct ApiKeysBuilder {
     clock: Arc<dyn Clock>,
     rates: Rates,
     cache: Option<CacheOptions>,
-    janitor: Option<Retention>,
+    retention: Option<Retention>,
     reminders: Option<Reminders>,
 }
 
 impl ApiKeys {
-    /// Begins with where keys live and what their secrets look like: one
-    /// [`KeyFormat`](crate::secret::KeyFormat), or several [`Formats`] side by side.
+    /// Creates a builder with the store of the keys and the format of their secrets: one
+    /// [`KeyFormat`](crate::KeyFormat), or several [`Formats`].
     ///
     /// # Examples
     /// ```
@@ -53,7 +47,7 @@ impl ApiKeys {
         Self::builder_on(Arc::new(store), format)
     }
 
-    /// Begins with a store whose type is known at run time only.
+    /// Creates a builder with a store whose type is known only at run time.
     pub fn builder_on(store: Arc<dyn KeyStore>, format: impl Into<Formats>) -> ApiKeysBuilder {
         ApiKeysBuilder {
             store,
@@ -65,88 +59,88 @@ impl ApiKeys {
             clock: Arc::new(SystemClock),
             rates: Rates::default(),
             cache: Some(CacheOptions::default()),
-            janitor: Some(Retention::default()),
+            retention: Some(Retention::default()),
             reminders: None,
         }
     }
 }
 
 impl ApiKeysBuilder {
-    /// What turns secrets into digests; [`Sha256Hasher`] by default.
+    /// Sets the hasher that turns secrets into digests. Defaults to [`Sha256Hasher`].
     pub fn hasher(mut self, hasher: impl Hasher) -> Self {
         self.hashers = self.hashers.with_current(hasher);
         self
     }
 
-    /// Accepts digests of an earlier hasher too: a retired pepper, or those of imported keys. A key
-    /// is rewritten under the current hasher when it is used.
+    /// Also accepts digests of an earlier hasher: of a retired pepper, or of imported keys. The digest of a key is
+    /// replaced by one of the current hasher when the key is used.
     pub fn also_accept(mut self, hasher: impl Hasher) -> Self {
         self.hashers = self.hashers.also_accept(hasher);
         self
     }
 
-    /// What the host says of its accounts; by default every owner may have five keys.
+    /// Sets the host's accounts. By default, every owner may have five active keys.
     pub fn accounts(mut self, accounts: impl Accounts) -> Self {
         self.accounts = Arc::new(accounts);
         self
     }
 
-    /// Which changes need a fresh second factor; by default none does.
+    /// Sets the policy that requires a fresh second factor for changes. By default, no change requires one.
     pub fn step_up(mut self, policy: impl StepUp) -> Self {
         self.step_up = Arc::new(policy);
         self
     }
 
-    /// Tells this sink of every event, too. The stored log needs none.
+    /// Adds a sink that receives every audit event. The stored audit log needs none.
     pub fn audit(mut self, sink: impl AuditSink) -> Self {
         self.sinks = self.sinks.and(sink);
         self
     }
 
-    /// Counts rates for all nodes together. By default each node counts for itself, which costs a
-    /// verification next to nothing; with a limiter, one of a key that has a rate waits for it.
+    /// Counts rates for all nodes together. By default, each node counts in its own memory, which costs a verification
+    /// next to nothing; with a rate limiter, a verification of a key that has a rate awaits it.
     pub fn rate_limiter(mut self, limiter: impl RateLimiter) -> Self {
-        self.rates = Rates::Elsewhere(Arc::new(limiter));
+        self.rates = Rates::Limiter(Arc::new(limiter));
         self
     }
 
-    /// How verified keys are kept in memory; see [`CacheOptions`] for the defaults.
+    /// Sets how verified keys are cached; see [`CacheOptions`] for the defaults.
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.cache = Some(options);
         self
     }
 
-    /// Keeps no key in memory: every verification asks the store and the accounts. Nothing bounds
-    /// what a flood of unknown keys costs them then.
+    /// Caches nothing: every verification reads the store and the host's accounts. Look-ups of unknown keys are then
+    /// not limited.
     pub fn no_cache(mut self) -> Self {
         self.cache = None;
         self
     }
 
-    /// How long what is no longer needed is kept. One of all nodes cleans up every hour; by default,
-    /// what [`Retention::default`] says.
-    pub fn retention(mut self, purge: Retention) -> Self {
-        self.janitor = Some(purge);
+    /// Sets how long records are kept that are no longer needed. They are purged every hour, on one node. Defaults to
+    /// [`Retention::default`].
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
         self
     }
 
-    /// Nothing is cleaned up but by [`ApiKeys::purge`].
+    /// Purges nothing automatically; call [`ApiKeys::purge`].
     pub fn no_automatic_purge(mut self) -> Self {
-        self.janitor = None;
+        self.retention = None;
         self
     }
 
-    /// Reminds the owners of all tenants every hour, on one of all nodes, as [`ApiKeys::remind`] does:
-    /// with an event in the log, of which the sinks are told. Without this, nobody is reminded.
+    /// Reminds the owners of all tenants every hour, on one node, as [`ApiKeys::remind`] does: by an event in the audit
+    /// log, which the sinks receive. By default, no reminders are sent.
     ///
-    /// At most 500 are given in an hour, and the rest in the next ones: so letters find room, also the
-    /// first time, when all that is due by then comes together.
+    /// At most 500 reminders are sent in an hour, and the rest in the following hours, so that other e-mails are not
+    /// delayed when many reminders are due the first time.
     pub fn reminders(mut self, reminders: Reminders) -> Self {
         self.reminders = Some(reminders);
         self
     }
 
-    /// Another clock than the machine's: for tests.
+    /// Sets the clock. Defaults to the [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -164,32 +158,45 @@ impl ApiKeysBuilder {
             clock,
             rates,
             cache,
-            janitor,
+            retention,
             reminders,
         } = self;
-        let lag = clock.lag();
-        let inner = Inner {
-            store,
-            formats,
-            hashers,
-            accounts,
+        let (formats, sinks) = (Arc::new(formats), Arc::new(sinks));
+        let clock = Arc::new(NodeClock::new(clock));
+        let cache = Arc::new(Cache::new(cache.as_ref(), clock.coarse_lag()));
+        let ids = Arc::new(IdGenerator::default());
+        let manager = Arc::new(Manager::new(ManagerParts {
+            store: store.clone(),
+            accounts: accounts.clone(),
             step_up,
-            sinks,
-            clock,
-            lag,
-            ids: IdGenerator::default(),
-            rates,
-            outbox: Outbox::default(),
-            cache: cache.as_ref().map(|options| Cache::new(options, lag)),
-            flights: Flights::new(),
-            follower: Follower::default(),
-            janitor,
+            formats: formats.clone(),
+            hashers: hashers.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            sinks: sinks.clone(),
+            cache: cache.clone(),
+            retention,
             reminders,
-            failed_jobs: AtomicUsize::new(0),
-            ratchet: Ratchet::default(),
-            shut_down: AtomicBool::new(false),
+        }));
+        let parts = VerifierParts {
+            store,
+            accounts,
+            formats: formats.clone(),
+            hashers,
+            clock: clock.clone(),
+            cache: cache.clone(),
+            rates,
+            ids: ids.clone(),
+            sinks,
         };
-        ApiKeys { inner: Arc::new(inner) }
+        let jobs = Arc::downgrade(&manager);
+        let start_due_jobs = move || {
+            if let Some(manager) = jobs.upgrade() {
+                manager.start_due_jobs();
+            }
+        };
+        let verifier = Arc::new(Verifier::new(parts, start_due_jobs));
+        ApiKeys { verifier, manager, shared: Arc::new(Shared { formats, clock, ids, cache }) }
     }
 }
 

@@ -1,45 +1,36 @@
-//! The facade: [`ApiKeys`], through which a host does everything.
+//! The facade: [`ApiKeys`], which joins the part that verifies and the part that manages.
 
 mod builder;
-mod health;
+
+use std::{sync::Arc, time::Duration};
 
 pub use builder::ApiKeysBuilder;
-pub use health::Health;
-
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
 
 use crate::{
-    accounts::{Account, Accounts, StepUp},
-    audit::Fanout,
-    model::{IdGenerator, Owner, Timestamp},
-    secret::{Formats, Hashers},
-    store::KeyStore,
-    verify::{Cache, Flights, Rates},
-};
-use crate::{
+    audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
     error::Error,
-    manage::{Reminders, Retention},
-    system::{Clock, Moment},
-};
-use crate::{
-    system::Ratchet,
-    verify::{Follower, Loaded, Outbox},
+    manage::{
+        AuditExport, DuePage, Identified, Issued, KeyChange, KeyPage, Manager, NewKey, Page,
+        Purged, Reminders, Retention, Rotation,
+    },
+    model::{Actor, IdGenerator, Key, KeyId, Owner, OwnerScope, Timestamp},
+    secret::{Formats, SecretDigest},
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, OneTimeCode},
+    system::NodeClock,
+    verify::{
+        Attempt, Cache, DeniedReason, FeedState, Reservation, Verified, Verifier, VerifyError,
+        VerifyRequest,
+    },
 };
 
 /// Issues keys, verifies secrets, and manages both. Cheap to clone; clones share everything.
 ///
-/// Every change is written whole, together with its audit event, before it is acknowledged. It runs
-/// to its end also when the caller's future is dropped.
+/// Every change is written atomically, together with its audit event, before it is acknowledged, and runs to its end if
+/// the caller's future is dropped.
 ///
 /// # Examples
 /// ```
-/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, Owner, VerifyRequest, manage::NewKey};
+/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,114 +48,749 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct ApiKeys {
-    pub(crate) inner: Arc<Inner>,
+    verifier: Arc<Verifier>,
+    manager: Arc<Manager>,
+    shared: Arc<Shared>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) store: Arc<dyn KeyStore>,
-    pub(crate) formats: Formats,
-    pub(crate) hashers: Hashers,
-    pub(crate) accounts: Arc<dyn Accounts>,
-    pub(crate) step_up: Arc<dyn StepUp>,
-    pub(crate) sinks: Fanout,
-    clock: Arc<dyn Clock>,
-    /// That of the clock.
-    lag: Duration,
-    pub(crate) ids: IdGenerator,
-    pub(crate) rates: Rates,
-    pub(crate) outbox: Outbox,
-    pub(crate) cache: Option<Cache>,
-    pub(crate) flights: Flights<Loaded>,
-    pub(crate) follower: Follower,
-    pub(crate) janitor: Option<Retention>,
-    pub(crate) reminders: Option<Reminders>,
-    /// How often cleaning up or reminding failed.
-    pub(crate) failed_jobs: AtomicUsize,
-    pub(crate) ratchet: Ratchet,
-    shut_down: AtomicBool,
+/// What both parts use.
+struct Shared {
+    formats: Arc<Formats>,
+    clock: Arc<NodeClock>,
+    ids: Arc<IdGenerator>,
+    cache: Arc<Cache>,
 }
 
-/// This instant: as a calendar tells it, but never back, and in nanoseconds of a clock that nobody
-/// sets.
-#[derive(Clone, Copy)]
-pub(crate) struct Now {
-    pub(crate) at: Timestamp,
-    /// It is not later than that: what ends after this is not over.
-    pub(crate) latest: Timestamp,
-    pub(crate) tick: u64,
+/// The state of a node, for health checks and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// How this node learns of changes that other nodes make.
+    pub feed: FeedState,
+    /// The age of this node's knowledge of such changes; `None` if it has none yet. Beyond
+    /// [`max_staleness`](crate::verify::CacheOptions::max_staleness), entries that were read before are not trusted.
+    pub staleness: Option<Duration>,
+    /// The number of cached keys.
+    pub cached_keys: usize,
+    /// The number of cached digests that no key has.
+    pub cached_unknown: usize,
+    /// The number of keys with uses that are not written yet.
+    pub unwritten_uses: usize,
+    /// The number of events that the store has failed to write.
+    pub unwritten_events: usize,
+    /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour, on some
+    /// node.
+    pub failed_jobs: usize,
+    /// How far the machine's clock was set back since this node started. Until it has caught up, wall time stands still
+    /// here: a time that has passed stays passed.
+    pub clock_set_back: Duration,
 }
 
-impl Now {
-    /// For what is counted by time that passes, whatever a calendar says. Of no use as a date.
-    #[inline]
-    pub(crate) fn steady(&self) -> Timestamp {
-        Timestamp::from_unix_micros((self.tick / 1_000) as i64)
+/// # Verifying
+impl ApiKeys {
+    /// Verifies a presented secret and authorizes the request.
+    ///
+    /// Checks run in this order, and the first failure is returned: format, digest, revoked, expired, disabled, retired
+    /// secret, suspended owner, tenant, network, scopes, rate, quota. A text that is malformed is rejected before it is
+    /// hashed, and an unknown secret costs as much as a known one. A rejected request consumes neither rate nor quota.
+    ///
+    /// # Performance
+    /// A cache hit does not allocate, does not await and takes no lock shared with other keys, except:
+    /// - on the key's first use in a second or from another address, when a lock of the thread is taken, and sometimes
+    ///   memory for the list of the keys that the thread used;
+    /// - on a thread's first verification;
+    /// - when the owner's account is read again;
+    /// - when the key or its owner has a quota: one write to the store is awaited.
+    ///
+    /// # Cancellation
+    /// If the future is dropped while a quota is charged, the use may have been charged.
+    ///
+    /// # Errors
+    /// [`VerifyError::Denied`] if the secret is not that of a key that may do this; [`VerifyError::Limited`] if the key
+    /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if the store or the host's accounts fail.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let keys = TestKeys::new().keys;
+    /// let answer = keys.verify("lc_guessed", &VerifyRequest::new()).await;
+    /// let status = match &answer {
+    ///     Ok(_) => 200,
+    ///     Err(VerifyError::Denied(_)) => 401,
+    ///     Err(VerifyError::Limited(_)) => 429,
+    ///     Err(VerifyError::Unavailable(_)) => 503,
+    /// };
+    /// assert_eq!(status, 401);
+    /// # }
+    /// ```
+    pub async fn verify<T: AsRef<[u8]> + ?Sized>(
+        &self,
+        presented: &T,
+        request: &VerifyRequest<'_>,
+    ) -> Result<Verified, VerifyError> {
+        self.verifier.verify(presented.as_ref(), request).await
+    }
+
+    /// Reserves uses of the quotas of a key and its owner, for work whose cost is known only at its end. Rates are not
+    /// charged. A key without a quota may reserve any number.
+    ///
+    /// The verification itself is charged as well: give it a [cost](VerifyRequest::cost) of 0.
+    ///
+    /// # Errors
+    /// [`VerifyError::Limited`] if the quotas have too few uses left; [`VerifyError::Unavailable`] if the store fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, ApiKeys, KeyFormat, Limits, MemoryStore, NewKey, Owner, VerifyRequest};
+    /// # use keyward::{accounts::NoAccounts, model::Quota};
+    /// use keyward::verify::Settlement;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let plan = Limits::default().quota(Quota::per_month(1_000));
+    /// # let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
+    /// #     .accounts(NoAccounts::with_limits(plan)).build();
+    /// # let owner = Owner::account_only("ada")?;
+    /// # let issued = keys.issue(NewKey::new(&owner, "ci")?, &Actor::account("ada")).await?;
+    /// # let secret = issued.secret.expose();
+    /// let verified = keys.verify(secret, &VerifyRequest::new().cost(0)).await?;
+    /// let reservation = keys.reserve(&verified, 500).await?;
+    /// let tokens = 123; // the number that the model reports
+    /// assert_eq!(reservation.commit(tokens).await?, Settlement::Full);
+    /// # Ok(()) }
+    /// ```
+    pub async fn reserve(
+        &self,
+        verified: &Verified,
+        uses: u64,
+    ) -> Result<Reservation, VerifyError> {
+        self.verifier.reserve(verified, uses).await
+    }
+
+    /// Waits until this node knows of every change that other nodes had made when this was called.
+    ///
+    /// A node learns of changes by itself, usually within milliseconds. Call this if the service was notified of a change
+    /// in another way and must not be ahead of it.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        self.verifier.catch_up().await
+    }
+
+    /// Returns the formats of secrets that are accepted.
+    pub fn formats(&self) -> &Formats {
+        &self.shared.formats
     }
 }
 
-impl Inner {
-    /// Nothing that happens afterwards is dated earlier, also where a glance is taken for it.
-    pub(crate) fn now(&self) -> Timestamp {
-        let now = self.ratchet.at_least(self.clock.now());
-        self.ratchet.hold(now);
-        now
+/// # Changing keys
+impl ApiKeys {
+    /// Issues a key. Its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// - [`LimitReached`](crate::ErrorKind::LimitReached) if the owner has as many live keys as its plan allows;
+    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the key would exceed the permissions of its owner or its actor;
+    /// - an error of its own if the key would live longer than the plan allows;
+    /// - [`Suspended`](crate::ErrorKind::Suspended) if the owner is suspended;
+    /// - [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future;
+    /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired) if the host's policy requires one;
+    /// - errors of the store, of the host's accounts and of its policy.
+    pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
+        self.manager.issue(new, by).await
     }
 
-    /// Cheap, and a little late.
-    #[inline]
-    pub(crate) fn glance(&self) -> Now {
-        self.of(self.clock.glance(), self.lag)
+    /// Imports a key of another system, of which only the hash is known.
+    ///
+    /// Its secret must have an accepted format, and its digest must be that of an accepted hasher. `hint` is the part of
+    /// the secret that people may see: its first characters.
+    ///
+    /// Import each key once, before it is used here: its first use replaces the digest by one of the current hasher, and
+    /// then the imported hash no longer shows that it is the same secret.
+    ///
+    /// # Errors
+    /// As [`issue`](ApiKeys::issue), and [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if a key has this digest.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, NewKey, Owner, SecretDigest, VerifyRequest, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let keys = TestKeys::new().keys;
+    /// # let old_secret = keys.formats().current().generate()?;
+    /// # let row_sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(old_secret.expose()));
+    /// let owner = Owner::new("acme", "ada")?;
+    /// let digest = SecretDigest::from_sha256_text(&row_sha256)?;
+    /// keys.import(NewKey::new(&owner, "from the old table")?, digest, "lc_a1b2", &Actor::system("import"))
+    ///     .await?;
+    /// assert!(keys.verify(old_secret.expose(), &VerifyRequest::new()).await.is_ok());
+    /// # Ok(()) }
+    /// ```
+    pub async fn import(
+        &self,
+        new: NewKey,
+        digest: SecretDigest,
+        hint: &str,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        self.manager.import(new, digest, hint, by).await
     }
 
-    /// Where a glance does not suffice.
-    #[cold]
-    pub(crate) fn exact(&self) -> Now {
-        self.of(self.clock.moment(), Duration::ZERO)
+    /// Gives a live key a new secret. Identity, name, access, limits, expiry and being disabled stay as they are.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::ErrorKind::NotFound);
+    /// - [`NotLive`](crate::ErrorKind::NotLive) if the key is revoked or expired: rotation does not revive it;
+    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the actor may not hand out such a key;
+    /// - [`Suspended`](crate::ErrorKind::Suspended);
+    /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired);
+    /// - errors of the store, of the host's accounts and of its policy.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, VerifyRequest, manage::Rotation, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let old = test.issue(["builds:read"]).await;
+    /// let day = std::time::Duration::from_secs(24 * 3_600);
+    /// let new = keys.rotate(ada, old.key.id, Rotation::overlap(day), &actor).await?;
+    /// assert_eq!(new.key.id, old.key.id);
+    /// for issued in [&old, &new] {
+    ///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn rotate<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        rotation: Rotation,
+        by: &Actor,
+    ) -> Result<Issued, Error> {
+        self.manager.rotate(within.into(), id, rotation, by).await
     }
 
-    #[inline]
-    fn of(&self, Moment { at, elapsed }: Moment, lag: Duration) -> Now {
-        let tick = elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos());
-        let at = self.ratchet.at_least(at);
-        Now { at, latest: at.after(lag), tick }
+    /// Changes a live key.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::ErrorKind::NotFound);
+    /// - [`NotLive`](crate::ErrorKind::NotLive) if the key is revoked or expired;
+    /// - if the key could do more by the change: [`Forbidden`](crate::ErrorKind::Forbidden) if it would exceed the
+    ///   permissions of its owner or its actor, [`Suspended`](crate::ErrorKind::Suspended), and
+    ///   [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired);
+    /// - errors of the store, of the host's accounts and of its policy.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Access, Actor, manage::KeyChange, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["builds:read", "deploy"]).await;
+    /// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
+    /// let key = keys.update(ada, issued.key.id, &change, &actor).await?;
+    /// assert_eq!(key.name.as_str(), "read only");
+    /// # Ok(()) }
+    /// ```
+    pub async fn update<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        change: &KeyChange,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        self.manager.update(within.into(), id, change, by).await
     }
 
-    fn shut_down(&self) {
-        self.shut_down.store(true, Ordering::Release);
-        self.follower.stop();
-        self.outbox.hurry();
+    /// Disables a live key until it is enabled. It still counts towards its owner's limit.
+    ///
+    /// # Errors
+    /// As [`update`](ApiKeys::update).
+    pub async fn disable<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        self.manager.disable(within.into(), id, by).await
     }
 
-    pub(crate) fn is_shut_down(&self) -> bool {
-        self.shut_down.load(Ordering::Acquire)
+    /// Enables a disabled key. A revoked or expired key stays so.
+    ///
+    /// # Errors
+    /// As [`update`](ApiKeys::update).
+    pub async fn enable<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        by: &Actor,
+    ) -> Result<Arc<Key>, Error> {
+        self.manager.enable(within.into(), id, by).await
     }
 
-    pub(crate) async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {
-        match self.accounts.at_once(owner) {
-            Some(account) => Ok(account),
-            None => self.accounts.account(owner).await.map_err(Error::accounts),
+    /// Revokes a key. This cannot be undone. Revoking a revoked key changes nothing and is not an error.
+    ///
+    /// The first 1,000 characters of the reason are kept; NUL characters are replaced.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound), and errors of the store.
+    pub async fn revoke<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        reason: &str,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        self.manager.revoke(within.into(), id, reason, by).await
+    }
+
+    /// Revokes all keys of an owner in one atomic step. Returns those that were not revoked before.
+    ///
+    /// A key that is issued at the same time may be inserted afterwards. For an owner that leaves, let the host's
+    /// [`Accounts`](crate::Accounts) return it as suspended first.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let (ci, laptop) = (test.issue(["a"]).await, test.issue(["a"]).await);
+    /// let revoked = keys.revoke_all(ada, "left the company", &actor).await?;
+    /// assert!(revoked.contains(&ci.key.id) && revoked.contains(&laptop.key.id));
+    /// # Ok(()) }
+    /// ```
+    pub async fn revoke_all(
+        &self,
+        owner: &Owner,
+        reason: &str,
+        by: &Actor,
+    ) -> Result<Vec<KeyId>, Error> {
+        self.manager.revoke_all(owner, reason, by).await
+    }
+
+    /// Deletes a key's record, and with it the key. Its audit events stay.
+    ///
+    /// To end a key, prefer [`revoke`](ApiKeys::revoke): the record shows later whose secret was leaked.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound), and errors of the store.
+    pub async fn delete<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        self.manager.delete(within.into(), id, by).await
+    }
+
+    /// Notifies all nodes that the host's account of an owner has changed: suspended or not, permissions, plan.
+    ///
+    /// When this returns, this node reads the account again; other nodes do as soon as they are notified. Without it,
+    /// nodes read accounts again after [`max_staleness`](crate::verify::CacheOptions::max_staleness).
+    ///
+    /// # Errors
+    /// Errors of the store. This node reads the account again in any case.
+    pub async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
+        self.manager.account_changed(owner).await
+    }
+}
+
+/// # Reading keys
+impl ApiKeys {
+    /// Returns one key.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound), also if the key belongs to another owner.
+    pub async fn get<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+    ) -> Result<Arc<Key>, Error> {
+        self.manager.get(within.into(), id).await
+    }
+
+    /// Returns a page of the keys of an owner or a tenant, newest first. Keys that are issued meanwhile do not shift the
+    /// following pages.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, Status, manage::Page, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["a"]).await;
+    /// let mut page = Page::first().status(Status::Active);
+    /// loop {
+    ///     let listed = keys.list(ada, page).await?;
+    ///     for key in listed.keys {
+    ///         println!("{}…  {}", key.hint, key.name);
+    ///     }
+    ///     let Some(next) = listed.next else { break };
+    ///     page = page.after(next);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn list<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        page: Page,
+    ) -> Result<KeyPage, Error> {
+        self.manager.list(within.into(), page).await
+    }
+
+    /// Returns how often a key was accepted, denied and limited in each of the last `hours` hours, oldest first,
+    /// including the current one and hours without a use.
+    ///
+    /// Uses are counted in memory and written about once a minute. They are kept for the time that
+    /// [`Retention`] sets, 30 days by default.
+    ///
+    /// # Errors
+    /// As [`get`](ApiKeys::get).
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{VerifyRequest, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada) = (&test.keys, &test.owner);
+    /// # let issued = test.issue(["a"]).await;
+    /// keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
+    /// keys.flush().await?; // or a minute later
+    /// let day = keys.usage_history(ada, issued.key.id, 24).await?;
+    /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
+    /// # Ok(()) }
+    /// ```
+    pub async fn usage_history<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        id: KeyId,
+        hours: u32,
+    ) -> Result<Vec<HourlyUsage>, Error> {
+        self.manager.usage_history(within.into(), id, hours).await
+    }
+
+    /// Returns the key that a text is, or was, a secret of: for support, and for a secret that was found in public.
+    ///
+    /// It proves nothing, charges nothing and records no use. Revoked, expired and disabled keys are returned as well.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let keys = &test.keys;
+    /// # let issued = test.issue(["a"]).await;
+    /// # let pasted = issued.secret.expose();
+    /// if let Some(found) = keys.identify(pasted).await? {
+    ///     let actor = Actor::system("support");
+    ///     keys.revoke(&found.key.owner, found.key.id, "pasted into a ticket", &actor).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn identify<T: AsRef<[u8]> + ?Sized>(
+        &self,
+        presented: &T,
+    ) -> Result<Option<Identified>, Error> {
+        let found = self.verifier.identify(presented.as_ref()).await?;
+        Ok(found.map(|found| Identified {
+            key: found.key,
+            denied: found.denied,
+            superseded: found.superseded,
+        }))
+    }
+
+    /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, and notifies no
+    /// sink.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn due_reminders<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        reminders: &Reminders,
+        page: Page,
+    ) -> Result<DuePage, Error> {
+        self.manager.due_reminders(within.into(), reminders, page).await
+    }
+
+    /// Writes an event for each reminder that is due for the active keys of an owner or a tenant, and notifies the sinks.
+    /// Returns how many events were written.
+    ///
+    /// Each key and date is reminded of once per cluster, however often this is called, and on however many nodes. A
+    /// rotation or a use sets another date. The event in the audit log is what counts: after it was purged, a reminder
+    /// that is still due is repeated. With [`reminders`](ApiKeysBuilder::reminders), this happens every hour for all
+    /// tenants, on one node.
+    ///
+    /// # Errors
+    /// Errors of the store. What was not written is written the next time.
+    pub async fn remind<'a>(
+        &self,
+        within: impl Into<OwnerScope<'a>>,
+        reminders: &Reminders,
+    ) -> Result<u64, Error> {
+        self.manager.remind(within.into(), reminders).await
+    }
+}
+
+/// # Audit log
+impl ApiKeys {
+    /// Returns events of the audit log, newest first. For the next page, pass the id of the last event to
+    /// [`AuditQuery::after`].
+    ///
+    /// # Errors
+    /// Errors of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, AuditQuery, audit::EventKind, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// # let issued = test.issue(["a"]).await;
+    /// let query = AuditQuery::new(ada).key(issued.key.id);
+    /// let events = keys.events(query).await?;
+    /// assert_eq!(events[0].kind, EventKind::Created);
+    /// println!("{}", events[0]); // one line, safe to print
+    /// # Ok(()) }
+    /// ```
+    pub async fn events(&self, query: AuditQuery<'_>) -> Result<Vec<AuditEvent>, Error> {
+        self.manager.events(query).await
+    }
+
+    /// Exports events of the audit log as text, newest first. The query's [`limit`](AuditQuery::limit) is the number of
+    /// events per page.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{AuditQuery, testing::TestKeys};
+    /// # use std::io::Write;
+    /// use keyward::audit::ExportFormat;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, mut file) = (&test.keys, &test.owner, Vec::new());
+    /// # let issued = test.issue(["a"]).await;
+    /// let mut export = keys.export(AuditQuery::new(ada).limit(500), ExportFormat::Csv);
+    /// while let Some(page) = export.next_page().await? {
+    ///     file.write_all(page.as_bytes())?;
+    /// }
+    /// # assert!(file.starts_with(b"id,time,event,"));
+    /// # Ok(()) }
+    /// ```
+    pub fn export(&self, query: AuditQuery<'_>, format: ExportFormat) -> AuditExport {
+        self.manager.export(query, format)
+    }
+
+    /// Records an event of the host in the audit log of an account: a deployment, a sign-in, a setting.
+    ///
+    /// The event has the kind [`HostEvent`](EventKind::HostEvent), and `what` as its
+    /// [`reason`](field@AuditEvent::reason): the first 1,000 characters are kept, and NUL characters are replaced. If the
+    /// actor is a [key](Actor::key), the event has its id. When this returns, the event is written and the sinks are
+    /// notified. Each call writes one row: limit events that strangers can cause.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, AuditQuery, audit::{EventKind, Outcome}, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
+    /// keys.record_event(ada, "extension.deployed", Outcome::Success, &actor).await?;
+    /// let events = keys.events(AuditQuery::new(ada).kind(EventKind::HostEvent)).await?;
+    /// assert_eq!(events[0].reason.as_deref(), Some("extension.deployed"));
+    /// # Ok(()) }
+    /// ```
+    pub async fn record_event(
+        &self,
+        of: &Owner,
+        what: &str,
+        outcome: Outcome,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        self.manager.record_event(of, what, outcome, by).await
+    }
+
+    /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
+        self.manager.record_leak(key, place, by).await
+    }
+}
+
+/// # Operating a node
+impl ApiKeys {
+    /// Returns the state of this node. Asks neither the store nor the host.
+    pub fn health(&self) -> Health {
+        let Shared { clock, cache, .. } = &*self.shared;
+        let now = clock.coarse_now().monotonic;
+        let (cached_keys, cached_unknown) = cache.len();
+        let writer = self.verifier.writer();
+        Health {
+            feed: cache.feed_state(now),
+            staleness: cache.staleness(now),
+            cached_keys,
+            cached_unknown,
+            unwritten_uses: writer.usage.len(),
+            unwritten_events: writer.unwritten_events(),
+            failed_jobs: self.manager.failed_jobs(),
+            clock_set_back: clock.set_back_by(),
         }
     }
-}
 
-impl ApiKeys {
-    /// Whether the other is a clone of this one.
-    #[cfg(feature = "http")]
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+    /// Writes what verification has left to be written: first and last uses, usage history, denials, digests that move to
+    /// the current hasher.
+    ///
+    /// It is written by itself every few seconds. A test calls this before it reads.
+    ///
+    /// # Errors
+    /// Errors of the store. Nothing is lost; it is written again later.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.verifier.writer().flush().await
     }
 
-    /// The present, as everything here sees it.
+    /// Purges what was kept for its retention time: keys that were revoked or expired, audit events, usage history,
+    /// one-time codes, and entries of the change feed. Live keys are not affected.
+    ///
+    /// It removes small batches, and calls `progress` after each; if the future is dropped, the batches that were reported
+    /// are done. It is also done every hour, on one node, with the [retention](ApiKeysBuilder::retention) of the builder.
+    ///
+    /// # Errors
+    /// Errors of the store. What was purged before stays purged.
+    pub async fn purge(
+        &self,
+        retention: Retention,
+        progress: impl FnMut(Purged) + Send,
+    ) -> Result<Purged, Error> {
+        self.manager.purge(retention, progress).await
+    }
+
+    /// Stops background tasks and writes what is left to be written. Call it before the service exits.
+    ///
+    /// Verification still works afterwards, but writes nothing by itself.
+    ///
+    /// # Errors
+    /// Errors of the store; it can be called again.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.verifier.stop();
+        self.manager.stop_jobs();
+        self.flush().await
+    }
+}
+
+/// What other rooms use.
+impl ApiKeys {
+    /// Verifies a secret, and returns whether the cache alone has answered.
+    #[cfg(feature = "http")]
+    pub(crate) async fn verify_told(
+        &self,
+        presented: &[u8],
+        request: VerifyRequest<'_>,
+    ) -> (Result<Verified, VerifyError>, bool) {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let cache_missed = AtomicBool::new(false);
+        let request = VerifyRequest { cache_missed: Some(&cache_missed), ..request };
+        let answer = self.verify(presented, &request).await;
+        (answer, !cache_missed.load(Ordering::Relaxed))
+    }
+
+    /// Decides whether a verified key may do what a guard inside another guard asks for.
+    #[cfg(feature = "http")]
+    pub(crate) fn authorize_again(
+        &self,
+        verified: &Verified,
+        request: VerifyRequest<'_>,
+    ) -> Result<(), DeniedReason> {
+        verified.authorize(request, self.now())
+    }
+
+    /// Returns whether the other is a clone of this one.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Returns the current wall time of this node.
     pub(crate) fn now(&self) -> Timestamp {
-        self.inner.now()
+        self.shared.clock.now()
+    }
+
+    pub(crate) async fn put_code(
+        &self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), Error> {
+        self.manager.put_code(address, code).await
+    }
+
+    pub(crate) async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, Error> {
+        self.manager.try_code(attempt).await
+    }
+
+    pub(crate) async fn charge(
+        &self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, Error> {
+        self.manager.charge_counters(charges).await
+    }
+
+    /// Records in the audit log what was done with a one-time code of an owner. Written behind.
+    pub(crate) fn note_code(&self, kind: EventKind, of: &Owner, by: &Actor) -> Result<(), Error> {
+        let now = self.now();
+        let id = self.shared.ids.event_id(now)?;
+        self.verifier.writer().add_event(AuditEvent::of_owner(id, now, kind, of, by));
+        Ok(())
+    }
+
+    /// Counts a one-time code that was refused.
+    pub(crate) fn note_refused_code(&self, reason: &'static str, by: &Actor) {
+        let writer = self.verifier.writer();
+        writer.denials.add_code(self.attempt(reason, by));
+        writer.ensure_running();
+    }
+
+    /// Counts a second factor that was refused.
+    #[cfg(feature = "totp")]
+    pub(crate) fn note_refused_factor(&self, reason: &'static str, of: &Owner, by: &Actor) {
+        let writer = self.verifier.writer();
+        writer.denials.add_second_factor(of, by.label(), self.attempt(reason, by));
+        writer.ensure_running();
+    }
+
+    fn attempt<'a>(&self, reason: &'static str, by: &'a Actor) -> Attempt<'a> {
+        let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
+        Attempt { reason, key: None, at, ip, user_agent }
     }
 }
 
 impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeys")
-            .field("formats", &self.inner.formats)
-            .field("hashers", &self.inner.hashers)
-            .finish_non_exhaustive()
+        f.debug_struct("ApiKeys").field("formats", &self.shared.formats).finish_non_exhaustive()
     }
 }

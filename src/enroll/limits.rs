@@ -4,7 +4,7 @@ use crate::{
     model::{Actor, Period, Timestamp},
     secret::{Hasher, HmacSha256Hasher, SecretDigest},
     store::{CounterCharge, CounterKey},
-    verify::begin_of_hour,
+    verify::start_of_hour,
 };
 
 /// How often within an hour.
@@ -46,7 +46,7 @@ pub(super) fn network(hasher: &HmacSha256Hasher, what: &[u8], by: &Actor) -> Opt
 pub(super) fn one_of(limit: u32, guest: &SecretDigest, now: Timestamp) -> CounterCharge<'_> {
     // `Ever`, for the hour is said by the window, as the janitor does.
     let (payer, period) = (CounterKey::Anonymous(guest), Period::Ever);
-    CounterCharge { payer, period, window: begin_of_hour(now), limit: limit.into(), uses: 1 }
+    CounterCharge { payer, period, window: start_of_hour(now), limit: limit.into(), uses: 1 }
 }
 
 /// Until what is spent in this hour is there again.

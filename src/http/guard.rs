@@ -269,12 +269,11 @@ impl Guard {
     fn still_good(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), Code> {
         let request =
             VerifyRequest { scopes: &self.all, any_scope: &self.any, ..VerifyRequest::new() };
-        if tenant.is_some_and(|tenant| tenant != verified.owner().tenant()) {
-            Err(Code::InvalidKey)
-        } else if !request.is_allowed(|scope| verified.allows(scope)) {
-            Err(Code::InsufficientScope)
-        } else {
-            Ok(())
+        let request = VerifyRequest { tenant, ..request };
+        match self.keys.authorize_again(verified, request) {
+            Ok(()) => Ok(()),
+            Err(DeniedReason::AccessMissing) => Err(Code::InsufficientScope),
+            Err(_) => Err(Code::InvalidKey),
         }
     }
 

@@ -1,122 +1,100 @@
-use std::{panic::resume_unwind, sync::Arc};
+use std::sync::Arc;
 
-use crate::{
-    api::Inner,
-    error::{Error, ErrorKind},
-};
+use super::Manager;
 use crate::{
     audit::{AuditEvent, AuditSink},
+    error::Error,
     model::{KeyId, Owner},
+    verify::{Cache, run_to_end},
 };
 
-/// What a change did: its answer, and the events that the store wrote with it.
-pub(crate) struct Done<T> {
-    pub(crate) answer: T,
-    pub(crate) events: Vec<AuditEvent>,
+/// The result of a write: the answer to the caller, and the events that the store wrote with it.
+pub(super) struct Written<T> {
+    pub(super) answer: T,
+    pub(super) events: Vec<AuditEvent>,
 }
 
-/// What a change may touch.
-pub(crate) enum Touches {
-    /// Nothing that was there before.
-    Nothing,
+/// What a change may affect in the cache.
+pub(super) enum Affected {
+    /// No existing key, but digests that were unknown.
+    NewKey,
     Key(KeyId),
-    /// Keys of an owner.
+    /// All keys of an owner.
     Owner(Owner),
 }
 
-impl<T> Done<T> {
-    /// It was done, and this was written.
-    pub(crate) fn written(answer: T, event: AuditEvent) -> Self {
+impl<T> Written<T> {
+    /// The change was written, with this event.
+    pub(super) fn with_event(answer: T, event: AuditEvent) -> Self {
         Self { answer, events: vec![event] }
     }
 
-    /// It was not done, or there was nothing to do.
-    pub(crate) fn nothing(answer: T) -> Self {
+    /// Nothing was written.
+    pub(super) fn nothing(answer: T) -> Self {
         Self { answer, events: Vec::new() }
     }
 }
 
-impl Inner {
-    /// The one way of every change: write it, forget what it touches, then tell the sinks.
+impl Manager {
+    /// Makes a change: writes it, invalidates this node's cache, then notifies the sinks.
     ///
-    /// What it touches is forgotten before and after the write, whatever becomes of that: also if
-    /// nobody can tell, if it panics, or if the runtime ends. So this node stops believing what it
-    /// knows before anything is acknowledged. The keys that the events name are forgotten as well.
-    pub(crate) async fn change<T: Send + 'static>(
-        self: &Arc<Self>,
-        touches: Touches,
-        write: impl Future<Output = Result<Done<T>, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        let inner = self.clone();
-        let change = async move {
-            let touched = Touched { inner: &inner, touches };
-            touched.forget();
-            let written = write.await;
-            drop(touched);
-            let done = written?;
-            if let Some(cache) = &inner.cache {
-                done.events.iter().filter_map(|event| event.key_id).for_each(|id| {
-                    cache.forget_key(id);
-                });
-            }
-            inner.tell(&done.events);
-            Ok(done.answer)
-        };
-        self.apart(change).await
-    }
-
-    /// Runs as a task of its own, so that a caller who goes away cannot come between a change and
-    /// what has to follow it.
-    pub(crate) async fn apart<T: Send + 'static>(
+    /// What is affected is invalidated before and after the write, whatever the outcome: also if the answer was lost, if
+    /// the write panics, or if the runtime is shut down. So this node stops trusting its cache before the change is
+    /// acknowledged. Keys that the events name are invalidated as well.
+    ///
+    /// It runs to its end if the caller is dropped.
+    pub(super) async fn change<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+        affected: Affected,
+        write: impl Future<Output = Result<Written<T>, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        tokio::spawn(work).await.unwrap_or_else(|failed| match failed.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(_) => {
-                let message = "the runtime was shut down during a change; look before trying again";
-                Err(Error::new(ErrorKind::OutcomeUnknown, message))
+        let (cache, sinks) = (self.cache.clone(), self.sinks.clone());
+        run_to_end(async move {
+            let invalidation = Invalidation { cache: &cache, affected };
+            invalidation.apply();
+            let written = write.await;
+            drop(invalidation);
+            let Written { answer, events } = written?;
+            for id in events.iter().filter_map(|event| event.key_id) {
+                cache.invalidate_key(id);
             }
+            events.iter().for_each(|event| sinks.event(event));
+            Ok(answer)
         })
+        .await
     }
 
-    /// Writes an event that stands for itself, and then tells the sinks.
-    pub(crate) async fn log(self: &Arc<Self>, event: AuditEvent) -> Result<(), Error> {
-        let (inner, events) = (self.clone(), [event]);
-        let write = async move {
-            inner.store.record_events(&events).await?;
-            inner.tell(&events);
+    /// Writes an event that belongs to no change, then notifies the sinks.
+    pub(super) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
+        let (store, sinks): (Arc<_>, _) = (self.store.clone(), self.sinks.clone());
+        run_to_end(async move {
+            let events = [event];
+            store.record_events(&events).await?;
+            events.iter().for_each(|event| sinks.event(event));
             Ok(())
-        };
-        self.apart(write).await
+        })
+        .await
     }
+}
 
-    pub(crate) fn tell(&self, events: &[AuditEvent]) {
-        for event in events {
-            self.sinks.event(event);
+/// Invalidates once more when it is dropped: at the end of a change, however it ends.
+struct Invalidation<'a> {
+    cache: &'a Cache,
+    affected: Affected,
+}
+
+impl Invalidation<'_> {
+    fn apply(&self) {
+        match &self.affected {
+            Affected::NewKey => self.cache.invalidate_unknown(),
+            Affected::Key(id) => self.cache.invalidate_key(*id),
+            Affected::Owner(owner) => self.cache.invalidate_owner(owner),
         }
     }
 }
 
-/// What is being changed. It is forgotten once more when the change is over, in whichever way.
-struct Touched<'a> {
-    inner: &'a Inner,
-    touches: Touches,
-}
-
-impl Touched<'_> {
-    fn forget(&self) {
-        let Some(cache) = &self.inner.cache else { return };
-        match &self.touches {
-            Touches::Nothing => cache.forget_unknown(),
-            Touches::Key(id) => cache.forget_key(*id),
-            Touches::Owner(owner) => cache.forget_owner(owner),
-        }
-    }
-}
-
-impl Drop for Touched<'_> {
+impl Drop for Invalidation<'_> {
     fn drop(&mut self) {
-        self.forget();
+        self.apply();
     }
 }

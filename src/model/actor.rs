@@ -1,17 +1,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::model::limits::KeyLimits;
-use crate::{
-    model::{
-        access::{Access, Permissions},
-        id::KeyId,
-        key::Key,
-        networks::Networks,
-        owner::Owner,
-        text::fitted,
-        timestamp::Timestamp,
-    },
-    verify::Verified,
+use crate::model::{
+    access::{Access, Permissions},
+    id::KeyId,
+    key::Key,
+    networks::Networks,
+    owner::Owner,
+    text::fitted,
+    timestamp::Timestamp,
 };
 
 /// Who does a thing, from where and with what: goes to the audit log with every change.
@@ -76,22 +73,27 @@ impl Actor {
         Self::account(&format!("system:{job}"))
     }
 
-    /// A key that manages keys. It can hand out no more than it may do itself: within its tenant, no
-    /// oftener, from nowhere else, and for no longer.
-    pub fn key(verified: &Verified) -> Self {
-        let key = verified.key();
-        let inherits = key.access == Access::Inherited;
+    /// The actor of a key that manages keys, with what the key may do itself.
+    pub(crate) fn for_key(
+        id: KeyId,
+        owner: &Owner,
+        inherits: bool,
+        permissions: Permissions,
+        limits: KeyLimits,
+        networks: Networks,
+        ends_at: Option<Timestamp>,
+    ) -> Self {
         Self {
-            key_id: Some(key.id),
+            key_id: Some(id),
             reach: Reach {
-                tenant: Some(key.owner.tenant().into()),
-                permissions: verified.permissions(),
-                inherited_from: inherits.then(|| key.owner.clone()),
-                limits: key.limits,
-                networks: key.networks.clone(),
-                ends_at: key.expires_at,
+                tenant: Some(owner.tenant().into()),
+                permissions,
+                inherited_from: inherits.then(|| owner.clone()),
+                limits,
+                networks,
+                ends_at,
             },
-            ..Self::account(&format!("key:{}", key.id))
+            ..Self::account(&format!("key:{id}"))
         }
     }
 

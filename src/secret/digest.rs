@@ -113,6 +113,12 @@ impl SecretDigest {
         self.tag
     }
 
+    /// Returns the first 64 bits of the hash.
+    #[inline]
+    pub(crate) fn first_lane(&self) -> u64 {
+        self.lanes()[0]
+    }
+
     #[inline]
     fn lanes(&self) -> [u64; 4] {
         let (pairs, _) = self.words.as_chunks::<2>();

@@ -60,10 +60,6 @@ impl Hashers {
         Candidates { current, all }
     }
 
-    pub(crate) fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-    }
-
     /// Whether digests with this tag can be verified at all.
     pub fn accepts(&self, tag: HasherTag) -> bool {
         self.current.tag() == tag || self.retired.iter().any(|hasher| hasher.tag() == tag)

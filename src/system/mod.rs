@@ -1,11 +1,10 @@
 //! What comes from the operating system: time and randomness.
 
 mod clock;
-mod coarse;
 mod lock;
 mod prehashed;
 
-pub(crate) use clock::Ratchet;
-pub use clock::{Clock, Moment, SystemClock};
+pub use clock::{Clock, ClockReading, SystemClock};
+pub(crate) use clock::{NodeClock, Now};
 pub(crate) use lock::lock;
 pub(crate) use prehashed::BuildPrehashed;

@@ -4,113 +4,118 @@ use std::{
     net::IpAddr,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use thread_local::ThreadLocal;
+
+use super::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    verify::flood::Flood,
-};
-use crate::{
     model::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     secret::EntropyError,
     system::lock,
-    verify::limits::limited::LimitedReason,
 };
 
-/// Refused attempts, counted together until they are written: however many there are, only so many
-/// rows come of them.
+/// Counts rejected attempts in memory until they are written to the audit log: attempts with the same reason become one
+/// event with a count, so that a flood writes a bounded number of rows.
 #[derive(Default)]
-pub(crate) struct Denials {
-    malformed: Anonymous,
-    unknown: Anonymous,
-    /// Not looked at, because too many others from the same network had failed.
-    throttled: Anonymous,
-    /// Per key and reason.
-    keyed: Tallies<KeyId>,
-    /// Of one-time codes, per reason.
-    codes: Mutex<HashMap<&'static str, HourlyUsage>>,
-    /// Of second factors, per owner and reason.
-    factors: Tallies<Owner>,
+pub(crate) struct DenialCounts {
+    malformed: AnonymousAttempts,
+    unknown: AnonymousAttempts,
+    /// Not looked up, because too many attempts of the same network failed.
+    throttled: AnonymousAttempts,
+    /// By key and reason.
+    keys: Groups<KeyId>,
+    /// One-time codes, by reason.
+    codes: Mutex<HashMap<&'static str, Group>>,
+    /// Second factors, by owner and reason.
+    second_factors: Groups<Owner>,
 }
 
-type Tallies<T> = Mutex<HashMap<(Option<T>, &'static str), HourlyUsage>>;
+type Groups<T> = Mutex<HashMap<(Option<T>, &'static str), Group>>;
 
-/// A refused attempt.
+/// A rejected attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     pub(crate) reason: &'static str,
-    /// The key, where one was found.
+    /// The key, if one was found.
     pub(crate) key: Option<(KeyId, &'a Owner)>,
     pub(crate) at: Timestamp,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) user_agent: Option<&'a str>,
 }
 
-/// Attempts that led to no key, and so come cheap: all but the first cost one addition, for which no
-/// thread waits.
-#[derive(Default)]
-struct Anonymous {
-    flood: Flood,
-    /// One has been described since they were told last.
-    described: AtomicBool,
-    told: Mutex<Told>,
-}
-
-/// What was told of a flood so far.
-#[derive(Default)]
-struct Told {
-    attempts: u64,
-    /// Who stands for those that come next: the last one that was described.
-    next: Option<HourlyUsage>,
-}
-
+/// Attempts that were counted together, described by one of them.
 #[derive(Clone)]
-struct HourlyUsage {
+struct Group {
     count: u32,
     owner: Option<Owner>,
-    /// Who it was, where that is known otherwise than by the key.
+    /// The actor, if it is known otherwise than by the key.
     actor: Option<String>,
     at: Timestamp,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
 }
 
-impl Denials {
-    pub(crate) fn note(&self, attempt: Attempt<'_>) {
+/// Attempts without a key. All but the first are counted by one addition, in a counter of the thread.
+#[derive(Default)]
+struct AnonymousAttempts {
+    /// By thread: two threads that share a counter reject no more together than one alone.
+    counts: ThreadLocal<Padded>,
+    /// Whether an attempt was described since the last drain.
+    described: AtomicBool,
+    drained: Mutex<Drained>,
+}
+
+/// In a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Padded(AtomicU64);
+
+#[derive(Default)]
+struct Drained {
+    /// How many attempts were drained so far.
+    total: u64,
+    /// The description of those that come next: the last attempt that was described.
+    description: Option<Group>,
+}
+
+impl DenialCounts {
+    pub(crate) fn add(&self, attempt: Attempt<'_>) {
         let Some((id, _)) = attempt.key else {
             let throttled = attempt.reason == LimitedReason::Network.as_str();
             let attempts = if throttled { &self.throttled } else { &self.unknown };
-            return attempts.note(|| attempt);
+            return attempts.add(|| attempt);
         };
-        count(&self.keyed, id, attempt.reason, || HourlyUsage::of(&attempt));
+        add_to_group(&self.keys, id, attempt.reason, || Group::of(&attempt));
     }
 
-    /// Counts one more text that cannot be a key.
+    /// Counts a text that does not have the format of a secret.
     #[inline]
-    pub(crate) fn note_malformed<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        self.malformed.note(describe);
+    pub(crate) fn add_malformed<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
+        self.malformed.add(describe);
     }
 
-    /// Counts one more code that was not sent, or not accepted.
-    pub(crate) fn note_code(&self, attempt: Attempt<'_>) {
+    /// Counts a one-time code that was not sent, or not accepted.
+    pub(crate) fn add_code(&self, attempt: Attempt<'_>) {
         let mut codes = lock(&self.codes);
-        let tally = codes.entry(attempt.reason).or_insert_with(|| HourlyUsage::of(&attempt));
-        tally.count = tally.count.saturating_add(1);
+        let group = codes.entry(attempt.reason).or_insert_with(|| Group::of(&attempt));
+        group.count = group.count.saturating_add(1);
     }
 
-    /// Counts one more second factor that was not accepted.
+    /// Counts a second factor that was not accepted.
     #[cfg(feature = "totp")]
-    pub(crate) fn note_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
-        count(&self.factors, owner.clone(), attempt.reason, || HourlyUsage {
+    pub(crate) fn add_second_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
+        add_to_group(&self.second_factors, owner.clone(), attempt.reason, || Group {
             owner: Some(owner.clone()),
             actor: Some(actor.to_owned()),
-            ..HourlyUsage::of(&attempt)
+            ..Group::of(&attempt)
         });
     }
 
-    /// Takes all that is counted, as events.
+    /// Takes all counts, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
         let anonymous = [
             (&self.malformed, "malformed"),
@@ -119,73 +124,81 @@ impl Denials {
         ];
         let anonymous = anonymous
             .into_iter()
-            .filter_map(|(attempts, reason)| Some(((None, reason), attempts.take()?)));
-        let keyed = std::mem::take(&mut *lock(&self.keyed));
-        let event = |((id, reason), tally): ((_, &str), _)| event(ids, id, reason, tally);
-        let codes = std::mem::take(&mut *lock(&self.codes)).into_iter().map(|(reason, tally)| {
+            .filter_map(|(attempts, reason)| Some(((None, reason), attempts.drain()?)));
+        let keys = std::mem::take(&mut *lock(&self.keys));
+        let keys = anonymous.chain(keys).map(|((id, reason), group)| event(ids, id, reason, group));
+        let codes = std::mem::take(&mut *lock(&self.codes)).into_iter().map(|(reason, group)| {
             let kind = EventKind::CodeRefused;
-            Ok(AuditEvent { kind, ..crate::verify::denials::event(ids, None, reason, tally)? })
+            Ok(AuditEvent { kind, ..event(ids, None, reason, group)? })
         });
-        let factors = std::mem::take(&mut *lock(&self.factors));
-        let factors = factors.into_iter().map(|((_, reason), tally)| {
+        let factors = std::mem::take(&mut *lock(&self.second_factors));
+        let factors = factors.into_iter().map(|((_, reason), group)| {
             let kind = EventKind::SecondFactorRefused;
-            Ok(AuditEvent { kind, ..crate::verify::denials::event(ids, None, reason, tally)? })
+            Ok(AuditEvent { kind, ..event(ids, None, reason, group)? })
         });
-        anonymous.chain(keyed).map(event).chain(codes).chain(factors).collect()
+        keys.chain(codes).chain(factors).collect()
     }
 }
 
-/// What finds no room is counted as nobody's.
-fn count<T: Eq + Hash>(
-    tallies: &Tallies<T>,
-    within: T,
+/// Adds an attempt to its group. If there is no room for another group, to one without a subject.
+fn add_to_group<T: Eq + Hash>(
+    groups: &Groups<T>,
+    subject: T,
     reason: &'static str,
-    described: impl FnOnce() -> HourlyUsage,
+    describe: impl FnOnce() -> Group,
 ) {
-    let mut tallies = lock(tallies);
-    let wanted = (Some(within), reason);
-    let full = tallies.len() >= MAX_KEYED && !tallies.contains_key(&wanted);
-    let slot = if full { (None, reason) } else { wanted };
-    let tally = tallies.entry(slot).or_insert_with(described);
-    tally.count = tally.count.saturating_add(1);
-    if full {
-        (tally.owner, tally.actor) = (None, None);
+    let mut groups = lock(groups);
+    let wanted = (Some(subject), reason);
+    let is_full = groups.len() >= MAX_GROUPS && !groups.contains_key(&wanted);
+    let slot = if is_full { (None, reason) } else { wanted };
+    let group = groups.entry(slot).or_insert_with(describe);
+    group.count = group.count.saturating_add(1);
+    if is_full {
+        (group.owner, group.actor) = (None, None);
     }
 }
 
-impl Anonymous {
+impl AnonymousAttempts {
     #[inline]
-    fn note<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        // First, so that whatever is counted stands there with a description: its own, or that of
-        // one that came a moment before.
+    fn add<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
+        // Described before it is counted, so that a count never lacks a description.
         if !self.described.load(Ordering::Relaxed) {
-            self.begin(&describe());
+            self.describe(&describe());
         }
-        self.flood.add(1);
+        self.count(1);
+    }
+
+    #[inline]
+    fn count(&self, more: u64) {
+        // Only this thread writes the counter. A thread that gets it later continues it.
+        let Padded(count) = self.counts.get_or_default();
+        count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
     }
 
     #[cold]
-    fn begin(&self, attempt: &Attempt<'_>) {
-        let mut told = lock(&self.told);
+    fn describe(&self, attempt: &Attempt<'_>) {
+        let mut drained = lock(&self.drained);
         if !self.described.swap(true, Ordering::Relaxed) {
-            told.next = Some(HourlyUsage::of(attempt));
+            drained.description = Some(Group::of(attempt));
         }
     }
 
-    fn take(&self) -> Option<HourlyUsage> {
-        let mut told = lock(&self.told);
+    fn drain(&self) -> Option<Group> {
+        let mut drained = lock(&self.drained);
         self.described.store(false, Ordering::Relaxed);
-        let attempts = self.flood.total() - told.attempts;
-        let tally = told.next.as_ref().filter(|_| attempts > 0)?;
-        // What is more than fits is told the next time.
+        let total: u64 =
+            self.counts.iter().map(|Padded(count)| count.load(Ordering::Relaxed)).sum();
+        let attempts = total - drained.total;
+        let description = drained.description.as_ref().filter(|_| attempts > 0)?;
+        // What exceeds the range is drained the next time.
         let count = u32::try_from(attempts).unwrap_or(u32::MAX);
-        let tally = HourlyUsage { count, ..tally.clone() };
-        told.attempts += u64::from(count);
-        Some(tally)
+        let group = Group { count, ..description.clone() };
+        drained.total += u64::from(count);
+        Some(group)
     }
 }
 
-impl HourlyUsage {
+impl Group {
     fn of(attempt: &Attempt<'_>) -> Self {
         Self {
             count: 0,
@@ -202,27 +215,27 @@ fn event(
     ids: &IdGenerator,
     key_id: Option<KeyId>,
     reason: &str,
-    tally: HourlyUsage,
+    group: Group,
 ) -> Result<AuditEvent, EntropyError> {
     Ok(AuditEvent {
-        id: ids.event_id(tally.at)?,
-        at: tally.at,
+        id: ids.event_id(group.at)?,
+        at: group.at,
         kind: EventKind::Denied,
         outcome: Outcome::Failure,
-        tenant: tally.owner.as_ref().map_or("", Owner::tenant).into(),
-        account: tally.owner.as_ref().map(|owner| owner.account().into()),
+        tenant: group.owner.as_ref().map_or("", Owner::tenant).into(),
+        account: group.owner.as_ref().map(|owner| owner.account().into()),
         key_id,
-        actor: key_id.map(|id| format!("key:{id}")).or(tally.actor).unwrap_or("unknown".into()),
-        ip: tally.ip,
-        user_agent: tally.user_agent,
+        actor: key_id.map(|id| format!("key:{id}")).or(group.actor).unwrap_or("unknown".into()),
+        ip: group.ip,
+        user_agent: group.user_agent,
         reason: Some(reason.into()),
-        count: tally.count,
+        count: group.count,
     })
 }
 
-/// With one writing a minute, at most this many rows a minute and node for keys, as many for second
-/// factors, and one for each reason without a key or an owner.
-const MAX_KEYED: usize = 256;
+/// With one write per minute: at most this many rows a minute and node for keys, as many for second factors, and one
+/// per reason for attempts without a subject.
+const MAX_GROUPS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -231,54 +244,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_told_meanwhile_each_attempt_is_told_once() {
-        let (anonymous, left) = (Anonymous::default(), AtomicBool::new(true));
-        let told = thread::scope(|scope| {
-            let teller = scope.spawn(|| {
-                let mut told = 0;
+    fn each_attempt_is_drained_exactly_once() {
+        let (anonymous, left) = (AnonymousAttempts::default(), AtomicBool::new(true));
+        let drained = thread::scope(|scope| {
+            let drainer = scope.spawn(|| {
+                let mut drained = 0;
                 while left.load(Ordering::Relaxed) {
-                    told += anonymous.take().map_or(0, |tally| tally.count);
+                    drained += anonymous.drain().map_or(0, |group| group.count);
                 }
-                told
+                drained
             });
-            let note = || (0..EACH).for_each(|_| anonymous.note(|| by("curl")));
-            // The second ones get the numbers of the first.
+            let flood = || (0..EACH).for_each(|_| anonymous.add(|| by("curl")));
+            // The threads of the second round reuse the counters of the first.
             for _ in 0..2 {
-                let floods = [0; THREADS].map(|_| scope.spawn(note));
+                let floods = [0; THREADS].map(|_| scope.spawn(flood));
                 floods.into_iter().for_each(|flood| flood.join().unwrap());
             }
             left.store(false, Ordering::Relaxed);
-            teller.join().unwrap()
+            drainer.join().unwrap()
         });
-        let rest = anonymous.take().map_or(0, |tally| tally.count);
-        assert_eq!(told + rest, 2 * EACH * THREADS as u32);
-        assert!(anonymous.take().is_none());
+        let rest = anonymous.drain().map_or(0, |group| group.count);
+        assert_eq!(drained + rest, 2 * EACH * THREADS as u32);
+        assert!(anonymous.drain().is_none());
     }
 
     #[test]
-    fn whatever_is_counted_is_told_with_a_description() {
-        let anonymous = Anonymous::default();
-        let told = || anonymous.take().map(|tally| (tally.count, tally.user_agent.unwrap()));
-        // A thread that has described, and is about to count.
-        anonymous.begin(&by("curl"));
-        assert_eq!(told(), None);
-        anonymous.flood.add(1);
-        assert_eq!(told(), Some((1, "curl".into())));
-        // One that was told that another was described, a moment before that one was told.
-        anonymous.flood.add(1);
-        assert_eq!(told(), Some((1, "curl".into())));
-        assert_eq!(told(), None);
-        ["wget", "curl"].into_iter().for_each(|agent| anonymous.note(|| by(agent)));
-        assert_eq!(told(), Some((2, "wget".into())));
+    fn every_count_is_drained_with_a_description() {
+        let anonymous = AnonymousAttempts::default();
+        let drained = || anonymous.drain().map(|group| (group.count, group.user_agent.unwrap()));
+        // A thread has described its attempt and is about to count it.
+        anonymous.describe(&by("curl"));
+        assert_eq!(drained(), None);
+        anonymous.count(1);
+        assert_eq!(drained(), Some((1, "curl".into())));
+        // A thread saw that another attempt is described, just before that one was drained.
+        anonymous.count(1);
+        assert_eq!(drained(), Some((1, "curl".into())));
+        assert_eq!(drained(), None);
+        ["wget", "curl"].into_iter().for_each(|agent| anonymous.add(|| by(agent)));
+        assert_eq!(drained(), Some((2, "wget".into())));
     }
 
     #[test]
-    fn what_is_more_than_fits_is_told_the_next_time() {
-        let anonymous = Anonymous::default();
-        anonymous.note(|| by("curl"));
-        anonymous.flood.add(u64::from(u32::MAX) + 6);
-        let told = || anonymous.take().map(|tally| tally.count);
-        assert_eq!([told(), told(), told()], [Some(u32::MAX), Some(7), None]);
+    fn counts_that_exceed_the_range_are_drained_the_next_time() {
+        let anonymous = AnonymousAttempts::default();
+        anonymous.add(|| by("curl"));
+        anonymous.count(u64::from(u32::MAX) + 6);
+        let drained = || anonymous.drain().map(|group| group.count);
+        assert_eq!([drained(), drained(), drained()], [Some(u32::MAX), Some(7), None]);
     }
 
     fn by(agent: &str) -> Attempt<'_> {

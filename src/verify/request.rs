@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// What a verification has to know of the request that carried the secret.
+/// What verification needs to know of the request that carried the secret.
 ///
 /// # Examples
 /// ```
@@ -23,12 +23,12 @@ pub struct VerifyRequest<'a> {
     pub(crate) scopes: &'a [&'a str],
     pub(crate) any_scope: &'a [&'a str],
     pub(crate) cost: u32,
-    /// Where to note that memory alone did not answer.
-    pub(crate) waited: Option<&'a AtomicBool>,
+    /// Set if the cache could not answer alone.
+    pub(crate) cache_missed: Option<&'a AtomicBool>,
 }
 
 impl<'a> VerifyRequest<'a> {
-    /// A request of which nothing is known: any tenant's key will do.
+    /// Creates a request without requirements: a live key of any tenant is accepted.
     pub fn new() -> Self {
         Self {
             tenant: None,
@@ -37,65 +37,59 @@ impl<'a> VerifyRequest<'a> {
             scopes: &[],
             any_scope: &[],
             cost: 1,
-            waited: None,
+            cache_missed: None,
         }
     }
 
-    /// The tenant that the request is addressed to; keys of others are refused. A host whose URLs
-    /// or hosts name a tenant MUST pass it.
+    /// Sets the tenant that the request is addressed to. Keys of other tenants are denied.
+    ///
+    /// A host whose paths or host names contain a tenant MUST pass it.
     pub fn tenant(mut self, tenant: &'a str) -> Self {
         self.tenant = Some(tenant);
         self
     }
 
-    /// The address of the client.
+    /// Sets the address of the client. A key that is restricted to networks is denied without it.
     pub fn ip(mut self, ip: IpAddr) -> Self {
         self.ip = Some(ip);
         self
     }
 
-    /// The client's program; goes to the audit log with the first use and with refusals.
+    /// Sets the client's program. It is written to the audit log with the first use and with denials.
     pub fn user_agent(mut self, user_agent: &'a str) -> Self {
         self.user_agent = Some(user_agent);
         self
     }
 
-    /// The scopes that the request needs, all of them.
+    /// Sets the scopes that the request needs; the key must have all of them.
     pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
         self.scopes = scopes;
         self
     }
 
-    /// Scopes of which the request needs one, whichever; without any, it needs none.
+    /// Sets alternative scopes; the key must have at least one of them. An empty list requires none.
     pub fn require_any(mut self, scopes: &'a [&'a str]) -> Self {
         self.any_scope = scopes;
         self
     }
 
-    /// How many uses the request counts as, against rates and quotas alike; one by default.
+    /// Sets how many uses the request counts as, against rates and quotas. Defaults to 1.
     ///
-    /// All of them are let through, or none. Nothing at all is let through whatever the limits say,
-    /// and spends nothing: for work whose cost is known only at its end, which
-    /// [`reserve`](crate::api::ApiKeys::reserve)s its share of a quota. More than the burst of a rate, or
-    /// than all of a quota, is never let through, and [`Limited`](crate::verify::limits::limited::Limited) says so by
-    /// a `retry_after` of `None`.
+    /// Either all of the uses are charged, or the request is limited and none is. A cost of 0 is never
+    /// limited and charges nothing: for work whose cost is known only at its end, and which
+    /// [`reserve`](crate::ApiKeys::reserve)s a share of a quota instead. A cost above the burst of a rate, or
+    /// above a whole quota, is always limited, with a [`retry_after`](field@crate::verify::Limited::retry_after)
+    /// of `None`.
     pub fn cost(mut self, uses: u32) -> Self {
         self.cost = uses;
         self
     }
 
     #[inline(always)]
-    pub(crate) fn note_waiting(&self) {
-        if let Some(waited) = self.waited {
-            waited.store(true, Ordering::Relaxed);
+    pub(crate) fn note_cache_miss(&self) {
+        if let Some(missed) = self.cache_missed {
+            missed.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Whether what `allows` tells of single scopes is enough.
-    pub(crate) fn is_allowed(&self, allows: impl Fn(&str) -> bool) -> bool {
-        let any = self.any_scope;
-        self.scopes.iter().all(|scope| allows(scope))
-            && (any.is_empty() || any.iter().any(|scope| allows(scope)))
     }
 }
 

@@ -1,153 +1,172 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use crate::model::{Key, KeyId, Owner, Permissions, Timestamp};
+use super::{
+    cache::{CachedKey, KeyFacts},
+    limits::{QuotaStates, RateStates, RatesCharged},
+};
 use crate::{
     accounts::Account,
-    verify::{
-        limits::{
-            meter::{RateStates, Spent},
-            quotas::QuotaStates,
-        },
-        usage::cell::UseCell,
-    },
+    model::{Access, Actor, KeyId, KeyLimits, Metadata, Networks, Owner, Permissions, Timestamp},
 };
 
-/// The proof that a request carried a live key. Only verification can make one.
+/// The proof that a request carried a live key. Only verification can create one.
+///
+/// It holds what verification used. The rest of the key's record, such as its name and its last use, is read with
+/// [`ApiKeys::get`](crate::ApiKeys::get).
 #[derive(Clone)]
 pub struct Verified {
-    proof: Proof,
+    key: Arc<CachedKey>,
     at: Timestamp,
-    spent: Spent,
+    ip: Option<IpAddr>,
+    charged: Charged,
 }
 
-/// One reference to count where a cache holds both, no allocation where none does.
+/// What a request was charged.
 #[derive(Clone)]
-enum Proof {
-    Cached(Arc<Bearer>),
-    Read(Arc<Key>, Arc<Account>),
-    /// Behind a pointer, or the rare case would make all answers larger.
-    Metered(Arc<Metered>),
-}
-
-/// The proof of a use that was counted elsewhere.
-pub(crate) struct Metered {
-    pub(crate) key: Arc<Key>,
-    pub(crate) account: Arc<Account>,
-    pub(crate) rates: RateStates,
-    pub(crate) quotas: QuotaStates,
-}
-
-/// A key that is cached, what the host says of its owner, and its uses: together, so that a
-/// verification follows one pointer to all of it, and counts one reference.
-pub(crate) struct Bearer {
-    pub(crate) key: Arc<Key>,
-    pub(crate) account: Arc<Account>,
-    pub(crate) usage: UseCell,
-}
-
-impl Bearer {
-    pub(crate) fn new(key: Arc<Key>, account: Arc<Account>) -> Self {
-        let usage = UseCell::new(key.first_used_at.is_some());
-        Self { key, account, usage }
-    }
-
-    /// The same key with what the host says of its owner now.
-    pub(crate) fn renewed(&self, account: Arc<Account>) -> Self {
-        Self { key: self.key.clone(), account, usage: UseCell::new(self.usage.has_begun()) }
-    }
+pub(crate) enum Charged {
+    /// Against the rate buckets of this node alone. What is left is computed when it is asked for.
+    Locally(RatesCharged),
+    /// Also by a rate limiter or in the store.
+    Remotely(Arc<(RateStates, QuotaStates)>),
 }
 
 impl Verified {
     #[inline]
-    pub(crate) fn cached(bearer: Arc<Bearer>, at: Timestamp, spent: Spent) -> Self {
-        Self { proof: Proof::Cached(bearer), at, spent }
+    pub(crate) fn new(
+        key: Arc<CachedKey>,
+        at: Timestamp,
+        ip: Option<IpAddr>,
+        charged: Charged,
+    ) -> Self {
+        Self { key, at, ip, charged }
     }
 
-    #[inline]
-    pub(crate) fn read(key: Arc<Key>, account: Arc<Account>, at: Timestamp, spent: Spent) -> Self {
-        Self { proof: Proof::Read(key, account), at, spent }
-    }
-
-    pub(crate) fn metered(metered: Metered, at: Timestamp) -> Self {
-        Self { proof: Proof::Metered(Arc::new(metered)), at, spent: Spent::default() }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn bearer(&self) -> Option<&Arc<Bearer>> {
-        match &self.proof {
-            Proof::Cached(bearer) => Some(bearer),
-            Proof::Read(..) | Proof::Metered(_) => None,
-        }
-    }
-
-    /// The key's identity: what belongs into logs and spans.
+    /// Returns the key's identifier: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
-        self.key().id
+        self.key.facts.id
     }
 
-    /// On whose behalf the request acts.
+    /// Returns the owner on whose behalf the request acts.
     pub fn owner(&self) -> &Owner {
-        &self.key().owner
+        &self.key.facts.owner
     }
 
-    /// The key as it was when it was verified.
-    pub fn key(&self) -> &Key {
-        match &self.proof {
-            Proof::Cached(bearer) => &bearer.key,
-            Proof::Read(key, _) => key,
-            Proof::Metered(metered) => &metered.key,
-        }
+    /// Returns the key's own access, before it is limited by the owner's permissions.
+    pub fn access(&self) -> &Access {
+        &self.key.facts.access
     }
 
-    /// What the host said of the owner when the key was verified.
+    /// Returns the networks that the key is restricted to.
+    pub fn networks(&self) -> &Networks {
+        &self.key.facts.networks
+    }
+
+    /// Returns the key's own limits.
+    pub fn limits(&self) -> KeyLimits {
+        self.key.facts.limits()
+    }
+
+    /// Returns the host's metadata of the key.
+    pub fn metadata(&self) -> &Metadata {
+        &self.key.facts.metadata
+    }
+
+    /// Returns when the key was issued.
+    pub fn created_at(&self) -> Timestamp {
+        self.key.facts.created_at
+    }
+
+    /// Returns when the key expires, if it does.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.key.facts.expires_at()
+    }
+
+    /// Returns what the host said of the owner when the key was verified.
     pub fn account(&self) -> &Account {
-        match &self.proof {
-            Proof::Cached(bearer) => &bearer.account,
-            Proof::Read(_, account) => account,
-            Proof::Metered(metered) => &metered.account,
-        }
+        &self.key.account
     }
 
-    /// When it was verified.
+    /// Returns when the key was verified.
     pub fn at(&self) -> Timestamp {
         self.at
     }
 
-    /// What is left of the rates that this request counted against.
+    /// Returns what is left of the rates that this request was charged to.
     pub fn rates(&self) -> RateStates {
-        match &self.proof {
-            Proof::Metered(metered) => metered.rates,
-            Proof::Cached(_) | Proof::Read(..) => {
-                let plan = &self.account().limits;
-                self.spent.states(plan.rate_of(&self.key().limits), plan.shared_rate())
-            }
+        match &self.charged {
+            Charged::Locally(charged) => self.key.rates.states_after(*charged),
+            Charged::Remotely(states) => states.0,
         }
     }
 
-    /// What is left of the quotas that this request counted against.
+    /// Returns what is left of the quotas that this request was charged to.
     pub fn quotas(&self) -> QuotaStates {
-        match &self.proof {
-            Proof::Metered(metered) => metered.quotas,
-            Proof::Cached(_) | Proof::Read(..) => QuotaStates::default(),
+        match &self.charged {
+            Charged::Locally(_) => QuotaStates::default(),
+            Charged::Remotely(states) => states.1,
         }
     }
 
-    /// Whether the key may do a thing: its own access and its owner's present permissions both say so.
+    /// Returns whether the key may do something: its own access and its owner's permissions both have to allow it.
     pub fn allows(&self, scope: &str) -> bool {
-        self.key().access.allows(scope, &self.account().permissions)
+        self.access().allows(scope, &self.account().permissions)
     }
 
-    /// All that the key may do.
+    /// Returns all that the key may do.
     pub fn permissions(&self) -> Permissions {
-        self.key().access.within(&self.account().permissions)
+        self.access().within(&self.account().permissions)
+    }
+
+    pub(super) fn facts(&self) -> &KeyFacts {
+        &self.key.facts
+    }
+
+    /// Decides whether the key may do more than it was verified for, from the same address: for a guard inside
+    /// another guard. Nothing is charged again.
+    #[cfg(feature = "http")]
+    pub(crate) fn authorize(
+        &self,
+        request: super::VerifyRequest<'_>,
+        now: Timestamp,
+    ) -> Result<(), super::DeniedReason> {
+        let request = super::VerifyRequest { ip: self.ip, ..request };
+        super::authorize::authorize(&self.key.facts, &self.key.account, &request, now)
+    }
+}
+
+impl Actor {
+    /// Creates the actor of a key that manages keys. It can hand out no more than it may do itself: within its tenant and
+    /// networks, within its own limits, and not beyond its expiry.
+    pub fn key(verified: &Verified) -> Self {
+        let KeyFacts {
+            id,
+            owner,
+            created_at: _,
+            state: _,
+            expires_at: _,
+            secret_ends_at: _,
+            access,
+            networks,
+            limits: _,
+            metadata: _,
+        } = verified.facts();
+        Self::for_key(
+            *id,
+            owner,
+            *access == Access::Inherited,
+            verified.permissions(),
+            verified.limits(),
+            networks.clone(),
+            verified.expires_at(),
+        )
     }
 }
 
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified")
-            .field("key_id", &self.key().id)
-            .field("owner", &self.key().owner)
+            .field("key_id", &self.key_id())
+            .field("owner", self.owner())
             .field("at", &self.at)
             .finish_non_exhaustive()
     }

@@ -25,7 +25,7 @@ use keyward::{
         OneTimeCode, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateOutcome,
         RotateSecret, SqliteOptions, StoreError, StoreErrorKind, UpdateOutcome,
     },
-    system::{Moment, SystemClock},
+    system::{ClockReading, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
         CacheOptions, DeniedReason, FeedState, Limited, LimitedReason, QuotaState, QuotaStates,
@@ -189,7 +189,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         ManualClock,
         MemoryStore,
         Metadata,
-        Moment,
+        ClockReading,
         Name,
         Networks,
         NewKey,

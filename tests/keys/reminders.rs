@@ -287,7 +287,8 @@ async fn told_by_both(service: &Service, reminders: &Reminders) -> u64 {
 }
 
 async fn due(service: &Service, reminders: &Reminders) -> Vec<EventKind> {
-    let page = service.keys().due(&service.owner, reminders, Page::first()).await.unwrap();
+    let page =
+        service.keys().due_reminders(&service.owner, reminders, Page::first()).await.unwrap();
     page.reminders.iter().map(|reminder| reminder.kind).collect()
 }
 

@@ -70,8 +70,8 @@ struct Script {
 
 impl Script {
     fn new(space: Space) -> Self {
-        let spend = include_str!("../../src/verify/limits/redis/spend.lua");
-        let refund = include_str!("../../src/verify/limits/redis/refund.lua");
+        let spend = include_str!("../../src/verify/limits/redis_rate_limiter/spend.lua");
+        let refund = include_str!("../../src/verify/limits/redis_rate_limiter/refund.lua");
         let set = |text: &str, ttl| {
             let clock = "redis.call('TIME')";
             assert!(text.contains(clock) && text.contains(ttl));

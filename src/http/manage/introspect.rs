@@ -52,18 +52,17 @@ impl Manage {
 impl<'a> Introspection<'a> {
     fn of(verified: &'a Verified) -> Self {
         let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
-        let key = verified.key();
         Self {
             active: true,
             scope: match verified.permissions() {
                 Permissions::All => None,
                 Permissions::Only(scopes) => Some(scopes.to_string()),
             },
-            sub: Some(key.owner.account()),
-            client_id: Some(key.id.to_string()),
+            sub: Some(verified.owner().account()),
+            client_id: Some(verified.key_id().to_string()),
             token_type: Some("Bearer"),
-            iat: Some(seconds(key.created_at)),
-            exp: key.expires_at.map(seconds),
+            iat: Some(seconds(verified.created_at())),
+            exp: verified.expires_at().map(seconds),
         }
     }
 }

@@ -142,10 +142,7 @@ impl SignIn {
             Err(refusal) => return refusal.into_response(),
         };
         let answer = if method == Method::GET {
-            json(
-                StatusCode::OK,
-                &KeyView::new(verified.key(), &Caller::of_key(&verified), verified.at()),
-            )
+            self.view(&verified).await
         } else {
             self.revoke(&verified, origin).await
         };
@@ -154,9 +151,14 @@ impl SignIn {
         response
     }
 
+    async fn view(&self, verified: &Verified) -> Answer {
+        let key = self.keys.get(verified.owner(), verified.key_id()).await?;
+        json(StatusCode::OK, &KeyView::new(&key, &Caller::of_key(verified), verified.at()))
+    }
+
     async fn revoke(&self, verified: &Verified, origin: Origin) -> Answer {
         let actor = origin.seen(Actor::key(verified));
-        self.keys.revoke(verified.owner(), verified.key().id, "by itself", &actor).await?;
+        self.keys.revoke(verified.owner(), verified.key_id(), "by itself", &actor).await?;
         message("API key revoked")
     }
 

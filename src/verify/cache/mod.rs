@@ -1,230 +1,196 @@
-//! Verified keys in memory, and what keeps a revoked one from coming back.
+//! Verified keys in memory, and the rules by which they are trusted.
 //!
-//! An entry is believed only while nothing was invalidated for it since its read began (the
-//! `fence`), and only while this node knows that it would have heard of a change (the `feed`).
-//! Known keys and unknown digests have room of their own, so that garbage makes no key be forgotten.
-//! Whatever else decides about a request is checked on every hit: expiry, the end of an overlap,
-//! the account, the network, the access, the rate.
+//! An entry is trusted only while nothing was invalidated for it since its read began ([`InvalidationEpochs`]), and
+//! only while this node would know of a change ([`Freshness`]). Keys and unknown digests have separate space, so that
+//! garbage evicts no key. Everything else is decided on every hit: expiry, the end of an overlap, account, network,
+//! access, rate.
 
-pub(crate) mod bearers;
-pub(crate) mod bounded;
-pub(crate) mod entry;
-pub(crate) mod feed;
-pub(crate) mod fence;
-pub(crate) mod flights;
-pub(crate) mod lookups;
-pub(crate) mod networks;
-pub(crate) mod options;
-pub(crate) mod shared;
+mod bounded_map;
+mod cached_key;
+mod epochs;
+mod freshness;
+mod options;
+mod single_flight;
 
-pub(crate) use entry::{Entry, Read};
-pub use feed::FeedState;
-pub(crate) use feed::Freshness;
-pub(crate) use flights::Flights;
-pub use options::CacheOptions;
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
-use std::{hash::BuildHasher, net::IpAddr, sync::Arc, time::Duration};
-
-use crate::verify::cache::{
-    bounded::{Bounded, Keyed, Pinned},
-    fence::Fence,
-    lookups::Lookups,
-    networks::Throttle,
-    shared::Shared,
+use self::{
+    bounded_map::BoundedMap,
+    epochs::{Epoch, InvalidationEpochs, Slot},
 };
+pub(crate) use self::{
+    bounded_map::KeyedHash,
+    cached_key::{CachedKey, Interner, KeyFacts},
+    freshness::Freshness,
+    single_flight::SingleFlight,
+};
+pub use self::{freshness::FeedState, options::CacheOptions};
+use super::{limits::KeyRates, throttle::Throttle};
 use crate::{
     accounts::Account,
-    model::{KeyId, Owner, Timestamp},
+    model::{KeyId, Owner},
     secret::SecretDigest,
-    verify::{
-        limits::{limited::Limited, meter::Meter},
-        verified::Bearer,
-    },
+    store::FoundKey,
 };
 
-/// All that a node remembers of the store. Instants are nanoseconds of a clock that nobody sets.
+/// Verified keys and unknown digests in memory. Instants are nanoseconds of the monotonic clock.
+///
+/// A disabled cache holds nothing, so that verification without a cache is the same path.
 pub(crate) struct Cache {
-    keys: Bounded<Entry>,
-    unknown: Bounded<Read>,
-    fence: Fence,
-    places: Keyed,
-    shared: Shared,
+    enabled: bool,
+    keys: BoundedMap<Arc<CachedKey>>,
+    unknown: BoundedMap<UnknownDigest>,
+    epochs: InvalidationEpochs,
+    slot_hash: KeyedHash,
+    interner: Interner,
     freshness: Freshness,
-    lookups: Lookups,
-    throttle: Option<Throttle>,
+    throttle: Throttle,
     max_staleness: Duration,
 }
 
-/// What the cache knows of a digest that is not that of a key it can judge.
-pub(crate) enum Known {
-    /// A key whose use is counted elsewhere, which has to be waited for.
-    Metered(Box<Entry>),
-    /// A key whose account has to be asked for again.
-    AccountDue(Box<Entry>),
-    /// A key that has to be read again.
-    KeyDue,
-    /// There is none.
-    Nothing,
-    /// Whether there is one, the store has to tell.
-    Unclear,
+/// Why the cache has no key for a digest that verification can use.
+pub(crate) enum CacheMiss {
+    /// The owner's account has to be read again.
+    AccountStale(Arc<CachedKey>),
+    /// The key has to be read again.
+    KeyStale,
+    /// No key has the digest.
+    NoSuchKey,
+    /// The store has to be asked whether there is a key.
+    Unknown,
+}
+
+/// When a read began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadStamp {
+    epoch: Epoch,
+    at: u64,
+}
+
+/// A digest that no key had when it was looked up.
+struct UnknownDigest {
+    digest: SecretDigest,
+    read: ReadStamp,
 }
 
 impl Cache {
-    /// Whoever asks may be so far behind that what it takes for fresh is older by this `lag`.
-    pub(crate) fn new(options: &CacheOptions, lag: Duration) -> Self {
+    /// Creates a cache, or a disabled one. Readings of the clock may lag by `lag`, so entries are trusted for a time that
+    /// is shorter by it.
+    pub(crate) fn new(options: Option<&CacheOptions>, lag: Duration) -> Self {
+        let disabled = CacheOptions::disabled();
+        let enabled = options.is_some();
+        let options = options.unwrap_or(&disabled);
         let bound = options.max_staleness.saturating_sub(lag);
         let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            keys: Bounded::new(options.max_keys),
-            unknown: Bounded::new(options.max_unknown),
-            fence: Fence::new(options.max_keys),
-            places: Keyed::default(),
-            shared: Shared::default(),
+            enabled,
+            keys: BoundedMap::new(options.max_keys),
+            unknown: BoundedMap::new(options.max_unknown),
+            epochs: InvalidationEpochs::new(options.max_keys),
+            slot_hash: KeyedHash::default(),
+            interner: Interner::default(),
             freshness: Freshness::new(bound, options.strict),
-            lookups: Lookups::new(options.unknown_lookups),
-            throttle: options.failed_attempts.map(Throttle::new),
+            throttle: Throttle::new(
+                enabled.then_some(options.unknown_lookups),
+                options.failed_attempts,
+            ),
             max_staleness: options.max_staleness,
         }
     }
 
-    /// The way of a hit: no lock, no allocation, and the entry is judged where it is. The keys are held
-    /// meanwhile.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Returns the key of a digest, if it is cached and trusted: a cache hit takes no lock and does not allocate.
+    ///
+    /// Digests are compared in constant time. The map finds them by their first 64 bits, under a secret hash.
     #[inline]
-    pub(crate) fn look<'a>(
-        &self,
-        keys: &'a Pinned<'_, Entry>,
-        digest: &SecretDigest,
-        now: u64,
-    ) -> Result<&'a Entry, Known> {
-        let Some(entry) = keys.get(digest) else {
-            return Err(self.look_elsewhere(digest, now));
-        };
-        if !self.believes(entry, now) {
-            Err(Known::KeyDue)
-        } else if !self.freshness.covers_account(entry.account_at, now) {
-            Err(Known::AccountDue(Box::new(entry.clone())))
-        } else if entry.meter.waits() {
-            Err(Known::Metered(Box::new(entry.clone())))
-        } else {
-            if entry.is_crowded() {
-                self.set_apart(digest);
-            }
-            Ok(entry)
-        }
-    }
-
-    #[cold]
-    fn set_apart(&self, digest: &SecretDigest) {
-        self.keys.update(digest, Entry::apart);
-    }
-
-    /// Holds the keys for a [`look`](Cache::look).
-    #[inline]
-    pub(crate) fn keys(&self) -> Pinned<'_, Entry> {
-        self.keys.pin()
-    }
-
-    fn look_elsewhere(&self, digest: &SecretDigest, now: u64) -> Known {
-        let unknown = self.unknown.pin();
-        let nothing = unknown.get(digest).is_some_and(|read| {
-            self.freshness.covers(read.at, now) && self.fence.is_still(read.token)
+    pub(crate) fn get(&self, digest: &SecretDigest, now: u64) -> Result<Arc<CachedKey>, CacheMiss> {
+        let found = self.keys.get(digest.first_lane(), |key| {
+            bool::from(key.digest.ct_eq(digest)).then(|| {
+                if !self.trusts(key, now) {
+                    Err(CacheMiss::KeyStale)
+                } else if !self.freshness.covers_account(key.account_read_at, now) {
+                    Err(CacheMiss::AccountStale(key.clone()))
+                } else {
+                    Ok(key.clone())
+                }
+            })
         });
-        if nothing { Known::Nothing } else { Known::Unclear }
+        found.flatten().unwrap_or_else(|| Err(self.miss(digest, now)))
+    }
+
+    fn miss(&self, digest: &SecretDigest, now: u64) -> CacheMiss {
+        let known = self.unknown.get(digest.first_lane(), |unknown| {
+            unknown.digest == *digest
+                && self.freshness.covers(unknown.read.at, now)
+                && self.epochs.is_unchanged(unknown.read.epoch)
+        });
+        if known == Some(true) { CacheMiss::NoSuchKey } else { CacheMiss::Unknown }
     }
 
     #[inline]
-    fn believes(&self, entry: &Entry, now: u64) -> bool {
-        self.freshness.covers(entry.read.at, now)
-            && self.fence.holds(entry.read.token, entry.places)
+    fn trusts(&self, key: &CachedKey, now: u64) -> bool {
+        self.freshness.covers(key.read.at, now) && self.epochs.is_current(key.read.epoch, key.slots)
     }
 
-    /// To be called before the store is asked.
-    pub(crate) fn begin(&self, now: u64) -> Read {
-        Read { token: self.fence.begin(), at: now }
+    /// Returns the stamp of a read that begins now. MUST be called before the store is asked.
+    pub(crate) fn begin_read(&self, now: u64) -> ReadStamp {
+        ReadStamp { epoch: self.epochs.current(), at: now }
     }
 
-    pub(crate) fn entry(
+    /// Makes a record that was read into a key that verification can use. Does not insert it.
+    pub(crate) fn cached_key(
         &self,
-        bearer: Bearer,
-        ends_at: Option<Timestamp>,
-        meter: Meter,
-        read: Read,
-    ) -> Entry {
-        let places = [self.key_place(bearer.key.id), self.owner_place(&bearer.key.owner)];
-        Entry::new(bearer, ends_at, meter, read, places, &self.shared)
+        found: &FoundKey,
+        account: Arc<Account>,
+        rates: KeyRates,
+        digest: SecretDigest,
+        read: ReadStamp,
+    ) -> CachedKey {
+        let slots = [self.key_slot(found.key.id), self.owner_slot(&found.key.owner)];
+        CachedKey::new(found, account, rates, digest, read, slots, &self.interner)
     }
 
-    /// The same key with what the host says of its owner now. It is believed no longer than before.
-    pub(crate) fn renewed(
-        &self,
-        entry: &Entry,
-        account: &Arc<Account>,
-        meter: Meter,
-        now: u64,
-    ) -> Entry {
-        entry.renewed(account, meter, now, &self.shared)
+    pub(crate) fn insert(&self, key: Arc<CachedKey>) {
+        self.keys.insert(key.digest.first_lane(), key);
     }
 
-    pub(crate) fn insert(&self, digest: SecretDigest, entry: Entry) {
-        self.keys.insert(digest, entry);
+    pub(crate) fn insert_unknown(&self, digest: SecretDigest, read: ReadStamp) {
+        self.unknown.insert(digest.first_lane(), UnknownDigest { digest, read });
     }
 
-    pub(crate) fn insert_unknown(&self, digest: SecretDigest, read: Read) {
-        self.unknown.insert(digest, read);
+    /// Returns whether a caller that arrived at `arrived` may use this key: its read began later, or nothing of it was
+    /// invalidated since.
+    pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp) -> bool {
+        key.read.epoch >= arrived.epoch || self.epochs.is_current(key.read.epoch, key.slots)
     }
 
-    /// Whether who came at `arrived` may be told what this entry's read found.
-    pub(crate) fn answers(&self, entry: &Entry, arrived: Read) -> bool {
-        entry.read.token >= arrived.token || self.fence.holds(entry.read.token, entry.places)
+    /// Returns whether a caller that arrived at `arrived` may be answered that this read found nothing.
+    pub(crate) fn answers_unknown(&self, read: ReadStamp, arrived: ReadStamp) -> bool {
+        read.epoch >= arrived.epoch || self.epochs.is_unchanged(read.epoch)
     }
 
-    /// Whether who came at `arrived` may be told that this read found nothing.
-    pub(crate) fn answers_nothing(&self, read: Read, arrived: Read) -> bool {
-        read.token >= arrived.token || self.fence.is_still(read.token)
+    pub(crate) fn invalidate_key(&self, id: KeyId) {
+        self.epochs.invalidate(self.key_slot(id));
     }
 
-    pub(crate) fn forget_key(&self, id: KeyId) {
-        self.fence.invalidate(self.key_place(id));
+    pub(crate) fn invalidate_owner(&self, owner: &Owner) {
+        self.epochs.invalidate(self.owner_slot(owner));
     }
 
-    pub(crate) fn forget_owner(&self, owner: &Owner) {
-        self.fence.invalidate(self.owner_place(owner));
+    pub(crate) fn invalidate_all(&self) {
+        self.epochs.invalidate_all();
     }
 
-    pub(crate) fn forget_all(&self) {
-        self.fence.invalidate_all();
+    /// Invalidates unknown digests: a new key may have one of them.
+    pub(crate) fn invalidate_unknown(&self) {
+        self.epochs.invalidate_negative();
     }
 
-    /// A digest may be known by now that was not before.
-    pub(crate) fn forget_unknown(&self) {
-        self.fence.announce_account_change();
-    }
-
-    /// Whether a network that failed too often has to wait.
-    pub(crate) fn admits(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
-        self.throttle.as_ref().map_or(Ok(()), |throttle| throttle.check(ip, now))
-    }
-
-    #[inline]
-    pub(crate) fn succeeded(&self, ip: Option<IpAddr>, now: Timestamp) {
-        if let Some(throttle) = &self.throttle {
-            throttle.succeeded(ip, now);
-        }
-    }
-
-    pub(crate) fn failed(&self, ip: Option<IpAddr>, now: Timestamp) {
-        if let Some(throttle) = &self.throttle {
-            throttle.failed(ip, now);
-        }
-    }
-
-    /// Whether the store may be asked for a digest that it may not have.
-    pub(crate) fn may_ask(&self, ip: Option<IpAddr>, now: Timestamp) -> bool {
-        self.lookups.may_ask(ip, now)
-    }
-
-    pub(crate) fn asked_in_vain(&self, ip: Option<IpAddr>, now: Timestamp) {
-        self.lookups.in_vain(ip, now);
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     pub(crate) fn freshness(&self) -> &Freshness {
@@ -235,24 +201,31 @@ impl Cache {
         self.max_staleness
     }
 
-    pub(crate) fn state(&self, now: u64) -> FeedState {
-        self.freshness.state(now)
+    pub(crate) fn feed_state(&self, now: u64) -> FeedState {
+        if self.enabled { self.freshness.state(now) } else { FeedState::Idle }
     }
 
     pub(crate) fn staleness(&self, now: u64) -> Option<Duration> {
         self.freshness.staleness(now).map(Duration::from_nanos)
     }
 
-    /// How many keys are held, and how many digests that are known to be none.
+    /// Returns the number of cached keys, and of cached unknown digests.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.keys.len(), self.unknown.len())
     }
 
-    fn key_place(&self, id: KeyId) -> fence::Place {
-        self.fence.place(self.places.hash_one(id))
+    fn key_slot(&self, id: KeyId) -> Slot {
+        self.epochs.slot(self.slot_hash.hash_one(id))
     }
 
-    fn owner_place(&self, owner: &Owner) -> fence::Place {
-        self.fence.place(self.places.hash_one(owner))
+    fn owner_slot(&self, owner: &Owner) -> Slot {
+        self.epochs.slot(self.slot_hash.hash_one(owner))
+    }
+}
+
+#[cfg(test)]
+impl ReadStamp {
+    pub(crate) fn for_tests() -> Self {
+        Self { epoch: Epoch::for_tests(), at: 0 }
     }
 }

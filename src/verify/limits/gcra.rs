@@ -1,26 +1,24 @@
 use std::time::Duration;
 
-use crate::model::Timestamp;
-use crate::model::{LONGEST_PERIOD, Rate};
+use crate::model::{LONGEST_PERIOD, Rate, Timestamp};
 
-/// What is left of a rate after a use, or when one was refused.
+/// What is left of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateState {
     /// The rate.
     pub rate: Rate,
-    /// How many uses could follow at once.
+    /// How many uses may follow immediately.
     pub remaining: u32,
-    /// After how long all of the burst is there again.
+    /// How long until the whole burst is available again.
     pub reset: Duration,
 }
 
-/// The generic cell rate algorithm: the one specification of a rate.
+/// The generic cell rate algorithm: the one definition of a rate.
 ///
-/// All that is remembered is when the bucket will be full again. A use moves that on by one
-/// interval, and is refused if it came to lie further ahead than the burst reaches. Nothing depends
-/// on when the last request came, so a steady trickle of refused ones does not keep a client out;
-/// and intervals are whole microseconds, rounded up, so that a rate is never exceeded.
+/// The state is one instant: when the bucket will be full again. A use moves it forward by one interval, and is rejected
+/// if it would then be further ahead than the burst allows. A rejected use changes nothing, so a client that keeps
+/// trying is not locked out. Intervals are whole microseconds, rounded up, so that a rate is never exceeded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gcra {
     rate: Rate,
@@ -28,11 +26,11 @@ pub(crate) struct Gcra {
     reach: i64,
 }
 
-/// What is remembered of a bucket. The one that was never used is full since ever.
+/// The state of a bucket. The default is full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bucket {
     full_at: Timestamp,
-    /// The interval in which it was counted: under another plan the same number of uses counts.
+    /// The interval that it was charged with. Under another rate, the same number of uses stays charged.
     interval: i64,
 }
 
@@ -40,12 +38,11 @@ impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
         let period = rate.counted_period();
         let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
-        let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(FARTHEST);
+        let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(MAX_REACH);
         Self { rate, interval, reach }
     }
 
-    /// The bucket after so many more uses, or how long to wait for them: [`NEVER`] comes for more
-    /// than a burst.
+    /// Returns the bucket after more uses, or how long to wait for them; [`NEVER`] for more than a burst.
     #[inline]
     pub(crate) fn charge(
         &self,
@@ -66,45 +63,43 @@ impl Gcra {
         self.state_at(self.ahead(bucket, now))
     }
 
-    /// How long to wait until a bucket can go so far ahead.
+    /// Returns how long to wait until a bucket may be this far ahead.
     #[cold]
     fn wait(&self, ahead: i64, uses: u32) -> Duration {
-        if self.cost(uses) > self.reach { NEVER } else { micros(ahead - self.reach) }
+        if self.cost(uses) > self.reach { NEVER } else { from_micros(ahead - self.reach) }
     }
 
-    /// Of a bucket that is so far ahead of now.
+    /// Returns the state of a bucket that is this far ahead of now.
     pub(crate) fn state_at(&self, ahead: i64) -> RateState {
         let remaining = (self.reach - ahead) / self.interval;
-        RateState { rate: self.rate, remaining: remaining as u32, reset: micros(ahead) }
+        RateState { rate: self.rate, remaining: remaining as u32, reset: from_micros(ahead) }
     }
 
-    /// How far ahead of now the bucket will be full. Never further than a burst reaches, also if
-    /// the clock was set back.
+    /// Returns how far ahead of now the bucket will be full: at most one burst, also if the clock was set back.
     #[inline]
     pub(crate) fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
         let ahead = (bucket.full_at.as_unix_micros() - now.as_unix_micros()).max(0);
         if bucket.interval == self.interval || bucket.interval == 0 {
             return ahead.min(self.reach);
         }
-        // As Lua counts, which has no other numbers, so that both come to the same.
+        // In floating point, as in Lua, so that both compute the same.
         let rescaled = ahead as f64 * self.interval as f64 / bucket.interval as f64;
         (rescaled as i64).min(self.reach)
     }
 
-    /// Whether a use comes back sooner than in a tenth of a second.
+    /// Returns whether a use is regained in less than a tenth of a second.
     #[inline]
-    pub(crate) fn is_fine(&self) -> bool {
+    pub(crate) fn needs_precise_clock(&self) -> bool {
         self.interval < 100_000
     }
 
-    /// How long to wait for so many uses of a bucket that is so far ahead of now; `None` if they
-    /// are there.
+    /// Returns how long to wait for uses of a bucket that is this far ahead of now; `None` if they are available.
     pub(crate) fn wait_from(&self, ahead: i64, uses: u32) -> Option<Duration> {
         let ahead = ahead.saturating_add(self.cost(uses));
         (ahead > self.reach).then(|| self.wait(ahead, uses))
     }
 
-    /// So far ahead, but no further than a burst reaches.
+    /// Returns the duration in microseconds, at most one burst.
     pub(crate) fn reachable(&self, ahead: Duration) -> i64 {
         i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX).min(self.reach)
     }
@@ -122,7 +117,7 @@ impl Gcra {
         self.interval
     }
 
-    /// How far so many uses move a bucket on.
+    /// Returns how far uses move a bucket forward.
     #[inline]
     pub(crate) fn cost(&self, uses: u32) -> i64 {
         self.interval.saturating_mul(i64::from(uses))
@@ -143,15 +138,14 @@ impl Bucket {
     }
 }
 
-fn micros(micros: i64) -> Duration {
+fn from_micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-/// What no waiting helps against.
+/// A wait that never ends.
 pub(crate) const NEVER: Duration = Duration::MAX;
-/// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
-/// exactly.
-const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;
+/// One hundred years: an instant this far ahead is still in range, and exact in Lua.
+const MAX_REACH: i64 = 100 * LONGEST_PERIOD as i64;
 
 #[cfg(test)]
 mod tests {
@@ -159,8 +153,8 @@ mod tests {
 
     use super::*;
 
-    /// The same promise told in another way, exactly: a bucket of `burst` uses that drips `uses` a
-    /// period. Counts in fractions of `1 / period` use.
+    /// The same rate as a token bucket of `burst` uses that regains `uses` per period, counted exactly in
+    /// fractions of `1 / period` use.
     struct Exact {
         tokens: u128,
         at: u128,
@@ -170,8 +164,8 @@ mod tests {
         fn charge(&mut self, rate: Rate, uses: u32, now: u128) -> bool {
             let period = rate.period.as_micros();
             let full = u128::from(rate.burst.get()) * period;
-            let dripped = (now - self.at) * u128::from(rate.uses.get());
-            (self.tokens, self.at) = (full.min(self.tokens + dripped), now);
+            let regained = (now - self.at) * u128::from(rate.uses.get());
+            (self.tokens, self.at) = (full.min(self.tokens + regained), now);
             let price = u128::from(uses) * period;
             let enough = self.tokens >= price;
             if enough {
@@ -183,11 +177,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_an_exact_bucket_on_any_history(
+        fn gcra_agrees_with_an_exact_token_bucket(
             uses in 1u32..2_000, burst in 1u32..50, unit in 0usize..3,
             steps in prop::collection::vec((0u64..3_000_000, 0u32..5), 1..200),
         ) {
-            // Periods that divide evenly, so that rounding up hides no difference.
+            // Periods that divide evenly, so that rounding hides no difference.
             let period = Duration::from_micros([1_000, 1_000_000, 60_000_000][unit]) * uses;
             let rate = Rate { period, ..Rate::per_second(uses).burst(burst) };
             let (gcra, mut bucket, mut now) = (Gcra::new(rate), Bucket::default(), Timestamp::MIN);
@@ -204,7 +198,7 @@ mod tests {
                     Err(NEVER) => prop_assert!(!expected && burst < uses),
                     Err(wait) => {
                         prop_assert!(!expected && before < uses);
-                        // Exactly then, and not a moment earlier, there are enough again.
+                        // Exactly then, and not a microsecond earlier, enough uses are regained.
                         prop_assert!(gcra.charge(bucket, uses, now.after(wait)).is_ok());
                         let early = wait - Duration::from_micros(1);
                         prop_assert!(gcra.charge(bucket, uses, now.after(early)).is_err());

@@ -1,23 +1,24 @@
-//! Rates and quotas: how often a key may be used.
+//! How often a key may be used: rates, counted in memory or by a [`RateLimiter`], and quotas, counted in the store.
 
-pub(crate) mod gcra;
-pub(crate) mod limited;
-pub(crate) mod limiter;
-pub(crate) mod meter;
-pub(crate) mod per_node;
-pub(crate) mod quotas;
-pub(crate) mod rates;
+mod gcra;
+mod quotas;
+mod rate_buckets;
+mod rate_limiter;
 #[cfg(feature = "redis")]
-pub(crate) mod redis;
+mod redis_rate_limiter;
 
-pub use gcra::RateState;
-pub(crate) use limited::whole_seconds;
-pub use limited::{Limited, LimitedReason};
-pub use limiter::{
-    RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject,
+pub use self::{
+    gcra::RateState,
+    quotas::{QuotaState, QuotaStates},
+    rate_buckets::RateStates,
+    rate_limiter::{
+        RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject,
+    },
 };
-pub use meter::RateStates;
-pub use quotas::{QuotaState, QuotaStates};
-pub(crate) use rates::Rates;
+pub(crate) use self::{
+    quotas::Quotas,
+    rate_buckets::{KeyRates, RateBucket, Rates, RatesCharged},
+    rate_limiter::rates_of,
+};
 #[cfg(feature = "redis")]
-pub use redis::{RedisOutage, RedisRateLimiter};
+pub use redis_rate_limiter::{RedisOutage, RedisRateLimiter};

@@ -1,73 +1,70 @@
 use std::time::Duration;
 
+use super::RateStates;
 use crate::{
     accounts::Account,
-    model::{Key, Timestamp},
+    model::{KeyId, Owner, Period, Quota, Timestamp},
     store::{CounterCharge, CounterKey},
-};
-use crate::{
-    model::{Period, Quota},
-    verify::limits::{
-        limited::{Limited, LimitedReason},
-        meter::RateStates,
-    },
+    verify::{Limited, LimitedReason, cache::KeyFacts},
 };
 
-/// What is left of a quota after a use, or when one was refused.
+/// What is left of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaState {
     /// The quota.
     pub quota: Quota,
-    /// How many of its uses are left.
+    /// How many uses are left.
     pub remaining: u64,
-    /// After how long it begins anew; `None` if it never does.
+    /// When the quota is renewed; `None` if it never is.
     pub reset: Option<Duration>,
 }
 
-/// The quotas that a use counts against.
+/// The quotas that a use is charged to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaStates {
-    /// The key's own quota, if it has one.
+    /// The key's own quota.
     pub key: Option<QuotaState>,
-    /// The quota that all of the owner's keys share, if the plan has one.
+    /// The quota that all of the owner's keys share.
     pub owner: Option<QuotaState>,
 }
 
-/// The quotas of one key, as a store spends them: its own, then its owner's.
+/// The quotas of one key, as the store charges them: its own, then its owner's.
 pub(crate) struct Quotas<'a> {
-    key: &'a Key,
+    id: KeyId,
+    owner: &'a Owner,
     of_key: Option<Quota>,
     of_owner: Option<Quota>,
 }
 
 impl<'a> Quotas<'a> {
-    pub(crate) fn of(key: &'a Key, account: &Account) -> Self {
-        Self { key, of_key: key.limits.quota, of_owner: account.limits.shared_quota() }
+    pub(crate) fn of(key: &'a KeyFacts, account: &Account) -> Self {
+        let (of_key, of_owner) = (key.limits().quota, account.limits.shared_quota());
+        Self { id: key.id, owner: &key.owner, of_key, of_owner }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.of_key.is_none() && self.of_owner.is_none()
-    }
-
+    /// Returns the counters to charge; none for no uses.
     pub(crate) fn charges(&self, uses: u64, now: Timestamp) -> Vec<CounterCharge<'a>> {
-        let key = self.of_key.map(|quota| (CounterKey::Key(self.key.id), quota));
-        let owner = self.of_owner.map(|quota| (CounterKey::Owner(&self.key.owner), quota));
-        let spend = |(payer, Quota { uses: limit, period })| {
-            let window = Period::begins_at(period, now);
-            CounterCharge { payer, period, window, limit, uses }
+        if uses == 0 {
+            return Vec::new();
+        }
+        let key = self.of_key.map(|quota| (CounterKey::Key(self.id), quota));
+        let owner = self.of_owner.map(|quota| (CounterKey::Owner(self.owner), quota));
+        let charge = |(payer, quota): (_, Quota)| {
+            let window = Period::begins_at(quota.period(), now);
+            CounterCharge { payer, period: quota.period(), window, limit: quota.uses(), uses }
         };
-        key.into_iter().chain(owner).map(spend).collect()
+        key.into_iter().chain(owner).map(charge).collect()
     }
 
-    /// What they say when so much of each is used up.
+    /// Returns the states when these numbers of uses are used up, in the order of the charges.
     pub(crate) fn states(&self, used: &[u64], now: Timestamp) -> QuotaStates {
         let mut used = used.iter().copied();
         let mut state = |quota: Option<Quota>| {
             let quota = quota?;
-            let remaining = quota.uses.saturating_sub(used.next()?);
-            let reset = quota.period.ends_at(now).map(|end| end.since(now));
+            let remaining = quota.uses().saturating_sub(used.next()?);
+            let reset = quota.period().ends_at(now).map(|end| end.since(now));
             Some(QuotaState { quota, remaining, reset })
         };
         QuotaStates { key: state(self.of_key), owner: state(self.of_owner) }
@@ -75,11 +72,11 @@ impl<'a> Quotas<'a> {
 }
 
 impl QuotaStates {
-    /// That so many uses are not left in all of them.
-    pub(crate) fn exhausted_by(self, uses: u64, rates: RateStates) -> Box<Limited> {
-        let short = |state: &QuotaState| state.remaining < uses;
-        let wait = |state: QuotaState| state.reset.filter(|_| uses <= state.quota.uses);
-        let mut waits = [self.key, self.owner].into_iter().flatten().filter(short).map(wait);
+    /// Returns the error of uses that not all quotas have left.
+    pub(crate) fn limited(self, uses: u64, rates: RateStates) -> Box<Limited> {
+        let is_short = |state: &QuotaState| state.remaining < uses;
+        let wait = |state: QuotaState| state.reset.filter(|_| uses <= state.quota.uses());
+        let mut waits = [self.key, self.owner].into_iter().flatten().filter(is_short).map(wait);
         let first = waits.next().flatten();
         let retry_after = waits.fold(first, |longest, wait| Some(longest?.max(wait?)));
         Box::new(Limited { reason: LimitedReason::Quota, retry_after, rates, quotas: self })

@@ -1,0 +1,262 @@
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use sha2::Digest as _;
+
+use super::{Manager, Page, jobs::running};
+use crate::{
+    audit::{AuditEvent, AuditQuery, EventKind},
+    error::{Error, ErrorKind},
+    model::{Actor, EventId, Key, KeyId, OwnerScope, Status, Timestamp},
+    secret::{Hasher, Sha256Hasher},
+    store::CounterKey,
+};
+
+/// What owners are reminded of. Defaults to secrets that are 90 days old, keys that expire within 7 days, and keys that
+/// were not used for 90 days.
+///
+/// # Examples
+/// ```
+/// # use std::time::Duration;
+/// # use keyward::{OwnerScope, manage::{Page, Reminders}, testing::TestKeys};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let test = TestKeys::new();
+/// # let (keys, ada) = (&test.keys, &test.owner);
+/// # let issued = test.issue(["a"]).await;
+/// # let day = Duration::from_secs(86_400);
+/// let reminders = Reminders::none().rotation_after(day * 30);
+/// # test.clock.advance(day * 30);
+/// for reminder in keys.due_reminders(ada, &reminders, Page::first()).await?.reminders {
+///     println!("{}: {} since {}", reminder.key.name, reminder.kind, reminder.since);
+/// }
+/// assert_eq!(keys.remind(OwnerScope::Tenant(ada.tenant()), &reminders).await?, 1);
+/// assert_eq!(keys.remind(OwnerScope::Tenant(ada.tenant()), &reminders).await?, 0, "only once");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Reminders {
+    rotation_after: Option<Duration>,
+    expiring_within: Option<Duration>,
+    unused_for: Option<Duration>,
+}
+
+/// A reminder of something that a key's owner should look at.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Reminder {
+    /// The key.
+    pub key: Arc<Key>,
+    /// [`RotationDue`](EventKind::RotationDue), [`Expiring`](EventKind::Expiring) or [`Unused`](EventKind::Unused).
+    pub kind: EventKind,
+    /// Since when the reminder is due.
+    pub since: Timestamp,
+}
+
+/// The reminders that are due for the keys of one page.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DuePage {
+    /// The reminders: several for some keys, none for most.
+    pub reminders: Vec<Reminder>,
+    /// What to pass to [`Page::after`] for the next page; `None` on the last page.
+    pub next: Option<KeyId>,
+}
+
+impl Reminders {
+    /// Creates a configuration without reminders.
+    pub fn none() -> Self {
+        Self { rotation_after: None, expiring_within: None, unused_for: None }
+    }
+
+    /// Reminds of secrets that are this old. A rotation restarts the time.
+    pub fn rotation_after(mut self, age: Duration) -> Self {
+        self.rotation_after = Some(age);
+        self
+    }
+
+    /// Reminds of keys that expire within this time; of keys with a shorter lifetime, at half of it.
+    pub fn expiring_within(mut self, notice: Duration) -> Self {
+        self.expiring_within = Some(notice);
+        self
+    }
+
+    /// Reminds of keys that were not used for this time, or not since they were issued. A use restarts the time.
+    pub fn unused_for(mut self, time: Duration) -> Self {
+        self.unused_for = Some(time);
+        self
+    }
+
+    fn due(&self, key: &Arc<Key>, now: Timestamp) -> Vec<Reminder> {
+        let made_at = key.rotated_at.unwrap_or(key.created_at);
+        let used_at = key.last_used_at.unwrap_or(key.created_at);
+        let expiring = self.expiring_within.zip(key.expires_at);
+        let expiring = expiring.map(|(notice, end)| {
+            let lifetime = end.since(key.created_at);
+            (if notice < lifetime { notice } else { lifetime / 2 }, end)
+        });
+        let dates = [
+            (EventKind::RotationDue, self.rotation_after.map(|age| made_at.after(age))),
+            (EventKind::Expiring, expiring.map(|(notice, end)| end.before(notice))),
+            (EventKind::Unused, self.unused_for.map(|time| used_at.after(time))),
+        ];
+        let due = |(kind, since): (EventKind, Option<Timestamp>)| {
+            let since = since.filter(|since| *since <= now)?;
+            Some(Reminder { key: key.clone(), kind, since })
+        };
+        dates.into_iter().filter_map(due).collect()
+    }
+}
+
+impl Default for Reminders {
+    fn default() -> Self {
+        Self::none().rotation_after(DAY * 90).expiring_within(DAY * 7).unused_for(DAY * 90)
+    }
+}
+
+impl Reminder {
+    /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind. An event
+    /// with this id in the log means that the reminder was sent.
+    fn event_id(&self) -> EventId {
+        let mut hash = sha2::Sha256::new();
+        hash.update(self.key.id.as_bytes());
+        hash.update(self.since.as_unix_micros().to_be_bytes());
+        hash.update(self.kind.as_str());
+        let hash: [u8; 32] = hash.finalize().into();
+        EventId::at(self.since, &hash)
+    }
+
+    fn reason(&self) -> String {
+        match (self.kind, self.key.expires_at) {
+            (EventKind::Expiring, Some(end)) => format!("it expires at {end}"),
+            (EventKind::Unused, _) => match self.key.last_used_at {
+                Some(used_at) => format!("it was last used at {used_at}"),
+                None => "it was never used".into(),
+            },
+            _ => {
+                let made_at = self.key.rotated_at.unwrap_or(self.key.created_at);
+                format!("its secret was made at {made_at}")
+            }
+        }
+    }
+}
+
+impl Manager {
+    pub(crate) async fn due_reminders(
+        &self,
+        within: OwnerScope<'_>,
+        reminders: &Reminders,
+        page: Page,
+    ) -> Result<DuePage, Error> {
+        let listed = self.list(within, page.status(Status::Active)).await?;
+        let now = self.clock.now();
+        let due = listed.keys.iter().flat_map(|key| reminders.due(key, now)).collect();
+        Ok(DuePage { reminders: due, next: listed.next })
+    }
+
+    pub(crate) async fn remind(
+        self: &Arc<Self>,
+        within: OwnerScope<'_>,
+        reminders: &Reminders,
+    ) -> Result<u64, Error> {
+        remind_while(|| Some(self.clone()), within, reminders, u64::MAX).await
+    }
+
+    /// Writes the event of a reminder, unless it is written already. Returns whether it was written.
+    ///
+    /// The stored event is what counts. The turn of an hour only keeps two nodes from reading at the same time; it is free
+    /// again in the next hour if a node ends in between.
+    async fn remind_once(&self, reminder: &Reminder) -> Result<bool, Error> {
+        let (now, id) = (self.clock.now(), reminder.event_id());
+        if self.is_reminded(reminder, id).await? {
+            return Ok(false);
+        }
+        let turn = Sha256Hasher.digest(&[b"reminder ", id.as_bytes().as_slice()].concat());
+        // Read again after the turn is claimed: another node may have had it just before.
+        if !self.claim_turn(CounterKey::Anonymous(&turn), now).await?
+            || self.is_reminded(reminder, id).await?
+        {
+            return Ok(false);
+        }
+        let by = Actor::system("reminder");
+        let event = AuditEvent::of(id, now, reminder.kind, &reminder.key, &by);
+        self.write_event(event.reason(&reminder.reason())).await?;
+        Ok(true)
+    }
+
+    async fn is_reminded(&self, reminder: &Reminder, id: EventId) -> Result<bool, Error> {
+        let Reminder { key, kind, .. } = reminder;
+        let mut query = AuditQuery::new(&key.owner).key(key.id).kind(*kind).limit(100);
+        loop {
+            let events = self.store.events(&query).await?;
+            if events.iter().any(|event| event.id == id) {
+                return Ok(true);
+            }
+            match events.last() {
+                Some(last) if last.id > id => query = query.after(last.id),
+                _ => return Ok(false),
+            }
+        }
+    }
+}
+
+/// Writes the events of due reminders while `manager` returns one, up to `max`. Holds nothing between two reminders.
+async fn remind_while(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    within: OwnerScope<'_>,
+    reminders: &Reminders,
+    max: u64,
+) -> Result<u64, Error> {
+    let (mut page, mut written) = (Page::first().limit(500), 0);
+    while let Some(current) = manager() {
+        let due = current.due_reminders(within, reminders, page).await?;
+        drop(current);
+        for reminder in &due.reminders {
+            let Some(manager) = manager().filter(|_| written < max) else { return Ok(written) };
+            written += u64::from(manager.remind_once(reminder).await?);
+        }
+        match due.next {
+            Some(last) => page = page.after(last),
+            None => break,
+        }
+    }
+    Ok(written)
+}
+
+/// The hourly job: reminds the owners of all tenants.
+pub(super) async fn remind_all(manager: Weak<Manager>) -> Result<(), Error> {
+    let manager = || running(&manager);
+    let Some(first) = manager() else { return Ok(()) };
+    let Some(reminders) = first.jobs.reminders.clone() else { return Ok(()) };
+    if !first.claim_turn(CounterKey::Job("remind"), first.clock.now()).await? {
+        return Ok(());
+    }
+    drop(first);
+    let mut left = MAX_PER_HOUR;
+    let mut after: Option<String> = None;
+    while let Some(current) = manager() {
+        let mut tenants = current.store.tenants(after.as_deref(), TENANTS_PER_PAGE).await?;
+        drop(current);
+        for tenant in &tenants {
+            match remind_while(manager, OwnerScope::Tenant(tenant), &reminders, left).await {
+                Ok(written) => left -= written,
+                // A damaged record of one tenant does not stop the reminders of others.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        after = tenants.pop();
+        if after.is_none() || left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves room for other e-mails when many reminders are due the first time.
+const MAX_PER_HOUR: u64 = 500;
+const TENANTS_PER_PAGE: u32 = 100;
+const DAY: Duration = Duration::from_secs(86_400);

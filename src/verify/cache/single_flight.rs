@@ -1,0 +1,132 @@
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use crate::{secret::SecretDigest, system::lock};
+
+/// Runs one load at a time per digest; callers that ask meanwhile share its result.
+///
+/// The load is driven by whichever caller is polled, and wakes all of them. So it needs no task and no runtime, a
+/// caller may be dropped or never polled again, and the load is dropped with the last of its callers.
+pub(crate) struct SingleFlight<T> {
+    in_flight: Mutex<HashMap<SecretDigest, Weak<Flight<T>>>>,
+}
+
+struct Flight<T> {
+    load: Mutex<Load<T>>,
+    wakers: Arc<Wakers>,
+}
+
+enum Load<T> {
+    Running(BoxFuture<T>),
+    Done(Option<T>),
+}
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T: Clone> SingleFlight<T> {
+    pub(crate) fn new() -> Self {
+        Self { in_flight: Mutex::default() }
+    }
+
+    /// Returns the result of the load of this digest: of the one in flight, or of a new one. `None` if it panicked.
+    pub(crate) async fn share(
+        &self,
+        digest: SecretDigest,
+        load: impl FnOnce() -> BoxFuture<T>,
+    ) -> Option<T> {
+        let caller = self.join(digest, load);
+        poll_fn(|context| caller.poll(context)).await
+    }
+
+    fn join(&self, digest: SecretDigest, load: impl FnOnce() -> BoxFuture<T>) -> Caller<'_, T> {
+        let mut in_flight = lock(&self.in_flight);
+        let flight = in_flight.get(&digest).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let load = Mutex::new(Load::Running(load()));
+            let flight = Arc::new(Flight { load, wakers: Arc::default() });
+            in_flight.insert(digest, Arc::downgrade(&flight));
+            flight
+        });
+        Caller { flights: self, digest, flight }
+    }
+}
+
+impl<T> SingleFlight<T> {
+    fn remove(&self, digest: &SecretDigest, flight: &Arc<Flight<T>>) {
+        let mut in_flight = lock(&self.in_flight);
+        if in_flight.get(digest).is_some_and(|other| other.as_ptr() == Arc::as_ptr(flight)) {
+            in_flight.remove(digest);
+        }
+    }
+}
+
+struct Caller<'a, T> {
+    flights: &'a SingleFlight<T>,
+    digest: SecretDigest,
+    flight: Arc<Flight<T>>,
+}
+
+impl<T: Clone> Caller<'_, T> {
+    fn poll(&self, context: &Context<'_>) -> Poll<Option<T>> {
+        // Before the load is polled, which may wake all callers before it returns.
+        self.flight.wakers.add(context.waker());
+        let mut load = lock(&self.flight.load);
+        let future = match &mut *load {
+            Load::Done(result) => return Poll::Ready(result.clone()),
+            Load::Running(future) => future,
+        };
+        let waker = Waker::from(self.flight.wakers.clone());
+        let Poll::Ready(result) = poll_caught(future, &mut Context::from_waker(&waker)) else {
+            return Poll::Pending;
+        };
+        // Callers that arrive from now on start a new load.
+        self.flights.remove(&self.digest, &self.flight);
+        *load = Load::Done(result.clone());
+        waker.wake();
+        Poll::Ready(result)
+    }
+}
+
+impl<T> Drop for Caller<'_, T> {
+    /// The last caller removes the load that it abandons.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.flight) == 1 {
+            self.flights.remove(&self.digest, &self.flight);
+        }
+    }
+}
+
+fn poll_caught<T>(future: &mut BoxFuture<T>, context: &mut Context<'_>) -> Poll<Option<T>> {
+    // After a panic the future is not polled again.
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(result)) => Poll::Ready(Some(result)),
+        Err(_) => Poll::Ready(None),
+    }
+}
+
+/// The wakers of all callers of one load.
+#[derive(Default)]
+struct Wakers(Mutex<Vec<Waker>>);
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        // Taken first: a caller that is woken may add its waker again immediately.
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,139 @@
+use std::sync::Arc;
+
+use super::{
+    CachedKey, QuotaStates, RateCharge, RateLevels, RateLimiter, RateOutcome, RateStates, Verifier,
+    VerifyError, VerifyRequest,
+    limits::{KeyRates, Quotas, RatesCharged, rates_of},
+    verified::Charged,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    store::{ChargeOutcome, StoreError, StoreErrorKind},
+    system::Now,
+};
+
+impl Verifier {
+    /// Charges a use to the rates that this node counts.
+    #[inline]
+    pub(super) fn charge_locally(
+        self: &Arc<Self>,
+        key: &CachedKey,
+        request: &VerifyRequest<'_>,
+        now: Now,
+    ) -> Result<Charged, VerifyError> {
+        let now = self.precise_if_needed(&key.rates, now);
+        match key.rates.charge(request.cost, now.monotonic_timestamp()) {
+            Ok(charged) => Ok(Charged::Locally(charged)),
+            Err(limited) => Err(self.limit(limited, Some(&key.facts), now.at, request)),
+        }
+    }
+
+    /// Charges a use to the rates, then to the quotas; to none if one of them is exceeded, or if the rate limiter or the
+    /// store fails.
+    pub(super) async fn charge_remotely(
+        self: &Arc<Self>,
+        key: &CachedKey,
+        request: &VerifyRequest<'_>,
+        now: Now,
+    ) -> Result<Charged, VerifyError> {
+        let now = self.precise_if_needed(&key.rates, now);
+        let rates = rates_of(key.facts.id, &key.facts.limits(), &key.account.limits);
+        let at = now.monotonic_timestamp();
+        let charge = RateCharge { owner: &key.facts.owner, rates: &rates, uses: request.cost, at };
+        let charged = self.charge_rates(&charge, key, request, now).await?;
+        let (quotas, uses) = (Quotas::of(&key.facts, &key.account), u64::from(request.cost));
+        let counters = quotas.charges(uses, now.at);
+        if counters.is_empty() {
+            return Ok(remotely(charged.states(&charge), QuotaStates::default()));
+        }
+        let rejected = match self.store.charge(&counters).await {
+            Ok(ChargeOutcome::Granted(used)) => {
+                return Ok(remotely(charged.states(&charge), quotas.states(&used, now.at)));
+            }
+            Ok(ChargeOutcome::Exhausted(used)) => Ok(quotas.states(&used, now.at)),
+            Err(error) => Err(error),
+        };
+        let rates = charged.refund(&charge, self.clock.precise_now()).await;
+        Err(match rejected {
+            Ok(states) => {
+                self.limit(states.limited(uses, rates), Some(&key.facts), now.at, request)
+            }
+            Err(error) => VerifyError::Unavailable(charge_error(error)),
+        })
+    }
+
+    async fn charge_rates<'a>(
+        self: &'a Arc<Self>,
+        charge: &RateCharge<'_>,
+        key: &'a CachedKey,
+        request: &VerifyRequest<'_>,
+        now: Now,
+    ) -> Result<ChargedRates<'a>, VerifyError> {
+        let limited = |limited| self.limit(limited, Some(&key.facts), now.at, request);
+        match self.rates.limiter() {
+            None => {
+                let charged = key.rates.charge(charge.uses, charge.at).map_err(limited)?;
+                Ok(ChargedRates::Locally(&key.rates, charged))
+            }
+            Some(_) if charge.rates.is_empty() || charge.uses == 0 => Ok(ChargedRates::None),
+            Some(limiter) => match limiter.charge(charge).await {
+                Ok(RateOutcome::Granted(levels)) => Ok(ChargedRates::ByLimiter(limiter, levels)),
+                Ok(RateOutcome::Refused(levels)) => Err(limited(charge.limited(&levels))),
+                Err(source) => Err(VerifyError::Unavailable(Error::limiter(source))),
+            },
+        }
+    }
+
+    #[inline]
+    fn precise_if_needed(&self, rates: &KeyRates, now: Now) -> Now {
+        if rates.needs_precise_clock() { self.clock.precise_now() } else { now }
+    }
+}
+
+fn remotely(rates: RateStates, quotas: QuotaStates) -> Charged {
+    Charged::Remotely(Arc::new((rates, quotas)))
+}
+
+/// Where a use was charged to its rates.
+enum ChargedRates<'a> {
+    None,
+    Locally(&'a KeyRates, RatesCharged),
+    ByLimiter(&'a dyn RateLimiter, RateLevels),
+}
+
+impl ChargedRates<'_> {
+    fn states(&self, charge: &RateCharge<'_>) -> RateStates {
+        match self {
+            Self::None => RateStates::default(),
+            Self::Locally(rates, charged) => rates.states_after(*charged),
+            Self::ByLimiter(_, levels) => charge.states(levels),
+        }
+    }
+
+    /// Refunds the charge, and returns the states without it.
+    async fn refund(&self, charge: &RateCharge<'_>, now: Now) -> RateStates {
+        let now = now.monotonic_timestamp();
+        match self {
+            Self::None => RateStates::default(),
+            Self::Locally(rates, charged) => {
+                rates.refund(*charged, charge.uses, now.since(charge.at));
+                rates.states(now)
+            }
+            Self::ByLimiter(limiter, levels) => {
+                limiter.refund(&RateCharge { at: now, ..*charge }, levels).await;
+                charge.states(&charge.levels_before(levels))
+            }
+        }
+    }
+}
+
+/// Returns the error of a use that could not be charged to quotas. It is rejected, whether it was charged or not.
+pub(super) fn charge_error(error: StoreError) -> Error {
+    match error.kind() {
+        StoreErrorKind::OutcomeUnknown | StoreErrorKind::Unconfirmed => {
+            let message = "the use may have been charged or not; another try may charge it twice";
+            Error::new(ErrorKind::OutcomeUnknown, message).caused_by(Arc::new(error))
+        }
+        StoreErrorKind::Unavailable | StoreErrorKind::Corrupt => error.into(),
+    }
+}

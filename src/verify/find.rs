@@ -1,0 +1,192 @@
+use std::sync::{Arc, LazyLock};
+
+use super::{
+    Verifier, VerifyError, VerifyRequest,
+    authorize::authorize_secret,
+    cache::{CacheMiss, CachedKey, Interner, KeyFacts, ReadStamp},
+};
+use crate::{
+    accounts::Account,
+    error::{Error, ErrorKind},
+    secret::{Candidates, SecretDigest},
+    store::{FoundKey, StoreError},
+    system::Now,
+};
+
+/// The result of a load, which several callers may share.
+#[derive(Clone)]
+pub(super) enum Loaded {
+    Key(Arc<CachedKey>),
+    NoSuchKey(ReadStamp),
+    Failed(Error),
+}
+
+impl Verifier {
+    /// Finds a key that the cache does not have, or does not trust: with one query per digest, however many callers wait
+    /// for it. `now` becomes the time of the answer.
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        presented: &[u8],
+        digest: SecretDigest,
+        mut miss: CacheMiss,
+        request: &VerifyRequest<'_>,
+        now: &mut Now,
+    ) -> Result<Arc<CachedKey>, VerifyError> {
+        self.feed.ensure_running();
+        let throttle = self.cache.throttle();
+        loop {
+            // A digest that was a key's once is looked up, however many unknown ones are presented.
+            let may_be_unknown = matches!(miss, CacheMiss::NoSuchKey | CacheMiss::Unknown);
+            if may_be_unknown
+                && let Err(limited) = throttle.check(request.ip, now.monotonic_timestamp())
+            {
+                return Err(self.limit(limited, None, now.at, request));
+            }
+            if matches!(miss, CacheMiss::NoSuchKey) {
+                return Err(self.deny_unknown(request, *now));
+            }
+            request.note_cache_miss();
+            let is_new = matches!(miss, CacheMiss::Unknown);
+            if is_new && !throttle.may_look_up(request.ip, now.monotonic_timestamp()) {
+                return Err(VerifyError::Unavailable(too_many_unknown()));
+            }
+            let arrived = self.cache.begin_read(now.monotonic);
+            let loaded = self.load_shared(presented, digest, miss).await;
+            *now = self.clock.coarse_now();
+            // What was invalidated since this caller arrived is looked up again.
+            match loaded {
+                Loaded::Key(key) if self.cache.answers(&key, arrived) => return Ok(key),
+                Loaded::NoSuchKey(read) if self.cache.answers_unknown(read, arrived) => {
+                    if is_new {
+                        throttle.record_unknown(request.ip, now.monotonic_timestamp());
+                    }
+                    return Err(self.deny_unknown(request, *now));
+                }
+                Loaded::Failed(error) => return Err(VerifyError::Unavailable(error)),
+                Loaded::Key(_) | Loaded::NoSuchKey(_) => {}
+            }
+            match self.cache.get(&digest, now.monotonic) {
+                Ok(key) => return Ok(key),
+                Err(again) => miss = again,
+            }
+        }
+    }
+
+    /// Loads what the cache lacks, together with other callers that lack it. Without a cache, each caller loads for
+    /// itself: an answer must not be older than its request.
+    async fn load_shared(
+        self: &Arc<Self>,
+        presented: &[u8],
+        digest: SecretDigest,
+        miss: CacheMiss,
+    ) -> Loaded {
+        let load = || {
+            let candidates = self.hashers.candidates_with(digest, presented);
+            let stale_account = match miss {
+                CacheMiss::AccountStale(key) => Some(key),
+                _ => None,
+            };
+            let this = self.clone();
+            Box::pin(async move { this.load(candidates, stale_account).await })
+        };
+        if !self.cache.is_enabled() {
+            return load().await;
+        }
+        self.loads.share(digest, || load() as _).await.unwrap_or_else(|| {
+            let message = "the look-up of the key panicked: try again, and report a bug";
+            Loaded::Failed(Error::new(ErrorKind::Unavailable, message))
+        })
+    }
+
+    /// Reads a key and its account, or the account alone, and caches them.
+    async fn load(
+        self: Arc<Self>,
+        candidates: Candidates,
+        stale_account: Option<Arc<CachedKey>>,
+    ) -> Loaded {
+        let now = self.clock.coarse_now();
+        let current = *candidates.current();
+        if let Some(key) = stale_account {
+            return match self.reload_account(&key, now).await {
+                Ok(key) => self.insert(key),
+                Err(error) => Loaded::Failed(error),
+            };
+        }
+        let read = self.cache.begin_read(now.monotonic);
+        let found = match self.find_in_store(candidates.as_slice()).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                self.cache.insert_unknown(current, read);
+                return Loaded::NoSuchKey(read);
+            }
+            Err(error) => return Loaded::Failed(error.into()),
+        };
+        let account = match self.account(&found, now).await {
+            Ok(account) => account,
+            Err(error) => return Loaded::Failed(error),
+        };
+        let rates = self.rates.of_key(
+            found.key.id,
+            &found.key.owner,
+            &found.key.limits,
+            &account.limits,
+            now.monotonic_timestamp(),
+        );
+        let key = self.cache.cached_key(&found, account, rates, current, read);
+        if found.digest.tag() == current.tag() {
+            self.insert(key)
+        } else {
+            // Cached after it moved to the current hasher.
+            self.writer.rehash(found.digest, current);
+            Loaded::Key(Arc::new(key))
+        }
+    }
+
+    fn insert(&self, key: CachedKey) -> Loaded {
+        let key = Arc::new(key);
+        self.cache.insert(key.clone());
+        Loaded::Key(key)
+    }
+
+    async fn reload_account(&self, key: &CachedKey, now: Now) -> Result<CachedKey, Error> {
+        let facts = &key.facts;
+        let account = self.accounts.account(&facts.owner).await.map_err(Error::accounts)?;
+        let rates = self.rates.of_key(
+            facts.id,
+            &facts.owner,
+            &facts.limits(),
+            &account.limits,
+            now.monotonic_timestamp(),
+        );
+        Ok(key.with_account(account, rates, now.monotonic))
+    }
+
+    /// Returns the account of a key's owner. A key that does not work is denied without asking the host.
+    async fn account(&self, found: &FoundKey, now: Now) -> Result<Arc<Account>, Error> {
+        static UNKNOWN: LazyLock<Arc<Account>> = LazyLock::new(|| Arc::new(Account::unknown()));
+        match authorize_secret(&KeyFacts::new(found, &Interner::default()), now.at) {
+            Ok(()) => self.accounts.account(&found.key.owner).await.map_err(Error::accounts),
+            Err(_) => Ok(UNKNOWN.clone()),
+        }
+    }
+
+    /// Asks the store once for all digests, and compares in constant time. Where nothing was found, a constant is
+    /// compared, so that both cost the same.
+    pub(super) async fn find_in_store(
+        &self,
+        digests: &[SecretDigest],
+    ) -> Result<Option<FoundKey>, StoreError> {
+        static NOTHING: SecretDigest = SecretDigest::nothing();
+        let found = self.store.find(digests).await?;
+        let stored = found.as_ref().map_or(&NOTHING, |found| &found.digest);
+        let equal = digests.iter().map(|digest| digest.ct_eq(stored));
+        let equal = equal.reduce(|any, other| any | other).is_some_and(bool::from);
+        Ok(found.filter(|_| equal))
+    }
+}
+
+fn too_many_unknown() -> Error {
+    let message =
+        "too many unknown keys are presented to look up another one: try again in a second";
+    Error::new(ErrorKind::Unavailable, message)
+}

@@ -1,0 +1,299 @@
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    QuotaStates, RateLimiter, RateState,
+    gcra::{Bucket, Gcra, NEVER},
+};
+use crate::{
+    model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp},
+    system::lock,
+    verify::{Limited, LimitedReason},
+};
+
+/// The state of the rates that a use is charged to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateStates {
+    /// The key's rate: its own, or the one that the plan gives to each key.
+    pub key: Option<RateState>,
+    /// The rate that all of the owner's keys share.
+    pub owner: Option<RateState>,
+}
+
+/// Where rates are counted.
+pub(crate) enum Rates {
+    /// In the memory of this node, for this node alone.
+    PerNode(Box<PerNodeRates>),
+    /// By a rate limiter, for all nodes together.
+    Limiter(Arc<dyn RateLimiter>),
+}
+
+impl Rates {
+    /// Returns the rates of a key. It is called when a key is read; charging them then needs no look-up.
+    pub(crate) fn of_key(
+        &self,
+        id: KeyId,
+        owner: &Owner,
+        limits: &KeyLimits,
+        plan: &Limits,
+        now: Timestamp,
+    ) -> KeyRates {
+        let has_quota = limits.quota.is_some() || plan.shared_quota().is_some();
+        let (of_key, of_owner) = (plan.rate_of(limits), plan.shared_rate());
+        match self {
+            Self::PerNode(buckets) => KeyRates::new(
+                of_key.map(|rate| buckets.keys.bucket(&id, rate, now)),
+                of_owner.map(|rate| buckets.owners.bucket(owner, rate, now)),
+                has_quota,
+            ),
+            Self::Limiter(_) => {
+                KeyRates::new(None, None, has_quota || of_key.is_some() || of_owner.is_some())
+            }
+        }
+    }
+
+    pub(crate) fn limiter(&self) -> Option<&dyn RateLimiter> {
+        match self {
+            Self::PerNode(_) => None,
+            Self::Limiter(limiter) => Some(&**limiter),
+        }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self::PerNode(Box::default())
+    }
+}
+
+/// The buckets that the uses of one key are charged to.
+#[derive(Clone, Default)]
+pub(crate) struct KeyRates {
+    key: Option<Arc<RateBucket>>,
+    owner: Option<Arc<RateBucket>>,
+    needs_precise_clock: bool,
+    is_charged_remotely: bool,
+}
+
+/// How far ahead of now the buckets are after a charge, in microseconds. Small, because every [`Verified`] has it.
+///
+/// [`Verified`]: crate::Verified
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RatesCharged {
+    key: i64,
+    owner: i64,
+}
+
+impl KeyRates {
+    pub(crate) fn new(
+        key: Option<Arc<RateBucket>>,
+        owner: Option<Arc<RateBucket>>,
+        is_charged_remotely: bool,
+    ) -> Self {
+        let needs_precise_clock =
+            [&key, &owner].into_iter().flatten().any(|bucket| bucket.gcra.needs_precise_clock());
+        Self { key, owner, needs_precise_clock, is_charged_remotely }
+    }
+
+    /// Returns whether a use is also charged to a quota or by a rate limiter, which has to be awaited.
+    #[inline]
+    pub(crate) fn is_charged_remotely(&self) -> bool {
+        self.is_charged_remotely
+    }
+
+    /// Returns whether a rate is so fast that the lag of the coarse clock would be noticed.
+    #[inline]
+    pub(crate) fn needs_precise_clock(&self) -> bool {
+        self.needs_precise_clock
+    }
+
+    /// Charges uses to the key's rate and to its owner's, or to neither.
+    #[inline]
+    pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<RatesCharged, Box<Limited>> {
+        let key = match &self.key {
+            None => 0,
+            Some(bucket) => {
+                bucket.charge(uses, now).map_err(|wait| self.limited(wait, uses, now))?
+            }
+        };
+        let owner = match &self.owner {
+            None => 0,
+            Some(bucket) => bucket.charge(uses, now).map_err(|wait| {
+                // A request rejected by this provisional charge would also be rejected by the final one, so no
+                // refund is needed for it.
+                if let Some(bucket) = &self.key {
+                    bucket.refund(uses, key);
+                }
+                self.limited(wait, uses, now)
+            })?,
+        };
+        Ok(RatesCharged { key, owner })
+    }
+
+    /// Refunds uses that were charged `ago` but did not happen.
+    pub(crate) fn refund(&self, charged: RatesCharged, uses: u32, ago: Duration) {
+        let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+        for (bucket, ahead) in [(&self.key, charged.key), (&self.owner, charged.owner)] {
+            if let Some(bucket) = bucket {
+                bucket.refund(uses, ahead.saturating_sub(ago));
+            }
+        }
+    }
+
+    pub(crate) fn states(&self, now: Timestamp) -> RateStates {
+        let state = |bucket: &Option<Arc<RateBucket>>| Some(bucket.as_ref()?.state(now));
+        RateStates { key: state(&self.key), owner: state(&self.owner) }
+    }
+
+    /// Returns the states as they were immediately after a charge.
+    pub(crate) fn states_after(&self, charged: RatesCharged) -> RateStates {
+        let state =
+            |bucket: &Option<Arc<RateBucket>>, ahead| Some(bucket.as_ref()?.gcra.state_at(ahead));
+        RateStates { key: state(&self.key, charged.key), owner: state(&self.owner, charged.owner) }
+    }
+
+    #[cold]
+    fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Box<Limited> {
+        let both = [&self.key, &self.owner].into_iter().flatten();
+        let wait = both.filter_map(|bucket| bucket.wait_for(uses, now)).fold(wait, Duration::max);
+        Box::new(Limited {
+            reason: LimitedReason::Rate,
+            retry_after: (wait < NEVER).then_some(wait),
+            rates: self.states(now),
+            quotas: QuotaStates::default(),
+        })
+    }
+}
+
+/// A bucket of a rate, which threads charge without a lock.
+pub(crate) struct RateBucket {
+    full_at: AtomicI64,
+    gcra: Gcra,
+}
+
+impl RateBucket {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { gcra: Gcra::new(rate), full_at: AtomicI64::new(0) }
+    }
+
+    /// Returns a bucket for another rate. Uses that were charged to the earlier bucket stay charged.
+    fn replacing(earlier: &Self, rate: Rate, now: Timestamp) -> Self {
+        let gcra = Gcra::new(rate);
+        let full_at = now.as_unix_micros() + gcra.ahead(earlier.bucket(), now);
+        Self { gcra, full_at: AtomicI64::new(full_at) }
+    }
+
+    /// Charges uses. Returns how far ahead of now the bucket then is in microseconds, or how long to wait.
+    #[inline]
+    pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<i64, Duration> {
+        let mut seen = self.full_at.load(Ordering::Relaxed);
+        loop {
+            let charged = self.gcra.charge(self.bucket_at(seen), uses, now)?;
+            let next = charged.full_at().as_unix_micros();
+            let order = Ordering::Relaxed;
+            match self.full_at.compare_exchange_weak(seen, next, order, order) {
+                Ok(_) => return Ok(next - now.as_unix_micros()),
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// Returns how long to wait for one use; `None` if there is one left.
+    pub(crate) fn wait(&self, now: Timestamp) -> Option<Duration> {
+        self.wait_for(1, now)
+    }
+
+    fn wait_for(&self, uses: u32, now: Timestamp) -> Option<Duration> {
+        self.gcra.charge(self.bucket(), uses, now).err()
+    }
+
+    /// Refunds uses that were charged but did not happen. `ahead` is how far ahead of now the bucket would be by them:
+    /// what has been regained by time already is not refunded again.
+    pub(super) fn refund(&self, uses: u32, ahead: i64) {
+        let still = self.gcra.cost(uses).min(ahead).max(0);
+        self.full_at.fetch_sub(still, Ordering::Relaxed);
+    }
+
+    /// Charges a use that happened, also if none is left: later ones wait longer.
+    pub(crate) fn overdraw(&self, now: Timestamp) {
+        let now = now.as_unix_micros();
+        let next = |full_at: i64| Some(full_at.max(now).saturating_add(self.gcra.interval()));
+        let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Returns one use, up to the whole burst.
+    pub(crate) fn restore_one(&self, now: Timestamp) {
+        if self.full_at.load(Ordering::Relaxed) > now.as_unix_micros() {
+            self.full_at.fetch_sub(self.gcra.interval(), Ordering::Relaxed);
+        }
+    }
+
+    fn is_full(&self, now: Timestamp) -> bool {
+        self.bucket().is_full(now)
+    }
+
+    fn state(&self, now: Timestamp) -> RateState {
+        self.gcra.state(self.bucket(), now)
+    }
+
+    fn bucket(&self) -> Bucket {
+        self.bucket_at(self.full_at.load(Ordering::Relaxed))
+    }
+
+    fn bucket_at(&self, full_at: i64) -> Bucket {
+        Bucket::new(Timestamp::from_unix_micros(full_at), self.gcra.interval())
+    }
+}
+
+/// The buckets of this node. *n* nodes together accept up to *n* times the rate.
+///
+/// Buckets belong to key identifiers and owners, not to secrets: a rotation does not start a new bucket.
+#[derive(Default)]
+pub(crate) struct PerNodeRates {
+    pub(super) keys: Buckets<KeyId>,
+    pub(super) owners: Buckets<Owner>,
+}
+
+pub(super) struct Buckets<S> {
+    shards: [Mutex<HashMap<S, Arc<RateBucket>>>; SHARDS],
+    shard_hash: RandomState,
+}
+
+impl<S> Default for Buckets<S> {
+    fn default() -> Self {
+        Self { shards: Default::default(), shard_hash: RandomState::new() }
+    }
+}
+
+impl<S: Clone + Eq + Hash> Buckets<S> {
+    /// Returns the bucket of a subject. If its rate changed, the bucket is replaced.
+    pub(super) fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<RateBucket> {
+        let shard = self.shard_hash.hash_one(subject) as usize % SHARDS;
+        let mut buckets = lock(&self.shards[shard]);
+        if let Some(bucket) = buckets.get_mut(subject) {
+            if bucket.gcra.rate() != rate {
+                *bucket = Arc::new(RateBucket::replacing(bucket, rate, now));
+            }
+            return bucket.clone();
+        }
+        if buckets.len() >= MIN_SWEEP && buckets.len() == buckets.capacity() {
+            // A full bucket that is not in use is the same as a new one.
+            buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full(now));
+        }
+        let bucket = Arc::new(RateBucket::new(rate));
+        buckets.insert(subject.clone(), bucket.clone());
+        bucket
+    }
+}
+
+const SHARDS: usize = 32;
+/// Shards with fewer buckets are not swept.
+const MIN_SWEEP: usize = 1_024;

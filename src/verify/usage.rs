@@ -1,0 +1,419 @@
+//! First and last use of keys, and how often they are used: counted in memory and written behind.
+//!
+//! Every use of a key belongs to an instant, an address and an hour. The first use in a second, or from another
+//! address, is recorded in a map of the thread; uses that follow in the same second from the same address only
+//! increase the key's own counter, which takes one atomic operation.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use thread_local::ThreadLocal;
+
+use super::cache::CachedKey;
+use crate::{
+    model::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    secret::EntropyError,
+    store::{HourlyUsage, KeyUse},
+    system::lock,
+};
+
+/// The uses that are not written yet.
+#[derive(Default)]
+pub(crate) struct UsageRecorder {
+    /// By thread, so that threads do not wait for each other.
+    pending: ThreadLocal<Mutex<HashMap<KeyId, PendingUse>>>,
+    /// Uses that the store did not take.
+    unwritten: Mutex<HashMap<KeyId, PendingUse>>,
+    hourly: [Mutex<HourlyCounts>; SHARDS],
+}
+
+/// The uses of a key since they were last written.
+struct PendingUse {
+    owner: Owner,
+    /// The key whose counter has the uses that are not in `hourly` yet; none if the store did not take them.
+    key: Option<Arc<CachedKey>>,
+    first_at: Timestamp,
+    last_at: Timestamp,
+    ip: Option<IpAddr>,
+    /// Only of a first use ever, whose event contains it.
+    user_agent: Option<String>,
+}
+
+/// One use of a key.
+#[derive(Clone, Copy)]
+pub(crate) struct Use<'a> {
+    pub(crate) at: Timestamp,
+    pub(crate) ip: Option<&'a IpAddr>,
+    pub(crate) user_agent: Option<&'a str>,
+}
+
+/// Whether a use is the first one ever, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Recorded {
+    FirstUse,
+    LaterUse,
+}
+
+impl UsageRecorder {
+    /// Records a use.
+    #[inline]
+    pub(crate) fn record(&self, key: &Arc<CachedKey>, used: Use<'_>) -> Recorded {
+        let tag = UseTag::new(used.at, used.ip);
+        if key.uses.count(tag) { Recorded::LaterUse } else { self.record_with_tag(key, tag, used) }
+    }
+
+    fn record_with_tag(&self, key: &Arc<CachedKey>, tag: UseTag, used: Use<'_>) -> Recorded {
+        let counted = key.uses.restart(Some((tag, start_of_hour(used.at))));
+        self.add_counted(key.facts.id, counted);
+        let first = !key.uses.used_before.swap(true, Ordering::Relaxed);
+        let mut pending = lock(self.pending.get_or_default());
+        let has_room = pending.len() < MAX_PENDING_KEYS;
+        match pending.entry(key.facts.id) {
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                if let Some(other) = known.key.as_ref().filter(|other| !Arc::ptr_eq(other, key)) {
+                    // The key was read again, or its account was. Its counter is a new one.
+                    self.add_counted(other.facts.id, other.uses.restart(None));
+                    known.key = Some(key.clone());
+                }
+                known.used_last(used.at, used.ip.copied());
+            }
+            Entry::Vacant(new) if has_room => {
+                let user_agent = used.user_agent.filter(|_| first);
+                new.insert(PendingUse {
+                    owner: key.facts.owner.clone(),
+                    key: Some(key.clone()),
+                    first_at: used.at,
+                    last_at: used.at,
+                    ip: used.ip.copied(),
+                    user_agent: user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
+                });
+            }
+            // Only while the store has been down for long. The key's next use after that is recorded.
+            Entry::Vacant(_) => _ = key.uses.restart(None),
+        }
+        if first { Recorded::FirstUse } else { Recorded::LaterUse }
+    }
+
+    /// Counts a denial of a key.
+    pub(crate) fn record_denied(&self, id: KeyId, at: Timestamp) {
+        self.add_hourly(&HourlyUsage { denied: 1, ..HourlyUsage::none(id, start_of_hour(at)) });
+    }
+
+    /// Counts a request of a key that exceeded a limit.
+    pub(crate) fn record_limited(&self, id: KeyId, at: Timestamp) {
+        self.add_hourly(&HourlyUsage { limited: 1, ..HourlyUsage::none(id, start_of_hour(at)) });
+    }
+
+    /// Returns how many keys have uses that are not written yet.
+    pub(crate) fn len(&self) -> usize {
+        let mut ids: HashSet<KeyId> = lock(&self.unwritten).keys().copied().collect();
+        for pending in &self.pending {
+            ids.extend(lock(pending).keys());
+        }
+        ids.len()
+    }
+
+    /// Takes all uses, one entry per key; their numbers go to the hourly counts.
+    pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<KeyUse>, EntropyError> {
+        let mut all = std::mem::take(&mut *lock(&self.unwritten));
+        for pending in &self.pending {
+            // Drained in place, so that the thread's next uses allocate nothing.
+            for (id, mut pending) in lock(pending).drain() {
+                if let Some(key) = pending.key.take() {
+                    self.add_counted(id, key.uses.restart(None));
+                }
+                match all.entry(id) {
+                    Entry::Occupied(mut known) => known.get_mut().merge(pending),
+                    Entry::Vacant(new) => _ = new.insert(pending),
+                }
+            }
+        }
+        let mut uses = Vec::with_capacity(all.len());
+        for (key_id, PendingUse { owner, key: _, first_at, last_at, ip, user_agent }) in all {
+            let event_id = ids.event_id(first_at)?;
+            uses.push(KeyUse { key_id, owner, first_at, last_at, ip, user_agent, event_id });
+        }
+        Ok(uses)
+    }
+
+    /// Puts back what could not be written.
+    pub(crate) fn restore(&self, uses: &[KeyUse]) {
+        let mut unwritten = lock(&self.unwritten);
+        for KeyUse { key_id, owner, first_at, last_at, ip, user_agent, event_id: _ } in uses {
+            let (owner, user_agent) = (owner.clone(), user_agent.clone());
+            let (first_at, last_at, ip) = (*first_at, *last_at, *ip);
+            let pending = PendingUse { owner, key: None, first_at, last_at, ip, user_agent };
+            match unwritten.entry(*key_id) {
+                Entry::Occupied(mut known) => known.get_mut().merge(pending),
+                Entry::Vacant(new) => _ = new.insert(pending),
+            }
+        }
+    }
+
+    /// Takes all hourly counts. Those of uses arrive by [`drain`](Self::drain).
+    pub(crate) fn drain_hourly(&self) -> Vec<HourlyUsage> {
+        self.hourly
+            .iter()
+            .flat_map(|counts| std::mem::take(&mut *lock(counts)).0.into_values())
+            .collect()
+    }
+
+    /// Puts back what could not be written.
+    pub(crate) fn restore_hourly(&self, hours: &[HourlyUsage]) {
+        hours.iter().for_each(|hour| self.add_hourly(hour));
+    }
+
+    fn add_counted(&self, id: KeyId, (hour, accepted): (Timestamp, u64)) {
+        if accepted > 0 {
+            self.add_hourly(&HourlyUsage { accepted, ..HourlyUsage::none(id, hour) });
+        }
+    }
+
+    fn add_hourly(&self, more: &HourlyUsage) {
+        // By a random byte of a UUIDv7.
+        let shard = usize::from(more.key_id.as_bytes()[9]) % SHARDS;
+        lock(&self.hourly[shard]).add(more);
+    }
+}
+
+impl PendingUse {
+    /// Adds the uses of the same key that another thread recorded, or that were not written.
+    fn merge(&mut self, other: Self) {
+        self.used_last(other.last_at, other.ip);
+        if other.first_at < self.first_at {
+            self.first_at = other.first_at;
+            self.user_agent = other.user_agent.or(self.user_agent.take());
+        } else if self.user_agent.is_none() {
+            self.user_agent = other.user_agent;
+        }
+    }
+
+    fn used_last(&mut self, at: Timestamp, ip: Option<IpAddr>) {
+        if at >= self.last_at {
+            (self.last_at, self.ip) = (at, ip);
+        }
+    }
+}
+
+/// How often keys were accepted, denied and limited in each hour, as far as it is not written.
+#[derive(Default)]
+struct HourlyCounts(HashMap<(KeyId, Timestamp), HourlyUsage>);
+
+impl HourlyCounts {
+    /// Adds counts. Those of a new hour are dropped if there is no room for it.
+    fn add(&mut self, more: &HourlyUsage) {
+        let has_room = self.0.len() < MAX_HOURLY_COUNTS;
+        let sum = match self.0.entry((more.key_id, more.hour)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) if has_room => new.insert(HourlyUsage::none(more.key_id, more.hour)),
+            Entry::Vacant(_) => return,
+        };
+        sum.accepted = sum.accepted.saturating_add(more.accepted);
+        sum.denied = sum.denied.saturating_add(more.denied);
+        sum.limited = sum.limited.saturating_add(more.limited);
+    }
+}
+
+/// The uses of a cached key in the same second from the same address.
+pub(crate) struct UseCounter {
+    /// The tag in the high bits, the number of uses in the low bits; 0 if nothing is counted.
+    packed: AtomicU64,
+    /// The hour of the uses in `packed`. Locked when a second or an address begins, not for each use.
+    hour: Mutex<u32>,
+    used_before: AtomicBool,
+}
+
+/// A hash of the second and the address of a use, in the high bits. The low bits are zero.
+#[derive(Clone, Copy)]
+struct UseTag(u64);
+
+impl UseTag {
+    #[inline]
+    fn new(at: Timestamp, ip: Option<&IpAddr>) -> Self {
+        let address = match ip {
+            None => 1,
+            Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(GOLDEN_RATIO),
+            Some(IpAddr::V6(v6)) => {
+                let bits = v6.to_bits();
+                let high = ((bits >> 64) as u64).wrapping_mul(GOLDEN_RATIO);
+                (bits as u64 ^ high).wrapping_mul(GOLDEN_RATIO)
+            }
+        };
+        let second = at.as_unix_micros() as u64 / 1_000_000;
+        // Never zero, which means that nothing is counted.
+        Self((second.wrapping_mul(GOLDEN_RATIO) ^ (address >> 1)) & !MAX_COUNTED | LOWEST_TAG_BIT)
+    }
+}
+
+impl UseCounter {
+    pub(crate) fn new(used_before: bool) -> Self {
+        let (packed, hour) = (AtomicU64::new(0), Mutex::new(0));
+        Self { packed, hour, used_before: AtomicBool::new(used_before) }
+    }
+
+    /// Returns whether the key's first use was recorded.
+    pub(crate) fn used_before(&self) -> bool {
+        self.used_before.load(Ordering::Relaxed)
+    }
+
+    /// Counts a use if the last one had the same tag and there is room in the low bits.
+    #[inline]
+    fn count(&self, UseTag(tag): UseTag) -> bool {
+        let mut seen = self.packed.load(Ordering::Relaxed);
+        while seen ^ tag < MAX_COUNTED {
+            let order = Ordering::Relaxed;
+            match self.packed.compare_exchange_weak(seen, seen + 1, order, order) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+        }
+        false
+    }
+
+    /// Starts to count uses with another tag, beginning with one use, or stops. Returns what was counted, and in
+    /// which hour.
+    fn restart(&self, next: Option<(UseTag, Timestamp)>) -> (Timestamp, u64) {
+        let packed = next.map_or(0, |(UseTag(tag), _)| tag + 1);
+        let mut hour = lock(&self.hour);
+        let counted = self.packed.swap(packed, Ordering::Relaxed) & MAX_COUNTED;
+        let counted_in = Timestamp::MIN.after(HOUR * *hour);
+        if let Some((_, at)) = next {
+            *hour = (at.since(Timestamp::MIN).as_secs() / HOUR.as_secs()) as u32;
+        }
+        (counted_in, counted)
+    }
+}
+
+pub(crate) fn start_of_hour(at: Timestamp) -> Timestamp {
+    at.rounded_down_to(HOUR)
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The largest number that the low bits of a counter hold.
+const MAX_COUNTED: u64 = LOWEST_TAG_BIT - 1;
+const LOWEST_TAG_BIT: u64 = 1 << 12;
+/// 2⁶⁴ divided by the golden ratio: spreads similar values over all bits.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+const SHARDS: usize = 16;
+/// Per thread.
+const MAX_PENDING_KEYS: usize = 1 << 18;
+/// Per shard.
+const MAX_HOURLY_COUNTS: usize = 8_192;
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn used(at: Timestamp, agent: Option<&str>) -> Use<'_> {
+        Use { at, ip: None, user_agent: agent }
+    }
+
+    fn noon() -> Timestamp {
+        Timestamp::MIN.after(HOUR * 12)
+    }
+
+    fn hourly(usage: &UsageRecorder) -> Vec<(Timestamp, u64)> {
+        let hours = usage.drain_hourly();
+        let mut hours: Vec<_> = hours.iter().map(|hour| (hour.hour, hour.accepted)).collect();
+        hours.sort();
+        hours
+    }
+
+    #[test]
+    fn a_key_that_was_read_again_is_recorded_as_one_key() {
+        let usage = UsageRecorder::default();
+        let before = Arc::new(CachedKey::for_tests());
+        assert_eq!(usage.record(&before, used(noon(), Some("curl"))), Recorded::FirstUse);
+        assert_eq!(usage.record(&before, used(noon(), Some("curl"))), Recorded::LaterUse);
+        let after = Arc::new(before.with_account(before.account.clone(), before.rates.clone(), 0));
+        assert_eq!(usage.record(&after, used(noon(), Some("wget"))), Recorded::LaterUse);
+        // By a verification that began before.
+        assert_eq!(usage.record(&before, used(noon().after(HOUR), None)), Recorded::LaterUse);
+        assert_eq!(usage.len(), 1);
+
+        let uses = usage.drain(&IdGenerator::default()).unwrap();
+        assert_eq!(uses.len(), 1);
+        assert_eq!((uses[0].first_at, uses[0].last_at), (noon(), noon().after(HOUR)));
+        assert_eq!(uses[0].user_agent.as_deref(), Some("curl"));
+        assert_eq!(hourly(&usage), [(noon(), 3), (noon().after(HOUR), 1)]);
+    }
+
+    #[test]
+    fn uses_are_counted_in_their_hour_in_whatever_order_they_arrive() {
+        let (usage, key) = (UsageRecorder::default(), Arc::new(CachedKey::for_tests()));
+        for hours in [0, 1, 0, 0, 1, 0, 1, 2, 1, 2] {
+            _ = usage.record(&key, used(noon().after(HOUR * hours), None));
+        }
+        assert_eq!(usage.drain(&IdGenerator::default()).unwrap().len(), 1);
+        let expected = [(0, 4), (1, 4), (2, 2)].map(|(n, uses)| (noon().after(HOUR * n), uses));
+        assert_eq!(hourly(&usage), expected);
+    }
+
+    #[test]
+    fn no_use_is_lost_or_counted_twice_while_threads_record_and_others_drain() {
+        let (usage, key) = (UsageRecorder::default(), Arc::new(CachedKey::for_tests()));
+        let renewed = Arc::new(key.with_account(key.account.clone(), key.rates.clone(), 0));
+        let (done, ids) = (AtomicBool::new(false), IdGenerator::default());
+        let drained = thread::scope(|scope| {
+            let drainer = scope.spawn(|| {
+                let mut total = 0;
+                while !done.load(Ordering::Relaxed) {
+                    usage.drain(&ids).unwrap();
+                    total += hourly(&usage).iter().map(|(_, uses)| uses).sum::<u64>();
+                }
+                total
+            });
+            let threads =
+                [(&key, 0), (&key, 7), (&renewed, 0), (&renewed, 3)].map(|(key, step)| {
+                    let usage = &usage;
+                    scope.spawn(move || {
+                        for n in 0..100_000 {
+                            let at = noon().after(Duration::from_millis(step * n));
+                            _ = usage.record(key, used(at, None));
+                        }
+                    })
+                });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            done.store(true, Ordering::Relaxed);
+            drainer.join().unwrap()
+        });
+        usage.drain(&ids).unwrap();
+        let rest: u64 = hourly(&usage).iter().map(|(_, uses)| uses).sum();
+        assert_eq!(drained + rest, 400_000);
+        assert_eq!(usage.len(), 0);
+    }
+
+    #[test]
+    fn only_uses_in_the_same_second_from_the_same_address_share_a_counter() {
+        let (ip, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
+        let counter = UseCounter::new(false);
+        let tag = |micros, ip| UseTag::new(noon().after(Duration::from_micros(micros)), ip);
+        assert!(!counter.count(tag(0, Some(&ip))));
+        assert_eq!(counter.restart(Some((tag(0, Some(&ip)), noon()))).1, 0);
+        assert!(counter.count(tag(999_999, Some(&ip))));
+        assert!(!counter.count(tag(1_000_000, Some(&ip))));
+        assert!(!counter.count(tag(0, Some(&other))));
+        assert!(!counter.count(tag(0, None)));
+        assert_eq!(counter.restart(None), (noon(), 2));
+        assert!(!counter.count(tag(0, Some(&ip))));
+    }
+
+    #[test]
+    fn a_full_counter_is_restarted() {
+        let (counter, tag) = (UseCounter::new(false), UseTag::new(noon(), None));
+        assert_eq!(counter.restart(Some((tag, noon()))).1, 0);
+        let counted = (0..10_000).filter(|_| counter.count(tag)).count() as u64;
+        assert_eq!((counted + 1, counter.restart(None).1), (MAX_COUNTED, MAX_COUNTED));
+    }
+}
