@@ -3,8 +3,8 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use crate::{
     accounts::{AccountsError, StepUpError},
     model::{Invalid, Key},
-    secret::EntropyError,
     store::{StoreError, StoreErrorKind},
+    system::EntropyError,
     verify::RateLimiterError,
 };
 

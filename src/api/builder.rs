@@ -6,7 +6,6 @@ use std::sync::{
 use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
-    model::IdGenerator,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
     verify::{Cache, CacheOptions, Flights, RateLimiter, Rates},
@@ -14,7 +13,7 @@ use crate::{
 use crate::{
     api::{ApiKeys, Inner},
     manage::{Reminders, Retention},
-    system::{Clock, Ratchet, SystemClock},
+    system::{Clock, IdGenerator, Ratchet, SystemClock},
     verify::{Follower, Outbox},
 };
 

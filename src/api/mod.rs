@@ -17,7 +17,7 @@ use std::{
 use crate::{
     accounts::{Account, Accounts, StepUp},
     audit::Fanout,
-    model::{IdGenerator, Owner, Timestamp},
+    model::{Owner, Timestamp},
     secret::{Formats, Hashers},
     store::KeyStore,
     verify::{Cache, Flights, Rates},
@@ -25,7 +25,7 @@ use crate::{
 use crate::{
     error::Error,
     manage::{Reminders, Retention},
-    system::{Clock, Moment},
+    system::{Clock, IdGenerator, Moment},
 };
 use crate::{
     system::Ratchet,

@@ -1,13 +1,8 @@
-use std::{
-    fmt,
-    str::FromStr,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
 use crate::model::{text::Invalid, timestamp::Timestamp};
-use crate::secret::EntropyError;
 
 /// The stable identity of a key: a UUIDv7. It survives rotation and is no secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,61 +80,5 @@ impl EventId {
         let all = self.0.as_u128();
         let low = (all as u32).wrapping_add(n);
         Self(Uuid::from_u128(all & !u128::from(u32::MAX) | u128::from(low)))
-    }
-}
-
-/// Makes identifiers that never go back, also when the clock does or stands still.
-#[derive(Debug, Default)]
-pub(crate) struct IdGenerator {
-    /// Milliseconds and twelve bits of fraction or count: the sortable half of the last identifier.
-    last: AtomicU64,
-}
-
-impl IdGenerator {
-    pub(crate) fn key_id(&self, now: Timestamp) -> Result<KeyId, EntropyError> {
-        self.uuid(now).map(KeyId)
-    }
-
-    pub(crate) fn event_id(&self, now: Timestamp) -> Result<EventId, EntropyError> {
-        self.uuid(now).map(EventId)
-    }
-
-    fn uuid(&self, now: Timestamp) -> Result<Uuid, EntropyError> {
-        let micros = now.as_unix_micros().unsigned_abs();
-        let tick = (micros / 1_000) << 12 | (micros % 1_000) << 2;
-        let next = |last: u64| Some(tick.max(last + 1));
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let tick = tick.max(last.unwrap_or(0) + 1);
-        let mut bytes = [0; 10];
-        getrandom::fill(&mut bytes).map_err(EntropyError::new)?;
-        bytes[..2].copy_from_slice(&(tick as u16 & 0x0fff).to_be_bytes());
-        Ok(uuid::Builder::from_unix_timestamp_millis(tick >> 12, &bytes).into_uuid())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identifiers_go_forward_while_the_clock_stands_or_goes_back() {
-        let ids = IdGenerator::default();
-        let noon = Timestamp::from_unix_micros(1_770_638_400_000_000);
-        let mut last = ids.key_id(noon).unwrap();
-        for i in 0..20_000u32 {
-            let back = noon.before(std::time::Duration::from_micros(u64::from(i % 3)));
-            let next = ids.key_id(back).unwrap();
-            assert!(next > last);
-            assert_eq!(next.0.get_version_num(), 7);
-            last = next;
-        }
-    }
-
-    #[test]
-    fn events_of_a_group_are_distinct() {
-        let first = IdGenerator::default().event_id(Timestamp::MIN).unwrap();
-        let group: std::collections::BTreeSet<_> = (0..1_000).map(|n| first.nth(n)).collect();
-        assert_eq!(group.len(), 1_000);
-        assert_eq!(first.nth(0), first);
     }
 }

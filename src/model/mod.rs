@@ -17,7 +17,6 @@ pub use access::{Access, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::MAX_USER_AGENT;
 pub use expiry::Expiry;
-pub(crate) use id::IdGenerator;
 pub use id::{EventId, KeyId};
 pub use key::{Key, Retiring, Revocation, Status};
 pub(crate) use limits::LONGEST_PERIOD;

@@ -2,17 +2,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::secret::Secret;
 use crate::secret::{alphabet::Alphabet, format::KeyFormat};
-
-/// The operating system's random generator failed, so no secret was made.
-#[derive(Debug, thiserror::Error)]
-#[error("the operating system's random generator failed; no secret was made")]
-pub struct EntropyError(#[source] Box<dyn std::error::Error + Send + Sync>);
-
-impl EntropyError {
-    pub(crate) fn new(source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(source))
-    }
-}
+use crate::system::{EntropyError, random};
 
 impl KeyFormat {
     /// Makes a new secret of this format from the operating system's random generator.
@@ -28,21 +18,21 @@ impl KeyFormat {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn generate(&self) -> Result<Secret, EntropyError> {
-        self.generate_from(getrandom::fill)
+        self.generate_from(random::fill)
     }
 
     /// Private: a generator supplied from outside could be seeded, cloned or shared.
-    fn generate_from<E>(&self, fill: fn(&mut [u8]) -> Result<(), E>) -> Result<Secret, EntropyError>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-    {
+    fn generate_from(
+        &self,
+        fill: fn(&mut [u8]) -> Result<(), EntropyError>,
+    ) -> Result<Secret, EntropyError> {
         // The full capacity at once: a growing string would leave parts of the secret behind.
         let mut text = String::with_capacity(self.total_len());
         text.push_str(self.lead());
         let end = text.len() + self.body_len();
         let mut random = Zeroizing::new([0u8; 64]);
         while text.len() < end {
-            fill(random.as_mut_slice()).map_err(EntropyError::new)?;
+            fill(random.as_mut_slice())?;
             let wanted = end - text.len();
             for character in unbiased(self.alphabet(), random.as_slice()).take(wanted) {
                 text.push(character);
@@ -69,8 +59,7 @@ mod tests {
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_key() {
         let format = KeyFormat::builder("lc").build().unwrap();
-        let broken = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
-        let error = format.generate_from(broken).unwrap_err();
+        let error = format.generate_from(random::fail).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 

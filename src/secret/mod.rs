@@ -28,7 +28,6 @@ pub use builder::{FormatError, KeyFormatBuilder};
 pub use checksum::Checksum;
 pub use format::KeyFormat;
 pub use formats::Formats;
-pub use generate::EntropyError;
 pub use parse::{Malformed, Parsed};
 pub use scanner::{GithubPattern, ScannerRules};
 pub use secret::Secret;

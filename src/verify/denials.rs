@@ -13,9 +13,8 @@ use crate::{
     verify::flood::Flood,
 };
 use crate::{
-    model::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
-    secret::EntropyError,
-    system::lock,
+    model::{KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    system::{EntropyError, IdGenerator, lock},
     verify::limits::limited::LimitedReason,
 };
 

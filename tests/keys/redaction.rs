@@ -16,7 +16,7 @@ use keyward::{
         Retiring, Revocation, Scope, Scopes,
     },
     secret::{
-        Candidates, EntropyError, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
+        Candidates, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
         KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512Hasher,
     },
     store::{
@@ -25,7 +25,7 @@ use keyward::{
         OneTimeCode, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateOutcome,
         RotateSecret, SqliteOptions, StoreError, StoreErrorKind, UpdateOutcome,
     },
-    system::{Moment, SystemClock},
+    system::{EntropyError, Moment, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
         CacheOptions, DeniedReason, FeedState, Limited, LimitedReason, QuotaState, QuotaStates,

@@ -76,7 +76,8 @@ mod tests {
     use super::*;
     use crate::{
         audit::EventKind,
-        model::{IdGenerator, Timestamp},
+        model::Timestamp,
+        system::IdGenerator,
         testing::TestKeys,
         verify::{
             request::VerifyRequest,

@@ -126,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{accounts::Account, model::IdGenerator, testing::TestKeys};
+    use crate::{accounts::Account, system::IdGenerator, testing::TestKeys};
 
     #[tokio::test]
     async fn a_bearer_and_the_one_that_renewed_it_are_one_key() {

@@ -20,10 +20,9 @@ use thread_local::ThreadLocal;
 
 use crate::verify::usage::{chain::Chain, noted::Noted, pending::Pending, tallies::Tallies};
 use crate::{
-    model::{IdGenerator, Key, KeyId, Timestamp},
-    secret::EntropyError,
+    model::{Key, KeyId, Timestamp},
     store::{HourlyUsage, KeyUse},
-    system::lock,
+    system::{EntropyError, IdGenerator, lock},
     verify::verified::Bearer,
 };
 

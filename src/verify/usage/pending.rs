@@ -2,9 +2,9 @@ use std::net::IpAddr;
 
 use crate::verify::usage::tallies::begin_of_hour;
 use crate::{
-    model::{IdGenerator, Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
-    secret::EntropyError,
+    model::{Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
     store::{HourlyUsage, KeyUse},
+    system::{EntropyError, IdGenerator},
 };
 
 /// The uses of a key that are not written yet.
