@@ -13,30 +13,43 @@ pub use step_up::{SensitiveChange, StepUp, StepUpError};
 
 use crate::model::{Limits, Owner, Permissions, Scopes};
 
-/// What the host says of an owner now.
+/// The host's current information about an owner: permissions, plan limits, suspended or not.
 ///
 /// # Examples
 /// ```
-/// use keyward::{Account, model::{Permissions, Scopes, Limits}};
+/// use keyward::{Account, Limits, model::Permissions};
 ///
-/// let member = Account {
-///     permissions: Permissions::Only(Scopes::new(["deploy"])?),
-///     limits: Limits::default().max_active_keys(5),
-///     suspended: false,
-/// };
+/// let plan = Limits::default().max_active_keys(5);
+/// let member = Account::new(Permissions::only(["deploy"])?, plan.clone());
+/// let blocked = Account::new(Permissions::All, plan).suspended(true);
+/// assert!(!member.suspended && blocked.suspended);
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Account {
-    /// What the owner may do; none of its keys can do more.
+    /// The owner's permissions. None of its keys can exceed them.
     pub permissions: Permissions,
-    /// What its plan allows.
+    /// The limits of the owner's plan.
     pub limits: Limits,
-    /// None of its keys works, and no new one is issued. Also the answer for an owner that is gone.
+    /// If true, the owner's keys are refused and no new key is issued. MUST be true for an owner that
+    /// does not exist.
     pub suspended: bool,
 }
 
 impl Account {
+    /// Returns the account of an owner that is not suspended.
+    pub fn new(permissions: Permissions, limits: Limits) -> Self {
+        Self { permissions, limits, suspended: false }
+    }
+
+    /// Sets whether the owner is suspended. Defaults to false.
+    #[must_use]
+    pub fn suspended(mut self, suspended: bool) -> Self {
+        self.suspended = suspended;
+        self
+    }
+
     /// What an owner is of whom nobody was asked.
     pub(crate) fn nobody() -> Self {
         let permissions = Permissions::Only(Scopes::none());
@@ -77,7 +90,7 @@ pub struct NoAccounts(Arc<Account>);
 impl NoAccounts {
     /// The same limits for every owner.
     pub fn with_limits(limits: Limits) -> Self {
-        Self(Arc::new(Account { permissions: Permissions::All, limits, suspended: false }))
+        Self(Arc::new(Account::new(Permissions::All, limits)))
     }
 }
 

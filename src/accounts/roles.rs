@@ -80,7 +80,7 @@ impl<R: PartialEq> Roles<R> {
         let held: Vec<_> = held.into_iter().collect();
         let permissions = self.permissions(held.iter().copied());
         let suspended = self.of(held).next().is_none();
-        Account { permissions, limits, suspended }
+        Account::new(permissions, limits).suspended(suspended)
     }
 
     fn of<'a>(&self, held: impl IntoIterator<Item = &'a R>) -> impl Iterator<Item = &Permissions>

@@ -2,11 +2,25 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use crate::model::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
 
-/// One line of the audit log.
+/// An entry of the audit log.
 ///
-/// Exhaustive on purpose: a store that did not know a field would lose it. `Display` writes one
-/// harmless line, whatever text the fields carry.
+/// `Display` writes a single line in which control characters and terminal escapes are escaped.
+///
+/// A store MUST keep every field. To build an event from stored values, call
+/// [`new`](AuditEvent::new) and then set the public fields.
+///
+/// # Examples
+/// ```
+/// use keyward::{AuditEvent, Timestamp, audit::{EventKind, Outcome}, model::EventId};
+///
+/// let mut event =
+///     AuditEvent::new(EventId::from_bytes([7; 16]), Timestamp::MIN, EventKind::Denied);
+/// event.outcome = Outcome::Failure;
+/// event.tenant = "acme".into();
+/// event.reason = Some("expired".into());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditEvent {
     /// Unique; sorts by time.
     pub id: EventId,
@@ -95,6 +109,24 @@ pub enum Outcome {
 }
 
 impl AuditEvent {
+    /// Returns a successful event without tenant, account, key or actor, with a count of 1.
+    pub fn new(id: EventId, at: Timestamp, kind: EventKind) -> Self {
+        Self {
+            id,
+            at,
+            kind,
+            outcome: Outcome::Success,
+            tenant: String::new(),
+            account: None,
+            key_id: None,
+            actor: String::new(),
+            ip: None,
+            user_agent: None,
+            reason: None,
+            count: 1,
+        }
+    }
+
     /// What an actor did to a key.
     pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
         Self { key_id: Some(key.id), ..Self::of_owner(id, at, kind, &key.owner, by) }
@@ -118,18 +150,10 @@ impl AuditEvent {
     /// What an actor did, to no owner in particular.
     pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
-            id,
-            at,
-            kind,
-            outcome: Outcome::Success,
-            tenant: String::new(),
-            account: None,
-            key_id: None,
             actor: by.label().into(),
             ip: by.address(),
             user_agent: by.agent().map(Into::into),
-            reason: None,
-            count: 1,
+            ..Self::new(id, at, kind)
         }
     }
 
@@ -155,24 +179,38 @@ impl AuditEvent {
 
 impl fmt::Display for AuditEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, kind, outcome, count, .. } = self;
-        write!(f, "{at} {kind} {outcome} actor={}", quoted(&self.actor))?;
-        if !self.tenant.is_empty() {
-            write!(f, " tenant={}", quoted(&self.tenant))?;
+        // Without `..`, so that a new field does not compile until it is considered.
+        let Self {
+            id: _,
+            at,
+            kind,
+            outcome,
+            tenant,
+            account,
+            key_id,
+            actor,
+            ip,
+            user_agent,
+            reason,
+            count,
+        } = self;
+        write!(f, "{at} {kind} {outcome} actor={}", quoted(actor))?;
+        if !tenant.is_empty() {
+            write!(f, " tenant={}", quoted(tenant))?;
         }
-        if let Some(account) = &self.account {
+        if let Some(account) = account {
             write!(f, " account={}", quoted(account))?;
         }
-        if let Some(key_id) = self.key_id {
+        if let Some(key_id) = key_id {
             write!(f, " key={key_id}")?;
         }
-        if let Some(ip) = self.ip {
+        if let Some(ip) = ip {
             write!(f, " ip={ip}")?;
         }
-        if let Some(agent) = &self.user_agent {
+        if let Some(agent) = user_agent {
             write!(f, " user_agent={}", quoted(agent))?;
         }
-        if let Some(reason) = &self.reason {
+        if let Some(reason) = reason {
             write!(f, " reason={}", quoted(reason))?;
         }
         if *count != 1 {

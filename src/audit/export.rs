@@ -64,18 +64,32 @@ enum Value<'a> {
 
 /// In the order of the names.
 fn values(event: &AuditEvent) -> [Value<'_>; 11] {
-    let AuditEvent { id, at, kind, outcome, actor, count, .. } = event;
+    // Without `..`, so that a new field does not compile until it is considered.
+    let AuditEvent {
+        id,
+        at,
+        kind,
+        outcome,
+        tenant: _,
+        account,
+        key_id,
+        actor,
+        ip,
+        user_agent,
+        reason,
+        count,
+    } = event;
     [
         id.to_string().into(),
         at.to_string().into(),
         kind.as_str().into(),
         outcome.as_str().into(),
-        event.account.as_deref().into(),
-        event.key_id.map(|id| id.to_string()).into(),
+        account.as_deref().into(),
+        key_id.map(|id| id.to_string()).into(),
         actor.as_str().into(),
-        event.ip.map(|ip| ip.to_string()).into(),
-        event.user_agent.as_deref().into(),
-        event.reason.as_deref().into(),
+        ip.map(|ip| ip.to_string()).into(),
+        user_agent.as_deref().into(),
+        reason.as_deref().into(),
         Value::Number(*count),
     ]
 }
