@@ -61,7 +61,7 @@ fn a_hint_that_gives_too_much_away_is_refused() {
 fn default_secrets_with_a_lead_of_up_to_19_characters_fit_one_sha256_block() {
     for len in 1..=18 {
         let format = KeyFormat::builder("p".repeat(len)).build().unwrap();
-        assert_eq!(format.lead().len(), len + 1);
+        assert_eq!(format.secret_prefix().len(), len + 1);
         assert!(format.generate().unwrap().expose().len() <= 55);
         assert_eq!(format.bits(), 178);
     }
@@ -106,7 +106,7 @@ proptest! {
             let secret = format.generate().unwrap();
             prop_assert_eq!(secret.expose().len(), format.total_len());
             let parsed = format.parse(secret.expose()).unwrap();
-            prop_assert_eq!(parsed.hint().len(), format.lead().len() + hint);
+            prop_assert_eq!(parsed.hint().len(), format.secret_prefix().len() + hint);
         }
     }
 }

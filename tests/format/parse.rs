@@ -84,7 +84,7 @@ proptest! {
     fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         for format in products().into_iter().chain(awkward()) {
             let _ = format.parse(&bytes);
-            let mut led = format.lead().as_bytes().to_vec();
+            let mut led = format.secret_prefix().as_bytes().to_vec();
             led.extend(&bytes);
             led.truncate(format.total_len());
             let _ = format.parse(&led);

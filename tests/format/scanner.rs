@@ -21,7 +21,7 @@ fn compiled(rules: &ScannerRules) -> [Regex; 3] {
 fn near_misses(format: &KeyFormat) -> Vec<String> {
     let secret = format.generate().unwrap();
     let secret = secret.expose();
-    let place = format.lead().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
+    let place = format.secret_prefix().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
     let (head, tail) = secret.split_at(place);
     vec![
         secret[..secret.len() - 1].to_owned(),
