@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::model::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
+use crate::model::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, one_line, truncated};
 
 /// An entry of the audit log.
 ///
@@ -159,7 +159,7 @@ impl AuditEvent {
 
     pub(crate) fn reason(mut self, reason: &str) -> Self {
         // A revocation must not fail for the words that came with it.
-        self.reason = (!reason.is_empty()).then(|| fitted(reason, MAX_REASON));
+        self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON));
         self
     }
 

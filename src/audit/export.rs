@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use super::AuditEvent;
-use crate::model::is_harmful;
+use crate::model::needs_escape;
 
 /// How an export of the audit log is written: the fields that the management API shows, under the
 /// same names. The tenant is not among them: an export is of the one that was asked for.
@@ -132,7 +132,7 @@ fn json_text(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend(['\\', character]),
-            harmful if is_harmful(harmful) => {
+            harmful if needs_escape(harmful) => {
                 for unit in harmful.encode_utf16(&mut [0; 2]) {
                     let _ = write!(out, "\\u{unit:04x}");
                 }
@@ -164,7 +164,7 @@ fn csv_line(out: &mut String, event: &AuditEvent) {
 /// Whether some spreadsheet would calculate it: some look behind spaces and what cannot be seen,
 /// some take the wide forms of East Asia for the sign itself.
 fn is_formula(text: &str) -> bool {
-    let seen = |c: &char| !c.is_whitespace() && !is_harmful(*c);
+    let seen = |c: &char| !c.is_whitespace() && !needs_escape(*c);
     let sign = text.chars().find(seen).is_some_and(|first| "=+-@＝＋－＠".contains(first));
     sign || text.starts_with(|first: char| first.is_control())
 }

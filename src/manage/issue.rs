@@ -5,7 +5,7 @@ use crate::{
     audit::{AuditEvent, EventKind},
     model::{
         Access, Actor, Expiry, Invalid, Key, KeyLimits, Metadata, Name, Networks, Owner, Timestamp,
-        bounded, one_line,
+        checked_text, one_line,
     },
     secret::{Secret, SecretDigest},
     store::{InsertKey, InsertOutcome},
@@ -179,7 +179,7 @@ impl ApiKeys {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let longest = self.inner.formats.longest_hint().max(MAX_HINT);
-        let hint = bounded("hint", hint.trim(), longest)?;
+        let hint = checked_text("hint", hint.trim(), longest)?;
         if self.inner.formats.parse(hint).is_ok() {
             let message = "the hint is the whole secret: pass its first characters only";
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -262,7 +262,7 @@ impl NewKey {
 /// Whether owner, plan and actor let a key come into being.
 fn allowed(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(), Error> {
     within_owner(key, account)?;
-    if !by.may_hand_out(key) {
+    if !by.can_grant(key) {
         return Err(Error::beyond_reach());
     }
     let Some(longest) = account.limits.lifetime() else {

@@ -254,7 +254,7 @@ impl ApiKeys {
                     if !before.access.covers(&after.access) {
                         within_owner(&after, account)?;
                     }
-                    if by.may_hand_out(&after) { Ok(()) } else { Err(Error::beyond_reach()) }
+                    if by.can_grant(&after) { Ok(()) } else { Err(Error::beyond_reach()) }
                 };
                 self.inner.sanction(&after.owner, by, change, judge).await?;
             }
@@ -299,8 +299,8 @@ impl ApiKeys {
 fn is_wider(after: &Key, before: &Key) -> bool {
     let on = before.disabled_at.is_some() && after.disabled_at.is_none();
     on || !before.access.covers(&after.access)
-        || !before.limits.cover(&after.limits)
-        || !before.networks.cover(&after.networks)
+        || !before.limits.covers(&after.limits)
+        || !before.networks.covers(&after.networks)
 }
 
 /// Each lost attempt means that another one's change was written: only a storm gets this far.

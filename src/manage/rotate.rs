@@ -98,7 +98,7 @@ impl ApiKeys {
         let within = within.into();
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
-            let judge = |_: &Account| match by.may_hand_out(&before) {
+            let judge = |_: &Account| match by.can_grant(&before) {
                 true => Ok(()),
                 false => Err(Error::beyond_reach()),
             };

@@ -4,23 +4,23 @@ use uuid::Uuid;
 
 use crate::model::{text::Invalid, timestamp::Timestamp};
 
-/// The stable identity of a key: a UUIDv7. It survives rotation and is no secret.
+/// The stable identifier of a key: a UUIDv7. It does not change on rotation and is not secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(Uuid);
 
-/// The identity of an audit event: a UUIDv7, so that events sort by time.
+/// The identifier of an audit event: a UUIDv7, so that events sort by time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Uuid);
 
 macro_rules! identifier {
     ($name:ident, $what:literal) => {
         impl $name {
-            /// From its sixteen bytes.
+            /// Returns the identifier with these 16 bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
 
-            /// Its sixteen bytes, which sort as the identifiers do.
+            /// Returns the 16 bytes. They sort in the same order as the identifiers.
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -52,7 +52,7 @@ identifier!(KeyId, "key id");
 identifier!(EventId, "event id");
 
 impl KeyId {
-    /// The half of a UUIDv7 that is as random as a hash.
+    /// The random half of the UUIDv7, usable as a hash.
     #[inline]
     pub(crate) fn random(self) -> u64 {
         self.0.as_u64_pair().1
@@ -67,7 +67,7 @@ impl std::hash::Hash for KeyId {
 }
 
 impl EventId {
-    /// One that sorts as of an instant, and whose rest is taken from a hash of what it stands for.
+    /// An identifier that sorts by `instant`. The remaining bits are taken from `hash`.
     pub(crate) fn at(instant: Timestamp, hash: &[u8; 32]) -> Self {
         let millis = instant.as_unix_micros().unsigned_abs() / 1_000;
         let mut bytes = [0; 10];
@@ -75,7 +75,7 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
     }
 
-    /// The `n`th of a group of events that one change writes.
+    /// The identifier of the `n`th event that one change writes.
     pub(crate) fn nth(self, n: u32) -> Self {
         let all = self.0.as_u128();
         let low = (all as u32).wrapping_add(n);

@@ -13,7 +13,7 @@ use crate::{
     verify::flood::Flood,
 };
 use crate::{
-    model::{KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     system::{EntropyError, IdGenerator, lock},
     verify::limits::limited::LimitedReason,
 };
@@ -192,7 +192,7 @@ impl HourlyUsage {
             actor: None,
             at: attempt.at,
             ip: attempt.ip,
-            user_agent: attempt.user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
+            user_agent: attempt.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
         }
     }
 }

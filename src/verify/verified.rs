@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::model::{Key, KeyId, Owner, Permissions, Timestamp};
+use crate::model::{Actor, Key, KeyId, Owner, Permissions, Timestamp};
 use crate::{
     accounts::Account,
     verify::{
@@ -140,6 +140,15 @@ impl Verified {
     /// All that the key may do.
     pub fn permissions(&self) -> Permissions {
         self.key().access.within(&self.account().permissions)
+    }
+}
+
+impl Actor {
+    /// Returns a key that manages keys.
+    ///
+    /// It cannot grant more than the key itself has: tenant, permissions, limits, networks and expiry.
+    pub fn key(verified: &Verified) -> Self {
+        Self::from_key(verified.key(), verified.permissions())
     }
 }
 

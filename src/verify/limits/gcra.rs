@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::model::Timestamp;
-use crate::model::{LONGEST_PERIOD, Rate};
+use crate::model::{MAX_RATE_PERIOD_MICROS, Rate};
 
 /// What is left of a rate after a use, or when one was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct Bucket {
 
 impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
-        let period = rate.counted_period();
+        let period = rate.period_micros();
         let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
         let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(FARTHEST);
         Self { rate, interval, reach }
@@ -151,7 +151,7 @@ fn micros(micros: i64) -> Duration {
 pub(crate) const NEVER: Duration = Duration::MAX;
 /// A hundred years: what lies so far ahead of now can still be told as an instant, and Lua counts it
 /// exactly.
-const FARTHEST: i64 = 100 * LONGEST_PERIOD as i64;
+const FARTHEST: i64 = 100 * MAX_RATE_PERIOD_MICROS as i64;
 
 #[cfg(test)]
 mod tests {

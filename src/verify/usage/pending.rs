@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use crate::verify::usage::tallies::begin_of_hour;
 use crate::{
-    model::{Key, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
+    model::{Key, KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     store::{HourlyUsage, KeyUse},
     system::{EntropyError, IdGenerator},
 };
@@ -29,7 +29,7 @@ struct Hour {
 impl Pending {
     /// Only the event of a first use tells the program.
     pub(crate) fn new(key: &Key, at: Timestamp, ip: Option<IpAddr>, agent: Option<&str>) -> Self {
-        let user_agent = agent.map(|agent| fitted(agent, MAX_USER_AGENT));
+        let user_agent = agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN));
         let owner = key.owner.clone();
         let (hour, other) = (Hour { uses: 1, ..Hour::of(at) }, Hour::of(at));
         Self { owner, first_at: at, last_at: at, ip, user_agent, hour, other }
