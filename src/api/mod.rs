@@ -140,7 +140,7 @@ impl Inner {
     }
 
     pub(crate) async fn account(&self, owner: &Owner) -> Result<Arc<Account>, Error> {
-        match self.accounts.at_once(owner) {
+        match self.accounts.account_if_ready(owner) {
             Some(account) => Ok(account),
             None => self.accounts.account(owner).await.map_err(Error::accounts),
         }

@@ -45,7 +45,7 @@ impl ApiKeys {
         let AuditQuery { within, key_id, kind, from, until, after, limit } = query;
         let query =
             AuditQuery { within: OwnerScope::Tenant(""), key_id, kind, from, until, after, limit };
-        let (reader, head) = (Reader::of(within), format.head());
+        let (reader, head) = (Reader::of(within), format.header());
         AuditExport { keys: self.clone(), format, reader, query, head, over: false }
     }
 }

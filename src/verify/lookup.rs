@@ -229,8 +229,8 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn account_at_once(&self, found: &FoundKey, now: Timestamp) -> Option<Arc<Account>> {
         match check_key(&found.key, found.ends_at, now) {
-            Ok(()) => self.accounts.at_once(&found.key.owner),
-            Err(_) => Some(Arc::new(Account::nobody())),
+            Ok(()) => self.accounts.account_if_ready(&found.key.owner),
+            Err(_) => Some(Arc::new(Account::unknown())),
         }
     }
 

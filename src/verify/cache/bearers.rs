@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_threads_use_at_once_has_bearers_apart_whose_uses_are_those_of_one_key() {
         let key = TestKeys::new().issue(["builds:read"]).await.key;
-        let (usage, nobody) = (Usage::default(), Arc::new(Account::nobody()));
+        let (usage, nobody) = (Usage::default(), Arc::new(Account::unknown()));
         let mark = |of: &Bearers| of.own().mark(&usage, Timestamp::MIN, None, None);
         let one = Bearers::one(Bearer::new(key, nobody.clone()));
         assert_eq!(mark(&one), Marked::First);

@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_bearer_and_the_one_that_renewed_it_are_one_key() {
         let key = TestKeys::new().issue(["builds:read"]).await.key;
-        let (usage, nobody) = (Usage::default(), Arc::new(Account::nobody()));
+        let (usage, nobody) = (Usage::default(), Arc::new(Account::unknown()));
         let before = Arc::new(Bearer::new(key, nobody.clone()));
         let noon = Timestamp::MIN.after(HOUR * 12);
         assert_eq!(before.mark(&usage, noon, None, Some("curl")), Marked::First);
@@ -155,7 +155,7 @@ mod tests {
     async fn hours_that_come_in_disorder_are_counted_apart_and_two_of_them_in_its_own_place() {
         let key = TestKeys::new().issue(["builds:read"]).await.key;
         let usage = Usage::default();
-        let bearer = Arc::new(Bearer::new(key, Arc::new(Account::nobody())));
+        let bearer = Arc::new(Bearer::new(key, Arc::new(Account::unknown())));
         let noon = Timestamp::MIN.after(HOUR * 12);
         let mark = |hours| _ = bearer.mark(&usage, noon.after(HOUR * hours), None, None);
         [0, 1, 0, 0, 1, 0, 1].into_iter().for_each(mark);

@@ -51,7 +51,7 @@ mod tests {
     #[tokio::test]
     async fn all_are_taken_once_and_a_long_chain_overflows_no_stack() {
         let key = TestKeys::new().issue(["builds:read"]).await.key;
-        let nobody = Arc::new(Account::nobody());
+        let nobody = Arc::new(Account::unknown());
         let bearer = || Arc::new(Bearer::new(key.clone(), nobody.clone()));
         let (chain, again) = (Chain::default(), Chain::default());
         (0..MANY).for_each(|_| chain.add(bearer()));
