@@ -238,7 +238,7 @@ impl Quota {
         Self { uses: uses.min(MAX_QUOTA_USES), period }
     }
 
-    /// Whether `other` allows at most as much: no more uses, in a period that is no shorter.
+    /// Whether `other` allows at most as much: not more uses, and not a shorter period.
     pub(crate) fn covers(self, other: Self) -> bool {
         let rank = |period| match period {
             Period::Day => 1,
