@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Returns the rate of each key, which a key's own rate can only reduce.
-    pub fn each_rate(&self) -> Option<Rate> {
+    pub fn key_rate(&self) -> Option<Rate> {
         self.rate_per_key
     }
 
