@@ -5,7 +5,7 @@ use sha2::Digest as _;
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
-    model::{Actor, Key, KeyId, OwnerScope, Retiring, Timestamp},
+    model::{Actor, Key, KeyId, OwnerScope, RetiringSecret, Timestamp},
     store::{PreviousSecret, RotateOutcome, RotateSecret},
 };
 use crate::{
@@ -131,7 +131,7 @@ impl ApiKeys {
             // An instant that has passed by every clock: that of another node may be slow.
             let now = if at_once { Timestamp::MIN } else { event.at };
             let ends_at = now.after(rotation.overlap);
-            after.retiring = Some(Retiring { hint: before.hint.clone(), ends_at });
+            after.retiring = Some(RetiringSecret { hint: before.hint.clone(), ends_at });
             PreviousSecret::EndsAt(ends_at)
         };
         after.hint = self.inner.formats.hint(&secret);

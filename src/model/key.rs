@@ -23,7 +23,7 @@ pub struct Key {
     /// The part of the current secret that may be shown: `lnos_live_a1b2c3d4`.
     pub hint: String,
     /// The previous secret, if the key was rotated.
-    pub retiring: Option<Retiring>,
+    pub retiring: Option<RetiringSecret>,
     /// The access of the key.
     pub access: Access,
     /// The rate limit and quota of the key.
@@ -56,7 +56,7 @@ pub struct Key {
 
 /// The secret that a rotation replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retiring {
+pub struct RetiringSecret {
     /// The part of the secret that may be shown.
     pub hint: String,
     /// The first instant at which the secret is rejected. [`Timestamp::MIN`] if the rotation had no overlap.

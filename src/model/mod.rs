@@ -13,7 +13,7 @@ pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::MAX_USER_AGENT_LEN;
 pub use id::{EventId, KeyId};
-pub use key::{Expiry, Key, Retiring, Revocation, Status};
+pub use key::{Expiry, Key, RetiringSecret, Revocation, Status};
 pub(crate) use limits::MAX_RATE_PERIOD_MICROS;
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
 pub use owner::{Owner, OwnerScope};

@@ -13,7 +13,7 @@ use keyward::{
     manage::{Identified, Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
-        Retiring, Revocation, Scope, Scopes,
+        RetiringSecret, Revocation, Scope, Scopes,
     },
     secret::{
         Candidates, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
@@ -224,7 +224,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Reminders,
         VerifyRequest<'static>,
         Reservation,
-        Retiring,
+        RetiringSecret,
         Revocation,
         RevokeOutcome,
         Roles<&'static str>,

@@ -6,7 +6,7 @@ use std::{
 use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Owner, OwnerScope, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{
         ChangeBatch, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse,
@@ -138,7 +138,7 @@ impl State {
             let stored = Arc::make_mut(&mut row.key);
             if let PreviousSecret::EndsAt(ends_at) = previous {
                 row.former = Some((row.current, ends_at));
-                stored.retiring = Some(Retiring { hint: stored.hint.clone(), ends_at });
+                stored.retiring = Some(RetiringSecret { hint: stored.hint.clone(), ends_at });
             }
             row.current = *digest;
             stored.hint = hint.into();
