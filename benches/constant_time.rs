@@ -1,8 +1,8 @@
-//! Whether the time of an answer tells anything of a secret: `cargo bench --bench constant_time`.
+//! Checks whether response times reveal anything about a secret: `cargo bench --bench constant_time`.
 //!
-//! As dudect does it: two classes of input in random order, and Welch's t over the times that
-//! each took. Beyond 4.5 they differ. A comparison that stops at the first difference is the control:
-//! it has to be told apart, or the measurement is too coarse to say anything of the others.
+//! The method is that of dudect: two classes of input in random order, and Welch's t-test over the
+//! measured times. If |t| exceeds 4.5, the times differ. A comparison that stops at the first difference
+//! is the control: if its two classes are not distinguished, the measurement is too coarse.
 
 use std::{
     future::Future as _,
@@ -24,7 +24,7 @@ fn main() {
     }
     let runtime = Runtime::new().expect("threads");
     let _entered = runtime.enter();
-    println!("Welch's t of {SAMPLES} samples; beyond {FLAGGED} the two take different times");
+    println!("Welch's t of {SAMPLES} samples; if |t| > {THRESHOLD}, the times differ");
 
     let secret: [u8; 32] =
         Sha256Hasher.digest(b"secret").to_bytes()[3..].try_into().expect("32 bytes");
@@ -34,34 +34,37 @@ fn main() {
     let control = t(&[vec![near], vec![far]], |guess| {
         black_box(black_box(&secret).iter().zip(black_box(guess)).all(|(a, b)| a == b));
     });
-    tell("control: a comparison that stops early", control);
+    report("control: comparison that stops early", control);
 
     let stored = digest(secret);
     let compare = |guess: &SecretDigest| {
         black_box(black_box(&stored).ct_eq(black_box(guess)));
     };
     let [secret, near, far] = [secret, near, far].map(|bytes| vec![digest(bytes)]);
-    tell("digests: last byte wrong, all bytes wrong", t(&[near, far.clone()], compare));
-    tell("digests: equal, all bytes wrong", t(&[secret, far], compare));
+    report("digests: last byte wrong, all bytes wrong", t(&[near, far.clone()], compare));
+    report("digests: equal, all bytes wrong", t(&[secret, far], compare));
 
     for cached in [false, true] {
         let keys = keys(cached);
         let valid: Vec<_> = (0..SECRETS).map(|n| runtime.block_on(issue(&keys, n))).collect();
-        let near: Vec<_> = valid.iter().flat_map(|text| others(text)).collect();
+        let near: Vec<_> = valid.iter().flat_map(|text| variants(text)).collect();
         let far: Vec<_> = near.iter().map(|_| unknown(&keys)).collect();
         for text in [&valid, &near, &far].into_iter().flatten() {
             let _ = runtime.block_on(keys.verify(text, &VerifyRequest::new()));
         }
         let ask = |text: &String| poll(&keys, text);
         let what = if cached { "cached" } else { "uncached" };
-        tell(&format!("{what}: last character wrong, unknown"), t(&[near, far.clone()], ask));
-        // No secret either way: whoever asks is told which it is.
-        tell(&format!("{what}: valid, unknown (for comparison)"), t(&[valid, far], ask));
+        report(&format!("{what}: last character wrong, unknown"), t(&[near, far.clone()], ask));
+        // Not a secret: the response itself shows which of the two it is.
+        report(&format!("{what}: valid, unknown (for comparison)"), t(&[valid, far], ask));
     }
-    assert!(control.abs() > FLAGGED, "the control was not told apart: the machine is too busy");
+    assert!(
+        control.abs() > THRESHOLD,
+        "the control was not distinguished: the machine is too busy"
+    );
 }
 
-/// Each has an owner of its own, who by default may have five.
+/// Each key has its own owner, because an owner may have only 5 keys by default.
 async fn issue(keys: &ApiKeys, n: usize) -> String {
     let owner = Owner::new("acme", &format!("ada-{n}")).expect("plain words");
     let new = NewKey::new(&owner, "ci").expect("a plain word");
@@ -69,8 +72,8 @@ async fn issue(keys: &ApiKeys, n: usize) -> String {
     issued.secret.expose().to_owned()
 }
 
-/// With each other character in place of the last one.
-fn others(text: &str) -> impl Iterator<Item = String> {
+/// Variants with each other character in the last position.
+fn variants(text: &str) -> impl Iterator<Item = String> {
     let (begin, last) = text.split_at(text.len() - 1);
     let characters = ('0'..='9').chain('A'..='Z').chain('a'..='z');
     let others = characters.filter(move |other| !last.starts_with(*other));
@@ -82,11 +85,11 @@ fn unknown(keys: &ApiKeys) -> String {
     secret.expose().to_owned()
 }
 
-/// Without a checksum, so that a wrong character gets as far as the look-up.
+/// Without a checksum, so that a key with a wrong character is looked up.
 fn keys(cached: bool) -> ApiKeys {
     let format = KeyFormat::builder("lc").checksum(Checksum::None).build().expect("a plain word");
     let builder = ApiKeys::builder(MemoryStore::new(), format);
-    // All that is asked for here has room in the cache, and is asked for at once.
+    // The cache holds all keys of this benchmark, and lookups of unknown keys are not limited.
     let roomy = CacheOptions::default().max_unknown(1_000_000).unknown_lookups_per_second(u32::MAX);
     if cached { builder.cache(roomy).build() } else { builder.no_cache().build() }
 }
@@ -104,21 +107,22 @@ fn poll(keys: &ApiKeys, text: &str) {
     }
 }
 
-/// Of the times of two classes, without the slowest tenth, which interruptions made slow. All inputs
-/// are put into one place: where a thing lies in memory makes a difference, too.
+/// Welch's t of the times of two classes, without the slowest 10%, which were interrupted.
+///
+/// All inputs are copied to the same place, because the location in memory influences the time.
 fn t<T: Clone>(classes: &[Vec<T>; 2], work: impl Fn(&T)) -> f64 {
     let (mut times, mut input) = ([Vec::new(), Vec::new()], classes[0][0].clone());
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..SAMPLES {
-        // Xorshift: any order will do that does not alternate.
+        // Xorshift: any order suffices that does not alternate.
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         let class = (random >> 32) as usize % 2;
         input.clone_from(&classes[class][(random >> 40) as usize % classes[class].len()]);
-        let begun = Instant::now();
-        (0..AT_ONCE).for_each(|_| work(&input));
-        times[class].push(begun.elapsed().as_nanos() as f64);
+        let start = Instant::now();
+        (0..CALLS_PER_SAMPLE).for_each(|_| work(&input));
+        times[class].push(start.elapsed().as_nanos() as f64);
     }
     let mut all = times.concat();
     all.sort_by(f64::total_cmp);
@@ -141,13 +145,13 @@ fn moments(times: impl Iterator<Item = f64>) -> Moments {
     Moments { count, mean, variance }
 }
 
-fn tell(what: &str, t: f64) {
-    let verdict = if t.abs() > FLAGGED { "differ" } else { "alike" };
+fn report(what: &str, t: f64) {
+    let verdict = if t.abs() > THRESHOLD { "differ" } else { "do not differ" };
     println!("  {what:<44} t = {t:>8.1}  {verdict}");
 }
 
 const SAMPLES: usize = 200_000;
-/// Many, because where one of them stands in a map is a matter of luck; of each, 61 that are wrong.
+/// Many, because the position of a key in a map is random. Each has 61 wrong variants.
 const SECRETS: usize = 1_000;
-const AT_ONCE: usize = 8;
-const FLAGGED: f64 = 4.5;
+const CALLS_PER_SAMPLE: usize = 8;
+const THRESHOLD: f64 = 4.5;

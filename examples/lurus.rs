@@ -144,7 +144,7 @@ impl Users {
 impl Accounts for Users {
     async fn account(&self, user: &Owner) -> Result<Arc<Account>, AccountsError> {
         let limits = self.plans().get(user).copied().unwrap_or_default().limits();
-        Ok(Arc::new(Account { permissions: Permissions::All, limits, suspended: false }))
+        Ok(Arc::new(Account::new(Permissions::All, limits)))
     }
 }
 

@@ -5,9 +5,8 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use crate::{
     accounts::{AccountsError, StepUpError},
     model::{Invalid, Key},
-    secret::EntropyError,
     store::{StoreError, StoreErrorKind},
-    verify::RateLimiterError,
+    system::EntropyError,
 };
 
 /// Why a key could not be issued, changed or looked at.
@@ -148,7 +147,7 @@ impl Error {
         Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
     }
 
-    pub(crate) fn limiter(source: RateLimiterError) -> Self {
+    pub(crate) fn limiter(source: Box<dyn StdError + Send + Sync>) -> Self {
         let message = "rates cannot be counted now; try again later";
         Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }

@@ -28,7 +28,6 @@ pub mod model;
 pub mod secret;
 #[cfg(feature = "server")]
 pub mod store;
-#[cfg(feature = "server")]
 pub mod system;
 #[cfg(feature = "server")]
 pub mod testing;

@@ -1,8 +1,7 @@
-//! For the tests of services that use this crate: keys in memory, a clock that is set by hand, and
-//! all events at hand. No server, no feature, no set-up.
+//! For tests of services that use this crate: keys in memory, a manual clock and collected audit events.
+//! It needs no server, no feature and no setup.
 //!
-//! The quickest test of a protected route calls its handler with a secret from
-//! [`TestKeys::issue`]:
+//! The simplest test of a protected route calls its handler with a secret from [`TestKeys::issue`]:
 //!
 //! ```
 //! use keyward::{ApiKeys, VerifyRequest, VerifyError, testing::TestKeys};
@@ -44,25 +43,28 @@ use crate::{
     system::{Clock, ClockReading, lock},
 };
 
-/// Keys in memory with a clock and a collector of events.
+/// Keys in memory, with a manual clock and collected audit events.
 #[derive(Clone, Debug)]
 pub struct TestKeys {
-    /// What the code under test is given.
+    /// The keys, to be passed to the code under test.
     pub keys: ApiKeys,
-    /// The clock that it reads; it stands still until it is moved.
+    /// The clock of the keys. It moves only when the test advances or sets it.
     pub clock: ManualClock,
-    /// All events so far.
+    /// All audit events so far.
     pub events: Events,
     /// The owner of the keys from [`issue`](TestKeys::issue).
     pub owner: Owner,
 }
 
 impl TestKeys {
-    /// Keys with the prefix `test`, any number per owner.
-    #[allow(clippy::new_without_default, reason = "a test says `new` and means a fresh one")]
+    /// Returns keys with the prefix `test` and without limits.
+    #[allow(
+        clippy::new_without_default,
+        reason = "`new` makes clear that nothing is shared between tests"
+    )]
     pub fn new() -> Self {
-        let format = KeyFormat::builder("test").build().expect("the format is constant and valid");
-        let owner = Owner::new("tenant", "account").expect("both are short words");
+        let format = KeyFormat::builder("test").build().expect("a constant, valid format");
+        let owner = Owner::new("tenant", "account").expect("both are valid");
         let (clock, events) = (ManualClock::default(), Events::default());
         let keys = ApiKeys::builder(MemoryStore::new(), format)
             .accounts(NoAccounts::with_limits(Limits::default()))
@@ -72,24 +74,24 @@ impl TestKeys {
         Self { keys, clock, events, owner }
     }
 
-    /// Issues a key that may do these things and no others.
+    /// Issues a key with exactly these scopes.
     ///
     /// # Panics
-    /// If one of them is no scope.
+    /// If one of them is not a valid scope.
     pub async fn issue<'a>(&self, scopes: impl IntoIterator<Item = &'a str>) -> Issued {
-        let access = Access::only(scopes).expect("scopes are visible ASCII");
-        let new = NewKey::new(&self.owner, "test key").expect("the name is constant and valid");
+        let access = Access::only(scopes).expect("valid scopes");
+        let new = NewKey::new(&self.owner, "test key").expect("a constant, valid name");
         let issued = self.keys.issue(new.access(access), &Actor::system("test")).await;
-        issued.expect("memory does not fail")
+        issued.expect("the memory store does not fail")
     }
 }
 
-/// A clock that is moved by hand. Clones show the same time.
+/// A clock that moves only when a test advances or sets it. Clones share their time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<ClockReading>>);
 
 impl ManualClock {
-    /// A clock that stands at an instant.
+    /// Returns a clock that shows `instant`.
     pub fn at(instant: Timestamp) -> Self {
         Self(Arc::new(Mutex::new(ClockReading {
             wall: instant,
@@ -97,20 +99,21 @@ impl ManualClock {
         })))
     }
 
-    /// Lets time pass.
+    /// Advances the wall clock and the monotonic clock.
     pub fn advance(&self, duration: Duration) {
         let mut now = lock(&self.0);
         *now = ClockReading { wall: now.wall.after(duration), monotonic: now.monotonic + duration };
     }
 
-    /// Sets the calendar, forward or back, as someone sets the clock of a machine: no time passes
-    /// by that, so what is cached grows no older.
+    /// Sets the wall clock, forward or back, like an administrator who sets the clock of a machine.
+    ///
+    /// The monotonic clock does not move, so cached entries do not age.
     pub fn set(&self, instant: Timestamp) {
         lock(&self.0).wall = instant;
     }
 }
 
-/// Stands at 2026-01-01.
+/// Shows 2026-01-01T00:00:00Z.
 impl Default for ManualClock {
     fn default() -> Self {
         Self::at(Timestamp::from_unix_micros(1_767_225_600_000_000))
@@ -127,17 +130,17 @@ impl Clock for ManualClock {
     }
 }
 
-/// A sink that keeps what it is told. Clones share it.
+/// A sink that stores all events. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Arc<Mutex<Vec<AuditEvent>>>);
 
 impl Events {
-    /// All events so far, in the order in which they came.
+    /// Returns all events so far, in the order of arrival.
     pub fn all(&self) -> Vec<AuditEvent> {
         lock(&self.0).clone()
     }
 
-    /// What happened so far, in order.
+    /// Returns the kinds of all events so far, in the order of arrival.
     pub fn kinds(&self) -> Vec<EventKind> {
         lock(&self.0).iter().map(|event| event.kind).collect()
     }

@@ -2,7 +2,7 @@
 
 use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
-    audit::{EventKind, Outcome},
+    audit::EventKind,
     model::{EventId, KeyLimits, Metadata, Name, Networks},
     store::{InsertKey, InsertOutcome},
 };
@@ -41,20 +41,14 @@ fn key(n: u64) -> Key {
 }
 
 fn created(key: &Key, n: u64) -> AuditEvent {
-    AuditEvent {
-        id: EventId::from_bytes(id(n)),
-        at: key.created_at,
-        kind: EventKind::Created,
-        outcome: Outcome::Success,
-        tenant: key.owner.tenant().into(),
-        account: Some(key.owner.account().into()),
-        key_id: Some(key.id),
-        actor: "account:ada@example.com".into(),
-        ip: Some([192, 0, 2, 7].into()),
-        user_agent: Some("Mozilla/5.0".into()),
-        reason: None,
-        count: 1,
-    }
+    let mut event = AuditEvent::new(EventId::from_bytes(id(n)), key.created_at, EventKind::Created);
+    event.tenant = key.owner.tenant().into();
+    event.account = Some(key.owner.account().into());
+    event.key_id = Some(key.id);
+    event.actor = "account:ada@example.com".into();
+    event.ip = Some([192, 0, 2, 7].into());
+    event.user_agent = Some("Mozilla/5.0".into());
+    event
 }
 
 fn id(n: u64) -> [u8; 16] {

@@ -58,8 +58,8 @@ impl Accounts for Tenants {
         let limits = Limits::default()
             .max_active_keys(tenant.map_or(0, |it| it.most_keys))
             .rate_per_key(Rate::per_minute(600));
-        let suspended = tenant.is_none();
-        Ok(Arc::new(Account { permissions: Permissions::only(SCOPES)?, limits, suspended }))
+        let account = Account::new(Permissions::only(SCOPES)?, limits);
+        Ok(Arc::new(account.suspended(tenant.is_none())))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Any bytes: parsing never panics, and what it accepts is a secret of the format, byte for byte.
-//! `scripts/fuzz parse 60`, or `cargo +nightly fuzz run parse`.
+//! Parses arbitrary bytes: parsing never panics, and an accepted text is returned byte for byte.
+//! Run `scripts/fuzz parse 60`, or `cargo +nightly fuzz run parse`.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use keyward::{Alphabet, Checksum, Formats, KeyFormat};
 use libfuzzer_sys::fuzz_target;
 
-/// The forms of the five products of the seeds, side by side where they are.
+/// The formats of the five example products. One product accepts two formats.
 static FORMATS: LazyLock<Vec<Formats>> = LazyLock::new(|| {
     let build = |builder: keyward::secret::KeyFormatBuilder| builder.build().expect("valid");
     let plain = build(KeyFormat::builder("lc"));
@@ -17,7 +17,7 @@ static FORMATS: LazyLock<Vec<Formats>> = LazyLock::new(|| {
     let total = build(KeyFormat::builder("lm").environment("dev").total_len(64));
     let url = build(KeyFormat::builder("lk").alphabet(Alphabet::Base64Url));
     let old = build(KeyFormat::builder("api"));
-    let pair = Formats::new(url).accept(old).expect("the two can be told apart");
+    let pair = Formats::new(url).accept(old).expect("unambiguous formats");
     vec![plain.into(), environment.into(), hex.into(), total.into(), pair]
 });
 

@@ -1,41 +1,37 @@
-//! Sensitive changes: those that can demand a fresh second factor of who asks for them.
-//!
-//! The host's policy is a [`StepUp`], the proof is in the [`Actor`], and Keyward compares the two
-//! before it changes anything.
-
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::model::{Actor, Owner};
 
-/// A change by which a key can do more than before. What takes away is none of them, so that nothing
-/// stands in the way of who has to act quickly: revoking, disabling, deleting and narrowing a key
-/// never need a second factor.
+/// A change that creates a key or extends what a key can do.
+///
+/// Revoking, disabling, deleting and narrowing a key are not sensitive and never require a second factor,
+/// so that an emergency is not delayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SensitiveChange {
-    /// A key is issued, also by a code of [`enroll`](crate::enroll).
+    /// A key is issued, including by a code of [`enroll`](crate::enroll).
     Issue,
-    /// A key of another system is taken over.
+    /// A key of another system is imported.
     Import,
     /// A key gets a new secret.
     Rotate,
-    /// A key may do something more, come from more networks, or come more often.
+    /// A key gets additional permissions or networks, or higher limits.
     Widen,
-    /// A key that was disabled is switched on again.
+    /// A disabled key is enabled.
     Enable,
 }
 
-/// The host's policy: which sensitive changes need a second factor, and how fresh it must be.
+/// The host's policy: which sensitive changes require a second factor, and how recent it must be.
 ///
-/// It is asked for every [`SensitiveChange`] that [`Accounts`](crate::Accounts) and actor allow,
-/// immediately before it is made, and for nothing else. The host says when the second factor was last
-/// checked by [`Actor::second_factor_at`]; who has none that is fresh enough gets an error of the kind
-/// [`SecondFactorRequired`](crate::error::ErrorKind::SecondFactorRequired), and nothing was changed.
+/// It is called for every [`SensitiveChange`] that the account and the actor permit, immediately before the
+/// change, and for no other call. The host passes the time of the last second factor with
+/// [`Actor::second_factor_at`]. If it is missing or too old, the change is not made and the call fails with
+/// [`SecondFactorRequired`](crate::error::ErrorKind::SecondFactorRequired).
 ///
-/// An [`Actor::key`] has no second factor, nor has who presents the code of an e-mail, nor a job of the
-/// service: where one is demanded, they are refused.
+/// An [`Actor::key`], a user with a code from an e-mail and a job of the service have no second factor, so a
+/// change that requires one is refused to them.
 ///
 /// # Examples
 /// ```
@@ -45,7 +41,7 @@ pub enum SensitiveChange {
 ///     accounts::{SensitiveChange, StepUp, StepUpError},
 /// };
 ///
-/// /// Whoever sells something has confirmed within 15 minutes.
+/// /// Sellers must have confirmed a second factor within 15 minutes.
 /// struct Sellers(HashSet<Owner>);
 ///
 /// #[async_trait::async_trait]
@@ -78,11 +74,10 @@ pub enum SensitiveChange {
 /// ```
 #[async_trait]
 pub trait StepUp: Send + Sync + 'static {
-    /// How long ago the second factor of `by` may have been checked at most, for a change to a key of
-    /// `owner`; `None` if it needs none.
+    /// Returns the maximum age of the second factor of `by` for a change to a key of `owner`; `None` if
+    /// the change requires no second factor.
     ///
-    /// An `Err` says that the host cannot tell at the moment: it makes the call *unavailable*, and
-    /// neither refuses the change nor lets it pass.
+    /// An `Err` means that the host cannot answer at the moment: the call then fails as *unavailable*.
     async fn max_age(
         &self,
         owner: &Owner,
@@ -91,10 +86,10 @@ pub trait StepUp: Send + Sync + 'static {
     ) -> Result<Option<Duration>, StepUpError>;
 }
 
-/// Why the host cannot say at the moment what a change needs.
+/// Why the host cannot answer at the moment.
 pub type StepUpError = Box<dyn std::error::Error + Send + Sync>;
 
-/// For hosts that demand no second factor.
+/// For hosts that require no second factor.
 pub(crate) struct NoStepUp;
 
 #[async_trait]

@@ -5,10 +5,9 @@ use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
     manage::{Manager, ManagerParts, Reminders, Retention},
-    model::IdGenerator,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    system::{Clock, NodeClock, SystemClock},
+    system::{Clock, IdGenerator, NodeClock, SystemClock},
     verify::{Cache, CacheOptions, RateLimiter, Rates, Verifier, VerifierParts},
 };
 

@@ -13,10 +13,10 @@ use crate::{
         AuditExport, DuePage, Identified, Issued, KeyChange, KeyPage, Manager, NewKey, Page,
         Purged, Reminders, Retention, Rotation,
     },
-    model::{Actor, IdGenerator, Key, KeyId, Owner, OwnerScope, Timestamp},
+    model::{Actor, Key, KeyId, Owner, OwnerScope, Timestamp},
     secret::{Formats, SecretDigest},
     store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, OneTimeCode},
-    system::NodeClock,
+    system::{IdGenerator, NodeClock},
     verify::{
         Attempt, Cache, DeniedReason, FeedState, Reservation, Verified, Verifier, VerifyError,
         VerifyRequest,

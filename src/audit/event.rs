@@ -1,41 +1,57 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::model::{Actor, EventId, Invalid, Key, KeyId, Owner, Timestamp, fitted, one_line};
+use crate::model::{
+    Actor, EventId, Invalid, Key, KeyId, Owner, OwnerScope, Timestamp, one_line, truncated,
+};
 
-/// One line of the audit log.
+/// An entry of the audit log.
 ///
-/// Exhaustive on purpose: a store that did not know a field would lose it. `Display` writes one
-/// harmless line, whatever text the fields carry.
+/// `Display` writes a single line in which control characters and terminal escapes are escaped.
+///
+/// A store MUST keep every field. To build an event from stored values, call
+/// [`new`](AuditEvent::new) and then set the public fields.
+///
+/// # Examples
+/// ```
+/// use keyward::{AuditEvent, Timestamp, audit::{EventKind, Outcome}, model::EventId};
+///
+/// let mut event =
+///     AuditEvent::new(EventId::from_bytes([7; 16]), Timestamp::MIN, EventKind::Denied);
+/// event.outcome = Outcome::Failure;
+/// event.tenant = "acme".into();
+/// event.reason = Some("expired".into());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditEvent {
-    /// Unique; sorts by time.
+    /// The unique identifier. Identifiers sort by time.
     pub id: EventId,
-    /// When it happened.
+    /// When the event happened.
     pub at: Timestamp,
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
-    /// Whether it was done or refused.
+    /// Whether the action succeeded.
     pub outcome: Outcome,
-    /// In which tenant; empty where there is none, or none is known.
+    /// The tenant; empty if the host has no tenants, or if the tenant is unknown.
     pub tenant: String,
-    /// Of which account.
+    /// The account of the owner.
     pub account: Option<String>,
-    /// With which key.
+    /// The key.
     pub key_id: Option<KeyId>,
-    /// Who did it.
+    /// The label of the actor.
     pub actor: String,
-    /// From where.
+    /// The IP address of the actor.
     pub ip: Option<IpAddr>,
-    /// With which program.
+    /// The user agent of the actor.
     pub user_agent: Option<String>,
-    /// Why: the words of who revoked, or the reason of a refusal; what the host has
-    /// [noted](crate::api::ApiKeys::note).
+    /// The reason given for a revocation, the reason for a refusal, or the name of an event that the host
+    /// [recorded](crate::api::ApiKeys::record_event).
     pub reason: Option<String>,
-    /// How often; refused attempts are counted together.
+    /// The number of occurrences. Refused attempts of the same kind are combined into one event.
     pub count: u32,
 }
 
-/// What an event tells of.
+/// The kind of an [`AuditEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -43,64 +59,82 @@ pub enum EventKind {
     Created,
     /// A key was imported from another system.
     Imported,
-    /// Name, access, limits, networks or metadata changed.
+    /// Name, access, limits, networks or metadata of a key changed.
     Updated,
     /// A key got a new secret.
     Rotated,
-    /// A key was switched off.
+    /// A key was disabled.
     Disabled,
-    /// A key was switched on.
+    /// A key was enabled.
     Enabled,
     /// A key was revoked.
     Revoked,
-    /// A key's record was removed.
+    /// A key's record was deleted.
     Deleted,
-    /// A dead key's record was cleaned away.
+    /// The record of a revoked or expired key was purged after its retention.
     Purged,
     /// A key was used for the first time.
     FirstUsed,
     /// A request was refused.
     Denied,
-    /// A one-time code was sent for.
+    /// A one-time code was requested.
     CodeRequested,
-    /// A one-time code was turned into a key.
+    /// A one-time code was exchanged for a key.
     CodeAccepted,
-    /// A one-time code was not sent, or not accepted.
+    /// A one-time code was not sent or not accepted.
     CodeRefused,
-    /// A second factor was checked, and right.
+    /// A second factor was accepted.
     SecondFactorAccepted,
-    /// A second factor was wrong, used up, or tried too often.
+    /// A second factor was wrong, already used, or attempted too often.
     SecondFactorRefused,
-    /// A secret of a key was found where it does not belong.
+    /// A secret of a key was found in a public place, for example by a secret scanner.
     Leaked,
     /// A key will expire soon.
     Expiring,
-    /// A key's secret is old.
+    /// A key's secret should be rotated.
     RotationDue,
-    /// A key was not used for long.
+    /// A key was not used for a long time.
     Unused,
-    /// Something of the host's own, of which the reason has its name.
+    /// An event of the host. Its name is in the field `reason`.
     HostEvent,
 }
 
-/// Whether a thing was done.
+/// Whether an action succeeded.
 ///
-/// Exhaustive on purpose: it was, or it was not.
+/// Exhaustive on purpose: there is no third outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Done.
+    /// The action was performed.
     Success,
-    /// Refused.
+    /// The action was refused.
     Failure,
 }
 
 impl AuditEvent {
-    /// What an actor did to a key.
+    /// Returns a successful event without tenant, account, key or actor, with a count of 1.
+    pub fn new(id: EventId, at: Timestamp, kind: EventKind) -> Self {
+        Self {
+            id,
+            at,
+            kind,
+            outcome: Outcome::Success,
+            tenant: String::new(),
+            account: None,
+            key_id: None,
+            actor: String::new(),
+            ip: None,
+            user_agent: None,
+            reason: None,
+            count: 1,
+        }
+    }
+
+    /// An action of an actor on a key.
     pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
         Self { key_id: Some(key.id), ..Self::of_owner(id, at, kind, &key.owner, by) }
     }
 
-    /// What an actor did to an owner's keys.
+    /// An action of an actor on an owner's keys.
     pub(crate) fn of_owner(
         id: EventId,
         at: Timestamp,
@@ -115,32 +149,25 @@ impl AuditEvent {
         }
     }
 
-    /// What an actor did, to no owner in particular.
+    /// An action of an actor without a particular owner.
     pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
-            id,
-            at,
-            kind,
-            outcome: Outcome::Success,
-            tenant: String::new(),
-            account: None,
-            key_id: None,
             actor: by.label().into(),
             ip: by.address(),
             user_agent: by.agent().map(Into::into),
-            reason: None,
-            count: 1,
+            ..Self::new(id, at, kind)
         }
     }
 
     pub(crate) fn reason(mut self, reason: &str) -> Self {
-        // A revocation must not fail for the words that came with it.
-        self.reason = (!reason.is_empty()).then(|| fitted(reason, MAX_REASON));
+        // Truncated instead of rejected: a revocation must not fail because of its reason.
+        self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON_LEN));
         self
     }
 
-    /// The `n`th event of a change that affects many keys: a store calls it on the event that came
-    /// with the call, for each key that the change really touches.
+    /// Returns the `n`th event of a change that affects several keys.
+    ///
+    /// A store calls this method on the event of the change, for each key that it actually changes.
     #[must_use]
     pub fn for_key(&self, n: u32, key: &Key) -> Self {
         Self {
@@ -155,24 +182,38 @@ impl AuditEvent {
 
 impl fmt::Display for AuditEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, kind, outcome, count, .. } = self;
-        write!(f, "{at} {kind} {outcome} actor={}", quoted(&self.actor))?;
-        if !self.tenant.is_empty() {
-            write!(f, " tenant={}", quoted(&self.tenant))?;
+        // Without `..`, so that a new field does not compile until it is considered.
+        let Self {
+            id: _,
+            at,
+            kind,
+            outcome,
+            tenant,
+            account,
+            key_id,
+            actor,
+            ip,
+            user_agent,
+            reason,
+            count,
+        } = self;
+        write!(f, "{at} {kind} {outcome} actor={}", quoted(actor))?;
+        if !tenant.is_empty() {
+            write!(f, " tenant={}", quoted(tenant))?;
         }
-        if let Some(account) = &self.account {
+        if let Some(account) = account {
             write!(f, " account={}", quoted(account))?;
         }
-        if let Some(key_id) = self.key_id {
+        if let Some(key_id) = key_id {
             write!(f, " key={key_id}")?;
         }
-        if let Some(ip) = self.ip {
+        if let Some(ip) = ip {
             write!(f, " ip={ip}")?;
         }
-        if let Some(agent) = &self.user_agent {
+        if let Some(agent) = user_agent {
             write!(f, " user_agent={}", quoted(agent))?;
         }
-        if let Some(reason) = &self.reason {
+        if let Some(reason) = reason {
             write!(f, " reason={}", quoted(reason))?;
         }
         if *count != 1 {
@@ -182,11 +223,11 @@ impl fmt::Display for AuditEvent {
     }
 }
 
-/// As it is where it is one plain word, else in quotes that it cannot leave.
+/// The text itself if it is a single plain word, else the text in quotes and escaped.
 fn quoted(text: &str) -> String {
     let line = one_line(text);
-    let plain = |c: char| c.is_alphanumeric() || "@.:_-/+".contains(c);
-    if !line.is_empty() && line.chars().all(plain) {
+    let is_plain = |c: char| c.is_alphanumeric() || "@.:_-/+".contains(c);
+    if !line.is_empty() && line.chars().all(is_plain) {
         line.into_owned()
     } else {
         format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
@@ -194,7 +235,7 @@ fn quoted(text: &str) -> String {
 }
 
 impl EventKind {
-    /// Every kind there is.
+    /// All kinds.
     pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Imported,
@@ -219,7 +260,7 @@ impl EventKind {
         Self::HostEvent,
     ];
 
-    /// Its stable name: `key.created`.
+    /// Returns the stable name, such as `key.created`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "key.created",
@@ -258,12 +299,12 @@ impl FromStr for EventKind {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| Invalid::new("event kind", "there is none of this name"))
+        found.ok_or_else(|| Invalid::new("event kind", "no event kind has this name"))
     }
 }
 
 impl Outcome {
-    /// `success` or `failure`.
+    /// Returns `success` or `failure`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -278,4 +319,86 @@ impl fmt::Display for Outcome {
     }
 }
 
-const MAX_REASON: usize = 1_000;
+/// Selects events of the audit log. They are returned newest first.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct AuditQuery<'a> {
+    /// The owner or tenant whose events are returned.
+    pub within: OwnerScope<'a>,
+    /// If set, only events of this key.
+    pub key_id: Option<KeyId>,
+    /// If set, only events of this kind.
+    pub kind: Option<EventKind>,
+    /// If set, only events at or after this instant.
+    pub from: Option<Timestamp>,
+    /// If set, only events before this instant.
+    pub until: Option<Timestamp>,
+    /// If set, only events older than this one.
+    pub after: Option<EventId>,
+    /// The maximum number of events.
+    pub limit: u32,
+}
+
+impl<'a> AuditQuery<'a> {
+    /// Selects the newest 100 events of an owner or a tenant.
+    pub fn new(within: impl Into<OwnerScope<'a>>) -> Self {
+        Self {
+            within: within.into(),
+            key_id: None,
+            kind: None,
+            from: None,
+            until: None,
+            after: None,
+            limit: 100,
+        }
+    }
+
+    /// Selects only events of this key.
+    pub fn key(mut self, id: KeyId) -> Self {
+        self.key_id = Some(id);
+        self
+    }
+
+    /// Selects only events of this kind.
+    pub fn kind(mut self, kind: EventKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Selects only events at or after this instant.
+    pub fn from(mut self, instant: Timestamp) -> Self {
+        self.from = Some(instant);
+        self
+    }
+
+    /// Selects only events before this instant.
+    pub fn until(mut self, instant: Timestamp) -> Self {
+        self.until = Some(instant);
+        self
+    }
+
+    /// Selects the next page, after one that ended with the event `last`.
+    pub fn after(mut self, last: EventId) -> Self {
+        self.after = Some(last);
+        self
+    }
+
+    /// Sets the maximum number of events, clamped to 1 to 1,000. Defaults to 100.
+    pub fn limit(mut self, events: u32) -> Self {
+        self.limit = events.clamp(1, 1_000);
+        self
+    }
+
+    /// Whether an event matches the query, ignoring order and maximum number.
+    pub fn matches(&self, event: &AuditEvent) -> bool {
+        self.within.tenant() == event.tenant
+            && self.within.account().is_none_or(|account| event.account.as_deref() == Some(account))
+            && self.key_id.is_none_or(|id| event.key_id == Some(id))
+            && self.kind.is_none_or(|kind| event.kind == kind)
+            && self.from.is_none_or(|from| event.at >= from)
+            && self.until.is_none_or(|until| event.at < until)
+            && self.after.is_none_or(|after| event.id < after)
+    }
+}
+
+const MAX_REASON_LEN: usize = 1_000;

@@ -1,24 +1,26 @@
 use std::{borrow::Cow, fmt::Write as _};
 
-use super::AuditEvent;
-use crate::model::is_harmful;
+use super::event::AuditEvent;
+use crate::model::needs_escape;
 
-/// How an export of the audit log is written: the fields that the management API shows, under the
-/// same names. The tenant is not among them: an export is of the one that was asked for.
+/// The file format of an audit log export.
+///
+/// An export contains the fields of the management API under the same names. The tenant is omitted,
+/// because an export covers a single tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExportFormat {
-    /// An object of JSON on each line. What a terminal would obey, or an eye misread, is escaped.
+    /// One JSON object per line. Control characters and characters that reorder text are escaped.
     JsonLines,
-    /// Comma-separated values with a line of names (RFC 4180), in UTF-8.
+    /// Comma-separated values (RFC 4180) with a header line, in UTF-8.
     ///
-    /// A spreadsheet would calculate what looks like a formula, so such text has a `'` in front, and
-    /// so has text that begins with one: who wants what was stored takes one `'` away.
+    /// Escaped against formula injection: text that a spreadsheet would evaluate as a formula is prefixed
+    /// with `'`. Text that begins with `'` is prefixed too, so removing one `'` restores the original.
     Csv,
 }
 
 impl ExportFormat {
-    /// Its media type.
+    /// Returns the media type.
     pub fn media_type(self) -> &'static str {
         match self {
             Self::JsonLines => "application/jsonl",
@@ -26,8 +28,8 @@ impl ExportFormat {
         }
     }
 
-    /// What stands before all events.
-    pub(crate) fn head(self) -> String {
+    /// The text before the first event.
+    pub(crate) fn header(self) -> String {
         match self {
             Self::JsonLines => String::new(),
             Self::Csv => NAMES.join(",") + "\r\n",
@@ -62,20 +64,34 @@ enum Value<'a> {
     Nothing,
 }
 
-/// In the order of the names.
+/// The values in the order of `NAMES`.
 fn values(event: &AuditEvent) -> [Value<'_>; 11] {
-    let AuditEvent { id, at, kind, outcome, actor, count, .. } = event;
+    // Without `..`, so that a new field does not compile until it is considered.
+    let AuditEvent {
+        id,
+        at,
+        kind,
+        outcome,
+        tenant: _,
+        account,
+        key_id,
+        actor,
+        ip,
+        user_agent,
+        reason,
+        count,
+    } = event;
     [
         id.to_string().into(),
         at.to_string().into(),
         kind.as_str().into(),
         outcome.as_str().into(),
-        event.account.as_deref().into(),
-        event.key_id.map(|id| id.to_string()).into(),
+        account.as_deref().into(),
+        key_id.map(|id| id.to_string()).into(),
         actor.as_str().into(),
-        event.ip.map(|ip| ip.to_string()).into(),
-        event.user_agent.as_deref().into(),
-        event.reason.as_deref().into(),
+        ip.map(|ip| ip.to_string()).into(),
+        user_agent.as_deref().into(),
+        reason.as_deref().into(),
         Value::Number(*count),
     ]
 }
@@ -98,7 +114,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
     }
 }
 
-/// By hand: `serde_json` is not among the crates of the default features.
+/// Without `serde_json`, which is not a dependency of the default features.
 fn json_line(out: &mut String, event: &AuditEvent) {
     for (n, (name, value)) in NAMES.iter().zip(values(event)).enumerate() {
         out.push(if n == 0 { '{' } else { ',' });
@@ -118,18 +134,18 @@ fn json_text(out: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend(['\\', character]),
-            harmful if is_harmful(harmful) => {
-                for unit in harmful.encode_utf16(&mut [0; 2]) {
+            character if needs_escape(character) => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
                     let _ = write!(out, "\\u{unit:04x}");
                 }
             }
-            plain => out.push(plain),
+            character => out.push(character),
         }
     }
     out.push('"');
 }
 
-/// Text is in quotes throughout, whatever a reader takes for the separator.
+/// All text is quoted, because some spreadsheets use another separator than a comma.
 fn csv_line(out: &mut String, event: &AuditEvent) {
     for (n, value) in values(event).into_iter().enumerate() {
         if n > 0 {
@@ -137,8 +153,8 @@ fn csv_line(out: &mut String, event: &AuditEvent) {
         }
         match value {
             Value::Text(text) => {
-                let mark = if is_formula(&text) || text.starts_with('\'') { "'" } else { "" };
-                let _ = write!(out, "\"{mark}{}\"", text.replace('"', "\"\""));
+                let escape = if is_formula(&text) || text.starts_with('\'') { "'" } else { "" };
+                let _ = write!(out, "\"{escape}{}\"", text.replace('"', "\"\""));
             }
             Value::Number(number) => drop(write!(out, "{number}")),
             Value::Nothing => {}
@@ -147,10 +163,10 @@ fn csv_line(out: &mut String, event: &AuditEvent) {
     out.push_str("\r\n");
 }
 
-/// Whether some spreadsheet would calculate it: some look behind spaces and what cannot be seen,
-/// some take the wide forms of East Asia for the sign itself.
+/// Whether a spreadsheet could evaluate the text as a formula. Some spreadsheets ignore leading spaces
+/// and invisible characters, and some accept full-width signs.
 fn is_formula(text: &str) -> bool {
-    let seen = |c: &char| !c.is_whitespace() && !is_harmful(*c);
-    let sign = text.chars().find(seen).is_some_and(|first| "=+-@＝＋－＠".contains(first));
+    let is_visible = |c: &char| !c.is_whitespace() && !needs_escape(*c);
+    let sign = text.chars().find(is_visible).is_some_and(|first| "=+-@＝＋－＠".contains(first));
     sign || text.starts_with(|first: char| first.is_control())
 }

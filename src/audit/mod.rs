@@ -1,15 +1,13 @@
-//! Who did what, when and from where: stored with the change itself, and told to sinks afterwards.
+//! The audit log: events with actor, time and address.
+//!
+//! An event is stored in the same transaction as its change, and then forwarded to the sinks.
 
 mod event;
 mod export;
-mod query;
 mod sink;
-#[cfg(feature = "tracing")]
-mod tracing;
 
-pub use event::{AuditEvent, EventKind, Outcome};
+pub use event::{AuditEvent, AuditQuery, EventKind, Outcome};
 pub use export::ExportFormat;
-pub use query::AuditQuery;
-pub use sink::{AuditSink, Fanout};
 #[cfg(feature = "tracing")]
-pub use tracing::TracingSink;
+pub use sink::TracingSink;
+pub use sink::{AuditSink, Fanout};

@@ -154,7 +154,7 @@ impl App {
             let advice = "verify that you copied the complete key";
             match malformed {
                 Malformed::Prefix | Malformed::Environment => {
-                    format!("{malformed}, keys begin with {}: {advice}", format.lead())
+                    format!("{malformed}, keys begin with {}: {advice}", format.secret_prefix())
                 }
                 Malformed::Length => format!(
                     "it has {} characters and keys have {}: {advice}",

@@ -1,21 +1,21 @@
-use crate::secret::{EntropyError, Secret};
+use crate::{
+    secret::Secret,
+    system::{EntropyError, random},
+};
 
 /// Six digits from the operating system's generator.
 pub(super) fn generate() -> Result<Secret, EntropyError> {
-    generate_from(getrandom::fill)
+    generate_from(random::fill)
 }
 
 /// Private: a generator supplied from outside could be seeded, cloned or shared.
-fn generate_from<E>(
-    mut fill: impl FnMut(&mut [u8]) -> Result<(), E>,
-) -> Result<Secret, EntropyError>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
+fn generate_from(
+    mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
+) -> Result<Secret, EntropyError> {
     loop {
-        let mut random = [0; 4];
-        fill(&mut random).map_err(EntropyError::new)?;
-        let number = u32::from_be_bytes(random);
+        let mut bytes = [0; 4];
+        fill(&mut bytes)?;
+        let number = u32::from_be_bytes(bytes);
         // The rest of a division prefers small codes, unless the last, incomplete million is left
         // out.
         if number < u32::MAX / CODES * CODES {
@@ -40,10 +40,10 @@ mod tests {
     /// The code that is made of these numbers, of which it takes as many as it needs.
     fn of<const N: usize>(numbers: [u32; N]) -> String {
         let mut numbers = numbers.into_iter();
-        let fill = |random: &mut [u8]| {
-            let next = numbers.next().ok_or(std::io::ErrorKind::UnexpectedEof)?;
-            random.copy_from_slice(&next.to_be_bytes());
-            Ok::<(), std::io::Error>(())
+        let fill = |bytes: &mut [u8]| {
+            let Some(next) = numbers.next() else { return random::fail(bytes) };
+            bytes.copy_from_slice(&next.to_be_bytes());
+            Ok(())
         };
         generate_from(fill).unwrap().expose().to_owned()
     }
@@ -60,8 +60,7 @@ mod tests {
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_code() {
-        let broken = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
-        assert!(generate_from(broken).is_err());
+        assert!(generate_from(random::fail).is_err());
     }
 
     #[test]

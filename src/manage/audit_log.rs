@@ -34,7 +34,7 @@ impl Manager {
         let within = OwnedScope::of(within);
         let query =
             AuditQuery { within: OwnerScope::Tenant(""), key_id, kind, from, until, after, limit };
-        let (manager, head) = (self.clone(), format.head());
+        let (manager, head) = (self.clone(), format.header());
         AuditExport { manager, format, within, query, head, is_over: false }
     }
 }

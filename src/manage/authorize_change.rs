@@ -45,5 +45,5 @@ pub(super) fn check_within_owner(key: &Key, account: &Account) -> Result<(), Err
 
 /// Checks that the actor may hand out such a key.
 pub(super) fn check_within_actor(key: &Key, by: &Actor) -> Result<(), Error> {
-    if by.may_hand_out(key) { Ok(()) } else { Err(Error::beyond_reach()) }
+    if by.can_grant(key) { Ok(()) } else { Err(Error::beyond_reach()) }
 }

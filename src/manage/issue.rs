@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind},
     model::{
         Access, Actor, Expiry, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner,
-        Timestamp, bounded, one_line,
+        Timestamp, checked_text, one_line,
     },
     secret::{Secret, SecretDigest},
     store::{InsertKey, InsertOutcome},
@@ -143,7 +143,7 @@ impl Manager {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let longest = self.formats.longest_hint().max(MAX_FOREIGN_HINT);
-        let hint = bounded("hint", hint.trim(), longest)?;
+        let hint = checked_text("hint", hint.trim(), longest)?;
         if self.formats.parse(hint).is_ok() {
             let message = "the hint is the whole secret: pass its first characters only";
             return Err(Error::new(ErrorKind::Invalid, message));

@@ -34,10 +34,10 @@ use crate::{
     accounts::{Accounts, StepUp},
     audit::{AuditEvent, EventKind, Fanout},
     error::Error,
-    model::{Actor, IdGenerator, Key, KeyId, OwnerScope},
+    model::{Actor, Key, KeyId, OwnerScope},
     secret::{Formats, Hashers},
     store::KeyStore,
-    system::NodeClock,
+    system::{IdGenerator, NodeClock},
     verify::Cache,
 };
 

@@ -11,7 +11,7 @@ use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
     error::Error,
-    model::{Actor, Key, KeyId, OwnerScope, Retiring, Timestamp},
+    model::{Actor, Key, KeyId, OwnerScope, RetiringSecret, Timestamp},
     store::{PreviousSecret, RotateOutcome, RotateSecret},
 };
 
@@ -99,7 +99,7 @@ impl Manager {
             // An immediate end lies in the past of every node, also of one whose clock is slow.
             let start = if immediate { Timestamp::MIN } else { event.at };
             let ends_at = start.after(rotation.overlap);
-            after.retiring = Some(Retiring { hint: before.hint.clone(), ends_at });
+            after.retiring = Some(RetiringSecret { hint: before.hint.clone(), ends_at });
             PreviousSecret::EndsAt(ends_at)
         };
         after.hint = self.formats.hint(&secret);

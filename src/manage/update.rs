@@ -234,6 +234,6 @@ fn is_wider(after: &Key, before: &Key) -> bool {
     let is_enabled = before.disabled_at.is_some() && after.disabled_at.is_none();
     is_enabled
         || !before.access.covers(&after.access)
-        || !before.limits.cover(&after.limits)
-        || !before.networks.cover(&after.networks)
+        || !before.limits.covers(&after.limits)
+        || !before.networks.covers(&after.networks)
 }

@@ -1,40 +1,42 @@
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::model::text::Invalid;
 
-/// One permission that the host's own code asks for: `builds:read`.
+/// A single permission, defined and checked by the host: `builds:read`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope(Arc<str>);
 
 impl Scope {
-    /// Reads a scope: 1 to 100 visible ASCII characters but `"` and `\`, as RFC 6749 has them.
+    /// Parses a scope: 1 to 100 visible ASCII characters except `"` and `\`, as in RFC 6749.
     ///
     /// # Errors
-    /// If it breaks that rule.
+    /// If the text violates this rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        let token = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if text.is_empty() || text.len() > MAX_SCOPE || !text.bytes().all(token) {
+        let is_valid = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if text.is_empty() || text.len() > MAX_SCOPE_LEN || !text.bytes().all(is_valid) {
             let why = "use 1 to 100 visible ASCII characters without quotes or backslashes";
             return Err(Invalid::new("scope", why));
         }
         Ok(Self(text.into()))
     }
 
-    /// The scope as it was written.
+    /// Returns the scope as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A set of scopes. An empty one means nothing, never everything.
+/// A set of scopes. The empty set permits nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scopes(Arc<[Scope]>);
 
 impl Scopes {
-    /// Reads a set; order and repetition do not matter.
+    /// Parses a set. Order does not matter, and duplicates are removed.
     ///
     /// # Errors
-    /// If one of them is no scope, or there are more than 200.
+    /// If an item is not a valid [`Scope`], or there are more than 200.
     ///
     /// # Examples
     /// ```
@@ -53,26 +55,27 @@ impl Scopes {
         all.sort();
         all.dedup();
         if all.len() > MAX_SCOPES {
-            return Err(Invalid::new("scopes", format!("more than {MAX_SCOPES}")));
+            return Err(Invalid::new("scopes", format!("there are more than {MAX_SCOPES}")));
         }
         Ok(Self(all.into()))
     }
 
+    /// The empty set.
     pub(crate) fn none() -> Self {
         Self(Arc::new([]))
     }
 
-    /// Whether a scope is in the set.
+    /// Whether the set contains a scope.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(scope)).is_ok()
     }
 
-    /// The scopes in order.
+    /// Returns the scopes in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(Scope::as_str)
     }
 
-    fn cover(&self, other: &Self) -> bool {
+    fn covers(&self, other: &Self) -> bool {
         other.iter().all(|scope| self.contains(scope))
     }
 
@@ -88,24 +91,25 @@ impl Scopes {
     }
 }
 
+/// The scopes in ascending order, separated by spaces.
 impl std::fmt::Display for Scopes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (i, scope) in self.iter().enumerate() {
-            let space = if i == 0 { "" } else { " " };
-            write!(f, "{space}{scope}")?;
+            let separator = if i == 0 { "" } else { " " };
+            write!(f, "{separator}{scope}")?;
         }
         Ok(())
     }
 }
 
-/// What someone may do at most: an owner at present, or an actor.
+/// The permissions of an owner or an actor.
 ///
-/// Exhaustive on purpose: code that decides about access must see every case.
+/// Exhaustive on purpose: code that decides about access must handle every case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Permissions {
-    /// Everything that the host has to offer.
+    /// Every permission.
     All,
-    /// These scopes and nothing else.
+    /// Only these scopes.
     Only(Scopes),
 }
 
@@ -119,24 +123,24 @@ impl Permissions {
         }
     }
 
-    /// Whether everything that `other` permits is permitted here.
+    /// Whether these permissions include everything that `other` permits.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) => true,
             (Self::Only(_), Self::All) => false,
-            (Self::Only(mine), Self::Only(theirs)) => mine.cover(theirs),
+            (Self::Only(mine), Self::Only(theirs)) => mine.covers(theirs),
         }
     }
 
-    /// Only these scopes.
+    /// Parses a set of scopes and returns [`Only`](Permissions::Only) them.
     ///
     /// # Errors
-    /// As [`Scopes::new`].
+    /// As for [`Scopes::new`].
     pub fn only<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
         Scopes::new(scopes).map(Self::Only)
     }
 
-    /// What one of them permits or the other.
+    /// Returns everything that either of the two permits.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         match (self, other) {
@@ -145,38 +149,38 @@ impl Permissions {
         }
     }
 
-    /// What both permit.
+    /// Returns everything that both permit.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::All, both) | (both, Self::All) => both.clone(),
+            (Self::All, other) | (other, Self::All) => other.clone(),
             (Self::Only(mine), Self::Only(theirs)) => Self::Only(mine.intersection(theirs)),
         }
     }
 }
 
-/// What a key may do: at most what its owner may do at that moment.
+/// The access of a key. It never exceeds the current permissions of the key's owner.
 ///
-/// Exhaustive on purpose, as [`Permissions`] is.
+/// Exhaustive on purpose, for the same reason as [`Permissions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// All that its owner may do.
+    /// All current permissions of the owner.
     #[default]
     Inherited,
-    /// These scopes, as far as its owner has them. An empty set means nothing.
+    /// Those of these scopes that the owner currently has. The empty set permits nothing.
     Only(Scopes),
 }
 
 impl Access {
-    /// Only these scopes.
+    /// Parses a set of scopes and returns [`Only`](Access::Only) them.
     ///
     /// # Errors
-    /// As [`Scopes::new`].
+    /// As for [`Scopes::new`].
     pub fn only<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
         Scopes::new(scopes).map(Self::Only)
     }
 
-    /// What is left of it under an owner's present permissions.
+    /// Returns the effective permissions of a key whose owner has the permissions `owner`.
     pub fn within(&self, owner: &Permissions) -> Permissions {
         match self {
             Self::Inherited => owner.clone(),
@@ -184,16 +188,16 @@ impl Access {
         }
     }
 
-    /// Whether a key with `other` may do at most what one of the same owner with this may do.
+    /// Whether this access includes everything that `other` permits to a key of the same owner.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Inherited, _) => true,
             (Self::Only(_), Self::Inherited) => false,
-            (Self::Only(mine), Self::Only(theirs)) => mine.cover(theirs),
+            (Self::Only(mine), Self::Only(theirs)) => mine.covers(theirs),
         }
     }
 
-    /// Whether a scope remains under an owner's present permissions; allocates nothing.
+    /// Whether a scope is permitted to a key whose owner has the permissions `owner`. Does not allocate.
     #[inline]
     pub fn allows(&self, scope: &str, owner: &Permissions) -> bool {
         let own = match self {
@@ -204,5 +208,85 @@ impl Access {
     }
 }
 
-const MAX_SCOPE: usize = 100;
+/// The networks from which a key may be used.
+///
+/// Exhaustive on purpose, for the same reason as [`Permissions`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Networks {
+    /// Any address.
+    #[default]
+    Any,
+    /// Only addresses in these networks. An empty list matches no address, and a request with an
+    /// unknown address is refused.
+    Only(Arc<[IpNet]>),
+}
+
+impl Networks {
+    /// Parses networks (`10.0.0.0/8`) and single addresses (`2001:db8::1`).
+    ///
+    /// # Errors
+    /// If an item is neither, or there are more than 100.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::model::Networks;
+    ///
+    /// let office = Networks::only(["192.0.2.0/24", "2001:db8::1"])?;
+    /// assert!(office.allows("192.0.2.7".parse().ok()));
+    /// assert!(office.allows("::ffff:192.0.2.7".parse().ok()));
+    /// assert!(!office.allows("198.51.100.1".parse().ok()));
+    /// # Ok::<(), keyward::model::Invalid>(())
+    /// ```
+    pub fn only<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
+        let parse = |text: &str| {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            let network = network.map(canonical);
+            network.map_err(|_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7"))
+        };
+        let all: Vec<IpNet> =
+            networks.into_iter().map(|text| parse(text.as_ref())).collect::<Result<_, _>>()?;
+        if all.len() > MAX_NETWORKS {
+            return Err(Invalid::new("networks", format!("there are more than {MAX_NETWORKS}")));
+        }
+        Ok(Self::Only(all.into()))
+    }
+
+    /// Whether a request from this address is allowed.
+    #[inline]
+    pub fn allows(&self, address: Option<IpAddr>) -> bool {
+        match (self, address) {
+            (Self::Any, _) => true,
+            (Self::Only(_), None) => false,
+            // An IPv4 client of a dual-stack socket arrives as an IPv6 address.
+            (Self::Only(networks), Some(address)) => {
+                let address = address.to_canonical();
+                networks.iter().any(|network| network.contains(&address))
+            }
+        }
+    }
+
+    /// Whether every address that `other` allows is allowed.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Only(_), Self::Any) => false,
+            (Self::Only(mine), Self::Only(theirs)) => {
+                theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
+            }
+        }
+    }
+}
+
+/// Converts an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`) to the IPv4 network, because request
+/// addresses are converted the same way.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED_PREFIX_BITS));
+    v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
+}
+
+const MAX_SCOPE_LEN: usize = 100;
 const MAX_SCOPES: usize = 200;
+const MAX_NETWORKS: usize = 100;
+/// Number of bits before the IPv4 address in an IPv4-mapped IPv6 address.
+const MAPPED_PREFIX_BITS: u8 = 96;

@@ -1,17 +1,18 @@
 use std::{net::IpAddr, time::Duration};
 
-use crate::model::limits::KeyLimits;
 use crate::model::{
-    access::{Access, Permissions},
+    access::{Access, Networks, Permissions},
     id::KeyId,
     key::Key,
-    networks::Networks,
+    limits::KeyLimits,
     owner::Owner,
-    text::fitted,
+    text::truncated,
     timestamp::Timestamp,
 };
 
-/// Who does a thing, from where and with what: goes to the audit log with every change.
+/// The person, service or key that performs an action, with IP address and user agent.
+///
+/// It is written to the audit log with every change.
 ///
 /// # Examples
 /// ```
@@ -23,140 +24,149 @@ use crate::model::{
 /// assert_eq!(actor.label(), "ada@example.com");
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "an actor does nothing by itself: pass it to the call that it makes"]
+#[must_use = "an actor does nothing until it is passed to a call"]
 pub struct Actor {
     label: String,
     key_id: Option<KeyId>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     second_factor_at: Option<Timestamp>,
-    reach: Reach,
+    grantable: Grantable,
 }
 
-/// What an actor can hand out at most: a key is never wider than its maker, in anything.
+/// The maximum that an actor can grant to a key that it creates or changes.
 #[derive(Clone, Debug)]
-struct Reach {
-    /// In which tenant; an account may be at home in several, a key is in one.
+struct Grantable {
+    /// `None` if the actor may act in several tenants.
     tenant: Option<String>,
     permissions: Permissions,
-    /// Whose permissions these are, if they follow that owner's: only for this owner can a key be
-    /// made that inherits, too. Of anyone else it would one day inherit more.
+    /// The owner from which the actor inherits its permissions. Only a key of this owner may have
+    /// [`Access::Inherited`]: the permissions of another owner could later grow beyond the actor's.
     inherited_from: Option<Owner>,
     limits: KeyLimits,
     networks: Networks,
-    ends_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
 }
 
 impl Actor {
-    /// A person or service that the host has authenticated. It may hand out what the key's owner
-    /// may do, unless [`limited_to`](Actor::limited_to) less.
+    /// Returns a person or service that the host has authenticated.
+    ///
+    /// It can grant all permissions of a key's owner, unless they are reduced by
+    /// [`limited_to`](Actor::limited_to). `label` is truncated to 200 characters.
     pub fn account(label: &str) -> Self {
         Self {
-            label: fitted(label, MAX_LABEL),
+            label: truncated(label, MAX_LABEL_LEN),
             key_id: None,
             ip: None,
             user_agent: None,
             second_factor_at: None,
-            reach: Reach {
+            grantable: Grantable {
                 tenant: None,
                 permissions: Permissions::All,
                 inherited_from: None,
                 limits: KeyLimits::default(),
                 networks: Networks::Any,
-                ends_at: None,
+                expires_at: None,
             },
         }
     }
 
-    /// The service itself: a janitor, a migration, a support tool.
+    /// Returns the service itself, such as a janitor, a migration or a support tool.
     pub fn system(job: &str) -> Self {
         Self::account(&format!("system:{job}"))
     }
 
-    /// The actor of a key that manages keys, with what the key may do itself.
+    /// The actor of a key, with what the key can grant. The public constructor is `Actor::key`, beside
+    /// [`Verified`](crate::Verified).
     pub(crate) fn for_key(
         id: KeyId,
         owner: &Owner,
-        inherits: bool,
+        access: &Access,
         permissions: Permissions,
         limits: KeyLimits,
         networks: Networks,
-        ends_at: Option<Timestamp>,
+        expires_at: Option<Timestamp>,
     ) -> Self {
+        let inherits = *access == Access::Inherited;
         Self {
             key_id: Some(id),
-            reach: Reach {
+            grantable: Grantable {
                 tenant: Some(owner.tenant().into()),
                 permissions,
                 inherited_from: inherits.then(|| owner.clone()),
                 limits,
                 networks,
-                ends_at,
+                expires_at,
             },
             ..Self::account(&format!("key:{id}"))
         }
     }
 
-    /// It can issue and widen keys within these permissions only.
+    /// Reduces the permissions that the actor can grant to those that are also in `permissions`.
     pub fn limited_to(mut self, permissions: Permissions) -> Self {
-        self.reach.permissions = self.reach.permissions.intersection(&permissions);
-        self.reach.inherited_from = None;
+        self.grantable.permissions = self.grantable.permissions.intersection(&permissions);
+        self.grantable.inherited_from = None;
         self
     }
 
-    /// From which address it acts.
+    /// Sets the IP address. An IPv4-mapped IPv6 address is converted to IPv4.
     pub fn ip(mut self, ip: IpAddr) -> Self {
         self.ip = Some(ip.to_canonical());
         self
     }
 
-    /// With which program it acts; cut to 500 characters.
+    /// Sets the user agent, truncated to 500 characters.
     pub fn user_agent(mut self, user_agent: &str) -> Self {
-        self.user_agent = Some(fitted(user_agent, MAX_USER_AGENT));
+        self.user_agent = Some(truncated(user_agent, MAX_USER_AGENT_LEN));
         self
     }
 
-    /// When a second factor of this person was last checked, as the host's session has it. Changes
-    /// may demand that it is fresh: see [`StepUp`](crate::accounts::StepUp).
+    /// Sets when a second factor of this person was last verified, according to the host's session.
     ///
-    /// It is compared with the clock of this [`ApiKeys`](crate::api::ApiKeys), which never goes back as long
-    /// as the process lives. Up to five seconds in the future are taken for the present, since the
-    /// clocks of two nodes differ; what lies further ahead was said by a clock that was wrong, and
-    /// counts as no second factor at all.
+    /// Sensitive changes may require a recent one: see [`StepUp`](crate::accounts::StepUp).
+    ///
+    /// The instant is compared with the clock of [`ApiKeys`](crate::api::ApiKeys), which never goes back
+    /// while the process runs. Up to 5 seconds in the future is accepted, because the clocks of two nodes
+    /// may differ. An instant further in the future is treated as no second factor.
     pub fn second_factor_at(mut self, checked: Timestamp) -> Self {
         self.second_factor_at = Some(checked);
         self
     }
 
-    /// Who it is.
+    /// Returns the label: the account, `system:` and a job, or `key:` and a key id.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Whether it can hand out this key, or what this key would become.
-    pub(crate) fn may_hand_out(&self, key: &Key) -> bool {
-        let Reach { tenant, permissions, inherited_from, limits, networks, ends_at } = &self.reach;
-        let here = tenant.as_ref().is_none_or(|tenant| tenant == key.owner.tenant());
+    /// Whether the actor can create this key, or change a key to this state.
+    pub(crate) fn can_grant(&self, key: &Key) -> bool {
+        let Grantable { tenant, permissions, inherited_from, limits, networks, expires_at } =
+            &self.grantable;
+        let same_tenant = tenant.as_ref().is_none_or(|tenant| tenant == key.owner.tenant());
         let access = match (permissions, &key.access) {
             (Permissions::All, _) => true,
             (Permissions::Only(_), Access::Inherited) => {
                 inherited_from.as_ref() == Some(&key.owner)
             }
-            (some, Access::Only(scopes)) => some.covers(&Permissions::Only(scopes.clone())),
+            (granted, Access::Only(scopes)) => granted.covers(&Permissions::Only(scopes.clone())),
         };
-        let lifetime = ends_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
-        here && access && lifetime && limits.cover(&key.limits) && networks.cover(&key.networks)
+        let lifetime = expires_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
+        same_tenant
+            && access
+            && lifetime
+            && limits.covers(&key.limits)
+            && networks.covers(&key.networks)
     }
 
-    /// The key that acts, if one does.
+    /// The key, if the actor is a key.
     pub(crate) fn key_id(&self) -> Option<KeyId> {
         self.key_id
     }
 
-    /// Whether a second factor was checked in the time before `now` that is so long.
+    /// Whether a second factor was verified at most `max_age` before `now`.
     pub(crate) fn confirmed_within(&self, max_age: Duration, now: Timestamp) -> bool {
         self.second_factor_at
-            .is_some_and(|at| at <= now.after(CLOCKS_DIFFER) && now.since(at) <= max_age)
+            .is_some_and(|at| at <= now.after(MAX_CLOCK_SKEW) && now.since(at) <= max_age)
     }
 
     pub(crate) fn address(&self) -> Option<IpAddr> {
@@ -168,7 +178,7 @@ impl Actor {
     }
 }
 
-/// By how much those of two nodes may.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
-const MAX_LABEL: usize = 200;
-pub(crate) const MAX_USER_AGENT: usize = 500;
+/// The largest accepted difference between the clocks of two nodes.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5);
+const MAX_LABEL_LEN: usize = 200;
+pub(crate) const MAX_USER_AGENT_LEN: usize = 500;

@@ -1,92 +1,93 @@
-use crate::model::limits::KeyLimits;
+use std::{net::IpAddr, time::Duration};
+
 use crate::model::{
-    access::Access,
+    access::{Access, Networks},
     id::KeyId,
-    networks::Networks,
+    limits::KeyLimits,
     owner::Owner,
     text::{Metadata, Name},
     timestamp::Timestamp,
 };
 
-/// What a person made and named. It holds no secret, only the hint of it.
+/// The record of an API key. It contains only the hint of a secret, never the secret.
 ///
-/// Exhaustive on purpose: a store that did not know a field would lose it.
+/// Exhaustive on purpose: a store that ignored a new field would lose it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Stable, also across rotations.
+    /// The stable identifier. It does not change on rotation.
     pub id: KeyId,
-    /// Never changes.
+    /// The owner. It never changes.
     pub owner: Owner,
-    /// What its maker called it.
+    /// The name chosen by the user.
     pub name: Name,
     /// The part of the current secret that may be shown: `lnos_live_a1b2c3d4`.
     pub hint: String,
-    /// The secret before the current one, if it was rotated.
-    pub retiring: Option<Retiring>,
-    /// What it may do.
+    /// The previous secret, if the key was rotated.
+    pub retiring: Option<RetiringSecret>,
+    /// The access of the key.
     pub access: Access,
-    /// How often it may do it.
+    /// The rate limit and quota of the key.
     pub limits: KeyLimits,
-    /// From where it may be used.
+    /// The networks from which the key may be used.
     pub networks: Networks,
-    /// What the host remembers with it.
+    /// Data that the host stores with the key.
     pub metadata: Metadata,
-    /// When it was issued.
+    /// When the key was issued.
     pub created_at: Timestamp,
-    /// From when on it is invalid; set when issued, changed by nothing.
+    /// The first instant at which the key is expired. Set when the key is issued, never changed.
     pub expires_at: Option<Timestamp>,
-    /// Since when it is switched off.
+    /// When the key was disabled, if it is.
     pub disabled_at: Option<Timestamp>,
-    /// That it was revoked, which nothing undoes.
+    /// The revocation, if the key was revoked. A revocation is permanent.
     pub revoked: Option<Revocation>,
-    /// When its current secret was made, if that was a rotation.
+    /// When the last rotation replaced the secret.
     pub rotated_at: Option<Timestamp>,
-    /// What the retry of the last rotation is known by; a hash of the caller's token.
+    /// A hash of the idempotency token of the last rotation, by which a retry is recognized.
     pub rotation_token: Option<[u8; 32]>,
-    /// When it was first used.
+    /// When the key was first used.
     pub first_used_at: Option<Timestamp>,
-    /// When it was last used, to within the interval in which uses are written.
+    /// When the key was last used, accurate to the interval at which uses are written.
     pub last_used_at: Option<Timestamp>,
-    /// From where it was last used. Of addresses in one and the same second, it may be any.
-    pub last_used_ip: Option<std::net::IpAddr>,
-    /// Counts the changes; an update or a rotation applies only to the revision it was based on.
+    /// The address of the last use. Among several uses in the same second, any of their addresses.
+    pub last_used_ip: Option<IpAddr>,
+    /// The number of changes. An update or a rotation applies only to the revision that it was based on.
     pub revision: u64,
 }
 
 /// The secret that a rotation replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retiring {
-    /// The part of it that may be shown.
+pub struct RetiringSecret {
+    /// The part of the secret that may be shown.
     pub hint: String,
-    /// From when on it no longer works; [`Timestamp::MIN`] if the rotation ended it at once.
+    /// The first instant at which the secret is rejected. [`Timestamp::MIN`] if the rotation had no overlap.
     pub ends_at: Timestamp,
 }
 
 /// When and why a key was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// When.
+    /// When the key was revoked.
     pub at: Timestamp,
-    /// The words of who did it; may be empty.
+    /// The reason given by the actor. May be empty.
     pub reason: String,
 }
 
-/// What a key is at an instant. Of several that fit, the first in this order is told.
+/// The status of a key at an instant. If several apply, the first in this order is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// For ever.
+    /// Revoked, permanently.
     Revoked,
-    /// Its time is over.
+    /// Past its expiry.
     Expired,
-    /// Switched off, and can be switched on again.
+    /// Disabled. It can be enabled again.
     Disabled,
-    /// It works.
+    /// Usable.
     Active,
 }
 
 impl Key {
-    /// What the key is at an instant: the one definition that verification, counting and lists share.
+    /// Returns the status at an instant. Verification, counting and listing all use this definition.
     #[inline]
     pub fn status(&self, now: Timestamp) -> Status {
         if self.revoked.is_some() {
@@ -100,14 +101,16 @@ impl Key {
         }
     }
 
-    /// Whether it counts against its owner's limit of active keys: neither revoked nor expired.
-    /// A disabled key counts, or switching keys off and on would get around the limit.
+    /// Whether the key counts towards its owner's limit of active keys: neither revoked nor expired.
+    ///
+    /// A disabled key counts, because otherwise disabling and enabling keys would bypass the limit.
     pub fn is_live(&self, now: Timestamp) -> bool {
         matches!(self.status(now), Status::Active | Status::Disabled)
     }
 
-    /// When it was revoked or expired, whichever came first; what a purge counts from. `Some` does
-    /// not say that this instant has passed: an expiry may lie ahead.
+    /// Returns the instant of revocation or of expiry, whichever is earlier. Retention starts there.
+    ///
+    /// The instant may be in the future: a key with an expiry date that is still live returns `Some`.
     pub fn dead_since(&self) -> Option<Timestamp> {
         let revoked = self.revoked.as_ref().map(|revocation| revocation.at);
         [revoked, self.expires_at].into_iter().flatten().min()
@@ -115,13 +118,75 @@ impl Key {
 }
 
 impl Status {
-    /// `revoked`, `expired`, `disabled` or `active`.
+    /// Returns `revoked`, `expired`, `disabled` or `active`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::Disabled => "disabled",
             Self::Active => "active",
+        }
+    }
+}
+
+/// When a new key expires. At the instant of expiry itself, the key is already invalid.
+///
+/// Exhaustive on purpose: these are all cases.
+///
+/// # Examples
+/// ```
+/// use keyward::Expiry;
+///
+/// let choices = [Expiry::WEEK, Expiry::DAYS_30, Expiry::DAYS_90, Expiry::YEAR, Expiry::Never];
+/// assert_eq!(choices[1], Expiry::days(30));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// The key does not expire.
+    #[default]
+    Never,
+    /// At an instant, which must be in the future when the key is issued.
+    At(Timestamp),
+    /// This long after the key is issued.
+    After(Duration),
+}
+
+impl Expiry {
+    /// 7 days after the key is issued.
+    pub const WEEK: Self = Self::days(7);
+    /// 30 days after the key is issued.
+    pub const DAYS_30: Self = Self::days(30);
+    /// 90 days after the key is issued.
+    pub const DAYS_90: Self = Self::days(90);
+    /// 365 days after the key is issued.
+    pub const YEAR: Self = Self::days(365);
+
+    /// Returns an expiry of this many days after the key is issued.
+    pub const fn days(days: u32) -> Self {
+        Self::After(Duration::from_secs(days as u64 * 86_400))
+    }
+
+    /// Returns the instant of expiry of a key that is issued at `now`; `None` if it does not expire.
+    pub fn resolve(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Never => None,
+            Self::At(instant) => Some(instant),
+            Self::After(duration) => Some(now.after(duration)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_have_the_documented_length() {
+        let noon = Timestamp::from_unix_micros(1_000_000_000);
+        for (preset, days) in
+            [(Expiry::WEEK, 7), (Expiry::DAYS_30, 30), (Expiry::DAYS_90, 90), (Expiry::YEAR, 365)]
+        {
+            assert_eq!(preset.resolve(noon), Some(noon.after(Duration::from_secs(days * 86_400))));
         }
     }
 }

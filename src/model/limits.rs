@@ -1,8 +1,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::model::quota::Quota;
+use time::{Month, UtcDateTime};
 
-/// What an owner's plan allows. Whatever is not set is not limited.
+use crate::model::timestamp::Timestamp;
+
+/// The limits of an owner's plan. A limit that is not set is unlimited.
 ///
 /// # Examples
 /// ```
@@ -22,27 +24,29 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How many keys the owner may have that are neither revoked nor expired. Lowering it below
-    /// the present number keeps those keys and refuses new ones.
+    /// Sets the maximum number of keys that are neither revoked nor expired.
+    ///
+    /// Lowering it below the current number keeps existing keys and refuses new ones.
     pub fn max_active_keys(mut self, keys: u32) -> Self {
         self.max_active_keys = Some(keys);
         self
     }
 
-    /// How long a new key may live; with it set, a key that never expires is refused.
+    /// Sets the maximum lifetime of a new key. If set, a new key without expiry is refused.
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
-    /// How often the owner's keys may be used, all together.
+    /// Sets the rate that all of the owner's keys share.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.rate = Some(rate);
         self
     }
 
-    /// How often each of the owner's keys may be used, whatever the others do. A key may have a lower
-    /// rate of its own, or a smaller burst: of both, the lower counts.
+    /// Sets the rate of each of the owner's keys, independent of the others.
+    ///
+    /// If a key has its own rate, the lower rate and the smaller burst of the two apply.
     ///
     /// # Examples
     /// ```
@@ -55,33 +59,33 @@ impl Limits {
         self
     }
 
-    /// How many uses the owner's keys have, all together.
+    /// Sets the quota that all of the owner's keys share.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self
     }
 
-    /// The limit of active keys, if there is one.
+    /// Returns the maximum number of active keys.
     pub fn active_keys(&self) -> Option<u32> {
         self.max_active_keys
     }
 
-    /// The longest lifetime, if there is one.
+    /// Returns the maximum lifetime of a new key.
     pub fn lifetime(&self) -> Option<Duration> {
         self.max_lifetime
     }
 
-    /// The rate that all of the owner's keys share, if there is one.
+    /// Returns the rate that all of the owner's keys share.
     pub fn shared_rate(&self) -> Option<Rate> {
         self.rate
     }
 
-    /// The rate that each of the owner's keys has, unless its own is lower; if there is one.
-    pub fn each_rate(&self) -> Option<Rate> {
+    /// Returns the rate of each key, which a key's own rate can only reduce.
+    pub fn key_rate(&self) -> Option<Rate> {
         self.rate_per_key
     }
 
-    /// The rate of a key that has these limits.
+    /// The effective rate of a key with these limits.
     #[inline]
     pub(crate) fn rate_of(&self, key: &KeyLimits) -> Option<Rate> {
         match (self.rate_per_key, key.rate) {
@@ -90,58 +94,58 @@ impl Limits {
         }
     }
 
-    /// The quota that all of the owner's keys share, if there is one.
+    /// Returns the quota that all of the owner's keys share.
     pub fn shared_quota(&self) -> Option<Quota> {
         self.quota
     }
 }
 
-/// What narrows one key within its owner's plan.
+/// The limits of a single key, in addition to those of its owner's plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyLimits {
-    /// How often this key may be used.
+    /// The rate of this key.
     pub rate: Option<Rate>,
-    /// How many uses it has.
+    /// The quota of this key.
     pub quota: Option<Quota>,
 }
 
 impl KeyLimits {
-    /// Whether a key with `other` can be used at most as often as one with these.
-    pub fn cover(&self, other: &Self) -> bool {
+    /// Whether a key with the limits `other` can be used at most as often as a key with these limits.
+    pub fn covers(&self, other: &Self) -> bool {
         let rate = self.rate.is_none_or(|mine| other.rate.is_some_and(|rate| mine.covers(rate)));
         let quota = |mine: Quota| other.quota.is_some_and(|quota| mine.covers(quota));
         rate && self.quota.is_none_or(quota)
     }
 }
 
-/// So many uses in a period, of which so many may come at once.
+/// A rate limit: a number of uses per period, and the size of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many uses the period allows.
+    /// The number of uses per period.
     pub uses: NonZeroU32,
-    /// The period; more than a year counts as a year.
+    /// The period. Longer than 365 days is treated as 365 days.
     pub period: Duration,
-    /// How many uses may come at once.
+    /// The number of uses that may happen at the same time.
     pub burst: NonZeroU32,
 }
 
 impl Rate {
-    /// So many uses a second, all of which may come at once. None at all becomes one.
+    /// Returns a rate of `uses` per second with a burst of the same size. 0 is treated as 1.
     pub fn per_second(uses: u32) -> Self {
         Self::per(Duration::from_secs(1), uses)
     }
 
-    /// So many uses a minute, all of which may come at once. None at all becomes one.
+    /// Returns a rate of `uses` per minute with a burst of the same size. 0 is treated as 1.
     pub fn per_minute(uses: u32) -> Self {
         Self::per(Duration::from_secs(60), uses)
     }
 
-    /// So many uses an hour, all of which may come at once. None at all becomes one.
+    /// Returns a rate of `uses` per hour with a burst of the same size. 0 is treated as 1.
     pub fn per_hour(uses: u32) -> Self {
         Self::per(Duration::from_secs(3_600), uses)
     }
 
-    /// How many uses may come at once, if not all of the period's.
+    /// Sets the burst. Defaults to the uses of a whole period. 0 is treated as 1.
     #[must_use]
     pub fn burst(mut self, uses: u32) -> Self {
         self.burst = at_least_one(uses);
@@ -152,20 +156,21 @@ impl Rate {
         other.burst <= self.burst && other.is_as_slow_as(self)
     }
 
-    /// What neither refuses, also where one has the lower rate and the other the smaller burst.
+    /// Combines the lower rate with the smaller burst, even if each comes from a different rate.
     fn narrowed_by(self, other: Self) -> Self {
         let slower = if other.is_as_slow_as(self) { other } else { self };
         Self { burst: self.burst.min(other.burst), ..slower }
     }
 
     fn is_as_slow_as(self, other: Self) -> bool {
-        let uses_in = |uses: NonZeroU32, period: u128| period * u128::from(uses.get());
-        uses_in(self.uses, other.counted_period()) <= uses_in(other.uses, self.counted_period())
+        // Compares uses / period by cross-multiplication.
+        let product = |uses: NonZeroU32, period: u128| period * u128::from(uses.get());
+        product(self.uses, other.period_micros()) <= product(other.uses, self.period_micros())
     }
 
-    /// The period as it is counted, in microseconds: no longer than a year.
-    pub(crate) fn counted_period(self) -> u128 {
-        self.period.as_micros().clamp(1, LONGEST_PERIOD)
+    /// The period in microseconds, limited to 365 days.
+    pub(crate) fn period_micros(self) -> u128 {
+        self.period.as_micros().clamp(1, MAX_RATE_PERIOD_MICROS)
     }
 
     fn per(period: Duration, uses: u32) -> Self {
@@ -177,21 +182,195 @@ fn at_least_one(uses: u32) -> NonZeroU32 {
     NonZeroU32::new(uses).unwrap_or(NonZeroU32::MIN)
 }
 
-/// A year.
-pub(crate) const LONGEST_PERIOD: u128 = 365 * 86_400 * 1_000_000;
+/// A quota: a number of uses in total, per day or per month.
+///
+/// Unlike a [`Rate`], a quota is counted exactly, in the store and across all nodes. The count survives
+/// rotations, restarts and changes of the key. In return, each verification of a key with a quota waits
+/// for one write to the store, and fails as *unavailable* if the store is unavailable.
+///
+/// The count is never lower than the number of accepted uses. It can be higher: if the store's response
+/// is lost, or the caller drops the future during the write, a use may be counted that was not accepted.
+///
+/// # Examples
+/// ```
+/// use keyward::model::{KeyLimits, Limits, Quota};
+///
+/// let trial = KeyLimits { quota: Some(Quota::total(100)), ..KeyLimits::default() };
+/// let plan = Limits::default().quota(Quota::per_month(50_000));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub(crate) uses: u64,
+    pub(crate) period: Period,
+}
+
+/// The interval after which a quota resets. Days and months are in UTC.
+///
+/// Exhaustive on purpose: a store keeps a counter for each period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// Never resets.
+    Ever,
+    /// Resets at midnight.
+    Day,
+    /// Resets on the first day of each month.
+    Month,
+}
+
+impl Quota {
+    /// Returns a quota of `uses` in total.
+    pub fn total(uses: u64) -> Self {
+        Self::per(Period::Ever, uses)
+    }
+
+    /// Returns a quota of `uses` per day.
+    pub fn per_day(uses: u64) -> Self {
+        Self::per(Period::Day, uses)
+    }
+
+    /// Returns a quota of `uses` per month.
+    pub fn per_month(uses: u64) -> Self {
+        Self::per(Period::Month, uses)
+    }
+
+    /// Returns a quota of `uses` per period, limited to 2⁵³ − 1.
+    pub fn per(period: Period, uses: u64) -> Self {
+        Self { uses: uses.min(MAX_QUOTA_USES), period }
+    }
+
+    /// Whether `other` allows at most as much: not more uses, and not a shorter period.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        let rank = |period| match period {
+            Period::Day => 1,
+            Period::Month => 2,
+            Period::Ever => 3,
+        };
+        other.uses <= self.uses && rank(other.period) >= rank(self.period)
+    }
+
+    /// Returns the number of uses per period.
+    pub fn uses(&self) -> u64 {
+        self.uses
+    }
+
+    /// Returns the interval after which the quota resets.
+    pub fn period(&self) -> Period {
+        self.period
+    }
+}
+
+impl Period {
+    /// All periods.
+    pub const ALL: [Self; 3] = [Self::Ever, Self::Day, Self::Month];
+
+    /// Returns the stable name: `ever`, `day` or `month`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ever => "ever",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
+    /// Returns the start of the period that contains `now`.
+    pub fn begins_at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ever => Timestamp::MIN,
+            Self::Day => now.rounded_down_to(DAY),
+            Self::Month => {
+                let (year, month) = year_and_month(now);
+                first_of(year, month)
+            }
+        }
+    }
+
+    /// Returns the start of the next period; `None` for [`Ever`](Period::Ever).
+    pub fn ends_at(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Ever => None,
+            Self::Day => Some(self.begins_at(now).after(DAY)),
+            Self::Month => {
+                let (year, month) = year_and_month(now);
+                Some(match month {
+                    Month::December => first_of(year + 1, Month::January),
+                    month => first_of(year, month.next()),
+                })
+            }
+        }
+    }
+}
+
+fn year_and_month(at: Timestamp) -> (i32, Month) {
+    let seconds = at.as_unix_micros() / 1_000_000;
+    let time = UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::UNIX_EPOCH);
+    (time.year(), time.month())
+}
+
+/// The start of a month, or [`Timestamp::MAX`] beyond the supported range.
+fn first_of(year: i32, month: Month) -> Timestamp {
+    let Ok(date) = time::Date::from_calendar_date(year, month, 1) else { return Timestamp::MAX };
+    let seconds = date.midnight().as_utc().unix_timestamp();
+    Timestamp::from_unix_micros(seconds * 1_000_000)
+}
+
+/// 365 days.
+pub(crate) const MAX_RATE_PERIOD_MICROS: u128 = 365 * 86_400 * 1_000_000;
+/// The largest count that is exact in every store: Redis scripts count in `f64`.
+const MAX_QUOTA_USES: u64 = (1 << 53) - 1;
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
     #[test]
-    fn more_than_a_year_counts_as_a_year_also_where_rates_are_compared() {
+    fn days_and_months_are_in_utc() {
+        let leap = at("2028-02-29T23:59:59.999Z");
+        assert_eq!(Period::Day.begins_at(leap), at("2028-02-29T00:00:00Z"));
+        assert_eq!(Period::Day.ends_at(leap), Some(at("2028-03-01T00:00:00Z")));
+        assert_eq!(Period::Month.begins_at(leap), at("2028-02-01T00:00:00Z"));
+        assert_eq!(Period::Month.ends_at(leap), Some(at("2028-03-01T00:00:00Z")));
+        let eve = at("2026-12-31T12:00:00Z");
+        assert_eq!(Period::Month.ends_at(eve), Some(at("2027-01-01T00:00:00Z")));
+        assert_eq!(Period::Ever.begins_at(eve), Timestamp::MIN);
+        assert_eq!(Period::Ever.ends_at(eve), None);
+    }
+
+    #[test]
+    fn a_rate_period_of_more_than_a_year_is_compared_as_one_year() {
         let per = |years: u64, uses| KeyLimits {
             rate: Some(Rate::per(Duration::from_secs(years * 365 * 86_400), uses)),
             quota: None,
         };
-        assert!(per(1, 1_000).cover(&per(1_000, 1_000)));
-        assert!(per(1_000, 1_000).cover(&per(1, 1_000)));
-        assert!(!per(1, 999).cover(&per(1_000, 1_000)), "as many, and all of them in one year");
+        assert!(per(1, 1_000).covers(&per(1_000, 1_000)));
+        assert!(per(1_000, 1_000).covers(&per(1, 1_000)));
+        assert!(
+            !per(1, 999).covers(&per(1_000, 1_000)),
+            "1000 uses in 1000 years count as 1000 uses in one year"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn periods_contain_their_instants_and_follow_each_other_without_gaps(
+            micros in 0..=Timestamp::MAX.as_unix_micros(), month: bool,
+        ) {
+            let period = if month { Period::Month } else { Period::Day };
+            let now = Timestamp::from_unix_micros(micros);
+            let (begin, end) = (period.begins_at(now), period.ends_at(now).unwrap());
+            prop_assert!(begin <= now && (now < end || end == Timestamp::MAX));
+            prop_assert_eq!(period.begins_at(begin), begin);
+            if end < Timestamp::MAX {
+                prop_assert_eq!(period.begins_at(end), end);
+                let last = Timestamp::from_unix_micros(end.as_unix_micros() - 1);
+                prop_assert_eq!(period.begins_at(last), begin);
+            }
+        }
     }
 }

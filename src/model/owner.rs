@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use crate::model::text::{Invalid, bounded};
+use crate::model::text::{Invalid, checked_text};
 
-/// Who a key belongs to: a tenant and an account in it, both the host's own words.
+/// The owner of a key: a tenant and an account of this tenant, both identified by the host's own strings.
 ///
-/// They SHOULD be ids, which nobody else gets later, rather than names or addresses. Whoever comes to
-/// be the owner that another one was reads that one's audit log, and a key that was being issued when
-/// all others were revoked works again.
+/// They SHOULD be ids that the host never reuses, not names or addresses. If an owner's id is reused,
+/// the new owner can read the previous owner's audit log, and a key that was being issued while all
+/// others were revoked becomes usable again.
 ///
 /// # Examples
 /// ```
@@ -18,44 +18,61 @@ use crate::model::text::{Invalid, bounded};
 /// assert_eq!(Owner::account_only("u_1")?.tenant(), "");
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
-    tenant: Arc<str>,
-    account: Arc<str>,
+    /// Tenant and account in one allocation, because a node caches many owners. Neither contains a NUL, so comparing
+    /// the text compares the pair.
+    text: Arc<str>,
+    tenant_len: u32,
 }
 
 impl Owner {
-    /// An account of a tenant.
+    /// Returns the owner for an account of a tenant.
     ///
     /// # Errors
-    /// If one of them is empty, longer than 200 characters, or holds a NUL.
+    /// If one of them is empty, longer than 200 characters, or contains a NUL character.
     pub fn new(tenant: &str, account: &str) -> Result<Self, Invalid> {
-        let tenant = bounded("tenant", tenant, MAX)?.into();
-        Ok(Self { tenant, account: bounded("account", account, MAX)?.into() })
+        let tenant = checked_text("tenant", tenant, MAX_OWNER_PART_LEN)?;
+        Ok(Self::from_checked(tenant, checked_text("account", account, MAX_OWNER_PART_LEN)?))
     }
 
-    /// An account of a host that has no tenants: the tenant is the empty text.
+    /// Returns the owner for an account of a host without tenants. Its tenant is the empty string.
     ///
     /// # Errors
-    /// If it is empty, longer than 200 characters, or holds a NUL.
+    /// If `account` is empty, longer than 200 characters, or contains a NUL character.
     pub fn account_only(account: &str) -> Result<Self, Invalid> {
-        Ok(Self { tenant: "".into(), account: bounded("account", account, MAX)?.into() })
+        Ok(Self::from_checked("", checked_text("account", account, MAX_OWNER_PART_LEN)?))
     }
 
-    /// The tenant; empty where the host has none.
+    fn from_checked(tenant: &str, account: &str) -> Self {
+        Self { text: [tenant, "\0", account].concat().into(), tenant_len: tenant.len() as u32 }
+    }
+
+    /// Returns the tenant; empty if the host has no tenants.
     pub fn tenant(&self) -> &str {
-        &self.tenant
+        &self.text[..self.tenant_len as usize]
     }
 
-    /// The account within the tenant.
+    /// Returns the account within the tenant.
     pub fn account(&self) -> &str {
-        &self.account
+        &self.text[self.tenant_len as usize + 1..]
     }
 }
 
-/// Whose keys a call may touch. Every read and write names it; what lies outside is *not found*.
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owner")
+            .field("tenant", &self.tenant())
+            .field("account", &self.account())
+            .finish()
+    }
+}
+
+/// The keys that a call may access: those of an owner or of a whole tenant.
 ///
-/// Exhaustive on purpose: a store must decide for each.
+/// Every read and write is limited to a scope. A key outside it is reported as *not found*.
+///
+/// Exhaustive on purpose: a store must handle every case.
 ///
 /// # Examples
 /// ```
@@ -72,12 +89,12 @@ impl Owner {
 pub enum OwnerScope<'a> {
     /// The keys of one owner.
     Owner(&'a Owner),
-    /// The keys of all owners of one tenant: for its administrators.
+    /// The keys of all owners of a tenant, for its administrators.
     Tenant(&'a str),
 }
 
 impl<'a> OwnerScope<'a> {
-    /// The one tenant that is meant.
+    /// Returns the tenant.
     pub fn tenant(&self) -> &'a str {
         match self {
             Self::Owner(owner) => owner.tenant(),
@@ -85,7 +102,7 @@ impl<'a> OwnerScope<'a> {
         }
     }
 
-    /// The one account that is meant, if it is one.
+    /// Returns the account, if the scope is a single owner's.
     pub fn account(&self) -> Option<&'a str> {
         match self {
             Self::Owner(owner) => Some(owner.account()),
@@ -93,7 +110,7 @@ impl<'a> OwnerScope<'a> {
         }
     }
 
-    /// Whether an owner's keys are meant.
+    /// Whether the scope includes an owner's keys.
     pub fn includes(&self, owner: &Owner) -> bool {
         self.tenant() == owner.tenant() && self.account().is_none_or(|a| a == owner.account())
     }
@@ -105,4 +122,4 @@ impl<'a> From<&'a Owner> for OwnerScope<'a> {
     }
 }
 
-const MAX: usize = 200;
+const MAX_OWNER_PART_LEN: usize = 200;

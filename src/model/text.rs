@@ -1,6 +1,6 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-/// Input that was refused, and why.
+/// An input is invalid. `Display` names the input and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {why}")]
 pub struct Invalid {
@@ -13,51 +13,54 @@ impl Invalid {
         Self { what, why: why.into() }
     }
 
-    /// What was refused: `name`, `owner`, `scope`, ...
+    /// Returns which input is invalid: `name`, `tenant`, `scope`, …
     pub fn what(&self) -> &'static str {
         self.what
     }
 }
 
-/// What a person called a key: 1 to 100 characters, trimmed.
+/// The name that a user gave to a key: 1 to 100 characters, without leading and trailing whitespace.
 ///
-/// It may hold any character but NUL; whatever shows it in a log or a mail goes through
-/// [`one_line`].
+/// It may contain any character except NUL. To show it in a log or a mail, use `Display`, which escapes it
+/// like [`one_line`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(Arc<str>);
 
 impl Name {
-    /// Reads a name.
+    /// Trims and checks a name.
     ///
     /// # Errors
-    /// If it is empty, longer than 100 characters, or holds a NUL.
+    /// If the name is empty, longer than 100 characters, or contains a NUL character.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        bounded("name", text.trim(), MAX_NAME).map(|text| Self(text.into()))
+        checked_text("name", text.trim(), MAX_NAME_LEN).map(|text| Self(text.into()))
     }
 
-    /// The name as it was given.
+    /// Returns the name without escapes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// As one harmless line, whatever it holds: see [`one_line`].
+/// Escaped as a single line: see [`one_line`].
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&one_line(&self.0))
     }
 }
 
-/// What the host wants to remember with a key: up to 50 pairs of text.
+/// Data that the host stores with a key: up to 50 pairs of strings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata(Arc<BTreeMap<String, String>>);
+pub struct Metadata(
+    /// `None` without pairs, as of most keys: they allocate nothing.
+    Option<Arc<BTreeMap<String, String>>>,
+);
 
 impl Metadata {
-    /// Reads pairs; of two with the same key the later one counts.
+    /// Checks and stores pairs. If a key occurs twice, the later value wins.
     ///
     /// # Errors
-    /// If there are more than 50, a key is not 1 to 64 characters, a value has more than 1,000, or one
-    /// holds a NUL.
+    /// If there are more than 50 pairs, a key does not have 1 to 64 characters, a value has more than
+    /// 1,000 characters, or one of them contains a NUL character.
     ///
     /// # Examples
     /// ```
@@ -70,43 +73,51 @@ impl Metadata {
     ) -> Result<Self, Invalid> {
         let pairs: BTreeMap<String, String> =
             pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        if pairs.len() > MAX_METADATA {
-            return Err(Invalid::new("metadata", format!("more than {MAX_METADATA} pairs")));
+        if pairs.len() > MAX_METADATA_PAIRS {
+            return Err(Invalid::new(
+                "metadata",
+                format!("there are more than {MAX_METADATA_PAIRS} pairs"),
+            ));
         }
         for (key, value) in &pairs {
-            bounded("metadata key", key, MAX_METADATA_KEY)?;
+            checked_text("metadata key", key, MAX_METADATA_KEY_LEN)?;
             if !value.is_empty() {
-                bounded("metadata value", value, MAX_METADATA_VALUE)?;
+                checked_text("metadata value", value, MAX_METADATA_VALUE_LEN)?;
             }
         }
-        Ok(Self(Arc::new(pairs)))
+        Ok(Self((!pairs.is_empty()).then(|| Arc::new(pairs))))
     }
 
-    /// The value under a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.0.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// All pairs, ordered by key.
+    /// Returns all pairs, ordered by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .flat_map(|pairs| pairs.iter())
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
-/// Text from outside as one harmless line: control characters, line ends, terminal escapes and
-/// the marks that reorder text are written as `\u{…}`.
+/// Escapes untrusted text for a single line of a log or a terminal.
+///
+/// Control characters, line breaks, terminal escapes, invisible characters and characters that reorder
+/// text are written as `\u{…}`.
 ///
 /// # Examples
 /// ```
 /// assert_eq!(keyward::model::one_line("ci\nroot"), r"ci\u{a}root");
 /// ```
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_harmful) {
+    if !text.contains(needs_escape) {
         return Cow::Borrowed(text);
     }
     let mut line = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        if is_harmful(character) {
+        if needs_escape(character) {
             // Writing to a String cannot fail.
             let _ = write!(line, "{}", character.escape_unicode());
         } else {
@@ -116,9 +127,9 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Controls, line and paragraph separators, and everything invisible that changes how the rest of
-/// a line is read: bidirectional marks, zero-width characters, tags.
-pub(crate) fn is_harmful(character: char) -> bool {
+/// Whether a character is a control character, a line or paragraph separator, or an invisible character
+/// that changes how the rest of a line is read: bidirectional marks, zero-width characters, tags.
+pub(crate) fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -126,7 +137,8 @@ pub(crate) fn is_harmful(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-pub(crate) fn bounded<'a>(
+/// Checks that a text has 1 to `max` characters and no NUL character, which PostgreSQL cannot store.
+pub(crate) fn checked_text<'a>(
     what: &'static str,
     text: &'a str,
     max: usize,
@@ -137,28 +149,28 @@ pub(crate) fn bounded<'a>(
     } else if len > max {
         Err(Invalid::new(what, format!("it has more than {max} characters")))
     } else if text.contains('\0') {
-        Err(Invalid::new(what, "it holds a NUL character"))
+        Err(Invalid::new(what, "it contains a NUL character"))
     } else {
         Ok(text)
     }
 }
 
-/// Text that cannot be refused, such as a user agent, made to fit: cut, and without NUL.
-pub(crate) fn fitted(text: &str, max: usize) -> String {
+/// Truncates a text that must not be rejected, such as a user agent, and replaces NUL characters.
+pub(crate) fn truncated(text: &str, max: usize) -> String {
     text.chars().take(max).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
 }
 
-const MAX_NAME: usize = 100;
-const MAX_METADATA: usize = 50;
-const MAX_METADATA_KEY: usize = 64;
-const MAX_METADATA_VALUE: usize = 1_000;
+const MAX_NAME_LEN: usize = 100;
+const MAX_METADATA_PAIRS: usize = 50;
+const MAX_METADATA_KEY_LEN: usize = 64;
+const MAX_METADATA_VALUE_LEN: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_shown_as_one_harmless_line_and_told_as_it_is() {
+    fn a_name_is_displayed_escaped_and_returned_unchanged() {
         let name = Name::new("ci\n\u{1b}[2J\u{202e}\u{200b}root").unwrap();
         assert_eq!(name.to_string(), r"ci\u{a}\u{1b}[2J\u{202e}\u{200b}root");
         assert_eq!(name.as_str(), "ci\n\u{1b}[2J\u{202e}\u{200b}root");

@@ -2,9 +2,11 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
-/// An instant in UTC, in microseconds since 1970: what the clocks of all stores can hold.
+use crate::model::text::Invalid;
+
+/// An instant in UTC with microsecond precision, which every store can represent.
 ///
-/// Its range is the years 1970 to 9999; arithmetic stops at the ends instead of overflowing.
+/// The range is the years 1970 to 9999. Arithmetic saturates at both ends.
 ///
 /// # Examples
 /// ```
@@ -18,12 +20,12 @@ use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339}
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The first instant that can be told: 1970-01-01.
+    /// The earliest instant: 1970-01-01T00:00:00Z.
     pub const MIN: Self = Self(0);
-    /// The last instant that can be told, at the end of the year 9999.
+    /// The latest instant: the last microsecond of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// From microseconds since 1970; what lies outside the range becomes its nearest end.
+    /// Returns the instant this many microseconds after 1970, clamped to the range.
     pub const fn from_unix_micros(micros: i64) -> Self {
         if micros < Self::MIN.0 {
             Self::MIN
@@ -34,37 +36,37 @@ impl Timestamp {
         }
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub const fn as_unix_micros(self) -> i64 {
         self.0
     }
 
-    /// Later by `duration`, or [`MAX`](Timestamp::MAX).
+    /// Returns the instant `duration` later, at most [`MAX`](Timestamp::MAX).
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_unix_micros(self.0.saturating_add(micros))
     }
 
-    /// Earlier by `duration`, or [`MIN`](Timestamp::MIN).
+    /// Returns the instant `duration` earlier, at least [`MIN`](Timestamp::MIN).
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_unix_micros(self.0.saturating_sub(micros))
     }
 
-    /// The last one, up to this, that is so many whole times `length` after 1970.
+    /// The latest instant up to this one that is a multiple of `length` after 1970.
     pub(crate) fn rounded_down_to(self, length: Duration) -> Self {
         let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
         Self::from_unix_micros(self.0 - self.0 % length)
     }
 
-    /// How long it is to the next one that is so many whole times `length` after 1970.
+    /// The time until the next instant that is a multiple of `length` after 1970.
     pub(crate) fn until_next(self, length: Duration) -> Duration {
         self.rounded_down_to(length).after(length).since(self)
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
@@ -83,7 +85,7 @@ impl From<Timestamp> for std::time::SystemTime {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds, as JavaScript writes it.
+/// RFC 3339 in UTC with milliseconds, the format of JavaScript.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = i128::from(self.0) * 1_000;
@@ -102,11 +104,15 @@ impl fmt::Debug for Timestamp {
 }
 
 impl FromStr for Timestamp {
-    type Err = crate::model::text::Invalid;
+    type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid =
-            || crate::model::text::Invalid::new("timestamp", "it is not RFC 3339 of 1970 to 9999");
+        let invalid = || {
+            Invalid::new(
+                "timestamp",
+                "it is not an RFC 3339 date and time of the years 1970 to 9999",
+            )
+        };
         let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
         let micros = i64::try_from(time.unix_timestamp_nanos() / 1_000).map_err(|_| invalid())?;
         let timestamp = Self::from_unix_micros(micros);

@@ -6,7 +6,7 @@ use base64::{
 use sha2::Digest as _;
 use subtle::{Choice, ConstantTimeEq};
 
-/// What is stored of a secret: 32 bytes of a hash and the tag of the hasher that made them.
+/// The stored form of a secret: a 32-byte hash and the tag of the hasher that made it.
 ///
 /// # Examples
 /// ```
@@ -19,29 +19,30 @@ use subtle::{Choice, ConstantTimeEq};
 /// ```
 #[derive(Clone, Copy)]
 pub struct SecretDigest {
-    /// The words that SHA-256 ends with, as it leaves them: nothing is turned around or put
-    /// together again between hashing and comparing.
+    /// The state words of SHA-256, without conversion to bytes between hashing and comparing.
     words: [u32; 8],
     tag: HasherTag,
 }
 
-/// Which hasher made a digest. Part of what is stored, so that hashers never share a name space.
+/// Identifies the hasher that made a digest.
+///
+/// It is stored with the digest, so digests of different hashers never collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HasherTag {
     algorithm: u8,
     id: u16,
 }
 
-/// A foreign hash that cannot be read.
+/// A hash from another system could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not {expected} hash in hex or base64: it has to decode to {len} bytes")]
+#[error("not {expected} hash: pass hex or base64 that decodes to {len} bytes")]
 pub struct ImportHashError {
     expected: &'static str,
     len: usize,
 }
 
 impl SecretDigest {
-    /// Puts a digest together; for implementations of [`Hasher`](crate::secret::hasher::Hasher).
+    /// Returns a digest of these parts, for implementations of [`Hasher`](crate::secret::Hasher).
     #[inline]
     pub fn from_parts(tag: HasherTag, bytes: [u8; 32]) -> Self {
         let (words, _) = bytes.as_chunks();
@@ -49,55 +50,56 @@ impl SecretDigest {
     }
 
     #[inline]
-    pub(crate) fn from_words(tag: HasherTag, words: [u32; 8]) -> Self {
+    pub(super) fn from_words(tag: HasherTag, words: [u32; 8]) -> Self {
         Self { words, tag }
     }
 
-    /// Takes over a raw SHA-256 that another system stored: 32 bytes.
+    /// Imports a raw SHA-256 hash (32 bytes) from another system.
     ///
     /// # Errors
-    /// If it is not 32 bytes long.
+    /// If `raw` is not 32 bytes long.
     pub fn from_sha256(raw: &[u8]) -> Result<Self, ImportHashError> {
         let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
         Ok(Self::from_parts(HasherTag::SHA256, bytes))
     }
 
-    /// Takes over a SHA-256 that another system stored as text, in hex or in either base64.
+    /// Imports a SHA-256 hash that another system stored as hex, base64 or URL-safe base64.
     ///
     /// # Errors
-    /// If the text is neither, or does not decode to 32 bytes.
+    /// If the text has none of these encodings, or does not decode to 32 bytes.
     pub fn from_sha256_text(text: &str) -> Result<Self, ImportHashError> {
         Self::from_sha256(&decode(text, 32).ok_or(NOT_SHA256)?)
     }
 
-    /// Takes over a SHA-512 that another system stored as text, in hex or in either base64. The
-    /// host accepts such keys by also accepting [`Sha512Hasher`](crate::secret::sha::Sha512).
+    /// Imports a SHA-512 hash that another system stored as hex, base64 or URL-safe base64.
+    ///
+    /// To verify such keys, the host must accept digests of [`Sha512Hasher`](crate::secret::Sha512Hasher).
     ///
     /// # Errors
-    /// If the text is neither, or does not decode to 64 bytes.
+    /// If the text has none of these encodings, or does not decode to 64 bytes.
     pub fn from_sha512_text(text: &str) -> Result<Self, ImportHashError> {
         let raw = decode(text, 64).ok_or(NOT_SHA512)?;
         Ok(Self::fold_sha512(&raw))
     }
 
-    /// One more SHA-256 makes a SHA-512 fit: nothing is cut off, every digest has 32 bytes.
-    pub(crate) fn fold_sha512(raw: &[u8]) -> Self {
+    /// Reduces a SHA-512 hash to 32 bytes by hashing it with SHA-256, instead of truncating it.
+    pub(super) fn fold_sha512(raw: &[u8]) -> Self {
         Self::from_parts(HasherTag::SHA512, sha2::Sha256::digest(raw).into())
     }
 
-    /// Reads back what [`to_bytes`](SecretDigest::to_bytes) wrote; `None` if it did not.
+    /// Decodes a digest written by [`to_bytes`](SecretDigest::to_bytes); `None` if the length is wrong.
     pub fn from_bytes(stored: &[u8]) -> Option<Self> {
         let (&[algorithm, high, low], bytes) = stored.split_first_chunk()?;
         let tag = HasherTag { algorithm, id: u16::from_be_bytes([high, low]) };
         Some(Self::from_parts(tag, bytes.try_into().ok()?))
     }
 
-    /// What no hasher makes.
+    /// A digest that no hasher makes.
     pub(crate) const fn nothing() -> Self {
         Self { words: [0; 8], tag: HasherTag { algorithm: 0, id: 0 } }
     }
 
-    /// The form in which it is stored: three bytes of tag and the hash. Binary, unique, never text.
+    /// Encodes the digest for storage: 3 bytes of tag, then 32 bytes of hash.
     pub fn to_bytes(&self) -> [u8; 35] {
         let mut stored = [0; 35];
         stored[0] = self.tag.algorithm;
@@ -108,7 +110,7 @@ impl SecretDigest {
         stored
     }
 
-    /// The hasher that made it.
+    /// Returns the tag of the hasher that made the digest.
     pub fn tag(&self) -> HasherTag {
         self.tag
     }
@@ -125,10 +127,10 @@ impl SecretDigest {
         [0, 1, 2, 3].map(|n| u64::from(pairs[n][0]) | u64::from(pairs[n][1]) << 32)
     }
 
-    /// Compares in a time that does not depend on where two digests differ.
+    /// Compares in constant time: the duration does not depend on where two digests differ.
     ///
-    /// Over 64-bit lanes, of which the differences are gathered and looked at once: byte by byte the same comparison costs several times as much
-    /// (`cargo bench --bench verify -- compare` shows the ratio).
+    /// The differences of 64-bit lanes are combined and tested once, which is several times faster than
+    /// comparing byte by byte (`cargo bench --bench verify -- compare` prints the ratio).
     #[inline]
     pub fn ct_eq(&self, other: &Self) -> Choice {
         let tags = u64::from(u32::from(self.tag) ^ u32::from(other.tag));
@@ -139,17 +141,17 @@ impl SecretDigest {
 }
 
 impl HasherTag {
-    /// Of [`Sha256Hasher`](crate::secret::sha::Sha256), and of imported raw SHA-256.
+    /// The tag of [`Sha256Hasher`](crate::secret::Sha256Hasher) and of imported SHA-256 hashes.
     pub const SHA256: Self = Self { algorithm: 1, id: 0 };
-    /// Of [`Sha512Hasher`](crate::secret::sha::Sha512): imported keys only.
+    /// The tag of [`Sha512Hasher`](crate::secret::Sha512Hasher) and of imported SHA-512 hashes.
     pub const SHA512: Self = Self { algorithm: 3, id: 0 };
 
-    /// Of a hasher that the host brings itself; `id` keeps several apart.
+    /// The tag of a hasher that the host implements. Each such hasher needs its own `id`.
     pub const fn custom(id: u16) -> Self {
         Self { algorithm: 255, id }
     }
 
-    pub(crate) const fn hmac_sha256(pepper: u16) -> Self {
+    pub(super) const fn hmac_sha256(pepper: u16) -> Self {
         Self { algorithm: 2, id: pepper }
     }
 }
@@ -160,8 +162,8 @@ impl From<HasherTag> for u32 {
     }
 }
 
-/// Map lookups in memory compare hashes, not secrets; which digest is stored is found by hash table
-/// or index everywhere, and the constant-time comparison follows it.
+/// Compares in constant time. A hash table or index finds the stored digest first; this comparison
+/// then confirms the match.
 impl PartialEq for SecretDigest {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
@@ -180,10 +182,11 @@ impl std::hash::Hash for SecretDigest {
 
 impl std::fmt::Debug for SecretDigest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Digest").field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("SecretDigest").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
 
+/// Hex if the text has exactly the length of it, else either base64, with or without padding.
 fn decode(text: &str, len: usize) -> Option<Vec<u8>> {
     let config =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

@@ -1,13 +1,9 @@
-//! What a secret looks like: made from the operating system's generator, told from other text offline.
-//!
-//! A [`KeyFormat`] is built once and checked when built. A secret is a fixed lead (`lnos_live_`), a
-//! random body of fixed length, and a checksum; parsing never splits at a separator, so a body may
-//! contain any character of its alphabet.
+use crate::secret::checksum::{Alphabet, Checksum, PrefixCrc};
 
-use crate::secret::{Alphabet, Checksum};
-use crate::secret::{checksum::Begun, prefix::Lead};
-
-/// The form of a product's secrets: prefix, environment, body, checksum, hint.
+/// The format of a product's secrets: prefix, environment, random body, checksum.
+///
+/// `lnos_live_` + body + checksum. All three parts have a fixed length, so parsing never splits at a
+/// separator, and a body may contain any character of its alphabet.
 ///
 /// # Examples
 /// ```
@@ -21,55 +17,72 @@ use crate::secret::{checksum::Begun, prefix::Lead};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFormat {
-    pub(crate) lead: Lead,
-    pub(crate) alphabet: Alphabet,
+    /// `lnos_live_`: the prefix `lnos_`, then the environment `live_`.
+    secret_prefix: Box<str>,
+    /// Length of the part before the environment.
+    prefix_len: usize,
+    alphabet: Alphabet,
     body_len: usize,
-    pub(crate) checksum: Checksum,
-    pub(crate) begun: Begun,
+    checksum: Checksum,
+    prefix_crc: PrefixCrc,
     hint_len: usize,
 }
 
 impl KeyFormat {
-    pub(crate) fn from_parts(
-        lead: Lead,
-        alphabet: Alphabet,
-        body_len: usize,
-        checksum: Checksum,
-        hint_len: usize,
-    ) -> Self {
-        let begun = Begun::with(lead.as_str(), lead.as_str().len() + body_len);
-        Self { lead, alphabet, body_len, checksum, begun, hint_len }
+    /// Starts a format with a prefix such as `lc`.
+    ///
+    /// By default, secrets are `lc_`, then 30 base62 characters (178 random bits), then a CRC-32 in six
+    /// characters, and hints show 8 characters of the body.
+    pub fn builder(prefix: impl Into<String>) -> KeyFormatBuilder {
+        KeyFormatBuilder {
+            prefix: prefix.into(),
+            environment: None,
+            alphabet: Alphabet::Base62,
+            length: Length::Bits(DEFAULT_BITS),
+            checksum: Checksum::Crc32,
+            hint_len: DEFAULT_HINT_LEN,
+        }
     }
 
-    /// What every secret begins with: `lnos_live_`.
-    pub fn lead(&self) -> &str {
-        self.lead.as_str()
+    /// Returns the text with which every secret begins, including the environment: `lnos_live_`.
+    pub fn secret_prefix(&self) -> &str {
+        &self.secret_prefix
     }
 
-    /// How many characters a secret has.
+    /// Returns the number of characters of a secret.
     pub fn total_len(&self) -> usize {
-        self.lead().len() + self.body_len + self.checksum.len()
+        self.secret_prefix.len() + self.body_len + self.checksum.len()
     }
 
-    /// How many random bits a secret has; never fewer than 128.
+    /// Returns the number of random bits of a secret, at least 128.
     pub fn bits(&self) -> u32 {
         (self.body_len as f64 * self.alphabet.bits_per_character()) as u32
     }
 
-    pub(crate) fn alphabet(&self) -> Alphabet {
+    /// The secret prefix without the environment: `lnos_`.
+    pub(super) fn product_prefix(&self) -> &str {
+        &self.secret_prefix[..self.prefix_len]
+    }
+
+    pub(super) fn alphabet(&self) -> Alphabet {
         self.alphabet
     }
 
-    pub(crate) fn body_len(&self) -> usize {
+    pub(super) fn body_len(&self) -> usize {
         self.body_len
     }
 
-    pub(crate) fn checksum(&self) -> Checksum {
+    pub(super) fn checksum(&self) -> Checksum {
         self.checksum
     }
 
-    pub(crate) fn hint_len(&self) -> usize {
-        self.hint_len
+    pub(super) fn prefix_crc(&self) -> PrefixCrc {
+        self.prefix_crc
+    }
+
+    /// Length of a hint, including the secret prefix.
+    pub(super) fn hint_len(&self) -> usize {
+        self.secret_prefix.len() + self.hint_len
     }
 }
 
@@ -80,10 +93,196 @@ impl std::fmt::Display for KeyFormat {
             Alphabet::Hex => "hex",
             Alphabet::Base64Url => "base64url",
         };
-        write!(f, "{}{{{} {alphabet}}}", self.lead(), self.body_len)?;
+        write!(f, "{}{{{} {alphabet}}}", self.secret_prefix, self.body_len)?;
         match self.checksum {
             Checksum::None => Ok(()),
             Checksum::Crc32 => f.write_str("{6 CRC-32}"),
         }
     }
 }
+
+/// Builds a [`KeyFormat`]. All rules are checked by [`build`](KeyFormatBuilder::build).
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct KeyFormatBuilder {
+    prefix: String,
+    environment: Option<String>,
+    alphabet: Alphabet,
+    length: Length,
+    checksum: Checksum,
+    hint_len: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Length {
+    Bits(u32),
+    Total(usize),
+}
+
+impl KeyFormatBuilder {
+    /// Adds an environment after the prefix: `live` makes `lc_live_…`. Defaults to none.
+    pub fn environment(mut self, environment: impl Into<String>) -> Self {
+        self.environment = Some(environment.into());
+        self
+    }
+
+    /// Sets the characters of the body. Defaults to base62.
+    pub fn alphabet(mut self, alphabet: Alphabet) -> Self {
+        self.alphabet = alphabet;
+        self
+    }
+
+    /// Sets the minimum number of random bits of the body. Defaults to 178.
+    pub fn bits(mut self, bits: u32) -> Self {
+        self.length = Length::Bits(bits);
+        self
+    }
+
+    /// Sets the number of characters of the whole secret, from prefix to checksum.
+    ///
+    /// Replaces [`bits`](KeyFormatBuilder::bits).
+    pub fn total_len(mut self, characters: usize) -> Self {
+        self.length = Length::Total(characters);
+        self
+    }
+
+    /// Sets the checksum at the end of the secret. Defaults to CRC-32 in six characters.
+    pub fn checksum(mut self, checksum: Checksum) -> Self {
+        self.checksum = checksum;
+        self
+    }
+
+    /// Sets the number of body characters that a hint shows. Defaults to 8.
+    pub fn hint_len(mut self, characters: usize) -> Self {
+        self.hint_len = characters;
+        self
+    }
+
+    /// Checks all rules and builds the format.
+    ///
+    /// # Errors
+    /// A [`FormatError`] that names the violated rule and the remedy.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::{Alphabet, Checksum, KeyFormat};
+    ///
+    /// let format = KeyFormat::builder("lnos")
+    ///     .environment("live")
+    ///     .alphabet(Alphabet::Hex)
+    ///     .bits(128)
+    ///     .checksum(Checksum::None)
+    ///     .build()?;
+    /// assert_eq!(format.to_string(), "lnos_live_{32 hex}");
+    ///
+    /// let weak = KeyFormat::builder("lc").bits(64).build();
+    /// assert!(weak.unwrap_err().to_string().contains("can be guessed"));
+    /// # Ok::<(), keyward::secret::FormatError>(())
+    /// ```
+    pub fn build(self) -> Result<KeyFormat, FormatError> {
+        if !is_valid_word(&self.prefix) {
+            return Err(FormatError::Prefix(self.prefix));
+        }
+        let mut secret_prefix = format!("{}_", self.prefix);
+        let prefix_len = secret_prefix.len();
+        if let Some(environment) = self.environment {
+            if !is_valid_word(&environment) {
+                return Err(FormatError::Environment(environment));
+            }
+            secret_prefix.push_str(&environment);
+            secret_prefix.push('_');
+        }
+        let fixed_len = secret_prefix.len() + self.checksum.len();
+        let bits_per_character = self.alphabet.bits_per_character();
+        let body_len = match self.length {
+            Length::Bits(bits) => (f64::from(bits) / bits_per_character).ceil() as usize,
+            Length::Total(total) => total.saturating_sub(fixed_len),
+        };
+        let bits_of = |characters: usize| (characters as f64 * bits_per_character) as u32;
+        if bits_of(body_len) < MIN_BITS {
+            return Err(FormatError::TooFewBits { bits: bits_of(body_len) });
+        }
+        if body_len.saturating_add(fixed_len) > MAX_SECRET_LEN {
+            return Err(FormatError::TooLong { len: body_len.saturating_add(fixed_len) });
+        }
+        let hidden_bits = bits_of(body_len.saturating_sub(self.hint_len));
+        if hidden_bits < MIN_HIDDEN_BITS {
+            return Err(FormatError::HintTooLong { hint: self.hint_len, left: hidden_bits });
+        }
+        let prefix_crc = PrefixCrc::new(&secret_prefix, secret_prefix.len() + body_len);
+        Ok(KeyFormat {
+            secret_prefix: secret_prefix.into(),
+            prefix_len,
+            alphabet: self.alphabet,
+            body_len,
+            checksum: self.checksum,
+            prefix_crc,
+            hint_len: self.hint_len,
+        })
+    }
+}
+
+fn is_valid_word(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric();
+    bytes.len() <= MAX_WORD_LEN
+        && bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        && !bytes.windows(2).any(|pair| pair.iter().all(is_separator))
+}
+
+/// Why a format was rejected when it was built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The prefix is empty, too long, or contains an invalid character.
+    #[error(
+        "invalid prefix {0:?}: use 1 to {MAX_WORD_LEN} letters and digits that begin with a letter, with single `_` or `-` in between"
+    )]
+    Prefix(String),
+    /// The environment is empty, too long, or contains an invalid character.
+    #[error(
+        "invalid environment {0:?}: use 1 to {MAX_WORD_LEN} letters and digits that begin with a letter, with single `_` or `-` in between"
+    )]
+    Environment(String),
+    /// The body has fewer than 128 random bits.
+    #[error(
+        "a body of {bits} random bits can be guessed; at least {MIN_BITS} are required: request more `bits` or a longer `total_len`"
+    )]
+    TooFewBits {
+        /// The number of random bits that the format would have.
+        bits: u32,
+    },
+    /// The whole secret would be longer than 512 bytes, the longest text that is parsed.
+    #[error("a secret of {len} characters exceeds the maximum of {MAX_SECRET_LEN}: request fewer")]
+    TooLong {
+        /// The number of characters that a secret would have.
+        len: usize,
+    },
+    /// The hint would leave fewer than 80 random bits hidden.
+    #[error(
+        "a hint of {hint} characters leaves only {left} random bits hidden; at least {MIN_HIDDEN_BITS} are required: shorten the hint"
+    )]
+    HintTooLong {
+        /// The number of body characters that the hint would show.
+        hint: usize,
+        /// The number of random bits that would stay hidden.
+        left: u32,
+    },
+    /// A text could be a secret of two formats that are accepted together.
+    #[error(
+        "a text could match both formats `{0}…` and `{1}…`: change the length, prefix or environment of one of them"
+    )]
+    Ambiguous(String, String),
+}
+
+/// The longest secret of any format, in bytes. A longer text is rejected without being read.
+pub(super) const MAX_SECRET_LEN: usize = 512;
+const MAX_WORD_LEN: usize = 32;
+const MIN_BITS: u32 = 128;
+/// Hints appear in lists and mails, so the hidden rest must resist guessing online and offline.
+/// `lnos_live_` with eight hex characters shown leaves 96 bits.
+const MIN_HIDDEN_BITS: u32 = 80;
+const DEFAULT_BITS: u32 = 178;
+const DEFAULT_HINT_LEN: usize = 8;

@@ -1,56 +1,67 @@
 use std::sync::Arc;
 
-use crate::secret::{
-    digest::{HasherTag, SecretDigest},
-    hasher::Hasher,
-};
+use sha2::{Digest as _, block_api::compress256};
 
-/// The hasher of new digests, and those whose digests are still accepted.
+use crate::secret::digest::{HasherTag, SecretDigest};
+
+/// Turns a presented text into the digest that a store looks up.
+///
+/// Fast hashes are appropriate here. A password needs a slow hash because people choose it; a secret of
+/// this crate has at least 128 bits from the operating system's generator, so it cannot be guessed at
+/// any speed, and a slow hash would only slow down every legitimate request.
+///
+/// [`Sha256Hasher`] is the default. [`HmacSha256Hasher`](crate::secret::HmacSha256Hasher) adds a pepper
+/// that is kept outside the database.
+///
+/// An implementation MUST be deterministic and collision resistant, and MUST put its own [`HasherTag`]
+/// on every digest, so that digests of two hashers never collide. It SHOULD be fast: it runs once per
+/// request, also for invalid keys.
+pub trait Hasher: Send + Sync + 'static {
+    /// Returns the digest of a presented text.
+    fn digest(&self, presented: &[u8]) -> SecretDigest;
+
+    /// Returns the tag of all digests of this hasher.
+    fn tag(&self) -> HasherTag;
+}
+
+/// The hasher of new digests, and hashers whose digests are still accepted.
 #[derive(Clone)]
 pub struct Hashers {
     current: Arc<dyn Hasher>,
     retired: Vec<Arc<dyn Hasher>>,
 }
 
-/// Every digest that a presented text may be stored under, the current one first.
-#[derive(Clone, Debug)]
-pub struct Candidates {
-    current: SecretDigest,
-    /// Empty, and then without an allocation, unless there are retired hashers.
-    all: Vec<SecretDigest>,
-}
-
 impl Hashers {
-    /// New digests are made by `current`, and no others are accepted.
+    /// Makes new digests with `current` and accepts no others.
     pub fn new(current: impl Hasher) -> Self {
         Self { current: Arc::new(current), retired: Vec::new() }
     }
 
-    /// Makes new digests by another hasher; what was accepted beside the first one still is.
+    /// Replaces the current hasher and keeps the retired ones.
     pub(crate) fn with_current(self, current: impl Hasher) -> Self {
         Self { current: Arc::new(current), ..self }
     }
 
-    /// Accepts digests that `retired` made, too.
+    /// Also accepts digests of a `retired` hasher.
     #[must_use]
     pub fn also_accept(mut self, retired: impl Hasher) -> Self {
         self.retired.push(Arc::new(retired));
         self
     }
 
-    /// The digest under which a new secret is stored.
+    /// Returns the digest under which a new secret is stored.
     #[inline]
     pub fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.current.digest(presented)
     }
 
-    /// All digests to look for, for one round trip to the store.
+    /// Returns all digests under which a text may be stored, for one query of the store.
     #[inline]
     pub fn candidates(&self, presented: &[u8]) -> Candidates {
         self.candidates_with(self.current.digest(presented), presented)
     }
 
-    /// The same, where the digest of the current hasher is known already.
+    /// Like [`candidates`](Hashers::candidates), with the digest of the current hasher already known.
     pub(crate) fn candidates_with(&self, current: SecretDigest, presented: &[u8]) -> Candidates {
         let mut all = Vec::new();
         if !self.retired.is_empty() {
@@ -60,21 +71,9 @@ impl Hashers {
         Candidates { current, all }
     }
 
-    /// Whether digests with this tag can be verified at all.
+    /// Whether digests with this tag can be verified.
     pub fn accepts(&self, tag: HasherTag) -> bool {
         self.current.tag() == tag || self.retired.iter().any(|hasher| hasher.tag() == tag)
-    }
-}
-
-impl Candidates {
-    /// The digest that the current hasher made.
-    pub fn current(&self) -> &SecretDigest {
-        &self.current
-    }
-
-    /// All of them, the current one first.
-    pub fn as_slice(&self) -> &[SecretDigest] {
-        if self.all.is_empty() { std::slice::from_ref(&self.current) } else { &self.all }
     }
 }
 
@@ -85,5 +84,147 @@ impl std::fmt::Debug for Hashers {
             .field("current", &self.current.tag())
             .field("retired", &retired)
             .finish()
+    }
+}
+
+/// All digests under which a presented text may be stored, the current one first.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    current: SecretDigest,
+    /// Empty unless there are retired hashers, so that the common case does not allocate.
+    all: Vec<SecretDigest>,
+}
+
+impl Candidates {
+    /// Returns the digest of the current hasher.
+    pub fn current(&self) -> &SecretDigest {
+        &self.current
+    }
+
+    /// Returns all digests, the current one first.
+    pub fn as_slice(&self) -> &[SecretDigest] {
+        if self.all.is_empty() { std::slice::from_ref(&self.current) } else { &self.all }
+    }
+}
+
+/// SHA-256 without a pepper: the default hasher.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sha256Hasher;
+
+impl Hasher for Sha256Hasher {
+    #[inline]
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
+        match last_block(INITIAL, &FIRST_BLOCK, presented) {
+            Some(words) => SecretDigest::from_words(HasherTag::SHA256, words),
+            None => {
+                SecretDigest::from_parts(HasherTag::SHA256, sha2::Sha256::digest(presented).into())
+            }
+        }
+    }
+
+    fn tag(&self) -> HasherTag {
+        HasherTag::SHA256
+    }
+}
+
+/// SHA-512, for keys imported from a system that stored it. It has no advantage for new keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sha512Hasher;
+
+impl Hasher for Sha512Hasher {
+    fn digest(&self, presented: &[u8]) -> SecretDigest {
+        SecretDigest::fold_sha512(&sha2::Sha512::digest(presented))
+    }
+
+    fn tag(&self) -> HasherTag {
+        HasherTag::SHA512
+    }
+}
+
+/// Compresses a text that fits the last SHA-256 block together with its padding: 16 to 55 bytes.
+/// Returns `None` for other lengths.
+///
+/// Measured for a default secret of 39 bytes: 30 ns, against 48 ns if the block is filled by
+/// `copy_from_slice` and 62 ns for `sha2::Sha256::digest`; a cached verification takes about 90 ns. The
+/// compression loads 16 bytes at a time, and a load is fast only if a single store wrote all 16 bytes.
+/// Therefore the block is also written 16 bytes at a time.
+#[inline]
+pub(super) fn last_block(mut state: [u32; 8], padding: &Padding, text: &[u8]) -> Option<[u32; 8]> {
+    let padding = padding.get(text.len())?;
+    let last = u128::from_le_bytes(*text.last_chunk()?);
+    let (chunks, rest) = text.as_chunks();
+    let rest = if rest.is_empty() { 0 } else { last >> (8 * (16 - rest.len())) };
+    let mut block = *padding;
+    for (target, chunk) in block.iter_mut().zip(chunks) {
+        *target = *chunk;
+    }
+    block[chunks.len()] = merge(rest, &padding[chunks.len()]);
+    compress256(&mut state, block.as_flattened().as_chunks().0);
+    // The block held the secret. `black_box` keeps the compiler from removing this write.
+    *std::hint::black_box(&mut block) = [[0; 16]; 4];
+    Some(state)
+}
+
+/// Bitwise or, by 32-bit words, which the compiler turns into a single 16-byte store.
+#[inline]
+fn merge(text: u128, padding: &[u8; 16]) -> [u8; 16] {
+    let mut merged = [0; 16];
+    let words = merged.as_chunks_mut::<4>().0.iter_mut().zip(padding.as_chunks().0);
+    for (n, (word, padding)) in words.enumerate() {
+        *word = ((text >> (32 * n)) as u32 | u32::from_le_bytes(*padding)).to_le_bytes();
+    }
+    merged
+}
+
+/// The last block without its text, for each length of text: a one bit after the text, and the number
+/// of bits of the whole message at the end (FIPS 180-4, section 5.1.1).
+pub(super) type Padding = [[[u8; 16]; 4]; 56];
+
+/// If the last block is also the first.
+static FIRST_BLOCK: Padding = padding(0);
+/// If one block precedes the last.
+pub(super) static SECOND_BLOCK: Padding = padding(64);
+
+const fn padding(preceding_bytes: usize) -> Padding {
+    let mut padding = [[[0; 16]; 4]; 56];
+    let mut len = 0;
+    while len < padding.len() {
+        padding[len][len / 16][len % 16] = 0x80;
+        let [high, low] = (8 * (preceding_bytes + len) as u16).to_be_bytes();
+        padding[len][3][14] = high;
+        padding[len][3][15] = low;
+        len += 1;
+    }
+    padding
+}
+
+/// The initial state of SHA-256: FIPS 180-4, section 5.3.3.
+pub(super) const INITIAL: [u32; 8] = [
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
+    0x5be0_cd19,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_single_block_path_gives_the_same_digest_as_sha2() {
+        let text: Vec<u8> = (0..=200).collect();
+        for len in 0..text.len() {
+            let expected: [u8; 32] = sha2::Sha256::digest(&text[..len]).into();
+            let digest = last_block(INITIAL, &FIRST_BLOCK, &text[..len]);
+            assert_eq!(digest.is_some(), (16..=55).contains(&len));
+            assert_eq!(
+                Sha256Hasher.digest(&text[..len]),
+                SecretDigest::from_parts(HasherTag::SHA256, expected)
+            );
+        }
     }
 }

@@ -1,43 +1,34 @@
-//! What a secret looks like and what is stored of it.
+//! The format of secrets, and what a store keeps of them.
+//!
+//! - [`KeyFormat`] describes a product's secrets: prefix, random body, checksum. It is validated once,
+//!   when it is built. [`Formats`] is the current format together with older ones that are still
+//!   accepted.
+//! - [`Secret`] is the text that a client presents. [`Parsed`] is a presented text with a valid form.
+//! - A store keeps only a `SecretDigest`, tagged with the `Hasher` that made it (feature `server`).
 
-mod alphabet;
-mod builder;
 mod checksum;
 mod format;
-mod formats;
-mod generate;
 mod parse;
-mod prefix;
 mod scanner;
-#[allow(clippy::module_inception, reason = "the word is the word")]
+#[allow(clippy::module_inception, reason = "the file of the type `Secret`")]
 mod secret;
 
 #[cfg(feature = "server")]
 mod digest;
 #[cfg(feature = "server")]
-mod hasher;
-#[cfg(feature = "server")]
 mod hashers;
 #[cfg(feature = "server")]
 mod hmac;
-#[cfg(feature = "server")]
-mod sha;
 
-pub use alphabet::Alphabet;
-pub use builder::{FormatError, KeyFormatBuilder};
-pub use checksum::Checksum;
-pub use format::KeyFormat;
-pub use formats::Formats;
-pub use generate::EntropyError;
-pub use parse::{Malformed, Parsed};
+pub use checksum::{Alphabet, Checksum};
+pub use format::{FormatError, KeyFormat, KeyFormatBuilder};
+pub use parse::{Formats, Malformed, Parsed};
 pub use scanner::{GithubPattern, ScannerRules};
 pub use secret::Secret;
 
 #[cfg(feature = "server")]
 pub use {
     digest::{HasherTag, ImportHashError, SecretDigest},
-    hasher::Hasher,
-    hashers::{Candidates, Hashers},
+    hashers::{Candidates, Hasher, Hashers, Sha256Hasher, Sha512Hasher},
     hmac::{HmacSha256Hasher, Pepper, PepperError},
-    sha::{Sha256Hasher, Sha512Hasher},
 };

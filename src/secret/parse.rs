@@ -1,64 +1,127 @@
-use crate::secret::format::KeyFormat;
+use crate::secret::{
+    format::{FormatError, KeyFormat, MAX_SECRET_LEN},
+    secret::Secret,
+};
 
-/// A text that has the form of a secret. Whether it is a live one, only verification can tell.
-#[derive(Clone, Copy)]
-pub struct Parsed<'a> {
-    /// ASCII, as whatever has the form of a secret.
-    text: &'a [u8],
-    hint_len: usize,
+/// The format of new secrets, and older formats that are still accepted.
+#[derive(Clone, Debug)]
+pub struct Formats {
+    current: KeyFormat,
+    older: Vec<KeyFormat>,
 }
 
-impl<'a> Parsed<'a> {
-    /// The whole text as it was presented.
-    pub fn expose(&self) -> &'a str {
-        ascii(self.text)
+impl Formats {
+    /// Uses `current` for new secrets and accepts no other format.
+    pub fn new(current: KeyFormat) -> Self {
+        Self { current, older: Vec::new() }
     }
 
-    /// The part that may be shown again: `lnos_live_a1b2c3d4`.
-    pub fn hint(&self) -> &'a str {
-        ascii(&self.text[..self.hint_len])
+    /// Also accepts secrets of an `older` format. Remove it once no live key uses it.
+    ///
+    /// # Errors
+    /// [`FormatError::Ambiguous`] if a text could match two of the formats.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::{Formats, KeyFormat};
+    ///
+    /// let formats = Formats::new(KeyFormat::builder("lk").build()?)
+    ///     .accept(KeyFormat::builder("api").build()?)?;
+    /// let old = formats.accepted().nth(1).unwrap().generate()?;
+    /// assert!(formats.parse(old.expose()).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn accept(mut self, older: KeyFormat) -> Result<Self, FormatError> {
+        if let Some(clash) = self.accepted().find(|format| overlaps(format, &older)) {
+            let (clash, older) = (clash.secret_prefix(), older.secret_prefix());
+            return Err(FormatError::Ambiguous(clash.into(), older.into()));
+        }
+        self.older.push(older);
+        Ok(self)
+    }
+
+    /// Returns the format of new secrets.
+    pub fn current(&self) -> &KeyFormat {
+        &self.current
+    }
+
+    /// Returns all accepted formats, the current one first.
+    pub fn accepted(&self) -> impl Iterator<Item = &KeyFormat> {
+        std::iter::once(&self.current).chain(&self.older)
+    }
+
+    /// Returns the [`hint`](Parsed::hint) of a secret, or an empty text if no format matches it.
+    pub fn hint(&self, secret: &Secret) -> String {
+        self.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
+    }
+
+    /// The length of the longest hint of all accepted formats.
+    #[cfg(feature = "server")]
+    pub(crate) fn longest_hint(&self) -> usize {
+        self.accepted().map(KeyFormat::hint_len).max().unwrap_or_default()
+    }
+
+    /// Parses a text with the one accepted format that can match it.
+    ///
+    /// # Errors
+    /// The error of the format that matched furthest.
+    #[inline]
+    pub fn parse<'a, T: AsRef<[u8]> + ?Sized>(
+        &self,
+        presented: &'a T,
+    ) -> Result<Parsed<'a>, Malformed> {
+        let presented = presented.as_ref();
+        self.first_match(|format| format.parse(presented))
+    }
+
+    /// Checks whether some accepted format matches the text.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn check(&self, presented: &[u8]) -> Result<(), Malformed> {
+        self.first_match(|format| format.check(presented))
+    }
+
+    #[inline]
+    fn first_match<T>(
+        &self,
+        matches: impl Fn(&KeyFormat) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let mut furthest = match matches(&self.current) {
+            Ok(matched) => return Ok(matched),
+            Err(malformed) => malformed,
+        };
+        for format in &self.older {
+            match matches(format) {
+                Ok(matched) => return Ok(matched),
+                Err(malformed) => furthest = furthest.max(malformed),
+            }
+        }
+        Err(furthest)
     }
 }
 
-impl std::fmt::Debug for Parsed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Parsed").field(&self.hint()).finish()
+impl From<KeyFormat> for Formats {
+    fn from(current: KeyFormat) -> Self {
+        Self::new(current)
     }
 }
 
-/// Why a text cannot be a secret of a format. For logs and metrics; a caller of an API is told
-/// only that the key is not valid.
-///
-/// Ordered by how far parsing came, so that of several formats the nearest can be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum Malformed {
-    /// Longer than any secret: more than 512 bytes.
-    #[error("longer than 512 bytes")]
-    TooLong,
-    /// It does not begin with the prefix.
-    #[error("wrong prefix")]
-    Prefix,
-    /// The prefix is right, the environment behind it is not.
-    #[error("wrong environment")]
-    Environment,
-    /// Too short or too long.
-    #[error("wrong length")]
-    Length,
-    /// A character that the alphabet does not have. Where there is a checksum, that is looked at
-    /// before, and does not fit either: garbage shall cost little.
-    #[error("a character outside the alphabet")]
-    Alphabet,
-    /// The checksum does not fit the text: most likely a typing error.
-    #[error("wrong checksum")]
-    Checksum,
+/// Whether some text matches both formats, checksums aside: secrets have the same length, one secret
+/// prefix begins with the other, and the rest of it consists of characters of the other's alphabet.
+fn overlaps(a: &KeyFormat, b: &KeyFormat) -> bool {
+    let (short, long) =
+        if a.secret_prefix().len() <= b.secret_prefix().len() { (a, b) } else { (b, a) };
+    short.total_len() == long.total_len()
+        && long.secret_prefix().strip_prefix(short.secret_prefix()).is_some_and(|rest| {
+            short.alphabet().contains_all(rest.as_bytes()) && rest.len() <= short.body_len()
+        })
 }
 
 impl KeyFormat {
-    /// Tells, offline and without allocating, whether a text has the form of a secret.
+    /// Checks, offline and without allocating, whether a text has the form of a secret.
     ///
     /// # Errors
-    /// The first rule that the text breaks.
+    /// The first rule that the text violates.
     ///
     /// # Examples
     /// ```
@@ -74,38 +137,36 @@ impl KeyFormat {
         &self,
         presented: &'a T,
     ) -> Result<Parsed<'a>, Malformed> {
-        self.parse_bytes(presented.as_ref())
+        let text = presented.as_ref();
+        self.check(text)?;
+        Ok(Parsed { text, hint_len: self.hint_len() })
     }
 
-    pub(crate) fn parse_bytes<'a>(&self, bytes: &'a [u8]) -> Result<Parsed<'a>, Malformed> {
-        self.check(bytes)?;
-        Ok(Parsed { text: bytes, hint_len: self.lead().len() + self.hint_len() })
-    }
-
-    /// Whether a text has the form of a secret. Not generic, so that it is compiled here, together
-    /// with what it calls for every byte.
-    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        if bytes.len() != self.total_len() || !self.lead.begins(bytes) {
-            return Err(self.unlike(bytes));
+    /// Not generic, so that it is compiled in this crate together with the loops that it calls.
+    fn check(&self, bytes: &[u8]) -> Result<(), Malformed> {
+        let prefix = self.secret_prefix().as_bytes();
+        if bytes.len() != self.total_len() || !bytes.starts_with(prefix) {
+            return Err(self.mismatch(bytes));
         }
-        let (text, sum) = bytes.split_at(bytes.len() - self.checksum.len());
-        if !self.checksum.matches(self.begun, text, sum) {
+        let (text, checksum) = bytes.split_at(bytes.len() - self.checksum().len());
+        // The checksum first: it rejects random text sooner than the alphabet does.
+        if !self.checksum().matches(self.prefix_crc(), text, checksum) {
             return Err(Malformed::Checksum);
         }
-        if !self.alphabet.has_all(&text[self.lead().len()..]) {
+        if !self.alphabet().contains_all(&text[prefix.len()..]) {
             return Err(Malformed::Alphabet);
         }
         Ok(())
     }
 
-    /// What is wrong with a text that begins in another way, or is not as long.
+    /// The error for a text with a wrong prefix or length.
     #[cold]
-    fn unlike(&self, bytes: &[u8]) -> Malformed {
-        if bytes.len() > MAX_LEN {
+    fn mismatch(&self, bytes: &[u8]) -> Malformed {
+        if bytes.len() > MAX_SECRET_LEN {
             Malformed::TooLong
-        } else if bytes.starts_with(self.lead().as_bytes()) {
+        } else if bytes.starts_with(self.secret_prefix().as_bytes()) {
             Malformed::Length
-        } else if bytes.starts_with(self.lead.prefix().as_bytes()) {
+        } else if bytes.starts_with(self.product_prefix().as_bytes()) {
             Malformed::Environment
         } else {
             Malformed::Prefix
@@ -113,19 +174,73 @@ impl KeyFormat {
     }
 }
 
-fn ascii(text: &[u8]) -> &str {
-    std::str::from_utf8(text).expect("lead, alphabets and checksum are ASCII")
+/// A text that has the form of a secret. Only verification can find out whether its key is live.
+#[derive(Clone, Copy)]
+pub struct Parsed<'a> {
+    /// ASCII, as is every text that `KeyFormat::check` accepts.
+    text: &'a [u8],
+    hint_len: usize,
 }
 
-/// No format is longer, and nothing longer is looked at.
-pub(crate) const MAX_LEN: usize = 512;
+impl<'a> Parsed<'a> {
+    /// Returns the whole text as presented.
+    pub fn expose(&self) -> &'a str {
+        as_ascii(self.text)
+    }
+
+    /// Returns the part that may be shown again: `lnos_live_a1b2c3d4`.
+    pub fn hint(&self) -> &'a str {
+        as_ascii(&self.text[..self.hint_len])
+    }
+}
+
+impl std::fmt::Debug for Parsed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Parsed").field(&self.hint()).finish()
+    }
+}
+
+fn as_ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).expect("prefix, alphabets and checksum are ASCII")
+}
+
+/// Why a text is not a secret of a format.
+///
+/// For logs and metrics. The response of an API reports only that the key is not valid.
+///
+/// Ordered by how far the text matched, so that the error of the closest format can be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// Longer than 512 bytes, the longest possible secret.
+    #[error("longer than 512 bytes")]
+    TooLong,
+    /// It does not begin with the prefix.
+    #[error("wrong prefix")]
+    Prefix,
+    /// It begins with the prefix, but not with the environment after it.
+    #[error("wrong environment")]
+    Environment,
+    /// Too short or too long.
+    #[error("wrong length")]
+    Length,
+    /// It contains a character outside the alphabet.
+    ///
+    /// A checksum is checked first, so for a format with a checksum such a text is almost always
+    /// reported as [`Checksum`](Malformed::Checksum).
+    #[error("a character outside the alphabet")]
+    Alphabet,
+    /// The checksum does not match: most likely a typing error.
+    #[error("wrong checksum")]
+    Checksum,
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_character_outside_the_alphabet_is_refused_also_if_the_checksum_fits() {
+    fn a_character_outside_the_alphabet_is_rejected_even_if_the_checksum_matches() {
         let format = KeyFormat::builder("lc").build().unwrap();
         let with_body = |body: String| {
             let mut text = format!("lc_{body}");
@@ -134,11 +249,25 @@ mod tests {
         };
         let body = "a".repeat(format.body_len());
         assert_eq!(with_body(body.clone()), Ok(()));
-        for place in 0..body.len() - 1 {
+        for position in 0..body.len() - 1 {
             for wrong in ["-a", "a-", "\u{e4}"] {
-                let wrong = format!("{}{wrong}{}", &body[..place], &body[place + 2..]);
-                assert_eq!(with_body(wrong), Err(Malformed::Alphabet), "{place}");
+                let wrong = format!("{}{wrong}{}", &body[..position], &body[position + 2..]);
+                assert_eq!(with_body(wrong), Err(Malformed::Alphabet), "{position}");
             }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_the_prefix_is_compared() {
+        let format = KeyFormat::builder("abcdefghijklmnop").environment("qrstuvwxyz").build();
+        let format = format.unwrap();
+        let secret = format.generate().unwrap();
+        for position in 0..format.secret_prefix().len() {
+            let mut text = secret.expose().as_bytes().to_vec();
+            text[position] ^= 1;
+            let prefix = position < "abcdefghijklmnop_".len();
+            let wrong = if prefix { Malformed::Prefix } else { Malformed::Environment };
+            assert_eq!(format.check(&text), Err(wrong), "{position}");
         }
     }
 }

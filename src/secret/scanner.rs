@@ -1,34 +1,37 @@
-use crate::secret::{checksum::Checksum, format::KeyFormat};
+use crate::secret::{
+    checksum::{Alphabet, Checksum},
+    format::KeyFormat,
+};
 
-/// Rules that let secret scanners find leaked secrets of a format.
+/// Rules with which secret scanners find leaked secrets of a format.
 ///
-/// No rule can compute a checksum, so a scanner that can be given code should also
-/// [`parse`](KeyFormat::parse) what it finds.
+/// These rules cannot verify a checksum. A scanner that can run code should also
+/// [`parse`](KeyFormat::parse) each match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScannerRules {
-    /// A regular expression (RE2 syntax, no look-around) whose group 1 is the secret.
+    /// A regular expression (RE2 syntax, no look-around) with the secret in group 1.
     pub regex: String,
-    /// A rule for gitleaks, to be put into its `.gitleaks.toml`.
+    /// A rule for the file `.gitleaks.toml` of gitleaks.
     pub gitleaks: String,
-    /// The fields of a custom pattern for GitHub's secret scanning.
+    /// The fields of a custom pattern for GitHub secret scanning.
     pub github: GithubPattern,
 }
 
-/// The fields of a custom pattern, as GitHub's form asks for them.
+/// The fields of a custom pattern, named as in GitHub's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GithubPattern {
     /// "Secret format".
     pub secret: String,
-    /// "Before secret": a boundary of words.
+    /// "Before secret": a word boundary.
     pub before: String,
     /// "After secret".
     pub after: String,
 }
 
 impl KeyFormat {
-    /// Rules with which gitleaks, GitHub or any regular expression engine finds leaked secrets.
+    /// Returns rules with which gitleaks, GitHub or a regular expression engine finds leaked secrets.
     ///
     /// # Examples
     /// ```
@@ -40,32 +43,34 @@ impl KeyFormat {
     pub fn scanner_rules(&self) -> ScannerRules {
         let secret = self.secret_pattern();
         let regex = format!("{BEFORE}({secret}){AFTER}");
-        let name = self.lead().trim_end_matches('_');
-        // A literal TOML string: no character of the pattern is a quote, so nothing needs escaping.
+        let name = self.secret_prefix().trim_end_matches('_');
+        // A literal TOML string: the pattern contains no quote, so nothing needs escaping.
         let gitleaks = format!(
-            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {lead}\"\n\
+            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {prefix}\"\n\
              regex = '''{regex}'''\nsecretGroup = 1\nkeywords = [\"{keyword}\"]\n",
-            lead = self.lead(),
-            keyword = self.lead().to_ascii_lowercase(),
+            prefix = self.secret_prefix(),
+            keyword = self.secret_prefix().to_ascii_lowercase(),
         );
         let github = GithubPattern { secret, before: BEFORE.into(), after: AFTER.into() };
         ScannerRules { regex, gitleaks, github }
     }
 
-    /// Prefix and environment have no character that a regular expression would read as a command,
-    /// but for `-`, which is one only inside brackets.
+    /// The prefix needs no escaping: its only special character is `-`, which is special only inside
+    /// brackets.
     fn secret_pattern(&self) -> String {
-        let (lead, class, body) = (self.lead(), self.alphabet().class(), self.body_len());
+        let (prefix, body_len) = (self.secret_prefix(), self.body_len());
+        let (class, base62) = (self.alphabet().regex_class(), Alphabet::Base62.regex_class());
         match self.checksum() {
-            Checksum::None => format!("{lead}[{class}]{{{body}}}"),
-            Checksum::Crc32 if class == BASE62_CLASS => format!("{lead}[{class}]{{{}}}", body + 6),
-            Checksum::Crc32 => format!("{lead}[{class}]{{{body}}}[{BASE62_CLASS}]{{6}}"),
+            Checksum::None => format!("{prefix}[{class}]{{{body_len}}}"),
+            Checksum::Crc32 if class == base62 => {
+                format!("{prefix}[{class}]{{{}}}", body_len + Checksum::Crc32.len())
+            }
+            Checksum::Crc32 => format!("{prefix}[{class}]{{{body_len}}}[{base62}]{{6}}"),
         }
     }
 }
 
-const BASE62_CLASS: &str = crate::secret::alphabet::Alphabet::Base62.class();
-/// Not inside a longer word, where the same characters would be part of something else. It takes no
-/// character, because the one between two secrets of a list is taken by what comes after the first.
+/// Prevents matches inside a longer word. It consumes no character, because in a list of secrets the
+/// separator is consumed by `AFTER` of the preceding match.
 const BEFORE: &str = r"\b";
 const AFTER: &str = "(?:$|[^0-9A-Za-z_-])";

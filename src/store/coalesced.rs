@@ -8,10 +8,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 use super::{FoundKey, StoreError, timed_out::TimedOut};
-use crate::{
-    secret::SecretDigest,
-    system::{BuildPrehashed, lock},
-};
+use crate::{secret::SecretDigest, system::lock};
 
 /// A server that can be asked for many digests at once.
 pub(super) trait Source: Send + Sync + 'static {
@@ -37,7 +34,7 @@ pub(super) type Record = (SecretDigest, Answer);
 
 type Answer = Result<Option<FoundKey>, StoreError>;
 
-type Records = HashMap<SecretDigest, Answer, BuildPrehashed>;
+type Records = HashMap<SecretDigest, Answer>;
 
 /// Look-ups by digest. One that comes alone goes at once; those that come while enough questions
 /// are on their way wait, and share the next one.

@@ -1,10 +1,20 @@
-//! What comes from the operating system: time and randomness.
+//! What comes from the operating system: time, randomness, locks.
 
+#[cfg(feature = "server")]
 mod clock;
+#[cfg(feature = "server")]
+mod id_generator;
+#[cfg(feature = "server")]
 mod lock;
-mod prehashed;
+pub(crate) mod random;
 
+pub use random::EntropyError;
+
+#[cfg(feature = "server")]
 pub use clock::{Clock, ClockReading, SystemClock};
-pub(crate) use clock::{NodeClock, Now};
-pub(crate) use lock::lock;
-pub(crate) use prehashed::BuildPrehashed;
+#[cfg(feature = "server")]
+pub(crate) use {
+    clock::{NodeClock, Now},
+    id_generator::IdGenerator,
+    lock::lock,
+};

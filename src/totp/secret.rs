@@ -3,7 +3,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     model::Invalid,
-    secret::{EntropyError, Secret},
+    secret::Secret,
+    system::{EntropyError, random},
 };
 
 /// What an authenticator app and the service share. Shown once by [`Totp::setup`](super::Totp::setup),
@@ -32,16 +33,15 @@ impl TotpSecret {
     /// # Errors
     /// If the generator fails: there is no weaker fallback.
     pub fn generate() -> Result<Self, EntropyError> {
-        Self::generate_from(getrandom::fill)
+        Self::generate_from(random::fill)
     }
 
     /// Private: a generator supplied from outside could be seeded, cloned or shared.
-    fn generate_from<E>(fill: fn(&mut [u8]) -> Result<(), E>) -> Result<Self, EntropyError>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-    {
+    fn generate_from(
+        fill: fn(&mut [u8]) -> Result<(), EntropyError>,
+    ) -> Result<Self, EntropyError> {
         let mut random = Zeroizing::new([0; 20]);
-        fill(random.as_mut_slice()).map_err(EntropyError::new)?;
+        fill(random.as_mut_slice())?;
         Ok(Self::of(&totp_rs::Secret::new_stack(*random)))
     }
 
@@ -90,8 +90,7 @@ mod tests {
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_secret() {
-        let broken = |_: &mut [u8]| Err(std::io::Error::from(std::io::ErrorKind::Unsupported));
-        let error = TotpSecret::generate_from(broken).unwrap_err();
+        let error = TotpSecret::generate_from(random::fail).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 
@@ -99,7 +98,7 @@ mod tests {
     fn all_160_bits_come_from_the_generator() {
         let ones = |random: &mut [u8]| {
             random.fill(0xff);
-            Ok::<(), std::io::Error>(())
+            Ok(())
         };
         assert_eq!(TotpSecret::generate_from(ones).unwrap().expose(), "7".repeat(32));
     }

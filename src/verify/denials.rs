@@ -13,9 +13,9 @@ use thread_local::ThreadLocal;
 use super::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
-    secret::EntropyError,
+    model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     system::lock,
+    system::{EntropyError, IdGenerator},
 };
 
 /// Counts rejected attempts in memory until they are written to the audit log: attempts with the same reason become one
@@ -206,7 +206,7 @@ impl Group {
             actor: None,
             at: attempt.at,
             ip: attempt.ip,
-            user_agent: attempt.user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
+            user_agent: attempt.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
         }
     }
 }

@@ -55,10 +55,10 @@ use crate::{
     accounts::Accounts,
     audit::Fanout,
     error::Error,
-    model::{IdGenerator, Key, Timestamp},
+    model::{Key, Timestamp},
     secret::{Formats, Hashers, Malformed},
     store::KeyStore,
-    system::{NodeClock, Now},
+    system::{IdGenerator, NodeClock, Now},
 };
 
 /// Verifies secrets: one of the two parts of [`ApiKeys`](crate::ApiKeys).

@@ -18,10 +18,10 @@ use thread_local::ThreadLocal;
 
 use super::cache::CachedKey;
 use crate::{
-    model::{IdGenerator, KeyId, MAX_USER_AGENT, Owner, Timestamp, fitted},
-    secret::EntropyError,
+    model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     store::{HourlyUsage, KeyUse},
     system::lock,
+    system::{EntropyError, IdGenerator},
 };
 
 /// The uses that are not written yet.
@@ -94,7 +94,7 @@ impl UsageRecorder {
                     first_at: used.at,
                     last_at: used.at,
                     ip: used.ip.copied(),
-                    user_agent: user_agent.map(|agent| fitted(agent, MAX_USER_AGENT)),
+                    user_agent: user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
                 });
             }
             // Only while the store has been down for long. The key's next use after that is recorded.

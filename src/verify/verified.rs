@@ -153,7 +153,7 @@ impl Actor {
         Self::for_key(
             *id,
             owner,
-            *access == Access::Inherited,
+            access,
             verified.permissions(),
             verified.limits(),
             networks.clone(),

@@ -17,10 +17,9 @@ use super::{denials::DenialCounts, usage::UsageRecorder};
 use crate::{
     audit::{AuditEvent, AuditSink, Fanout},
     error::{Error, ErrorKind},
-    model::IdGenerator,
     secret::SecretDigest,
     store::{KeyStore, StoreErrorKind},
-    system::lock,
+    system::{IdGenerator, lock},
 };
 
 /// What verification leaves to be written: a background task writes it, so that no verification waits for a write or

@@ -1,6 +1,6 @@
 use keyward::{
     Actor, AuditSink, KeyId, NewKey, Timestamp,
-    audit::{AuditEvent, EventKind, Outcome},
+    audit::{AuditEvent, EventKind},
     email::Words,
     enroll::EmailAddress,
     model::EventId,
@@ -114,20 +114,12 @@ pub fn has_own_headers_only(mail: &smtp::Mail) {
 
 fn created(n: u32, account: &str) -> AuditEvent {
     let id = (u128::from(n) + 1).to_be_bytes();
-    AuditEvent {
-        id: EventId::from_bytes(id),
-        at: Timestamp::MIN,
-        kind: EventKind::Created,
-        outcome: Outcome::Success,
-        tenant: "acme".into(),
-        account: Some(account.into()),
-        key_id: Some(KeyId::from_bytes(id)),
-        actor: "ada".into(),
-        ip: None,
-        user_agent: None,
-        reason: None,
-        count: 1,
-    }
+    let mut event = AuditEvent::new(EventId::from_bytes(id), Timestamp::MIN, EventKind::Created);
+    event.tenant = "acme".into();
+    event.account = Some(account.into());
+    event.key_id = Some(KeyId::from_bytes(id));
+    event.actor = "ada".into();
+    event
 }
 
 const HEADERS: [&str; 8] = [

@@ -21,10 +21,13 @@ async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
     keys.disable(&service.owner, issued.key.id, by).await.unwrap_err();
     let revoked = service.events.all().pop().unwrap();
     for kind in [EventKind::Expiring, EventKind::RotationDue, EventKind::Unused] {
-        sink.event(&keyward::AuditEvent { kind, reason: None, ..revoked.clone() });
+        let mut event = revoked.clone();
+        (event.kind, event.reason) = (kind, None);
+        sink.event(&event);
     }
-    let refused = keyward::audit::Outcome::Failure;
-    sink.event(&keyward::AuditEvent { outcome: refused, ..revoked.clone() });
+    let mut refused = revoked.clone();
+    refused.outcome = keyward::audit::Outcome::Failure;
+    sink.event(&refused);
 
     world.letters().await;
     let letters = server.mails();

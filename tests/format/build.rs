@@ -36,7 +36,7 @@ fn absurd_lengths_are_refused_without_overflow() {
 }
 
 #[test]
-fn words_that_could_be_misread_are_refused() {
+fn ambiguous_prefixes_and_environments_are_refused() {
     let long = "x".repeat(33);
     for word in ["", "_", "a_", "_a", "a__b", "a_-b", "1a", "a b", "a.b", "ä", "a\n", &long] {
         let error = KeyFormat::builder(word).build().unwrap_err();
@@ -47,7 +47,7 @@ fn words_that_could_be_misread_are_refused() {
 }
 
 #[test]
-fn a_hint_that_gives_too_much_away_is_refused() {
+fn a_hint_that_leaves_too_few_bits_hidden_is_refused() {
     let luna =
         |hint| KeyFormat::builder("lnos").alphabet(Alphabet::Hex).bits(128).hint_len(hint).build();
     assert!(luna(8).is_ok());
@@ -58,10 +58,10 @@ fn a_hint_that_gives_too_much_away_is_refused() {
 }
 
 #[test]
-fn default_secrets_with_a_lead_of_up_to_19_characters_fit_one_sha256_block() {
+fn default_secrets_with_a_prefix_of_up_to_19_characters_fit_one_sha256_block() {
     for len in 1..=18 {
         let format = KeyFormat::builder("p".repeat(len)).build().unwrap();
-        assert_eq!(format.lead().len(), len + 1);
+        assert_eq!(format.secret_prefix().len(), len + 1);
         assert!(format.generate().unwrap().expose().len() <= 55);
         assert_eq!(format.bits(), 178);
     }
@@ -69,7 +69,7 @@ fn default_secrets_with_a_lead_of_up_to_19_characters_fit_one_sha256_block() {
 }
 
 #[test]
-fn formats_that_could_claim_one_text_are_refused_side_by_side() {
+fn formats_that_could_match_the_same_text_are_refused_together() {
     let url = |prefix: &str, total| {
         KeyFormat::builder(prefix).alphabet(Alphabet::Base64Url).total_len(total).build().unwrap()
     };
@@ -78,14 +78,14 @@ fn formats_that_could_claim_one_text_are_refused_side_by_side() {
     assert!(Formats::new(url("lk", 60)).accept(url("lk", 60)).is_err());
     assert!(Formats::new(url("lk", 60)).accept(url("lk", 61)).is_ok());
     assert!(Formats::new(url("lk", 60)).accept(url("lx", 60)).is_ok());
-    // Base62 bodies hold no separator, so the longer lead is not a possible body.
+    // A base62 body contains no separator, so it cannot begin with `live_`.
     let base62 = KeyFormat::builder("lk").total_len(60).build().unwrap();
     assert!(Formats::new(base62).accept(url("lk_live", 60)).is_ok());
 }
 
 proptest! {
     #[test]
-    fn whatever_is_built_parses_what_it_makes(
+    fn every_valid_format_parses_the_secrets_that_it_generates(
         prefix in "[A-Za-z]([A-Za-z0-9]{0,3}[_-]?[A-Za-z0-9]){0,4}",
         environment in proptest::option::of("[A-Za-z][A-Za-z0-9]{0,6}"),
         alphabet in prop_oneof![
@@ -106,7 +106,7 @@ proptest! {
             let secret = format.generate().unwrap();
             prop_assert_eq!(secret.expose().len(), format.total_len());
             let parsed = format.parse(secret.expose()).unwrap();
-            prop_assert_eq!(parsed.hint().len(), format.lead().len() + hint);
+            prop_assert_eq!(parsed.hint().len(), format.secret_prefix().len() + hint);
         }
     }
 }

@@ -3,7 +3,7 @@ use regex::Regex;
 
 use super::{awkward, products};
 
-/// The regular expression of each kind of rule, as the scanner would assemble it.
+/// The regular expression of each kind of rule, as the scanner assembles it.
 fn compiled(rules: &ScannerRules) -> [Regex; 3] {
     let github = &rules.github;
     let gitleaks = rules
@@ -17,12 +17,13 @@ fn compiled(rules: &ScannerRules) -> [Regex; 3] {
     ]
 }
 
-/// Texts that differ from a secret by one character too many, too few, or wrong.
+/// Texts that differ from a secret by one additional, missing or wrong character.
 fn near_misses(format: &KeyFormat) -> Vec<String> {
     let secret = format.generate().unwrap();
     let secret = secret.expose();
-    let place = format.lead().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
-    let (head, tail) = secret.split_at(place);
+    let position =
+        format.secret_prefix().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
+    let (head, tail) = secret.split_at(position);
     vec![
         secret[..secret.len() - 1].to_owned(),
         secret[1..].to_owned(),
@@ -38,7 +39,7 @@ fn near_misses(format: &KeyFormat) -> Vec<String> {
 }
 
 #[test]
-fn each_rule_finds_1_000_secrets_and_none_of_1_000_near_misses() {
+fn each_rule_finds_1_000_secrets_and_no_near_miss() {
     for format in products().into_iter().chain(awkward()) {
         let rules = compiled(&format.scanner_rules());
         for i in 0..1_000 {
@@ -64,7 +65,7 @@ fn each_rule_finds_1_000_secrets_and_none_of_1_000_near_misses() {
 }
 
 #[test]
-fn the_gitleaks_rule_is_toml_with_the_fields_gitleaks_reads() {
+fn the_gitleaks_rule_has_the_fields_that_gitleaks_reads() {
     let rule = products().remove(1).scanner_rules().gitleaks;
     for line in [
         "[[rules]]",
@@ -77,16 +78,16 @@ fn the_gitleaks_rule_is_toml_with_the_fields_gitleaks_reads() {
 }
 
 #[test]
-fn of_secrets_in_a_list_none_is_passed_over() {
+fn every_secret_of_a_list_is_found() {
     for format in products().into_iter().chain(awkward()) {
         let secrets: Vec<_> = (0..20).map(|_| format.generate().unwrap()).collect();
         let secrets: Vec<_> = secrets.iter().map(|secret| secret.expose()).collect();
-        for between in ["\n", ",", " ", "|"] {
-            let text = secrets.join(between);
+        for separator in ["\n", ",", " ", "|"] {
+            let text = secrets.join(separator);
             for rule in compiled(&format.scanner_rules()) {
                 let found: Vec<_> =
                     rule.captures_iter(&text).map(|found| found.extract::<1>().1[0]).collect();
-                assert_eq!(found, secrets, "{format}, {between:?} between");
+                assert_eq!(found, secrets, "{format}, separator {separator:?}");
             }
         }
     }

@@ -13,10 +13,10 @@ use keyward::{
     manage::{Identified, Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
-        Retiring, Revocation, Scope, Scopes,
+        RetiringSecret, Revocation, Scope, Scopes,
     },
     secret::{
-        Candidates, EntropyError, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
+        Candidates, FormatError, GithubPattern, HasherTag, Hashers, ImportHashError,
         KeyFormatBuilder, Malformed, Parsed, PepperError, ScannerRules, Sha512Hasher,
     },
     store::{
@@ -25,7 +25,7 @@ use keyward::{
         OneTimeCode, PostgresOptions, PreviousSecret, RedisOptions, RevokeOutcome, RotateOutcome,
         RotateSecret, SqliteOptions, StoreError, StoreErrorKind, UpdateOutcome,
     },
-    system::{ClockReading, SystemClock},
+    system::{ClockReading, EntropyError, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
         CacheOptions, DeniedReason, FeedState, Limited, LimitedReason, QuotaState, QuotaStates,
@@ -224,7 +224,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Reminders,
         VerifyRequest<'static>,
         Reservation,
-        Retiring,
+        RetiringSecret,
         Revocation,
         RevokeOutcome,
         Roles<&'static str>,

@@ -39,5 +39,5 @@ impl Accounts for Host {
 }
 
 fn unlimited() -> Account {
-    Account { permissions: Permissions::All, limits: Limits::default(), suspended: false }
+    Account::new(Permissions::All, Limits::default())
 }

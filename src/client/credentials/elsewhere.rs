@@ -106,7 +106,7 @@ impl Folder {
 
     fn temporary(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
         let mut random = [0; 8];
-        let made = getrandom::fill(&mut random);
+        let made = crate::system::random::fill(&mut random);
         made.map_err(|error| Error::io("name a file in", &self.path, io::Error::other(error)))?;
         let path = self.path.join(format!(".{name}.{:016x}.tmp", u64::from_ne_bytes(random)));
         let write = || {

@@ -163,7 +163,7 @@ impl Folder {
     /// A new file, private from its first byte, whole on the disk.
     fn temporary(&self, name: &str, bytes: &[u8]) -> Result<String, Error> {
         let mut random = [0; 8];
-        let made = getrandom::fill(&mut random);
+        let made = crate::system::random::fill(&mut random);
         made.map_err(|error| {
             Error::io("name a file in", &self.path, std::io::Error::other(error))
         })?;

@@ -134,7 +134,7 @@ impl<'a> IssuedView<'a> {
 
 impl<'a> More<'a> {
     fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
-        let retiring = |retiring: &'a crate::model::Retiring| RetiringView {
+        let retiring = |retiring: &'a crate::model::RetiringSecret| RetiringView {
             prefix: &retiring.hint,
             ends_at: retiring.ends_at.to_string(),
         };

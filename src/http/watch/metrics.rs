@@ -1,5 +1,5 @@
 //! Counters and a histogram. No label tells one key, owner or address from another, so their number
-//! is bounded, whoever asks for whatever.
+//! is checked_text, whoever asks for whatever.
 
 use std::time::Instant;
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::EventKind,
     model::{
-        Access, Key, KeyLimits, Metadata, Networks, Owner, OwnerScope, Quota, Rate, Retiring,
+        Access, Key, KeyLimits, Metadata, Networks, Owner, OwnerScope, Quota, Rate, RetiringSecret,
         Timestamp,
     },
     store::{InsertOutcome, PreviousSecret, RotateOutcome, RotateSecret},
@@ -74,7 +74,7 @@ async fn every_field_that_a_write_sets_survives_the_store(storage: Storage) -> C
 
         let wanted = Key {
             hint,
-            retiring: Some(Retiring { hint: text.into(), ends_at }),
+            retiring: Some(RetiringSecret { hint: text.into(), ends_at }),
             rotated_at: Some(at(n)),
             rotation_token: token,
             first_used_at: Some(Timestamp::MIN),

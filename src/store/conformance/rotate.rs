@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Key, Retiring},
+    model::{Key, RetiringSecret},
     store::{PreviousSecret, RotateOutcome, RotateSecret, StoreError},
 };
 
@@ -45,7 +45,7 @@ async fn a_rotation_lets_the_former_secret_end_and_changes_nothing_else(
         assert_eq!(storage.any().rotate(rotate).await?, RotateOutcome::Rotated);
         let wanted = Key {
             hint: "kw_new".into(),
-            retiring: Some(Retiring { hint: issued.hint.clone(), ends_at }),
+            retiring: Some(RetiringSecret { hint: issued.hint.clone(), ends_at }),
             rotated_at: Some(at(40)),
             rotation_token: Some([5; 32]),
             revision: 1,
@@ -69,7 +69,7 @@ async fn a_second_rotation_removes_the_former_secret(storage: Storage) -> Checke
     assert_eq!(storage.holder(&digest(2)).await?, Some((issued.id, Some(at(70)))));
     assert_eq!(storage.holder(&digest(3)).await?, Some((issued.id, None)));
     let stored = storage.key(&issued).await?;
-    assert_eq!(stored.retiring, Some(Retiring { hint: rotated.hint, ends_at: at(70) }));
+    assert_eq!(stored.retiring, Some(RetiringSecret { hint: rotated.hint, ends_at: at(70) }));
     assert_eq!(stored.revision, 2);
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::EventKind,
-    model::{Access, Key, KeyLimits, Metadata, Networks, Rate, Retiring, Revocation},
+    model::{Access, Key, KeyLimits, Metadata, Networks, Rate, RetiringSecret, Revocation},
     store::{PreviousSecret, StoreError, UpdateOutcome},
 };
 
@@ -38,7 +38,7 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: Storage) -> Check
     // All that an update must not write differs as well.
     let given = Key {
         hint: "kw_forged".into(),
-        retiring: Some(Retiring { hint: "kw_forged".into(), ends_at: at(999) }),
+        retiring: Some(RetiringSecret { hint: "kw_forged".into(), ends_at: at(999) }),
         created_at: at(999),
         expires_at: None,
         revoked: Some(Revocation { at: at(999), reason: "forged".into() }),

@@ -6,13 +6,12 @@ use std::{
 use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Owner, OwnerScope, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{
         ChangeBatch, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse,
         PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
     },
-    system::BuildPrehashed,
 };
 
 /// All that the store holds. Each method is one operation of the contract, whole.
@@ -21,7 +20,7 @@ pub(super) struct State {
     rows: BTreeMap<KeyId, Row>,
     /// The way of a verification: from digest to key in one step. Kept in step with `rows` by
     /// [`put`](State::put) and [`take`](State::take), the only two that write either.
-    secrets: HashMap<SecretDigest, Slot, BuildPrehashed>,
+    secrets: HashMap<SecretDigest, Slot>,
     owners: HashMap<Owner, BTreeSet<KeyId>>,
     events: BTreeMap<EventId, AuditEvent>,
     changes: VecDeque<(u64, Timestamp, KeyId)>,
@@ -138,7 +137,7 @@ impl State {
             let stored = Arc::make_mut(&mut row.key);
             if let PreviousSecret::EndsAt(ends_at) = previous {
                 row.former = Some((row.current, ends_at));
-                stored.retiring = Some(Retiring { hint: stored.hint.clone(), ends_at });
+                stored.retiring = Some(RetiringSecret { hint: stored.hint.clone(), ends_at });
             }
             row.current = *digest;
             stored.hint = hint.into();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
 };
@@ -65,7 +65,7 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
 pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
     let at = |column| Ok::<_, Failure>(row.try_get::<Option<i64>, _>(column)?.map(instant));
     let retiring = match (row.try_get("retiring_hint")?, at("retiring_ends_at")?) {
-        (Some(hint), Some(ends_at)) => Some(Retiring { hint, ends_at }),
+        (Some(hint), Some(ends_at)) => Some(RetiringSecret { hint, ends_at }),
         _ => None,
     };
     let revoked = match (at("revoked_at")?, row.try_get("revoked_reason")?) {

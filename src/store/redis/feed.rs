@@ -9,6 +9,7 @@ use crate::{
         ChangeBatch, FeedMode, StoreError,
         place::{Place, TAGS},
     },
+    system::random,
 };
 
 /// The change feed: a stream for truth, pub/sub for speed.
@@ -72,7 +73,7 @@ impl Inner {
     /// What the entries of one change are known by.
     pub(super) fn tag(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = [0; 4];
-        getrandom::fill(&mut bytes).map_err(StoreError::unavailable)?;
+        random::fill(&mut bytes).map_err(StoreError::unavailable)?;
         Ok((u64::from(u32::from_be_bytes(bytes)) & TAGS).to_string().into())
     }
 }

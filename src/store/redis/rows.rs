@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::{AuditEvent, Outcome},
-    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{StoreError, codec},
 };
@@ -115,7 +115,7 @@ pub(super) fn read_key(id: &[u8], packed: &[u8]) -> Result<Row, StoreError> {
     let metadata = codec::read_metadata(text(fields.bytes()?)?)?;
     let created_at = read_instant(fields.bytes()?)?.ok_or_else(damaged)?;
     let (retiring_hint, ends_at) = (text(fields.bytes()?)?, read_instant(fields.bytes()?)?);
-    let retiring = ends_at.map(|ends_at| Retiring { hint: retiring_hint.into(), ends_at });
+    let retiring = ends_at.map(|ends_at| RetiringSecret { hint: retiring_hint.into(), ends_at });
     let rotated_at = read_instant(fields.bytes()?)?;
     let rotation_token = match fields.bytes()? {
         [] => None,

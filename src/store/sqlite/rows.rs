@@ -9,7 +9,7 @@ use sqlx::{
 use super::errors::Failure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
+    model::{EventId, Key, KeyId, Name, Owner, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
 };
@@ -45,7 +45,7 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
 
 pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
     let retiring = match (row.try_get("retiring_hint")?, instant(row, "retiring_ends_at")?) {
-        (Some(hint), Some(ends_at)) => Some(Retiring { hint, ends_at }),
+        (Some(hint), Some(ends_at)) => Some(RetiringSecret { hint, ends_at }),
         (None, None) => None,
         _ => return Err(impossible("retiring_hint")),
     };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::model::{LONGEST_PERIOD, Rate, Timestamp};
+use crate::model::{MAX_RATE_PERIOD_MICROS, Rate, Timestamp};
 
 /// What is left of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) struct Bucket {
 
 impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
-        let period = rate.counted_period();
+        let period = rate.period_micros();
         let interval = period.div_ceil(u128::from(rate.uses.get())) as i64;
         let reach = interval.saturating_mul(i64::from(rate.burst.get())).min(MAX_REACH);
         Self { rate, interval, reach }
@@ -145,7 +145,7 @@ fn from_micros(micros: i64) -> Duration {
 /// A wait that never ends.
 pub(crate) const NEVER: Duration = Duration::MAX;
 /// One hundred years: an instant this far ahead is still in range, and exact in Lua.
-const MAX_REACH: i64 = 100 * LONGEST_PERIOD as i64;
+const MAX_REACH: i64 = 100 * MAX_RATE_PERIOD_MICROS as i64;
 
 #[cfg(test)]
 mod tests {

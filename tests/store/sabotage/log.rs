@@ -39,7 +39,11 @@ pub struct LosesTheCount;
 #[async_trait]
 impl Sabotage for LosesTheCount {
     async fn record_events(&self, inside: &Inside, events: &[AuditEvent]) -> Answer<()> {
-        let one = |event: &AuditEvent| AuditEvent { count: 1, ..event.clone() };
+        let one = |event: &AuditEvent| {
+            let mut event = event.clone();
+            event.count = 1;
+            event
+        };
         inside.record_events(&events.iter().map(one).collect::<Vec<_>>()).await
     }
 }

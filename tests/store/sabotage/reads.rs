@@ -108,8 +108,8 @@ impl Sabotage for TrimsReasons {
         id: KeyId,
         event: &AuditEvent,
     ) -> Answer<RevokeOutcome> {
-        let reason = event.reason.as_deref().and_then(|reason| reason.lines().next());
-        let event = AuditEvent { reason: reason.map(Into::into), ..event.clone() };
+        let mut event = event.clone();
+        event.reason = event.reason.and_then(|reason| reason.lines().next().map(Into::into));
         inside.revoke(within, id, &event).await
     }
 }
