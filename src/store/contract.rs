@@ -3,9 +3,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode, RevokeOutcome, RotateOutcome,
-    RotateSecret, StoreError, UpdateOutcome,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -39,7 +39,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST read what is committed now, not a replica that may lag. Of a rotated key, the last
     /// former secret MUST be found as well, with the instant at which it ended or will.
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a>;
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError>;
 
     /// One key.
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;

@@ -9,7 +9,6 @@ mod codes;
 pub mod conformance;
 mod contract;
 mod error;
-mod lookup;
 mod memory;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod place;
@@ -28,7 +27,6 @@ mod timed_out;
 pub use codes::{CodeAttempt, CodeOutcome, OneTimeCode};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
-pub use lookup::Lookup;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};

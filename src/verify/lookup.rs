@@ -1,10 +1,10 @@
-use std::{slice, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     accounts::Account,
     model::{Key, Timestamp},
     secret::{Candidates, SecretDigest},
-    store::{FoundKey, Lookup, StoreError},
+    store::{FoundKey, StoreError},
     verify::{
         cache::{
             Cache, Known,
@@ -142,24 +142,12 @@ impl Inner {
         Ok(cache.renewed(entry, &account, meter, now.tick))
     }
 
-    /// Asks the store once, for a verification without a cache.
-    ///
-    /// This and what follows it are inlined in any case: handed on through memory, an answer costs more
-    /// than most of what finds it, a tenth of the whole.
-    #[inline(always)]
-    pub(crate) fn search<'a>(&'a self, asked: &'a Asked<'_>) -> Lookup<'a> {
-        if self.hashers.has_retired() {
-            let candidates = self.hashers.candidates_with(asked.digest, asked.text);
-            return Lookup::later(async move { self.find(&candidates).await });
-        }
-        let all = slice::from_ref(&asked.digest);
-        match self.store.find(all) {
-            Lookup::Ready(found) => Lookup::Ready(found.map(|found| compared(found, all))),
-            Lookup::Later(search) => Lookup::later(async move { Ok(compared(search.await?, all)) }),
-        }
+    /// Queries the store once for a verification without a cache.
+    pub(crate) async fn search(&self, asked: &Asked<'_>) -> Result<Option<FoundKey>, StoreError> {
+        self.find(&self.hashers.candidates_with(asked.digest, asked.text)).await
     }
 
-    /// Asks the store once.
+    /// Queries the store once.
     pub(crate) async fn find(
         &self,
         candidates: &Candidates,

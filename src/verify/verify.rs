@@ -1,19 +1,16 @@
 #[cfg(feature = "http")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::verify::{
+    cache::Known,
+    denied::{Denied, DeniedReason},
+    limits::limited::Limited,
+    verified::Verified,
+};
 use crate::{
     api::ApiKeys,
     error::Error,
     verify::{lookup::Asked, request::VerifyRequest},
-};
-use crate::{
-    store::Lookup,
-    verify::{
-        cache::Known,
-        denied::{Denied, DeniedReason},
-        limits::limited::Limited,
-        verified::Verified,
-    },
 };
 
 /// Why a request carries no proof: it was refused, it came too soon, or nobody could tell.
@@ -88,10 +85,7 @@ impl ApiKeys {
         let Some(cache) = &inner.cache else {
             request.note_waiting();
             let asked = Asked { text, digest, now };
-            let found = match inner.search(&asked) {
-                Lookup::Ready(found) => found,
-                Lookup::Later(search) => search.await,
-            };
+            let found = inner.search(&asked).await;
             let found = found.map_err(|error| VerifyError::Unavailable(error.into()))?;
             let Some(found) = found else {
                 return Err(inner.deny(DeniedReason::Unknown, now.at, request));

@@ -13,8 +13,8 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
     RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
@@ -72,8 +72,8 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.insert(new)))
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-        Lookup::Ready(Ok(self.read().find(digests)))
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
+        Ok(self.read().find(digests))
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

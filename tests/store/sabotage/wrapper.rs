@@ -13,8 +13,8 @@ use keyward::{
     Timestamp,
     store::{
         ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode,
-        RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode, RevokeOutcome,
+        RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
     },
 };
 
@@ -52,10 +52,6 @@ macro_rules! methods {
             $(async fn $method(&self, inside: &Inside, $($name: $type),*) -> Answer<$answer> {
                 inside.$method($($name),*).await
             })*
-
-            async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
-                inside.find(digests).await
-            }
         }
 
         #[async_trait]
@@ -63,16 +59,13 @@ macro_rules! methods {
             $(async fn $method(&self, $($name: $type),*) -> Answer<$answer> {
                 self.sabotage.$method(&self.inside, $($name),*).await
             })*
-
-            fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-                Lookup::later(self.sabotage.find(&self.inside, digests))
-            }
         }
     };
 }
 
 methods! {
     insert(new: InsertKey<'_>) -> InsertOutcome;
+    find(digests: &[SecretDigest]) -> Option<FoundKey>;
     get(within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>>;
     list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
     tenants(after: Option<&str>, limit: u32) -> Vec<String>;
