@@ -160,8 +160,8 @@ impl ApiKeys {
         let store = self.inner.store.clone();
         let write = async move {
             match store.revoke((&key.owner).into(), id, &event).await? {
-                RevokeOutcome::Now => Ok(Done::written(Ok(()), event)),
-                RevokeOutcome::Already => Ok(Done::nothing(Ok(()))),
+                RevokeOutcome::Revoked => Ok(Done::written(Ok(()), event)),
+                RevokeOutcome::AlreadyRevoked => Ok(Done::nothing(Ok(()))),
                 RevokeOutcome::NotFound => Ok(Done::nothing(Err(Error::not_found()))),
             }
         };

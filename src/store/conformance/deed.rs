@@ -103,7 +103,7 @@ impl Deed {
                 let rotate = rotation(key, &new, PreviousSecret::Replaced, event);
                 store.rotate(rotate).await? == RotateOutcome::Rotated
             }
-            Write::Revoke => store.revoke(within, key.id, event).await? == RevokeOutcome::Now,
+            Write::Revoke => store.revoke(within, key.id, event).await? == RevokeOutcome::Revoked,
             Write::RevokeAll => store.revoke_all(owner, event).await?.len() == self.keys.len(),
             Write::Delete => store.delete(within, key.id, event).await?,
             Write::Retention => store.purge_keys(at(60), 100, event).await?.len() >= 3,

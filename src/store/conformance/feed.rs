@@ -106,7 +106,7 @@ impl Drop for Writer {
 async fn change(store: &dyn KeyStore, key: &Key, n: u64, revoke: bool) -> Checked {
     if revoke {
         let by = revocation(key, at(1), "");
-        assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, RevokeOutcome::Now);
+        assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, RevokeOutcome::Revoked);
     } else {
         let by = event(EventKind::Created, key, at(1));
         let inserted = store.insert(row(key, &digest(n), None, &by)).await?;
@@ -301,7 +301,7 @@ async fn an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing(
     storage.add(&key(&bob, 4), &digest(4)).await?;
     let revoked = key(&ada, 3);
     let by = revocation(&revoked, at(1), "");
-    assert_eq!(storage.any().revoke((&ada).into(), revoked.id, &by).await?, RevokeOutcome::Now);
+    assert_eq!(storage.any().revoke((&ada).into(), revoked.id, &by).await?, RevokeOutcome::Revoked);
 
     let mut cursor = storage.feed_end().await?;
     let before = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);

@@ -63,7 +63,7 @@ async fn expired_and_revoked_keys_free_a_slot_and_disabled_ones_do_not(
     assert_eq!(refused, InsertOutcome::LimitReached, "a disabled key counts");
     let event = revocation(&disabled, at(12), "");
     let revoked = storage.any().revoke((&ada).into(), disabled.id, &event).await?;
-    assert_eq!(revoked, RevokeOutcome::Now);
+    assert_eq!(revoked, RevokeOutcome::Revoked);
     let inserted = try_insert(&storage, &third, 3, 1, at(12)).await?;
     assert_eq!(inserted, InsertOutcome::Inserted, "a revoked key does not count");
     Ok(())

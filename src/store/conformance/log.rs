@@ -78,7 +78,7 @@ async fn what_was_refused_is_neither_logged_nor_fed(storage: Storage) -> Checked
         assert_eq!(store.rotate(rotate).await?, wanted);
     }
     let by = |key| revocation(key, at(5), "");
-    assert_eq!(store.revoke(within, dead.id, &by(&dead)).await?, RevokeOutcome::Already);
+    assert_eq!(store.revoke(within, dead.id, &by(&dead)).await?, RevokeOutcome::AlreadyRevoked);
     assert_eq!(store.revoke(within, absent.id, &by(&absent)).await?, RevokeOutcome::NotFound);
     assert_eq!(store.revoke_all(&owner(9), &by(&mine)).await?, []);
     assert!(!store.delete(within, absent.id, &event(EventKind::Deleted, &absent, at(5))).await?);

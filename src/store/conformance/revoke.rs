@@ -26,12 +26,15 @@ async fn the_first_revocation_stays(storage: Storage) -> Checked {
     let stored = storage.key(&issued).await?;
 
     let first = revocation(&issued, at(10), "leaked");
-    assert_eq!(storage.any().revoke(within, issued.id, &first).await?, RevokeOutcome::Now);
+    assert_eq!(storage.any().revoke(within, issued.id, &first).await?, RevokeOutcome::Revoked);
     let wanted = revoked(stored, &first);
     assert_eq!(storage.key(&issued).await?, wanted);
     for (instant, reason) in [(at(20), "again"), (at(5), "earlier"), (at(10), "")] {
         let second = revocation(&issued, instant, reason);
-        assert_eq!(storage.any().revoke(within, issued.id, &second).await?, RevokeOutcome::Already);
+        assert_eq!(
+            storage.any().revoke(within, issued.id, &second).await?,
+            RevokeOutcome::AlreadyRevoked
+        );
         assert_eq!(storage.key(&issued).await?, wanted, "revoked again, {reason:?}");
     }
     let log = storage.log(within).await?;
@@ -51,7 +54,7 @@ async fn a_disabled_or_expired_key_can_be_revoked(storage: Storage) -> Checked {
     for (n, key) in (1..).zip([disabled, expired]) {
         storage.add(&key, &digest(n)).await?;
         let by = revocation(&key, at(10), "");
-        assert_eq!(storage.any().revoke((&ada).into(), key.id, &by).await?, RevokeOutcome::Now);
+        assert_eq!(storage.any().revoke((&ada).into(), key.id, &by).await?, RevokeOutcome::Revoked);
         assert_eq!(storage.key(&key).await?, revoked(key, &by));
     }
     Ok(())
@@ -74,7 +77,7 @@ async fn a_revocation_racing_other_writes_wins(storage: Storage) -> Checked {
                     }
                     0 => {
                         let answer = store.revoke((&key.owner).into(), key.id, &by).await?;
-                        assert_eq!(answer, RevokeOutcome::Now, "the one revocation of a race");
+                        assert_eq!(answer, RevokeOutcome::Revoked, "the one revocation of a race");
                         Ok(())
                     }
                     task => disturb(&*store, &key, n, task).await,
@@ -105,9 +108,9 @@ async fn racing_revocations_have_one_winner(storage: Storage) -> Checked {
             async move { Ok((store.revoke((&key.owner).into(), key.id, &by).await?, revoked(key, &by))) }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let won: Vec<_> = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Now).collect();
+        let won: Vec<_> = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Revoked).collect();
         let [(_, wanted)] = won[..] else { panic!("{} revocations of one key won", won.len()) };
-        let already = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Already).count();
+        let already = answers.iter().filter(|(it, _)| *it == RevokeOutcome::AlreadyRevoked).count();
         assert_eq!(already, 7, "the others came too late");
         assert_eq!(storage.key(&issued).await?, *wanted, "the winner's instant and reason");
     }

@@ -144,7 +144,7 @@ async fn an_administrator_reaches_every_key_of_the_tenant(storage: Storage) -> C
         }
         assert_eq!(storage.keys(within).await?.len(), 2, "listed by that of {tenant:?}");
         let by = revocation(&keys[0], at(1), "");
-        assert_eq!(storage.any().revoke(within, keys[0].id, &by).await?, RevokeOutcome::Now);
+        assert_eq!(storage.any().revoke(within, keys[0].id, &by).await?, RevokeOutcome::Revoked);
         let by = event(EventKind::Deleted, &keys[1], at(1));
         assert!(storage.any().delete(within, keys[1].id, &by).await?);
     }

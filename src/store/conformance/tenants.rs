@@ -31,7 +31,7 @@ async fn each_tenant_that_has_keys_is_listed_once(storage: Storage) -> Checked {
     let by = event(EventKind::Revoked, &revoked, at(1));
     assert_eq!(
         storage.any().revoke((&revoked.owner).into(), revoked.id, &by).await?,
-        RevokeOutcome::Now
+        RevokeOutcome::Revoked
     );
     expected.push("revoked".to_owned());
     expected.sort();

@@ -5,7 +5,7 @@ use crate::{
     secret::SecretDigest,
     store::{
         ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
-        OneTimeCode, quotas::charge_all,
+        OneTimeCode, records::charge_all,
     },
 };
 
@@ -79,10 +79,9 @@ impl Counters {
             self.codes.remove(address);
         }
         let left = limit as usize - ended.len();
-        let guests = self
-            .quotas
-            .iter()
-            .filter(|((payer, _), counter)| CounterKey::is_guest(payer) && counter.window < before);
+        let guests = self.quotas.iter().filter(|((payer, _), counter)| {
+            CounterKey::is_anonymous(payer) && counter.window < before
+        });
         let guests: Vec<_> = guests.map(|(quota, _)| quota.clone()).take(left).collect();
         for quota in &guests {
             self.quotas.remove(quota);

@@ -156,10 +156,10 @@ impl State {
     ) -> RevokeOutcome {
         let Some(row) = self.row(within, id) else { return RevokeOutcome::NotFound };
         if row.key.revoked.is_some() {
-            return RevokeOutcome::Already;
+            return RevokeOutcome::AlreadyRevoked;
         }
         self.change(id, event.clone(), |row| row.revoke(event));
-        RevokeOutcome::Now
+        RevokeOutcome::Revoked
     }
 
     pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent> {

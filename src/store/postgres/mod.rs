@@ -26,7 +26,7 @@ use self::{connections::Connections, feed::Listener, search::Search, transaction
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
     HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::Coalesced,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -71,7 +71,7 @@ use crate::{
 pub struct PostgresStore {
     names: Arc<Names>,
     connections: Connections,
-    lookups: Arc<Coalesced<Search>>,
+    lookups: Arc<CoalescedLookups<Search>>,
     listener: Arc<Listener>,
 }
 

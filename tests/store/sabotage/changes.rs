@@ -195,7 +195,7 @@ impl Sabotage for EveryRevocationIsTheFirst {
         event: &AuditEvent,
     ) -> Answer<RevokeOutcome> {
         Ok(match inside.revoke(within, id, event).await? {
-            RevokeOutcome::Already => RevokeOutcome::Now,
+            RevokeOutcome::AlreadyRevoked => RevokeOutcome::Revoked,
             answer => answer,
         })
     }
