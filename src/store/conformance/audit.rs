@@ -13,14 +13,14 @@ use crate::{
 };
 
 checks![
-    every_field_of_an_event_survives_the_store,
+    every_field_of_an_event_round_trips,
     an_event_is_recorded_once,
-    events_are_filtered_as_the_query_says_newest_first,
-    pages_of_events_cover_each_once_while_events_are_added,
-    a_purge_of_events_removes_the_old_ones_up_to_its_limit,
+    events_match_the_query_newest_first,
+    pages_list_each_event_once_while_events_are_added,
+    a_purge_of_events_removes_old_ones_up_to_its_limit,
 ];
 
-async fn every_field_of_an_event_survives_the_store(storage: Storage) -> Checked {
+async fn every_field_of_an_event_round_trips(storage: Storage) -> Checked {
     let key = key(&owner(1), 1);
     let plain = event(EventKind::Created, &key, at(0));
     let bare = AuditEvent {
@@ -77,7 +77,7 @@ async fn an_event_is_recorded_once(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn events_are_filtered_as_the_query_says_newest_first(storage: Storage) -> Checked {
+async fn events_match_the_query_newest_first(storage: Storage) -> Checked {
     let population = population(150);
     for batch in population.chunks(40) {
         storage.any().record_events(batch).await?;
@@ -121,7 +121,7 @@ async fn events_are_filtered_as_the_query_says_newest_first(storage: Storage) ->
     Ok(())
 }
 
-async fn pages_of_events_cover_each_once_while_events_are_added(storage: Storage) -> Checked {
+async fn pages_list_each_event_once_while_events_are_added(storage: Storage) -> Checked {
     let ada = owner(1);
     let issued = key(&ada, 1);
     storage.add(&issued, &digest(1)).await?;
@@ -149,7 +149,7 @@ async fn pages_of_events_cover_each_once_while_events_are_added(storage: Storage
     Ok(())
 }
 
-async fn a_purge_of_events_removes_the_old_ones_up_to_its_limit(storage: Storage) -> Checked {
+async fn a_purge_of_events_removes_old_ones_up_to_its_limit(storage: Storage) -> Checked {
     let mut population = population(100);
     storage.any().record_events(&population).await?;
     let before = at(6);

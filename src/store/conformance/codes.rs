@@ -16,25 +16,25 @@ use crate::{
 };
 
 checks![
-    a_code_is_right_once,
-    a_code_is_of_its_address_alone,
-    a_code_has_so_many_tries_and_no_more,
-    a_code_ends_at_its_instant,
-    a_new_code_takes_the_place_of_the_former_one,
-    racing_guesses_get_no_more_tries_than_there_are,
-    racing_right_codes_have_one_winner,
-    a_dropped_guess_is_whole_or_undone,
-    a_purge_of_codes_removes_what_is_over_up_to_its_limit,
+    a_code_is_accepted_once,
+    a_code_is_valid_only_for_its_address,
+    a_code_has_a_fixed_number_of_tries,
+    a_code_expires_at_its_end,
+    a_new_code_replaces_the_former_one,
+    racing_attempts_get_no_extra_tries,
+    racing_right_attempts_have_one_winner,
+    a_dropped_code_attempt_is_atomic,
+    a_purge_of_codes_removes_expired_ones_up_to_its_limit,
 ];
 
-async fn a_code_is_right_once(storage: Storage) -> Checked {
+async fn a_code_is_accepted_once(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
     assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::Accepted);
     assert_eq!(guess(&storage, 1, 1, at(0)).await?, CodeOutcome::NotFound, "a second time");
     Ok(())
 }
 
-async fn a_code_is_of_its_address_alone(storage: Storage) -> Checked {
+async fn a_code_is_valid_only_for_its_address(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
     storage.any().put_code(&address(2), &code(2)).await?;
     assert_eq!(guess(&storage, 2, 1, at(0)).await?, CodeOutcome::Wrong, "that of another");
@@ -44,7 +44,7 @@ async fn a_code_is_of_its_address_alone(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_code_has_so_many_tries_and_no_more(storage: Storage) -> Checked {
+async fn a_code_has_a_fixed_number_of_tries(storage: Storage) -> Checked {
     for n in [1, 2] {
         storage.any().put_code(&address(n), &code(n)).await?;
     }
@@ -65,7 +65,7 @@ async fn a_code_has_so_many_tries_and_no_more(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_code_ends_at_its_instant(storage: Storage) -> Checked {
+async fn a_code_expires_at_its_end(storage: Storage) -> Checked {
     for n in [1, 2] {
         storage.any().put_code(&address(n), &code(n)).await?;
     }
@@ -93,7 +93,7 @@ async fn a_code_ends_at_its_instant(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_new_code_takes_the_place_of_the_former_one(storage: Storage) -> Checked {
+async fn a_new_code_replaces_the_former_one(storage: Storage) -> Checked {
     storage.any().put_code(&address(1), &code(1)).await?;
     for _ in 0..TRIES {
         assert_eq!(guess(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong);
@@ -114,7 +114,7 @@ async fn a_new_code_takes_the_place_of_the_former_one(storage: Storage) -> Check
     Ok(())
 }
 
-async fn racing_guesses_get_no_more_tries_than_there_are(storage: Storage) -> Checked {
+async fn racing_attempts_get_no_extra_tries(storage: Storage) -> Checked {
     for round in storage.rounds() {
         storage.any().put_code(&address(round), &code(round)).await?;
         let answers = race(64, |task| {
@@ -134,7 +134,7 @@ async fn racing_guesses_get_no_more_tries_than_there_are(storage: Storage) -> Ch
     Ok(())
 }
 
-async fn racing_right_codes_have_one_winner(storage: Storage) -> Checked {
+async fn racing_right_attempts_have_one_winner(storage: Storage) -> Checked {
     for round in storage.rounds() {
         storage.any().put_code(&address(round), &code(round)).await?;
         let answers = race(64, |_| {
@@ -150,7 +150,7 @@ async fn racing_right_codes_have_one_winner(storage: Storage) -> Checked {
 }
 
 /// Dropped one poll later each time, until it gets done.
-async fn a_dropped_guess_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_code_attempt_is_atomic(storage: Storage) -> Checked {
     for polls in 0..super::drops::MOST_POLLS {
         storage.any().put_code(&address(polls), &code(polls)).await?;
         let (store, right) = (storage.any(), guess_of(polls, polls, at(0)));
@@ -171,7 +171,7 @@ async fn a_dropped_guess_is_whole_or_undone(storage: Storage) -> Checked {
     panic!("a guess was not done after {} polls", super::drops::MOST_POLLS)
 }
 
-async fn a_purge_of_codes_removes_what_is_over_up_to_its_limit(storage: Storage) -> Checked {
+async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(storage: Storage) -> Checked {
     let (ada, other) = (owner(1), key(&owner(1), 1).id);
     let payers = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
     let guests = [1, 2, 3].map(address);

@@ -22,51 +22,51 @@ use crate::{
 };
 
 checks![
-    a_dropped_insert_is_whole_or_undone,
-    a_dropped_update_is_whole_or_undone,
-    a_dropped_rotation_is_whole_or_undone,
-    a_dropped_revocation_is_whole_or_undone,
-    a_dropped_revocation_of_all_is_whole_or_undone,
-    a_dropped_deletion_is_whole_or_undone,
-    a_dropped_purge_is_whole_or_undone,
-    a_dropped_use_is_whole_or_undone,
-    a_dropped_rehash_is_whole_or_undone,
+    a_dropped_insert_is_atomic,
+    a_dropped_update_is_atomic,
+    a_dropped_rotation_is_atomic,
+    a_dropped_revocation_is_atomic,
+    a_dropped_revoke_all_is_atomic,
+    a_dropped_deletion_is_atomic,
+    a_dropped_purge_is_atomic,
+    a_dropped_record_of_a_use_is_atomic,
+    a_dropped_rehash_is_atomic,
 ];
 
-async fn a_dropped_insert_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_insert_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Insert).await
 }
 
-async fn a_dropped_update_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_update_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Update).await
 }
 
-async fn a_dropped_rotation_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_rotation_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Rotate).await?;
     drop_at_every_point(&storage, Write::Replace).await
 }
 
-async fn a_dropped_revocation_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_revocation_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Revoke).await
 }
 
-async fn a_dropped_revocation_of_all_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_revoke_all_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::RevokeAll).await
 }
 
-async fn a_dropped_deletion_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_deletion_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Delete).await
 }
 
-async fn a_dropped_purge_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_purge_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Retention).await
 }
 
-async fn a_dropped_use_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_record_of_a_use_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Touch).await
 }
 
-async fn a_dropped_rehash_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_rehash_is_atomic(storage: Storage) -> Checked {
     drop_at_every_point(&storage, Write::Rehash).await
 }
 

@@ -20,17 +20,17 @@ use crate::{
 };
 
 checks![
-    the_feed_begins_at_its_end,
-    no_change_is_lost_to_a_reader_that_follows,
-    what_the_feed_tells_of_has_happened,
-    the_feed_tells_that_there_is_more,
-    a_reader_behind_a_purge_of_the_feed_is_told,
-    a_purge_of_the_feed_leaves_no_silent_hole,
-    a_cursor_from_another_life_is_told,
-    an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing,
+    without_a_cursor_the_feed_starts_at_its_end,
+    a_reader_of_the_feed_misses_no_change,
+    a_change_in_the_feed_is_already_visible,
+    the_feed_reports_that_it_has_more,
+    a_purge_is_reported_to_readers_that_missed_entries,
+    a_purge_loses_no_entry_silently,
+    an_unknown_cursor_is_reported_as_missed,
+    an_announcement_feeds_each_key_of_the_owner_and_changes_nothing,
 ];
 
-async fn the_feed_begins_at_its_end(storage: Storage) -> Checked {
+async fn without_a_cursor_the_feed_starts_at_its_end(storage: Storage) -> Checked {
     let ada = owner(1);
     let nothing = |changes: ChangeBatch, when: &str| {
         let ChangeBatch { keys, cursor, missed, more } = changes;
@@ -53,7 +53,7 @@ async fn the_feed_begins_at_its_end(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn no_change_is_lost_to_a_reader_that_follows(storage: Storage) -> Checked {
+async fn a_reader_of_the_feed_misses_no_change(storage: Storage) -> Checked {
     for round in storage.rounds() {
         // Half of the tasks add keys, half revoke keys that are there: each key changes once.
         let old: Vec<Key> = (0..32).map(|i| key(&owner(round), round * 1_000 + i)).collect();
@@ -136,7 +136,7 @@ async fn follow_writers(
     }
 }
 
-async fn what_the_feed_tells_of_has_happened(storage: Storage) -> Checked {
+async fn a_change_in_the_feed_is_already_visible(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let ada = owner(round);
         let mut cursor = storage.feed_end().await?;
@@ -185,7 +185,7 @@ async fn assert_happened(store: &dyn KeyStore, keys: &[Key], id: KeyId) -> Check
     Ok(())
 }
 
-async fn the_feed_tells_that_there_is_more(storage: Storage) -> Checked {
+async fn the_feed_reports_that_it_has_more(storage: Storage) -> Checked {
     let mut cursor = storage.feed_end().await?;
     // More than a page, whatever a store takes for one, within reason.
     let outcomes = race(WRITERS, |task| {
@@ -218,7 +218,7 @@ async fn the_feed_tells_that_there_is_more(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_reader_behind_a_purge_of_the_feed_is_told(storage: Storage) -> Checked {
+async fn a_purge_is_reported_to_readers_that_missed_entries(storage: Storage) -> Checked {
     let ada = owner(1);
     let start = storage.feed_end().await?;
     let mut cursors = Vec::new();
@@ -246,7 +246,7 @@ async fn a_reader_behind_a_purge_of_the_feed_is_told(storage: Storage) -> Checke
 }
 
 /// Entries need not be as old as their place says: clocks of nodes differ.
-async fn a_purge_of_the_feed_leaves_no_silent_hole(storage: Storage) -> Checked {
+async fn a_purge_loses_no_entry_silently(storage: Storage) -> Checked {
     let ada = owner(1);
     let start = storage.feed_end().await?;
     let mut cursors = vec![start];
@@ -269,7 +269,7 @@ async fn a_purge_of_the_feed_leaves_no_silent_hole(storage: Storage) -> Checked 
     Ok(())
 }
 
-async fn a_cursor_from_another_life_is_told(storage: Storage) -> Checked {
+async fn an_unknown_cursor_is_reported_as_missed(storage: Storage) -> Checked {
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
     let end = storage.feed_end().await?;
     // As a node has it whose store was emptied, or restored from a backup.
@@ -291,7 +291,7 @@ async fn goes_on(storage: &Storage, mut cursor: u64, n: u64) -> Checked {
     Ok(())
 }
 
-async fn an_announcement_tells_of_each_key_of_the_owner_and_changes_nothing(
+async fn an_announcement_feeds_each_key_of_the_owner_and_changes_nothing(
     storage: Storage,
 ) -> Checked {
     let (ada, bob) = (owner(1), owner(2));

@@ -17,12 +17,12 @@ use crate::{
 };
 
 checks![
-    every_field_of_a_key_survives_the_store,
-    every_field_that_a_write_sets_survives_the_store,
-    owners_that_differ_at_all_are_different,
+    every_field_of_a_key_round_trips,
+    every_field_set_by_a_write_round_trips,
+    owners_are_compared_exactly,
 ];
 
-async fn every_field_of_a_key_survives_the_store(storage: Storage) -> Checked {
+async fn every_field_of_a_key_round_trips(storage: Storage) -> Checked {
     for (n, key) in (1..).zip(varied_keys()) {
         storage.add(&key, &digest(n)).await?;
         assert_eq!(storage.key(&key).await?, key, "read by its id");
@@ -47,7 +47,7 @@ async fn every_field_of_a_key_survives_the_store(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn every_field_that_a_write_sets_survives_the_store(storage: Storage) -> Checked {
+async fn every_field_set_by_a_write_round_trips(storage: Storage) -> Checked {
     for (n, text) in (1..).zip(HOSTILE) {
         let issued = Key { hint: text.into(), ..key(&owner_of("acme", text), n) };
         let (old, new) = (digest(n), digest(n + 1_000));
@@ -93,7 +93,7 @@ async fn every_field_that_a_write_sets_survives_the_store(storage: Storage) -> C
     Ok(())
 }
 
-async fn owners_that_differ_at_all_are_different(storage: Storage) -> Checked {
+async fn owners_are_compared_exactly(storage: Storage) -> Checked {
     // What is cut off to fit is no longer what it was.
     let long = ["東".repeat(199), "東".repeat(200)];
     let owners = NAMESAKES.into_iter().chain(long.iter().map(|tenant| (&**tenant, "account")));

@@ -13,12 +13,12 @@ use crate::{
 };
 
 checks![
-    a_digest_is_found_with_its_key,
-    a_digest_is_compared_whole_and_with_its_tag,
-    a_key_is_found_as_it_is_now,
+    find_returns_the_key_of_any_candidate_digest,
+    digests_are_compared_whole_including_the_hasher_tag,
+    find_returns_the_latest_committed_key,
 ];
 
-async fn a_digest_is_found_with_its_key(storage: Storage) -> Checked {
+async fn find_returns_the_key_of_any_candidate_digest(storage: Storage) -> Checked {
     let ada = owner(1);
     for n in 1..=20 {
         storage.add(&key(&ada, n), &digest(n)).await?;
@@ -40,7 +40,7 @@ async fn a_digest_is_found_with_its_key(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_digest_is_compared_whole_and_with_its_tag(storage: Storage) -> Checked {
+async fn digests_are_compared_whole_including_the_hasher_tag(storage: Storage) -> Checked {
     let ada = owner(1);
     let stored = digest(1).to_bytes();
     let under = |tag: HasherTag| {
@@ -68,7 +68,7 @@ async fn a_digest_is_compared_whole_and_with_its_tag(storage: Storage) -> Checke
     Ok(())
 }
 
-async fn a_key_is_found_as_it_is_now(storage: Storage) -> Checked {
+async fn find_returns_the_latest_committed_key(storage: Storage) -> Checked {
     let ada = owner(1);
     let status = async || {
         let found = storage.any().find(&[digest(1)]).await?;

@@ -14,8 +14,8 @@ use crate::{
 
 checks![
     keys_are_listed_newest_first_up_to_the_limit,
-    a_status_filter_finds_what_the_key_says,
-    pages_of_keys_cover_each_once_while_keys_are_added,
+    a_status_filter_agrees_with_key_status,
+    pages_list_each_key_once_while_keys_are_added,
 ];
 
 async fn keys_are_listed_newest_first_up_to_the_limit(storage: Storage) -> Checked {
@@ -40,7 +40,7 @@ async fn keys_are_listed_newest_first_up_to_the_limit(storage: Storage) -> Check
     Ok(())
 }
 
-async fn a_status_filter_finds_what_the_key_says(storage: Storage) -> Checked {
+async fn a_status_filter_agrees_with_key_status(storage: Storage) -> Checked {
     let ada = owner(1);
     let mut stored = Vec::new();
     let expiries = [None, Some(at(10)), Some(at(20))];
@@ -72,7 +72,7 @@ async fn a_status_filter_finds_what_the_key_says(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn pages_of_keys_cover_each_once_while_keys_are_added(storage: Storage) -> Checked {
+async fn pages_list_each_key_once_while_keys_are_added(storage: Storage) -> Checked {
     let (ada, other) = (owner(1), owner_of("other", "account-1"));
     for n in 100..130 {
         storage.add(&key(if n % 3 == 0 { &other } else { &ada }, n), &digest(n)).await?;

@@ -16,12 +16,12 @@ use crate::{
 };
 
 checks![
-    every_change_is_logged_with_the_event_that_came_with_it,
+    every_change_writes_its_audit_event,
     every_change_enters_the_feed,
-    what_was_refused_is_neither_logged_nor_fed,
+    refused_changes_write_no_event_and_no_feed_entry,
 ];
 
-async fn every_change_is_logged_with_the_event_that_came_with_it(storage: Storage) -> Checked {
+async fn every_change_writes_its_audit_event(storage: Storage) -> Checked {
     for (n, write) in (1..).zip(Write::ALL) {
         let deed = Deed::new(write, n);
         deed.prepare(&storage).await?;
@@ -46,7 +46,7 @@ async fn every_change_enters_the_feed(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn what_was_refused_is_neither_logged_nor_fed(storage: Storage) -> Checked {
+async fn refused_changes_write_no_event_and_no_feed_entry(storage: Storage) -> Checked {
     let (mine, dead) = (key(&owner(1), 1), key(&owner(1), 2));
     storage.add(&mine, &digest(1)).await?;
     storage.add(&dead, &digest(2)).await?;

@@ -13,18 +13,18 @@ use crate::{
 };
 
 checks![
-    a_quota_is_spent_to_its_end_and_no_further,
-    racing_spenders_never_exceed_a_quota,
-    quotas_are_spent_together_or_not_at_all,
-    racing_spenders_of_two_quotas_never_lock_up,
-    a_new_period_begins_anew_and_an_old_one_never_comes_back,
-    quotas_of_others_and_of_other_periods_are_apart,
-    what_was_spent_is_given_back_within_its_period_only,
-    what_a_key_has_spent_lasts_as_long_as_the_key,
-    dropped_spending_is_whole_or_undone,
+    charges_are_granted_exactly_up_to_the_limit,
+    racing_charges_never_exceed_a_quota,
+    counters_are_charged_together_or_not_at_all,
+    racing_charges_of_two_counters_do_not_deadlock,
+    a_new_period_starts_at_zero_and_an_old_one_never_reopens,
+    counters_of_different_owners_and_periods_are_independent,
+    a_refund_applies_only_to_its_own_period,
+    a_keys_counters_last_as_long_as_the_key,
+    a_dropped_charge_is_atomic,
 ];
 
-async fn a_quota_is_spent_to_its_end_and_no_further(storage: Storage) -> Checked {
+async fn charges_are_granted_exactly_up_to_the_limit(storage: Storage) -> Checked {
     let (id, limit) = (key(&owner(1), 1).id, 5);
     let of = |uses| CounterCharge { limit, uses, ..one(CounterKey::Key(id)) };
     let steps = [
@@ -57,7 +57,7 @@ async fn a_quota_is_spent_to_its_end_and_no_further(storage: Storage) -> Checked
     Ok(())
 }
 
-async fn racing_spenders_never_exceed_a_quota(storage: Storage) -> Checked {
+async fn racing_charges_never_exceed_a_quota(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let id = key(&owner(round), round).id;
         let answers = race(64, |_| {
@@ -73,7 +73,7 @@ async fn racing_spenders_never_exceed_a_quota(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn quotas_are_spent_together_or_not_at_all(storage: Storage) -> Checked {
+async fn counters_are_charged_together_or_not_at_all(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let (ada, id) = (owner(round), key(&owner(round), round).id);
         // Each of two keys has 15 uses, and both share 20.
@@ -100,7 +100,7 @@ async fn quotas_are_spent_together_or_not_at_all(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn racing_spenders_of_two_quotas_never_lock_up(storage: Storage) -> Checked {
+async fn racing_charges_of_two_counters_do_not_deadlock(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let (ada, bob) = (owner_of("a", &round.to_string()), owner_of("b", &round.to_string()));
         let answers = race(16, |task| {
@@ -123,7 +123,7 @@ async fn racing_spenders_of_two_quotas_never_lock_up(storage: Storage) -> Checke
     Ok(())
 }
 
-async fn a_new_period_begins_anew_and_an_old_one_never_comes_back(storage: Storage) -> Checked {
+async fn a_new_period_starts_at_zero_and_an_old_one_never_reopens(storage: Storage) -> Checked {
     let id = key(&owner(1), 1).id;
     let in_window = |window| CounterCharge { window, limit: 2, ..one(CounterKey::Key(id)) };
     let (first, second) = (at(0), at(86_400));
@@ -149,7 +149,7 @@ async fn a_new_period_begins_anew_and_an_old_one_never_comes_back(storage: Stora
     Ok(())
 }
 
-async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Checked {
+async fn counters_of_different_owners_and_periods_are_independent(storage: Storage) -> Checked {
     let owners = [
         owner_of("", "ab"),
         owner_of("a", "b"),
@@ -175,7 +175,7 @@ async fn quotas_of_others_and_of_other_periods_are_apart(storage: Storage) -> Ch
     Ok(())
 }
 
-async fn what_was_spent_is_given_back_within_its_period_only(storage: Storage) -> Checked {
+async fn a_refund_applies_only_to_its_own_period(storage: Storage) -> Checked {
     let ada = owner(1);
     let of = |uses| CounterCharge { uses, ..one(CounterKey::Owner(&ada)) };
     let _granted = storage.any().charge(&[of(10)]).await?;
@@ -194,7 +194,7 @@ async fn what_was_spent_is_given_back_within_its_period_only(storage: Storage) -
     Ok(())
 }
 
-async fn what_a_key_has_spent_lasts_as_long_as_the_key(storage: Storage) -> Checked {
+async fn a_keys_counters_last_as_long_as_the_key(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     let spend = CounterCharge { limit: 3, uses: 3, ..one(CounterKey::Key(issued.id)) };
@@ -220,7 +220,7 @@ async fn what_a_key_has_spent_lasts_as_long_as_the_key(storage: Storage) -> Chec
 }
 
 /// Dropped one poll later each time, until it gets done.
-async fn dropped_spending_is_whole_or_undone(storage: Storage) -> Checked {
+async fn a_dropped_charge_is_atomic(storage: Storage) -> Checked {
     for polls in 0..super::drops::MOST_POLLS {
         let (ada, id) = (owner(polls), key(&owner(polls), polls).id);
         let both = [one(CounterKey::Key(id)), one(CounterKey::Owner(&ada))];

@@ -12,12 +12,12 @@ use crate::{
 };
 
 checks![
-    a_rehash_moves_a_secret_and_changes_nothing_else,
-    a_rehash_from_or_to_nowhere_changes_nothing,
+    a_rehash_replaces_one_digest_and_changes_nothing_else,
+    a_rehash_from_a_missing_or_to_an_existing_digest_changes_nothing,
     racing_rehashes_of_one_secret_have_one_winner,
 ];
 
-async fn a_rehash_moves_a_secret_and_changes_nothing_else(storage: Storage) -> Checked {
+async fn a_rehash_replaces_one_digest_and_changes_nothing_else(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
@@ -42,7 +42,9 @@ async fn a_rehash_moves_a_secret_and_changes_nothing_else(storage: Storage) -> C
     Ok(())
 }
 
-async fn a_rehash_from_or_to_nowhere_changes_nothing(storage: Storage) -> Checked {
+async fn a_rehash_from_a_missing_or_to_an_existing_digest_changes_nothing(
+    storage: Storage,
+) -> Checked {
     let (mine, other) = (key(&owner(1), 1), key(&owner(2), 2));
     storage.add(&mine, &digest(1)).await?;
     storage.rotate(&mine, &digest(2), PreviousSecret::EndsAt(at(50))).await?;

@@ -15,13 +15,13 @@ use crate::{
 };
 
 checks![
-    a_deleted_key_is_gone_with_its_secrets_and_its_events_stay,
-    a_purge_removes_what_was_dead_before_and_nothing_else,
+    delete_removes_the_key_and_its_secrets_and_keeps_its_events,
+    a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else,
     a_purge_stops_at_its_limit,
     racing_purges_remove_each_key_once,
 ];
 
-async fn a_deleted_key_is_gone_with_its_secrets_and_its_events_stay(storage: Storage) -> Checked {
+async fn delete_removes_the_key_and_its_secrets_and_keeps_its_events(storage: Storage) -> Checked {
     let (gone, other) = (key(&owner(1), 1), key(&owner(1), 2));
     let within = OwnerScope::Owner(&gone.owner);
     storage.add(&gone, &digest(1)).await?;
@@ -50,7 +50,9 @@ async fn a_deleted_key_is_gone_with_its_secrets_and_its_events_stay(storage: Sto
     Ok(())
 }
 
-async fn a_purge_removes_what_was_dead_before_and_nothing_else(storage: Storage) -> Checked {
+async fn a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else(
+    storage: Storage,
+) -> Checked {
     let before = at(1_000);
     let instants = [None, Some(at(10)), Some(just_before(before)), Some(before), Some(at(2_000))];
     let mut stored = Vec::new();

@@ -12,13 +12,13 @@ use crate::{
 };
 
 checks![
-    the_first_revocation_stays,
+    a_second_revocation_keeps_the_first_instant_and_reason,
     a_disabled_or_expired_key_can_be_revoked,
     a_revocation_racing_other_writes_wins,
     racing_revocations_have_one_winner,
 ];
 
-async fn the_first_revocation_stays(storage: Storage) -> Checked {
+async fn a_second_revocation_keeps_the_first_instant_and_reason(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     let within = OwnerScope::Owner(&issued.owner);
     storage.add(&issued, &digest(1)).await?;

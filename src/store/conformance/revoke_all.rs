@@ -21,8 +21,8 @@ use crate::{
 
 checks![
     revoke_all_revokes_each_key_of_the_owner_with_an_event,
-    revoke_all_is_one_step,
-    revoke_all_misses_no_key_inserted_before_it_began,
+    revoke_all_is_atomic,
+    revoke_all_misses_no_key_inserted_before_it_started,
 ];
 
 async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(storage: Storage) -> Checked {
@@ -72,7 +72,7 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(storage: Storage
     Ok(())
 }
 
-async fn revoke_all_is_one_step(storage: Storage) -> Checked {
+async fn revoke_all_is_atomic(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let ada = owner(round);
         let keys: Vec<Key> = (0..8).map(|i| key(&ada, round * 1_000 + i)).collect();
@@ -119,7 +119,7 @@ async fn watch_steps(store: &dyn KeyStore, keys: &[Key], backwards: bool) -> Che
     }
 }
 
-async fn revoke_all_misses_no_key_inserted_before_it_began(storage: Storage) -> Checked {
+async fn revoke_all_misses_no_key_inserted_before_it_started(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let ada = owner(round);
         let acknowledged = Arc::new(Mutex::new(Vec::new()));

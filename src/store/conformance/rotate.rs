@@ -13,15 +13,15 @@ use crate::{
 };
 
 checks![
-    a_rotation_lets_the_former_secret_end_and_changes_nothing_else,
-    a_second_rotation_removes_the_former_secret,
-    a_replaced_secret_is_gone_and_the_former_one_stays,
-    a_rotation_to_a_digest_that_exists_changes_nothing,
+    a_rotation_retires_the_current_secret_and_changes_nothing_else,
+    a_second_rotation_removes_the_retiring_secret,
+    a_replaced_secret_is_removed_and_the_retiring_one_stays,
+    a_rotation_to_an_existing_digest_changes_nothing,
     a_rotation_applies_only_to_the_revision_it_was_based_on,
     racing_rotations_of_one_revision_have_one_winner,
 ];
 
-async fn a_rotation_lets_the_former_secret_end_and_changes_nothing_else(
+async fn a_rotation_retires_the_current_secret_and_changes_nothing_else(
     storage: Storage,
 ) -> Checked {
     // An overlap may reach beyond the expiry, end before it, or never have begun.
@@ -58,7 +58,7 @@ async fn a_rotation_lets_the_former_secret_end_and_changes_nothing_else(
     Ok(())
 }
 
-async fn a_second_rotation_removes_the_former_secret(storage: Storage) -> Checked {
+async fn a_second_rotation_removes_the_retiring_secret(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
@@ -74,7 +74,7 @@ async fn a_second_rotation_removes_the_former_secret(storage: Storage) -> Checke
     Ok(())
 }
 
-async fn a_replaced_secret_is_gone_and_the_former_one_stays(storage: Storage) -> Checked {
+async fn a_replaced_secret_is_removed_and_the_retiring_one_stays(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
@@ -97,7 +97,7 @@ async fn a_replaced_secret_is_gone_and_the_former_one_stays(storage: Storage) ->
     Ok(())
 }
 
-async fn a_rotation_to_a_digest_that_exists_changes_nothing(storage: Storage) -> Checked {
+async fn a_rotation_to_an_existing_digest_changes_nothing(storage: Storage) -> Checked {
     let (mine, other) = (key(&owner(1), 1), key(&owner(2), 2));
     storage.add(&mine, &digest(1)).await?;
     storage.rotate(&mine, &digest(2), PreviousSecret::EndsAt(at(50))).await?;

@@ -18,9 +18,9 @@ checks![
     another_owners_key_cannot_be_updated,
     another_owners_key_cannot_be_rotated,
     another_owners_key_cannot_be_revoked,
-    another_owners_keys_cannot_be_revoked_together,
+    another_owners_keys_are_not_revoked_by_revoke_all,
     another_owners_key_cannot_be_deleted,
-    another_owners_key_cannot_be_used,
+    another_owners_key_records_no_uses,
     another_owners_events_cannot_be_read,
     an_administrator_reaches_every_key_of_the_tenant,
 ];
@@ -86,7 +86,7 @@ async fn another_owners_key_cannot_be_revoked(storage: Storage) -> Checked {
     scene.assert_untouched().await
 }
 
-async fn another_owners_keys_cannot_be_revoked_together(storage: Storage) -> Checked {
+async fn another_owners_keys_are_not_revoked_by_revoke_all(storage: Storage) -> Checked {
     let scene = Scene::build(&storage).await?;
     for owner in [owner(7), owner_of("nobody", "account-1"), owner_of("", "account-1")] {
         let event = revocation(&scene.key, at(1), "forged");
@@ -106,7 +106,7 @@ async fn another_owners_key_cannot_be_deleted(storage: Storage) -> Checked {
     scene.assert_untouched().await
 }
 
-async fn another_owners_key_cannot_be_used(storage: Storage) -> Checked {
+async fn another_owners_key_records_no_uses(storage: Storage) -> Checked {
     let scene = Scene::build(&storage).await?;
     for forged in scene.forgeries() {
         let written = storage.any().record_uses(&[used(&forged, at(1), at(2))]).await?;

@@ -12,14 +12,14 @@ use crate::{
 };
 
 checks![
-    what_is_counted_adds_up_by_key_and_hour,
-    racing_counts_add_up,
-    counts_of_unknown_keys_are_passed_over_and_go_with_the_key,
-    another_owners_counts_cannot_be_read,
-    a_purge_of_counts_removes_the_old_ones_up_to_its_limit,
+    usage_adds_up_by_key_and_hour,
+    racing_additions_of_usage_add_up,
+    usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key,
+    another_owners_usage_cannot_be_read,
+    a_purge_of_usage_removes_old_hours_up_to_its_limit,
 ];
 
-async fn what_is_counted_adds_up_by_key_and_hour(storage: Storage) -> Checked {
+async fn usage_adds_up_by_key_and_hour(storage: Storage) -> Checked {
     let keys = [1, 2].map(|n| key(&owner(1), n));
     for (n, key) in (1..).zip(&keys) {
         storage.add(key, &digest(n)).await?;
@@ -43,7 +43,7 @@ async fn what_is_counted_adds_up_by_key_and_hour(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn racing_counts_add_up(storage: Storage) -> Checked {
+async fn racing_additions_of_usage_add_up(storage: Storage) -> Checked {
     for round in storage.rounds() {
         let keys = [1, 2, 3].map(|n| key(&owner(round), round * 1_000 + n));
         for (n, key) in (round * 1_000..).zip(&keys) {
@@ -66,7 +66,9 @@ async fn racing_counts_add_up(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn counts_of_unknown_keys_are_passed_over_and_go_with_the_key(storage: Storage) -> Checked {
+async fn usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key(
+    storage: Storage,
+) -> Checked {
     let (known, gone, later) = (key(&owner(1), 1), key(&owner(1), 2), key(&owner(1), 3));
     storage.add(&known, &digest(1)).await?;
     storage.add(&gone, &digest(2)).await?;
@@ -84,7 +86,7 @@ async fn counts_of_unknown_keys_are_passed_over_and_go_with_the_key(storage: Sto
     Ok(())
 }
 
-async fn another_owners_counts_cannot_be_read(storage: Storage) -> Checked {
+async fn another_owners_usage_cannot_be_read(storage: Storage) -> Checked {
     let issued = key(&owner_of("acme", "ada"), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.any().add_usage(&[tally(&issued, 0, 1, 1)]).await?;
@@ -98,7 +100,7 @@ async fn another_owners_counts_cannot_be_read(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_purge_of_counts_removes_the_old_ones_up_to_its_limit(storage: Storage) -> Checked {
+async fn a_purge_of_usage_removes_old_hours_up_to_its_limit(storage: Storage) -> Checked {
     let keys = [1, 2].map(|n| key(&owner(1), n));
     for (n, key) in (1..).zip(&keys) {
         storage.add(key, &digest(n)).await?;

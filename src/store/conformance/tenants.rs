@@ -11,7 +11,7 @@ use crate::{audit::EventKind, model::Key, store::RevokeOutcome};
 
 checks![
     each_tenant_that_has_keys_is_listed_once,
-    pages_of_tenants_miss_none_while_others_come_and_go,
+    pages_list_each_tenant_once_while_others_appear_and_disappear,
 ];
 
 async fn each_tenant_that_has_keys_is_listed_once(storage: Storage) -> Checked {
@@ -52,7 +52,9 @@ async fn each_tenant_that_has_keys_is_listed_once(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn pages_of_tenants_miss_none_while_others_come_and_go(storage: Storage) -> Checked {
+async fn pages_list_each_tenant_once_while_others_appear_and_disappear(
+    storage: Storage,
+) -> Checked {
     let mut keys = BTreeMap::new();
     for n in 0..30 {
         let tenant = format!("tenant-{n:02}");

@@ -15,7 +15,7 @@ use crate::{
 checks![
     an_update_writes_its_fields_and_nothing_else,
     an_update_applies_only_to_the_revision_it_was_based_on,
-    an_update_does_nothing_to_a_revoked_key,
+    an_update_does_not_change_a_revoked_key,
     racing_updates_of_one_revision_have_one_winner,
 ];
 
@@ -91,7 +91,7 @@ async fn an_update_applies_only_to_the_revision_it_was_based_on(storage: Storage
     storage.update(&current, at(3)).await
 }
 
-async fn an_update_does_nothing_to_a_revoked_key(storage: Storage) -> Checked {
+async fn an_update_does_not_change_a_revoked_key(storage: Storage) -> Checked {
     let issued = Key { disabled_at: Some(at(1)), ..key(&owner(1), 1) };
     storage.add(&issued, &digest(1)).await?;
     let by = revocation(&issued, at(2), "leaked");

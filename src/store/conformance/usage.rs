@@ -12,14 +12,14 @@ use crate::{
 };
 
 checks![
-    uses_move_forward_only,
+    last_use_only_moves_forward,
     a_first_use_is_recorded_once_with_its_event,
     racing_first_uses_are_recorded_once,
-    a_use_of_an_unknown_key_is_passed_over,
-    a_use_changes_nothing_else,
+    uses_of_unknown_keys_are_skipped,
+    recording_a_use_changes_nothing_else,
 ];
 
-async fn uses_move_forward_only(storage: Storage) -> Checked {
+async fn last_use_only_moves_forward(storage: Storage) -> Checked {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     let from = |last: u8| Some([192, 0, 2, last].into());
@@ -104,7 +104,7 @@ async fn racing_first_uses_are_recorded_once(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_use_of_an_unknown_key_is_passed_over(storage: Storage) -> Checked {
+async fn uses_of_unknown_keys_are_skipped(storage: Storage) -> Checked {
     let (known, gone, never) = (key(&owner(1), 1), key(&owner(1), 2), key(&owner(1), 3));
     storage.add(&known, &digest(1)).await?;
     storage.add(&gone, &digest(2)).await?;
@@ -126,7 +126,7 @@ async fn a_use_of_an_unknown_key_is_passed_over(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_use_changes_nothing_else(storage: Storage) -> Checked {
+async fn recording_a_use_changes_nothing_else(storage: Storage) -> Checked {
     let live = Key { expires_at: Some(at(5)), disabled_at: Some(at(1)), ..key(&owner(1), 1) };
     let dead = key(&owner(1), 2);
     storage.add(&live, &digest(1)).await?;

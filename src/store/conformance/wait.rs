@@ -11,12 +11,12 @@ use super::{
 };
 
 checks![
-    a_change_ends_a_wait_that_began_before_it,
-    a_wait_for_a_change_that_is_there_ends,
-    a_wait_without_a_change_ends_when_it_is_told_to,
+    a_change_ends_a_wait_that_started_before_it,
+    a_wait_for_an_existing_change_ends,
+    a_wait_without_a_change_times_out,
 ];
 
-async fn a_change_ends_a_wait_that_began_before_it(storage: Storage) -> Checked {
+async fn a_change_ends_a_wait_that_started_before_it(storage: Storage) -> Checked {
     let ada = owner(1);
     for n in 1..=10 {
         let end = storage.feed_end().await?;
@@ -33,7 +33,7 @@ async fn a_change_ends_a_wait_that_began_before_it(storage: Storage) -> Checked 
     Ok(())
 }
 
-async fn a_wait_for_a_change_that_is_there_ends(storage: Storage) -> Checked {
+async fn a_wait_for_an_existing_change_ends(storage: Storage) -> Checked {
     let before = storage.feed_end().await?;
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
     for _ in 0..3 {
@@ -44,7 +44,7 @@ async fn a_wait_for_a_change_that_is_there_ends(storage: Storage) -> Checked {
     Ok(())
 }
 
-async fn a_wait_without_a_change_ends_when_it_is_told_to(storage: Storage) -> Checked {
+async fn a_wait_without_a_change_times_out(storage: Storage) -> Checked {
     let end = storage.feed_end().await?;
     for at_most in [Duration::ZERO, Duration::from_millis(5)] {
         let ended = timeout(storage.patience(), storage.any().wait_for_changes(end, at_most)).await;
