@@ -1,13 +1,11 @@
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use tokio::{runtime, task::JoinError, time::error::Elapsed};
 
 use super::{
-    audit, codes, drops, feed, fields, find, insert, list, log, quotas, rehash, remove,
-    report::{Failure, Report, words},
-    revoke, revoke_all, rotate, scope,
-    storage::{Checked, Storage},
-    tallies, tenants, update, usage, wait,
+    atomicity, audit_log, change_feed,
+    check::{Check, CheckResult, TestStorage},
+    counters, key_changes, key_reads, key_removal, one_time_codes, scope, usage_history,
 };
 use crate::store::KeyStore;
 
@@ -32,26 +30,6 @@ pub struct Suite {
     patience: Duration,
     chosen: Vec<&'static Check>,
 }
-
-/// A fact about stores, and the way to find out.
-#[derive(Debug)]
-pub(super) struct Check {
-    pub(super) name: &'static str,
-    pub(super) run: fn(Storage) -> Running,
-}
-
-pub(super) type Running = Pin<Box<dyn Future<Output = Checked> + Send>>;
-
-/// Makes functions checks, named as they are.
-macro_rules! checks {
-    ($($check:ident),* $(,)?) => {
-        pub(super) const CHECKS: &[super::suite::Check] = &[$(super::suite::Check {
-            name: stringify!($check),
-            run: |storage| Box::pin($check(storage)),
-        }),*];
-    };
-}
-pub(super) use checks;
 
 impl Suite {
     /// All checks, with 20 rounds of each race and a patience of 5 seconds.
@@ -101,7 +79,7 @@ impl Suite {
 
         let mut report = Report::default();
         for check in &self.chosen {
-            let storage = Storage::new(open().await, self.rounds, self.patience);
+            let storage = TestStorage::new(open().await, self.rounds, self.patience);
             let running = tokio::spawn(tokio::time::timeout(TOO_LONG, (check.run)(storage)));
             match message(running.await) {
                 None => report.passed.push(check.name),
@@ -132,34 +110,62 @@ impl Default for Suite {
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Check> {
-    let rooms = [
-        insert::CHECKS,
-        find::CHECKS,
-        fields::CHECKS,
+    let modules = [
+        key_reads::CHECKS,
+        key_changes::CHECKS,
+        key_removal::CHECKS,
         scope::CHECKS,
-        list::CHECKS,
-        tenants::CHECKS,
-        update::CHECKS,
-        rotate::CHECKS,
-        revoke::CHECKS,
-        revoke_all::CHECKS,
-        remove::CHECKS,
-        usage::CHECKS,
-        rehash::CHECKS,
-        log::CHECKS,
-        audit::CHECKS,
-        feed::CHECKS,
-        wait::CHECKS,
-        drops::CHECKS,
-        quotas::CHECKS,
-        tallies::CHECKS,
-        codes::CHECKS,
+        audit_log::CHECKS,
+        change_feed::CHECKS,
+        usage_history::CHECKS,
+        counters::CHECKS,
+        one_time_codes::CHECKS,
+        atomicity::CHECKS,
     ];
-    rooms.into_iter().flatten()
+    modules.into_iter().flatten()
+}
+
+/// What a run of the suite found.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+#[non_exhaustive]
+pub struct Report {
+    /// The checks that the store passed.
+    pub passed: Vec<&'static str>,
+    /// The checks that it failed, and how.
+    pub failed: Vec<Failure>,
+}
+
+/// A check that a store failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The name of the check: the fact that does not hold.
+    pub check: &'static str,
+    /// What was seen instead.
+    pub message: String,
+}
+
+impl Report {
+    /// Whether this check was run and failed.
+    pub fn caught(&self, check: &str) -> bool {
+        self.failed.iter().any(|failure| failure.check == check)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failed, all) = (self.failed.len(), self.failed.len() + self.passed.len());
+        write!(f, "{failed} of {all} conformance checks failed")?;
+        for Failure { check, message } in &self.failed {
+            write!(f, "\n\n{check}\n    {}", message.replace('\n', "\n    "))?;
+        }
+        Ok(())
+    }
 }
 
 /// In which way a check failed, if it did.
-fn message(ended: Result<Result<Checked, Elapsed>, JoinError>) -> Option<String> {
+fn message(ended: Result<Result<CheckResult, Elapsed>, JoinError>) -> Option<String> {
     match ended {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(error))) => {
@@ -177,6 +183,13 @@ fn message(ended: Result<Result<Checked, Elapsed>, JoinError>) -> Option<String>
             Err(error) => error.to_string(),
         }),
     }
+}
+
+/// What a panic said.
+pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "it panicked".into())
 }
 
 /// So that a deadlock is a failure like any other. No honest store comes near it.

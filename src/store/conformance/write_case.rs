@@ -1,6 +1,6 @@
 use super::{
-    sample::{at, digest, event, key, owner_of, revocation, rotation, row, used},
-    storage::{Checked, Storage},
+    check::{CheckResult, TestStorage},
+    fixtures::{at, digest, event, insert_key, key, key_use, owner_of, revocation, rotation},
 };
 use crate::{
     audit::{AuditEvent, EventKind},
@@ -22,13 +22,13 @@ pub(super) enum Write {
     Revoke,
     RevokeAll,
     Delete,
-    Retention,
-    Touch,
+    Purge,
+    RecordUse,
     Rehash,
 }
 
 /// A write that is sure to be done, to the keys of a tenant of its own.
-pub(super) struct Deed {
+pub(super) struct WriteCase {
     pub(super) write: Write,
     pub(super) owner: Owner,
     pub(super) keys: [Key; 3],
@@ -47,18 +47,18 @@ impl Write {
         Self::Revoke,
         Self::RevokeAll,
         Self::Delete,
-        Self::Retention,
-        Self::Touch,
+        Self::Purge,
+        Self::RecordUse,
         Self::Rehash,
     ];
 }
 
-impl Deed {
-    /// The `n`th deed of a check.
+impl WriteCase {
+    /// The `n`th case of a check.
     pub(super) fn new(write: Write, n: u64) -> Self {
         let first = n * 10;
         let owner = owner_of(&format!("tenant-{n}"), "account-1");
-        let expires_at = (write == Write::Retention).then(|| at(50));
+        let expires_at = (write == Write::Purge).then(|| at(50));
         let keys = [0, 1, 2].map(|i| Key { expires_at, ..key(&owner, first + i) });
         let [key, ..] = &keys;
         let event = match write {
@@ -67,15 +67,15 @@ impl Deed {
             Write::Update => event(EventKind::Disabled, key, at(70)),
             Write::Rotate | Write::Replace => event(EventKind::Rotated, key, at(70)),
             Write::Delete => event(EventKind::Deleted, key, at(70)),
-            Write::Retention => event(EventKind::Purged, key, at(70)),
-            Write::Touch | Write::Rehash => event(EventKind::FirstUsed, key, at(70)),
+            Write::Purge => event(EventKind::Purged, key, at(70)),
+            Write::RecordUse | Write::Rehash => event(EventKind::FirstUsed, key, at(70)),
         };
-        let uses = KeyUse { event_id: event.id, ..used(key, at(70), at(80)) };
+        let uses = KeyUse { event_id: event.id, ..key_use(key, at(70), at(80)) };
         Self { write, keys: keys.clone(), owner, event, first, uses }
     }
 
     /// Adds the keys that have to be there first.
-    pub(super) async fn prepare(&self, storage: &Storage) -> Checked {
+    pub(super) async fn prepare(&self, storage: &TestStorage) -> CheckResult {
         let absent = usize::from(self.write == Write::Insert);
         for (n, key) in (self.first..).zip(&self.keys).skip(absent) {
             storage.add(key, &digest(n)).await?;
@@ -84,12 +84,12 @@ impl Deed {
     }
 
     /// Does it.
-    pub(super) async fn make(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
+    pub(super) async fn run(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
         let Self { write, owner, keys: [key, ..], event, first, uses } = self;
         let (within, old, new) = (OwnerScope::Owner(owner), digest(*first), digest(first + 5));
         let done = match write {
             Write::Insert => {
-                store.insert(row(key, &old, 3, event)).await? == InsertOutcome::Inserted
+                store.insert(insert_key(key, &old, 3, event)).await? == InsertOutcome::Inserted
             }
             Write::Update => {
                 let disabled = Key { disabled_at: Some(event.at), ..key.clone() };
@@ -106,8 +106,8 @@ impl Deed {
             Write::Revoke => store.revoke(within, key.id, event).await? == RevokeOutcome::Revoked,
             Write::RevokeAll => store.revoke_all(owner, event).await?.len() == self.keys.len(),
             Write::Delete => store.delete(within, key.id, event).await?,
-            Write::Retention => store.purge_keys(at(60), 100, event).await?.len() >= 3,
-            Write::Touch => {
+            Write::Purge => store.purge_keys(at(60), 100, event).await?.len() >= 3,
+            Write::RecordUse => {
                 store.record_uses(std::slice::from_ref(uses)).await? == [uses.first_use()]
             }
             Write::Rehash => store.rehash(&old, &new).await?,
@@ -117,21 +117,21 @@ impl Deed {
     }
 
     /// The keys that it changes, as the feed has to tell.
-    pub(super) fn changed(&self) -> &[Key] {
+    pub(super) fn changed_keys(&self) -> &[Key] {
         match self.write {
-            Write::RevokeAll | Write::Retention => &self.keys,
-            Write::Touch | Write::Rehash => &[],
+            Write::RevokeAll | Write::Purge => &self.keys,
+            Write::RecordUse | Write::Rehash => &[],
             _ => &self.keys[..1],
         }
     }
 
     /// The events that it has to leave in the log.
-    pub(super) fn logged(&self) -> Vec<AuditEvent> {
+    pub(super) fn expected_events(&self) -> Vec<AuditEvent> {
         match self.write {
-            Write::RevokeAll | Write::Retention => {
+            Write::RevokeAll | Write::Purge => {
                 (0..).zip(&self.keys).map(|(n, key)| self.event.for_key(n, key)).collect()
             }
-            Write::Touch => vec![self.uses.first_use()],
+            Write::RecordUse => vec![self.uses.first_use()],
             Write::Rehash => vec![],
             _ => vec![self.event.clone()],
         }
@@ -140,8 +140,8 @@ impl Deed {
     /// Events so that they can be compared. A change of one key has exactly the event that came with
     /// it. Of a change of many keys, it is up to the store which key comes first: the order and
     /// the ids of its events tell nothing.
-    pub(super) fn alike(&self, mut events: Vec<AuditEvent>) -> Vec<AuditEvent> {
-        if matches!(self.write, Write::RevokeAll | Write::Retention) {
+    pub(super) fn comparable(&self, mut events: Vec<AuditEvent>) -> Vec<AuditEvent> {
+        if matches!(self.write, Write::RevokeAll | Write::Purge) {
             for event in &mut events {
                 event.id = self.event.id;
             }

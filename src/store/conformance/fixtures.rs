@@ -41,7 +41,7 @@ pub(super) fn owner_of(tenant: &str, account: &str) -> Owner {
 }
 
 /// The keys that events tell of.
-pub(super) fn ids(events: &[AuditEvent]) -> Vec<KeyId> {
+pub(super) fn key_ids(events: &[AuditEvent]) -> Vec<KeyId> {
     events.iter().filter_map(|event| event.key_id).collect()
 }
 
@@ -99,7 +99,7 @@ pub(super) fn revoked(mut key: Key, by: &AuditEvent) -> Key {
     key
 }
 
-pub(super) fn row<'a>(
+pub(super) fn insert_key<'a>(
     key: &'a Key,
     digest: &'a SecretDigest,
     max_active: impl Into<Option<u32>>,
@@ -118,7 +118,7 @@ pub(super) fn rotation<'a>(
 }
 
 /// Uses of a key, from one instant to another.
-pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse {
+pub(super) fn key_use(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse {
     KeyUse {
         key_id: key.id,
         owner: key.owner.clone(),
@@ -131,16 +131,16 @@ pub(super) fn used(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse
 }
 
 /// All keys, up to a thousand of them.
-pub(super) fn every<'a>(within: impl Into<OwnerScope<'a>>) -> KeyQuery<'a> {
+pub(super) fn all_keys<'a>(within: impl Into<OwnerScope<'a>>) -> KeyQuery<'a> {
     KeyQuery { within: within.into(), status: None, after: None, limit: 1_000, now: at(0) }
 }
 
 /// Chance that falls the same way in every run (SplitMix64).
-pub(super) struct Dice(pub(super) u64);
+pub(super) struct SeededRandom(pub(super) u64);
 
-impl Dice {
+impl SeededRandom {
     /// A number below `sides`.
-    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn below(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -149,12 +149,12 @@ impl Dice {
     }
 
     pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.roll(from.len() as u64) as usize]
+        &from[self.below(from.len() as u64) as usize]
     }
 
     pub(super) fn shuffle<T>(&mut self, all: &mut [T]) {
         for i in (1..all.len()).rev() {
-            all.swap(i, self.roll(i as u64 + 1) as usize);
+            all.swap(i, self.below(i as u64 + 1) as usize);
         }
     }
 }
