@@ -67,7 +67,7 @@ async fn a_dropped_rehash_is_atomic(storage: TestStorage) -> CheckResult {
     drop_at_every_point(&storage, Write::Rehash).await
 }
 
-/// Makes a write again and again, dropped one poll later each time, until it gets done.
+/// Repeats a write, dropped one poll later each time, until it completes.
 async fn drop_at_every_point(storage: &TestStorage, write: Write) -> CheckResult {
     for polls in 0..MAX_POLLS {
         let case = WriteCase::new(write, write as u64 * MAX_POLLS + polls);
@@ -75,12 +75,12 @@ async fn drop_at_every_point(storage: &TestStorage, write: Write) -> CheckResult
         let watch = Watch::start(storage, case.owner.tenant(), case.digests()).await?;
         let watch = watch.only(&case.keys);
         let before = watch.snapshot().await?;
-        let after = as_in_memory(&case).await?;
+        let after = expected_after(&case).await?;
 
         let store = storage.handle();
         let done = poll_at_most(polls, case.run(&*store)).await.transpose()?.is_some();
-        settle(&watch, &case, &before, &after, done, polls).await?;
-        still_works(storage, &case).await?;
+        wait_until_settled(&watch, &case, &before, &after, done, polls).await?;
+        assert_usable(storage, &case).await?;
         if done {
             return Ok(());
         }
@@ -88,9 +88,9 @@ async fn drop_at_every_point(storage: &TestStorage, write: Write) -> CheckResult
     panic!("{write:?} was not done after {MAX_POLLS} polls")
 }
 
-/// Waits until the write is whole or undone. A store may finish in the background what it began,
-/// so a state between the two is wrong only if it stays.
-async fn settle(
+/// Waits until the write is complete or undone. A store may finish a dropped write in the
+/// background, so an intermediate state is an error only if it persists.
+async fn wait_until_settled(
     watch: &Watch<'_>,
     case: &WriteCase,
     before: &Snapshot,
@@ -101,45 +101,48 @@ async fn settle(
     let deadline = watch.storage.deadline();
     loop {
         let seen = watch.snapshot().await?;
-        if is_whole(&seen, case, before, after) || (!done && seen == *before) {
+        if is_complete(&seen, case, before, after) || (!done && seen == *before) {
             return Ok(());
         }
         let write = case.write;
-        assert!(!done, "{write:?} was acknowledged, and is not whole: {seen:#?}");
+        assert!(!done, "{write:?} was acknowledged, but is not complete: {seen:#?}");
         let late = Instant::now() > deadline;
         assert!(!late, "{write:?}, dropped after {polls} polls, was left half done: {seen:#?}");
         tokio::task::yield_now().await;
     }
 }
 
-/// Whether keys, secrets, log and feed all have it.
-fn is_whole(seen: &Snapshot, case: &WriteCase, before: &Snapshot, after: &Snapshot) -> bool {
+/// Returns whether keys, secrets, log and feed all have the write.
+fn is_complete(seen: &Snapshot, case: &WriteCase, before: &Snapshot, after: &Snapshot) -> bool {
     let changed: BTreeSet<_> = case.changed_keys().iter().map(|key| key.id).collect();
     seen.keys == after.keys
         && seen.secrets == after.secrets
-        && seen.told == changed
+        && seen.changed == changed
         && added_events(&seen.log, &before.log).map(|new| case.comparable(new))
             == Some(case.comparable(case.expected_events()))
 }
 
-/// What the write has to come to. The checks of each write on its own have shown that a store does
-/// as the one in memory does; here, it saves saying it all again.
-async fn as_in_memory(case: &WriteCase) -> Result<Snapshot, StoreError> {
+/// Returns the expected state after the write: the state of a memory store. Other checks assert that
+/// each write has the right effect, so this one need not repeat it.
+async fn expected_after(case: &WriteCase) -> Result<Snapshot, StoreError> {
     let memory = TestStorage::new(vec![Arc::new(MemoryStore::new())], 1, Duration::ZERO);
     case.prepare(&memory).await?;
     case.run(&*memory.handle()).await?;
     Watch::start(&memory, case.owner.tenant(), case.digests()).await?.snapshot().await
 }
 
-/// Nothing stays locked behind a write that was dropped: the same keys can be written again.
-async fn still_works(storage: &TestStorage, case: &WriteCase) -> CheckResult {
+/// Asserts that a dropped write left no lock: the same keys can be written again.
+async fn assert_usable(storage: &TestStorage, case: &WriteCase) -> CheckResult {
     let n = case.first + 9;
     storage.add(&key(&case.owner, n), &digest(n)).await?;
     let by = revocation(&case.keys[0], at(99), "the end");
     storage.handle().revoke_all(&case.owner, &by).await?;
     let left = storage.keys((&case.owner).into()).await?;
-    assert!(left.iter().all(|key| key.revoked.is_some()), "revoked together after a dropped write");
-    // The next purge is to find no more than the last one.
+    assert!(
+        left.iter().all(|key| key.revoked.is_some()),
+        "revoke_all after a dropped write revoked every key"
+    );
+    // Remove the keys, so that later purges do not find them.
     for key in left {
         let deleted = event(EventKind::Deleted, &key, at(99));
         storage.handle().delete((&case.owner).into(), key.id, &deleted).await?;

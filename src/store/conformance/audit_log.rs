@@ -34,8 +34,8 @@ async fn every_change_writes_its_audit_event(storage: TestStorage) -> CheckResul
         let before = storage.log((&case.owner).into()).await?;
         case.run(&*storage.handle()).await?;
         let log = storage.log((&case.owner).into()).await?;
-        let new =
-            added_events(&log, &before).unwrap_or_else(|| panic!("{write:?} changed old events"));
+        let new = added_events(&log, &before)
+            .unwrap_or_else(|| panic!("{write:?} changed existing events"));
         assert_eq!(
             case.comparable(new),
             case.comparable(case.expected_events()),
@@ -52,7 +52,7 @@ async fn every_change_enters_the_feed(storage: TestStorage) -> CheckResult {
         let mut cursor = storage.feed_end().await?;
         case.run(&*storage.handle()).await?;
         let wanted: BTreeSet<KeyId> = case.changed_keys().iter().map(|key| key.id).collect();
-        assert_eq!(storage.follow(&mut cursor).await?, wanted, "told of {write:?}");
+        assert_eq!(storage.read_feed(&mut cursor).await?, wanted, "the feed entries of {write:?}");
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ async fn refused_changes_write_no_event_and_no_feed_entry(storage: TestStorage) 
     assert_eq!(store.record_uses(&[key_use(&mine, at(1), at(2))]).await?, []);
     assert!(!store.rehash(&digest(9), &digest(3)).await?);
 
-    assert_eq!(watch.snapshot().await?, before, "something that was refused left a trace");
+    assert_eq!(watch.snapshot().await?, before, "a refused change left a trace");
     Ok(())
 }
 
@@ -151,17 +151,21 @@ async fn an_event_is_recorded_once(storage: TestStorage) -> CheckResult {
     let other = event(EventKind::Denied, &key, at(2));
     let again = AuditEvent { at: at(9), count: 9, ..first.clone() };
     storage.handle().record_events(std::slice::from_ref(&first)).await?;
-    // What was recorded in vain does not take the rest of its batch with it.
+    // An event that is skipped does not affect the rest of its batch.
     storage.handle().record_events(&[again.clone(), other.clone(), other.clone()]).await?;
     storage.handle().record_events(&[again]).await?;
     storage.handle().record_events(&[]).await?;
-    assert_eq!(storage.log(OwnerScope::Tenant(TENANT)).await?, [other, first], "as recorded first");
+    assert_eq!(
+        storage.log(OwnerScope::Tenant(TENANT)).await?,
+        [other, first],
+        "the first version of each event"
+    );
     Ok(())
 }
 
 async fn events_match_the_query_newest_first(storage: TestStorage) -> CheckResult {
-    let population = population(150);
-    for batch in population.chunks(40) {
+    let all = random_events(150);
+    for batch in all.chunks(40) {
         storage.handle().record_events(batch).await?;
     }
     let (ada, namesake) = (owner(1), owner_of("other", "account-1"));
@@ -192,13 +196,13 @@ async fn events_match_the_query_newest_first(storage: TestStorage) -> CheckResul
             query = query.until(*random.pick(&instants));
         }
         if maybe(&mut random) {
-            query = query.after(random.pick(&population).id);
+            query = query.after(random.pick(&all).id);
         }
         if maybe(&mut random) {
             query = query.limit(*random.pick(&[1, 2, 7]));
         }
         let found = storage.handle().events(&query).await?;
-        assert_eq!(ids(&found), ids(&oracle(&population, &query)), "found by {query:?}");
+        assert_eq!(ids(&found), ids(&expected(&all, &query)), "found by {query:?}");
     }
     Ok(())
 }
@@ -215,7 +219,7 @@ async fn pages_list_each_event_once_while_events_are_added(storage: TestStorage)
         let mut covered: BTreeMap<EventId, u32> = BTreeMap::new();
         let mut query = AuditQuery::new(within).limit(6);
         for turn in 0.. {
-            assert!(turn < 50, "the pages do not come to an end");
+            assert!(turn < 50, "the pages never end");
             let page = storage.handle().events(&query).await?;
             let Some(last) = page.last() else { break };
             query = query.after(last.id);
@@ -225,34 +229,34 @@ async fn pages_list_each_event_once_while_events_are_added(storage: TestStorage)
             storage.handle().record_events(&[event(EventKind::Denied, &issued, at(1))]).await?;
         }
         let missed = before.iter().find(|id| covered.get(id) != Some(&1));
-        assert_eq!(missed, None, "it is to be on exactly one page");
-        assert_eq!(covered.len(), before.len(), "events on the pages");
+        assert_eq!(missed, None, "an event is missing or listed twice");
+        assert_eq!(covered.len(), before.len(), "events listed");
     }
     Ok(())
 }
 
 async fn a_purge_of_events_removes_old_ones_up_to_its_limit(storage: TestStorage) -> CheckResult {
-    let mut population = population(100);
-    storage.handle().record_events(&population).await?;
+    let mut all = random_events(100);
+    storage.handle().record_events(&all).await?;
     let before = at(6);
-    let old = population.iter().filter(|event| event.at < before).count() as u32;
+    let old = all.iter().filter(|event| event.at < before).count() as u32;
     assert_eq!(storage.handle().purge_events(before, old - 3).await?, old - 3, "up to the limit");
     assert_eq!(storage.handle().purge_events(before, old).await?, 3, "the rest");
-    assert_eq!(storage.handle().purge_events(before, old).await?, 0, "nothing is left");
-    population.retain(|event| event.at >= before);
+    assert_eq!(storage.handle().purge_events(before, old).await?, 0, "a third purge finds nothing");
+    all.retain(|event| event.at >= before);
     for tenant in TENANTS {
         let query = AuditQuery::new(OwnerScope::Tenant(tenant)).limit(1_000);
         let left = storage.handle().events(&query).await?;
-        assert_eq!(ids(&left), ids(&oracle(&population, &query)), "left in tenant {tenant:?}");
+        assert_eq!(ids(&left), ids(&expected(&all, &query)), "left in tenant {tenant:?}");
     }
     Ok(())
 }
 
-/// Events of several tenants, accounts, keys and kinds, whose ids tell nothing of their instants.
-fn population(count: u64) -> Vec<AuditEvent> {
+/// Random events of several tenants, accounts, keys and kinds. Their ids are in random order of time.
+fn random_events(count: u64) -> Vec<AuditEvent> {
     let mut random = SeededRandom(count);
     let accounts = [Some("account-1"), Some("account-2"), None];
-    let mut population: Vec<_> = (0..count)
+    let mut events: Vec<_> = (0..count)
         .map(|_| {
             let key = key(&owner(1), random.below(4));
             let key_id: Option<KeyId> = (random.below(4) > 0).then_some(key.id);
@@ -262,13 +266,13 @@ fn population(count: u64) -> Vec<AuditEvent> {
             AuditEvent { tenant, account, key_id, ..event }
         })
         .collect();
-    random.shuffle(&mut population);
-    population
+    random.shuffle(&mut events);
+    events
 }
 
-/// What a query has to find.
-fn oracle(population: &[AuditEvent], query: &AuditQuery<'_>) -> Vec<AuditEvent> {
-    let mut wanted: Vec<_> = population.iter().filter(|event| query.matches(event)).collect();
+/// The events that a query must return.
+fn expected(all: &[AuditEvent], query: &AuditQuery<'_>) -> Vec<AuditEvent> {
+    let mut wanted: Vec<_> = all.iter().filter(|event| query.matches(event)).collect();
     wanted.sort_by_key(|event| std::cmp::Reverse(event.id));
     wanted.into_iter().take(query.limit as usize).cloned().collect()
 }

@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// A fact about stores, and the function that checks it.
+/// The name of a fact about stores, and the function that checks it.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) name: &'static str,
@@ -49,45 +49,45 @@ macro_rules! checks {
 }
 pub(super) use checks;
 
-/// How a check ends: well, or with the failure of the store. A false fact panics.
+/// The result of a check. `Err` is a failure of the store; a fact that does not hold panics.
 pub(super) type CheckResult = Result<(), StoreError>;
 
-/// The storage of one check, and what checks ask of it all the time.
+/// The storage of one check, with the operations that many checks use.
 pub(super) struct TestStorage {
     handles: Vec<Arc<dyn KeyStore>>,
-    turn: AtomicUsize,
+    next_handle: AtomicUsize,
     rounds: u32,
     patience: Duration,
 }
 
 impl TestStorage {
     pub(super) fn new(handles: Vec<Arc<dyn KeyStore>>, rounds: u32, patience: Duration) -> Self {
-        assert!(!handles.is_empty(), "a store without a handle cannot be checked");
-        Self { handles, turn: AtomicUsize::new(0), rounds, patience }
+        assert!(!handles.is_empty(), "`open` returned no handle to the store");
+        Self { handles, next_handle: AtomicUsize::new(0), rounds, patience }
     }
 
-    /// The next handle in turn: what was written through one is read through another.
+    /// Returns the handles round-robin, so that a write through one is read through another.
     pub(super) fn handle(&self) -> Arc<dyn KeyStore> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.handles[turn % self.handles.len()].clone()
+        let next = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.handles[next % self.handles.len()].clone()
     }
 
-    /// The rounds of a race. Each makes keys with numbers from `round * 1_000` on.
+    /// Returns the numbers of the rounds of a race. A round uses keys from `round * 1_000` on.
     pub(super) fn rounds(&self) -> impl Iterator<Item = u64> + use<> {
         1..=u64::from(self.rounds)
     }
 
-    /// When what goes on in the background must have come to its end.
+    /// Returns the instant by which background work must be finished.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
 
-    /// How long something may take that must happen.
+    /// Returns how long the store may take to do something that it must do.
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// Adds a key that must fit in.
+    /// Inserts a key without a limit. Panics if the store refuses it.
     pub(super) async fn add(&self, key: &Key, digest: &SecretDigest) -> CheckResult {
         let created = event(EventKind::Created, key, key.created_at);
         let inserted = self.handle().insert(insert_key(key, digest, None, &created)).await?;
@@ -95,20 +95,20 @@ impl TestStorage {
         Ok(())
     }
 
-    /// A key as it is stored now, which must be there.
+    /// Returns the stored key. Panics if it does not exist.
     pub(super) async fn key(&self, key: &Key) -> Result<Key, StoreError> {
         let stored = self.handle().get((&key.owner).into(), key.id).await?;
-        Ok(Key::clone(&stored.expect("the key is there")))
+        Ok(Key::clone(&stored.expect("the key exists")))
     }
 
-    /// Writes a key over the revision that it has, which must do.
+    /// Updates a key at its current revision. Panics if the store refuses it.
     pub(super) async fn update(&self, key: &Key, at: Timestamp) -> CheckResult {
         let updated = self.handle().update(key, &event(EventKind::Updated, key, at)).await?;
         assert_eq!(updated, UpdateOutcome::Updated, "an update of the stored revision");
         Ok(())
     }
 
-    /// Gives a key a new secret over the revision that it has, which must do.
+    /// Rotates a key at its current revision. Panics if the store refuses it.
     pub(super) async fn rotate(
         &self,
         key: &Key,
@@ -124,47 +124,47 @@ impl TestStorage {
         Ok(())
     }
 
-    /// Which key a digest leads to, and when that secret ends.
+    /// Returns the key with this digest.
     pub(super) async fn holder(&self, digest: &SecretDigest) -> Result<Holder, StoreError> {
         let found = self.handle().find(std::slice::from_ref(digest)).await?;
         Ok(found.map(|found| (found.key.id, found.ends_at)))
     }
 
-    /// All keys, newest first.
+    /// Returns all keys, newest first.
     pub(super) async fn keys(&self, within: OwnerScope<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
         self.handle().list(&all_keys(within)).await
     }
 
-    /// The log, newest first.
+    /// Returns all audit events, newest first.
     pub(super) async fn log(&self, within: OwnerScope<'_>) -> Result<Vec<AuditEvent>, StoreError> {
         self.handle().events(&AuditQuery::new(within).limit(1_000)).await
     }
 
-    /// Where the change feed ends now.
+    /// Returns the cursor of the current end of the change feed.
     pub(super) async fn feed_end(&self) -> Result<u64, StoreError> {
         Ok(self.handle().changes(None).await?.cursor)
     }
 
-    /// Which keys the change feed tells of behind a cursor, up to its end; moves the cursor there.
-    pub(super) async fn follow(&self, cursor: &mut u64) -> Result<BTreeSet<KeyId>, StoreError> {
-        let mut told = BTreeSet::new();
+    /// Reads the change feed from a cursor to its end, and moves the cursor there.
+    pub(super) async fn read_feed(&self, cursor: &mut u64) -> Result<BTreeSet<KeyId>, StoreError> {
+        let mut changed = BTreeSet::new();
         loop {
             let page = self.handle().changes(Some(*cursor)).await?;
-            assert!(!page.missed, "nothing was removed from the feed, so nothing was missed");
-            assert!(page.cursor >= *cursor, "the feed goes forward");
+            assert!(!page.missed, "the feed reports missed entries although none was removed");
+            assert!(page.cursor >= *cursor, "the cursor of the feed moved backwards");
             *cursor = page.cursor;
-            told.extend(page.keys);
+            changed.extend(page.keys);
             if !page.more {
-                return Ok(told);
+                return Ok(changed);
             }
         }
     }
 }
 
-/// The key that a digest leads to, and when that secret ends; `None` if it leads nowhere.
+/// The key that has a digest, and when that secret ends. `None` if no key has the digest.
 pub(super) type Holder = Option<(KeyId, Option<Timestamp>)>;
 
-/// Runs tasks at once, none of them before all are ready, and returns what they return, in order.
+/// Runs tasks concurrently, starting when all are ready. Returns their results in order.
 pub(super) async fn race<T, Task>(count: u64, mut task: impl FnMut(u64) -> Task) -> Vec<T>
 where
     T: Send + 'static,
@@ -179,41 +179,40 @@ where
             (n, task.await)
         });
     }
-    let mut ended: Vec<(u64, T)> = Vec::new();
+    let mut results: Vec<(u64, T)> = Vec::new();
     while let Some(task) = running.join_next().await {
-        ended.push(joined(task));
+        results.push(joined(task));
     }
-    ended.sort_by_key(|(n, _)| *n);
-    ended.into_iter().map(|(_, result)| result).collect()
+    results.sort_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The result of a task; its panic goes on in the task that waited for it.
+/// Returns the result of a task. A panic of the task resumes in the caller.
 pub(super) fn joined<T>(task: Result<T, JoinError>) -> T {
     match task.map_err(JoinError::try_into_panic) {
         Ok(result) => result,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        Err(Err(aborted)) => panic!("nobody aborts tasks of the suite: {aborted}"),
+        Err(Err(aborted)) => panic!("a task of the suite was aborted: {aborted}"),
     }
 }
 
-/// Watches a tenant from an instant on: its keys, its secrets, its log and what the feed tells.
+/// Takes snapshots of a tenant. The feed is read from the end that it had at the start.
 pub(super) struct Watch<'a> {
     pub(super) storage: &'a TestStorage,
     tenant: &'a str,
     digests: Vec<SecretDigest>,
     cursor: u64,
-    /// The keys of the tenant that the feed may tell of; all there are if empty.
+    /// The keys whose feed entries are included; all keys if empty.
     keys: BTreeSet<KeyId>,
 }
 
-/// Everything that can be seen of a tenant. Two of them are equal where no call could tell a
-/// difference.
+/// Everything that can be read of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) keys: Vec<Arc<Key>>,
     pub(super) secrets: Vec<Holder>,
     pub(super) log: Vec<AuditEvent>,
-    pub(super) told: BTreeSet<KeyId>,
+    pub(super) changed: BTreeSet<KeyId>,
 }
 
 impl<'a> Watch<'a> {
@@ -227,7 +226,7 @@ impl<'a> Watch<'a> {
         Ok(Self { storage, tenant, digests, cursor, keys: BTreeSet::new() })
     }
 
-    /// Disregards what the feed tells of other keys.
+    /// Ignores feed entries of other keys.
     pub(super) fn only(mut self, keys: &[Key]) -> Self {
         self.keys = keys.iter().map(|key| key.id).collect();
         self
@@ -239,25 +238,25 @@ impl<'a> Watch<'a> {
         for digest in &self.digests {
             secrets.push(self.storage.holder(digest).await?);
         }
-        let mut told = self.storage.follow(&mut self.cursor.clone()).await?;
-        told.retain(|id| self.keys.is_empty() || self.keys.contains(id));
+        let mut changed = self.storage.read_feed(&mut self.cursor.clone()).await?;
+        changed.retain(|id| self.keys.is_empty() || self.keys.contains(id));
         Ok(Snapshot {
             keys: self.storage.keys(within).await?,
             secrets,
             log: self.storage.log(within).await?,
-            told,
+            changed,
         })
     }
 }
 
-/// The events by which a log has grown, unless it lost or changed some of those before.
+/// Returns the events that were added to a log, or `None` if earlier events were removed or changed.
 pub(super) fn added_events(log: &[AuditEvent], before: &[AuditEvent]) -> Option<Vec<AuditEvent>> {
     let new: Vec<_> = log.iter().filter(|event| !before.contains(event)).cloned().collect();
     (log.len() == before.len() + new.len()).then_some(new)
 }
 
-/// The result of a future, unless it is not ready after so many polls; then it is dropped. Between
-/// the polls it waits as ever, for whatever wakes it.
+/// Returns the result of a future, or drops it and returns `None` if it is not ready after `polls`
+/// polls. Between polls, the future waits to be woken as usual.
 pub(super) async fn poll_at_most<F: Future>(polls: u64, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;

@@ -35,7 +35,7 @@ async fn charges_are_granted_exactly_up_to_the_limit(storage: TestStorage) -> Ch
         (of(3), ChargeOutcome::Granted(vec![5])),
         (of(1), ChargeOutcome::Exhausted(vec![5])),
         (of(u64::MAX), ChargeOutcome::Exhausted(vec![5])),
-        // A plan that allows more counts from what there is; one that allows less grants nothing.
+        // A higher limit continues from the current count; a lower limit grants nothing.
         (CounterCharge { limit: 6, ..of(1) }, ChargeOutcome::Granted(vec![6])),
         (CounterCharge { limit: 3, ..of(1) }, ChargeOutcome::Exhausted(vec![6])),
         (
@@ -44,19 +44,19 @@ async fn charges_are_granted_exactly_up_to_the_limit(storage: TestStorage) -> Ch
         ),
         (CounterCharge { limit: MAX_LIMIT, ..of(1) }, ChargeOutcome::Exhausted(vec![MAX_LIMIT])),
     ];
-    for (spend, answer) in steps {
-        assert_eq!(storage.handle().charge(&[spend]).await?, answer, "{spend:?}");
+    for (charge, answer) in steps {
+        assert_eq!(storage.handle().charge(&[charge]).await?, answer, "{charge:?}");
     }
     let none = CounterCharge { limit: 0, ..one_use(CounterKey::Key(key(&owner(1), 2).id)) };
     assert_eq!(
         storage.handle().charge(&[none]).await?,
         ChargeOutcome::Exhausted(vec![0]),
-        "a quota of none"
+        "a quota of 0"
     );
     assert_eq!(
         storage.handle().charge(&[]).await?,
         ChargeOutcome::Granted(vec![]),
-        "of no quota at all"
+        "an empty list of charges"
     );
     Ok(())
 }
@@ -73,7 +73,7 @@ async fn racing_charges_never_exceed_a_quota(storage: TestStorage) -> CheckResul
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let mut counts: Vec<u64> = answers.iter().filter_map(granted).collect();
         counts.sort_unstable();
-        assert_eq!(counts, (1..=20).collect::<Vec<_>>(), "of 64 tasks, exactly 20 were granted");
+        assert_eq!(counts, (1..=20).collect::<Vec<_>>(), "granted to 64 tasks at a limit of 20");
         assert_eq!(used_by(&storage, CounterKey::Key(id)).await?, 20);
     }
     Ok(())
@@ -82,7 +82,7 @@ async fn racing_charges_never_exceed_a_quota(storage: TestStorage) -> CheckResul
 async fn counters_are_charged_together_or_not_at_all(storage: TestStorage) -> CheckResult {
     for round in storage.rounds() {
         let (ada, id) = (owner(round), key(&owner(round), round).id);
-        // Each of two keys has 15 uses, and both share 20.
+        // Two keys have 15 uses each, and share 20.
         let other = key(&ada, round + 500).id;
         let answers = race(48, |task| {
             let (store, ada) = (storage.handle(), ada.clone());
@@ -95,13 +95,17 @@ async fn counters_are_charged_together_or_not_at_all(storage: TestStorage) -> Ch
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        assert_eq!(answers.iter().filter_map(granted).count(), 20, "of what they share");
+        assert_eq!(answers.iter().filter_map(granted).count(), 20, "granted of the shared quota");
         let own = [
             used_by(&storage, CounterKey::Key(id)).await?,
             used_by(&storage, CounterKey::Key(other)).await?,
         ];
         assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 20);
-        assert_eq!(own[0] + own[1], 20, "what was refused by one was spent from another: {own:?}");
+        assert_eq!(
+            own[0] + own[1],
+            20,
+            "a charge refused by one counter was charged to another: {own:?}"
+        );
     }
     Ok(())
 }
@@ -120,7 +124,10 @@ async fn racing_charges_of_two_counters_do_not_deadlock(storage: TestStorage) ->
             }
         });
         for answer in answers.await {
-            assert!(matches!(answer?, ChargeOutcome::Granted(_)), "there is enough for all");
+            assert!(
+                matches!(answer?, ChargeOutcome::Granted(_)),
+                "both limits are large enough for all"
+            );
         }
         for owner in [&ada, &bob] {
             assert_eq!(used_by(&storage, CounterKey::Owner(owner)).await?, 16);
@@ -140,7 +147,7 @@ async fn a_new_period_starts_at_zero_and_an_old_one_never_reopens(
         (first, ChargeOutcome::Granted(vec![2])),
         (first, ChargeOutcome::Exhausted(vec![2])),
         (second, ChargeOutcome::Granted(vec![1])),
-        // A node whose clock is behind spends from the period that has begun.
+        // A node whose clock is behind charges the current period.
         (first, ChargeOutcome::Granted(vec![2])),
         (first, ChargeOutcome::Exhausted(vec![2])),
         (second, ChargeOutcome::Exhausted(vec![2])),
@@ -152,7 +159,7 @@ async fn a_new_period_starts_at_zero_and_an_old_one_never_reopens(
     assert_eq!(
         storage.handle().charge(&[later]).await?,
         ChargeOutcome::Exhausted(vec![0]),
-        "too much at once"
+        "more uses than the limit, in a new period"
     );
     Ok(())
 }
@@ -173,13 +180,16 @@ async fn counters_of_different_owners_and_periods_are_independent(
     let payers = payers.chain([CounterKey::Job("ab"), CounterKey::Job("")]);
     for payer in payers {
         for period in Period::ALL {
-            let spend = CounterCharge { period, limit: 1, ..one_use(payer) };
+            let charge = CounterCharge { period, limit: 1, ..one_use(payer) };
             assert_eq!(
-                storage.handle().charge(&[spend]).await?,
+                storage.handle().charge(&[charge]).await?,
                 ChargeOutcome::Granted(vec![1]),
-                "{spend:?}"
+                "{charge:?}"
             );
-            assert_eq!(storage.handle().charge(&[spend]).await?, ChargeOutcome::Exhausted(vec![1]));
+            assert_eq!(
+                storage.handle().charge(&[charge]).await?,
+                ChargeOutcome::Exhausted(vec![1])
+            );
         }
     }
     Ok(())
@@ -193,16 +203,16 @@ async fn a_refund_applies_only_to_its_own_period(storage: TestStorage) -> CheckR
     assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 6);
     let before = CounterCharge { window: Timestamp::MIN, ..of(4) };
     storage.handle().refund(&[before]).await?;
-    assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 6, "of a period that is over");
-    let ahead = CounterCharge { window: at(1_000), ..of(4) };
-    storage.handle().refund(&[ahead]).await?;
     assert_eq!(
         used_by(&storage, CounterKey::Owner(&ada)).await?,
         6,
-        "of a period that has not begun"
+        "a refund of an earlier period"
     );
+    let ahead = CounterCharge { window: at(1_000), ..of(4) };
+    storage.handle().refund(&[ahead]).await?;
+    assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 6, "a refund of a later period");
     storage.handle().refund(&[of(7)]).await?;
-    assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 0, "never less than nothing");
+    assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 0, "a refund stops at 0");
     let full = CounterCharge { limit: 10, ..of(10) };
     assert_eq!(storage.handle().charge(&[full]).await?, ChargeOutcome::Granted(vec![10]));
     Ok(())
@@ -211,29 +221,29 @@ async fn a_refund_applies_only_to_its_own_period(storage: TestStorage) -> CheckR
 async fn a_keys_counters_last_as_long_as_the_key(storage: TestStorage) -> CheckResult {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
-    let spend = CounterCharge { limit: 3, uses: 3, ..one_use(CounterKey::Key(issued.id)) };
-    assert_eq!(storage.handle().charge(&[spend]).await?, ChargeOutcome::Granted(vec![3]));
+    let charge = CounterCharge { limit: 3, uses: 3, ..one_use(CounterKey::Key(issued.id)) };
+    assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![3]));
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(5))).await?;
     storage.update(&storage.key(&issued).await?, at(6)).await?;
-    assert_eq!(used_by(&storage, spend.payer).await?, 3, "after a rotation and an update");
+    assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a rotation and an update");
     let by = revocation(&issued, at(7), "leaked");
     let _now = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
-    assert_eq!(used_by(&storage, spend.payer).await?, 3, "after a revocation");
-    assert!(storage.key(&issued).await?.revoked.is_some(), "spending brings nothing back");
+    assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a revocation");
+    assert!(storage.key(&issued).await?.revoked.is_some(), "a charge made a revoked key live");
 
     let deleted = event(EventKind::Deleted, &issued, at(8));
     assert!(storage.handle().delete((&issued.owner).into(), issued.id, &deleted).await?);
-    assert_eq!(used_by(&storage, spend.payer).await?, 0, "of a key whose record is removed");
+    assert_eq!(used_by(&storage, charge.payer).await?, 0, "after the key was deleted");
     let purged = WriteCase::new(Write::Purge, 1);
     purged.prepare(&storage).await?;
-    let spend = CounterCharge { limit: 3, ..one_use(CounterKey::Key(purged.keys[0].id)) };
-    assert_eq!(storage.handle().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]));
+    let charge = CounterCharge { limit: 3, ..one_use(CounterKey::Key(purged.keys[0].id)) };
+    assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
     purged.run(&*storage.handle()).await?;
-    assert_eq!(used_by(&storage, spend.payer).await?, 0, "of a key that was purged");
+    assert_eq!(used_by(&storage, charge.payer).await?, 0, "after the key was purged");
     Ok(())
 }
 
-/// Dropped one poll later each time, until it gets done.
+/// Drops a charge one poll later each time, until it completes.
 async fn a_dropped_charge_is_atomic(storage: TestStorage) -> CheckResult {
     for polls in 0..MAX_POLLS {
         let (ada, id) = (owner(polls), key(&owner(polls), polls).id);
@@ -243,21 +253,24 @@ async fn a_dropped_charge_is_atomic(storage: TestStorage) -> CheckResult {
         let deadline = storage.deadline();
         let (mut own, mut shared) = (1, 0);
         while own != shared {
-            assert!(Instant::now() < deadline, "spent from one of two: {own} {shared}");
+            assert!(
+                Instant::now() < deadline,
+                "only one of two counters was charged: {own} {shared}"
+            );
             own = used_by(&storage, CounterKey::Key(id)).await?;
             shared = used_by(&storage, CounterKey::Owner(&ada)).await?;
         }
-        // Nothing stays locked behind it.
+        // The dropped charge left no lock.
         assert!(matches!(storage.handle().charge(&both).await?, ChargeOutcome::Granted(_)));
         if done.is_some() {
             assert_eq!(own, 1, "it was acknowledged");
             return Ok(());
         }
     }
-    panic!("spending was not done after {} polls", MAX_POLLS)
+    panic!("a charge was not done after {} polls", MAX_POLLS)
 }
 
-/// One use of a large quota.
+/// A charge of one use to a large quota.
 fn one_use(payer: CounterKey<'_>) -> CounterCharge<'_> {
     CounterCharge { payer, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
 }
@@ -269,14 +282,14 @@ fn granted(answer: &ChargeOutcome) -> Option<u64> {
     }
 }
 
-/// How much of a quota is used up.
+/// Returns how much of a quota is used.
 async fn used_by(storage: &TestStorage, payer: CounterKey<'_>) -> Result<u64, StoreError> {
     let nothing = CounterCharge { uses: 0, limit: u64::MAX, ..one_use(payer) };
     match storage.handle().charge(&[nothing]).await? {
         ChargeOutcome::Granted(used) => Ok(used[0]),
-        ChargeOutcome::Exhausted(used) => panic!("of all there is, {used:?} are used up"),
+        ChargeOutcome::Exhausted(used) => panic!("a charge of 0 uses was refused at {used:?}"),
     }
 }
 
-/// More than that no quota has.
+/// The largest possible quota.
 const MAX_LIMIT: u64 = (1 << 53) - 1;

@@ -1,4 +1,4 @@
-//! Keys, secrets and events to check with. All are made from numbers: a greater one is younger.
+//! Test data: keys, secrets and events, made from numbers. A greater number is newer.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -17,12 +17,12 @@ use crate::{
 
 pub(super) const TENANT: &str = "acme";
 
-/// So many seconds into the story that a check tells.
+/// The instant `second` seconds after the start of a check's timeline.
 pub(super) fn at(second: u64) -> Timestamp {
-    BEGINNING.after(Duration::from_secs(second))
+    START.after(Duration::from_secs(second))
 }
 
-/// The smallest step of time before an instant.
+/// The instant 1 µs earlier, the smallest step of a `Timestamp`.
 pub(super) fn just_before(instant: Timestamp) -> Timestamp {
     instant.before(Duration::from_micros(1))
 }
@@ -31,16 +31,16 @@ pub(super) fn owner(n: u64) -> Owner {
     owner_of(TENANT, &format!("account-{n}"))
 }
 
-/// An owner by its own words; without a tenant if that is empty.
+/// An owner with these ids. An empty tenant means no tenant.
 pub(super) fn owner_of(tenant: &str, account: &str) -> Owner {
     let owner = match tenant {
         "" => Owner::account_only(account),
         tenant => Owner::new(tenant, account),
     };
-    owner.expect("the words of the suite are valid")
+    owner.expect("the suite uses valid owners")
 }
 
-/// The keys that events tell of.
+/// The keys that the events are about.
 pub(super) fn key_ids(events: &[AuditEvent]) -> Vec<KeyId> {
     events.iter().filter_map(|event| event.key_id).collect()
 }
@@ -71,27 +71,27 @@ pub(super) fn key(owner: &Owner, n: u64) -> Key {
 }
 
 pub(super) fn name(text: &str) -> Name {
-    Name::new(text).expect("the names of the suite are valid")
+    Name::new(text).expect("the suite uses valid names")
 }
 
-/// What is stored of the `n`th secret.
+/// The digest of the `n`th secret.
 pub(super) fn digest(n: u64) -> SecretDigest {
     Sha256Hasher.digest(format!("secret {n}").as_bytes())
 }
 
-/// An event with an id of its own, younger than all that were made before it.
+/// An event with a new id, greater than all ids made before.
 pub(super) fn event(kind: EventKind, key: &Key, at: Timestamp) -> AuditEvent {
-    static MADE: AtomicU64 = AtomicU64::new(0);
-    let id = EventId::from_bytes(uuid_v7(MADE.fetch_add(1, Ordering::Relaxed)));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let id = EventId::from_bytes(uuid_v7(COUNT.fetch_add(1, Ordering::Relaxed)));
     AuditEvent::of(id, at, kind, key, &Actor::system("conformance"))
 }
 
-/// An event that gives a reason, as revocations do.
+/// A revocation event with a reason.
 pub(super) fn revocation(key: &Key, at: Timestamp, reason: &str) -> AuditEvent {
     event(EventKind::Revoked, key, at).reason(reason)
 }
 
-/// A key as it has to look after this event revoked it.
+/// The key as it must be after it was revoked with this event.
 pub(super) fn revoked(mut key: Key, by: &AuditEvent) -> Key {
     let reason = by.reason.clone().unwrap_or_default();
     key.revoked = Some(Revocation { at: by.at, reason });
@@ -117,7 +117,7 @@ pub(super) fn rotation<'a>(
     RotateSecret { key, digest, hint: "kw_rotated", previous, token: Some([7; 32]), event }
 }
 
-/// Uses of a key, from one instant to another.
+/// Uses of a key between two instants.
 pub(super) fn key_use(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse {
     KeyUse {
         key_id: key.id,
@@ -130,22 +130,22 @@ pub(super) fn key_use(key: &Key, first_at: Timestamp, last_at: Timestamp) -> Key
     }
 }
 
-/// All keys, up to a thousand of them.
+/// A query for all keys, up to 1,000.
 pub(super) fn all_keys<'a>(within: impl Into<OwnerScope<'a>>) -> KeyQuery<'a> {
     KeyQuery { within: within.into(), status: None, after: None, limit: 1_000, now: at(0) }
 }
 
-/// Chance that falls the same way in every run (SplitMix64).
+/// A deterministic random number generator (SplitMix64).
 pub(super) struct SeededRandom(pub(super) u64);
 
 impl SeededRandom {
-    /// A number below `sides`.
-    pub(super) fn below(&mut self, sides: u64) -> u64 {
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % sides
+        (mixed ^ mixed >> 31) % bound
     }
 
     pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
@@ -159,10 +159,10 @@ impl SeededRandom {
     }
 }
 
-/// The `n`th of the identifiers, in the form of a UUIDv7. Its last four bytes are zero, so that
-/// the events of one change have room to be counted.
+/// The `n`th id, in the format of a UUIDv7. Its last four bytes are zero, because
+/// `AuditEvent::for_key` numbers the events of one change there.
 fn uuid_v7(n: u64) -> [u8; 16] {
-    let millis = BEGINNING.as_unix_micros() as u64 / 1_000 + n;
+    let millis = START.as_unix_micros() as u64 / 1_000 + n;
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     bytes[6] = 0x70;
@@ -171,4 +171,4 @@ fn uuid_v7(n: u64) -> [u8; 16] {
 }
 
 /// 2026-02-09T12:00:00Z.
-const BEGINNING: Timestamp = Timestamp::from_unix_micros(1_770_638_400_000_000);
+const START: Timestamp = Timestamp::from_unix_micros(1_770_638_400_000_000);

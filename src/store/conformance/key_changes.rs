@@ -51,12 +51,16 @@ async fn insert_is_refused_at_the_limit(storage: TestStorage) -> CheckResult {
         let refused = try_insert(&storage, &third, 3, limit, at(3)).await?;
         assert_eq!(refused, InsertOutcome::LimitReached, "2 keys, limit {limit}");
     }
-    assert_eq!(watch.snapshot().await?, before, "a refused key left something behind");
+    assert_eq!(watch.snapshot().await?, before, "a refused insert left a trace");
 
-    // Who else counts: no other account of the tenant, and no namesake elsewhere.
+    // The limit does not apply to another account of the tenant, or the same account elsewhere.
     for (n, other) in [(4, owner(2)), (5, owner_of("other", ada.account()))] {
         let inserted = try_insert(&storage, &key(&other, n), n, 1, at(3)).await?;
-        assert_eq!(inserted, InsertOutcome::Inserted, "the limit of {ada:?} held for {other:?}");
+        assert_eq!(
+            inserted,
+            InsertOutcome::Inserted,
+            "the limit of {ada:?} was applied to {other:?}"
+        );
     }
     let inserted = try_insert(&storage, &third, 3, None, at(3)).await?;
     assert_eq!(inserted, InsertOutcome::Inserted, "without a limit");
@@ -72,9 +76,9 @@ async fn expired_and_revoked_keys_free_a_slot_and_disabled_ones_do_not(
 
     let disabled = Key { disabled_at: Some(at(9)), ..key(&ada, 2) };
     let early = try_insert(&storage, &disabled, 2, 1, just_before(at(10))).await?;
-    assert_eq!(early, InsertOutcome::LimitReached, "a key lives until it expires");
+    assert_eq!(early, InsertOutcome::LimitReached, "a key is live until it expires");
     let in_time = try_insert(&storage, &disabled, 2, 1, at(10)).await?;
-    assert_eq!(in_time, InsertOutcome::Inserted, "a key is dead from the instant of its expiry on");
+    assert_eq!(in_time, InsertOutcome::Inserted, "a key is not live at the instant of its expiry");
 
     let third = key(&ada, 3);
     let refused = try_insert(&storage, &third, 3, 1, at(11)).await?;
@@ -102,7 +106,7 @@ async fn racing_inserts_never_exceed_the_limit(storage: TestStorage) -> CheckRes
         let made = answers.iter().filter(|answer| **answer == InsertOutcome::Inserted).count();
         let refused =
             answers.iter().filter(|answer| **answer == InsertOutcome::LimitReached).count();
-        assert_eq!((made, refused), (5, 59), "made and refused of 64 at a limit of 5");
+        assert_eq!((made, refused), (5, 59), "inserted and refused, of 64 at a limit of 5");
         let stored = storage.keys((&ada).into()).await?.len();
         assert_eq!(stored, 5, "keys stored at a limit of 5");
     }
@@ -120,18 +124,18 @@ async fn an_insert_overwrites_nothing(storage: TestStorage) -> CheckResult {
     let theirs = Watch::start(&storage, bob.tenant(), []).await?;
     let before = (ours.snapshot().await?, theirs.snapshot().await?);
     let same_id = Key { owner: bob.clone(), ..plain.clone() };
-    let intruders = [
+    let duplicates = [
         ("the digest of another key", key(&bob, 11), 1),
         ("the current digest of a rotated key", key(&bob, 12), 3),
         ("the former digest of a rotated key", key(&ada, 13), 2),
         ("the id of another owner's key", same_id, 4),
         ("the key itself", plain, 1),
     ];
-    for (what, intruder, n) in intruders {
-        let answer = try_insert(&storage, &intruder, n, None, at(5)).await?;
+    for (what, duplicate, n) in duplicates {
+        let answer = try_insert(&storage, &duplicate, n, None, at(5)).await?;
         assert_eq!(answer, InsertOutcome::DigestTaken, "{what} was inserted again");
         let now = (ours.snapshot().await?, theirs.snapshot().await?);
-        assert_eq!(now, before, "{what} was inserted again and changed something");
+        assert_eq!(now, before, "inserting {what} again changed something");
     }
     Ok(())
 }
@@ -151,14 +155,16 @@ async fn racing_inserts_of_one_secret_make_one_key(storage: TestStorage) -> Chec
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let made: Vec<_> =
             answers.iter().filter(|(_, it)| *it == InsertOutcome::Inserted).collect();
-        let [(id, _)] = made[..] else { panic!("{} keys were made of one secret", made.len()) };
+        let [(id, _)] = made[..] else {
+            panic!("{} keys were inserted with one secret", made.len())
+        };
         let holder = storage.holder(&digest(round)).await?;
-        assert_eq!(holder, Some((*id, None)), "the secret leads to the key that was made");
+        assert_eq!(holder, Some((*id, None)), "the secret finds the key that was inserted");
     }
     Ok(())
 }
 
-/// Inserts with the `n`th secret.
+/// Inserts a key with the `n`th secret.
 async fn try_insert(
     storage: &TestStorage,
     key: &Key,
@@ -186,7 +192,7 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: TestStorage) -> C
         disabled_at: Some(at(7)),
         ..stored.clone()
     };
-    // All that an update must not write differs as well.
+    // Fields that an update must not write differ too.
     let given = Key {
         hint: "kw_forged".into(),
         retiring: Some(Retiring { hint: "kw_forged".into(), ends_at: at(999) }),
@@ -206,13 +212,13 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: TestStorage) -> C
     assert_eq!(storage.holder(&digest(1)).await?, Some((issued.id, Some(at(50)))));
     assert_eq!(storage.holder(&digest(2)).await?, Some((issued.id, None)));
 
-    // And everything that it may set, it may take away again.
+    // Every field that an update sets can be reset.
     let plain = Key { revision: wanted.revision, ..key(&ada, 1) };
     storage.update(&plain, at(9)).await?;
     let Key { name, access, limits, networks, metadata, disabled_at, .. } = plain;
     let revision = wanted.revision + 1;
     let wanted = Key { name, access, limits, networks, metadata, disabled_at, revision, ..wanted };
-    assert_eq!(storage.key(&issued).await?, wanted, "after the update back");
+    assert_eq!(storage.key(&issued).await?, wanted, "after the reset");
     Ok(())
 }
 
@@ -233,15 +239,15 @@ async fn an_update_applies_only_to_the_revision_it_was_based_on(
         assert_eq!(
             answer,
             UpdateOutcome::Conflict,
-            "revision {revision}, not {}",
+            "an update of revision {revision}; the stored one is {}",
             current.revision
         );
     }
     let absent = key(&owner(1), 2);
     let answer =
         storage.handle().update(&absent, &event(EventKind::Updated, &absent, at(2))).await?;
-    assert_eq!(answer, UpdateOutcome::NotFound, "there is no such key");
-    assert_eq!(watch.snapshot().await?, before, "an update that was refused changed something");
+    assert_eq!(answer, UpdateOutcome::NotFound, "the key does not exist");
+    assert_eq!(watch.snapshot().await?, before, "a refused update changed something");
     storage.update(&current, at(3)).await
 }
 
@@ -283,7 +289,7 @@ async fn racing_updates_of_one_revision_have_one_winner(storage: TestStorage) ->
         assert_eq!(
             (&stored.name, stored.revision),
             (name, 1),
-            "the winner's name, one revision on"
+            "the winner's name and the next revision"
         );
         let log = storage.log((&issued.owner).into()).await?;
         let written = log.iter().filter(|event| event.kind == EventKind::Updated).count();
@@ -295,14 +301,14 @@ async fn racing_updates_of_one_revision_have_one_winner(storage: TestStorage) ->
 async fn a_rotation_retires_the_current_secret_and_changes_nothing_else(
     storage: TestStorage,
 ) -> CheckResult {
-    // An overlap may reach beyond the expiry, end before it, or never have begun.
+    // The overlap may end after the expiry, before it, or immediately.
     for (n, (expires_at, ends_at)) in
         (1..).zip([(Some(at(60)), at(100)), (Some(at(60)), at(50)), (None, at(50)), (None, at(0))])
     {
         let issued = Key { expires_at, disabled_at: Some(at(1)), ..key(&owner(n), n) };
         let (old, new) = (digest(n), digest(n + 100));
         storage.add(&issued, &old).await?;
-        // What the key has besides in the caller's hands is not what is stored.
+        // Other fields of the passed key differ from the stored ones and must be ignored.
         let given = Key { expires_at: Some(at(9_999)), disabled_at: None, ..issued.clone() };
         let event = event(EventKind::Rotated, &issued, at(40));
         let rotate = RotateSecret {
@@ -323,7 +329,11 @@ async fn a_rotation_retires_the_current_secret_and_changes_nothing_else(
             ..issued
         };
         assert_eq!(storage.key(&wanted).await?, wanted, "after a rotation");
-        assert_eq!(storage.holder(&old).await?, Some((wanted.id, Some(ends_at))), "the former");
+        assert_eq!(
+            storage.holder(&old).await?,
+            Some((wanted.id, Some(ends_at))),
+            "the retiring secret"
+        );
         assert_eq!(storage.holder(&new).await?, Some((wanted.id, None)), "the current secret");
     }
     Ok(())
@@ -336,7 +346,11 @@ async fn a_second_rotation_removes_the_retiring_secret(storage: TestStorage) -> 
     let rotated = storage.key(&issued).await?;
     storage.rotate(&rotated, &digest(3), PreviousSecret::EndsAt(at(70))).await?;
 
-    assert_eq!(storage.holder(&digest(1)).await?, None, "the former secret, during its overlap");
+    assert_eq!(
+        storage.holder(&digest(1)).await?,
+        None,
+        "the older retiring secret, during its overlap"
+    );
     assert_eq!(storage.holder(&digest(2)).await?, Some((issued.id, Some(at(70)))));
     assert_eq!(storage.holder(&digest(3)).await?, Some((issued.id, None)));
     let stored = storage.key(&issued).await?;
@@ -351,16 +365,24 @@ async fn a_replaced_secret_is_removed_and_the_retiring_one_stays(
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
-    // The answer to the first rotation got lost, so that nobody has secret 2.
+    // The answer to the first rotation was lost, so the client never received secret 2.
     let rotated = storage.key(&issued).await?;
     storage.rotate(&rotated, &digest(3), PreviousSecret::Replaced).await?;
 
-    assert_eq!(storage.holder(&digest(1)).await?, Some((issued.id, Some(at(50)))), "the former");
-    assert_eq!(storage.holder(&digest(2)).await?, None, "the secret that was replaced");
+    assert_eq!(
+        storage.holder(&digest(1)).await?,
+        Some((issued.id, Some(at(50)))),
+        "the retiring one"
+    );
+    assert_eq!(storage.holder(&digest(2)).await?, None, "the replaced secret");
     assert_eq!(storage.holder(&digest(3)).await?, Some((issued.id, None)), "the current secret");
-    assert_eq!(storage.key(&issued).await?.retiring, rotated.retiring, "the hint of the former");
+    assert_eq!(
+        storage.key(&issued).await?.retiring,
+        rotated.retiring,
+        "the hint of the retiring secret"
+    );
 
-    // Without a former secret, the new one is the only one.
+    // Without a retiring secret, the new secret is the only one.
     let single = key(&owner(1), 2);
     storage.add(&single, &digest(4)).await?;
     storage.rotate(&single, &digest(5), PreviousSecret::Replaced).await?;
@@ -381,8 +403,8 @@ async fn a_rotation_to_an_existing_digest_changes_nothing(storage: TestStorage) 
     let before = watch.snapshot().await?;
     let rotated = storage.key(&mine).await?;
     let secrets =
-        [(2, "its current"), (1, "its former"), (4, "another's current"), (3, "another's former")];
-    for (n, within) in secrets {
+        [(2, "its current"), (1, "its retiring"), (4, "another current"), (3, "another retiring")];
+    for (n, which) in secrets {
         for previous in [PreviousSecret::EndsAt(at(70)), PreviousSecret::Replaced] {
             let event = event(EventKind::Rotated, &rotated, at(2));
             let to = digest(n);
@@ -390,12 +412,12 @@ async fn a_rotation_to_an_existing_digest_changes_nothing(storage: TestStorage) 
             assert_eq!(
                 answer,
                 RotateOutcome::DigestTaken,
-                "rotated to {within} secret, {previous:?}"
+                "rotated to {which} secret, {previous:?}"
             );
             assert_eq!(
                 watch.snapshot().await?,
                 before,
-                "after a refused rotation to {within} secret"
+                "after a refused rotation to {which} secret"
             );
         }
     }
@@ -418,7 +440,7 @@ async fn a_rotation_applies_only_to_the_revision_it_was_based_on(
     let before = watch.snapshot().await?;
     let future = Key { revision: current.revision + 1, ..current.clone() };
     let cases = [
-        ("a former revision", &issued, RotateOutcome::Conflict),
+        ("an older revision", &issued, RotateOutcome::Conflict),
         ("a future revision", &future, RotateOutcome::Conflict),
         ("a revoked key", &dead, RotateOutcome::Conflict),
         ("no key", &absent, RotateOutcome::NotFound),
@@ -431,7 +453,7 @@ async fn a_rotation_applies_only_to_the_revision_it_was_based_on(
             assert_eq!(answer, wanted, "a rotation of {what}");
         }
     }
-    assert_eq!(watch.snapshot().await?, before, "a rotation that was refused changed something");
+    assert_eq!(watch.snapshot().await?, before, "a refused rotation changed something");
     storage.rotate(&current, &digest(9), PreviousSecret::Replaced).await
 }
 
@@ -450,11 +472,11 @@ async fn racing_rotations_of_one_revision_have_one_winner(storage: TestStorage) 
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let won = answers.iter().filter(|answer| **answer == RotateOutcome::Rotated).count();
-        assert_eq!(won, 1, "rotations of one revision that won");
+        assert_eq!(won, 1, "winning rotations of one revision");
         for (task, answer) in (0..).zip(answers) {
-            let leads = storage.holder(&secret(task)).await?.is_some();
+            let found = storage.holder(&secret(task)).await?.is_some();
             let won = answer == RotateOutcome::Rotated;
-            assert_eq!(leads, won, "a secret leads to its key if its rotation won");
+            assert_eq!(found, won, "exactly the secret of the winning rotation is stored");
         }
         let former = storage.holder(&digest(round)).await?;
         assert_eq!(former, Some((issued.id, Some(at(50)))), "the secret before the race");
@@ -472,19 +494,19 @@ async fn a_rehash_replaces_one_digest_and_changes_nothing_else(
     let before = watch.snapshot().await?;
 
     let (former, current) = (peppered(1), peppered(2));
-    assert!(storage.handle().rehash(&digest(1), &former).await?, "of the former secret");
-    assert!(storage.handle().rehash(&digest(2), &current).await?, "of the current secret");
-    assert_eq!(storage.holder(&digest(1)).await?, None, "under the digest before");
-    assert_eq!(storage.holder(&digest(2)).await?, None, "under the digest before");
-    assert_eq!(storage.holder(&former).await?, Some((issued.id, Some(at(50)))), "the former");
+    assert!(storage.handle().rehash(&digest(1), &former).await?, "the retiring secret");
+    assert!(storage.handle().rehash(&digest(2), &current).await?, "the current secret");
+    assert_eq!(storage.holder(&digest(1)).await?, None, "by the old digest");
+    assert_eq!(storage.holder(&digest(2)).await?, None, "by the old digest");
+    assert_eq!(storage.holder(&former).await?, Some((issued.id, Some(at(50)))), "the retiring one");
     assert_eq!(storage.holder(&current).await?, Some((issued.id, None)), "the current secret");
     assert_eq!(watch.snapshot().await?, before, "a rehash changed a key, the log or the feed");
 
-    // What was freed is free, and what moved is where a rotation looks for it.
+    // The old digest can be used again, and a rotation finds the new one.
     storage.add(&key(&owner(1), 2), &digest(2)).await?;
     let rotated = storage.key(&issued).await?;
     storage.rotate(&rotated, &digest(3), PreviousSecret::EndsAt(at(70))).await?;
-    assert_eq!(storage.holder(&former).await?, None, "two rotations ago");
+    assert_eq!(storage.holder(&former).await?, None, "the secret before the previous one");
     assert_eq!(storage.holder(&current).await?, Some((issued.id, Some(at(70)))));
     Ok(())
 }
@@ -501,9 +523,9 @@ async fn a_rehash_from_a_missing_or_to_an_existing_digest_changes_nothing(
     let before = watch.snapshot().await?;
     let cases = [
         ("to another key's secret", digest(2), digest(3)),
-        ("to the key's own former secret", digest(2), digest(1)),
-        ("of the former to the current secret", digest(1), digest(2)),
-        ("of a secret that is gone", digest(9), peppered(1)),
+        ("to the key's own retiring secret", digest(2), digest(1)),
+        ("of the retiring to the current secret", digest(1), digest(2)),
+        ("of a secret that does not exist", digest(9), peppered(1)),
     ];
     for (what, from, to) in cases {
         assert!(!storage.handle().rehash(&from, &to).await?, "a rehash {what}");
@@ -522,16 +544,20 @@ async fn racing_rehashes_of_one_secret_have_one_winner(storage: TestStorage) -> 
             async move { store.rehash(&digest(round), &to).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<bool>, StoreError>>()?;
-        assert_eq!(answers.iter().filter(|won| **won).count(), 1, "rehashes that won");
+        assert_eq!(answers.iter().filter(|won| **won).count(), 1, "winning rehashes");
         for (task, won) in (0..).zip(answers) {
             let holder = storage.holder(&to(task)).await?;
-            assert_eq!(holder, won.then_some((issued.id, None)), "under the digest of a racer");
+            assert_eq!(
+                holder,
+                won.then_some((issued.id, None)),
+                "by the digest of one of the tasks"
+            );
         }
     }
     Ok(())
 }
 
-/// The digest of the `n`th secret by another hasher.
+/// The digest of the `n`th secret under another hasher.
 fn peppered(n: u64) -> SecretDigest {
     let bytes = digest(n).to_bytes()[3..].try_into().expect("a digest has 32 bytes of hash");
     SecretDigest::from_parts(HasherTag::custom(1), bytes)

@@ -41,20 +41,21 @@ async fn find_returns_the_key_of_any_candidate_digest(storage: TestStorage) -> C
     for n in 1..=20 {
         storage.add(&key(&ada, n), &digest(n)).await?;
     }
-    // As of one text under a current and two retired hashers: one of the candidates is stored.
-    for (n, place) in [(7, 0), (8, 1), (9, 2)] {
+    // The candidates of one secret under a current and two retired hashers. One is stored.
+    for (n, position) in [(7, 0), (8, 1), (9, 2)] {
         let mut candidates = [digest(101), digest(102), digest(103)];
-        candidates[place] = digest(n);
+        candidates[position] = digest(n);
         let found = storage.handle().find(&candidates).await?;
-        let found = found.unwrap_or_else(|| panic!("candidate {place} of 3 was not found"));
-        assert_eq!(*found.key, key(&ada, n), "the key of candidate {place}");
-        assert_eq!(found.digest.to_bytes(), digest(n).to_bytes(), "the digest that led to it");
+        let found =
+            found.unwrap_or_else(|| panic!("the candidate at index {position} was not found"));
+        assert_eq!(*found.key, key(&ada, n), "the key of the candidate at index {position}");
+        assert_eq!(found.digest.to_bytes(), digest(n).to_bytes(), "the digest that matched");
         assert_eq!(found.ends_at, None, "a current secret does not end");
     }
     let absent = storage.handle().find(&[digest(101), digest(102)]).await?;
-    assert!(absent.is_none(), "unknown digests led to {absent:?}");
+    assert!(absent.is_none(), "unknown digests found {absent:?}");
     let none = storage.handle().find(&[]).await?;
-    assert!(none.is_none(), "no digest at all led to {none:?}");
+    assert!(none.is_none(), "an empty list of digests found {none:?}");
     Ok(())
 }
 
@@ -67,13 +68,13 @@ async fn digests_are_compared_whole_including_the_hasher_tag(storage: TestStorag
     };
     storage.add(&key(&ada, 1), &digest(1)).await?;
 
-    // Letter case and trailing blanks are what collations of text do not tell apart.
+    // Some bits are those that text collations ignore: letter case and trailing spaces.
     for bit in [0, 5, 23, 24, 29, 151, 274, 279] {
         let mut other = stored;
         other[bit / 8] ^= 0x80 >> (bit % 8);
         let other = SecretDigest::from_bytes(&other).expect("any 35 bytes are a digest");
         let holder = storage.holder(&other).await?;
-        assert_eq!(holder, None, "a digest that differs in bit {bit} led to a key");
+        assert_eq!(holder, None, "a digest that differs in bit {bit} found a key");
     }
     for (n, tag) in
         [(2, HasherTag::SHA512), (3, HasherTag::custom(1)), (4, HasherTag::custom(0x100))]
@@ -99,7 +100,7 @@ async fn find_returns_the_latest_committed_key(storage: TestStorage) -> CheckRes
     storage.update(&Key { disabled_at: Some(at(1)), ..issued.clone() }, at(1)).await?;
     assert_eq!(status().await?, Some(Status::Disabled));
 
-    // Its former secret leads to the same key, in the same state.
+    // The retiring secret finds the same key, in the same state.
     let disabled = storage.key(&issued).await?;
     storage.rotate(&disabled, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let by = revocation(&issued, at(2), "leaked");
@@ -108,7 +109,7 @@ async fn find_returns_the_latest_committed_key(storage: TestStorage) -> CheckRes
     let by = event(EventKind::Deleted, &issued, at(3));
     let deleted = storage.handle().delete((&ada).into(), issued.id, &by).await?;
     assert!(deleted);
-    assert_eq!(status().await?, None, "a deleted key is found no more");
+    assert_eq!(status().await?, None, "a deleted key was found");
     Ok(())
 }
 
@@ -116,13 +117,12 @@ async fn every_field_of_a_key_round_trips(storage: TestStorage) -> CheckResult {
     for (n, key) in (1..).zip(varied_keys()) {
         storage.add(&key, &digest(n)).await?;
         assert_eq!(storage.key(&key).await?, key, "read by its id");
-        let found =
-            storage.handle().find(&[digest(n)]).await?.expect("a key is found by its digest");
+        let found = storage.handle().find(&[digest(n)]).await?.expect("the digest finds the key");
         assert_eq!(*found.key, key, "found by its digest");
         let listed = storage.keys((&key.owner).into()).await?;
         assert!(listed.iter().any(|listed| **listed == key), "listed: {listed:#?}, not {key:#?}");
     }
-    // Each takes on the fields of the next one.
+    // Update each key with the fields of the next one.
     let keys: Vec<Key> = varied_keys().collect();
     for (old, new) in keys.iter().zip(keys.iter().cycle().skip(1)) {
         let owner = old.owner.clone();
@@ -139,7 +139,7 @@ async fn every_field_of_a_key_round_trips(storage: TestStorage) -> CheckResult {
 }
 
 async fn every_field_set_by_a_write_round_trips(storage: TestStorage) -> CheckResult {
-    for (n, text) in (1..).zip(HOSTILE) {
+    for (n, text) in (1..).zip(HOSTILE_TEXTS) {
         let issued = Key { hint: text.into(), ..key(&owner_of("acme", text), n) };
         let (old, new) = (digest(n), digest(n + 1_000));
         storage.add(&issued, &old).await?;
@@ -185,9 +185,9 @@ async fn every_field_set_by_a_write_round_trips(storage: TestStorage) -> CheckRe
 }
 
 async fn owners_are_compared_exactly(storage: TestStorage) -> CheckResult {
-    // What is cut off to fit is no longer what it was.
+    // A store must not truncate long ids.
     let long = ["東".repeat(199), "東".repeat(200)];
-    let owners = NAMESAKES.into_iter().chain(long.iter().map(|tenant| (&**tenant, "account")));
+    let owners = SIMILAR_OWNERS.into_iter().chain(long.iter().map(|tenant| (&**tenant, "account")));
     let owners: Vec<Owner> = owners.map(|(tenant, account)| owner_of(tenant, account)).collect();
     for (n, owner) in (1..).zip(&owners) {
         let key = key(owner, n);
@@ -212,7 +212,7 @@ async fn owners_are_compared_exactly(storage: TestStorage) -> CheckResult {
     Ok(())
 }
 
-/// Keys that have among them every value that a store might confuse with another or not hold.
+/// Keys that together have every value that a store might confuse with another or cannot represent.
 fn varied_keys() -> impl Iterator<Item = Key> {
     let only = |scopes: &[&str]| Access::only(scopes).expect("valid scopes");
     let networks = |all: &[&str]| Networks::only(all).expect("valid networks");
@@ -248,9 +248,9 @@ fn varied_keys() -> impl Iterator<Item = Key> {
     ];
     let instants = [None, Some(Timestamp::MIN), Some(Timestamp::MAX), Some(at(1))];
     let revisions = [0, 1, i64::MAX as u64 - 1];
-    (0..HOSTILE.len() * 4).map(move |i| {
-        // Steps of different lengths, so that values meet in many combinations.
-        let text = HOSTILE[i % HOSTILE.len()];
+    (0..HOSTILE_TEXTS.len() * 4).map(move |i| {
+        // Different cycle lengths, to combine the values in many ways.
+        let text = HOSTILE_TEXTS[i % HOSTILE_TEXTS.len()];
         let instant = |step: usize| instants[(i / step + step) % instants.len()];
         let owner = owner_of(if i % 3 == 0 { "" } else { text }, text);
         Key {
@@ -269,7 +269,7 @@ fn varied_keys() -> impl Iterator<Item = Key> {
     })
 }
 
-/// None, one pair, or as much as there may be.
+/// No pairs, one pair, or the largest allowed metadata.
 fn metadata(text: &str, size: usize) -> Metadata {
     let short: String = text.chars().take(60).collect();
     let pairs = match size {
@@ -277,11 +277,11 @@ fn metadata(text: &str, size: usize) -> Metadata {
         1 => vec![(short, String::new())],
         _ => (0..50).map(|i| (format!("{short}{i}"), text.repeat(3))).collect(),
     };
-    Metadata::new(pairs).expect("within the bounds of metadata")
+    Metadata::new(pairs).expect("the metadata is within its bounds")
 }
 
-/// Text that breaks what is put together from text.
-const HOSTILE: [&str; 12] = [
+/// Text that breaks queries, formats and encodings built by concatenation.
+const HOSTILE_TEXTS: [&str; 12] = [
     "plain",
     "two\nlines\r\n and a\ttab",
     "👩‍🚀 Zoë 東京 \u{1F3F4}",
@@ -296,8 +296,8 @@ const HOSTILE: [&str; 12] = [
     "\u{1}\u{7f}\u{85}\u{fffd}\u{10ffff}",
 ];
 
-/// Owners that a careless store takes for one another.
-const NAMESAKES: [(&str, &str); 20] = [
+/// Owners that a careless store confuses with each other.
+const SIMILAR_OWNERS: [(&str, &str); 20] = [
     ("", "account"),
     ("", "Account"),
     ("acme", "account"),
@@ -325,7 +325,7 @@ async fn keys_are_listed_newest_first_up_to_the_limit(storage: TestStorage) -> C
     let mut numbers: Vec<u64> = (1..=30).collect();
     SeededRandom(1).shuffle(&mut numbers);
     for n in numbers {
-        // When a key was issued does not tell where it stands: its id does.
+        // The order follows the ids, not the instants of creation.
         let key = Key { created_at: at(30 - n), ..key(&ada, n) };
         storage.add(&key, &digest(n)).await?;
     }
@@ -337,7 +337,7 @@ async fn keys_are_listed_newest_first_up_to_the_limit(storage: TestStorage) -> C
         }
         let after = Some(newest[9]);
         let page = storage.handle().list(&KeyQuery { after, limit: 5, ..all_keys(within) }).await?;
-        assert_eq!(ids(&page), newest[10..15], "five keys behind the tenth");
+        assert_eq!(ids(&page), newest[10..15], "five keys after the tenth");
     }
     Ok(())
 }
@@ -382,17 +382,17 @@ async fn pages_list_each_key_once_while_keys_are_added(storage: TestStorage) -> 
     for (within, fresh) in [(OwnerScope::Owner(&ada), 200), (OwnerScope::Tenant(ada.tenant()), 300)]
     {
         let before = ids(&storage.keys(within).await?);
-        let covered = page_through(&storage, within, &ada, fresh).await?;
+        let covered = count_listings(&storage, within, &ada, fresh).await?;
         let missed = before.iter().find(|id| covered.get(id) != Some(&1));
-        assert_eq!(missed, None, "it is to be on exactly one page of {covered:?}");
+        assert_eq!(missed, None, "a key is missing or listed twice: {covered:?}");
         let twice = covered.iter().find(|(_, times)| **times > 1);
-        assert_eq!(twice, None, "a key was on two pages");
+        assert_eq!(twice, None, "a key was listed twice");
     }
     Ok(())
 }
 
-/// How often each key was on a page, with a younger key added before each next page.
-async fn page_through(
+/// Counts how often each key is listed, while a newer key is added after each page.
+async fn count_listings(
     storage: &TestStorage,
     within: OwnerScope<'_>,
     owner: &Owner,
@@ -406,7 +406,7 @@ async fn page_through(
             *covered.entry(id).or_default() += 1;
         }
         let Some(last) = page.last() else { break };
-        assert!(n < fresh + 50, "the pages do not come to an end");
+        assert!(n < fresh + 50, "the pages never end");
         after = Some(last.id);
         storage.add(&key(owner, n), &digest(n)).await?;
     }
@@ -418,7 +418,7 @@ fn ids(keys: &[Arc<Key>]) -> Vec<KeyId> {
 }
 
 async fn each_tenant_that_has_keys_is_listed_once(storage: TestStorage) -> CheckResult {
-    let tenants = TENANTS.map(str::to_owned).into_iter().chain([LONG.repeat(200)]);
+    let tenants = TENANTS.map(str::to_owned).into_iter().chain([LONG_TENANT_CHARACTER.repeat(200)]);
     let mut expected: Vec<String> = tenants.collect();
     for (n, tenant) in (0..).zip(&expected) {
         for (m, account) in ["ada", "ada", "bob"].into_iter().enumerate() {
@@ -442,15 +442,19 @@ async fn each_tenant_that_has_keys_is_listed_once(storage: TestStorage) -> Check
         let mut listed = Vec::new();
         loop {
             let page = storage.handle().tenants(listed.last().map(String::as_str), limit).await?;
-            assert!(page.len() <= limit as usize, "{} of {limit}", page.len());
+            assert!(
+                page.len() <= limit as usize,
+                "a page has {} tenants at a limit of {limit}",
+                page.len()
+            );
             if page.is_empty() {
                 break;
             }
             listed.extend(page);
-            assert!(listed.len() <= expected.len(), "more than there are: {listed:?}");
+            assert!(listed.len() <= expected.len(), "tenants listed twice: {listed:?}");
         }
         listed.sort();
-        assert_eq!(listed, expected, "{limit} at a time");
+        assert_eq!(listed, expected, "listed with a limit of {limit}");
     }
     Ok(())
 }
@@ -473,8 +477,8 @@ async fn pages_list_each_tenant_once_while_others_appear_and_disappear(
         }
         after = page.into_iter().last();
         let Some(last) = &after else { break };
-        assert!(round < 160, "the pages do not come to an end");
-        // Where the next page is to go on from, there is nothing any more.
+        assert!(round < 160, "the pages never end");
+        // The tenant that the next page continues after has no keys any more.
         if let Some(key) = keys.get(last) {
             delete(&storage, key).await?;
         }
@@ -482,20 +486,20 @@ async fn pages_list_each_tenant_once_while_others_appear_and_disappear(
         storage.add(&fresh, &digest(round)).await?;
     }
     let missed = keys.keys().find(|tenant| listed.get(*tenant) != Some(&1));
-    assert_eq!(missed, None, "it is to be on exactly one page of {listed:?}");
+    assert_eq!(missed, None, "a tenant is missing or listed twice: {listed:?}");
     let twice = listed.iter().find(|(_, times)| **times > 1);
-    assert_eq!(twice, None, "a tenant was on two pages");
+    assert_eq!(twice, None, "a tenant was listed twice");
     Ok(())
 }
 
 async fn delete(storage: &TestStorage, key: &Key) -> CheckResult {
-    let deleted = event(EventKind::Deleted, key, at(1));
-    let there = storage.handle().delete((&key.owner).into(), key.id, &deleted).await?;
-    assert!(there, "the key is deleted");
+    let by = event(EventKind::Deleted, key, at(1));
+    let deleted = storage.handle().delete((&key.owner).into(), key.id, &by).await?;
+    assert!(deleted, "the key existed");
     Ok(())
 }
 
 const TENANTS: [&str; 10] =
     ["", " ", "0", "ACME", "acme", "acme ", "acme-2", "\u{e9}", "\u{10ffff}", "'); --"];
-/// As long as a tenant may be.
-const LONG: &str = "\u{1f511}";
+/// Repeated 200 times, this is the longest possible tenant.
+const LONG_TENANT_CHARACTER: &str = "\u{1f511}";

@@ -105,20 +105,24 @@ async fn a_revocation_racing_other_writes_wins(storage: TestStorage) -> CheckRes
                         assert_eq!(answer, RevokeOutcome::Revoked, "the one revocation of a race");
                         Ok(())
                     }
-                    task => disturb(&*store, &key, n, task).await,
+                    task => write_concurrently(&*store, &key, n, task).await,
                 }
             }
         });
         outcomes.await.into_iter().collect::<Result<(), StoreError>>()?;
         assert_revoked(&storage, &issued, "after the race").await?;
 
-        // And all of it once more, now over the revision of the revoked key.
+        // Repeat all writes with the revision of the revoked key.
         let stored = storage.key(&issued).await?;
         for task in 1..12 {
-            disturb(&*storage.handle(), &stored, n + 500, task).await?;
+            write_concurrently(&*storage.handle(), &stored, n + 500, task).await?;
         }
         assert_revoked(&storage, &issued, "after writes to the revoked key").await?;
-        assert_eq!(storage.key(&issued).await?.revision, stored.revision, "a revoked key changed");
+        assert_eq!(
+            storage.key(&issued).await?.revision,
+            stored.revision,
+            "a write changed a revoked key"
+        );
     }
     Ok(())
 }
@@ -136,15 +140,15 @@ async fn racing_revocations_have_one_winner(storage: TestStorage) -> CheckResult
         let won: Vec<_> = answers.iter().filter(|(it, _)| *it == RevokeOutcome::Revoked).collect();
         let [(_, wanted)] = won[..] else { panic!("{} revocations of one key won", won.len()) };
         let already = answers.iter().filter(|(it, _)| *it == RevokeOutcome::AlreadyRevoked).count();
-        assert_eq!(already, 7, "the others came too late");
+        assert_eq!(already, 7, "losers of the race");
         assert_eq!(storage.key(&issued).await?, *wanted, "the winner's instant and reason");
     }
     Ok(())
 }
 
-/// One of the writes that a revocation must hold out against. What it answers does not matter,
-/// only that the store does not fail; it is repeated over newer revisions, as a service would.
-async fn disturb(store: &dyn KeyStore, issued: &Key, n: u64, task: u64) -> CheckResult {
+/// Runs one of the writes that must not undo a revocation. Any outcome is fine, as long as the store
+/// does not fail. A conflict is retried with the newer revision, like a service would.
+async fn write_concurrently(store: &dyn KeyStore, issued: &Key, n: u64, task: u64) -> CheckResult {
     let mut key = issued.clone();
     for attempt in 0..4 {
         let done = match task {
@@ -209,11 +213,15 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(
 
     let mut cursor = storage.feed_end().await?;
     let by = revocation(&open[0], at(10), "the account was closed");
-    let told = storage.handle().revoke_all(&ada, &by).await?;
+    let written = storage.handle().revoke_all(&ada, &by).await?;
     let ids: BTreeSet<KeyId> = open.iter().map(|key| key.id).collect();
-    assert_eq!(told.len(), ids.len(), "keys that were told of, each once");
-    assert_eq!(BTreeSet::from_iter(key_ids(&told)), ids, "exactly the open keys were revoked");
-    assert_eq!(storage.follow(&mut cursor).await?, ids, "and the feed tells of each");
+    assert_eq!(written.len(), ids.len(), "returned events");
+    assert_eq!(
+        BTreeSet::from_iter(key_ids(&written)),
+        ids,
+        "the returned events are about the keys that were not revoked"
+    );
+    assert_eq!(storage.read_feed(&mut cursor).await?, ids, "the feed entries");
     let log = storage.log((&ada).into()).await?;
     for key in open {
         assert_eq!(storage.key(&key).await?, revoked(key.clone(), &by));
@@ -222,17 +230,17 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(
             .filter(|it| it.key_id == Some(key.id) && it.kind == EventKind::Revoked)
             .collect();
         let [event] = events[..] else { panic!("{} events of one revocation", events.len()) };
-        // The id tells events of one change apart; everything else is that of the call.
+        // Only the id differs from the event that was passed.
         let wanted = by.for_key(0, &key);
         assert_eq!(*event, AuditEvent { id: event.id, ..wanted });
     }
-    assert_eq!(storage.key(&dead).await?, revoked(dead, &before), "it was revoked before");
+    assert_eq!(storage.key(&dead).await?, revoked(dead, &before), "a key that was revoked before");
     for stranger in &strangers {
         assert_eq!(storage.key(stranger).await?, *stranger, "another owner's key");
     }
     let again = storage.handle().revoke_all(&ada, &revocation(&strangers[0], at(11), "")).await?;
-    assert_eq!(again, [], "nothing is left to revoke");
-    assert_eq!(storage.log((&ada).into()).await?, log, "and nothing to log");
+    assert_eq!(again, [], "a second call revokes nothing");
+    assert_eq!(storage.log((&ada).into()).await?, log, "a second call writes no event");
     Ok(())
 }
 
@@ -243,8 +251,8 @@ async fn revoke_all_is_atomic(storage: TestStorage) -> CheckResult {
         for (n, key) in (round * 1_000..).zip(&keys) {
             storage.add(key, &digest(n)).await?;
         }
-        // Once a reader has seen one key revoked, it sees no key open any more. Two readers go
-        // forwards, two backwards, because nobody knows which key a store would begin with.
+        // After a reader saw one revoked key, it must not see a key that is not revoked. Two readers
+        // read forwards and two backwards, because the order of the store is unknown.
         let keys = Arc::new(keys);
         let outcomes = race(5, |task| {
             let (store, keys) = (storage.handle(), keys.clone());
@@ -254,7 +262,7 @@ async fn revoke_all_is_atomic(storage: TestStorage) -> CheckResult {
                         let by = revocation(&keys[0], at(5), "");
                         store.revoke_all(&keys[0].owner, &by).await.map(|_| ())
                     }
-                    task => watch_steps(&*store, &keys, task % 2 == 0).await,
+                    task => assert_all_at_one_instant(&*store, &keys, task % 2 == 0).await,
                 }
             }
         });
@@ -263,17 +271,21 @@ async fn revoke_all_is_atomic(storage: TestStorage) -> CheckResult {
     Ok(())
 }
 
-/// Reads the keys one by one until all are revoked.
-async fn watch_steps(store: &dyn KeyStore, keys: &[Key], backwards: bool) -> CheckResult {
-    let mut begun = false;
+/// Reads the keys one by one until all are revoked. Panics if only some are revoked.
+async fn assert_all_at_one_instant(
+    store: &dyn KeyStore,
+    keys: &[Key],
+    backwards: bool,
+) -> CheckResult {
+    let mut started = false;
     loop {
         let mut open = 0;
         for i in 0..keys.len() {
             let key = &keys[if backwards { keys.len() - 1 - i } else { i }];
-            let stored = store.get((&key.owner).into(), key.id).await?.expect("the key is there");
+            let stored = store.get((&key.owner).into(), key.id).await?.expect("the key exists");
             let revoked = stored.revoked.is_some();
-            assert!(revoked || !begun, "one key was revoked and another was not yet");
-            begun |= revoked;
+            assert!(revoked || !started, "one key was revoked before another");
+            started |= revoked;
             open += usize::from(!revoked);
         }
         if open == 0 {
@@ -301,7 +313,7 @@ async fn revoke_all_misses_no_key_inserted_before_it_started(storage: TestStorag
                         let inserted =
                             store.insert(insert_key(&key, &digest(n), None, &event)).await?;
                         assert_eq!(inserted, InsertOutcome::Inserted);
-                        acknowledged.lock().expect("nothing panics under it").push(key.id);
+                        acknowledged.lock().expect("no panic while the lock is held").push(key.id);
                         if done.load(Ordering::Acquire) {
                             break;
                         }
@@ -310,22 +322,26 @@ async fn revoke_all_misses_no_key_inserted_before_it_started(storage: TestStorag
                 }
             })
         });
-        let acknowledged = || acknowledged.lock().expect("nothing panics under it").clone();
+        let acknowledged = || acknowledged.lock().expect("no panic while the lock is held").clone();
         while acknowledged().len() < 12 && !inserting.is_finished() {
             tokio::task::yield_now().await;
         }
         let before = acknowledged();
         let by = revocation(&key(&ada, 0), at(5), "");
-        let told = storage.handle().revoke_all(&ada, &by).await;
+        let written = storage.handle().revoke_all(&ada, &by).await;
         done.store(true, Ordering::Release);
         joined(inserting.await).into_iter().collect::<Result<(), StoreError>>()?;
 
-        let told = BTreeSet::from_iter(key_ids(&told?));
+        let revoked = BTreeSet::from_iter(key_ids(&written?));
         for id in before {
-            assert!(told.contains(&id), "a key was stored before all were revoked, and was missed");
+            assert!(revoked.contains(&id), "revoke_all missed a key that was inserted before it");
         }
         for key in storage.keys(OwnerScope::Owner(&ada)).await? {
-            assert_eq!(key.revoked.is_some(), told.contains(&key.id), "told of as it is stored");
+            assert_eq!(
+                key.revoked.is_some(),
+                revoked.contains(&key.id),
+                "the returned events agree with the stored keys"
+            );
         }
     }
     Ok(())
@@ -342,20 +358,20 @@ async fn delete_removes_the_key_and_its_secrets_and_keeps_its_events(
     let before = storage.log(within).await?;
 
     let by = event(EventKind::Deleted, &gone, at(5));
-    assert!(storage.handle().delete(within, gone.id, &by).await?, "the key was there");
+    assert!(storage.handle().delete(within, gone.id, &by).await?, "the key existed");
     assert_eq!(storage.handle().get(within, gone.id).await?, None, "read by its id");
-    assert_eq!(storage.holder(&digest(1)).await?, None, "its former secret");
+    assert_eq!(storage.holder(&digest(1)).await?, None, "its retiring secret");
     assert_eq!(storage.holder(&digest(3)).await?, None, "its current secret");
     let listed = storage.keys(within).await?;
     assert_eq!(listed.iter().map(|key| key.id).collect::<Vec<_>>(), [other.id], "listed");
     let log = storage.log(within).await?;
-    assert_eq!(log, [vec![by], before].concat(), "its events, and that of its deletion");
+    assert_eq!(log, [vec![by], before].concat(), "its events, with the event of the deletion");
 
     let watch = Watch::start(&storage, "acme", (1..=3).map(digest)).await?;
     let before = watch.snapshot().await?;
     let again = event(EventKind::Deleted, &gone, at(6));
-    assert!(!storage.handle().delete(within, gone.id, &again).await?, "the key is gone");
-    assert_eq!(watch.snapshot().await?, before, "a key that was gone was deleted again");
+    assert!(!storage.handle().delete(within, gone.id, &again).await?, "the key was deleted before");
+    assert_eq!(watch.snapshot().await?, before, "a second deletion changed something");
     for (n, secret) in [(4, 1), (5, 3)] {
         storage.add(&key(&owner(1), n), &digest(secret)).await?;
     }
@@ -371,7 +387,7 @@ async fn a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else(
     let mut n = 0;
     for expires_at in instants {
         for revoked_at in instants {
-            // Every other one is disabled since long ago, which says nothing.
+            // Every other key has long been disabled, which must not matter.
             n += 1;
             let disabled_at = (n % 2 == 0).then(|| at(1));
             let owner = owner_of(if n % 3 == 0 { "other" } else { "acme" }, "account-1");
@@ -391,25 +407,25 @@ async fn a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else(
     let by = event(EventKind::Purged, &stored[0].1, at(3_000));
     let purged = storage.handle().purge_keys(before, 1_000, &by).await?;
     for (n, key) in &stored {
-        let left = storage.handle().get((&key.owner).into(), key.id).await?;
-        assert_eq!(left.is_some(), !dead(key), "purged before {before}, left or not: {key:#?}");
+        let kept = storage.handle().get((&key.owner).into(), key.id).await?;
+        assert_eq!(kept.is_some(), !dead(key), "whether a purge before {before} kept {key:#?}");
         assert_eq!(storage.holder(&digest(*n)).await?.is_some(), !dead(key), "its secret");
         let log = storage.log((&key.owner).into()).await?;
         let mut own = log.iter().filter(|event| event.key_id == Some(key.id));
-        assert!(own.clone().any(|event| event.kind == EventKind::Created), "its events stay");
+        assert!(own.clone().any(|event| event.kind == EventKind::Created), "its events are kept");
         let event = own.find(|event| event.kind == EventKind::Purged);
         let wanted = event.map(|event| AuditEvent { id: event.id, ..by.for_key(0, key) });
         assert_eq!(event.is_some(), dead(key), "the event of its purge");
-        assert_eq!(event.cloned(), wanted, "the event of its purge names it and its owner");
+        assert_eq!(event.cloned(), wanted, "the event of its purge has its id and owner");
     }
-    assert_eq!(
-        BTreeSet::from_iter(key_ids(&purged)),
-        wanted,
-        "the answer tells of the purged keys"
-    );
-    assert_eq!(storage.follow(&mut cursor).await?, wanted, "the feed tells of the purged keys");
+    assert_eq!(BTreeSet::from_iter(key_ids(&purged)), wanted, "the returned events");
+    assert_eq!(storage.read_feed(&mut cursor).await?, wanted, "the feed entries");
     let again = event(EventKind::Purged, &stored[0].1, at(3_000));
-    assert_eq!(storage.handle().purge_keys(before, 1_000, &again).await?, [], "nothing is left");
+    assert_eq!(
+        storage.handle().purge_keys(before, 1_000, &again).await?,
+        [],
+        "a second purge finds nothing"
+    );
     Ok(())
 }
 
@@ -442,7 +458,7 @@ async fn racing_purges_remove_each_key_once(storage: TestStorage) -> CheckResult
         let answers = race(4, |_| {
             let (store, by) = (storage.handle(), event(EventKind::Purged, &key(&ada, 0), at(200)));
             async move {
-                // A purge may leave to another what that one is at, so each goes on until the end.
+                // A purge may skip keys that another purge is deleting, so each task repeats it.
                 let mut purged = 0;
                 loop {
                     match store.purge_keys(at(100), 3, &with_own_id(&by, purged)).await?.len() {
@@ -453,7 +469,7 @@ async fn racing_purges_remove_each_key_once(storage: TestStorage) -> CheckResult
             }
         });
         let purged: usize = answers.await.into_iter().sum::<Result<usize, StoreError>>()?;
-        assert_eq!(purged, 10, "keys purged by four tasks, all together");
+        assert_eq!(purged, 10, "the sum of keys purged by four tasks");
         assert_eq!(storage.keys((&ada).into()).await?, [], "keys left");
         let log = storage.log((&ada).into()).await?;
         let events = log.iter().filter(|event| event.kind == EventKind::Purged).count();
@@ -462,7 +478,7 @@ async fn racing_purges_remove_each_key_once(storage: TestStorage) -> CheckResult
     Ok(())
 }
 
-/// The event of a task's next purge: with an id of its own, as every change has.
+/// The event of a task's next purge, with a new id.
 fn with_own_id(by: &AuditEvent, purged: usize) -> AuditEvent {
     let mut id = *by.id.as_bytes();
     id[10] = purged as u8;

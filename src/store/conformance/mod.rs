@@ -43,7 +43,7 @@ mod write_case;
 
 use std::sync::Arc;
 
-pub use suite::{Failure, Report, Suite};
+pub use suite::{CheckFailure, Report, Suite};
 
 use super::KeyStore;
 

@@ -36,13 +36,21 @@ async fn a_code_is_accepted_once(storage: TestStorage) -> CheckResult {
 async fn a_code_is_valid_only_for_its_address(storage: TestStorage) -> CheckResult {
     storage.handle().put_code(&address(1), &code(1)).await?;
     storage.handle().put_code(&address(2), &code(2)).await?;
-    assert_eq!(try_code(&storage, 2, 1, at(0)).await?, CodeOutcome::Wrong, "that of another");
-    assert_eq!(try_code(&storage, 3, 1, at(0)).await?, CodeOutcome::NotFound, "nobody has one");
+    assert_eq!(
+        try_code(&storage, 2, 1, at(0)).await?,
+        CodeOutcome::Wrong,
+        "the code of another address"
+    );
+    assert_eq!(
+        try_code(&storage, 3, 1, at(0)).await?,
+        CodeOutcome::NotFound,
+        "an address without a code"
+    );
     assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::Accepted);
     assert_eq!(
         try_code(&storage, 2, 2, at(0)).await?,
         CodeOutcome::Accepted,
-        "the other one stays"
+        "the other code is still valid"
     );
     Ok(())
 }
@@ -52,12 +60,12 @@ async fn a_code_has_a_fixed_number_of_tries(storage: TestStorage) -> CheckResult
         storage.handle().put_code(&address(n), &code(n)).await?;
     }
     for wrong in 1..=TRIES {
-        assert_eq!(try_code(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong, "guess {wrong}");
+        assert_eq!(try_code(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong, "attempt {wrong}");
         if wrong < TRIES {
             assert_eq!(
                 try_code(&storage, 2, 100, at(0)).await?,
                 CodeOutcome::Wrong,
-                "guess {wrong}"
+                "attempt {wrong}"
             );
         }
     }
@@ -65,10 +73,10 @@ async fn a_code_has_a_fixed_number_of_tries(storage: TestStorage) -> CheckResult
         assert_eq!(
             try_code(&storage, 1, presented, at(0)).await?,
             CodeOutcome::NoTriesLeft,
-            "one too many"
+            "after the last try"
         );
     }
-    assert_eq!(try_code(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "with the last try");
+    assert_eq!(try_code(&storage, 2, 2, at(0)).await?, CodeOutcome::Accepted, "on the last try");
     Ok(())
 }
 
@@ -79,13 +87,13 @@ async fn a_code_expires_at_its_end(storage: TestStorage) -> CheckResult {
     assert_eq!(
         try_code(&storage, 1, 1, just_before(end())).await?,
         CodeOutcome::Accepted,
-        "just before"
+        "just before it expires"
     );
     assert_eq!(try_code(&storage, 2, 2, end()).await?, CodeOutcome::Expired);
     assert_eq!(
         try_code(&storage, 2, 2, at(0)).await?,
         CodeOutcome::Accepted,
-        "it was not used up by that"
+        "an expired attempt does not consume the code"
     );
 
     storage.handle().put_code(&address(3), &code(3)).await?;
@@ -93,7 +101,7 @@ async fn a_code_expires_at_its_end(storage: TestStorage) -> CheckResult {
         assert_eq!(
             try_code(&storage, 3, 100, end()).await?,
             CodeOutcome::Wrong,
-            "guesses count to the end"
+            "wrong attempts count after expiry"
         );
     }
     assert_eq!(try_code(&storage, 3, 3, end()).await?, CodeOutcome::NoTriesLeft);
@@ -107,16 +115,16 @@ async fn a_new_code_replaces_the_former_one(storage: TestStorage) -> CheckResult
     }
     let later = OneTimeCode { ends_at: end().after(Duration::from_secs(600)), ..code(2) };
     storage.handle().put_code(&address(1), &later).await?;
-    assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::Wrong, "the former one");
+    assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::Wrong, "the replaced code");
     assert_eq!(
         try_code(&storage, 1, 2, end()).await?,
         CodeOutcome::Accepted,
-        "with tries and time of its own"
+        "the new code has its own tries and expiry"
     );
     assert_eq!(
         try_code(&storage, 1, 1, at(0)).await?,
         CodeOutcome::NotFound,
-        "the former one is gone"
+        "the replaced code was removed"
     );
     Ok(())
 }
@@ -130,11 +138,11 @@ async fn racing_attempts_get_no_extra_tries(storage: TestStorage) -> CheckResult
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
-        assert_eq!(count(CodeOutcome::Wrong), TRIES as usize, "of 64 guesses: {answers:?}");
+        assert_eq!(count(CodeOutcome::Wrong), TRIES as usize, "of 64 attempts: {answers:?}");
         assert_eq!(
             count(CodeOutcome::NoTriesLeft),
             64 - TRIES as usize,
-            "of 64 guesses: {answers:?}"
+            "of 64 attempts: {answers:?}"
         );
         assert_eq!(try_code(&storage, round, round, at(0)).await?, CodeOutcome::NoTriesLeft);
     }
@@ -150,19 +158,19 @@ async fn racing_right_attempts_have_one_winner(storage: TestStorage) -> CheckRes
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
-        assert_eq!(count(CodeOutcome::Accepted), 1, "of 64 who had the code: {answers:?}");
-        assert_eq!(count(CodeOutcome::NotFound), 63, "of 64 who had the code: {answers:?}");
+        assert_eq!(count(CodeOutcome::Accepted), 1, "of 64 right attempts: {answers:?}");
+        assert_eq!(count(CodeOutcome::NotFound), 63, "of 64 right attempts: {answers:?}");
     }
     Ok(())
 }
 
-/// Dropped one poll later each time, until it gets done.
+/// Drops an attempt one poll later each time, until it completes.
 async fn a_dropped_code_attempt_is_atomic(storage: TestStorage) -> CheckResult {
     for polls in 0..MAX_POLLS {
         storage.handle().put_code(&address(polls), &code(polls)).await?;
         let (store, right) = (storage.handle(), attempt(polls, polls, at(0)));
         let done = poll_at_most(polls, store.try_code(&right)).await;
-        // Nothing stays locked behind it, and whoever comes next finds the code or finds it used up.
+        // The dropped attempt left no lock, and the next one finds the code, or finds it consumed.
         let next = storage.handle().try_code(&right).await?;
         assert_eq!(storage.handle().try_code(&right).await?, CodeOutcome::NotFound, "a third time");
         if let Some(done) = done.transpose()? {
@@ -175,7 +183,7 @@ async fn a_dropped_code_attempt_is_atomic(storage: TestStorage) -> CheckResult {
         }
         assert!(matches!(next, CodeOutcome::Accepted | CodeOutcome::NotFound), "{next:?}");
     }
-    panic!("a guess was not done after {} polls", MAX_POLLS)
+    panic!("an attempt was not done after {} polls", MAX_POLLS)
 }
 
 async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(
@@ -183,59 +191,64 @@ async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(
 ) -> CheckResult {
     let (ada, other) = (owner(1), key(&owner(1), 1).id);
     let payers = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
-    let guests = [1, 2, 3].map(address);
+    let callers = [1, 2, 3].map(address);
     let of =
         |payer, window| CounterCharge { payer, period: Period::Ever, window, limit: 1, uses: 1 };
-    for payer in guests[..2].iter().map(CounterKey::Anonymous).chain(payers) {
+    for payer in callers[..2].iter().map(CounterKey::Anonymous).chain(payers) {
         assert_eq!(
             storage.handle().charge(&[of(payer, at(0))]).await?,
             ChargeOutcome::Granted(vec![1])
         );
     }
-    // The third has come back since, in another period.
+    // The third caller has returned in a later period.
     for window in [at(0), end()] {
-        let spend = of(CounterKey::Anonymous(&guests[2]), window);
-        assert_eq!(storage.handle().charge(&[spend]).await?, ChargeOutcome::Granted(vec![1]));
+        let charge = of(CounterKey::Anonymous(&callers[2]), window);
+        assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
     }
     for n in 1..=4 {
-        // The fourth was replaced by one that is not over.
+        // The fourth code is replaced by one that has not expired.
         storage.handle().put_code(&address(n), &OneTimeCode { ends_at: at(n), ..code(n) }).await?;
     }
     storage.handle().put_code(&address(4), &code(4)).await?;
 
     for purged in [2, 2, 1, 0] {
-        assert_eq!(storage.handle().purge_codes(end(), 2).await?, purged, "up to two");
+        assert_eq!(storage.handle().purge_codes(end(), 2).await?, purged, "at a limit of 2");
     }
     for n in 1..=3 {
         assert_eq!(try_code(&storage, n, n, at(0)).await?, CodeOutcome::NotFound);
     }
-    assert_eq!(try_code(&storage, 4, 4, at(0)).await?, CodeOutcome::Accepted, "it is not over");
-    for guest in &guests[..2] {
-        let spend = of(CounterKey::Anonymous(guest), at(0));
+    assert_eq!(try_code(&storage, 4, 4, at(0)).await?, CodeOutcome::Accepted, "it has not expired");
+    for caller in &callers[..2] {
+        let charge = of(CounterKey::Anonymous(caller), at(0));
         assert_eq!(
-            storage.handle().charge(&[spend]).await?,
+            storage.handle().charge(&[charge]).await?,
             ChargeOutcome::Granted(vec![1]),
-            "forgotten"
+            "the counter was purged"
         );
     }
     for payer in payers {
         let again = storage.handle().charge(&[of(payer, at(0))]).await?;
-        assert_eq!(again, ChargeOutcome::Exhausted(vec![1]), "{payer:?} is no guest");
+        assert_eq!(
+            again,
+            ChargeOutcome::Exhausted(vec![1]),
+            "{payer:?} is not anonymous and must be kept"
+        );
     }
-    let back = of(CounterKey::Anonymous(&guests[2]), end());
+    let back = of(CounterKey::Anonymous(&callers[2]), end());
     assert_eq!(
         storage.handle().charge(&[back]).await?,
         ChargeOutcome::Exhausted(vec![1]),
-        "not over"
+        "a counter of the current period"
     );
     Ok(())
 }
 
-/// The `n`th code, and the digest of the `n`th address.
+/// The `n`th code.
 fn code(n: u64) -> OneTimeCode {
     OneTimeCode { digest: digest(n), ends_at: end(), tries: TRIES }
 }
 
+/// The digest of the `n`th address.
 fn address(n: u64) -> SecretDigest {
     digest(1_000_000 + n)
 }
@@ -253,7 +266,7 @@ async fn try_code(
     storage.handle().try_code(&attempt(of, presented, at)).await
 }
 
-/// Ten minutes after the beginning of the story.
+/// When the codes expire.
 fn end() -> Timestamp {
     at(600)
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::store::KeyStore;
 
-/// A run of the checks, and how thorough it is.
+/// A configurable run of the conformance checks.
 ///
 /// # Examples
 /// ```
@@ -28,46 +28,49 @@ use crate::store::KeyStore;
 pub struct Suite {
     rounds: u32,
     patience: Duration,
-    chosen: Vec<&'static Check>,
+    checks: Vec<&'static Check>,
 }
 
 impl Suite {
-    /// All checks, with 20 rounds of each race and a patience of 5 seconds.
+    /// Creates a suite of all checks, with 20 rounds per race and a patience of 5 seconds.
     pub fn new() -> Self {
-        Self { rounds: 20, patience: Duration::from_secs(5), chosen: all().collect() }
+        Self { rounds: 20, patience: Duration::from_secs(5), checks: all().collect() }
     }
 
-    /// How often each race is run. More rounds find rarer interleavings.
+    /// Sets how often each race is run. Defaults to 20. More rounds find rarer interleavings.
     pub fn rounds(mut self, rounds: u32) -> Self {
         self.rounds = rounds;
         self
     }
 
-    /// How long a store may take to finish or undo in the background a write that was dropped.
+    /// Sets how long a store may take to complete or undo a dropped write in the background, and to
+    /// wake up a waiting reader. Defaults to 5 seconds.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Only these checks, by their names.
+    /// Runs only the checks with these names.
     ///
     /// # Panics
-    /// If there is no check of such a name.
+    /// Panics if no check has one of the names.
     pub fn only<T: AsRef<str>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         let named = |name: T| {
             let found = all().find(|check| check.name == name.as_ref());
-            found.unwrap_or_else(|| panic!("no check is named {}", name.as_ref()))
+            found.unwrap_or_else(|| panic!("no conformance check is named {:?}", name.as_ref()))
         };
-        self.chosen = names.into_iter().map(named).collect();
+        self.checks = names.into_iter().map(named).collect();
         self
     }
 
-    /// Runs the checks, one after the other, and tells which failed. Each is a task of its own in
-    /// storage of its own: `open` opens it, fresh and empty, and returns one or several handles.
+    /// Runs the checks one after the other and returns which passed and failed.
+    ///
+    /// Each check runs in its own task and its own storage: `open` opens fresh, empty storage and
+    /// returns one or more handles to it.
     ///
     /// # Panics
-    /// On a runtime with a single thread, where nothing races and races would prove nothing; or if
-    /// `open` panics or returns no handle.
+    /// Panics on a single-threaded runtime, because races would prove nothing, and if `open` panics
+    /// or returns no handle.
     pub async fn report<F, Fut>(&self, mut open: F) -> Report
     where
         F: FnMut() -> Fut,
@@ -78,21 +81,22 @@ impl Suite {
         assert!(!single, "run the conformance suite on a multi-thread runtime");
 
         let mut report = Report::default();
-        for check in &self.chosen {
+        for check in &self.checks {
             let storage = TestStorage::new(open().await, self.rounds, self.patience);
-            let running = tokio::spawn(tokio::time::timeout(TOO_LONG, (check.run)(storage)));
-            match message(running.await) {
+            let running = tokio::spawn(tokio::time::timeout(TIME_LIMIT, (check.run)(storage)));
+            match failure_message(running.await) {
                 None => report.passed.push(check.name),
-                Some(message) => report.failed.push(Failure { check: check.name, message }),
+                Some(message) => report.failed.push(CheckFailure { check: check.name, message }),
             }
         }
         report
     }
 
-    /// Runs the checks as [`report`](Suite::report) does.
+    /// Runs the checks like [`report`](Suite::report).
     ///
     /// # Panics
-    /// If a check fails; the message lists every failed check. Also as [`report`](Suite::report).
+    /// Panics if a check fails; the message lists every failed check. Also panics like
+    /// [`report`](Suite::report).
     pub async fn run<F, Fut>(&self, open: F)
     where
         F: FnMut() -> Fut,
@@ -125,29 +129,29 @@ pub(super) fn all() -> impl Iterator<Item = &'static Check> {
     modules.into_iter().flatten()
 }
 
-/// What a run of the suite found.
+/// The result of a run of the suite.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 #[non_exhaustive]
 pub struct Report {
     /// The checks that the store passed.
     pub passed: Vec<&'static str>,
-    /// The checks that it failed, and how.
-    pub failed: Vec<Failure>,
+    /// The checks that the store failed.
+    pub failed: Vec<CheckFailure>,
 }
 
 /// A check that a store failed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Failure {
-    /// The name of the check: the fact that does not hold.
+pub struct CheckFailure {
+    /// The name of the check: the fact that does not hold for the store.
     pub check: &'static str,
-    /// What was seen instead.
+    /// What was observed instead.
     pub message: String,
 }
 
 impl Report {
-    /// Whether this check was run and failed.
+    /// Returns whether this check was run and failed.
     pub fn caught(&self, check: &str) -> bool {
         self.failed.iter().any(|failure| failure.check == check)
     }
@@ -157,16 +161,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (failed, all) = (self.failed.len(), self.failed.len() + self.passed.len());
         write!(f, "{failed} of {all} conformance checks failed")?;
-        for Failure { check, message } in &self.failed {
+        for CheckFailure { check, message } in &self.failed {
             write!(f, "\n\n{check}\n    {}", message.replace('\n', "\n    "))?;
         }
         Ok(())
     }
 }
 
-/// In which way a check failed, if it did.
-fn message(ended: Result<Result<CheckResult, Elapsed>, JoinError>) -> Option<String> {
-    match ended {
+/// Returns the message of a failed check, or `None` if it passed.
+fn failure_message(result: Result<Result<CheckResult, Elapsed>, JoinError>) -> Option<String> {
+    match result {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(error))) => {
             let mut message = format!("the store failed: {error}");
@@ -177,20 +181,22 @@ fn message(ended: Result<Result<CheckResult, Elapsed>, JoinError>) -> Option<Str
             }
             Some(message)
         }
-        Ok(Err(_)) => Some(format!("not done after {TOO_LONG:?}: does the store hang?")),
+        Ok(Err(_)) => Some(format!(
+            "the check did not finish within {TIME_LIMIT:?}; the store may be deadlocked"
+        )),
         Err(error) => Some(match error.try_into_panic() {
-            Ok(panic) => words(&*panic),
+            Ok(panic) => panic_message(&*panic),
             Err(error) => error.to_string(),
         }),
     }
 }
 
-/// What a panic said.
-pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+/// Returns the message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    text.unwrap_or_else(|| "it panicked".into())
+    text.unwrap_or_else(|| "the check panicked".into())
 }
 
-/// So that a deadlock is a failure like any other. No honest store comes near it.
-const TOO_LONG: Duration = Duration::from_secs(300);
+/// Turns a deadlock into a failed check. A correct store is far below this limit.
+const TIME_LIMIT: Duration = Duration::from_secs(300);

@@ -27,7 +27,7 @@ async fn last_use_only_moves_forward(storage: TestStorage) -> CheckResult {
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     let from = |last: u8| Some([192, 0, 2, last].into());
-    // The instants of uses, and those of the last one as they are to be remembered.
+    // Pairs of the instant of a use and the expected instant of the last use.
     let steps = [(20, 20), (10, 20), (20, 20), (19, 20), (30, 30), (1, 30)];
     for (use_at, last_at) in steps {
         let uses = KeyUse { ip: from(use_at), ..key_use(&issued, at(5), at(use_at.into())) };
@@ -37,11 +37,11 @@ async fn last_use_only_moves_forward(storage: TestStorage) -> CheckResult {
         assert_eq!(stored.last_used_ip, from(last_at), "the address of the last use");
         assert_eq!(stored.first_used_at, Some(at(5)), "the first use");
     }
-    let nowhere = KeyUse { ip: None, ..key_use(&issued, at(40), at(40)) };
-    storage.handle().record_uses(&[nowhere]).await?;
+    let without_ip = KeyUse { ip: None, ..key_use(&issued, at(40), at(40)) };
+    storage.handle().record_uses(&[without_ip]).await?;
     let stored = storage.key(&issued).await?;
     assert_eq!(stored.last_used_at, Some(at(40)));
-    assert_eq!(stored.last_used_ip, None, "an address that belongs to an older use");
+    assert_eq!(stored.last_used_ip, None, "the address of an older use");
     Ok(())
 }
 
@@ -55,21 +55,21 @@ async fn a_first_use_is_recorded_once_with_its_event(storage: TestStorage) -> Ch
     assert_eq!(
         sorted_by_id(written),
         sorted_by_id(first.iter().map(KeyUse::first_use).collect()),
-        "in the answer"
+        "the returned events"
     );
 
-    // Of a mixed batch, only the third key is used for the first time. Nor is there an earlier
-    // first use than the first.
+    // In this batch, only the third key is used for the first time. An earlier use of the first key
+    // that is recorded later does not replace its first use.
     let mixed = [key_use(&keys[0], at(5), at(30)), key_use(&keys[2], at(12), at(12))];
     let written = storage.handle().record_uses(&mixed).await?;
-    assert_eq!(written, [mixed[1].first_use()], "in the answer to a mixed batch");
+    assert_eq!(written, [mixed[1].first_use()], "the events returned for a mixed batch");
     for (key, uses) in keys.iter().zip([&first[0], &first[1], &mixed[1]]) {
         let log = storage.log((&key.owner).into()).await?;
         let firsts: Vec<_> = log.iter().filter(|it| it.kind == EventKind::FirstUsed).collect();
         assert_eq!(firsts, [&uses.first_use()], "in the log");
         assert_eq!(storage.key(key).await?.first_used_at, Some(uses.first_at));
     }
-    assert_eq!(storage.handle().record_uses(&[]).await?, [], "of no uses at all");
+    assert_eq!(storage.handle().record_uses(&[]).await?, [], "an empty batch");
     Ok(())
 }
 
@@ -84,23 +84,23 @@ async fn racing_first_uses_are_recorded_once(storage: TestStorage) -> CheckResul
             let store = storage.handle();
             let mut batch: Vec<KeyUse> =
                 keys.iter().map(|key| key_use(key, at(100 - task), at(100 + task))).collect();
-            // In opposite orders: who locks key by key as they come must not lock up.
+            // In opposite orders, so that a store that locks keys in batch order deadlocks.
             if task % 2 == 1 {
                 batch.reverse();
             }
             async move { store.record_uses(&batch).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
-        let told = sorted_by_id(answers.concat());
+        let returned = sorted_by_id(answers.concat());
         let log = storage.log((&ada).into()).await?;
         let firsts = log.into_iter().filter(|event| event.kind == EventKind::FirstUsed);
         let logged = sorted_by_id(firsts.collect());
         assert_eq!(logged.len(), keys.len(), "first uses in the log, of {} keys", keys.len());
-        assert_eq!(told, logged, "first uses in the answers, and in the log");
+        assert_eq!(returned, logged, "first uses that were returned, and those in the log");
         for key in keys {
             let stored = storage.key(&key).await?;
             let event = logged.iter().find(|event| event.key_id == Some(key.id));
-            let event = event.expect("one of as many events as there are keys");
+            let event = event.expect("each key has one event");
             assert_eq!(stored.first_used_at, Some(event.at), "the first use, and its event");
             assert_eq!(stored.last_used_at, Some(at(111)), "the last of all uses");
         }
@@ -118,11 +118,11 @@ async fn uses_of_unknown_keys_are_skipped(storage: TestStorage) -> CheckResult {
     let forged = Key { owner: owner_of("other", "account-1"), ..known.clone() };
     let batch = [&gone, &forged, &known, &never].map(|key| key_use(key, at(10), at(20)));
     let written = storage.handle().record_uses(&batch).await?;
-    assert_eq!(written, [batch[2].first_use()], "only one of the four is a key");
+    assert_eq!(written, [batch[2].first_use()], "only one of the four exists");
     assert_eq!(storage.key(&known).await?.last_used_at, Some(at(20)));
     for absent in [&gone, &never] {
         let stored = storage.handle().get((&absent.owner).into(), absent.id).await?;
-        assert_eq!(stored, None, "a use made a key");
+        assert_eq!(stored, None, "a use created a key");
     }
     let log = storage.log((&known.owner).into()).await?;
     let firsts = log.iter().filter(|event| event.kind == EventKind::FirstUsed).count();
@@ -148,10 +148,10 @@ async fn recording_a_use_changes_nothing_else(storage: TestStorage) -> CheckResu
             last_used_ip: uses.ip,
             ..key
         };
-        assert_eq!(storage.key(&wanted).await?, wanted, "a use, and no more than that");
+        assert_eq!(storage.key(&wanted).await?, wanted, "only the fields of a use changed");
     }
-    let told = storage.follow(&mut cursor).await?;
-    assert!(told.is_empty(), "a use makes no node forget a key, and the feed tells of {told:?}");
+    let changed = storage.read_feed(&mut cursor).await?;
+    assert!(changed.is_empty(), "recording a use wrote feed entries: {changed:?}");
     Ok(())
 }
 
@@ -175,12 +175,12 @@ async fn usage_adds_up_by_key_and_hour(storage: TestStorage) -> CheckResult {
     storage.handle().add_usage(&second).await?;
     let sums = [hour_of(ada, 0, 31, 3), hour_of(ada, 1, 0, 4), hour_of(ada, 2, 5, 1)];
     assert_eq!(history(&storage, ada, at(0)).await?, sums);
-    assert_eq!(history(&storage, ada, hour_at(1)).await?, sums[1..], "from an hour on");
-    assert_eq!(history(&storage, ada, hour_at(3)).await?, [], "when there is nothing yet");
+    assert_eq!(history(&storage, ada, hour_at(1)).await?, sums[1..], "from the second hour");
+    assert_eq!(history(&storage, ada, hour_at(3)).await?, [], "after the last hour");
     assert_eq!(history(&storage, bob, at(0)).await?, [hour_of(bob, 0, 100, 7)]);
-    assert_eq!(&storage.key(ada).await?, ada, "counting changes nothing of the key");
-    let told = storage.follow(&mut cursor).await?;
-    assert!(told.is_empty(), "counting makes no node forget a key, and the feed tells of {told:?}");
+    assert_eq!(&storage.key(ada).await?, ada, "adding usage changed the key");
+    let changed = storage.read_feed(&mut cursor).await?;
+    assert!(changed.is_empty(), "adding usage wrote feed entries: {changed:?}");
     Ok(())
 }
 
@@ -193,7 +193,7 @@ async fn racing_additions_of_usage_add_up(storage: TestStorage) -> CheckResult {
         let answers = race(12, |task| {
             let store = storage.handle();
             let mut batch: Vec<_> = keys.iter().map(|key| hour_of(key, 0, 1, task)).collect();
-            // In opposite orders: who locks key by key as they come must not lock up.
+            // In opposite orders, so that a store that locks keys in batch order deadlocks.
             if task % 2 == 1 {
                 batch.reverse();
             }
@@ -222,7 +222,11 @@ async fn usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key(
     storage.add(&gone, &digest(2)).await?;
     storage.add(&later, &digest(3)).await?;
     for key in [&gone, &later] {
-        assert_eq!(history(&storage, key, at(0)).await?, [], "counted while there was no such key");
+        assert_eq!(
+            history(&storage, key, at(0)).await?,
+            [],
+            "usage added while the key did not exist"
+        );
     }
     Ok(())
 }
@@ -253,7 +257,7 @@ async fn a_purge_of_usage_removes_old_hours_up_to_its_limit(storage: TestStorage
         storage.handle().add_usage(&counts).await?;
     }
     for purged in [4, 2, 0] {
-        assert_eq!(storage.handle().purge_usage(hour_at(3), 4).await?, purged, "up to four");
+        assert_eq!(storage.handle().purge_usage(hour_at(3), 4).await?, purged, "at a limit of 4");
     }
     for key in &keys {
         assert_eq!(history(&storage, key, at(0)).await?, [hour_of(key, 3, 1, 0)]);
@@ -261,7 +265,7 @@ async fn a_purge_of_usage_removes_old_hours_up_to_its_limit(storage: TestStorage
     Ok(())
 }
 
-/// With more that were limited than were denied.
+/// Usage of the `n`th hour, with three limited requests per denied one.
 fn hour_of(key: &Key, n: u64, accepted: u64, denied: u64) -> HourlyUsage {
     HourlyUsage { key_id: key.id, hour: hour_at(n), accepted, denied, limited: denied * 3 }
 }

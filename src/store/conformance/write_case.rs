@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The writes of the contract that concern a key.
+/// The writes that change keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
     Insert,
@@ -27,13 +27,13 @@ pub(super) enum Write {
     Rehash,
 }
 
-/// A write that is sure to be done, to the keys of a tenant of its own.
+/// A write that must succeed, with keys of its own tenant.
 pub(super) struct WriteCase {
     pub(super) write: Write,
     pub(super) owner: Owner,
     pub(super) keys: [Key; 3],
     pub(super) event: AuditEvent,
-    /// The number of the first key and of its secret.
+    /// The number of the first key and its secret.
     pub(super) first: u64,
     uses: KeyUse,
 }
@@ -74,7 +74,7 @@ impl WriteCase {
         Self { write, keys: keys.clone(), owner, event, first, uses }
     }
 
-    /// Adds the keys that have to be there first.
+    /// Inserts the keys that must exist before the write.
     pub(super) async fn prepare(&self, storage: &TestStorage) -> CheckResult {
         let absent = usize::from(self.write == Write::Insert);
         for (n, key) in (self.first..).zip(&self.keys).skip(absent) {
@@ -83,7 +83,7 @@ impl WriteCase {
         Ok(())
     }
 
-    /// Does it.
+    /// Runs the write. Panics if the store refuses it.
     pub(super) async fn run(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
         let Self { write, owner, keys: [key, ..], event, first, uses } = self;
         let (within, old, new) = (OwnerScope::Owner(owner), digest(*first), digest(first + 5));
@@ -112,11 +112,11 @@ impl WriteCase {
             }
             Write::Rehash => store.rehash(&old, &new).await?,
         };
-        assert!(done, "{write:?} was refused");
+        assert!(done, "the store refused {write:?}");
         Ok(())
     }
 
-    /// The keys that it changes, as the feed has to tell.
+    /// The keys that must be in the change feed after the write.
     pub(super) fn changed_keys(&self) -> &[Key] {
         match self.write {
             Write::RevokeAll | Write::Purge => &self.keys,
@@ -125,7 +125,7 @@ impl WriteCase {
         }
     }
 
-    /// The events that it has to leave in the log.
+    /// The events that must be in the audit log after the write.
     pub(super) fn expected_events(&self) -> Vec<AuditEvent> {
         match self.write {
             Write::RevokeAll | Write::Purge => {
@@ -137,9 +137,9 @@ impl WriteCase {
         }
     }
 
-    /// Events so that they can be compared. A change of one key has exactly the event that came with
-    /// it. Of a change of many keys, it is up to the store which key comes first: the order and
-    /// the ids of its events tell nothing.
+    /// Normalizes events for comparison. A change of one key writes exactly the given event. For a
+    /// change of many keys, the order of the keys is up to the store, so the order and ids of the
+    /// events are ignored.
     pub(super) fn comparable(&self, mut events: Vec<AuditEvent>) -> Vec<AuditEvent> {
         if matches!(self.write, Write::RevokeAll | Write::Purge) {
             for event in &mut events {
@@ -150,7 +150,7 @@ impl WriteCase {
         events
     }
 
-    /// All secrets that play a part in it.
+    /// The digests of all secrets that the write may involve.
     pub(super) fn digests(&self) -> impl Iterator<Item = SecretDigest> + use<> {
         (self.first..self.first + 10).map(digest)
     }
