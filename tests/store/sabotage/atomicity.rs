@@ -1,4 +1,4 @@
-//! Writes in two steps, with a place between them where a client may hang up.
+//! Writes in two steps, with an await point between them at which the future may be dropped.
 
 use std::{collections::HashSet, sync::Mutex};
 
@@ -12,15 +12,15 @@ use keyward::{
     },
 };
 
-use super::wrapper::{Answer, Inside, Sabotage};
+use super::wrapper::{Inner, Sabotage, StoreResult};
 
-/// The change first, its event in a transaction of its own.
+/// Writes the change first, and its event in a second transaction.
 #[derive(Default)]
-pub struct LogsAfterwards {
+pub struct LogsInASecondTransaction {
     unwritten: Mutex<HashSet<[u8; 12]>>,
 }
 
-impl LogsAfterwards {
+impl LogsInASecondTransaction {
     async fn late<T>(&self, event: EventId, change: impl Future<Output = T>) -> T {
         self.unwritten.lock().unwrap().insert(group(event));
         let answer = change.await;
@@ -31,85 +31,85 @@ impl LogsAfterwards {
 }
 
 #[async_trait]
-impl Sabotage for LogsAfterwards {
-    async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
-        let mut events = inside.events(query).await?;
+impl Sabotage for LogsInASecondTransaction {
+    async fn events(&self, inner: &Inner, query: &AuditQuery<'_>) -> StoreResult<Vec<AuditEvent>> {
+        let mut events = inner.events(query).await?;
         let unwritten = self.unwritten.lock().unwrap();
         events.retain(|event| !unwritten.contains(&group(event.id)));
         Ok(events)
     }
 
-    async fn insert(&self, inside: &Inside, new: InsertKey<'_>) -> Answer<InsertOutcome> {
-        self.late(new.event.id, inside.insert(new)).await
+    async fn insert(&self, inner: &Inner, new: InsertKey<'_>) -> StoreResult<InsertOutcome> {
+        self.late(new.event.id, inner.insert(new)).await
     }
 
     async fn update(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         key: &Key,
         event: &AuditEvent,
-    ) -> Answer<UpdateOutcome> {
-        self.late(event.id, inside.update(key, event)).await
+    ) -> StoreResult<UpdateOutcome> {
+        self.late(event.id, inner.update(key, event)).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
-        self.late(rotate.event.id, inside.rotate(rotate)).await
+    async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+        self.late(rotate.event.id, inner.rotate(rotate)).await
     }
 
     async fn revoke(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<RevokeOutcome> {
-        self.late(event.id, inside.revoke(within, id, event)).await
+    ) -> StoreResult<RevokeOutcome> {
+        self.late(event.id, inner.revoke(within, id, event)).await
     }
 
     async fn revoke_all(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         owner: &Owner,
         event: &AuditEvent,
-    ) -> Answer<Vec<AuditEvent>> {
-        self.late(event.id, inside.revoke_all(owner, event)).await
+    ) -> StoreResult<Vec<AuditEvent>> {
+        self.late(event.id, inner.revoke_all(owner, event)).await
     }
 
     async fn delete(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<bool> {
-        self.late(event.id, inside.delete(within, id, event)).await
+    ) -> StoreResult<bool> {
+        self.late(event.id, inner.delete(within, id, event)).await
     }
 
     async fn purge_keys(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         before: Timestamp,
         limit: u32,
         event: &AuditEvent,
-    ) -> Answer<Vec<AuditEvent>> {
-        self.late(event.id, inside.purge_keys(before, limit, event)).await
+    ) -> StoreResult<Vec<AuditEvent>> {
+        self.late(event.id, inner.purge_keys(before, limit, event)).await
     }
 
-    async fn record_uses(&self, inside: &Inside, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
+    async fn record_uses(&self, inner: &Inner, uses: &[KeyUse]) -> StoreResult<Vec<AuditEvent>> {
         match uses.first() {
-            Some(first) => self.late(first.event_id, inside.record_uses(uses)).await,
-            None => inside.record_uses(uses).await,
+            Some(first) => self.late(first.event_id, inner.record_uses(uses)).await,
+            None => inner.record_uses(uses).await,
         }
     }
 }
 
-/// What the events of one change have in common.
+/// The part of the id that all events of one change share.
 fn group(id: EventId) -> [u8; 12] {
     let (group, _) = id.as_bytes().split_first_chunk().unwrap();
     *group
 }
 
-/// Removes one digest, then adds the other.
+/// Removes the old digest, then adds the new one in a second step.
 #[derive(Default)]
 pub struct RehashesInTwoSteps {
     unwritten: Mutex<HashSet<SecretDigest>>,
@@ -119,19 +119,19 @@ pub struct RehashesInTwoSteps {
 impl Sabotage for RehashesInTwoSteps {
     async fn rehash(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         from: &SecretDigest,
         to: &SecretDigest,
-    ) -> Answer<bool> {
+    ) -> StoreResult<bool> {
         self.unwritten.lock().unwrap().insert(*to);
-        let done = inside.rehash(from, to).await;
+        let done = inner.rehash(from, to).await;
         tokio::task::yield_now().await;
         self.unwritten.lock().unwrap().remove(to);
         done
     }
 
-    async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
-        let found = inside.find(digests).await?;
+    async fn find(&self, inner: &Inner, digests: &[SecretDigest]) -> StoreResult<Option<FoundKey>> {
+        let found = inner.find(digests).await?;
         let unwritten = self.unwritten.lock().unwrap();
         Ok(found.filter(|found| !unwritten.contains(&found.digest)))
     }
