@@ -62,7 +62,7 @@ async fn refused_changes_write_no_event_and_no_feed_entry(storage: TestStorage) 
     storage.add(&mine, &digest(1)).await?;
     storage.add(&dead, &digest(2)).await?;
     let by = revocation(&dead, at(1), "");
-    let _now = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
+    let _revoked = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
     storage.handle().record_uses(&[key_use(&mine, at(1), at(2))]).await?;
 
     let watch = Watch::start(&storage, "acme", (1..=3).map(digest)).await?;

@@ -227,7 +227,7 @@ async fn a_keys_counters_last_as_long_as_the_key(storage: TestStorage) -> CheckR
     storage.update(&storage.key(&issued).await?, at(6)).await?;
     assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a rotation and an update");
     let by = revocation(&issued, at(7), "leaked");
-    let _now = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
+    let _revoked = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
     assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a revocation");
     assert!(storage.key(&issued).await?.revoked.is_some(), "a charge made a revoked key live");
 

@@ -255,7 +255,7 @@ async fn an_update_does_not_change_a_revoked_key(storage: TestStorage) -> CheckR
     let issued = Key { disabled_at: Some(at(1)), ..key(&owner(1), 1) };
     storage.add(&issued, &digest(1)).await?;
     let by = revocation(&issued, at(2), "leaked");
-    let _now = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
+    let _revoked = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
 
     let watch = Watch::start(&storage, "acme", [digest(1)]).await?;
     let before = watch.snapshot().await?;
@@ -433,7 +433,7 @@ async fn a_rotation_applies_only_to_the_revision_it_was_based_on(
     let current = storage.key(&issued).await?;
     storage.add(&dead, &digest(2)).await?;
     let by = revocation(&dead, at(1), "");
-    let _now = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
+    let _revoked = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
     let dead = storage.key(&dead).await?;
 
     let watch = Watch::start(&storage, "acme", (1..=9).map(digest)).await?;

@@ -104,7 +104,7 @@ async fn find_returns_the_latest_committed_key(storage: TestStorage) -> CheckRes
     let disabled = storage.key(&issued).await?;
     storage.rotate(&disabled, &digest(2), PreviousSecret::EndsAt(at(50))).await?;
     let by = revocation(&issued, at(2), "leaked");
-    let _now = storage.handle().revoke((&ada).into(), issued.id, &by).await?;
+    let _revoked = storage.handle().revoke((&ada).into(), issued.id, &by).await?;
     assert_eq!(status().await?, Some(Status::Revoked), "a revoked key stays until it is purged");
     let by = event(EventKind::Deleted, &issued, at(3));
     let deleted = storage.handle().delete((&ada).into(), issued.id, &by).await?;
@@ -161,7 +161,7 @@ async fn every_field_set_by_a_write_round_trips(storage: TestStorage) -> CheckRe
         uses.ip = Some(if n % 2 == 0 { [192, 0, 2, 1].into() } else { [0x2001; 8].into() });
         storage.handle().record_uses(std::slice::from_ref(&uses)).await?;
         let by = revocation(&issued, at(n + 1), text);
-        let _now = storage.handle().revoke(OwnerScope::Tenant("acme"), issued.id, &by).await?;
+        let _revoked = storage.handle().revoke(OwnerScope::Tenant("acme"), issued.id, &by).await?;
 
         let wanted = Key {
             hint,
@@ -352,7 +352,7 @@ async fn a_status_filter_agrees_with_key_status(storage: TestStorage) -> CheckRe
         storage.add(&key, &digest(i)).await?;
         if i >= 6 {
             let by = revocation(&key, at(6), "");
-            let _now = storage.handle().revoke((&ada).into(), key.id, &by).await?;
+            let _revoked = storage.handle().revoke((&ada).into(), key.id, &by).await?;
         }
         stored.push(storage.key(&key).await?);
     }

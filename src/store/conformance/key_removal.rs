@@ -197,24 +197,24 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(
     let ada = owner(1);
     let disabled = Key { disabled_at: Some(at(1)), ..key(&ada, 1) };
     let expired = Key { expires_at: Some(at(1)), ..key(&ada, 2) };
-    let mut open = vec![disabled, expired];
-    open.extend((3..=40).map(|n| key(&ada, n)));
-    for (n, key) in (1..).zip(&open) {
+    let mut unrevoked = vec![disabled, expired];
+    unrevoked.extend((3..=40).map(|n| key(&ada, n)));
+    for (n, key) in (1..).zip(&unrevoked) {
         storage.add(key, &digest(n)).await?;
     }
     let dead = key(&ada, 50);
     storage.add(&dead, &digest(50)).await?;
     let before = revocation(&dead, at(2), "before");
-    let _now = storage.handle().revoke((&ada).into(), dead.id, &before).await?;
-    let strangers = [key(&owner(2), 60), key(&owner_of("other", ada.account()), 61)];
-    for (n, stranger) in (60..).zip(&strangers) {
-        storage.add(stranger, &digest(n)).await?;
+    let _revoked = storage.handle().revoke((&ada).into(), dead.id, &before).await?;
+    let others = [key(&owner(2), 60), key(&owner_of("other", ada.account()), 61)];
+    for (n, other) in (60..).zip(&others) {
+        storage.add(other, &digest(n)).await?;
     }
 
     let mut cursor = storage.feed_end().await?;
-    let by = revocation(&open[0], at(10), "the account was closed");
+    let by = revocation(&unrevoked[0], at(10), "the account was closed");
     let written = storage.handle().revoke_all(&ada, &by).await?;
-    let ids: BTreeSet<KeyId> = open.iter().map(|key| key.id).collect();
+    let ids: BTreeSet<KeyId> = unrevoked.iter().map(|key| key.id).collect();
     assert_eq!(written.len(), ids.len(), "returned events");
     assert_eq!(
         BTreeSet::from_iter(key_ids(&written)),
@@ -223,7 +223,7 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(
     );
     assert_eq!(storage.read_feed(&mut cursor).await?, ids, "the feed entries");
     let log = storage.log((&ada).into()).await?;
-    for key in open {
+    for key in unrevoked {
         assert_eq!(storage.key(&key).await?, revoked(key.clone(), &by));
         let events: Vec<_> = log
             .iter()
@@ -235,10 +235,10 @@ async fn revoke_all_revokes_each_key_of_the_owner_with_an_event(
         assert_eq!(*event, AuditEvent { id: event.id, ..wanted });
     }
     assert_eq!(storage.key(&dead).await?, revoked(dead, &before), "a key that was revoked before");
-    for stranger in &strangers {
-        assert_eq!(storage.key(stranger).await?, *stranger, "another owner's key");
+    for other in &others {
+        assert_eq!(storage.key(other).await?, *other, "another owner's key");
     }
-    let again = storage.handle().revoke_all(&ada, &revocation(&strangers[0], at(11), "")).await?;
+    let again = storage.handle().revoke_all(&ada, &revocation(&others[0], at(11), "")).await?;
     assert_eq!(again, [], "a second call revokes nothing");
     assert_eq!(storage.log((&ada).into()).await?, log, "a second call writes no event");
     Ok(())
@@ -279,16 +279,16 @@ async fn assert_all_at_one_instant(
 ) -> CheckResult {
     let mut started = false;
     loop {
-        let mut open = 0;
+        let mut unrevoked = 0;
         for i in 0..keys.len() {
             let key = &keys[if backwards { keys.len() - 1 - i } else { i }];
             let stored = store.get((&key.owner).into(), key.id).await?.expect("the key exists");
             let revoked = stored.revoked.is_some();
             assert!(revoked || !started, "one key was revoked before another");
             started |= revoked;
-            open += usize::from(!revoked);
+            unrevoked += usize::from(!revoked);
         }
-        if open == 0 {
+        if unrevoked == 0 {
             return Ok(());
         }
         tokio::task::yield_now().await;
@@ -395,7 +395,7 @@ async fn a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else(
             storage.add(&key, &digest(n)).await?;
             if let Some(revoked_at) = revoked_at {
                 let by = revocation(&key, revoked_at, "");
-                let _now = storage.handle().revoke((&owner).into(), key.id, &by).await?;
+                let _revoked = storage.handle().revoke((&owner).into(), key.id, &by).await?;
             }
             stored.push((n, storage.key(&key).await?));
         }

@@ -136,7 +136,7 @@ async fn recording_a_use_changes_nothing_else(storage: TestStorage) -> CheckResu
     storage.add(&live, &digest(1)).await?;
     storage.add(&dead, &digest(2)).await?;
     let by = revocation(&dead, at(2), "leaked");
-    let _now = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
+    let _revoked = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
 
     let mut cursor = storage.feed_end().await?;
     let batch = [&live, &dead].map(|key| key_use(key, at(10), at(20)));
@@ -235,8 +235,8 @@ async fn another_owners_usage_cannot_be_read(storage: TestStorage) -> CheckResul
     let issued = key(&owner_of("acme", "ada"), 1);
     storage.add(&issued, &digest(1)).await?;
     storage.handle().add_usage(&[hour_of(&issued, 0, 1, 1)]).await?;
-    let strangers = [owner_of("acme", "bob"), owner_of("umbrella", "ada"), owner_of("", "ada")];
-    let within = strangers.iter().map(OwnerScope::Owner).chain([OwnerScope::Tenant("umbrella")]);
+    let others = [owner_of("acme", "bob"), owner_of("umbrella", "ada"), owner_of("", "ada")];
+    let within = others.iter().map(OwnerScope::Owner).chain([OwnerScope::Tenant("umbrella")]);
     for within in within {
         assert_eq!(
             storage.handle().usage_history(within, issued.id, at(0)).await?,

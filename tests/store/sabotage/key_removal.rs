@@ -88,7 +88,7 @@ impl Sabotage for RevokesOnePage {
         let mut events = Vec::new();
         for (n, key) in (0..).zip(unrevoked_keys(inner, owner, 10).await?) {
             events.push(event.for_key(n, &key));
-            let _now = inner.revoke(owner.into(), key.id, &events[n as usize]).await?;
+            let _revoked = inner.revoke(owner.into(), key.id, &events[n as usize]).await?;
         }
         Ok(events)
     }
@@ -108,7 +108,7 @@ impl Sabotage for RevokesOneByOne {
         let mut events = Vec::new();
         for (n, key) in (0..).zip(unrevoked_keys(inner, owner, 1_000).await?) {
             events.push(event.for_key(n, &key));
-            let _now = inner.revoke(owner.into(), key.id, &events[n as usize]).await?;
+            let _revoked = inner.revoke(owner.into(), key.id, &events[n as usize]).await?;
             tokio::task::yield_now().await;
         }
         Ok(events)
