@@ -122,8 +122,8 @@ impl Manager {
         let store = self.store.clone();
         let write = async move {
             match store.revoke((&key.owner).into(), id, &event).await? {
-                RevokeOutcome::Now => Ok(Written::with_event(Ok(()), event)),
-                RevokeOutcome::Already => Ok(Written::nothing(Ok(()))),
+                RevokeOutcome::Revoked => Ok(Written::with_event(Ok(()), event)),
+                RevokeOutcome::AlreadyRevoked => Ok(Written::nothing(Ok(()))),
                 RevokeOutcome::NotFound => Ok(Written::nothing(Err(Error::not_found()))),
             }
         };

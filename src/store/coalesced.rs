@@ -1,3 +1,5 @@
+//! Coalesces concurrent lookups by digest into batched queries.
+
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
@@ -7,140 +9,142 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::{FoundKey, StoreError, timed_out::TimedOut};
+use super::{FoundKey, StoreError, error::TimedOut};
 use crate::{secret::SecretDigest, system::lock};
 
-/// A server that can be asked for many digests at once.
-pub(super) trait Source: Send + Sync + 'static {
-    /// What it is called where it does not answer.
+/// A server that can look up many digests in one query.
+pub(super) trait LookupSource: Send + Sync + 'static {
+    /// The server's name in error messages.
     const NAME: &'static str;
 
-    /// How many questions are on their way at the same time: few make each of them larger.
-    const AT_ONCE: usize;
+    /// The maximum number of concurrent queries. A small number makes each batch larger.
+    const MAX_IN_FLIGHT: usize;
 
-    /// For how long a call may keep its caller waiting.
-    fn limit(&self) -> Duration;
+    /// Returns how long a caller may wait.
+    fn timeout(&self) -> Duration;
 
-    /// What is stored under these digests, each at most once. A record that cannot be read is its
-    /// own caller's error, and not that of those who asked together with him.
-    fn ask(
+    /// Returns the records stored under these digests, each at most once.
+    ///
+    /// A record that cannot be read is an error in its own [`LookupRecord`], so that it does not
+    /// fail the other lookups of the batch.
+    fn look_up(
         &self,
         digests: &[SecretDigest],
-    ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LookupRecord>, StoreError>> + Send;
 }
 
-/// What is stored under a digest.
-pub(super) type Record = (SecretDigest, Answer);
+/// A digest and the key stored under it.
+pub(super) type LookupRecord = (SecretDigest, LookupResult);
 
-type Answer = Result<Option<FoundKey>, StoreError>;
+type LookupResult = Result<Option<FoundKey>, StoreError>;
 
-type Records = HashMap<SecretDigest, Answer>;
+type Records = HashMap<SecretDigest, LookupResult>;
 
-/// Look-ups by digest. One that comes alone goes at once; those that come while enough questions
-/// are on their way wait, and share the next one.
-pub(super) struct Coalesced<S> {
+/// Runs a lookup immediately while fewer than [`MAX_IN_FLIGHT`](LookupSource::MAX_IN_FLIGHT)
+/// queries are in flight. Further lookups are queued, and the next query takes them as one batch.
+pub(super) struct CoalescedLookups<S> {
     source: S,
     queue: Mutex<Queue>,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
-    questions: usize,
+    lookups: VecDeque<QueuedLookup>,
+    in_flight: usize,
 }
 
-struct Waiting {
+struct QueuedLookup {
     digests: Vec<SecretDigest>,
-    answer: oneshot::Sender<Answer>,
+    result: oneshot::Sender<LookupResult>,
 }
 
-impl<S: Source> Coalesced<S> {
+impl<S: LookupSource> CoalescedLookups<S> {
     pub(super) fn new(source: S) -> Self {
         Self { source, queue: Mutex::default() }
     }
 
-    pub(super) async fn find(self: &Arc<Self>, digests: &[SecretDigest]) -> Answer {
+    pub(super) async fn find(self: &Arc<Self>, digests: &[SecretDigest]) -> LookupResult {
         if digests.is_empty() {
             return Ok(None);
         }
-        let waiting = match self.begin(digests) {
-            Ok(_place) => return pick(&self.ask(digests).await?, digests),
-            Err(waiting) => waiting,
+        let queued = match self.acquire_or_enqueue(digests) {
+            Ok(_permit) => return first_match(&self.query(digests).await?, digests),
+            Err(queued) => queued,
         };
-        match timeout(self.source.limit(), waiting).await {
-            Ok(Ok(answer)) => answer,
+        match timeout(self.source.timeout(), queued).await {
+            Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StoreError::unavailable("the runtime is shutting down")),
-            Err(_) => Err(StoreError::unavailable(TimedOut(S::NAME, self.source.limit()))),
+            Err(_) => Err(StoreError::unavailable(TimedOut(S::NAME, self.source.timeout()))),
         }
     }
 
-    /// A place for a question of its own, or one in the queue.
-    fn begin(
+    /// Returns a permit for a query of its own, or the receiver of a queued lookup.
+    fn acquire_or_enqueue(
         self: &Arc<Self>,
         digests: &[SecretDigest],
-    ) -> Result<Place<S>, oneshot::Receiver<Answer>> {
+    ) -> Result<QueryPermit<S>, oneshot::Receiver<LookupResult>> {
         let mut queue = lock(&self.queue);
-        if queue.questions < S::AT_ONCE {
-            queue.questions += 1;
-            return Ok(Place(self.clone()));
+        if queue.in_flight < S::MAX_IN_FLIGHT {
+            queue.in_flight += 1;
+            return Ok(QueryPermit(self.clone()));
         }
-        let (answer, answered) = oneshot::channel();
-        queue.waiting.push_back(Waiting { digests: digests.to_vec(), answer });
-        Err(answered)
+        let (result, receiver) = oneshot::channel();
+        queue.lookups.push_back(QueuedLookup { digests: digests.to_vec(), result });
+        Err(receiver)
     }
 
-    async fn ask(&self, digests: &[SecretDigest]) -> Result<Records, StoreError> {
-        self.source.ask(digests).await.map(Records::from_iter)
+    async fn query(&self, digests: &[SecretDigest]) -> Result<Records, StoreError> {
+        self.source.look_up(digests).await.map(Records::from_iter)
     }
 
-    /// The next ones to ask for, together. `None` if nobody waits.
-    fn next(&self) -> Option<Vec<Waiting>> {
+    /// Takes the next batch of queued lookups, or `None` if the queue is empty.
+    fn next_batch(&self) -> Option<Vec<QueuedLookup>> {
         let mut queue = lock(&self.queue);
-        let some = queue.waiting.len().min(MAX_BATCH);
-        let batch: Vec<_> = queue.waiting.drain(..some).collect();
+        let count = queue.lookups.len().min(MAX_BATCH);
+        let batch: Vec<_> = queue.lookups.drain(..count).collect();
         (!batch.is_empty()).then_some(batch)
     }
 }
 
-/// What there is for one of several candidates: the first that is there.
-fn pick(records: &Records, digests: &[SecretDigest]) -> Answer {
+/// Returns the record of the first candidate that has one.
+fn first_match(records: &Records, digests: &[SecretDigest]) -> LookupResult {
     digests.iter().find_map(|digest| records.get(digest)).cloned().unwrap_or(Ok(None))
 }
 
-/// One of the questions that may be on their way at the same time.
-struct Place<S: Source>(Arc<Coalesced<S>>);
+/// The right to run one of the concurrent queries.
+struct QueryPermit<S: LookupSource>(Arc<CoalescedLookups<S>>);
 
-impl<S: Source> Place<S> {
-    /// Asks for all who wait, until nobody does.
-    async fn serve(self) {
-        while let Some(mut batch) = self.0.next() {
-            // Whoever does not wait any more is not asked for.
-            batch.retain(|waiting| !waiting.answer.is_closed());
+impl<S: LookupSource> QueryPermit<S> {
+    /// Runs queries until the queue is empty.
+    async fn drain_queue(self) {
+        while let Some(mut batch) = self.0.next_batch() {
+            // Skip lookups whose caller was dropped.
+            batch.retain(|lookup| !lookup.result.is_closed());
             if batch.is_empty() {
                 continue;
             }
             let digests: Vec<SecretDigest> =
-                batch.iter().flat_map(|w| &w.digests).copied().collect();
-            let records = self.0.ask(&digests).await;
-            for Waiting { digests, answer } in batch {
+                batch.iter().flat_map(|lookup| &lookup.digests).copied().collect();
+            let records = self.0.query(&digests).await;
+            for QueuedLookup { digests, result } in batch {
                 let records = records.as_ref().map_err(StoreError::clone);
-                // Nor is it an error that it went away meanwhile.
-                let _ = answer.send(records.and_then(|records| pick(records, &digests)));
+                // Sending fails if the caller was dropped in the meantime, which is not an error.
+                let _ = result.send(records.and_then(|records| first_match(records, &digests)));
             }
         }
     }
 }
 
-/// Whoever had the place may have gone away in the midst of it: those who wait are served by a task
-/// that nobody can drop.
-impl<S: Source> Drop for Place<S> {
+/// Hands the permit to a task that serves the queue. A spawned task cannot be cancelled by a caller
+/// that is dropped in the middle of its query.
+impl<S: LookupSource> Drop for QueryPermit<S> {
     fn drop(&mut self) {
         let mut queue = lock(&self.0.queue);
         match Handle::try_current() {
-            Ok(runtime) if !queue.waiting.is_empty() => {
-                drop(runtime.spawn(Self(self.0.clone()).serve()));
+            Ok(runtime) if !queue.lookups.is_empty() => {
+                drop(runtime.spawn(Self(self.0.clone()).drain_queue()));
             }
-            _ => queue.questions -= 1,
+            _ => queue.in_flight -= 1,
         }
     }
 }
@@ -149,6 +153,8 @@ const MAX_BATCH: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tokio::{sync::Semaphore, task::JoinSet};
 
     use super::*;
@@ -157,101 +163,104 @@ mod tests {
         store::StoreErrorKind,
     };
 
-    /// Answers when the gate is opened, and keeps the questions.
-    struct Gated {
+    /// Answers a query when the gate has a permit, and records the size of each query.
+    struct GatedSource {
         gate: Semaphore,
-        asked: Mutex<Vec<usize>>,
+        query_sizes: Mutex<Vec<usize>>,
         damaged: SecretDigest,
-        down: std::sync::atomic::AtomicBool,
+        down: AtomicBool,
     }
 
-    impl Source for Arc<Gated> {
+    impl LookupSource for Arc<GatedSource> {
         const NAME: &'static str = "the test";
-        const AT_ONCE: usize = 1;
+        const MAX_IN_FLIGHT: usize = 1;
 
-        fn limit(&self) -> Duration {
+        fn timeout(&self) -> Duration {
             Duration::from_secs(60)
         }
 
-        async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
-            lock(&self.asked).push(digests.len());
-            self.gate.acquire().await.expect("it stays open").forget();
-            if self.down.load(std::sync::atomic::Ordering::SeqCst) {
+        async fn look_up(&self, digests: &[SecretDigest]) -> Result<Vec<LookupRecord>, StoreError> {
+            lock(&self.query_sizes).push(digests.len());
+            self.gate.acquire().await.expect("the gate is never closed").forget();
+            if self.down.load(Ordering::SeqCst) {
                 return Err(StoreError::unavailable("down"));
             }
-            let answer = |digest: &SecretDigest| match *digest == self.damaged {
+            let result = |digest: &SecretDigest| match *digest == self.damaged {
                 true => Err(StoreError::corrupt("damaged")),
                 false => Ok(None),
             };
-            Ok(digests.iter().map(|digest| (*digest, answer(digest))).collect())
+            Ok(digests.iter().map(|digest| (*digest, result(digest))).collect())
         }
     }
 
-    type Lookups = Arc<Coalesced<Arc<Gated>>>;
+    type Lookups = Arc<CoalescedLookups<Arc<GatedSource>>>;
 
-    /// One that is on its way, and nine that wait.
-    async fn ten(source: &Arc<Gated>, lookups: &Lookups) -> (JoinSet<Answer>, JoinSet<Answer>) {
+    /// Starts one lookup that is in flight, and nine that are queued.
+    async fn start_ten(
+        source: &Arc<GatedSource>,
+        lookups: &Lookups,
+    ) -> (JoinSet<LookupResult>, JoinSet<LookupResult>) {
         let (mut first, mut others) = (JoinSet::new(), JoinSet::new());
-        let look = |n: u8| {
+        let look_up = |n: u8| {
             let lookups = lookups.clone();
             async move { lookups.find(&[Sha256Hasher.digest(&[n])]).await }
         };
-        first.spawn(look(0));
-        while lock(&source.asked).is_empty() {
+        first.spawn(look_up(0));
+        while lock(&source.query_sizes).is_empty() {
             tokio::task::yield_now().await;
         }
-        (1..10).for_each(|n| drop(others.spawn(look(n))));
-        while lock(&lookups.queue).waiting.len() < 9 {
+        (1..10).for_each(|n| drop(others.spawn(look_up(n))));
+        while lock(&lookups.queue).lookups.len() < 9 {
             tokio::task::yield_now().await;
         }
         (first, others)
     }
 
-    fn gated() -> (Arc<Gated>, Lookups) {
-        let source = Arc::new(Gated {
+    fn gated() -> (Arc<GatedSource>, Lookups) {
+        let source = Arc::new(GatedSource {
             gate: Semaphore::new(0),
-            asked: Mutex::default(),
+            query_sizes: Mutex::default(),
             damaged: Sha256Hasher.digest(&[7]),
             down: false.into(),
         });
-        (source.clone(), Arc::new(Coalesced::new(source)))
+        (source.clone(), Arc::new(CoalescedLookups::new(source)))
     }
 
     #[tokio::test]
-    async fn those_who_come_meanwhile_share_one_question_and_a_damaged_record_is_one_callers() {
+    async fn queued_lookups_share_one_query_and_a_damaged_record_fails_only_its_own_lookup() {
         let (source, lookups) = gated();
-        let (first, others) = ten(&source, &lookups).await;
+        let (first, others) = start_ten(&source, &lookups).await;
         source.gate.add_permits(2);
-        assert!(first.join_all().await.iter().all(|answer| matches!(answer, Ok(None))));
-        let answers = others.join_all().await;
-        assert_eq!(answers.iter().filter(|answer| matches!(answer, Ok(None))).count(), 8);
-        assert_eq!(*lock(&source.asked), [1, 9]);
-        // And who comes alone then goes at once.
+        assert!(first.join_all().await.iter().all(|result| matches!(result, Ok(None))));
+        let results = others.join_all().await;
+        assert_eq!(results.iter().filter(|result| matches!(result, Ok(None))).count(), 8);
+        assert_eq!(*lock(&source.query_sizes), [1, 9]);
+        // Afterwards, a single lookup is not queued.
         source.gate.add_permits(1);
         assert!(lookups.find(&[Sha256Hasher.digest(b"later")]).await.is_ok());
-        assert_eq!(*lock(&source.asked), [1, 9, 1]);
+        assert_eq!(*lock(&source.query_sizes), [1, 9, 1]);
     }
 
     #[tokio::test]
-    async fn whoever_asks_for_others_may_go_away() {
+    async fn queued_lookups_are_served_after_the_running_caller_is_dropped() {
         let (source, lookups) = gated();
-        let (mut first, others) = ten(&source, &lookups).await;
+        let (mut first, others) = start_ten(&source, &lookups).await;
         first.shutdown().await;
         source.gate.add_permits(1);
         assert_eq!(others.join_all().await.len(), 9);
-        assert_eq!(*lock(&source.asked), [1, 9]);
+        assert_eq!(*lock(&source.query_sizes), [1, 9]);
     }
 
     #[tokio::test]
-    async fn a_question_that_fails_is_everyones_who_asked_it_and_nobody_elses() {
+    async fn a_failed_query_fails_its_own_lookups_and_no_later_ones() {
         let (source, lookups) = gated();
-        source.down.store(true, std::sync::atomic::Ordering::SeqCst);
-        let (first, others) = ten(&source, &lookups).await;
+        source.down.store(true, Ordering::SeqCst);
+        let (first, others) = start_ten(&source, &lookups).await;
         source.gate.add_permits(2);
-        for answer in first.join_all().await.into_iter().chain(others.join_all().await) {
-            assert_eq!(answer.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        for result in first.join_all().await.into_iter().chain(others.join_all().await) {
+            assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Unavailable);
         }
-        source.down.store(false, std::sync::atomic::Ordering::SeqCst);
+        source.down.store(false, Ordering::SeqCst);
         source.gate.add_permits(1);
         assert!(lookups.find(&[Sha256Hasher.digest(b"later")]).await.is_ok());
     }

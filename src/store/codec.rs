@@ -1,11 +1,11 @@
-//! How the structured parts of a key become text, the same in every database.
+//! The text encoding of a key's structured fields, shared by all databases.
 
 use std::collections::BTreeMap;
 
 use super::StoreError;
 use crate::model::{Access, KeyLimits, Metadata, Networks, Period, Quota, Rate};
 
-/// A JSON list of scopes; nothing at all for *inherited*, so that an empty list stays a list.
+/// Encodes scopes as a JSON array. *Inherited* is `None`, which differs from an empty array.
 pub(super) fn access(access: &Access) -> Option<String> {
     match access {
         Access::Inherited => None,
@@ -18,7 +18,7 @@ pub(super) fn read_access(text: Option<&str>) -> Result<Access, StoreError> {
     Access::only(read::<Vec<String>>(text)?).map_err(StoreError::corrupt)
 }
 
-/// A JSON list of networks; nothing at all for *any*.
+/// Encodes networks as a JSON array. *Any* is `None`.
 pub(super) fn networks(networks: &Networks) -> Option<String> {
     match networks {
         Networks::Any => None,
@@ -28,12 +28,12 @@ pub(super) fn networks(networks: &Networks) -> Option<String> {
 
 pub(super) fn read_networks(text: Option<&str>) -> Result<Networks, StoreError> {
     let Some(text) = text else { return Ok(Networks::Any) };
-    // Not `Networks::only`, which bounds what people write: what is stored has to be read.
+    // `Networks::only` would apply the bounds for new input, but stored data must stay readable.
     let all: Result<_, _> = read::<Vec<String>>(text)?.iter().map(|text| text.parse()).collect();
     all.map(Networks::Only).map_err(StoreError::corrupt)
 }
 
-/// A JSON object of text.
+/// Encodes metadata as a JSON object of strings.
 pub(super) fn metadata(metadata: &Metadata) -> String {
     json(&metadata.iter().collect::<BTreeMap<_, _>>())
 }
@@ -42,11 +42,14 @@ pub(super) fn read_metadata(text: &str) -> Result<Metadata, StoreError> {
     Metadata::new(read::<BTreeMap<String, String>>(text)?).map_err(StoreError::corrupt)
 }
 
-/// A JSON object; nothing at all if there are no limits. What another version wrote into it and
-/// this one does not know is *corrupt*: a limit that is not understood must not be dropped.
+/// Encodes limits as a JSON object, or `None` without limits.
+///
+/// Unknown fields, written by another version, are read as *corrupt*: an unknown limit must not be
+/// dropped.
 pub(super) fn limits(limits: &KeyLimits) -> Option<String> {
     let rate = limits.rate.map(|Rate { uses, period, burst }| {
-        let period = u64::try_from(period.as_micros()).unwrap_or(MOST).min(MOST);
+        let period =
+            u64::try_from(period.as_micros()).unwrap_or(MAX_JSON_INTEGER).min(MAX_JSON_INTEGER);
         let (uses, burst) = (u64::from(uses.get()), u64::from(burst.get()));
         ("rate", BTreeMap::from([("uses", uses), ("period_us", period), ("burst", burst)]))
     });
@@ -78,16 +81,17 @@ pub(super) fn read_limits(text: Option<&str>) -> Result<KeyLimits, StoreError> {
 }
 
 fn unknown() -> StoreError {
-    StoreError::corrupt("a key's limits are not what this version knows")
+    StoreError::corrupt("a key has limits that this version of Keyward does not know")
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("text and numbers under text keys are always JSON")
+    serde_json::to_string(value)
+        .expect("strings, and numbers under string keys, are always valid JSON")
 }
 
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(StoreError::corrupt)
 }
 
-/// The largest number that every reader of JSON takes for what it is.
-const MOST: u64 = (1 << 53) - 1;
+/// The largest integer that every JSON parser reads exactly.
+const MAX_JSON_INTEGER: u64 = (1 << 53) - 1;

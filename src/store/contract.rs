@@ -3,9 +3,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode, RevokeOutcome, RotateOutcome,
-    RotateSecret, StoreError, UpdateOutcome,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -13,60 +13,77 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Where keys live.
+/// Stores keys, their audit log and change feed, usage, quota counters and one-time codes.
 ///
 /// # Contract
 /// 1. Every method is required, so that a wrapper cannot forget one.
-/// 2. Every write is one atomic operation: whole or not at all, also when its future is dropped or
-///    the process is killed. The audit event of a change, and its entry in the change feed, are
-///    written in the same transaction as the change. An `Ok` means that it will survive a crash.
-/// 3. Expected outcomes are `Ok`. An `Err` means that the store failed: *unavailable* if surely
-///    nothing was changed, *outcome unknown* if the answer to a change was lost.
-/// 4. No write brings a revoked key back.
-/// 5. A store reads no clock: the instant of a change is its event's `at`.
-/// 6. What lies outside `within` is *not found*.
+/// 2. Every write MUST be atomic: it happens as a whole or not at all, even if its future is dropped
+///    or the process is killed. The audit event and the change feed entry of a change MUST be
+///    written in the same transaction as the change. A write that returned `Ok` MUST survive a
+///    crash.
+/// 3. Expected outcomes MUST be `Ok`. An `Err` means that the store failed: *unavailable* only if
+///    nothing was changed, *outcome unknown* if the answer to a change was lost. See
+///    [`StoreErrorKind`](super::StoreErrorKind).
+/// 4. No write may make a revoked key live again.
+/// 5. A store MUST NOT read a clock. The instant of a change is the `at` of its event.
+/// 6. A key or event outside `within` MUST be reported as *not found* and stay unchanged.
+/// 7. A record that is damaged, incomplete or written by a newer version MUST be reported as
+///    *corrupt*.
 ///
-/// The feature `conformance` brings a suite that tests an implementation against all of this.
+/// The feature `conformance` provides a test suite for implementations:
+/// `keyward::store::conformance`.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// Adds a key and its secret.
+    /// Inserts a key with its secret.
     ///
-    /// MUST count the owner's live keys ([`Key::is_live`]) in the same atomic step: racing inserts
-    /// never exceed `max_active`. MUST NOT overwrite: a digest or id that exists is `DigestTaken`.
+    /// MUST count the owner's live keys ([`Key::is_live`] at the event's `at`) in the same
+    /// transaction, so that concurrent inserts never exceed `max_active`. MUST NOT overwrite an
+    /// existing digest or id, but return `DigestTaken`.
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError>;
 
-    /// The key whose current or former secret has one of the digests, in one round trip.
+    /// Returns the key whose current or retiring secret has one of the digests.
     ///
-    /// MUST read what is committed now, not a replica that may lag. Of a rotated key, the last
-    /// former secret MUST be found as well, with the instant at which it ended or will.
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a>;
+    /// SHOULD take one round trip for all digests. MUST read the latest committed data, not a
+    /// replica that may lag. MUST compare digests as a whole, including the tag of the hasher. MUST
+    /// also find the latest former secret of a rotated key, before and after its end, and return
+    /// when it ends or ended.
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError>;
 
-    /// One key.
+    /// Returns one key.
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError>;
 
-    /// Keys, newest first: in descending order of their ids, beginning behind `query.after`.
+    /// Lists keys, newest first.
+    ///
+    /// MUST return them in descending order of their ids, starting after `query.after`, and filter
+    /// by [`Key::status`] at `query.now` before the limit is applied.
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError>;
 
-    /// The tenants that have keys, each once, in an order of the store's own: up to `limit` of them,
-    /// beginning behind `after`. Only behind the last there are none.
+    /// Lists the tenants that have keys, up to `limit`, starting after `after`.
     ///
-    /// Who goes through them MUST NOT miss one that has keys all the while, whatever others come or
-    /// go, also if `after` itself has no keys any more. The empty text is a tenant like any other.
+    /// The order is up to the store. A page MUST be empty only after the last tenant. A reader of
+    /// all pages MUST see each tenant that has keys during the whole time exactly once, even if
+    /// other tenants appear or disappear, and even if `after` has no keys any more. The empty string
+    /// is a tenant like any other.
     async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError>;
 
-    /// Writes name, access, limits, networks, metadata and `disabled_at` of a key as given, and
-    /// nothing else, and adds one to its revision.
+    /// Updates name, access, limits, networks, metadata and `disabled_at` of a key, and increments
+    /// its revision.
     ///
-    /// MUST do so only if the stored revision is `key.revision` and the key is not revoked.
+    /// MUST return `Conflict` unless the stored revision is `key.revision` and the key is not
+    /// revoked. MUST NOT change any other field.
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError>;
 
-    /// Gives a key another current secret, and adds one to its revision.
+    /// Gives a key a new current secret, and increments its revision.
     ///
-    /// MUST do so only if the stored revision is the given one and the key is not revoked. MUST
-    /// NOT change anything else of the key, least of all when it expires.
+    /// MUST return `Conflict` unless the stored revision is that of `rotate.key` and the key is not
+    /// revoked. MUST set only the fields that a rotation sets: hint, `retiring`, `rotated_at` and
+    /// `rotation_token`. In particular, MUST NOT change `expires_at`.
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError>;
 
-    /// Revokes a key, whatever its revision, and adds one to it.
+    /// Revokes a key and increments its revision.
+    ///
+    /// MUST revoke the key independent of its revision and status. MUST keep the instant and reason
+    /// of an earlier revocation.
     async fn revoke(
         &self,
         within: OwnerScope<'_>,
@@ -74,23 +91,30 @@ pub trait KeyStore: Send + Sync + 'static {
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError>;
 
-    /// Revokes all keys of an owner that are not revoked, in one atomic step, with one event each
-    /// ([`AuditEvent::for_key`]). Answers with the events that were written.
+    /// Revokes all keys of an owner that are not revoked. Returns the events that were written.
+    ///
+    /// MUST revoke them in one atomic step, and write one event per key
+    /// ([`AuditEvent::for_key`]).
     async fn revoke_all(
         &self,
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError>;
 
-    /// Enters all keys of an owner that are not revoked into the change feed, without changing
-    /// them, because what the host says of the owner has changed. Answers how many there are.
+    /// Writes a change feed entry for each key of an owner that is not revoked, because the host's
+    /// account information about the owner changed. Returns the number of keys.
+    ///
+    /// MUST NOT change the keys or the audit log.
     async fn announce_account_change(
         &self,
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError>;
 
-    /// Removes a key with its secrets. Its audit events stay. False if there is none.
+    /// Deletes a key with its secrets, usage history and counters. Returns false if the key does not
+    /// exist.
+    ///
+    /// MUST keep the key's audit events.
     async fn delete(
         &self,
         within: OwnerScope<'_>,
@@ -98,8 +122,11 @@ pub trait KeyStore: Send + Sync + 'static {
         event: &AuditEvent,
     ) -> Result<bool, StoreError>;
 
-    /// Removes up to `limit` keys that were revoked, or expired, before `before`, with one event
-    /// each ([`AuditEvent::for_key`]), and answers with these. Keys that are neither MUST stay.
+    /// Deletes up to `limit` keys that were revoked or expired before `before`. Returns the events
+    /// that were written.
+    ///
+    /// MUST write one event per key ([`AuditEvent::for_key`]). MUST NOT delete keys that are
+    /// neither revoked nor expired.
     async fn purge_keys(
         &self,
         before: Timestamp,
@@ -107,41 +134,56 @@ pub trait KeyStore: Send + Sync + 'static {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError>;
 
-    /// Records uses. Moves `last_used_at` forward only, and writes the event of a first use exactly
-    /// once, together with `first_used_at`. Unknown keys are passed over. Answers with the events
-    /// that were written. Changes no revision and enters nothing into the change feed.
+    /// Records uses of keys. Returns the first-use events that were written.
+    ///
+    /// MUST only move `last_used_at` forward. MUST write the event of a key's first use exactly
+    /// once, together with `first_used_at`. MUST skip unknown keys and record the others. MUST NOT
+    /// change revisions or write to the change feed.
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError>;
 
-    /// Replaces a secret's digest by that of another hasher; false if `from` is gone. Changes
-    /// nothing else.
+    /// Replaces the digest of a secret by the digest of another hasher.
+    ///
+    /// MUST return false and change nothing if `from` does not exist or `to` exists. MUST NOT change
+    /// anything else of the key.
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError>;
 
-    /// Adds events that belong to no change. An id that exists is passed over.
+    /// Adds audit events that belong to no change.
+    ///
+    /// MUST skip an event whose id exists, and add the others.
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError>;
 
-    /// Events, newest first: in descending order of their ids.
+    /// Returns audit events, newest first.
+    ///
+    /// MUST return the events that [match](AuditQuery::matches) the query, in descending order of
+    /// their ids, up to `query.limit`.
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError>;
 
-    /// Removes up to `limit` events from before `before`, and tells how many.
+    /// Deletes up to `limit` audit events from before `before`. Returns the number deleted.
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
-    /// The entries of the change feed behind a cursor, in order; from its end where there is none.
-    /// At least once, and in no case silently less: see [`ChangeBatch::missed`].
+    /// Returns the entries of the change feed after a cursor, in order. Without a cursor, returns
+    /// the current end of the feed.
+    ///
+    /// MUST deliver each change at least once, or report that some may be missing:
+    /// [`ChangeBatch::missed`].
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError>;
 
-    /// Waits until the change feed may have entries behind `after`, but no longer than `at_most`.
+    /// Waits until the change feed may have entries after `after`, for at most `at_most`.
     ///
-    /// MUST NOT miss a change that is committed before or during the call while it says that it is
-    /// [`Pushed`](FeedMode::Pushed). A store that cannot be woken, or not at the moment, looks by itself
-    /// in short intervals and says [`Polled`](FeedMode::Polled). Waking for nothing is fine.
+    /// While it returns [`Pushed`](FeedMode::Pushed), MUST wake up for every change that is
+    /// committed before or during the call. A store that cannot be notified, or cannot at the
+    /// moment, SHOULD poll in short intervals and MUST return [`Polled`](FeedMode::Polled). MAY
+    /// return without a change.
     async fn wait_for_changes(&self, after: u64, at_most: Duration)
     -> Result<FeedMode, StoreError>;
 
-    /// Adds to what is counted of keys, all in one step. Unknown keys are passed over, and a key's
-    /// counts go with its record. Changes no revision and enters nothing into the change feed.
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError>;
+    /// Adds to the usage history of keys, in one atomic step.
+    ///
+    /// MUST skip unknown keys and add to the others. MUST delete a key's history with the key. MUST
+    /// NOT change revisions or write to the change feed.
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError>;
 
-    /// What was counted of a key in the hours that began at `from` or later, in their order.
+    /// Returns the usage of a key in the hours that began at `from` or later, oldest first.
     async fn usage_history(
         &self,
         within: OwnerScope<'_>,
@@ -149,32 +191,38 @@ pub trait KeyStore: Send + Sync + 'static {
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError>;
 
-    /// Removes the counts of up to `limit` hours that began before `before`, and tells how many.
+    /// Deletes up to `limit` hours of usage that began before `before`. Returns the number deleted.
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
-    /// Spends from quotas: from all of them, or from none if one has not enough left.
+    /// Charges quota counters: all of them, or none if one quota would be exceeded.
     ///
-    /// MUST be exact: racing calls never spend more than a quota has ([`CounterCharge::spend`] says what a
-    /// counter becomes). What was granted MUST survive a crash. The count of a key lasts as long as
-    /// its record, whatever else changes; the quotas in one call are different ones.
+    /// MUST be exact: concurrent charges never exceed a limit ([`CounterCharge::charge`] defines the
+    /// new value of a counter). MUST keep the counters of a key as long as the key exists, and
+    /// delete them with the key. The caller passes each counter at most once.
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError>;
 
-    /// Gives back what was spent, as [`CounterCharge::refund`] says, because the work cost less.
+    /// Refunds charges, as defined by [`CounterCharge::refund`].
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError>;
 
-    /// Keeps a code for an address, in place of any other code for it.
+    /// Stores a code for an address.
+    ///
+    /// MUST replace an existing code for this address, with its tries and expiry.
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError>;
 
-    /// Tries a code, as [`CodeAttempt::check`] says.
+    /// Tries a code, as defined by [`CodeAttempt::check`].
     ///
-    /// MUST compare, and take the code or one of its tries, in one atomic step: racing guesses never
-    /// get more tries than there are, and of racing right ones one is told so.
-    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError>;
+    /// MUST compare the code and consume it or one of its tries in one atomic step: concurrent
+    /// attempts never get more tries than are left, and a code is accepted only once.
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError>;
 
-    /// Removes up to `limit` codes that ended before `before`, and counts of
-    /// [guests](super::CounterKey::Anonymous) in periods that began before it, and tells how many.
+    /// Deletes up to `limit` codes that expired before `before`, and
+    /// [anonymous](super::CounterKey::Anonymous) counters of periods that began before it. Returns
+    /// the number deleted.
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
-    /// Removes entries of the change feed from before `before`, and tells how many.
+    /// Deletes entries of the change feed from before `before`. Returns the number deleted.
+    ///
+    /// MUST report the loss to each reader that has not read a deleted entry:
+    /// [`ChangeBatch::missed`].
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError>;
 }

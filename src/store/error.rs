@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, sync::Arc};
 
-/// The store failed. What was asked for is neither granted nor refused.
+/// A failure of the store. The operation was neither granted nor refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .kind.describe())]
 pub struct StoreError {
@@ -9,43 +9,43 @@ pub struct StoreError {
     source: Arc<dyn StdError + Send + Sync>,
 }
 
-/// In which way a store failed.
+/// How a store failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// It cannot be reached or cannot serve now; nothing was changed. Trying again is safe.
+    /// The store cannot be reached or cannot serve now. Nothing was changed; a retry is safe.
     Unavailable,
-    /// It answered with something that cannot be right.
+    /// The store returned data that is not valid.
     Corrupt,
-    /// A change was sent and its answer lost: it may have happened or not. Look before trying again.
+    /// A change was sent and its answer was lost. It may have happened: read before retrying.
     OutcomeUnknown,
-    /// The change is made here, but not on as many replicas as it has to be: a failover could lose
-    /// it. A revocation is safe to repeat; repeated, it is confirmed or unconfirmed again.
+    /// The change was made, but fewer replicas than required confirmed it, so a failover could lose
+    /// it. A revocation is safe to repeat; each repetition is confirmed or unconfirmed again.
     Unconfirmed,
 }
 
 impl StoreError {
-    /// The store cannot serve now, and nothing was changed.
+    /// Creates an error for a store that cannot serve now. Nothing was changed.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind: StoreErrorKind::Unavailable, source: source.into().into() }
     }
 
-    /// What the store holds cannot be right.
+    /// Creates an error for stored data that is not valid.
     pub fn corrupt(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind: StoreErrorKind::Corrupt, source: source.into().into() }
     }
 
-    /// A change may have happened or not.
+    /// Creates an error for a change that may have happened.
     pub fn outcome_unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into() }
     }
 
-    /// A change was made, but too few replicas have it.
+    /// Creates an error for a change that fewer replicas than required confirmed.
     pub fn unconfirmed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind: StoreErrorKind::Unconfirmed, source: source.into().into() }
     }
 
-    /// In which way it failed.
+    /// Returns how the store failed.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -54,12 +54,18 @@ impl StoreError {
 impl StoreErrorKind {
     fn describe(self) -> &'static str {
         match self {
-            Self::Unavailable => "the key store is unavailable",
-            Self::Corrupt => "the key store holds something that cannot be right",
+            Self::Unavailable => "the key store is unavailable; nothing was changed",
+            Self::Corrupt => "the key store returned invalid data",
             Self::OutcomeUnknown => {
-                "the key store did not confirm a change, which may have happened"
+                "the key store did not confirm a change; read the key before retrying"
             }
-            Self::Unconfirmed => "the key store made a change that too few replicas have",
+            Self::Unconfirmed => "the key store made a change, but too few replicas confirmed it",
         }
     }
 }
+
+/// A server did not answer in time.
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[derive(Debug, thiserror::Error)]
+#[error("{0} did not answer within {1:?}")]
+pub(crate) struct TimedOut(pub(crate) &'static str, pub(crate) std::time::Duration);

@@ -1,44 +1,35 @@
-//! Where keys live: the contract of a store, and the stores of this crate.
+//! Key storage: the [`KeyStore`] trait with its contract, and the stores of this crate.
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod coalesced;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
-mod codes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
 mod error;
-mod lookup;
-mod memory;
 #[cfg(any(feature = "postgres", feature = "redis"))]
-mod place;
+mod feed_position;
+mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod quotas;
+mod records;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
-mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod tallies;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-mod timed_out;
 
-pub use codes::{CodeAttempt, CodeOutcome, OneTimeCode};
 pub use contract::KeyStore;
 pub use error::{StoreError, StoreErrorKind};
-pub use lookup::Lookup;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
-pub use quotas::{ChargeOutcome, Counter, CounterCharge, CounterKey};
+pub use records::{
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey,
+    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
+    PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
+};
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};
-pub use rows::{
-    ChangeBatch, FeedMode, FoundKey, InsertKey, InsertOutcome, KeyQuery, KeyUse, PreviousSecret,
-    RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
-};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
-pub use tallies::HourlyUsage;

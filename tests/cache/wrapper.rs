@@ -14,7 +14,7 @@ use keyward::{
     AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, SecretDigest, Timestamp,
     store::{
         ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, FeedMode,
-        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode,
+        FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
         RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
     },
 };
@@ -169,14 +169,12 @@ impl KeyStore for Wrapper {
         self.change(self.store.insert(new)).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
+    async fn find(&self, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         self.finds.fetch_add(1, Ordering::SeqCst);
-        Lookup::later(async {
-            obey(self.moods().find).await?;
-            let found = self.store.find(digests).await;
-            self.gate.acquire().await.unwrap().forget();
-            found
-        })
+        obey(self.moods().find).await?;
+        let found = self.store.find(digests).await;
+        self.gate.acquire().await.unwrap().forget();
+        found
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {

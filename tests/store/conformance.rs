@@ -13,7 +13,7 @@ use crate::support::{
 const ROUNDS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_store_in_memory_conforms() {
+async fn the_memory_store_conforms() {
     let open = async || {
         let store = MemoryStore::new();
         vec![Arc::new(store.clone()) as Arc<dyn KeyStore>, Arc::new(store)]
@@ -49,7 +49,7 @@ async fn postgres_conforms() {
     }
     let databases = RefCell::new(Vec::new());
     let open = async || {
-        let database = stores::postgres().await.expect("it was there a moment ago");
+        let database = stores::postgres().await.expect("PostgreSQL was available before");
         let handles = stores::connect_twice(&database).await;
         databases.borrow_mut().push(database);
         handles
@@ -73,11 +73,11 @@ async fn redis_conforms() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_redis_cluster_conforms() {
     let Some(cluster) = redis::shared_cluster() else { return };
-    let made = Cell::new(0);
+    let count = Cell::new(0);
     let open = async || {
-        made.set(made.get() + 1);
-        // The prefix decides which node it is, and all three get their share.
-        let options = stores::redis_options(&format!("cluster-{}", made.get()));
+        count.set(count.get() + 1);
+        // The prefix selects the node, so different prefixes cover all three nodes.
+        let options = stores::redis_options(&format!("cluster-{}", count.get()));
         stores::cluster_twice(cluster, &options).await
     };
     Suite::new().rounds(ROUNDS / 4).run(open).await;

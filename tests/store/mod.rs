@@ -1,4 +1,4 @@
-//! What every store has to do, and whether the suite that says so would notice if one did not.
+//! The conformance of every store, and sabotaged stores that prove that the suite detects violations.
 
 mod conformance;
 mod postgres;

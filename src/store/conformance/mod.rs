@@ -1,11 +1,12 @@
-//! What every [`KeyStore`] must do, as checks that the author of a store runs in a test.
+//! A test suite for implementations of [`KeyStore`].
 //!
-//! The suite knows a store by its trait alone. It opens fresh storage for every check, lets tasks
-//! race where the contract promises atomicity, drops writes halfway, and compares whatever can be
-//! read afterwards. Checks are named as facts, so that a failure says which promise is broken.
+//! The suite uses only the trait. Each check gets fresh storage. Checks run races where the contract
+//! requires atomicity, drop the futures of writes at every await point, and compare everything that
+//! can be read afterwards. The name of a check states the fact that it checks.
 //!
-//! Hand out several handles where a store can have them, such as two pools over one database: an
-//! acknowledged write must be visible through all of them, and races go over all of them.
+//! If a store can have several handles to the same storage, such as two pools over one database,
+//! return several: an acknowledged write must be visible through all of them, and races use all of
+//! them.
 //!
 //! # Examples
 //! ```
@@ -18,54 +19,41 @@
 //!     vec![Arc::new(store.clone()), Arc::new(store)]
 //! }
 //!
-//! // In a test of your own: #[tokio::test(flavor = "multi_thread")]
+//! // In your own test: #[tokio::test(flavor = "multi_thread")]
 //! #[tokio::main]
 //! async fn main() {
 //!     Suite::new().rounds(1).run(open).await;
 //! }
 //! ```
 
-mod audit;
-mod codes;
-mod deed;
-mod drops;
-mod feed;
-mod fields;
-mod find;
-mod insert;
-mod list;
-mod log;
-mod quotas;
-mod rehash;
-mod remove;
-mod report;
-mod revoke;
-mod revoke_all;
-mod rotate;
-mod sample;
+mod atomicity;
+mod audit_log;
+mod change_feed;
+mod check;
+mod counters;
+mod fixtures;
+mod key_changes;
+mod key_reads;
+mod key_removal;
+mod one_time_codes;
 mod scope;
-mod storage;
 mod suite;
-mod tallies;
-mod tenants;
-mod update;
-mod usage;
-mod view;
-mod wait;
+mod usage_history;
+mod write_case;
 
 use std::sync::Arc;
 
-pub use report::{Failure, Report};
-pub use suite::Suite;
+pub use suite::{CheckFailure, Report, Suite};
 
 use super::KeyStore;
 
 /// Runs all checks with the default number of rounds.
 ///
-/// `open` opens fresh, empty storage and returns one or several handles to it.
+/// `open` opens fresh, empty storage and returns one or more handles to it.
 ///
 /// # Panics
-/// If a check fails; the message lists every failed check. Also as [`Suite::report`] does.
+/// Panics if a check fails; the message lists every failed check. Also panics like
+/// [`Suite::report`].
 ///
 /// # Examples
 /// ```no_run
@@ -86,10 +74,10 @@ where
     Suite::new().run(open).await;
 }
 
-/// Runs all checks with the default number of rounds and tells which failed.
+/// Runs all checks with the default number of rounds and returns which passed and failed.
 ///
 /// # Panics
-/// As [`Suite::report`].
+/// Panics like [`Suite::report`].
 ///
 /// # Examples
 /// ```no_run
@@ -112,7 +100,7 @@ where
     Suite::new().report(open).await
 }
 
-/// The names of all checks, in the order in which they run.
+/// Returns the names of all checks, in the order in which they run.
 ///
 /// # Examples
 /// ```

@@ -1,17 +1,15 @@
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use tokio::{runtime, task::JoinError, time::error::Elapsed};
 
 use super::{
-    audit, codes, drops, feed, fields, find, insert, list, log, quotas, rehash, remove,
-    report::{Failure, Report, words},
-    revoke, revoke_all, rotate, scope,
-    storage::{Checked, Storage},
-    tallies, tenants, update, usage, wait,
+    atomicity, audit_log, change_feed,
+    check::{Check, CheckResult, TestStorage},
+    counters, key_changes, key_reads, key_removal, one_time_codes, scope, usage_history,
 };
 use crate::store::KeyStore;
 
-/// A run of the checks, and how thorough it is.
+/// A configurable run of the conformance checks.
 ///
 /// # Examples
 /// ```
@@ -30,66 +28,49 @@ use crate::store::KeyStore;
 pub struct Suite {
     rounds: u32,
     patience: Duration,
-    chosen: Vec<&'static Check>,
+    checks: Vec<&'static Check>,
 }
-
-/// A fact about stores, and the way to find out.
-#[derive(Debug)]
-pub(super) struct Check {
-    pub(super) name: &'static str,
-    pub(super) run: fn(Storage) -> Running,
-}
-
-pub(super) type Running = Pin<Box<dyn Future<Output = Checked> + Send>>;
-
-/// Makes functions checks, named as they are.
-macro_rules! checks {
-    ($($check:ident),* $(,)?) => {
-        pub(super) const CHECKS: &[super::suite::Check] = &[$(super::suite::Check {
-            name: stringify!($check),
-            run: |storage| Box::pin($check(storage)),
-        }),*];
-    };
-}
-pub(super) use checks;
 
 impl Suite {
-    /// All checks, with 20 rounds of each race and a patience of 5 seconds.
+    /// Creates a suite of all checks, with 20 rounds per race and a patience of 5 seconds.
     pub fn new() -> Self {
-        Self { rounds: 20, patience: Duration::from_secs(5), chosen: all().collect() }
+        Self { rounds: 20, patience: Duration::from_secs(5), checks: all().collect() }
     }
 
-    /// How often each race is run. More rounds find rarer interleavings.
+    /// Sets how often each race is run. Defaults to 20. More rounds find rarer interleavings.
     pub fn rounds(mut self, rounds: u32) -> Self {
         self.rounds = rounds;
         self
     }
 
-    /// How long a store may take to finish or undo in the background a write that was dropped.
+    /// Sets how long a store may take to complete or undo a dropped write in the background, and to
+    /// wake up a waiting reader. Defaults to 5 seconds.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Only these checks, by their names.
+    /// Runs only the checks with these names.
     ///
     /// # Panics
-    /// If there is no check of such a name.
+    /// Panics if no check has one of the names.
     pub fn only<T: AsRef<str>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         let named = |name: T| {
             let found = all().find(|check| check.name == name.as_ref());
-            found.unwrap_or_else(|| panic!("no check is named {}", name.as_ref()))
+            found.unwrap_or_else(|| panic!("no conformance check is named {:?}", name.as_ref()))
         };
-        self.chosen = names.into_iter().map(named).collect();
+        self.checks = names.into_iter().map(named).collect();
         self
     }
 
-    /// Runs the checks, one after the other, and tells which failed. Each is a task of its own in
-    /// storage of its own: `open` opens it, fresh and empty, and returns one or several handles.
+    /// Runs the checks one after the other and returns which passed and failed.
+    ///
+    /// Each check runs in its own task and its own storage: `open` opens fresh, empty storage and
+    /// returns one or more handles to it.
     ///
     /// # Panics
-    /// On a runtime with a single thread, where nothing races and races would prove nothing; or if
-    /// `open` panics or returns no handle.
+    /// Panics on a single-threaded runtime, because races would prove nothing, and if `open` panics
+    /// or returns no handle.
     pub async fn report<F, Fut>(&self, mut open: F) -> Report
     where
         F: FnMut() -> Fut,
@@ -100,21 +81,22 @@ impl Suite {
         assert!(!single, "run the conformance suite on a multi-thread runtime");
 
         let mut report = Report::default();
-        for check in &self.chosen {
-            let storage = Storage::new(open().await, self.rounds, self.patience);
-            let running = tokio::spawn(tokio::time::timeout(TOO_LONG, (check.run)(storage)));
-            match message(running.await) {
+        for check in &self.checks {
+            let storage = TestStorage::new(open().await, self.rounds, self.patience);
+            let running = tokio::spawn(tokio::time::timeout(TIME_LIMIT, (check.run)(storage)));
+            match failure_message(running.await) {
                 None => report.passed.push(check.name),
-                Some(message) => report.failed.push(Failure { check: check.name, message }),
+                Some(message) => report.failed.push(CheckFailure { check: check.name, message }),
             }
         }
         report
     }
 
-    /// Runs the checks as [`report`](Suite::report) does.
+    /// Runs the checks like [`report`](Suite::report).
     ///
     /// # Panics
-    /// If a check fails; the message lists every failed check. Also as [`report`](Suite::report).
+    /// Panics if a check fails; the message lists every failed check. Also panics like
+    /// [`report`](Suite::report).
     pub async fn run<F, Fut>(&self, open: F)
     where
         F: FnMut() -> Fut,
@@ -132,35 +114,63 @@ impl Default for Suite {
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Check> {
-    let rooms = [
-        insert::CHECKS,
-        find::CHECKS,
-        fields::CHECKS,
+    let modules = [
+        key_reads::CHECKS,
+        key_changes::CHECKS,
+        key_removal::CHECKS,
         scope::CHECKS,
-        list::CHECKS,
-        tenants::CHECKS,
-        update::CHECKS,
-        rotate::CHECKS,
-        revoke::CHECKS,
-        revoke_all::CHECKS,
-        remove::CHECKS,
-        usage::CHECKS,
-        rehash::CHECKS,
-        log::CHECKS,
-        audit::CHECKS,
-        feed::CHECKS,
-        wait::CHECKS,
-        drops::CHECKS,
-        quotas::CHECKS,
-        tallies::CHECKS,
-        codes::CHECKS,
+        audit_log::CHECKS,
+        change_feed::CHECKS,
+        usage_history::CHECKS,
+        counters::CHECKS,
+        one_time_codes::CHECKS,
+        atomicity::CHECKS,
     ];
-    rooms.into_iter().flatten()
+    modules.into_iter().flatten()
 }
 
-/// In which way a check failed, if it did.
-fn message(ended: Result<Result<Checked, Elapsed>, JoinError>) -> Option<String> {
-    match ended {
+/// The result of a run of the suite.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+#[non_exhaustive]
+pub struct Report {
+    /// The checks that the store passed.
+    pub passed: Vec<&'static str>,
+    /// The checks that the store failed.
+    pub failed: Vec<CheckFailure>,
+}
+
+/// A check that a store failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CheckFailure {
+    /// The name of the check: the fact that does not hold for the store.
+    pub check: &'static str,
+    /// What was observed instead.
+    pub message: String,
+}
+
+impl Report {
+    /// Returns whether this check was run and failed.
+    pub fn caught(&self, check: &str) -> bool {
+        self.failed.iter().any(|failure| failure.check == check)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (failed, all) = (self.failed.len(), self.failed.len() + self.passed.len());
+        write!(f, "{failed} of {all} conformance checks failed")?;
+        for CheckFailure { check, message } in &self.failed {
+            write!(f, "\n\n{check}\n    {}", message.replace('\n', "\n    "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the message of a failed check, or `None` if it passed.
+fn failure_message(result: Result<Result<CheckResult, Elapsed>, JoinError>) -> Option<String> {
+    match result {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(error))) => {
             let mut message = format!("the store failed: {error}");
@@ -171,13 +181,22 @@ fn message(ended: Result<Result<Checked, Elapsed>, JoinError>) -> Option<String>
             }
             Some(message)
         }
-        Ok(Err(_)) => Some(format!("not done after {TOO_LONG:?}: does the store hang?")),
+        Ok(Err(_)) => Some(format!(
+            "the check did not finish within {TIME_LIMIT:?}; the store may be deadlocked"
+        )),
         Err(error) => Some(match error.try_into_panic() {
-            Ok(panic) => words(&*panic),
+            Ok(panic) => panic_message(&*panic),
             Err(error) => error.to_string(),
         }),
     }
 }
 
-/// So that a deadlock is a failure like any other. No honest store comes near it.
-const TOO_LONG: Duration = Duration::from_secs(300);
+/// Returns the message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "the check panicked".into())
+}
+
+/// Turns a deadlock into a failed check. A correct store is far below this limit.
+const TIME_LIMIT: Duration = Duration::from_secs(300);

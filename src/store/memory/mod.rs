@@ -1,6 +1,5 @@
-//! Keys in the memory of the process: for tests, for trying things out, for hosts without a disk.
+//! A store in the memory of the process, for tests, demos and hosts without persistent storage.
 
-mod counters;
 mod state;
 
 use std::{
@@ -13,8 +12,8 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
     RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// A store that lasts as long as the process. Clones share what they hold.
+/// Stores keys in memory, until the process ends. Clones share the same keys.
 ///
 /// # Examples
 /// ```
@@ -36,26 +35,26 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     state: Arc<RwLock<State>>,
-    /// The number of the last change, for those who wait for one.
-    latest: watch::Sender<u64>,
+    /// The number of the last change, to wake up callers that wait for the next one.
+    last_change: watch::Sender<u64>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No code panics between two writes of one change, so a poisoned state is still whole.
+    /// Ignores poisoning: no operation panics halfway, so the state is consistent.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write<T>(&self, operation: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let answer = operation(&mut state);
-        self.latest.send_replace(state.last_change());
-        answer
+        let result = operation(&mut state);
+        self.last_change.send_replace(state.last_change());
+        result
     }
 }
 
@@ -65,15 +64,16 @@ impl std::fmt::Debug for MemoryStore {
     }
 }
 
-/// One lock, held for a whole operation and over no `await`: that makes each of them atomic.
+/// Each operation is atomic, because it holds the one lock throughout. The lock is never held
+/// across an `await`.
 #[async_trait]
 impl KeyStore for MemoryStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         Ok(self.write(|state| state.insert(new)))
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-        Lookup::Ready(Ok(self.read().find(digests)))
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
+        Ok(self.read().find(digests))
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
@@ -169,14 +169,14 @@ impl KeyStore for MemoryStore {
         after: u64,
         at_most: Duration,
     ) -> Result<FeedMode, StoreError> {
-        let mut latest = self.latest.subscribe();
-        // The sender lives as long as `self`; what is left is that the time is over.
-        let _ = timeout(at_most, latest.wait_for(|latest| *latest > after)).await;
+        let mut last_change = self.last_change.subscribe();
+        // The sender lives as long as `self`, so the only possible error is the timeout.
+        let _ = timeout(at_most, last_change.wait_for(|last| *last > after)).await;
         Ok(FeedMode::Pushed)
     }
 
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.write(|state| state.add_usage(tallies));
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.write(|state| state.add_usage(usage));
         Ok(())
     }
 
@@ -207,8 +207,8 @@ impl KeyStore for MemoryStore {
         Ok(())
     }
 
-    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        Ok(self.write(|state| state.counters.try_code(guess)))
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+        Ok(self.write(|state| state.counters.try_code(attempt)))
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {

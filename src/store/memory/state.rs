@@ -3,30 +3,33 @@ use std::{
     sync::Arc,
 };
 
-use super::counters::Counters;
 use crate::{
     audit::{AuditEvent, AuditQuery},
-    model::{EventId, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Timestamp},
+    model::{
+        EventId, Key, KeyId, Owner, OwnerScope, Period, RetiringSecret, Revocation, Timestamp,
+    },
     secret::SecretDigest,
     store::{
-        ChangeBatch, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse,
+        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey,
+        FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
         PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
+        records::charge_all,
     },
 };
 
-/// All that the store holds. Each method is one operation of the contract, whole.
+/// The contents of the store. Each method is one atomic operation of the contract.
 #[derive(Default)]
 pub(super) struct State {
     rows: BTreeMap<KeyId, Row>,
-    /// The way of a verification: from digest to key in one step. Kept in step with `rows` by
-    /// [`put`](State::put) and [`take`](State::take), the only two that write either.
-    secrets: HashMap<SecretDigest, Slot>,
+    /// Index of `rows` by digest. Only [`put_row`](State::put_row) and
+    /// [`take_row`](State::take_row) write to either.
+    secrets: HashMap<SecretDigest, IndexedSecret>,
     owners: HashMap<Owner, BTreeSet<KeyId>>,
     events: BTreeMap<EventId, AuditEvent>,
     changes: VecDeque<(u64, Timestamp, KeyId)>,
     last_change: u64,
-    /// Up to which change the feed was purged.
-    forgotten: u64,
+    /// The number of the last purged change.
+    last_purged_change: u64,
     pub(super) counters: Counters,
 }
 
@@ -37,7 +40,7 @@ struct Row {
     former: Option<(SecretDigest, Timestamp)>,
 }
 
-struct Slot {
+struct IndexedSecret {
     key: Arc<Key>,
     ends_at: Option<Timestamp>,
 }
@@ -56,20 +59,19 @@ impl State {
         if self.rows.contains_key(&key.id) || self.secrets.contains_key(digest) {
             return InsertOutcome::DigestTaken;
         }
-        let live = self.of_owner(&key.owner).filter(|row| row.key.is_live(event.at)).count();
+        let live = self.rows_of(&key.owner).filter(|row| row.key.is_live(event.at)).count();
         if max_active.is_some_and(|max| live >= max as usize) {
             return InsertOutcome::LimitReached;
         }
-        self.put(Row { key: Arc::new(key.clone()), current: *digest, former: None });
-        self.log(event.clone(), key.id);
+        self.put_row(Row { key: Arc::new(key.clone()), current: *digest, former: None });
+        self.record_change(event.clone(), key.id);
         InsertOutcome::Inserted
     }
 
-    #[inline(always)]
     pub(super) fn find(&self, digests: &[SecretDigest]) -> Option<FoundKey> {
         digests.iter().find_map(|digest| {
-            let (stored, slot) = self.secrets.get_key_value(digest)?;
-            Some(FoundKey { key: slot.key.clone(), digest: *stored, ends_at: slot.ends_at })
+            let (stored, secret) = self.secrets.get_key_value(digest)?;
+            Some(FoundKey { key: secret.key.clone(), digest: *stored, ends_at: secret.ends_at })
         })
     }
 
@@ -79,7 +81,7 @@ impl State {
 
     pub(super) fn list(&self, query: &KeyQuery<'_>) -> Vec<Arc<Key>> {
         let KeyQuery { within, status, after, limit, now } = *query;
-        let behind = |id: &KeyId| after.is_none_or(|after| *id < after);
+        let is_after = |id: &KeyId| after.is_none_or(|after| *id < after);
         let wanted = |row: &&Row| status.is_none_or(|status| row.key.status(now) == status);
         let page = |rows: &mut dyn Iterator<Item = &Row>| {
             rows.filter(wanted).take(limit as usize).map(|row| row.key.clone()).collect()
@@ -87,19 +89,19 @@ impl State {
         match within {
             OwnerScope::Owner(owner) => {
                 let ids = self.owners.get(owner).into_iter().flatten().rev();
-                page(&mut ids.filter(|id| behind(id)).map(|id| &self.rows[id]))
+                page(&mut ids.filter(|id| is_after(id)).map(|id| &self.rows[id]))
             }
             OwnerScope::Tenant(tenant) => {
-                let rows = self.rows.iter().rev().filter(|(id, _)| behind(id));
+                let rows = self.rows.iter().rev().filter(|(id, _)| is_after(id));
                 page(&mut rows.map(|(_, row)| row).filter(|row| row.key.owner.tenant() == tenant))
             }
         }
     }
 
     pub(super) fn tenants(&self, after: Option<&str>, limit: u32) -> Vec<String> {
-        let behind = |tenant: &&str| after.is_none_or(|after| *tenant > after);
+        let is_after = |tenant: &&str| after.is_none_or(|after| *tenant > after);
         let tenants: BTreeSet<&str> =
-            self.owners.keys().map(Owner::tenant).filter(behind).collect();
+            self.owners.keys().map(Owner::tenant).filter(is_after).collect();
         tenants.into_iter().take(limit as usize).map(str::to_owned).collect()
     }
 
@@ -155,14 +157,14 @@ impl State {
     ) -> RevokeOutcome {
         let Some(row) = self.row(within, id) else { return RevokeOutcome::NotFound };
         if row.key.revoked.is_some() {
-            return RevokeOutcome::Already;
+            return RevokeOutcome::AlreadyRevoked;
         }
         self.change(id, event.clone(), |row| row.revoke(event));
-        RevokeOutcome::Now
+        RevokeOutcome::Revoked
     }
 
     pub(super) fn revoke_all(&mut self, owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent> {
-        let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
+        let rows = self.rows_of(owner).filter(|row| row.key.revoked.is_none());
         let events = (0..).zip(rows).map(|(n, row)| (row.key.id, event.for_key(n, &row.key)));
         let events: Vec<(KeyId, AuditEvent)> = events.collect();
         for (id, event) in &events {
@@ -172,21 +174,21 @@ impl State {
     }
 
     pub(super) fn announce_account_change(&mut self, owner: &Owner, at: Timestamp) -> u32 {
-        let rows = self.of_owner(owner).filter(|row| row.key.revoked.is_none());
+        let rows = self.rows_of(owner).filter(|row| row.key.revoked.is_none());
         let ids: Vec<KeyId> = rows.map(|row| row.key.id).collect();
         for id in &ids {
-            self.feed(*id, at);
+            self.add_to_feed(*id, at);
         }
         u32::try_from(ids.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn delete(&mut self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool {
-        let known = self.row(within, id).is_some();
-        if known {
-            self.forget(id);
-            self.log(event.clone(), id);
+        let exists = self.row(within, id).is_some();
+        if exists {
+            self.remove_key(id);
+            self.record_change(event.clone(), id);
         }
-        known
+        exists
     }
 
     pub(super) fn purge_keys(
@@ -200,8 +202,8 @@ impl State {
         let events = (0..).zip(rows).map(|(n, row)| (row.key.id, event.for_key(n, &row.key)));
         let events: Vec<(KeyId, AuditEvent)> = events.collect();
         for (id, event) in &events {
-            self.forget(*id);
-            self.log(event.clone(), *id);
+            self.remove_key(*id);
+            self.record_change(event.clone(), *id);
         }
         events.into_iter().map(|(_, event)| event).collect()
     }
@@ -221,23 +223,23 @@ impl State {
                 key.last_used_at = Some(used.last_at);
                 key.last_used_ip = used.ip;
             }
-            self.put(row);
+            self.put_row(row);
         }
         self.record_events(&firsts);
         firsts
     }
 
     pub(super) fn rehash(&mut self, from: &SecretDigest, to: &SecretDigest) -> bool {
-        let Some(slot) = self.secrets.get(from) else { return false };
+        let Some(secret) = self.secrets.get(from) else { return false };
         if self.secrets.contains_key(to) {
             return false;
         }
-        let mut row = self.rows[&slot.key.id].clone();
+        let mut row = self.rows[&secret.key.id].clone();
         match &mut row.former {
             Some((former, _)) if former == from => *former = *to,
             _ => row.current = *to,
         }
-        self.put(row);
+        self.put_row(row);
         true
     }
 
@@ -265,13 +267,13 @@ impl State {
         let after = after.unwrap_or(self.last_change);
         let first = self.changes.partition_point(|(sequence, ..)| *sequence <= after);
         let page: Vec<_> = self.changes.range(first..).take(CHANGES_PER_PAGE).collect();
-        // Whoever missed something goes on from the end, or it would miss it again and again.
+        // A reader that missed entries continues at the end, so that it does not report the loss again.
         let cursor = page.last().map_or(self.last_change, |(sequence, ..)| *sequence);
         ChangeBatch {
             keys: page.iter().map(|(_, _, id)| *id).collect(),
             cursor,
-            // A cursor from the future is one of another store's life.
-            missed: after < self.forgotten || after > self.last_change,
+            // A cursor after the end belongs to an earlier store instance.
+            missed: after < self.last_purged_change || after > self.last_change,
             more: cursor < self.last_change,
         }
     }
@@ -279,14 +281,14 @@ impl State {
     pub(super) fn purge_changes(&mut self, before: Timestamp) -> u32 {
         let count = self.changes.iter().take_while(|(_, at, _)| *at < before).count();
         if let Some((sequence, ..)) = self.changes.drain(..count).next_back() {
-            self.forgotten = sequence;
+            self.last_purged_change = sequence;
         }
         count as u32
     }
 
-    pub(super) fn add_usage(&mut self, tallies: &[HourlyUsage]) {
-        for tally in tallies.iter().filter(|tally| self.rows.contains_key(&tally.key_id)) {
-            self.counters.add(tally);
+    pub(super) fn add_usage(&mut self, usage: &[HourlyUsage]) {
+        for hour in usage.iter().filter(|hour| self.rows.contains_key(&hour.key_id)) {
+            self.counters.add_usage(hour);
         }
     }
 
@@ -299,41 +301,41 @@ impl State {
         self.row(within, id).map_or_else(Vec::new, |_| self.counters.usage_history(id, from))
     }
 
-    /// Removes a key with all that is counted for it.
-    fn forget(&mut self, id: KeyId) {
-        self.take(id);
-        self.counters.forget(id);
+    /// Removes a key with its usage and counters.
+    fn remove_key(&mut self, id: KeyId) {
+        self.take_row(id);
+        self.counters.remove_key(id);
     }
 
     fn row(&self, within: OwnerScope<'_>, id: KeyId) -> Option<&Row> {
         self.rows.get(&id).filter(|row| within.includes(&row.key.owner))
     }
 
-    fn of_owner(&self, owner: &Owner) -> impl Iterator<Item = &Row> {
+    fn rows_of(&self, owner: &Owner) -> impl Iterator<Item = &Row> {
         self.owners.get(owner).into_iter().flatten().map(|id| &self.rows[id])
     }
 
-    /// Changes a key that is there: row, revision, log and feed together.
+    /// Changes an existing key, with its revision, audit event and feed entry.
     fn change(&mut self, id: KeyId, event: AuditEvent, change: impl FnOnce(&mut Row)) {
         let mut row = self.rows[&id].clone();
         change(&mut row);
         Arc::make_mut(&mut row.key).revision += 1;
-        self.put(row);
-        self.log(event, id);
+        self.put_row(row);
+        self.record_change(event, id);
     }
 
-    fn put(&mut self, row: Row) {
-        self.take(row.key.id);
-        let slot = |ends_at| Slot { key: row.key.clone(), ends_at };
-        self.secrets.insert(row.current, slot(None));
+    fn put_row(&mut self, row: Row) {
+        self.take_row(row.key.id);
+        let secret = |ends_at| IndexedSecret { key: row.key.clone(), ends_at };
+        self.secrets.insert(row.current, secret(None));
         if let Some((former, ends_at)) = row.former {
-            self.secrets.insert(former, slot(Some(ends_at)));
+            self.secrets.insert(former, secret(Some(ends_at)));
         }
         self.owners.entry(row.key.owner.clone()).or_default().insert(row.key.id);
         self.rows.insert(row.key.id, row);
     }
 
-    fn take(&mut self, id: KeyId) {
+    fn take_row(&mut self, id: KeyId) {
         let Some(row) = self.rows.remove(&id) else { return };
         self.secrets.remove(&row.current);
         if let Some((former, _)) = row.former {
@@ -347,12 +349,12 @@ impl State {
         }
     }
 
-    fn log(&mut self, event: AuditEvent, id: KeyId) {
-        self.feed(id, event.at);
+    fn record_change(&mut self, event: AuditEvent, id: KeyId) {
+        self.add_to_feed(id, event.at);
         self.events.insert(event.id, event);
     }
 
-    fn feed(&mut self, id: KeyId, at: Timestamp) {
+    fn add_to_feed(&mut self, id: KeyId, at: Timestamp) {
         self.last_change += 1;
         self.changes.push_back((self.last_change, at, id));
     }
@@ -362,6 +364,101 @@ impl Row {
     fn revoke(&mut self, event: &AuditEvent) {
         let reason = event.reason.clone().unwrap_or_default();
         Arc::make_mut(&mut self.key).revoked = Some(Revocation { at: event.at, reason });
+    }
+}
+
+/// Quota counters, usage history and one-time codes.
+#[derive(Default)]
+pub(super) struct Counters {
+    quotas: HashMap<(Vec<u8>, Period), Counter>,
+    usage: BTreeMap<(KeyId, Timestamp), HourlyUsage>,
+    codes: HashMap<SecretDigest, OneTimeCode>,
+}
+
+impl Counters {
+    pub(super) fn charge(&mut self, charges: &[CounterCharge<'_>]) -> ChargeOutcome {
+        let stored: Vec<Counter> = charges.iter().map(|charge| *self.counter(charge)).collect();
+        let (outcome, after) = charge_all(charges, &stored);
+        for (charge, after) in charges.iter().zip(after.into_iter().flatten()) {
+            *self.counter(charge) = after;
+        }
+        outcome
+    }
+
+    pub(super) fn refund(&mut self, charges: &[CounterCharge<'_>]) {
+        for charge in charges {
+            let counter = self.counter(charge);
+            *counter = charge.refund(*counter);
+        }
+    }
+
+    fn add_usage(&mut self, added: &HourlyUsage) {
+        let HourlyUsage { key_id, hour, accepted, denied, limited } = *added;
+        let sum = self.usage.entry((key_id, hour)).or_insert(HourlyUsage::none(key_id, hour));
+        sum.accepted += accepted;
+        sum.denied += denied;
+        sum.limited += limited;
+    }
+
+    fn usage_history(&self, id: KeyId, from: Timestamp) -> Vec<HourlyUsage> {
+        let of_key = self.usage.range((id, from)..=(id, Timestamp::MAX));
+        of_key.map(|(_, hour)| *hour).collect()
+    }
+
+    pub(super) fn purge_usage(&mut self, before: Timestamp, limit: u32) -> u32 {
+        let old = self.usage.keys().filter(|(_, hour)| *hour < before).copied();
+        let old: Vec<_> = old.take(limit as usize).collect();
+        for hour in &old {
+            self.usage.remove(hour);
+        }
+        old.len() as u32
+    }
+
+    pub(super) fn put_code(&mut self, address: &SecretDigest, code: &OneTimeCode) {
+        self.codes.insert(*address, *code);
+    }
+
+    pub(super) fn try_code(&mut self, attempt: &CodeAttempt) -> CodeOutcome {
+        let Some(code) = self.codes.get_mut(&attempt.address) else { return CodeOutcome::NotFound };
+        let outcome = attempt.check(code);
+        match outcome {
+            CodeOutcome::Accepted => _ = self.codes.remove(&attempt.address),
+            CodeOutcome::Wrong => code.tries -= 1,
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {}
+        }
+        outcome
+    }
+
+    pub(super) fn purge_codes(&mut self, before: Timestamp, limit: u32) -> u32 {
+        let expired = self.codes.iter().filter(|(_, code)| code.ends_at < before);
+        let expired: Vec<_> = expired.map(|(address, _)| *address).take(limit as usize).collect();
+        for address in &expired {
+            self.codes.remove(address);
+        }
+        let left = limit as usize - expired.len();
+        let anonymous = self.quotas.iter().filter(|((payer, _), counter)| {
+            CounterKey::is_anonymous(payer) && counter.window < before
+        });
+        let anonymous: Vec<_> = anonymous.map(|(quota, _)| quota.clone()).take(left).collect();
+        for quota in &anonymous {
+            self.quotas.remove(quota);
+        }
+        (expired.len() + anonymous.len()) as u32
+    }
+
+    /// Removes the usage and the counters of a deleted key.
+    fn remove_key(&mut self, id: KeyId) {
+        let payer = CounterKey::Key(id).to_bytes();
+        for period in Period::ALL {
+            self.quotas.remove(&(payer.clone(), period));
+        }
+        for hour in self.usage_history(id, Timestamp::MIN) {
+            self.usage.remove(&(id, hour.hour));
+        }
+    }
+
+    fn counter(&mut self, charge: &CounterCharge<'_>) -> &mut Counter {
+        self.quotas.entry((charge.payer.to_bytes(), charge.period)).or_default()
     }
 }
 

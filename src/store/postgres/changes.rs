@@ -146,15 +146,15 @@ impl PostgresStore {
                 .await?;
             match revoked {
                 None => Ok(RevokeOutcome::NotFound),
-                Some(true) => Ok(RevokeOutcome::Already),
+                Some(true) => Ok(RevokeOutcome::AlreadyRevoked),
                 Some(false) => {
                     change.revoke(&[id], std::slice::from_ref(event)).await?;
-                    Ok(RevokeOutcome::Now)
+                    Ok(RevokeOutcome::Revoked)
                 }
             }
         });
         let outcome = outcome.await?;
-        self.conclude(change, outcome == RevokeOutcome::Now).await?;
+        self.conclude(change, outcome == RevokeOutcome::Revoked).await?;
         Ok(outcome)
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::Invalid,
-    store::{StoreError, coalesced::Coalesced},
+    store::{StoreError, coalesced::CoalescedLookups},
 };
 
 /// How a [`PostgresStore`] is connected and what its tables are called.
@@ -131,7 +131,7 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate: wanted, pooler, .. } = self;
         let names = Arc::new(Names { schema, prefix, prepare: !pooler });
         let connections = Connections { pool, limit: timeout, stays: !pooler };
-        let lookups = Arc::new(Coalesced::new(Search::new(connections.clone(), &names)));
+        let lookups = Arc::new(CoalescedLookups::new(Search::new(connections.clone(), &names)));
         let listener = Arc::new(Listener::new(connections.clone(), names.clone()));
         let store = PostgresStore { names, connections, lookups, listener };
         migrate(&store, wanted).await?;

@@ -4,7 +4,7 @@ use sqlx::Error;
 use tokio::time::timeout;
 
 use super::connections::is_lost;
-use crate::store::{StoreError, timed_out::TimedOut};
+use crate::store::{StoreError, error::TimedOut};
 
 /// Runs a step that changes nothing durable: whatever goes wrong, nothing was changed.
 pub(super) async fn with_timeout<T>(

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     model::Timestamp,
-    store::{ChangeBatch, FeedMode, StoreError, place::Place},
+    store::{ChangeBatch, FeedMode, StoreError, feed_position::FeedPosition},
     system::lock,
 };
 
@@ -39,7 +39,7 @@ impl PostgresStore {
             (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, f.last) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
         let sql = self.sql(sql);
-        let after = after.map(Place::of);
+        let after = after.map(FeedPosition::from_cursor);
         let behind = after.map(|after| after.number as i64);
         let read = || sqlx::query(sql.clone()).bind(behind).bind(PAGE);
         let rows = self.connections.rows(read).await?;
@@ -216,9 +216,9 @@ async fn hear(connections: &Connections, channel: &str, state: &State) -> Result
 }
 
 /// What stands in two columns, if anything does.
-fn place(row: &PgRow, [number, tag]: [&str; 2]) -> Result<Option<Place>, Failure> {
+fn place(row: &PgRow, [number, tag]: [&str; 2]) -> Result<Option<FeedPosition>, Failure> {
     let (number, tag): (Option<i64>, Option<i64>) = (row.try_get(number)?, row.try_get(tag)?);
-    Ok(number.zip(tag).map(|(number, tag)| Place { number: number as u64, tag: tag as u64 }))
+    Ok(number.zip(tag).map(|(number, tag)| FeedPosition { number: number as u64, tag: tag as u64 }))
 }
 
 fn no_row() -> StoreError {

@@ -24,9 +24,9 @@ use sqlx::PgPool;
 pub use self::connect::PostgresOptions;
 use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::Coalesced,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -71,7 +71,7 @@ use crate::{
 pub struct PostgresStore {
     names: Arc<Names>,
     connections: Connections,
-    lookups: Arc<Coalesced<Search>>,
+    lookups: Arc<CoalescedLookups<Search>>,
     listener: Arc<Listener>,
 }
 
@@ -107,8 +107,8 @@ impl KeyStore for PostgresStore {
         self.add(new).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-        Lookup::later(self.lookups.find(digests))
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
+        self.lookups.find(digests).await
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     model::{KeyId, Timestamp},
-    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, StoreError, quotas::charge_all},
+    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, StoreError, records::charge_all},
 };
 
 /// Quotas. A counter is locked from when it is read until the commit.

@@ -12,7 +12,7 @@ use crate::{
     secret::SecretDigest,
     store::{
         StoreError,
-        coalesced::{Record, Source},
+        coalesced::{LookupRecord, LookupSource},
     },
 };
 
@@ -33,15 +33,15 @@ impl Search {
     }
 }
 
-impl Source for Search {
+impl LookupSource for Search {
     const NAME: &'static str = "PostgreSQL";
-    const AT_ONCE: usize = 4;
+    const MAX_IN_FLIGHT: usize = 4;
 
-    fn limit(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.connections.limit
     }
 
-    async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
+    async fn look_up(&self, digests: &[SecretDigest]) -> Result<Vec<LookupRecord>, StoreError> {
         let digests: Vec<Vec<u8>> =
             digests.iter().map(|digest| digest.to_bytes().to_vec()).collect();
         let rows = self.connections.rows(|| sqlx::query(self.sql.clone()).bind(&digests)).await?;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     audit::AuditEvent,
     model::{Owner, Timestamp},
-    store::{StoreError, place::TAGS, timed_out::TimedOut},
+    store::{StoreError, error::TimedOut, feed_position::MAX_TAG},
 };
 
 /// Schema and prefix of the tables; both were checked to be plain words.
@@ -179,7 +179,7 @@ impl Change<'_> {
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
-            .bind(TAGS as f64)
+            .bind(MAX_TAG as f64)
             .execute(&mut *self.tx)
             .await?;
         self.names

@@ -34,8 +34,8 @@ impl Inner {
         ];
         let reply = self.change(&REVOKE, arguments, |_| true).await?;
         match reply.bytes()? {
-            b"done" => Ok(RevokeOutcome::Now),
-            b"already" => Ok(RevokeOutcome::Already),
+            b"done" => Ok(RevokeOutcome::Revoked),
+            b"already" => Ok(RevokeOutcome::AlreadyRevoked),
             b"none" => Ok(RevokeOutcome::NotFound),
             _ => Err(unheard_of(&reply)),
         }

@@ -7,15 +7,14 @@ use crate::{
     model::KeyId,
     store::{
         ChangeBatch, FeedMode, StoreError,
-        place::{Place, TAGS},
+        feed_position::{FeedPosition, MAX_TAG},
     },
-    system::random,
 };
 
 /// The change feed: a stream for truth, pub/sub for speed.
 impl Inner {
     pub(super) async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        let after = after.map(Place::of);
+        let after = after.map(FeedPosition::from_cursor);
         let mark = after.map_or_else(String::new, |after| after.number.to_string());
         let from = after.map_or_else(String::new, |after| (after.number + 1).to_string());
         let reply = self.read(&CHANGES, &[mark.as_bytes(), from.as_bytes()]).await?.list()?;
@@ -73,23 +72,23 @@ impl Inner {
     /// What the entries of one change are known by.
     pub(super) fn tag(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = [0; 4];
-        random::fill(&mut bytes).map_err(StoreError::unavailable)?;
-        Ok((u64::from(u32::from_be_bytes(bytes)) & TAGS).to_string().into())
+        crate::system::random::fill(&mut bytes).map_err(StoreError::unavailable)?;
+        Ok((u64::from(u32::from_be_bytes(bytes)) & MAX_TAG).to_string().into())
     }
 }
 
 /// As the stream has it: `number-tag`.
-fn read_place(text: &[u8]) -> Result<Place, StoreError> {
+fn read_place(text: &[u8]) -> Result<FeedPosition, StoreError> {
     let text = std::str::from_utf8(text).map_err(StoreError::corrupt)?;
     let (number, tag) = text.split_once('-').ok_or_else(damaged)?;
     let number = number.parse().map_err(StoreError::corrupt)?;
-    Ok(Place { number, tag: tag.parse().map_err(StoreError::corrupt)? })
+    Ok(FeedPosition { number, tag: tag.parse().map_err(StoreError::corrupt)? })
 }
 
 /// A number and a tag that stand side by side.
-fn place(reply: &[Reply]) -> Result<Place, StoreError> {
+fn place(reply: &[Reply]) -> Result<FeedPosition, StoreError> {
     let [number, tag, ..] = reply else { return Err(damaged()) };
-    Ok(Place { number: number.digits()?, tag: tag.digits()? })
+    Ok(FeedPosition { number: number.digits()?, tag: tag.digits()? })
 }
 
 /// How often it is looked for changes while nothing can be heard.

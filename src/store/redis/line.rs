@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::errors::is_answer;
-use crate::store::timed_out::TimedOut;
+use crate::store::error::TimedOut;
 
 /// One connection, which knows when it has ended.
 #[derive(Clone)]

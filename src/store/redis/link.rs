@@ -16,7 +16,7 @@ use super::{
     errors::{Failure, Source, is},
     line::{Line, Sent, elsewhere},
 };
-use crate::{store::timed_out::TimedOut, system::lock};
+use crate::{store::error::TimedOut, system::lock};
 
 /// The way to the one server that holds the store and takes writes: found again whenever it is lost.
 pub(super) struct Link {

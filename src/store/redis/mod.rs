@@ -34,11 +34,11 @@ pub(crate) use self::{
     options::checked_prefix,
 };
 use self::{link::Link, listener::Listener, names::Names};
-pub(crate) use super::timed_out::TimedOut;
+pub(crate) use super::error::TimedOut;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::Coalesced,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
+    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -94,7 +94,7 @@ use crate::{
 #[derive(Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
-    lookups: Arc<Coalesced<Arc<Inner>>>,
+    lookups: Arc<CoalescedLookups<Arc<Inner>>>,
 }
 
 struct Inner {
@@ -143,8 +143,8 @@ impl KeyStore for RedisStore {
         self.inner.insert(new).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-        Lookup::later(self.lookups.find(digests))
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
+        self.lookups.find(digests).await
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -5,7 +5,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 use super::{Inner, RedisStore, check::Demands, link::Link, listener::Listener, names::Names};
 use crate::{
     model::Invalid,
-    store::{StoreError, coalesced::Coalesced},
+    store::{StoreError, coalesced::CoalescedLookups},
 };
 
 /// How a [`RedisStore`] is connected, and what it demands of the server.
@@ -114,7 +114,7 @@ impl RedisOptions {
         inner.check(demands).await?;
         inner.link.begin();
         let inner = Arc::new(inner);
-        Ok(RedisStore { lookups: Arc::new(Coalesced::new(inner.clone())), inner })
+        Ok(RedisStore { lookups: Arc::new(CoalescedLookups::new(inner.clone())), inner })
     }
 }
 

@@ -14,20 +14,20 @@ use crate::{
     secret::SecretDigest,
     store::{
         FoundKey, KeyQuery, StoreError,
-        coalesced::{Record, Source},
+        coalesced::{LookupRecord, LookupSource},
     },
 };
 
 /// One round trip, on the connection that all calls share.
-impl Source for Arc<Inner> {
+impl LookupSource for Arc<Inner> {
     const NAME: &'static str = "Redis";
-    const AT_ONCE: usize = 2;
+    const MAX_IN_FLIGHT: usize = 2;
 
-    fn limit(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.link.timeout()
     }
 
-    async fn ask(&self, digests: &[SecretDigest]) -> Result<Vec<Record>, StoreError> {
+    async fn look_up(&self, digests: &[SecretDigest]) -> Result<Vec<LookupRecord>, StoreError> {
         let mut command = redis::cmd("HMGET");
         command.arg(self.names.secrets());
         for digest in digests {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     audit::AuditEvent,
     model::KeyId,
-    store::{StoreError, timed_out::TimedOut},
+    store::{StoreError, error::TimedOut},
 };
 
 /// A change on its way. Dropped, it never happened: its connection is closed, which rolls it back.

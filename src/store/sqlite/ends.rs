@@ -19,11 +19,11 @@ impl Change<'_> {
     ) -> Result<RevokeOutcome, Failure> {
         match self.state(within, id).await? {
             None => return Ok(RevokeOutcome::NotFound),
-            Some(state) if state.revoked => return Ok(RevokeOutcome::Already),
+            Some(state) if state.revoked => return Ok(RevokeOutcome::AlreadyRevoked),
             Some(_) => {}
         }
         self.revoke_one(id, event).await?;
-        Ok(RevokeOutcome::Now)
+        Ok(RevokeOutcome::Revoked)
     }
 
     pub(super) async fn revoke_all(

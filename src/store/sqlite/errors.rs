@@ -3,7 +3,7 @@ use std::time::Duration;
 use sqlx::{Error, error::DatabaseError};
 use tokio::time::timeout;
 
-use crate::store::{StoreError, timed_out::TimedOut};
+use crate::store::{StoreError, error::TimedOut};
 
 /// Runs a step that makes nothing durable: whatever goes wrong, nothing was changed.
 pub(super) async fn with_timeout<T>(

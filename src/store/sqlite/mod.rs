@@ -28,8 +28,8 @@ use sqlx::SqliteConnection;
 pub use self::options::SqliteOptions;
 use self::{lane::Lane, statements::Statements};
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, HourlyUsage,
-    InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, Lookup, OneTimeCode, RevokeOutcome,
+    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
+    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
     RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
 };
 use crate::{
@@ -107,8 +107,8 @@ impl KeyStore for SqliteStore {
         self.change(async |change| change.insert(new).await).await
     }
 
-    fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-        Lookup::later(self.find_key(digests))
+    async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
+        self.find_key(digests).await
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     model::KeyId,
-    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, quotas::charge_all},
+    store::{ChargeOutcome, Counter, CounterCharge, CounterKey, records::charge_all},
 };
 
 /// Quotas. One writer at a time: between reading a counter and writing it, nobody else does.

@@ -1,3 +1,5 @@
+//! Stores that ignore owners or tenants.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -6,9 +8,9 @@ use keyward::{
     store::{KeyQuery, KeyUse, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome},
 };
 
-use super::wrapper::{Answer, Inside, Sabotage};
+use super::wrapper::{Inner, Sabotage, StoreResult};
 
-/// As a database whose collation does, in one direction.
+/// Ignores letter case, like some database collations.
 #[derive(Default)]
 pub struct IgnoresCase;
 
@@ -16,124 +18,128 @@ pub struct IgnoresCase;
 impl Sabotage for IgnoresCase {
     async fn get(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
-    ) -> Answer<Option<Arc<Key>>> {
-        let owner = inside.owner_of(id);
+    ) -> StoreResult<Option<Arc<Key>>> {
+        let owner = inner.owner_of(id);
         let same = |owner: &Owner| {
             let account = within.account().unwrap_or(owner.account());
             owner.tenant().eq_ignore_ascii_case(within.tenant())
                 && owner.account().eq_ignore_ascii_case(account)
         };
         match owner.filter(same) {
-            Some(owner) => inside.get((&owner).into(), id).await,
+            Some(owner) => inner.get((&owner).into(), id).await,
             None => Ok(None),
         }
     }
 }
 
 #[derive(Default)]
-pub struct KnowsNoAdministrators;
+pub struct RejectsTenantScopes;
 
 #[async_trait]
-impl Sabotage for KnowsNoAdministrators {
+impl Sabotage for RejectsTenantScopes {
     async fn get(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
-    ) -> Answer<Option<Arc<Key>>> {
+    ) -> StoreResult<Option<Arc<Key>>> {
         match within {
-            OwnerScope::Owner(_) => inside.get(within, id).await,
+            OwnerScope::Owner(_) => inner.get(within, id).await,
             OwnerScope::Tenant(_) => Ok(None),
         }
     }
 }
 
-/// Goes by the id alone.
+/// Ignores the scope and uses only the id.
 #[derive(Default)]
 pub struct Unscoped;
 
 #[async_trait]
 impl Sabotage for Unscoped {
-    async fn get(&self, inside: &Inside, _: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
-        inside.any(id).await
+    async fn get(
+        &self,
+        inner: &Inner,
+        _: OwnerScope<'_>,
+        id: KeyId,
+    ) -> StoreResult<Option<Arc<Key>>> {
+        inner.get_unscoped(id).await
     }
 
-    async fn list(&self, inside: &Inside, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
-        let mut keys = inside.all().await?;
+    async fn list(&self, inner: &Inner, query: &KeyQuery<'_>) -> StoreResult<Vec<Arc<Key>>> {
+        let mut keys = inner.all_keys().await?;
         keys.retain(|key| query.after.is_none_or(|after| key.id < after));
         Ok(keys)
     }
 
     async fn update(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         key: &Key,
         event: &AuditEvent,
-    ) -> Answer<UpdateOutcome> {
-        inside.update(&real(inside, key), event).await
+    ) -> StoreResult<UpdateOutcome> {
+        inner.update(&with_real_owner(inner, key), event).await
     }
 
-    async fn rotate(&self, inside: &Inside, rotate: RotateSecret<'_>) -> Answer<RotateOutcome> {
-        let key = &real(inside, rotate.key);
-        inside.rotate(RotateSecret { key, ..rotate }).await
+    async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+        let key = &with_real_owner(inner, rotate.key);
+        inner.rotate(RotateSecret { key, ..rotate }).await
     }
 
     async fn revoke(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<RevokeOutcome> {
-        match inside.owner_of(id) {
-            Some(owner) => inside.revoke((&owner).into(), id, event).await,
-            None => inside.revoke(within, id, event).await,
+    ) -> StoreResult<RevokeOutcome> {
+        match inner.owner_of(id) {
+            Some(owner) => inner.revoke((&owner).into(), id, event).await,
+            None => inner.revoke(within, id, event).await,
         }
     }
 
     async fn revoke_all(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         _: &Owner,
         event: &AuditEvent,
-    ) -> Answer<Vec<AuditEvent>> {
+    ) -> StoreResult<Vec<AuditEvent>> {
         let mut revoked = Vec::new();
-        for key in inside.all().await? {
-            revoked.extend(inside.revoke_all(&key.owner, event).await?);
+        for key in inner.all_keys().await? {
+            revoked.extend(inner.revoke_all(&key.owner, event).await?);
         }
         Ok(revoked)
     }
 
     async fn delete(
         &self,
-        inside: &Inside,
+        inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Answer<bool> {
-        match inside.owner_of(id) {
-            Some(owner) => inside.delete((&owner).into(), id, event).await,
-            None => inside.delete(within, id, event).await,
+    ) -> StoreResult<bool> {
+        match inner.owner_of(id) {
+            Some(owner) => inner.delete((&owner).into(), id, event).await,
+            None => inner.delete(within, id, event).await,
         }
     }
 
-    async fn record_uses(&self, inside: &Inside, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
+    async fn record_uses(&self, inner: &Inner, uses: &[KeyUse]) -> StoreResult<Vec<AuditEvent>> {
         let real = |used: &KeyUse| {
-            let owner = inside.owner_of(used.key_id).unwrap_or(used.owner.clone());
+            let owner = inner.owner_of(used.key_id).unwrap_or(used.owner.clone());
             KeyUse { owner, ..used.clone() }
         };
-        inside.record_uses(&uses.iter().map(real).collect::<Vec<_>>()).await
+        inner.record_uses(&uses.iter().map(real).collect::<Vec<_>>()).await
     }
 
-    async fn events(&self, inside: &Inside, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
-        let mut events = inside.events(query).await?;
-        for key in inside.all().await? {
-            events.extend(
-                inside.events(&AuditQuery { within: (&key.owner).into(), ..*query }).await?,
-            );
+    async fn events(&self, inner: &Inner, query: &AuditQuery<'_>) -> StoreResult<Vec<AuditEvent>> {
+        let mut events = inner.events(query).await?;
+        for key in inner.all_keys().await? {
+            events
+                .extend(inner.events(&AuditQuery { within: (&key.owner).into(), ..*query }).await?);
         }
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
         events.dedup();
@@ -141,8 +147,8 @@ impl Sabotage for Unscoped {
     }
 }
 
-/// The key under the name of its real owner.
-fn real(inside: &Inside, key: &Key) -> Key {
-    let owner = inside.owner_of(key.id).unwrap_or(key.owner.clone());
+/// Returns the key with its real owner.
+fn with_real_owner(inner: &Inner, key: &Key) -> Key {
+    let owner = inner.owner_of(key.id).unwrap_or(key.owner.clone());
     Key { owner, ..key.clone() }
 }

@@ -1,4 +1,4 @@
-//! An honest store with one method broken: a sabotage overrides that one, and the rest delegates.
+//! A wrapper around a correct store. A sabotage overrides some methods; the rest delegate.
 
 use std::{
     collections::HashMap,
@@ -13,66 +13,59 @@ use keyward::{
     Timestamp,
     store::{
         ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, Lookup, OneTimeCode,
-        RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode, RevokeOutcome,
+        RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
     },
 };
 
-pub type Answer<T> = Result<T, StoreError>;
+pub type StoreResult<T> = Result<T, StoreError>;
 
-/// A store with a sabotage in front of what is inside.
+/// A correct store with a sabotage in front of it.
 #[derive(Default)]
 pub struct Sabotaged<S> {
-    inside: Inside,
+    inner: Inner,
     sabotage: S,
 }
 
-/// No sabotage at all.
+/// Overrides nothing.
 #[derive(Default)]
-pub struct Honest;
+pub struct NoSabotage;
 
-impl Sabotage for Honest {}
+impl Sabotage for NoSabotage {}
 
-/// The honest store, with what a sabotage needs besides: a way to say what a key looks like, and
-/// to whom it belongs, which no honest store tells.
+/// The correct store, with two additions for sabotages: keys can be modified when they are read, and
+/// the owner of a key can be looked up by its id.
 #[derive(Default)]
-pub struct Inside {
+pub struct Inner {
     memory: MemoryStore,
     owners: Mutex<HashMap<KeyId, Owner>>,
-    forgeries: Mutex<Vec<(KeyId, Forgery)>>,
+    modifications: Mutex<Vec<(KeyId, Modification)>>,
 }
 
-type Forgery = Box<dyn Fn(&mut Key) + Send>;
+type Modification = Box<dyn Fn(&mut Key) + Send>;
 
 macro_rules! methods {
     ($($method:ident($($name:ident: $type:ty),*) -> $answer:ty;)*) => {
-        /// What is broken; whatever is not overridden is honest.
+        /// The broken methods. A method that is not overridden is correct.
         #[async_trait]
         pub trait Sabotage: Send + Sync + 'static {
-            $(async fn $method(&self, inside: &Inside, $($name: $type),*) -> Answer<$answer> {
-                inside.$method($($name),*).await
+            $(async fn $method(&self, inner: &Inner, $($name: $type),*) -> StoreResult<$answer> {
+                inner.$method($($name),*).await
             })*
-
-            async fn find(&self, inside: &Inside, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
-                inside.find(digests).await
-            }
         }
 
         #[async_trait]
         impl<S: Sabotage> KeyStore for Sabotaged<S> {
-            $(async fn $method(&self, $($name: $type),*) -> Answer<$answer> {
-                self.sabotage.$method(&self.inside, $($name),*).await
+            $(async fn $method(&self, $($name: $type),*) -> StoreResult<$answer> {
+                self.sabotage.$method(&self.inner, $($name),*).await
             })*
-
-            fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
-                Lookup::later(self.sabotage.find(&self.inside, digests))
-            }
         }
     };
 }
 
 methods! {
     insert(new: InsertKey<'_>) -> InsertOutcome;
+    find(digests: &[SecretDigest]) -> Option<FoundKey>;
     get(within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>>;
     list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
     tenants(after: Option<&str>, limit: u32) -> Vec<String>;
@@ -91,17 +84,17 @@ methods! {
     changes(after: Option<u64>) -> ChangeBatch;
     wait_for_changes(after: u64, at_most: Duration) -> FeedMode;
     purge_changes(before: Timestamp) -> u32;
-    add_usage(tallies: &[HourlyUsage]) -> ();
+    add_usage(usage: &[HourlyUsage]) -> ();
     usage_history(within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage>;
     purge_usage(before: Timestamp, limit: u32) -> u32;
     charge(charges: &[CounterCharge<'_>]) -> ChargeOutcome;
     refund(charges: &[CounterCharge<'_>]) -> ();
     put_code(address: &SecretDigest, code: &OneTimeCode) -> ();
-    try_code(guess: &CodeAttempt) -> CodeOutcome;
+    try_code(attempt: &CodeAttempt) -> CodeOutcome;
     purge_codes(before: Timestamp, limit: u32) -> u32;
 }
 
-impl Deref for Inside {
+impl Deref for Inner {
     type Target = MemoryStore;
 
     fn deref(&self) -> &MemoryStore {
@@ -109,9 +102,9 @@ impl Deref for Inside {
     }
 }
 
-/// These four stand before those of the store in memory.
-impl Inside {
-    pub async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
+/// These methods hide those of `MemoryStore`.
+impl Inner {
+    pub async fn insert(&self, new: InsertKey<'_>) -> StoreResult<InsertOutcome> {
         let inserted = self.memory.insert(new).await?;
         if inserted == InsertOutcome::Inserted {
             self.owners.lock().unwrap().insert(new.key.id, new.key.owner.clone());
@@ -119,51 +112,51 @@ impl Inside {
         Ok(inserted)
     }
 
-    pub async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Answer<Option<Arc<Key>>> {
-        Ok(self.memory.get(within, id).await?.map(|key| self.forged(key)))
+    pub async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> StoreResult<Option<Arc<Key>>> {
+        Ok(self.memory.get(within, id).await?.map(|key| self.modified(key)))
     }
 
-    pub async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
-        Ok(self.memory.list(query).await?.into_iter().map(|key| self.forged(key)).collect())
+    pub async fn list(&self, query: &KeyQuery<'_>) -> StoreResult<Vec<Arc<Key>>> {
+        Ok(self.memory.list(query).await?.into_iter().map(|key| self.modified(key)).collect())
     }
 
-    pub async fn find(&self, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
+    pub async fn find(&self, digests: &[SecretDigest]) -> StoreResult<Option<FoundKey>> {
         let found = self.memory.find(digests).await?;
-        Ok(found.map(|found| FoundKey { key: self.forged(found.key), ..found }))
+        Ok(found.map(|found| FoundKey { key: self.modified(found.key), ..found }))
     }
 
-    /// From now on, whoever reads the key sees it so.
-    pub fn forge(&self, id: KeyId, forgery: impl Fn(&mut Key) + Send + 'static) {
-        self.forgeries.lock().unwrap().push((id, Box::new(forgery)));
+    /// Applies a modification to the key whenever it is read.
+    pub fn modify_reads(&self, id: KeyId, modification: impl Fn(&mut Key) + Send + 'static) {
+        self.modifications.lock().unwrap().push((id, Box::new(modification)));
     }
 
     pub fn owner_of(&self, id: KeyId) -> Option<Owner> {
         self.owners.lock().unwrap().get(&id).cloned()
     }
 
-    /// A key as it is stored, whoever it belongs to.
-    pub async fn any(&self, id: KeyId) -> Answer<Option<Arc<Key>>> {
+    /// Returns a key of any owner.
+    pub async fn get_unscoped(&self, id: KeyId) -> StoreResult<Option<Arc<Key>>> {
         match self.owner_of(id) {
             Some(owner) => self.get((&owner).into(), id).await,
             None => Ok(None),
         }
     }
 
-    /// All keys, newest first.
-    pub async fn all(&self) -> Answer<Vec<Arc<Key>>> {
+    /// Returns all keys, newest first.
+    pub async fn all_keys(&self) -> StoreResult<Vec<Arc<Key>>> {
         let mut ids: Vec<KeyId> = self.owners.lock().unwrap().keys().copied().collect();
         ids.sort_by(|a, b| b.cmp(a));
         let mut keys = Vec::new();
         for id in ids {
-            keys.extend(self.any(id).await?);
+            keys.extend(self.get_unscoped(id).await?);
         }
         Ok(keys)
     }
 
-    fn forged(&self, mut key: Arc<Key>) -> Arc<Key> {
-        for (id, forgery) in self.forgeries.lock().unwrap().iter() {
+    fn modified(&self, mut key: Arc<Key>) -> Arc<Key> {
+        for (id, modification) in self.modifications.lock().unwrap().iter() {
             if *id == key.id {
-                forgery(Arc::make_mut(&mut key));
+                modification(Arc::make_mut(&mut key));
             }
         }
         key

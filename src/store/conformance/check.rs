@@ -1,0 +1,277 @@
+//! What checks are made of: the test storage, races, and snapshots of a tenant.
+
+use std::{
+    collections::BTreeSet,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::Barrier,
+    task::{JoinError, JoinSet},
+};
+
+use super::fixtures::{all_keys, event, insert_key};
+use crate::{
+    audit::{AuditEvent, AuditQuery, EventKind},
+    model::{Key, KeyId, OwnerScope, Timestamp},
+    secret::SecretDigest,
+    store::{
+        InsertOutcome, KeyStore, PreviousSecret, RotateOutcome, RotateSecret, StoreError,
+        UpdateOutcome,
+    },
+};
+
+/// The name of a fact about stores, and the function that checks it.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) run: fn(TestStorage) -> RunningCheck,
+}
+
+pub(super) type RunningCheck = Pin<Box<dyn Future<Output = CheckResult> + Send>>;
+
+/// Defines `CHECKS`, the list of a module's checks, from functions. A check has the name of its
+/// function.
+macro_rules! checks {
+    ($($check:ident),* $(,)?) => {
+        pub(super) const CHECKS: &[super::check::Check] = &[$(super::check::Check {
+            name: stringify!($check),
+            run: |storage| Box::pin($check(storage)),
+        }),*];
+    };
+}
+pub(super) use checks;
+
+/// The result of a check. `Err` is a failure of the store; a fact that does not hold panics.
+pub(super) type CheckResult = Result<(), StoreError>;
+
+/// The storage of one check, with the operations that many checks use.
+pub(super) struct TestStorage {
+    handles: Vec<Arc<dyn KeyStore>>,
+    next_handle: AtomicUsize,
+    rounds: u32,
+    patience: Duration,
+}
+
+impl TestStorage {
+    pub(super) fn new(handles: Vec<Arc<dyn KeyStore>>, rounds: u32, patience: Duration) -> Self {
+        assert!(!handles.is_empty(), "`open` returned no handle to the store");
+        Self { handles, next_handle: AtomicUsize::new(0), rounds, patience }
+    }
+
+    /// Returns the handles round-robin, so that a write through one is read through another.
+    pub(super) fn handle(&self) -> Arc<dyn KeyStore> {
+        let next = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        self.handles[next % self.handles.len()].clone()
+    }
+
+    /// Returns the numbers of the rounds of a race. A round uses keys from `round * 1_000` on.
+    pub(super) fn rounds(&self) -> impl Iterator<Item = u64> + use<> {
+        1..=u64::from(self.rounds)
+    }
+
+    /// Returns the instant by which background work must be finished.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// Returns how long the store may take to do something that it must do.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Inserts a key without a limit. Panics if the store refuses it.
+    pub(super) async fn add(&self, key: &Key, digest: &SecretDigest) -> CheckResult {
+        let created = event(EventKind::Created, key, key.created_at);
+        let inserted = self.handle().insert(insert_key(key, digest, None, &created)).await?;
+        assert_eq!(inserted, InsertOutcome::Inserted, "a new key without a limit");
+        Ok(())
+    }
+
+    /// Returns the stored key. Panics if it does not exist.
+    pub(super) async fn key(&self, key: &Key) -> Result<Key, StoreError> {
+        let stored = self.handle().get((&key.owner).into(), key.id).await?;
+        Ok(Key::clone(&stored.expect("the key exists")))
+    }
+
+    /// Updates a key at its current revision. Panics if the store refuses it.
+    pub(super) async fn update(&self, key: &Key, at: Timestamp) -> CheckResult {
+        let updated = self.handle().update(key, &event(EventKind::Updated, key, at)).await?;
+        assert_eq!(updated, UpdateOutcome::Updated, "an update of the stored revision");
+        Ok(())
+    }
+
+    /// Rotates a key at its current revision. Panics if the store refuses it.
+    pub(super) async fn rotate(
+        &self,
+        key: &Key,
+        to: &SecretDigest,
+        previous: PreviousSecret,
+    ) -> CheckResult {
+        let rotated = event(EventKind::Rotated, key, key.created_at);
+        let hint = format!("{}r", key.hint);
+        let rotate =
+            RotateSecret { key, digest: to, hint: &hint, previous, token: None, event: &rotated };
+        let rotated = self.handle().rotate(rotate).await?;
+        assert_eq!(rotated, RotateOutcome::Rotated, "a rotation of the stored revision");
+        Ok(())
+    }
+
+    /// Returns the key with this digest.
+    pub(super) async fn holder(&self, digest: &SecretDigest) -> Result<Holder, StoreError> {
+        let found = self.handle().find(std::slice::from_ref(digest)).await?;
+        Ok(found.map(|found| (found.key.id, found.ends_at)))
+    }
+
+    /// Returns all keys, newest first.
+    pub(super) async fn keys(&self, within: OwnerScope<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
+        self.handle().list(&all_keys(within)).await
+    }
+
+    /// Returns all audit events, newest first.
+    pub(super) async fn log(&self, within: OwnerScope<'_>) -> Result<Vec<AuditEvent>, StoreError> {
+        self.handle().events(&AuditQuery::new(within).limit(1_000)).await
+    }
+
+    /// Returns the cursor of the current end of the change feed.
+    pub(super) async fn feed_end(&self) -> Result<u64, StoreError> {
+        Ok(self.handle().changes(None).await?.cursor)
+    }
+
+    /// Reads the change feed from a cursor to its end, and moves the cursor there.
+    pub(super) async fn read_feed(&self, cursor: &mut u64) -> Result<BTreeSet<KeyId>, StoreError> {
+        let mut changed = BTreeSet::new();
+        loop {
+            let page = self.handle().changes(Some(*cursor)).await?;
+            assert!(!page.missed, "the feed reports missed entries although none was removed");
+            assert!(page.cursor >= *cursor, "the cursor of the feed moved backwards");
+            *cursor = page.cursor;
+            changed.extend(page.keys);
+            if !page.more {
+                return Ok(changed);
+            }
+        }
+    }
+}
+
+/// The key that has a digest, and when that secret ends. `None` if no key has the digest.
+pub(super) type Holder = Option<(KeyId, Option<Timestamp>)>;
+
+/// Runs tasks concurrently, starting when all are ready. Returns their results in order.
+pub(super) async fn race<T, Task>(count: u64, mut task: impl FnMut(u64) -> Task) -> Vec<T>
+where
+    T: Send + 'static,
+    Task: Future<Output = T> + Send + 'static,
+{
+    let start = Arc::new(Barrier::new(count as usize));
+    let mut running = JoinSet::new();
+    for n in 0..count {
+        let (start, task) = (start.clone(), task(n));
+        running.spawn(async move {
+            start.wait().await;
+            (n, task.await)
+        });
+    }
+    let mut results: Vec<(u64, T)> = Vec::new();
+    while let Some(task) = running.join_next().await {
+        results.push(joined(task));
+    }
+    results.sort_by_key(|(n, _)| *n);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Returns the result of a task. A panic of the task resumes in the caller.
+pub(super) fn joined<T>(task: Result<T, JoinError>) -> T {
+    match task.map_err(JoinError::try_into_panic) {
+        Ok(result) => result,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(aborted)) => panic!("a task of the suite was aborted: {aborted}"),
+    }
+}
+
+/// Takes snapshots of a tenant. The feed is read from the end that it had at the start.
+pub(super) struct Watch<'a> {
+    pub(super) storage: &'a TestStorage,
+    tenant: &'a str,
+    digests: Vec<SecretDigest>,
+    cursor: u64,
+    /// The keys whose feed entries are included; all keys if empty.
+    keys: BTreeSet<KeyId>,
+}
+
+/// Everything that can be read of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    pub(super) keys: Vec<Arc<Key>>,
+    pub(super) secrets: Vec<Holder>,
+    pub(super) log: Vec<AuditEvent>,
+    pub(super) changed: BTreeSet<KeyId>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) async fn start(
+        storage: &'a TestStorage,
+        tenant: &'a str,
+        digests: impl IntoIterator<Item = SecretDigest>,
+    ) -> Result<Self, StoreError> {
+        let digests = digests.into_iter().collect();
+        let cursor = storage.feed_end().await?;
+        Ok(Self { storage, tenant, digests, cursor, keys: BTreeSet::new() })
+    }
+
+    /// Ignores feed entries of other keys.
+    pub(super) fn only(mut self, keys: &[Key]) -> Self {
+        self.keys = keys.iter().map(|key| key.id).collect();
+        self
+    }
+
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let within = OwnerScope::Tenant(self.tenant);
+        let mut secrets = Vec::new();
+        for digest in &self.digests {
+            secrets.push(self.storage.holder(digest).await?);
+        }
+        let mut changed = self.storage.read_feed(&mut self.cursor.clone()).await?;
+        changed.retain(|id| self.keys.is_empty() || self.keys.contains(id));
+        Ok(Snapshot {
+            keys: self.storage.keys(within).await?,
+            secrets,
+            log: self.storage.log(within).await?,
+            changed,
+        })
+    }
+}
+
+/// Returns the events that were added to a log, or `None` if earlier events were removed or changed.
+pub(super) fn added_events(log: &[AuditEvent], before: &[AuditEvent]) -> Option<Vec<AuditEvent>> {
+    let new: Vec<_> = log.iter().filter(|event| !before.contains(event)).cloned().collect();
+    (log.len() == before.len() + new.len()).then_some(new)
+}
+
+/// Returns the result of a future, or drops it and returns `None` if it is not ready after `polls`
+/// polls. Between polls, the future waits to be woken as usual.
+pub(super) async fn poll_at_most<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+pub(super) const MAX_POLLS: u64 = 500;
