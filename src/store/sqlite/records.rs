@@ -6,7 +6,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::errors::Failure;
+use super::errors::SqliteFailure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
@@ -16,6 +16,7 @@ use crate::{
 
 pub(super) type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
 
+/// Binds the columns of a key, in the order of `statements::KEY`.
 pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<'a> {
     let (retiring, revoked) = (key.retiring.as_ref(), key.revoked.as_ref());
     statement
@@ -43,20 +44,21 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(i64::try_from(key.revision).unwrap_or(i64::MAX))
 }
 
-pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
+/// Reads a key from a row that has the columns of `statements::KEY`.
+pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqliteFailure> {
     let retiring = match (row.try_get("retiring_hint")?, instant(row, "retiring_ends_at")?) {
         (Some(hint), Some(ends_at)) => Some(Retiring { hint, ends_at }),
         (None, None) => None,
-        _ => return Err(impossible("retiring_hint")),
+        _ => return Err(corrupt_column("retiring_hint")),
     };
-    // A reason without an instant must not turn into a key that works.
+    // A reason without an instant is damage. The key must not be read as not revoked.
     let revoked = match (instant(row, "revoked_at")?, row.try_get("revoked_reason")?) {
         (Some(at), Some(reason)) => Some(Revocation { at, reason }),
         (None, None) => None,
-        _ => return Err(impossible("revoked_at")),
+        _ => return Err(corrupt_column("revoked_at")),
     };
     Ok(Key {
-        id: KeyId::from_bytes(bytes(row, "id")?.ok_or_else(|| impossible("id"))?),
+        id: KeyId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?),
         owner: owner(row)?,
         name: Name::new(row.try_get("name")?).map_err(StoreError::corrupt)?,
         hint: row.try_get("hint")?,
@@ -65,7 +67,7 @@ pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
         limits: codec::read_limits(row.try_get("limits")?)?,
         networks: codec::read_networks(row.try_get("networks")?)?,
         metadata: codec::read_metadata(row.try_get("metadata")?)?,
-        created_at: instant(row, "created_at")?.ok_or_else(|| impossible("created_at"))?,
+        created_at: instant(row, "created_at")?.ok_or_else(|| corrupt_column("created_at"))?,
         expires_at: instant(row, "expires_at")?,
         disabled_at: instant(row, "disabled_at")?,
         revoked,
@@ -78,13 +80,14 @@ pub(super) fn key(row: &SqliteRow) -> Result<Key, Failure> {
     })
 }
 
-/// Reads a key with the digest and the end of the secret that led to it.
-pub(super) fn found(row: &SqliteRow) -> Result<FoundKey, Failure> {
+/// Reads a key, with the digest and the end of the secret under which it was found.
+pub(super) fn read_found_key(row: &SqliteRow) -> Result<FoundKey, SqliteFailure> {
     let digest =
-        SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| impossible("digest"))?;
-    Ok(FoundKey { key: key(row)?.into(), digest, ends_at: instant(row, "ends_at")? })
+        SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt_column("digest"))?;
+    Ok(FoundKey { key: read_key(row)?.into(), digest, ends_at: instant(row, "ends_at")? })
 }
 
+/// Binds the columns of an event, in the order of `statements::EVENT`.
 pub(super) fn bind_event<'a>(statement: Statement<'a>, event: &'a AuditEvent) -> Statement<'a> {
     statement
         .bind(event.id.as_bytes().as_slice())
@@ -101,16 +104,16 @@ pub(super) fn bind_event<'a>(statement: Statement<'a>, event: &'a AuditEvent) ->
         .bind(i64::from(event.count))
 }
 
-pub(super) fn event(row: &SqliteRow) -> Result<AuditEvent, Failure> {
+pub(super) fn read_event(row: &SqliteRow) -> Result<AuditEvent, SqliteFailure> {
     let kind: EventKind = row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::corrupt)?;
     let outcome = [Outcome::Success, Outcome::Failure];
     let stored: &str = row.try_get("outcome")?;
     let outcome = outcome.into_iter().find(|outcome| outcome.as_str() == stored);
     Ok(AuditEvent {
-        id: EventId::from_bytes(bytes(row, "id")?.ok_or_else(|| impossible("id"))?),
-        at: instant(row, "at")?.ok_or_else(|| impossible("at"))?,
+        id: EventId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?),
+        at: instant(row, "at")?.ok_or_else(|| corrupt_column("at"))?,
         kind,
-        outcome: outcome.ok_or_else(|| impossible("outcome"))?,
+        outcome: outcome.ok_or_else(|| corrupt_column("outcome"))?,
         tenant: row.try_get("tenant")?,
         account: row.try_get("account")?,
         key_id: bytes(row, "key_id")?.map(KeyId::from_bytes),
@@ -126,24 +129,25 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_unix_micros)
 }
 
-/// A number that cannot be negative, nor larger than its type.
-pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, Failure> {
-    T::try_from(row.try_get::<i64, _>(column)?).map_err(|_| impossible(column))
+/// Reads an integer that fits `T`; any other is corrupt.
+pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, SqliteFailure> {
+    T::try_from(row.try_get::<i64, _>(column)?).map_err(|_| corrupt_column(column))
 }
 
+/// Reads exactly `N` bytes.
 pub(super) fn bytes<const N: usize>(
     row: &SqliteRow,
     column: &str,
-) -> Result<Option<[u8; N]>, Failure> {
+) -> Result<Option<[u8; N]>, SqliteFailure> {
     let stored: Option<&[u8]> = row.try_get(column)?;
-    stored.map(|bytes| bytes.try_into().map_err(|_| impossible(column))).transpose()
+    stored.map(|bytes| bytes.try_into().map_err(|_| corrupt_column(column))).transpose()
 }
 
-pub(super) fn impossible(column: &str) -> Failure {
-    StoreError::corrupt(format!("the column {column} holds what it cannot hold")).into()
+pub(super) fn corrupt_column(column: &str) -> SqliteFailure {
+    StoreError::corrupt(format!("the column {column} has an invalid value")).into()
 }
 
-fn owner(row: &SqliteRow) -> Result<Owner, Failure> {
+fn owner(row: &SqliteRow) -> Result<Owner, SqliteFailure> {
     let owner = match row.try_get("tenant")? {
         "" => Owner::account_only(row.try_get("account")?),
         tenant => Owner::new(tenant, row.try_get("account")?),
@@ -151,14 +155,14 @@ fn owner(row: &SqliteRow) -> Result<Owner, Failure> {
     Ok(owner.map_err(StoreError::corrupt)?)
 }
 
-pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, Failure> {
+/// Reads an instant; a value outside of [`Timestamp`]'s range is corrupt.
+pub(super) fn instant(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, SqliteFailure> {
     let Some(micros) = row.try_get(column)? else { return Ok(None) };
     let instant = Timestamp::from_unix_micros(micros);
-    // What lies outside the range was not written by this crate.
-    if instant.as_unix_micros() == micros { Ok(Some(instant)) } else { Err(impossible(column)) }
+    if instant.as_unix_micros() == micros { Ok(Some(instant)) } else { Err(corrupt_column(column)) }
 }
 
-fn ip(row: &SqliteRow, column: &str) -> Result<Option<IpAddr>, Failure> {
+fn ip(row: &SqliteRow, column: &str) -> Result<Option<IpAddr>, SqliteFailure> {
     let text: Option<&str> = row.try_get(column)?;
     Ok(text.map(str::parse).transpose().map_err(StoreError::corrupt)?)
 }
