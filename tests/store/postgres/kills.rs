@@ -92,7 +92,7 @@ async fn survive(server: Server) {
     let changes = STEPS.map(|kind| format!("'{kind}'")).join(", ");
     let feed = format!(
         "SELECT (SELECT count(*) FROM keyward_audit WHERE kind IN ('{}', {changes})), \
-         (SELECT last FROM keyward_feed), (SELECT count(*) FROM keyward_changes)",
+         (SELECT last_number FROM keyward_feed), (SELECT count(*) FROM keyward_changes)",
         EventKind::Created
     );
     let feed = database.sql(&feed).unwrap();

@@ -1,6 +1,7 @@
 //! What PostgreSQL, its connections and its settings can do to a store, on servers of their own.
 
 mod cuts;
+mod damage;
 mod feed;
 mod kills;
 mod outages;

@@ -65,7 +65,7 @@ async fn a_quota_is_exact_while_the_server_is_killed() {
         (told.granted.load(Ordering::SeqCst), told.unknown.load(Ordering::SeqCst));
     println!("{granted} granted, {unknown} unknown");
     assert!(granted <= QUOTA && granted + unknown >= QUOTA, "{granted} + {unknown}");
-    let used = database.sql("SELECT max(used) FROM keyward_quotas").unwrap();
+    let used = database.sql("SELECT max(used) FROM keyward_counters").unwrap();
     assert_eq!(used.parse(), Ok(QUOTA), "all of it is spent, and no more");
 }
 

@@ -35,13 +35,19 @@ async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
         "UPDATE keyward_keys SET account = ''",
         "UPDATE keyward_keys SET expires_at = 9223372036854775807",
         "UPDATE keyward_keys SET revision = -1",
+        "UPDATE keyward_keys SET revoked_at = 1",
+        "UPDATE keyward_keys SET revoked_reason = 'stolen'",
+        "UPDATE keyward_keys SET retiring_hint = 'lnos_live_a1b2c3d4'",
+        "UPDATE keyward_keys SET retiring_ends_at = 1",
         "UPDATE keyward_keys SET last_used_ip = 'localhost'",
         "UPDATE keyward_keys SET rotation_token = x'00'",
     ] {
         let file = SqliteFile::new();
         let keys = service(&file, SqliteOptions::new()).await;
         let issued = issue(&keys).await;
-        sql(&mut stranger(&file).await, damage).await;
+        let mut connection = stranger(&file).await;
+        sql(&mut connection, "PRAGMA ignore_check_constraints = ON").await;
+        sql(&mut connection, damage).await;
         match keys.verify(issued.secret.expose(), &VerifyRequest::new()).await {
             Err(VerifyError::Unavailable(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");

@@ -5,14 +5,13 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+use super::errors::PostgresFailure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId, Name, Owner, Retiring, Revocation, Timestamp},
     secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
 };
-
-use super::errors::Failure;
 
 pub(super) type Statement<'a> = Query<'a, Postgres, PgArguments>;
 
@@ -58,25 +57,28 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(micros(key.first_used_at))
         .bind(micros(key.last_used_at))
         .bind(key.last_used_ip.map(|ip| ip.to_string()))
-        .bind(key.revision as i64)
+        .bind(i64::try_from(key.revision).unwrap_or(i64::MAX))
 }
 
-/// Reads a key from a row of [`KEY`].
-pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
-    let at = |column| Ok::<_, Failure>(row.try_get::<Option<i64>, _>(column)?.map(instant));
+/// Reads a key from a row that has the columns of [`KEY`].
+pub(super) fn read_key(row: &PgRow) -> Result<Key, PostgresFailure> {
+    let at = |column| optional_instant(row, column);
     let retiring = match (row.try_get("retiring_hint")?, at("retiring_ends_at")?) {
         (Some(hint), Some(ends_at)) => Some(Retiring { hint, ends_at }),
-        _ => None,
+        (None, None) => None,
+        _ => return Err(corrupt_column("retiring_hint").into()),
     };
+    // A reason without an instant is damage. The key must not be read as not revoked.
     let revoked = match (at("revoked_at")?, row.try_get("revoked_reason")?) {
         (Some(at), Some(reason)) => Some(Revocation { at, reason }),
-        _ => None,
+        (None, None) => None,
+        _ => return Err(corrupt_column("revoked_at").into()),
     };
     let token = row.try_get::<Option<Vec<u8>>, _>("rotation_token")?;
-    let token = token.map(|token| token.try_into().map_err(|_| corrupt("rotation_token")));
+    let token = token.map(|token| token.try_into().map_err(|_| corrupt_column("rotation_token")));
     Ok(Key {
         id: key_id(row.try_get("id")?),
-        owner: owner(row)?,
+        owner: read_owner(row)?,
         name: Name::new(row.try_get("name")?).map_err(StoreError::corrupt)?,
         hint: row.try_get("hint")?,
         retiring,
@@ -84,7 +86,7 @@ pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
         limits: codec::read_limits(row.try_get("limits")?)?,
         networks: codec::read_networks(row.try_get("networks")?)?,
         metadata: codec::read_metadata(row.try_get("metadata")?)?,
-        created_at: instant(row.try_get("created_at")?),
+        created_at: instant(row, "created_at")?,
         expires_at: at("expires_at")?,
         disabled_at: at("disabled_at")?,
         revoked,
@@ -93,23 +95,23 @@ pub(super) fn key(row: &PgRow) -> Result<Key, Failure> {
         first_used_at: at("first_used_at")?,
         last_used_at: at("last_used_at")?,
         last_used_ip: ip(row, "last_used_ip")?,
-        revision: row.try_get::<i64, _>("revision")? as u64,
+        revision: number(row, "revision")?,
     })
 }
 
-/// Reads a row of a key with `digest` and `former` of the secret that led to it.
-pub(super) fn found(row: &PgRow) -> Result<FoundKey, Failure> {
+/// Reads a row of a key, with `digest` and `former` of the secret under which it was found.
+pub(super) fn read_found_key(row: &PgRow) -> Result<FoundKey, PostgresFailure> {
     let former: bool = row.try_get("former")?;
-    let (digest, key) = (digest(row)?, key(row)?);
+    let (digest, key) = (read_digest(row)?, read_key(row)?);
     let ends_at = key.retiring.as_ref().filter(|_| former).map(|retiring| retiring.ends_at);
     Ok(FoundKey { key: key.into(), digest, ends_at })
 }
 
-pub(super) fn digest(row: &PgRow) -> Result<SecretDigest, Failure> {
-    Ok(SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt("digest"))?)
+pub(super) fn read_digest(row: &PgRow) -> Result<SecretDigest, PostgresFailure> {
+    Ok(SecretDigest::from_bytes(row.try_get("digest")?).ok_or_else(|| corrupt_column("digest"))?)
 }
 
-pub(super) fn owner(row: &PgRow) -> Result<Owner, Failure> {
+fn read_owner(row: &PgRow) -> Result<Owner, PostgresFailure> {
     let owner = match row.try_get("tenant")? {
         "" => Owner::account_only(row.try_get("account")?),
         tenant => Owner::new(tenant, row.try_get("account")?),
@@ -136,13 +138,13 @@ pub(super) fn bind_events<'a>(statement: Statement<'a>, events: &'a [AuditEvent]
         .bind(all(events, |event| i64::from(event.count)))
 }
 
-pub(super) fn event(row: &PgRow) -> Result<AuditEvent, Failure> {
+pub(super) fn read_event(row: &PgRow) -> Result<AuditEvent, PostgresFailure> {
     let kind: EventKind = row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::corrupt)?;
     let success = row.try_get("success")?;
     let of_key = row.try_get::<Option<Uuid>, _>("key_id")?;
     Ok(AuditEvent {
         id: EventId::from_bytes(row.try_get::<Uuid, _>("id")?.into_bytes()),
-        at: instant(row.try_get("at")?),
+        at: instant(row, "at")?,
         kind,
         outcome: if success { Outcome::Success } else { Outcome::Failure },
         tenant: row.try_get("tenant")?,
@@ -152,19 +154,40 @@ pub(super) fn event(row: &PgRow) -> Result<AuditEvent, Failure> {
         ip: ip(row, "ip")?,
         user_agent: row.try_get("user_agent")?,
         reason: row.try_get("reason")?,
-        count: u32::try_from(row.try_get::<i64, _>("count")?).map_err(StoreError::corrupt)?,
+        count: number(row, "count")?,
     })
 }
 
-fn ip(row: &PgRow, column: &'static str) -> Result<Option<std::net::IpAddr>, Failure> {
+fn ip(row: &PgRow, column: &'static str) -> Result<Option<std::net::IpAddr>, PostgresFailure> {
     let text = row.try_get::<Option<&str>, _>(column)?;
     Ok(text.map(str::parse).transpose().map_err(StoreError::corrupt)?)
 }
 
-fn instant(micros: i64) -> Timestamp {
-    Timestamp::from_unix_micros(micros)
+/// Reads an instant that is always there.
+pub(super) fn instant(row: &PgRow, column: &str) -> Result<Timestamp, PostgresFailure> {
+    optional_instant(row, column)?.ok_or_else(|| corrupt_column(column).into())
 }
 
-pub(super) fn corrupt(what: &str) -> StoreError {
-    StoreError::corrupt(format!("the column {what} holds what it cannot"))
+fn optional_instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, PostgresFailure> {
+    let micros: Option<i64> = row.try_get(column)?;
+    Ok(micros.map(|micros| checked_instant(column, micros)).transpose()?)
+}
+
+/// Converts microseconds; a value outside of [`Timestamp`]'s range is corrupt.
+pub(super) fn checked_instant(column: &str, micros: i64) -> Result<Timestamp, StoreError> {
+    let instant = Timestamp::from_unix_micros(micros);
+    if instant.as_unix_micros() == micros { Ok(instant) } else { Err(corrupt_column(column)) }
+}
+
+/// Reads an integer that fits `T`; any other is corrupt.
+pub(super) fn number<T: TryFrom<i64>>(row: &PgRow, column: &str) -> Result<T, PostgresFailure> {
+    Ok(checked_number(column, row.try_get(column)?)?)
+}
+
+pub(super) fn checked_number<T: TryFrom<i64>>(column: &str, number: i64) -> Result<T, StoreError> {
+    T::try_from(number).map_err(|_| corrupt_column(column))
+}
+
+pub(super) fn corrupt_column(column: &str) -> StoreError {
+    StoreError::corrupt(format!("the column {column} has an invalid value"))
 }
