@@ -1,4 +1,4 @@
--- From the first key of a tenant on to behind its last.
+-- Jumps from the first key of a tenant past its last one.
 local from, limit = ARGV[1], tonumber(ARGV[2])
 local found = {}
 while #found < limit do
@@ -6,7 +6,8 @@ while #found < limit do
   if not member then
     break
   end
-  found[#found + 1] = load(string.sub(member, 18))[TENANT]
+  local key = load_key(string.sub(member, 18)) or corrupt('an index')
+  found[#found + 1] = key[TENANT]
   from = '(' .. string.sub(member, 1, 17) .. LAST
 end
 return found

@@ -1,11 +1,11 @@
-//! Records as Redis holds them: a MessagePack array of raw text, which Lua reads with `cmsgpack`.
+//! Records are MessagePack arrays of strings, which Lua reads with `cmsgpack`.
 
 use crate::store::StoreError;
 
-/// The fields of an array, in their order; `None` for nil.
-pub(super) struct Fields<'a> {
+/// Reads the fields of an array in their order.
+pub(super) struct FieldReader<'a> {
     rest: &'a [u8],
-    left: usize,
+    fields_left: usize,
 }
 
 /// Packs fields, none of them nil.
@@ -13,7 +13,7 @@ pub(super) fn pack<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     pack_options(fields.into_iter().map(Some))
 }
 
-/// Packs fields of which some may be nil.
+/// Packs fields, some of which may be nil.
 pub(super) fn pack_options<'a>(fields: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
     let (mut body, mut count) = (Vec::new(), 0u16);
     for field in fields {
@@ -21,7 +21,7 @@ pub(super) fn pack_options<'a>(fields: impl IntoIterator<Item = Option<&'a [u8]>
         match field {
             None => body.push(NIL),
             Some(bytes) => {
-                // No field comes near four gigabytes: whatever people choose is bounded.
+                // Fields are far smaller than 4 GiB: all user input is bounded.
                 let len = bytes.len() as u32;
                 match len {
                     0..=31 => body.push(FIX_TEXT | len as u8),
@@ -47,53 +47,52 @@ pub(super) fn pack_options<'a>(fields: impl IntoIterator<Item = Option<&'a [u8]>
     packed
 }
 
-impl<'a> Fields<'a> {
-    /// Begins to read an array.
-    pub(super) fn of(packed: &'a [u8]) -> Result<Self, StoreError> {
+impl<'a> FieldReader<'a> {
+    pub(super) fn new(packed: &'a [u8]) -> Result<Self, StoreError> {
         match packed {
             [head, rest @ ..] if head & 0xf0 == FIX_ARRAY => {
-                Ok(Self { rest, left: usize::from(head & 0x0f) })
+                Ok(Self { rest, fields_left: usize::from(head & 0x0f) })
             }
             [ARRAY_16, high, low, rest @ ..] => {
-                Ok(Self { rest, left: usize::from(u16::from_be_bytes([*high, *low])) })
+                Ok(Self { rest, fields_left: usize::from(u16::from_be_bytes([*high, *low])) })
             }
-            _ => Err(damaged()),
+            _ => Err(damaged_record()),
         }
     }
 
-    /// The next field, which may be nil.
-    pub(super) fn option(&mut self) -> Result<Option<&'a [u8]>, StoreError> {
-        self.left = self.left.checked_sub(1).ok_or_else(damaged)?;
+    /// Reads the next field, which may be nil.
+    pub(super) fn optional_bytes(&mut self) -> Result<Option<&'a [u8]>, StoreError> {
+        self.fields_left = self.fields_left.checked_sub(1).ok_or_else(damaged_record)?;
         let head = self.take(1)?[0];
         let len = match head {
             NIL => return Ok(None),
             _ if head & 0xe0 == FIX_TEXT => usize::from(head & 0x1f),
-            TEXT_8 => self.number(1)?,
-            TEXT_16 => self.number(2)?,
-            TEXT_32 => self.number(4)?,
-            _ => return Err(damaged()),
+            TEXT_8 => self.length(1)?,
+            TEXT_16 => self.length(2)?,
+            TEXT_32 => self.length(4)?,
+            _ => return Err(damaged_record()),
         };
         self.take(len).map(Some)
     }
 
-    /// The next field, which is there.
+    /// Reads the next field, which must not be nil.
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], StoreError> {
-        self.option()?.ok_or_else(damaged)
+        self.optional_bytes()?.ok_or_else(damaged_record)
     }
 
-    fn number(&mut self, bytes: usize) -> Result<usize, StoreError> {
-        Ok(self.take(bytes)?.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+    fn length(&mut self, bytes: usize) -> Result<usize, StoreError> {
+        Ok(self.take(bytes)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
     }
 
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], StoreError> {
-        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or_else(damaged)?;
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or_else(damaged_record)?;
         self.rest = rest;
         Ok(taken)
     }
 }
 
-pub(super) fn damaged() -> StoreError {
-    StoreError::corrupt("a record in Redis is not what this version writes")
+pub(super) fn damaged_record() -> StoreError {
+    StoreError::corrupt("a record in Redis is damaged, or was written by a newer version")
 }
 
 const NIL: u8 = 0xc0;
@@ -109,26 +108,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn packed_fields_are_read_back() {
         let texts = [0, 1, 31, 32, 255, 256, 65_535, 65_536].map(|len| vec![0xff; len]);
         for count in [1, 15, 16, 40] {
             let texts = texts.iter().cycle().take(count - 1).cloned();
             let fields: Vec<_> = texts.map(Some).chain([None]).collect();
             let packed = pack_options(fields.iter().map(Option::as_deref));
-            let mut read = Fields::of(&packed).unwrap();
+            let mut read = FieldReader::new(&packed).unwrap();
             for field in &fields {
-                assert_eq!(read.option().unwrap(), field.as_deref());
+                assert_eq!(read.optional_bytes().unwrap(), field.as_deref());
             }
-            assert!(read.option().is_err(), "there are no more");
+            assert!(read.optional_bytes().is_err(), "no field is left");
         }
     }
 
     #[test]
-    fn what_is_cut_off_is_damaged() {
+    fn a_truncated_record_is_damaged() {
         let packed = pack([&b"abc"[..], &[7; 40]]);
         for len in 0..packed.len() {
             let read = |packed| {
-                let mut fields = Fields::of(packed)?;
+                let mut fields = FieldReader::new(packed)?;
                 fields.bytes()?;
                 fields.bytes().map(drop)
             };

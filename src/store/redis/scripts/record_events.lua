@@ -1,4 +1,4 @@
 for _, event in ipairs(ARGV) do
-  record(event)
+  record_event(event)
 end
 return 1
