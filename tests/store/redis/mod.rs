@@ -1,5 +1,6 @@
 //! What Redis alone can do to a store, on running servers.
 
+mod damage;
 mod faults;
 mod feed;
 mod lost;

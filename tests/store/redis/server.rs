@@ -48,7 +48,7 @@ async fn a_server_that_hides_its_settings_is_judged_by_what_it_shows() {
     let Some(server) = Options::default().start() else { return };
     server.call(&["ACL", "SETUSER", "default", "-config"]);
     let refusal = taken(&server, options()).await.unwrap_err();
-    assert!(refusal.contains("does not tell"), "{refusal}");
+    assert!(refusal.contains("does not show"), "{refusal}");
     assert_eq!(taken(&server, options().danger_allow_no_persistence()).await, Ok(()));
 
     let Some(server) = Options::default().durable().start() else { return };
