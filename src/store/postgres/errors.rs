@@ -1,7 +1,4 @@
-use std::{
-    fmt::{self, Display},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use sqlx::{
     Error,
@@ -71,7 +68,8 @@ pub(super) fn ends_connection(error: &Error) -> bool {
 }
 
 /// An error, with the address of the server that it concerns.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("a request to PostgreSQL at {server} failed")]
 pub(super) struct ServerError {
     server: Arc<str>,
     source: Box<dyn std::error::Error + Send + Sync>,
@@ -83,17 +81,5 @@ impl ServerError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self { server: server.clone(), source: source.into() }
-    }
-}
-
-impl Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request to PostgreSQL at {} failed", self.server)
-    }
-}
-
-impl std::error::Error for ServerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.source)
     }
 }

@@ -120,8 +120,8 @@ impl Inner {
         Err(RedisFailure::of_answer(error).at(&connection.server))
     }
 
-    /// Waits until enough replicas have received the writes of this connection. The change is made
-    /// on the primary, whatever the result.
+    /// Waits until enough replicas have received the writes of this connection. If they do not, the
+    /// change is still made on the primary.
     async fn wait_for_replicas(
         &self,
         connection: &Connection,

@@ -1,5 +1,3 @@
-use std::fmt::{self, Display};
-
 use redis::{ConnectionInfo, ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
@@ -91,7 +89,8 @@ pub(crate) fn needs_other_server(error: &RedisError) -> bool {
 
 /// An error, with the address of the server that it concerns. The address has no user and no
 /// password.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("a request to Redis at {server} failed")]
 pub(super) struct ServerError {
     server: String,
     source: BoxError,
@@ -100,18 +99,6 @@ pub(super) struct ServerError {
 impl ServerError {
     pub(super) fn new(server: &ConnectionInfo, source: impl Into<BoxError>) -> BoxError {
         Box::new(Self { server: server.addr().to_string(), source: source.into() })
-    }
-}
-
-impl Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a request to Redis at {} failed", self.server)
-    }
-}
-
-impl std::error::Error for ServerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.source)
     }
 }
 

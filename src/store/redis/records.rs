@@ -328,7 +328,18 @@ pub(super) fn live_range(owner: &Owner, now: Timestamp) -> (Vec<u8>, Vec<u8>) {
     ([&b"("[..], &expired].concat(), last)
 }
 
-/// Builds a member of an index: its kind, then its parts.
+/// Builds a member of an index: its kind, then its parts. Instants have 8 bytes, ids and hashes 16.
+///
+/// | index | kind | parts |
+/// |---|---|---|
+/// | `index` | `O`, `T` | hash of the owner or tenant, id of a key |
+/// | `index` | `L` | hash of the owner, expiry, id of an unrevoked key |
+/// | `index` | `D` | instant of revocation or expiry, id of a key |
+/// | `index` | `K`, `H` | id of a key and hour of its usage; `H` has the hour first |
+/// | `index` | `C` | end of a one-time code, digest of its address |
+/// | `index` | `G` | start of the period, field of a counter of an anonymous caller |
+/// | `audit_index` | `O`, `T`, `K` | hash of the owner or tenant, or id of the key; id of an event |
+/// | `audit_index` | `A` | instant, id of an event |
 pub(super) fn member(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     [&[kind][..], &parts.concat()].concat()
 }

@@ -1,8 +1,4 @@
-use std::{
-    fmt::{self, Display},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use sqlx::{Error, error::DatabaseError};
 
@@ -63,7 +59,8 @@ pub(super) fn at_commit(path: &Arc<Path>, error: Error) -> StoreError {
 }
 
 /// An error, with the file that it concerns.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the SQLite file {}", .path.display())]
 pub(super) struct FileError {
     path: Arc<Path>,
     source: Box<dyn std::error::Error + Send + Sync>,
@@ -75,18 +72,6 @@ impl FileError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self { path: path.clone(), source: source.into() }
-    }
-}
-
-impl Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot use the SQLite file {}", self.path.display())
-    }
-}
-
-impl std::error::Error for FileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.source)
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     Inner, SqliteStore,
     connections::ConnectionQueue,
     errors::{FileError, SqliteFailure},
-    statements::{Prefix, Statements},
+    statements::{Statements, TablePrefix},
 };
 use crate::{
     model::Invalid,
@@ -45,7 +45,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteOptions {
-    prefix: Prefix,
+    prefix: TablePrefix,
     timeout: Duration,
     readers: usize,
 }
@@ -53,7 +53,7 @@ pub struct SqliteOptions {
 impl SqliteOptions {
     /// Returns the defaults: tables `keyward_…`, four connections for reads, a timeout of 2 s.
     pub fn new() -> Self {
-        let prefix = Prefix("keyward_".into());
+        let prefix = TablePrefix("keyward_".into());
         Self { prefix, timeout: Duration::from_secs(2), readers: 4 }
     }
 
@@ -72,7 +72,7 @@ impl SqliteOptions {
         if prefix.starts_with("sqlite_") {
             return Err(Invalid::new("prefix", "SQLite reserves names that begin with `sqlite_`"));
         }
-        self.prefix = Prefix(prefix.into());
+        self.prefix = TablePrefix(prefix.into());
         Ok(self)
     }
 
@@ -207,7 +207,7 @@ impl SqliteStore {
 
     /// Migrates the tables. Several processes may open a file concurrently: one of them migrates,
     /// and the others wait for its lock and find the tables up to date.
-    async fn migrate(&self, prefix: &Prefix) -> Result<(), StoreError> {
+    async fn migrate(&self, prefix: &TablePrefix) -> Result<(), StoreError> {
         let version = self.read(async |connection, _| schema_version(connection, prefix).await);
         if !is_outdated(version.await?)? {
             return Ok(());
@@ -234,7 +234,7 @@ impl SqliteStore {
 /// Returns how many of the migrations the file has.
 async fn schema_version(
     connection: &mut SqliteConnection,
-    prefix: &Prefix,
+    prefix: &TablePrefix,
 ) -> Result<usize, SqliteFailure> {
     let table =
         prefix.sql("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{t}migrations')");

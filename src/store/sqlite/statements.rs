@@ -10,7 +10,7 @@ macro_rules! statements {
         }
 
         impl Statements {
-            pub(super) fn new(prefix: &Prefix) -> Self {
+            pub(super) fn new(prefix: &TablePrefix) -> Self {
                 // The clone makes the text shared; otherwise every later clone would copy it.
                 Self { $($name: prefix.sql($template).clone(),)* }
             }
@@ -57,7 +57,8 @@ statements! {
     // Counters of quotas.
     get_counter: "SELECT window_start, used FROM {t}counters WHERE counter_key = ?1 AND period = ?2",
     set_counter: "INSERT INTO {t}counters (counter_key, period, window_start, used) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (counter_key, period) DO UPDATE SET window_start = excluded.window_start, used = excluded.used",
+        ON CONFLICT (counter_key, period) DO UPDATE SET \
+        window_start = excluded.window_start, used = excluded.used",
     delete_counters: "DELETE FROM {t}counters WHERE counter_key = ?1",
 
     // One-time codes.
@@ -69,8 +70,10 @@ statements! {
     decrement_tries: "UPDATE {t}codes SET tries = tries - 1 WHERE address = ?1",
     purge_codes: "DELETE FROM {t}codes WHERE address IN \
         (SELECT address FROM {t}codes WHERE ends_at < ?1 ORDER BY ends_at LIMIT ?2)",
-    purge_anonymous_counters: "DELETE FROM {t}counters WHERE (counter_key, period) IN (SELECT counter_key, period \
-        FROM {t}counters WHERE counter_key >= x'03' AND counter_key < x'04' AND window_start < ?1 ORDER BY window_start LIMIT ?2)",
+    purge_anonymous_counters: "DELETE FROM {t}counters WHERE (counter_key, period) IN \
+        (SELECT counter_key, period FROM {t}counters \
+        WHERE counter_key >= x'03' AND counter_key < x'04' AND window_start < ?1 \
+        ORDER BY window_start LIMIT ?2)",
 
     // Hourly usage.
     add_usage: "INSERT INTO {t}hourly_usage (key_id, hour, accepted, denied, limited) \
@@ -78,7 +81,8 @@ statements! {
         ON CONFLICT (key_id, hour) DO UPDATE SET \
         accepted = accepted + excluded.accepted, denied = denied + excluded.denied, \
         limited = limited + excluded.limited",
-    usage_history: "SELECT hour, accepted, denied, limited FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
+    usage_history: "SELECT hour, accepted, denied, limited \
+        FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
         WHERE key_id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3) AND hour >= ?4 \
         ORDER BY hour",
     purge_usage: "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN \
@@ -132,9 +136,9 @@ statements! {
 
 /// The prefix of a store's table names.
 #[derive(Clone, Debug)]
-pub(super) struct Prefix(pub(super) String);
+pub(super) struct TablePrefix(pub(super) String);
 
-impl Prefix {
+impl TablePrefix {
     pub(super) fn sql(&self, template: &str) -> SqlStr {
         let sql = template
             .replace("{key}", KEY)
