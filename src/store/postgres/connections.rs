@@ -1,118 +1,159 @@
 use std::{
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
 use sqlx::{
     Connection, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr,
     pool::PoolConnection,
-    postgres::{PgDatabaseError, PgRow, PgSeverity},
+    postgres::{PgConnectOptions, PgRow},
     raw_sql,
 };
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    errors::{Failure, with_timeout},
-    rows::Statement,
+    errors::{PostgresFailure, ServerError, ends_connection},
+    records::Statement,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, error::TimedOut};
 
-/// The pool, and for how long a call may keep its caller waiting.
+/// The pool, and how a call uses it.
 #[derive(Clone)]
 pub(super) struct Connections {
     pub(super) pool: PgPool,
+    /// How long a call may take.
     pub(super) limit: Duration,
-    /// Whether a connection is the same one in two transactions.
-    pub(super) stays: bool,
+    /// Whether two transactions of one connection reach the same server process. A transaction
+    /// pooler may send them to different ones.
+    pub(super) keeps_session: bool,
+    /// Host and port, for error texts.
+    pub(super) server: Arc<str>,
 }
 
 impl Connections {
-    /// The rows of a statement that changes nothing.
+    pub(super) fn new(pool: PgPool, limit: Duration, keeps_session: bool) -> Self {
+        let server = address(&pool.connect_options());
+        Self { pool, limit, keeps_session, server }
+    }
+
+    /// Returns the rows of a statement that changes nothing.
     pub(super) async fn rows<'q>(
         &self,
         statement: impl Fn() -> Statement<'q>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        with_timeout(self.limit, async {
-            if self.stays {
-                let (lent, rows) = self.first(statement).await?;
-                lent.give_back();
+        self.before_commit(self.limit, async {
+            if self.keeps_session {
+                let (lease, rows) = self.first_step(statement).await?;
+                lease.give_back();
                 return Ok(rows);
             }
-            // Parsing and executing are two requests, which only a transaction keeps together.
-            let mut lent = self.begin("BEGIN".into_sql_str()).await?;
-            let rows = lent.fetch_all(statement().persistent(false)).await?;
-            lent.execute("COMMIT").await?;
-            lent.give_back();
+            // Parsing and executing are two requests, which only a transaction keeps on one server
+            // process.
+            let mut lease = self.begin("BEGIN".into_sql_str()).await?;
+            let rows = lease.fetch_all(statement().persistent(false)).await?;
+            lease.execute("COMMIT").await?;
+            lease.give_back();
             Ok(rows)
         })
         .await
     }
 
-    /// A connection on which a transaction has been begun with this statement.
-    pub(super) async fn begin(&self, statement: SqlStr) -> Result<Lent, Failure> {
-        let (mut lent, _) = self.first(|| raw_sql(statement.clone())).await?;
-        lent.in_transaction = true;
-        Ok(lent)
+    /// Decodes rows.
+    pub(super) fn decode<T>(
+        &self,
+        rows: &[PgRow],
+        read: impl Fn(&PgRow) -> Result<T, PostgresFailure>,
+    ) -> Result<Vec<T>, StoreError> {
+        let decoded: Result<_, _> = rows.iter().map(read).collect();
+        decoded.map_err(|failure| self.classify(failure))
     }
 
-    /// The first step of a call. It changes nothing: where the connection turns out to have died
-    /// since it was used last, it goes to another one. After a restart of the server, all that lie
-    /// idle have.
-    async fn first<'q, E: Execute<'q, Postgres> + 'q>(
+    /// Leases a connection and begins a transaction on it with the given statement.
+    pub(super) async fn begin(&self, statement: SqlStr) -> Result<Lease, PostgresFailure> {
+        let (mut lease, _) = self.first_step(|| raw_sql(statement.clone())).await?;
+        lease.in_transaction = true;
+        Ok(lease)
+    }
+
+    /// Runs a step that commits nothing: if it fails or times out, nothing was changed.
+    pub(super) async fn before_commit<T>(
+        &self,
+        limit: Duration,
+        step: impl Future<Output = Result<T, PostgresFailure>>,
+    ) -> Result<T, StoreError> {
+        match timeout(limit, step).await {
+            Ok(result) => result.map_err(|failure| self.classify(failure)),
+            Err(_) => Err(StoreError::unavailable(self.timed_out(limit))),
+        }
+    }
+
+    pub(super) fn classify(&self, failure: PostgresFailure) -> StoreError {
+        failure.before_commit(&self.server)
+    }
+
+    pub(super) fn timed_out(&self, limit: Duration) -> ServerError {
+        ServerError::new(&self.server, TimedOut("PostgreSQL", limit))
+    }
+
+    /// Runs the first step of a call, which changes nothing. If the connection died while it was
+    /// idle, the step is retried on another one: after a restart of the server, all idle
+    /// connections are dead.
+    async fn first_step<'q, E: Execute<'q, Postgres> + 'q>(
         &self,
         statement: impl Fn() -> E,
-    ) -> Result<(Lent, Vec<PgRow>), Error> {
-        let mut others = self.pool.options().get_max_connections();
+    ) -> Result<(Lease, Vec<PgRow>), Error> {
+        let mut retries = self.pool.options().get_max_connections();
         loop {
-            let mut lent = self.lend().await?;
-            match lent.fetch_all(statement()).await {
-                Ok(rows) => return Ok((lent, rows)),
-                Err(error) if is_lost(&error) && others > 0 => others -= 1,
+            let mut lease = self.lease().await?;
+            match lease.fetch_all(statement()).await {
+                Ok(rows) => return Ok((lease, rows)),
+                Err(error) if ends_connection(&error) && retries > 0 => retries -= 1,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn lend(&self) -> Result<Lent, Error> {
+    async fn lease(&self) -> Result<Lease, Error> {
         let connection = Some(self.pool.acquire().await?);
-        Ok(Lent { connection, limit: self.limit, in_transaction: false })
+        Ok(Lease { connection, limit: self.limit, in_transaction: false })
     }
 }
 
-/// A connection of the pool, for one call.
+/// A connection of the pool, leased to one call.
 ///
-/// sqlx takes a connection that was left in the midst of something back as soon as the server has
-/// answered, however long that takes: a few that hang for ever would use up the pool. One of these
-/// is closed if it does not answer in time.
-pub(super) struct Lent {
-    /// There until it is given back or dropped.
+/// sqlx returns a connection that was dropped in the middle of a statement to the pool when the
+/// server has answered, however long that takes: a few connections that hang forever would exhaust
+/// the pool. A lease instead closes a connection that does not answer within the timeout.
+pub(super) struct Lease {
+    /// `Some` until the connection is given back or dropped.
     connection: Option<PoolConnection<Postgres>>,
     limit: Duration,
     in_transaction: bool,
 }
 
-impl Lent {
-    /// Ends the call in good order.
+impl Lease {
+    /// Returns the connection to the pool; no transaction is open on it.
     pub(super) fn give_back(mut self) {
         drop(self.connection.take());
     }
 }
 
-impl Deref for Lent {
+impl Deref for Lease {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.connection.as_deref().expect(LENT)
+        self.connection.as_deref().expect(SOME_UNTIL_RETURNED)
     }
 }
 
-impl DerefMut for Lent {
+impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_deref_mut().expect(LENT)
+        self.connection.as_deref_mut().expect(SOME_UNTIL_RETURNED)
     }
 }
 
-impl Drop for Lent {
+impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return drop(connection.detach()) };
@@ -131,15 +172,12 @@ impl Drop for Lent {
     }
 }
 
-/// Whether an error is the end of the connection, rather than an answer to what was asked.
-pub(super) fn is_lost(error: &Error) -> bool {
-    match error {
-        Error::Io(_) => true,
-        Error::Database(error) => error
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
-        _ => false,
+/// Returns host and port, or the folder of a unix socket. Never user or password.
+fn address(options: &PgConnectOptions) -> Arc<str> {
+    match options.get_socket() {
+        Some(folder) => format!("{} port {}", folder.display(), options.get_port()).into(),
+        None => format!("{}:{}", options.get_host(), options.get_port()).into(),
     }
 }
 
-const LENT: &str = "taken only by those who end it";
+const SOME_UNTIL_RETURNED: &str = "only `give_back` and the drop take the connection";

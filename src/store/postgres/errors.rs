@@ -1,64 +1,85 @@
-use std::{future::Future, time::Duration};
+use std::sync::Arc;
 
-use sqlx::Error;
-use tokio::time::timeout;
+use sqlx::{
+    Error,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
-use super::connections::is_lost;
-use crate::store::{StoreError, error::TimedOut};
+use crate::store::StoreError;
 
-/// Runs a step that changes nothing durable: whatever goes wrong, nothing was changed.
-pub(super) async fn with_timeout<T>(
-    limit: Duration,
-    step: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, StoreError> {
-    match timeout(limit, step).await {
-        Ok(answer) => answer.map_err(StoreError::from),
-        Err(_) => Err(StoreError::unavailable(TimedOut("PostgreSQL", limit))),
-    }
+/// Why one step of a call failed.
+pub(super) enum PostgresFailure {
+    Database(Error),
+    /// The error is classified already.
+    Store(StoreError),
 }
 
-/// A step that failed.
-pub(super) enum Failure {
-    Sql(Error),
-    /// What was read cannot be right.
-    Corrupt(StoreError),
-}
-
-/// Before a commit. Decoding errors say that a table holds what it should not; all others that the
-/// server does not serve, and nothing was changed.
-impl From<Failure> for StoreError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Corrupt(error) => error,
-            Failure::Sql(error) => match error {
-                Error::ColumnDecode { .. }
+impl PostgresFailure {
+    /// Classifies an error of a step that committed nothing. A decoding error means that a table
+    /// has a value that it must not have; any other error, that the server does not serve now.
+    pub(super) fn before_commit(self, server: &Arc<str>) -> StoreError {
+        let error = match self {
+            Self::Store(error) => return error,
+            Self::Database(error) => error,
+        };
+        let is_corrupt = matches!(
+            error,
+            Error::ColumnDecode { .. }
                 | Error::Decode(_)
                 | Error::ColumnNotFound(_)
                 | Error::ColumnIndexOutOfBounds { .. }
-                | Error::TypeNotFound { .. } => Self::corrupt(error),
-                error => Self::unavailable(error),
-            },
-        }
+                | Error::TypeNotFound { .. }
+        );
+        let error = ServerError::new(server, error);
+        if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for PostgresFailure {
     fn from(error: Error) -> Self {
-        Self::Sql(error)
+        Self::Database(error)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for PostgresFailure {
     fn from(error: StoreError) -> Self {
-        Self::Corrupt(error)
+        Self::Store(error)
     }
 }
 
-/// A commit that the server answered with an error did not happen. One whose answer did not come
-/// may have; a pooler says so with an error of its own, which ends the connection.
-pub(super) fn at_commit(error: Error) -> StoreError {
+/// Classifies an error of a commit. A commit that the server answered with an error did not happen.
+/// A commit without an answer may have happened; a pooler reports a lost answer as an error that
+/// ends the connection.
+pub(super) fn at_commit(server: &Arc<str>, error: Error) -> StoreError {
+    let was_answered = matches!(error, Error::Database(_)) && !ends_connection(&error);
+    let error = ServerError::new(server, error);
+    if was_answered { StoreError::unavailable(error) } else { StoreError::outcome_unknown(error) }
+}
+
+/// Whether an error ends the connection, and is not the answer to a statement.
+pub(super) fn ends_connection(error: &Error) -> bool {
     match error {
-        Error::Database(_) if !is_lost(&error) => StoreError::unavailable(error),
-        error => StoreError::outcome_unknown(error),
+        Error::Io(_) => true,
+        Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        _ => false,
+    }
+}
+
+/// An error, with the address of the server that it concerns.
+#[derive(Debug, thiserror::Error)]
+#[error("a request to PostgreSQL at {server} failed")]
+pub(super) struct ServerError {
+    server: Arc<str>,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ServerError {
+    pub(super) fn new(
+        server: &Arc<str>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { server: server.clone(), source: source.into() }
     }
 }

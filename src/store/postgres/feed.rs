@@ -20,9 +20,9 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     connections::Connections,
-    errors::{Failure, with_timeout},
-    rows::key_id,
-    transaction::Names,
+    errors::PostgresFailure,
+    records::{checked_number, corrupt_column, key_id},
+    transaction::{TableNames, Transaction},
 };
 use crate::{
     model::Timestamp,
@@ -31,78 +31,99 @@ use crate::{
 };
 
 impl PostgresStore {
-    pub(super) async fn read_changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        // One statement sees one state: a purge cannot come between the two tables.
-        let sql = "SELECT f.last, f.tag AS last_tag, f.forgotten, f.forgotten_tag, \
-            m.number AS marked, m.tag AS marked_tag, c.number, c.tag, c.key_id FROM {t}feed f \
-            LEFT JOIN {t}changes m ON m.number = $1 LEFT JOIN LATERAL \
-            (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, f.last) \
+    pub(super) async fn changes_after(
+        &self,
+        after: Option<u64>,
+    ) -> Result<ChangeBatch, StoreError> {
+        // One statement reads both tables in one snapshot: no purge can come between them.
+        let sql = "SELECT f.last_number, f.last_tag, f.purged_number, f.purged_tag, \
+            r.number AS reader_number, r.tag AS reader_tag, c.number, c.tag, c.key_id FROM {t}feed f \
+            LEFT JOIN {t}changes r ON r.number = $1 LEFT JOIN LATERAL \
+            (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, f.last_number) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
         let sql = self.sql(sql);
         let after = after.map(FeedPosition::from_cursor);
-        let behind = after.map(|after| after.number as i64);
-        let read = || sqlx::query(sql.clone()).bind(behind).bind(PAGE);
-        let rows = self.connections.rows(read).await?;
-        let ends = rows.first().ok_or_else(no_row)?;
-        let (last, gone) = (place(ends, LAST)?, place(ends, ["forgotten", "forgotten_tag"])?);
-        let known = [last, gone, place(ends, ["marked", "marked_tag"])?];
-        let end = rows.last().map_or(Ok(None), |row| place(row, ["number", "tag"]))?;
-        let cursor = end.or(last).ok_or_else(no_row)?;
-        let keys = rows.iter().map(|row| row.try_get::<Option<Uuid>, _>("key_id"));
-        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(Failure::from)?;
-        Ok(ChangeBatch {
-            keys: keys.into_iter().flatten().map(key_id).collect(),
-            cursor: cursor.cursor(),
-            missed: after.is_some() && !known.contains(&after),
-            more: Some(cursor.number) < last.map(|last| last.number),
-        })
+        let number = after.map(|after| after.number as i64);
+        let rows = self.connections.rows(|| sqlx::query(sql.clone()).bind(number).bind(PAGE_SIZE));
+        let batch = read_batch(&rows.await?, after);
+        batch.map_err(|failure| self.connections.classify(failure))
     }
 
-    pub(super) async fn forget_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        let mut change = self.begin().await?;
-        let forgotten = with_timeout(change.left(), async {
-            let sql = "WITH gone AS (DELETE FROM {t}changes WHERE number < coalesce( \
+    pub(super) async fn delete_old_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        let delete = async |transaction: &mut Transaction<'_>| {
+            let sql = "WITH deleted AS (DELETE FROM {t}changes WHERE number < coalesce( \
                 (SELECT min(number) FROM {t}changes WHERE at >= $1), 9223372036854775807) \
                 RETURNING number, tag), \
-                mark AS (UPDATE {t}feed SET forgotten = g.number, forgotten_tag = g.tag \
-                FROM (SELECT number, tag FROM gone ORDER BY number DESC LIMIT 1) g \
-                WHERE forgotten < g.number) \
-                SELECT count(*) FROM gone";
+                mark AS (UPDATE {t}feed SET purged_number = d.number, purged_tag = d.tag \
+                FROM (SELECT number, tag FROM deleted ORDER BY number DESC LIMIT 1) d \
+                WHERE purged_number < d.number) \
+                SELECT count(*) FROM deleted";
             let count: i64 = self
-                .names
+                .tables
                 .query_scalar(sql)
                 .bind(before.as_unix_micros())
-                .fetch_one(&mut *change.tx)
+                .fetch_one(&mut *transaction.connection)
                 .await?;
-            Ok(count as u32)
-        });
-        let forgotten = forgotten.await?;
-        self.conclude(change, forgotten > 0).await?;
-        Ok(forgotten)
+            Ok(u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        self.write(delete, |deleted| *deleted > 0).await
     }
 }
 
-/// Hears of changes on a connection of its own, from the first time that someone waits for one.
+/// Reads the entries of the feed behind a reader's position. Every row has the last position, the
+/// position up to which entries were purged, and the entry at the reader's position if it exists.
+fn read_batch(rows: &[PgRow], after: Option<FeedPosition>) -> Result<ChangeBatch, PostgresFailure> {
+    let row = rows.first().ok_or_else(no_feed_row)?;
+    let last = position(row, LAST)?;
+    let known = [
+        last,
+        position(row, ["purged_number", "purged_tag"])?,
+        position(row, ["reader_number", "reader_tag"])?,
+    ];
+    let end = rows.last().map_or(Ok(None), |row| position(row, ["number", "tag"]))?;
+    let cursor = end.or(last).ok_or_else(no_feed_row)?;
+    let keys = rows.iter().map(|row| row.try_get::<Option<Uuid>, _>("key_id"));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    Ok(ChangeBatch {
+        keys: keys.into_iter().flatten().map(key_id).collect(),
+        cursor: cursor.cursor(),
+        missed: after.is_some() && !known.contains(&after),
+        more: Some(cursor.number) < last.map(|last| last.number),
+    })
+}
+
+/// Listens for notifications of changes on a connection of its own, from the first wait on.
 ///
-/// What it hears is a hint only; the truth is in the table. It trusts its connection no longer than
-/// it gets back what it sends itself: one that is half closed is silent for ever.
-pub(super) struct Listener {
+/// Notifications only wake a waiting call; the entries are read from the table. A half-closed
+/// connection stays silent, so the listener trusts its connection only while it receives the echoes
+/// that it sends to itself.
+pub(super) struct FeedListener {
     connections: Connections,
-    names: Arc<Names>,
-    state: Arc<State>,
+    tables: Arc<TableNames>,
+    state: Arc<ListenerState>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
-struct State {
-    live: AtomicBool,
-    /// Counts what was heard, and every loss of the connection.
-    heard: watch::Sender<u64>,
+struct ListenerState {
+    is_live: AtomicBool,
+    /// Counts notifications, and losses of the connection.
+    wakeups: watch::Sender<u64>,
 }
 
-impl Listener {
-    pub(super) fn new(connections: Connections, names: Arc<Names>) -> Self {
-        Self { connections, names, state: Arc::default(), task: Mutex::default() }
+impl ListenerState {
+    fn is_live(&self) -> bool {
+        self.is_live.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        self.wakeups.send_modify(|wakeups| *wakeups += 1);
+    }
+}
+
+impl FeedListener {
+    pub(super) fn new(connections: Connections, tables: Arc<TableNames>) -> Self {
+        Self { connections, tables, state: Arc::default(), task: Mutex::default() }
     }
 
     pub(super) async fn wait_for_changes(
@@ -112,51 +133,50 @@ impl Listener {
     ) -> Result<FeedMode, StoreError> {
         self.ensure_task();
         let end = Instant::now() + at_most;
-        let mut heard = self.state.heard.subscribe();
+        let mut wakeups = self.state.wakeups.subscribe();
         loop {
-            // Looked at after subscribing: what is committed later is heard.
+            // Read after subscribing: a later commit wakes this call.
             if self.last_change().await? != after {
-                return Ok(self.feed());
+                return Ok(self.mode());
             }
-            let next = if self.state.live.load(Ordering::Acquire) {
-                end
-            } else {
-                end.min(Instant::now() + POLL)
+            let next = match self.state.is_live() {
+                true => end,
+                false => end.min(Instant::now() + POLL_INTERVAL),
             };
-            let woken = timeout_at(next, heard.changed()).await.is_ok();
-            if Instant::now() >= end || (woken && self.state.live.load(Ordering::Acquire)) {
-                return Ok(self.feed());
+            let woken = timeout_at(next, wakeups.changed()).await.is_ok();
+            if Instant::now() >= end || (woken && self.state.is_live()) {
+                return Ok(self.mode());
             }
         }
     }
 
-    fn feed(&self) -> FeedMode {
-        if self.state.live.load(Ordering::Acquire) { FeedMode::Pushed } else { FeedMode::Polled }
+    fn mode(&self) -> FeedMode {
+        if self.state.is_live() { FeedMode::Pushed } else { FeedMode::Polled }
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        let sql = self.names.sql("SELECT last, tag AS last_tag FROM {t}feed");
+        let sql = self.tables.sql("SELECT last_number, last_tag FROM {t}feed");
         let rows = self.connections.rows(|| sqlx::query(sql.clone())).await?;
-        let last = rows.first().map_or(Ok(None), |row| place(row, LAST))?;
-        Ok(last.ok_or_else(no_row)?.cursor())
+        let last = self.connections.decode(&rows, |row| position(row, LAST))?;
+        Ok(last.into_iter().next().flatten().ok_or_else(no_feed_row)?.cursor())
     }
 
     fn ensure_task(&self) {
-        // A LISTEN through a transaction pooler stays behind on a connection that others get, and
-        // sqlx takes the notifications there for the end of its protocol.
-        if !self.connections.stays {
+        // A LISTEN through a transaction pooler would stay on a connection that other clients get,
+        // and sqlx treats an unexpected notification as a protocol error.
+        if !self.connections.keeps_session {
             return;
         }
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let channel = self.names.channel();
+            let channel = self.tables.channel();
             let (connections, state) = (self.connections.clone(), self.state.clone());
             *task = Some(tokio::spawn(listen(connections, channel, state)));
         }
     }
 }
 
-impl Drop for Listener {
+impl Drop for FeedListener {
     fn drop(&mut self) {
         if let Some(task) = lock(&self.task).take() {
             task.abort();
@@ -164,71 +184,89 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(connections: Connections, channel: String, state: Arc<State>) {
+async fn listen(connections: Connections, channel: String, state: Arc<ListenerState>) {
     loop {
-        // However the connection ends, something may have been missed.
-        let _ = hear(&connections, &channel, &state).await;
-        state.live.store(false, Ordering::Release);
-        state.heard.send_modify(|heard| *heard += 1);
-        sleep(RETRY).await;
+        // However the connection ends, a notification may have been missed.
+        let _ = receive(&connections, &channel, &state).await;
+        state.is_live.store(false, Ordering::Release);
+        state.wake();
+        sleep(RECONNECT_INTERVAL).await;
     }
 }
 
-async fn hear(connections: &Connections, channel: &str, state: &State) -> Result<(), Failure> {
+/// Receives notifications until the connection ends or an echo does not arrive.
+async fn receive(
+    connections: &Connections,
+    channel: &str,
+    state: &ListenerState,
+) -> Result<(), PostgresFailure> {
     let Connections { pool, limit, .. } = connections;
     let limit = *limit;
-    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(limit);
-    let own = own.connect_lazy_with((*pool.connect_options()).clone());
+    let pool_of_one = PgPoolOptions::new().max_connections(1).acquire_timeout(limit);
+    let pool_of_one = pool_of_one.connect_lazy_with((*pool.connect_options()).clone());
     let connect = async {
-        let mut listener = PgListener::connect_with(&own).await?;
+        let mut listener = PgListener::connect_with(&pool_of_one).await?;
         listener.listen(channel).await?;
         Ok::<_, sqlx::Error>(listener)
     };
     let mut listener = timeout(limit, connect).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    let token = format!("echo {:p} {:?}", state, Instant::now());
+    let echo_payload = format!("echo {:p} {:?}", state, Instant::now());
     loop {
-        // An echo that goes out by another connection, and has to come in by this one.
-        let echo = || sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(&token);
+        // The echo is sent on another connection and must arrive on this one.
+        let echo = || sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(&echo_payload);
         connections.rows(echo).await?;
         let mut deadline = Instant::now() + limit;
-        let next_echo = Instant::now() + ECHO;
-        let mut answered = false;
+        let next_echo = Instant::now() + ECHO_INTERVAL;
+        let mut echo_arrived = false;
         loop {
             match timeout_at(deadline, listener.try_recv()).await {
-                Ok(Ok(Some(notification))) if notification.payload() == token => {
-                    answered = true;
+                Ok(Ok(Some(notification))) if notification.payload() == echo_payload => {
+                    echo_arrived = true;
                     deadline = next_echo;
-                    state.live.store(true, Ordering::Release);
-                    state.heard.send_modify(|heard| *heard += 1);
+                    state.is_live.store(true, Ordering::Release);
+                    state.wake();
                 }
                 Ok(Ok(Some(notification))) if notification.payload().is_empty() => {
-                    state.heard.send_modify(|heard| *heard += 1);
+                    state.wake();
                 }
                 // Another node's echo.
                 Ok(Ok(Some(_))) => {}
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) if answered => break,
+                Err(_) if echo_arrived => break,
                 Err(_) => return Ok(()),
             }
         }
     }
 }
 
-/// What stands in two columns, if anything does.
-fn place(row: &PgRow, [number, tag]: [&str; 2]) -> Result<Option<FeedPosition>, Failure> {
-    let (number, tag): (Option<i64>, Option<i64>) = (row.try_get(number)?, row.try_get(tag)?);
-    Ok(number.zip(tag).map(|(number, tag)| FeedPosition { number: number as u64, tag: tag as u64 }))
+/// Reads a position of the feed from two columns, which may be NULL.
+fn position(
+    row: &PgRow,
+    [number, tag]: [&str; 2],
+) -> Result<Option<FeedPosition>, PostgresFailure> {
+    let stored: (Option<i64>, Option<i64>) = (row.try_get(number)?, row.try_get(tag)?);
+    let (Some(stored_number), Some(stored_tag)) = stored else { return Ok(None) };
+    let position = FeedPosition {
+        number: checked_number(number, stored_number)?,
+        tag: checked_number(tag, stored_tag)?,
+    };
+    // A number or tag with too many bits would become another position.
+    if FeedPosition::from_cursor(position.cursor()) == position {
+        Ok(Some(position))
+    } else {
+        Err(corrupt_column(number).into())
+    }
 }
 
-fn no_row() -> StoreError {
-    StoreError::corrupt("the row of the change feed is gone")
+fn no_feed_row() -> StoreError {
+    StoreError::corrupt("the table of the change feed has no row")
 }
 
-/// The columns of the last change.
-const LAST: [&str; 2] = ["last", "last_tag"];
-const PAGE: i64 = 1_000;
-/// How often it is looked for changes while nothing can be heard.
-const POLL: Duration = Duration::from_millis(250);
-const RETRY: Duration = Duration::from_secs(1);
-const ECHO: Duration = Duration::from_secs(5);
+/// The columns of the last position.
+const LAST: [&str; 2] = ["last_number", "last_tag"];
+const PAGE_SIZE: i64 = 1_000;
+/// How often the feed is polled while no notifications arrive.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+const ECHO_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,28 +1,24 @@
-//! Keys in PostgreSQL.
+//! The PostgreSQL store.
 
-mod changes;
-mod codes;
-mod connect;
 mod connections;
+mod counters;
 mod errors;
 mod feed;
-mod migrate;
-mod quotas;
+mod options;
 mod reads;
-mod rows;
-mod search;
-mod steps;
-mod tallies;
+mod records;
 mod transaction;
-mod uses;
+mod writes;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::PgPool;
 
-pub use self::connect::PostgresOptions;
-use self::{connections::Connections, feed::Listener, search::Search, transaction::Names};
+pub use self::options::PostgresOptions;
+use self::{
+    connections::Connections, feed::FeedListener, reads::KeyLookup, transaction::TableNames,
+};
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
     HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
@@ -34,29 +30,30 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Keys in PostgreSQL 12 or newer, in tables of their own beside the host's.
+/// Stores keys in PostgreSQL 12 or newer, in tables of its own beside the service's.
 ///
-/// Every change is one transaction, with `synchronous_commit` on even where the host has turned it
-/// off. Look-ups that come at the same time share one query. Every call ends within the timeout
-/// (2 s by default): a server that is frozen or gone makes it *unavailable*. A standby, which may
-/// not know yet of a revocation, is *unavailable* for look-ups as well.
+/// Every change is one transaction, with `synchronous_commit` on even if the service has turned it
+/// off. Concurrent lookups share queries. Every call ends within the timeout (2 s by default): if the
+/// server does not answer, the call fails as *unavailable*. Lookups also fail as *unavailable* on a
+/// standby, which may not have a revocation yet.
 ///
-/// Changes of other nodes are heard of by LISTEN, on one more connection. Where that is lost or
-/// refused, the change feed is polled until it is back; through pgbouncer in transaction mode
-/// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it always is.
+/// Changes of other nodes arrive by LISTEN, on one more connection. While that connection is lost
+/// or refused, the change feed is polled; through pgbouncer in transaction mode
+/// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it is always polled.
 ///
 /// # The pool
-/// The host's pool serves as well as one of its own. What matters in its settings:
-/// - `test_before_acquire(false)`. By default sqlx pings a connection before it lends it, one round
-///   trip more for every look-up. It is not needed here: a call whose connection turns out to be
-///   dead begins again on another one.
-/// - `max_connections`: look-ups use four at most, and come to more per query when they are many;
-///   each change uses one while it lasts, and so does the listener, beside the pool. Ten are plenty.
-/// - `acquire_timeout`: whatever it is, a call gives up after the timeout of the store.
-/// - `synchronous_commit` and `default_transaction_isolation` may be what the host likes; a change
-///   sets its own. `default_transaction_read_only` makes changes *unavailable*.
-/// - The statement cache of a connection (`statement_cache_capacity`, 100 by default) should hold
-///   the forty statements of this store beside the host's.
+/// The store works with the service's pool or with its own. These settings matter:
+/// - `test_before_acquire(false)`. By default sqlx pings a connection before it lends it, which costs
+///   each lookup one more round trip. The store does not need the ping: a call whose connection
+///   turns out to be dead starts again on another one.
+/// - `max_connections`: concurrent lookups use at most four connections and share queries beyond
+///   that. Each change uses one connection, and the listener uses one outside the pool. Ten are
+///   plenty.
+/// - `acquire_timeout` may have any value: a call gives up after the store's own timeout.
+/// - `synchronous_commit` and `default_transaction_isolation` may have any value; a change sets its
+///   own. `default_transaction_read_only` makes changes *unavailable*.
+/// - `statement_cache_capacity`, 100 by default, should hold the store's forty statements in addition
+///   to the service's.
 ///
 /// # Examples
 /// ```no_run
@@ -69,24 +66,25 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct PostgresStore {
-    names: Arc<Names>,
+    tables: Arc<TableNames>,
     connections: Connections,
-    lookups: Arc<CoalescedLookups<Search>>,
-    listener: Arc<Listener>,
+    lookups: Arc<CoalescedLookups<KeyLookup>>,
+    listener: Arc<FeedListener>,
 }
 
 impl PostgresStore {
-    /// Connects to a server, with a pool of its own, and brings the tables up to date.
+    /// Connects with a pool of the store's own, and migrates the tables. [`PostgresOptions`] has more
+    /// settings.
     ///
     /// # Errors
-    /// If the server cannot be reached, or its tables are newer than this crate.
+    /// As [`PostgresOptions::connect`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         PostgresOptions::new().connect(url).await
     }
 
-    /// Uses the host's own pool, and brings the tables up to date.
+    /// Uses the service's own pool, and migrates the tables.
     ///
-    /// See [above](PostgresStore#the-pool) for what matters in its settings.
+    /// See [The pool](PostgresStore#the-pool) for the settings that matter.
     ///
     /// # Errors
     /// As [`connect`](PostgresStore::connect).
@@ -97,14 +95,14 @@ impl PostgresStore {
 
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresStore").field("tables", &self.names).finish_non_exhaustive()
+        f.debug_struct("PostgresStore").field("tables", &self.tables).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl KeyStore for PostgresStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        self.add(new).await
+        self.insert_key(new).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
@@ -112,23 +110,23 @@ impl KeyStore for PostgresStore {
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.read_key(within, id).await
+        self.get_key(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        self.read_keys(query).await
+        self.list_keys(query).await
     }
 
     async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.read_tenants(after, limit).await
+        self.list_tenants(after, limit).await
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
-        self.write_key(key, event).await
+        self.update_key(key, event).await
     }
 
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
-        self.replace_secret(rotate).await
+        self.rotate_key(rotate).await
     }
 
     async fn revoke(
@@ -145,7 +143,7 @@ impl KeyStore for PostgresStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.revoke_keys(owner, event).await
+        self.revoke_all_keys(owner, event).await
     }
 
     async fn announce_account_change(
@@ -175,7 +173,7 @@ impl KeyStore for PostgresStore {
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.record_uses(uses).await
+        self.write_uses(uses).await
     }
 
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
@@ -183,19 +181,21 @@ impl KeyStore for PostgresStore {
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.record_events(events).await
+        self.write_events(events).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.read_events(query).await
+        self.list_events(query).await
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.delete_events(before, limit).await
+        let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
+            ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.delete_old(sql, before, limit).await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        self.read_changes(after).await
+        self.changes_after(after).await
     }
 
     async fn wait_for_changes(
@@ -206,8 +206,8 @@ impl KeyStore for PostgresStore {
         self.listener.wait_for_changes(after, at_most).await
     }
 
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.add_tallies(tallies).await
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.write_usage(usage).await
     }
 
     async fn usage_history(
@@ -216,34 +216,36 @@ impl KeyStore for PostgresStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.read_tallies(within, id, from).await
+        self.read_usage(within, id, from).await
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.delete_tallies(before, limit).await
+        let sql = "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN (SELECT key_id, hour \
+            FROM {t}hourly_usage WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.delete_old(sql, before, limit).await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.spend_quotas(charges).await
+        self.charge_counters(charges).await
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.refund_quotas(charges).await
+        self.refund_counters(charges).await
     }
 
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.keep_code(address, code).await
+        self.replace_code(address, code).await
     }
 
-    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.guess_code(guess).await
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+        self.check_code(attempt).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.delete_codes(before, limit).await
+        self.delete_old_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.forget_changes(before).await
+        self.delete_old_changes(before).await
     }
 }

@@ -1,20 +1,68 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{Row, SqlStr, postgres::PgRow};
 
 use super::{
     PostgresStore,
-    errors::Failure,
-    rows::{event, event_uuid, key, uuid},
+    connections::Connections,
+    records::{
+        event_uuid, instant, number, read_digest, read_event, read_found_key, read_key, uuid,
+    },
+    transaction::TableNames,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
     model::{EventId, Key, KeyId, OwnerScope, Status, Timestamp},
-    store::{KeyQuery, StoreError},
+    secret::SecretDigest,
+    store::{
+        HourlyUsage, KeyQuery, StoreError,
+        coalesced::{LookupRecord, LookupSource},
+    },
 };
 
+/// The query that finds keys by digests.
+pub(super) struct KeyLookup {
+    connections: Connections,
+    sql: SqlStr,
+}
+
+impl KeyLookup {
+    pub(super) fn new(connections: Connections, tables: &TableNames) -> Self {
+        // The array is wrapped in a subquery: with a plain parameter, the server plans every call
+        // for the array's values, which takes longer than the lookup (360 µs instead of 110 µs).
+        // On a standby, which may lag, reading an unknown setting makes the query fail.
+        let sql = "SELECT k.*, s.digest, s.former FROM {t}secrets s \
+            JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY((SELECT CASE WHEN pg_is_in_recovery() \
+            THEN current_setting('keyward.this_server_is_a_standby')::bytea[] ELSE $1::bytea[] END)::bytea[])";
+        Self { connections, sql: tables.sql(sql) }
+    }
+}
+
+impl LookupSource for KeyLookup {
+    const NAME: &'static str = "PostgreSQL";
+    const MAX_IN_FLIGHT: usize = 4;
+
+    fn timeout(&self) -> Duration {
+        self.connections.limit
+    }
+
+    async fn look_up(&self, digests: &[SecretDigest]) -> Result<Vec<LookupRecord>, StoreError> {
+        let digests: Vec<Vec<u8>> =
+            digests.iter().map(|digest| digest.to_bytes().to_vec()).collect();
+        let rows = self.connections.rows(|| sqlx::query(self.sql.clone()).bind(&digests)).await?;
+        // A row without a readable digest fails all callers; any other damage fails its own caller.
+        let record = |row: &PgRow| {
+            let digest = read_digest(row)?;
+            let found = read_found_key(row).map(Some);
+            Ok((digest, found.map_err(|failure| self.connections.classify(failure))))
+        };
+        self.connections.decode(&rows, record)
+    }
+}
+
+/// Reads of keys, of the audit log and of hourly usage.
 impl PostgresStore {
-    pub(super) async fn read_key(
+    pub(super) async fn get_key(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -26,18 +74,19 @@ impl PostgresStore {
             statement.bind(uuid(id)).bind(within.tenant()).bind(within.account())
         };
         let rows = self.connections.rows(read).await?;
-        Ok(rows.first().map(|row| key(row).map(Arc::new)).transpose()?)
+        let keys = self.connections.decode(&rows, |row| read_key(row).map(Arc::new))?;
+        Ok(keys.into_iter().next())
     }
 
-    pub(super) async fn read_keys(
+    pub(super) async fn list_keys(
         &self,
         query: &KeyQuery<'_>,
     ) -> Result<Vec<Arc<Key>>, StoreError> {
         let KeyQuery { within, status, after, limit, now } = *query;
-        // An equality that is always there, so that the index of the owner or tenant is used.
+        // Always an equality, so that the index of the owner or of the tenant is used.
         let account =
             if within.account().is_some() { "k.account = $2" } else { "$2::text IS NULL" };
-        let status = status.map_or("$5::bigint IS NOT NULL", condition);
+        let status = status.map_or("$5::bigint IS NOT NULL", status_condition);
         let sql = format!(
             "SELECT * FROM {{t}}keys k WHERE k.tenant = $1 AND {account} \
              AND k.id < coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) AND {status} \
@@ -53,11 +102,11 @@ impl PostgresStore {
                 .bind(now.as_unix_micros())
         };
         let rows = self.connections.rows(read).await?;
-        Ok(rows.iter().map(|row| key(row).map(Arc::new)).collect::<Result<_, Failure>>()?)
+        self.connections.decode(&rows, |row| read_key(row).map(Arc::new))
     }
 
-    /// From one tenant to the next by the index, past all keys between.
-    pub(super) async fn read_tenants(
+    /// Lists tenants by jumping from one to the next by index, past all keys between them.
+    pub(super) async fn list_tenants(
         &self,
         after: Option<&str>,
         limit: u32,
@@ -71,11 +120,10 @@ impl PostgresStore {
         let sql = self.sql(sql);
         let read = || sqlx::query(sql.clone()).bind(after).bind(i64::from(limit));
         let rows = self.connections.rows(read).await?;
-        let tenant = |row: &PgRow| Ok(row.try_get("tenant")?);
-        Ok(rows.iter().map(tenant).collect::<Result<_, Failure>>()?)
+        self.connections.decode(&rows, |row: &PgRow| Ok(row.try_get("tenant")?))
     }
 
-    pub(super) async fn read_events(
+    pub(super) async fn list_events(
         &self,
         query: &AuditQuery<'_>,
     ) -> Result<Vec<AuditEvent>, StoreError> {
@@ -100,12 +148,38 @@ impl PostgresStore {
                 .bind(i64::from(limit))
         };
         let rows = self.connections.rows(read).await?;
-        Ok(rows.iter().map(event).collect::<Result<_, Failure>>()?)
+        self.connections.decode(&rows, read_event)
+    }
+
+    pub(super) async fn read_usage(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        let sql = "SELECT hour, accepted, denied, limited FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
+            WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
+            ORDER BY hour";
+        let sql = self.sql(sql);
+        let read = || {
+            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(within.tenant());
+            statement.bind(within.account()).bind(from.as_unix_micros())
+        };
+        let rows = self.connections.rows(read).await?;
+        self.connections.decode(&rows, |row| {
+            Ok(HourlyUsage {
+                key_id: id,
+                hour: instant(row, "hour")?,
+                accepted: number(row, "accepted")?,
+                denied: number(row, "denied")?,
+                limited: number(row, "limited")?,
+            })
+        })
     }
 }
 
-/// [`Key::status`], as PostgreSQL has to say it; `$5` is the instant.
-fn condition(status: Status) -> &'static str {
+/// [`Key::status`] in SQL; `$5` is the instant.
+fn status_condition(status: Status) -> &'static str {
     match status {
         Status::Revoked => "k.revoked_at IS NOT NULL AND $5::bigint IS NOT NULL",
         Status::Expired => "k.revoked_at IS NULL AND k.expires_at <= $5",

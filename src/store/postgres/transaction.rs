@@ -11,27 +11,27 @@ use uuid::Uuid;
 
 use super::{
     PostgresStore,
-    connections::Lent,
-    errors::{Failure, at_commit, with_timeout},
-    rows::{Statement, bind_events, uuid},
+    connections::Lease,
+    errors::{PostgresFailure, at_commit},
+    records::{Statement, bind_events, uuid},
 };
 use crate::{
     audit::AuditEvent,
     model::{Owner, Timestamp},
-    store::{StoreError, error::TimedOut, feed_position::MAX_TAG},
+    store::{StoreError, feed_position::MAX_TAG},
 };
 
-/// Schema and prefix of the tables; both were checked to be plain words.
+/// Schema and prefix of the tables. Both consist of letters, digits and underscores.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct TableNames {
     pub(super) schema: Option<String>,
     pub(super) prefix: String,
-    /// Whether what is prepared on a connection is there the next time.
+    /// Whether statements are prepared. A transaction pooler loses prepared statements.
     pub(super) prepare: bool,
 }
 
-impl Names {
-    /// A statement for these tables: `{t}` becomes the qualified prefix, `{p}` the bare one.
+impl TableNames {
+    /// Completes a statement: `{t}` becomes the qualified prefix, `{p}` the bare one.
     pub(super) fn sql(&self, template: &str) -> SqlStr {
         let Self { schema, prefix, .. } = self;
         let qualified = match schema {
@@ -39,7 +39,7 @@ impl Names {
             None => prefix.clone(),
         };
         let sql = template.replace("{t}", &qualified).replace("{p}", prefix);
-        // What was put in are words of letters, digits and underscores.
+        // Safe: schema and prefix consist of letters, digits and underscores only.
         AssertSqlSafe(sql).into_sql_str()
     }
 
@@ -47,7 +47,7 @@ impl Names {
         sqlx::query(self.sql(template)).persistent(self.prepare)
     }
 
-    /// A statement that answers with one value.
+    /// Makes a statement that returns one value.
     pub(super) fn query_scalar<'q, T>(
         &self,
         template: &str,
@@ -58,7 +58,7 @@ impl Names {
         sqlx::query_scalar(self.sql(template)).persistent(self.prepare)
     }
 
-    /// A statement that answers with such rows.
+    /// Makes a statement that returns rows of `T`.
     pub(super) fn query_as<'q, T>(&self, template: &str) -> QueryAs<'q, Postgres, T, PgArguments>
     where
         T: for<'r> FromRow<'r, PgRow>,
@@ -66,14 +66,18 @@ impl Names {
         sqlx::query_as(self.sql(template)).persistent(self.prepare)
     }
 
-    /// The channel on which changes are announced.
+    /// Returns the channel on which changes are announced.
     pub(super) fn channel(&self) -> String {
         let channel = format!("{}_{}changes", self.schema.as_deref().unwrap_or(""), self.prefix);
-        if channel.len() <= MAX_NAME { channel } else { format!("_{:x}", self.lock(&["changes"])) }
+        if channel.len() <= MAX_NAME_LENGTH {
+            channel
+        } else {
+            format!("_{:x}", self.advisory_lock(&["changes"]))
+        }
     }
 
-    /// A number for an advisory lock, which all hosts of a database share.
-    pub(super) fn lock(&self, what: &[&str]) -> i64 {
+    /// Returns the number of an advisory lock. All services on a database share these numbers.
+    pub(super) fn advisory_lock(&self, what: &[&str]) -> i64 {
         let mut hash = sha2::Sha256::new_with_prefix("keyward advisory lock");
         for part in [&[self.schema.as_deref().unwrap_or(""), &self.prefix], what].concat() {
             hash.update((part.len() as u64).to_be_bytes());
@@ -85,27 +89,30 @@ impl Names {
     }
 }
 
-/// A change on its way. Dropped, it is rolled back.
-pub(super) struct Change<'a> {
-    pub(super) tx: Lent,
-    pub(super) names: &'a Names,
-    end: Instant,
+/// A write transaction. Dropped before the commit, it is rolled back.
+pub(super) struct Transaction<'a> {
+    pub(super) connection: Lease,
+    pub(super) tables: &'a TableNames,
+    deadline: Instant,
 }
 
 impl PostgresStore {
     pub(super) fn sql(&self, template: &str) -> SqlStr {
-        self.names.sql(template)
+        self.tables.sql(template)
     }
 
-    /// Begins a change, all in one round trip. The server itself ends what this process leaves
-    /// hanging, so that a frozen node does not keep the locks of others.
-    pub(super) async fn begin(&self) -> Result<Change<'_>, StoreError> {
+    /// Begins a transaction in one round trip. The server itself ends a transaction that this
+    /// process leaves open, so that a frozen node does not keep locks that other nodes need.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         self.begin_within(self.connections.limit).await
     }
 
-    /// Begins a change that may take so long.
-    pub(super) async fn begin_within(&self, limit: Duration) -> Result<Change<'_>, StoreError> {
-        let end = Instant::now() + limit;
+    /// Begins a transaction with a time limit of its own.
+    pub(super) async fn begin_within(
+        &self,
+        limit: Duration,
+    ) -> Result<Transaction<'_>, StoreError> {
+        let deadline = Instant::now() + limit;
         let millis = limit.as_millis().max(1);
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
@@ -115,93 +122,117 @@ impl PostgresStore {
              WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         );
         let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
-        let tx = with_timeout(self.connections.limit, begin).await?;
-        Ok(Change { tx, names: &self.names, end })
+        let connection = self.connections.before_commit(self.connections.limit, begin).await?;
+        Ok(Transaction { connection, tables: &self.tables, deadline })
     }
 
-    /// Commits a change if there was anything to change. Only here can its outcome become unknown.
-    pub(super) async fn conclude(
+    /// Runs the steps of a transaction within the time that is left of its call.
+    pub(super) async fn run<T>(
         &self,
-        mut change: Change<'_>,
-        done: bool,
-    ) -> Result<(), StoreError> {
-        if !done {
-            return Ok(());
+        transaction: &mut Transaction<'_>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+    ) -> Result<T, StoreError> {
+        self.connections.before_commit(transaction.time_left(), steps(transaction)).await
+    }
+
+    /// Runs one change in one transaction. `has_changed` says whether there is anything to commit.
+    pub(super) async fn write<T>(
+        &self,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        has_changed: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let mut transaction = self.begin().await?;
+        let outcome = self.run(&mut transaction, steps).await?;
+        if has_changed(&outcome) {
+            self.commit(transaction).await?;
         }
-        let limit = change.left();
+        Ok(outcome)
+    }
+
+    /// Commits a transaction. Only here can the outcome of a call become unknown.
+    pub(super) async fn commit(&self, mut transaction: Transaction<'_>) -> Result<(), StoreError> {
+        let limit = transaction.time_left();
         if limit.is_zero() {
-            return Err(StoreError::unavailable(TimedOut("PostgreSQL", self.connections.limit)));
+            let error = self.connections.timed_out(self.connections.limit);
+            return Err(StoreError::unavailable(error));
         }
-        match timeout(limit, change.tx.execute("COMMIT")).await {
-            Ok(answer) => answer.map_err(at_commit)?,
-            Err(_) => return Err(StoreError::outcome_unknown(TimedOut("PostgreSQL", limit))),
+        match timeout(limit, transaction.connection.execute("COMMIT")).await {
+            Ok(result) => result.map_err(|error| at_commit(&self.connections.server, error))?,
+            Err(_) => return Err(StoreError::outcome_unknown(self.connections.timed_out(limit))),
         };
-        change.tx.give_back();
+        transaction.connection.give_back();
         Ok(())
     }
 }
 
-impl Change<'_> {
-    /// What is left of the time that the call may take.
-    pub(super) fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+impl Transaction<'_> {
+    /// Returns how much of the call's time limit is left.
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Makes changes of one owner that count its keys wait for each other.
-    pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), Failure> {
-        let lock = self.names.lock(&["owner", owner.tenant(), owner.account()]);
+    /// Locks an owner until the commit: writes that count its keys run one after the other.
+    pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), PostgresFailure> {
+        let lock = self.tables.advisory_lock(&["owner", owner.tenant(), owner.account()]);
         let sql = "SELECT pg_advisory_xact_lock($1)";
-        self.names.query(sql).bind(lock).execute(&mut *self.tx).await?;
+        self.tables.query(sql).bind(lock).execute(&mut *self.connection).await?;
         Ok(())
     }
 
-    /// Writes the events of a change, and enters its keys into the feed.
-    pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
+    /// Writes the events of a change to the audit log, and their keys to the change feed.
+    pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), PostgresFailure> {
         let Some(at) = events.first().map(|event| event.at) else { return Ok(()) };
         self.record_events(events).await?;
         let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.map(uuid)).collect();
-        self.feed(&keys, at).await
+        self.append_to_feed(&keys, at).await
     }
 
-    /// Enters keys into the feed and wakes whoever waits for it. The feed's row stays locked from
-    /// here to the commit: numbers become visible in their order.
-    pub(super) async fn feed(&mut self, keys: &[Uuid], at: Timestamp) -> Result<(), Failure> {
+    /// Appends keys to the change feed and wakes its listeners. The feed's row stays locked from
+    /// here to the commit, so entries become visible in the order of their numbers.
+    pub(super) async fn append_to_feed(
+        &mut self,
+        keys: &[Uuid],
+        at: Timestamp,
+    ) -> Result<(), PostgresFailure> {
         if keys.is_empty() {
             return Ok(());
         }
-        // The tag tells entries of the same number apart that were written in two lives of the store.
-        let sql = "WITH feed AS (UPDATE {t}feed SET last = last + $1, tag = floor(random() * $4)::bigint \
-                   RETURNING last - $1 AS before, tag) \
+        // After a failover or a restored backup, the random tag distinguishes a new entry from the
+        // lost entry that had the same number.
+        let sql = "WITH feed AS (UPDATE {t}feed SET last_number = last_number + $1, \
+                   last_tag = floor(random() * $4)::bigint \
+                   RETURNING last_number - $1 AS before, last_tag) \
                    INSERT INTO {t}changes (number, tag, at, key_id) \
-                   SELECT feed.before + n, feed.tag, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
-        self.names
+                   SELECT feed.before + n, feed.last_tag, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
+        self.tables
             .query(sql)
             .bind(keys.len() as i64)
             .bind(at.as_unix_micros())
             .bind(keys)
             .bind(MAX_TAG as f64)
-            .execute(&mut *self.tx)
+            .execute(&mut *self.connection)
             .await?;
-        self.names
+        self.tables
             .query("SELECT pg_notify($1, '')")
-            .bind(self.names.channel())
-            .execute(&mut *self.tx)
+            .bind(self.tables.channel())
+            .execute(&mut *self.connection)
             .await?;
         Ok(())
     }
 
-    /// Writes events; one that is there already is passed over.
-    pub(super) async fn record_events(&mut self, events: &[AuditEvent]) -> Result<(), Failure> {
+    /// Writes events; an id that exists is skipped.
+    pub(super) async fn record_events(
+        &mut self,
+        events: &[AuditEvent],
+    ) -> Result<(), PostgresFailure> {
         let sql = "INSERT INTO {t}audit (id, at, kind, success, tenant, account, key_id, actor, ip, \
                    user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
                    $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
                    $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
-        bind_events(self.names.query(sql), events).execute(&mut *self.tx).await?;
+        bind_events(self.tables.query(sql), events).execute(&mut *self.connection).await?;
         Ok(())
     }
 }
 
-/// The server cuts longer names, and refuses them to channels.
-const MAX_NAME: usize = 63;
-/// How long a call may take, unless it is told otherwise.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+/// The server truncates longer names, and rejects them as channels.
+const MAX_NAME_LENGTH: usize = 63;

@@ -1,63 +1,67 @@
 use super::{
     Inner,
-    pack::damaged,
-    reply::{Reply, pairs},
-    rows::{instant, read_instant},
-    scripts::{REFUND, SPEND, TALLIES, TALLY},
+    commands::{Reply, pairs, unexpected_reply},
+    msgpack::damaged_record,
+    records::{instant, read_instant},
+    scripts::{ADD_USAGE, CHARGE, PUT_CODE, REFUND, TRY_CODE, USAGE_HISTORY},
 };
 use crate::{
     model::{KeyId, OwnerScope, Timestamp},
-    store::{ChargeOutcome, CounterCharge, HourlyUsage, StoreError},
+    secret::SecretDigest,
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, OneTimeCode,
+        StoreError,
+    },
 };
 
-/// What is counted of keys and owners.
+/// Counters of quotas, and hourly usage.
 impl Inner {
     pub(super) async fn charge(
         &self,
         charges: &[CounterCharge<'_>],
     ) -> Result<ChargeOutcome, StoreError> {
         let mut arguments = Vec::with_capacity(charges.len() * 4);
-        for spend in charges {
-            arguments.push(field(spend));
-            arguments.push(instant(spend.window).into());
-            arguments.push(spend.limit.min(MOST).to_string().into());
-            // More than there can be stays more than there can be.
-            arguments.push(spend.uses.min(MOST + 1).to_string().into());
+        for charge in charges {
+            arguments.push(field(charge));
+            arguments.push(instant(charge.window).into());
+            arguments.push(charge.limit.min(MAX_COUNT).to_string().into());
+            // Uses above every limit stay above every limit.
+            arguments.push(charge.uses.min(MAX_COUNT + 1).to_string().into());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        let spent = |reply: &Reply| reply.starts_with("1");
-        let mut reply = self.change(&SPEND, &arguments, spent).await?.list()?.into_iter();
-        let granted = reply.next().ok_or_else(damaged)?;
+        let has_changed = |reply: &Reply| reply.starts_with("1");
+        let mut reply = self.write(&CHARGE, &arguments, has_changed).await?.list()?.into_iter();
+        let granted = reply.next().ok_or_else(damaged_record)?;
         let used = reply.map(|used| used.digits()).collect::<Result<Vec<u64>, _>>()?;
         match granted.bytes()? {
             b"1" => Ok(ChargeOutcome::Granted(used)),
             b"0" => Ok(ChargeOutcome::Exhausted(used)),
-            _ => Err(damaged()),
+            _ => Err(damaged_record()),
         }
     }
 
     pub(super) async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
         let mut arguments = Vec::with_capacity(charges.len() * 3);
-        for spend in charges {
-            arguments.push(field(spend));
-            arguments.push(instant(spend.window).into());
-            arguments.push(spend.uses.min(MOST).to_string().into());
+        for charge in charges {
+            arguments.push(field(charge));
+            arguments.push(instant(charge.window).into());
+            arguments.push(charge.uses.min(MAX_COUNT).to_string().into());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        self.change(&REFUND, &arguments, |_| true).await.map(drop)
+        self.write(&REFUND, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
-        let mut arguments = Vec::with_capacity(tallies.len() * 5);
-        for tally in tallies {
-            arguments.push(tally.key_id.as_bytes().to_vec());
-            arguments.push(instant(tally.hour).into());
-            for sum in [tally.accepted, tally.denied, tally.limited] {
-                arguments.push(sum.min(MOST).to_string().into());
+    pub(super) async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+        let mut arguments = Vec::with_capacity(usage.len() * 5);
+        for hour in usage {
+            arguments.push(hour.key_id.as_bytes().to_vec());
+            arguments.push(instant(hour.hour).into());
+            for count in [hour.accepted, hour.denied, hour.limited] {
+                arguments.push(count.min(MAX_COUNT).to_string().into());
             }
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        self.change(&TALLY, &arguments, |_| true).await.map(drop)
+        self.write(&ADD_USAGE, &arguments, |_| true).await.map(drop)
     }
 
     pub(super) async fn usage_history(
@@ -72,28 +76,58 @@ impl Inner {
             within.tenant().as_bytes(),
             within.account().unwrap_or_default().as_bytes(),
         ];
-        let reply = self.read(&TALLIES, &arguments).await?.list()?;
-        let tally = |pair: Result<(&[u8], &[u8]), StoreError>| {
-            let (hour, sums) = pair?;
-            let sums = std::str::from_utf8(sums).map_err(StoreError::corrupt)?;
-            let mut sums = sums.split(' ').map(|sum| sum.parse().map_err(StoreError::corrupt));
-            let mut next = || sums.next().unwrap_or_else(|| Err(damaged()));
+        let reply = self.read(&USAGE_HISTORY, &arguments).await?.list()?;
+        let hour = |pair: Result<(&[u8], &[u8]), StoreError>| {
+            let (start, counts) = pair?;
+            let counts = std::str::from_utf8(counts).map_err(StoreError::corrupt)?;
+            let mut counts =
+                counts.split(' ').map(|count| count.parse().map_err(StoreError::corrupt));
+            let mut next = || counts.next().unwrap_or_else(|| Err(damaged_record()));
             Ok(HourlyUsage {
                 key_id: id,
-                hour: read_instant(hour)?.ok_or_else(damaged)?,
+                hour: read_instant(start)?.ok_or_else(damaged_record)?,
                 accepted: next()?,
                 denied: next()?,
                 limited: next()?,
             })
         };
-        pairs(&reply).map(tally).collect()
+        pairs(&reply).map(hour).collect()
     }
 }
 
-/// The counter of a payer's quota; those of a key are known to the script that removes it.
-fn field(spend: &CounterCharge<'_>) -> Vec<u8> {
-    [&spend.payer.to_bytes()[..], spend.period.as_str().as_bytes()].concat()
+/// One-time codes.
+impl Inner {
+    pub(super) async fn put_code(
+        &self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), StoreError> {
+        let (address, digest) = (address.to_bytes(), code.digest.to_bytes());
+        let tries = code.tries.to_string();
+        let arguments: [&[u8]; 4] = [&address, &digest, &instant(code.ends_at), tries.as_bytes()];
+        self.write(&PUT_CODE, &arguments, |_| true).await.map(drop)
+    }
+
+    pub(super) async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+        let (address, digest) = (attempt.address.to_bytes(), attempt.digest.to_bytes());
+        let has_changed = |reply: &Reply| reply.is("accepted") || reply.is("wrong");
+        let arguments: [&[u8]; 3] = [&address, &digest, &instant(attempt.at)];
+        let reply = self.write(&TRY_CODE, &arguments, has_changed).await?;
+        match reply.bytes()? {
+            b"accepted" => Ok(CodeOutcome::Accepted),
+            b"wrong" => Ok(CodeOutcome::Wrong),
+            b"expired" => Ok(CodeOutcome::Expired),
+            b"no tries" => Ok(CodeOutcome::NoTriesLeft),
+            b"none" => Ok(CodeOutcome::NotFound),
+            _ => Err(unexpected_reply(&reply)),
+        }
+    }
 }
 
-/// The largest number that Lua counts exactly, and the largest that a quota can be.
-const MOST: u64 = (1 << 53) - 1;
+/// Returns the hash field of a counter. `delete_key` in `prelude.lua` knows the fields of a key.
+fn field(charge: &CounterCharge<'_>) -> Vec<u8> {
+    [&charge.payer.to_bytes()[..], charge.period.as_str().as_bytes()].concat()
+}
+
+/// The largest integer that Lua counts exactly, and the largest quota.
+const MAX_COUNT: u64 = (1 << 53) - 1;

@@ -1,40 +1,50 @@
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ConnectionInfo, ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A call that did not get an answer that it can use.
+/// Why a call did not get a usable answer.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// It was not run: it was not sent, or the server refused it as a whole.
-    NotRun(Source),
-    /// It was sent, and nobody knows more.
-    Lost(Source),
-    /// What is stored is not what a store writes.
-    Corrupt(Source),
+pub(super) enum RedisFailure {
+    /// The command did not run: it was not sent, or the server rejected it as a whole.
+    NotRun(BoxError),
+    /// The command was sent, and it is unknown whether all of it ran.
+    Lost(BoxError),
+    /// The stored data are damaged.
+    Corrupt(BoxError),
 }
 
-impl Failure {
-    /// What a server that answered with an error has done of a script.
+impl RedisFailure {
+    /// Classifies an error with which a server answered a script.
     pub(super) fn of_answer(error: RedisError) -> Self {
         match error.kind() {
-            ErrorKind::Extension if error.code() == Some("WRONGTYPE") => {
+            // `CORRUPT` is raised by the scripts themselves, before their first write.
+            ErrorKind::Extension if matches!(error.code(), Some("WRONGTYPE" | "CORRUPT")) => {
                 Self::Corrupt(error.into())
             }
-            // Whatever it is: commands before it were run.
-            _ if is_of_a_line(&error) => Self::Lost(error.into()),
-            // A record that Lua cannot read, or a proxy in between that has something to say.
+            // The commands before the failed line have run.
+            _ if is_from_script_line(&error) => Self::Lost(error.into()),
+            // An unexpected error of a script, or an answer of a proxy in between.
             ErrorKind::Server(ServerErrorKind::ResponseError) => Self::Lost(error.into()),
             ErrorKind::Server(_) => Self::NotRun(error.into()),
-            // Scripts say of themselves what they need, so that OOM, MISCONF, NOREPLICAS and others
-            // like them come before the first line is run.
+            // Scripts declare what they need, so OOM, MISCONF, NOREPLICAS and the like are answered
+            // before the first line runs.
             ErrorKind::Extension => Self::NotRun(error.into()),
             _ => Self::Lost(error.into()),
         }
     }
 
-    /// What is to be told of a call that changes nothing.
+    /// Adds the server's address to the error's text.
+    pub(super) fn at(self, server: &ConnectionInfo) -> Self {
+        match self {
+            Self::NotRun(source) => Self::NotRun(ServerError::new(server, source)),
+            Self::Lost(source) => Self::Lost(ServerError::new(server, source)),
+            Self::Corrupt(source) => Self::Corrupt(ServerError::new(server, source)),
+        }
+    }
+
+    /// Returns the error of a call that changes nothing.
     pub(super) fn of_read(self) -> StoreError {
         match self {
             Self::NotRun(source) | Self::Lost(source) => StoreError::unavailable(source),
@@ -42,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// What is to be told of a change.
+    /// Returns the error of a change.
     pub(super) fn of_change(self) -> StoreError {
         match self {
             Self::NotRun(source) => StoreError::unavailable(source),
@@ -50,42 +60,68 @@ impl Failure {
             Self::Corrupt(source) => StoreError::corrupt(source),
         }
     }
+
+    pub(super) fn into_source(self) -> BoxError {
+        match self {
+            Self::NotRun(source) | Self::Lost(source) | Self::Corrupt(source) => source,
+        }
+    }
 }
 
-/// Whether a script was being run, and came upon the error in one of its lines.
-fn is_of_a_line(error: &RedisError) -> bool {
+/// Whether a script was running and failed in one of its lines.
+fn is_from_script_line(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains(", on @user_script:"))
 }
 
-/// Whether an error is an answer of the server, after which its connection is as good as before.
+/// Whether an error is an answer of the server. The connection stays usable after it.
 pub(super) fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-pub(crate) fn is(error: &RedisError, kind: ServerErrorKind) -> bool {
+pub(crate) fn has_kind(error: &RedisError, kind: ServerErrorKind) -> bool {
     error.kind() == ErrorKind::Server(kind)
 }
 
+/// Whether the command must run on another node, or on another server behind the same address.
+pub(crate) fn needs_other_server(error: &RedisError) -> bool {
+    has_kind(error, ServerErrorKind::Moved) || has_kind(error, ServerErrorKind::ReadOnly)
+}
+
+/// An error, with the address of the server that it concerns. The address has no user and no
+/// password.
 #[derive(Debug, thiserror::Error)]
-#[error("{have} of {want} replicas have confirmed the change")]
-pub(super) struct TooFew {
-    pub(super) have: i64,
-    pub(super) want: u32,
+#[error("a request to Redis at {server} failed")]
+pub(super) struct ServerError {
+    server: String,
+    source: BoxError,
+}
+
+impl ServerError {
+    pub(super) fn new(server: &ConnectionInfo, source: impl Into<BoxError>) -> BoxError {
+        Box::new(Self { server: server.addr().to_string(), source: source.into() })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("only {confirmed} of {required} replicas confirmed the change")]
+pub(super) struct TooFewReplicas {
+    pub(super) confirmed: i64,
+    pub(super) required: u32,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreErrorKind::{self, OutcomeUnknown, Unavailable};
+    use crate::store::StoreErrorKind::{self, Corrupt, OutcomeUnknown, Unavailable};
 
-    /// What is told of a change that a server answers with this.
-    fn told(answer: &str) -> StoreErrorKind {
+    /// The kind of error of a change that a server answers with this.
+    fn kind_of_change(answer: &str) -> StoreErrorKind {
         let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
-        Failure::of_answer(answer.extract_error().unwrap_err()).of_change().kind()
+        RedisFailure::of_answer(answer.extract_error().unwrap_err()).of_change().kind()
     }
 
     #[test]
-    fn what_a_server_refuses_as_a_whole_was_not_run() {
+    fn a_script_that_the_server_rejects_did_not_run() {
         for answer in [
             "LOADING Redis is loading the dataset in memory",
             "CLUSTERDOWN The cluster is down",
@@ -99,12 +135,12 @@ mod tests {
             "NOAUTH Authentication required.",
             "NOPERM User default has no permissions to run the 'evalsha' command",
         ] {
-            assert_eq!(told(answer), Unavailable, "{answer}");
+            assert_eq!(kind_of_change(answer), Unavailable, "{answer}");
         }
     }
 
     #[test]
-    fn what_a_script_came_upon_on_its_way_may_be_done_in_part() {
+    fn a_script_that_fails_in_a_line_has_an_unknown_outcome() {
         for answer in [
             "NOPERM ACL failure in script: User default has no permissions to access the \
              '{keyward}changes' channel script: 0d13edc64a, on @user_script:113.",
@@ -112,7 +148,13 @@ mod tests {
              command script: 0d13edc64a, on @user_script:113.",
             "UNHEARDOF of until now script: 0d13edc64a, on @user_script:9.",
         ] {
-            assert_eq!(told(answer), OutcomeUnknown, "{answer}");
+            assert_eq!(kind_of_change(answer), OutcomeUnknown, "{answer}");
         }
+    }
+
+    #[test]
+    fn a_script_that_finds_damage_is_corrupt() {
+        let answer = "CORRUPT a key in Redis is damaged script: 0d13edc64a, on @user_script:14.";
+        assert_eq!(kind_of_change(answer), Corrupt);
     }
 }

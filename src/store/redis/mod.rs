@@ -1,39 +1,30 @@
-//! Keys in Redis: on one server, or on a cluster.
+//! The Redis store, for one server or a cluster.
 
-mod call;
-mod changes;
-mod check;
-mod codes;
+mod commands;
+mod connection;
 mod counters;
-mod ends;
 mod errors;
 mod feed;
-mod line;
-mod link;
-mod listener;
-mod names;
+mod msgpack;
 mod options;
-mod pack;
 mod reads;
-mod reply;
-mod retention;
-mod rows;
+mod records;
 mod scripts;
+mod writes;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 pub use self::options::RedisOptions;
-/// What a limiter needs of it, too.
+use self::{connection::PrimaryConnection, feed::FeedListener, scripts::RedisKeys};
+// Shared with the Redis rate limiter.
 pub(crate) use self::{
-    errors::{Source, is},
-    line::{Line, Sent, elsewhere},
-    link::{is_elsewhere, left},
-    names::owner_scope,
+    connection::{CommandOutcome, Connection, redirect_target, time_left},
+    errors::{BoxError, has_kind, needs_other_server},
     options::checked_prefix,
+    records::owner_hash,
 };
-use self::{link::Link, listener::Listener, names::Names};
 pub(crate) use super::error::TimedOut;
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
@@ -46,39 +37,39 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Keys in Redis 7.0 or newer, or Valkey: on one server, or on a cluster.
+/// Stores keys in Redis 7.0 or newer, or Valkey, on one server or on a cluster.
 ///
-/// Every change is one script, which the server runs whole: a key, its secrets, the log and the
-/// change feed together. A look-up is one round trip.
+/// Every change is one script, which the server runs atomically: the key, its secrets, the audit log
+/// and the change feed change together. A lookup is one round trip.
 ///
-/// # What survives
-/// As much as the server keeps. With `appendonly yes` and `appendfsync always`, what was
-/// acknowledged survives a crash, as [`KeyStore`] promises; with `everysec`, a crash may take up to
-/// a second of acknowledged changes, and revocations with them. A failover may lose what the replica
-/// had not received: [`RedisOptions::replicas`] waits for it. In each of these cases the change feed
-/// tells all nodes that they have missed something.
+/// # Durability
+/// Changes are as durable as the server makes them. With `appendonly yes` and `appendfsync always`,
+/// acknowledged changes survive a crash, as [`KeyStore`] requires. With `appendfsync everysec`, a
+/// crash may lose up to one second of acknowledged changes, including revocations. A failover may
+/// lose changes that the replica had not received; [`RedisOptions::replicas`] waits for replicas. In
+/// each of these cases, the change feed reports to all nodes that they missed changes.
 ///
-/// A server that throws data away when its memory is full, or keeps nothing on disk, is refused at
-/// the start. When the memory of a server with `noeviction` is full, no key can be issued, and those
-/// there are can be verified and revoked.
+/// A server that evicts data when its memory is full, or does not write to disk, is rejected when
+/// the store connects. When the memory of a server with `noeviction` is full, no key can be issued,
+/// but existing keys can be verified and revoked.
 ///
 /// # The audit log
-/// It is the stream `{keyward}audit`, in the order of arrival: other programs may read it, with
-/// `XREAD`, and nothing but the retention of [`ApiKeys`](crate::api::ApiKeys) may trim it. An entry has an
-/// event's identity, `i`, and the event, `e`, in MessagePack.
+/// The audit log is the stream `{keyward}audit`, in the order of arrival. Other programs may read it
+/// with `XREAD`, but only the retention of [`ApiKeys`](crate::api::ApiKeys) may trim it. An entry has
+/// the event's id, `i`, and the event, `e`, in MessagePack.
 ///
 /// # On a cluster
-/// All Redis keys of a store share one hash tag. So everything is as atomic as on one server; the
-/// price is that one node holds the store and does its work, and that the store cannot be divided.
-/// To spread many tenants over the nodes, give them several stores with different prefixes. While
-/// their slot is moved from one node to another, calls may fail as *unavailable*.
+/// All Redis keys of a store share one hash tag. Changes are therefore as atomic as on one server, but
+/// one node holds the whole store and does its work. To spread many tenants over the nodes, use
+/// several stores with different prefixes. While the store's slot moves to another node, calls may
+/// fail as *unavailable*.
 ///
 /// # Failures
-/// Every call ends within the timeout (2 s by default). Where surely nothing was done, it is
-/// *unavailable*; so is every read that fails. A change that was sent and not answered is *outcome
-/// unknown*, and is not sent again. A server that comes back empty is *unavailable* and denies
-/// nobody, until its data are restored or a node is started anew. Connections are made anew by
-/// themselves; behind Sentinel, use an address that leads to the primary: a replica is refused.
+/// Every call ends within the timeout (2 s by default). A call that certainly changed nothing fails
+/// as *unavailable*, as does every failed read. A change that was sent but not answered is *outcome
+/// unknown*, and is not sent again. A server that comes back empty is *unavailable* and denies no
+/// key, until its data are restored or a node restarts. The store reconnects by itself. Behind
+/// Sentinel, use an address that leads to the primary: a replica is rejected.
 ///
 /// For `rediss://`, enable one of the TLS features of the `redis` crate.
 ///
@@ -98,14 +89,14 @@ pub struct RedisStore {
 }
 
 struct Inner {
-    names: Arc<Names>,
-    link: Arc<Link>,
+    keys: Arc<RedisKeys>,
+    primary: Arc<PrimaryConnection>,
     replicas: u32,
-    listener: Listener,
+    listener: FeedListener,
 }
 
 impl RedisStore {
-    /// Connects to one server. More is set with [`RedisOptions`].
+    /// Connects to one server. [`RedisOptions`] has more settings.
     ///
     /// # Errors
     /// As [`RedisOptions::connect`].
@@ -113,7 +104,7 @@ impl RedisStore {
         RedisOptions::new().connect(url).await
     }
 
-    /// Connects to a cluster by way of some of its nodes.
+    /// Connects to a cluster through some of its nodes.
     ///
     /// # Errors
     /// As [`RedisOptions::connect`].
@@ -125,15 +116,15 @@ impl RedisStore {
 }
 
 impl Inner {
-    /// Whether changes wait for replicas, as the scripts take it.
-    fn waits(&self) -> &'static [u8] {
+    /// Whether changes wait for replicas, as an argument of a script.
+    fn waits_for_replicas(&self) -> &'static [u8] {
         if self.replicas > 0 { b"1" } else { b"0" }
     }
 }
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStore").field("names", &self.inner.names).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("keys", &self.inner.keys).finish_non_exhaustive()
     }
 }
 
@@ -242,8 +233,8 @@ impl KeyStore for RedisStore {
         self.inner.wait_for_changes(after, at_most).await
     }
 
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.inner.add_usage(tallies).await
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.inner.add_usage(usage).await
     }
 
     async fn usage_history(
@@ -271,8 +262,8 @@ impl KeyStore for RedisStore {
         self.inner.put_code(address, code).await
     }
 
-    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.inner.try_code(guess).await
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+        self.inner.try_code(attempt).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {

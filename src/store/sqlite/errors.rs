@@ -1,71 +1,77 @@
-use std::time::Duration;
+use std::{path::Path, sync::Arc};
 
 use sqlx::{Error, error::DatabaseError};
-use tokio::time::timeout;
 
-use crate::store::{StoreError, error::TimedOut};
+use crate::store::StoreError;
 
-/// Runs a step that makes nothing durable: whatever goes wrong, nothing was changed.
-pub(super) async fn with_timeout<T>(
-    limit: Duration,
-    step: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, StoreError> {
-    match timeout(limit, step).await {
-        Ok(answer) => answer.map_err(Failure::before_commit),
-        Err(_) => Err(StoreError::unavailable(TimedOut("SQLite", limit))),
-    }
-}
-
-/// A step that failed.
+/// Why one step of a call failed.
 #[derive(Debug)]
-pub(super) enum Failure {
-    Sql(Error),
-    /// It knows already what it means.
+pub(super) enum SqliteFailure {
+    Database(Error),
+    /// The error is classified already.
     Store(StoreError),
 }
 
-impl Failure {
-    fn before_commit(self) -> StoreError {
+impl SqliteFailure {
+    /// Classifies an error of a step that committed nothing.
+    pub(super) fn before_commit(self, path: &Arc<Path>) -> StoreError {
         let error = match self {
             Self::Store(error) => return error,
-            Self::Sql(error) => error,
+            Self::Database(error) => error,
         };
-        match &error {
-            Error::Database(database) if is_damage(&**database) => StoreError::corrupt(error),
+        let is_corrupt = match &error {
+            Error::Database(database) => is_damage(&**database),
             Error::ColumnDecode { .. }
             | Error::Decode(_)
             | Error::ColumnNotFound(_)
             | Error::ColumnIndexOutOfBounds { .. }
-            | Error::TypeNotFound { .. } => StoreError::corrupt(error),
-            _ => StoreError::unavailable(error),
-        }
+            | Error::TypeNotFound { .. } => true,
+            _ => false,
+        };
+        let error = FileError::new(path, error);
+        if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
     }
 
-    /// Whether another connection holds a lock that is in the way.
+    /// Whether another connection holds a lock that this step needs.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sql(error) if is_busy(error))
+        matches!(self, Self::Database(error) if is_busy(error))
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for SqliteFailure {
     fn from(error: Error) -> Self {
-        Self::Sql(error)
+        Self::Database(error)
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for SqliteFailure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-/// A commit that found a lock in its way has not begun. Of any other failure nobody knows how much
-/// of the commit is in the file already.
-pub(super) fn at_commit(error: Error) -> StoreError {
-    if is_busy(&error) {
-        StoreError::unavailable(error)
-    } else {
-        StoreError::outcome_unknown(error)
+/// Classifies an error of a commit. A commit that met a lock has not begun. After any other error,
+/// the file may hold any part of the commit.
+pub(super) fn at_commit(path: &Arc<Path>, error: Error) -> StoreError {
+    let is_busy = is_busy(&error);
+    let error = FileError::new(path, error);
+    if is_busy { StoreError::unavailable(error) } else { StoreError::outcome_unknown(error) }
+}
+
+/// An error, with the file that it concerns.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the SQLite file {}", .path.display())]
+pub(super) struct FileError {
+    path: Arc<Path>,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl FileError {
+    pub(super) fn new(
+        path: &Arc<Path>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { path: path.clone(), source: source.into() }
     }
 }
 
@@ -74,11 +80,10 @@ fn is_busy(error: &Error) -> bool {
     matches!(code, Some(SQLITE_BUSY | SQLITE_LOCKED))
 }
 
-/// Whether the file is damaged, is no database, or its tables are not those that were made.
+/// Whether the file is damaged or not a database, or its tables are not those of this crate.
 fn is_damage(error: &dyn DatabaseError) -> bool {
-    let code = primary_code(error);
     matches!(
-        code,
+        primary_code(error),
         Some(SQLITE_ERROR | SQLITE_CORRUPT | SQLITE_CONSTRAINT | SQLITE_MISMATCH | SQLITE_NOTADB)
     )
 }

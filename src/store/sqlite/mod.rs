@@ -1,32 +1,22 @@
-//! Keys in an SQLite file.
+//! The SQLite store.
 
-mod audit;
-mod change;
-mod codes;
-mod ends;
+mod connections;
+mod counters;
 mod errors;
 mod feed;
-mod keys;
-mod lane;
-mod migrate;
 mod options;
-mod quotas;
 mod reads;
-mod rows;
+mod records;
 mod statements;
-mod tallies;
+mod writes;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 pub use self::options::SqliteOptions;
-use self::{lane::Lane, statements::Statements};
+use self::{connections::ConnectionQueue, statements::Statements};
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
     HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
@@ -38,17 +28,17 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Keys in an SQLite file: one of their own, or the host's, in tables of their own.
+/// Stores keys in an SQLite file: its own, or the service's, in tables of its own.
 ///
-/// Several processes may have the file open at once; it has to lie on a local disk. The file has a
-/// write-ahead log, and a change is on the disk before it is acknowledged. Changes wait for each
-/// other in the order in which they came; reads wait for nobody. A call that has waited for as long
-/// as the timeout (2 s by default) ends as *unavailable*. Only a disk that hangs in the middle of a
-/// commit can hold it for as long again, and makes it *outcome unknown*.
+/// Several processes may open the file concurrently; it must be on a local disk. The file has a
+/// write-ahead log, and a change is synced to disk before it is acknowledged. Writes queue in the
+/// order in which they were called; reads do not wait for writes. A call that waits longer than the
+/// timeout (2 s by default) fails as *unavailable*. A disk that hangs during a commit can delay a
+/// call by one more timeout, and then its outcome is *unknown*.
 ///
-/// It opens its own connections and takes no pool of the host: a pool would bring connections whose
-/// settings are not those that durability needs. SQLite files are made to be opened twice. What
-/// they are not made for is being copied while they are open: back up with `VACUUM INTO`.
+/// The store opens its own connections and does not take the service's pool, whose connections
+/// might not have the settings that durability needs. Do not copy the file while it is open: back
+/// it up with `VACUUM INTO`.
 ///
 /// # Examples
 /// ```no_run
@@ -65,28 +55,28 @@ pub struct SqliteStore {
 }
 
 struct Inner {
-    path: PathBuf,
-    /// SQLite has one writer at a time: here they queue, instead of trying again and again.
-    writer: Arc<Lane>,
-    readers: Arc<Lane>,
+    path: Arc<Path>,
+    /// SQLite has one writer at a time. Writes queue here instead of retrying on a locked file.
+    writer: Arc<ConnectionQueue>,
+    readers: Arc<ConnectionQueue>,
     sql: Statements,
     timeout: Duration,
-    /// What lies in memory is gone with its last connection.
-    #[allow(dead_code, reason = "it is there to be there")]
-    anchor: Option<SqliteConnection>,
+    /// A database in memory is removed with its last connection.
+    #[allow(dead_code, reason = "held open, never used")]
+    keep_alive: Option<SqliteConnection>,
 }
 
 impl SqliteStore {
-    /// Opens a file, which is created for its owner's eyes only if there is none, and brings its
-    /// tables up to date. More is set with [`SqliteOptions`].
+    /// Opens a file, creates it with mode 0600 if it is missing, and migrates its tables.
+    /// [`SqliteOptions`] has more settings.
     ///
     /// # Errors
-    /// If the file cannot be opened or is no database, or its tables are newer than this crate.
+    /// As [`SqliteOptions::open`].
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         SqliteOptions::new().open(path).await
     }
 
-    /// A store that lasts as long as its clones, for tests.
+    /// Opens a store in memory, for tests. It lasts as long as its clones.
     ///
     /// # Errors
     /// If there is no memory left.
@@ -104,7 +94,7 @@ impl std::fmt::Debug for SqliteStore {
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        self.change(async |change| change.insert(new).await).await
+        self.write(async |transaction| transaction.insert(new).await).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
@@ -124,11 +114,11 @@ impl KeyStore for SqliteStore {
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
-        self.change(async |change| change.update(key, event).await).await
+        self.write(async |transaction| transaction.update(key, event).await).await
     }
 
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
-        self.change(async |change| change.rotate(rotate).await).await
+        self.write(async |transaction| transaction.rotate(rotate).await).await
     }
 
     async fn revoke(
@@ -137,7 +127,7 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError> {
-        self.change(async |change| change.revoke(within, id, event).await).await
+        self.write(async |transaction| transaction.revoke(within, id, event).await).await
     }
 
     async fn revoke_all(
@@ -145,7 +135,7 @@ impl KeyStore for SqliteStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.change(async |change| change.revoke_all(owner, event).await).await
+        self.write(async |transaction| transaction.revoke_all(owner, event).await).await
     }
 
     async fn announce_account_change(
@@ -153,7 +143,7 @@ impl KeyStore for SqliteStore {
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError> {
-        self.change(async |change| change.announce_account_change(owner, at).await).await
+        self.write(async |transaction| transaction.announce_account_change(owner, at).await).await
     }
 
     async fn delete(
@@ -162,7 +152,7 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.change(async |change| change.delete(within, id, event).await).await
+        self.write(async |transaction| transaction.delete(within, id, event).await).await
     }
 
     async fn purge_keys(
@@ -171,32 +161,34 @@ impl KeyStore for SqliteStore {
         limit: u32,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.change(async |change| change.purge_keys(before, limit, event).await).await
+        self.write(async |transaction| transaction.purge_keys(before, limit, event).await).await
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.change(async |change| change.record_uses(uses).await).await
+        self.write(async |transaction| transaction.record_uses(uses).await).await
     }
 
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
-        self.change(async |change| change.rehash(from, to).await).await
+        self.write(async |transaction| transaction.rehash(from, to).await).await
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.change(async |change| change.record_all(events).await).await
+        self.write(async |transaction| transaction.record_events(events).await).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.read_events(query).await
+        self.list_events(query).await
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge(&change.sql.purge_events, before, limit).await)
-            .await
+        self.write(async |transaction| {
+            transaction.purge(&transaction.sql.purge_events, before, limit).await
+        })
+        .await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        self.read_changes(after).await
+        self.changes_after(after).await
     }
 
     async fn wait_for_changes(
@@ -204,11 +196,11 @@ impl KeyStore for SqliteStore {
         after: u64,
         at_most: Duration,
     ) -> Result<FeedMode, StoreError> {
-        self.wait_for_change(after, at_most).await
+        self.poll_changes(after, at_most).await
     }
 
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.change(async |change| change.add_usage(tallies).await).await
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+        self.write(async |transaction| transaction.add_usage(usage).await).await
     }
 
     async fn usage_history(
@@ -217,34 +209,37 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.read_tallies(within, id, from).await
+        self.read_usage(within, id, from).await
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge(&change.sql.purge_usage, before, limit).await).await
+        self.write(async |transaction| {
+            transaction.purge(&transaction.sql.purge_usage, before, limit).await
+        })
+        .await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.change(async |change| change.charge(charges).await).await
+        self.write(async |transaction| transaction.charge(charges).await).await
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.change(async |change| change.refund(charges).await).await
+        self.write(async |transaction| transaction.refund(charges).await).await
     }
 
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.change(async |change| change.put_code(address, code).await).await
+        self.write(async |transaction| transaction.put_code(address, code).await).await
     }
 
-    async fn try_code(&self, guess: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.change(async |change| change.try_code(guess).await).await
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+        self.write(async |transaction| transaction.try_code(attempt).await).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge_codes(before, limit).await).await
+        self.write(async |transaction| transaction.purge_codes(before, limit).await).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.change(async |change| change.purge_changes(before).await).await
+        self.write(async |transaction| transaction.purge_changes(before).await).await
     }
 }

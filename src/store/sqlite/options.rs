@@ -10,20 +10,23 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, Executor, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Inner, SqliteStore,
-    errors::{Failure, with_timeout},
-    lane::Lane,
-    statements::{Prefix, Statements},
+    connections::ConnectionQueue,
+    errors::{FileError, SqliteFailure},
+    statements::{Statements, TablePrefix},
 };
-use crate::{model::Invalid, store::StoreError};
+use crate::{
+    model::Invalid,
+    store::{StoreError, error::TimedOut},
+};
 
-/// How a [`SqliteStore`] is opened and what its tables are called.
+/// Options for opening a [`SqliteStore`].
 ///
 /// # Examples
 /// ```no_run
@@ -31,7 +34,7 @@ use crate::{model::Invalid, store::StoreError};
 /// use std::time::Duration;
 /// use keyward::store::SqliteOptions;
 ///
-/// // In the file that the service has anyway, beside its own tables:
+/// // In the service's own database file, beside its own tables:
 /// let store = SqliteOptions::new()
 ///     .prefix("api_")?
 ///     .timeout(Duration::from_millis(500))
@@ -42,81 +45,93 @@ use crate::{model::Invalid, store::StoreError};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteOptions {
-    prefix: Prefix,
+    prefix: TablePrefix,
     timeout: Duration,
     readers: usize,
 }
 
 impl SqliteOptions {
-    /// Tables `keyward_…`, four connections for reading, and 2 s before a call gives up.
+    /// Returns the defaults: tables `keyward_…`, four connections for reads, a timeout of 2 s.
     pub fn new() -> Self {
-        let prefix = Prefix("keyward_".into());
+        let prefix = TablePrefix("keyward_".into());
         Self { prefix, timeout: Duration::from_secs(2), readers: 4 }
     }
 
-    /// What the names of all tables begin with.
+    /// Sets the prefix of all table names. Defaults to `keyward_`.
     ///
     /// # Errors
-    /// If it is not 1 to 40 lower-case letters, digits and underscores, beginning with a letter; or
-    /// begins with `sqlite_`, which SQLite keeps for itself.
+    /// If the prefix is not 1 to 40 lower-case letters, digits and underscores, does not begin with
+    /// a letter, or begins with `sqlite_`, which SQLite reserves.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        let begins = prefix.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-        if !begins || prefix.len() > 40 || !prefix.bytes().all(plain) {
-            let why = "use 1 to 40 lower-case letters, digits and underscores, a letter first";
-            return Err(Invalid::new("prefix", why));
+        let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let starts_with_letter = prefix.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+        if !starts_with_letter || prefix.len() > 40 || !prefix.bytes().all(is_allowed) {
+            let rule = "use 1 to 40 lower-case letters, digits and underscores, a letter first";
+            return Err(Invalid::new("prefix", rule));
         }
         if prefix.starts_with("sqlite_") {
-            return Err(Invalid::new("prefix", "SQLite keeps `sqlite_` for itself"));
+            return Err(Invalid::new("prefix", "SQLite reserves names that begin with `sqlite_`"));
         }
-        self.prefix = Prefix(prefix.into());
+        self.prefix = TablePrefix(prefix.into());
         Ok(self)
     }
 
-    /// How long a call waits for its turn, and for what other connections have locked, before it
-    /// gives up as *unavailable*; 2 s by default.
+    /// Sets how long a call waits for its turn and for locks of other connections before it fails
+    /// as *unavailable*. Defaults to 2 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How many connections read at the same time; 4 by default. There is always one that writes.
+    /// Sets how many connections read concurrently, from 1 to 1000. Defaults to 4. One more
+    /// connection writes.
     pub fn readers(mut self, connections: u32) -> Self {
         self.readers = connections.clamp(1, 1_000) as usize;
         self
     }
 
-    /// Opens a file, which is created if there is none, and brings its tables up to date.
+    /// Opens a file, creates it if it is missing, and migrates its tables.
     ///
     /// # Errors
-    /// If the file cannot be opened or is no database, or its tables are newer than this crate.
+    /// If the file cannot be opened or is not a database, or its tables are newer than this crate.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
-        let path = create(path)
-            .map_err(|error| StoreError::unavailable(format!("{}: {error}", path.display())))?;
+        let path: Arc<Path> = create(path)
+            .map_err(|error| {
+                let path = path.display();
+                StoreError::unavailable(format!("cannot open the SQLite file {path}: {error}"))
+            })?
+            .into();
         let options = self.connection().filename(&path);
-        let writer = Arc::new(Lane::new(options.clone(), 1));
-        let readers = Arc::new(Lane::new(options.pragma("query_only", "ON"), self.readers));
-        enter_wal(&writer, self.timeout).await?;
-        let store = self.store(path, writer, readers, None);
+        let writer = Arc::new(ConnectionQueue::new(options.clone(), 1));
+        let readers = ConnectionQueue::new(options.pragma("query_only", "ON"), self.readers);
+        let store = self.store(path, writer, Arc::new(readers), None);
+        store.enter_wal().await?;
         store.migrate(&self.prefix).await?;
         Ok(store)
     }
 
-    /// A store that lasts as long as its clones.
+    /// Opens a store in memory, which lasts as long as its clones.
     ///
     /// # Errors
     /// If there is no memory left.
     pub async fn in_memory(self) -> Result<SqliteStore, StoreError> {
-        // The name is that of this store alone, also beside another version of this crate.
+        // A name of this store alone, even beside another version of this crate.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("/keyward-{}-{number}", env!("CARGO_PKG_VERSION")));
         let options = self.connection().filename(&path).vfs("memdb").create_if_missing(true);
-        let anchor = with_timeout(self.timeout, async { Ok(options.connect().await?) }).await?;
-        // In memory, a reader and a writer lock each other out: they take turns.
-        let only = Arc::new(Lane::new(options, 1));
-        let store = self.store(path, only.clone(), only, Some(anchor));
+        let path: Arc<Path> = path.into();
+        let keep_alive = match timeout(self.timeout, options.connect()).await {
+            Ok(connected) => connected.map_err(|e| SqliteFailure::from(e).before_commit(&path))?,
+            Err(_) => {
+                let error = FileError::new(&path, TimedOut("SQLite", self.timeout));
+                return Err(StoreError::unavailable(error));
+            }
+        };
+        // In memory, a reader and a writer lock each other out: they share one connection.
+        let shared = Arc::new(ConnectionQueue::new(options, 1));
+        let store = self.store(path, shared.clone(), shared, Some(keep_alive));
         store.migrate(&self.prefix).await?;
         Ok(store)
     }
@@ -125,21 +140,21 @@ impl SqliteOptions {
         SqliteConnectOptions::new()
             .busy_timeout(self.timeout)
             .foreign_keys(true)
-            // What is acknowledged survives the loss of power, too.
+            // An acknowledged change also survives a power failure.
             .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging()
     }
 
     fn store(
         &self,
-        path: PathBuf,
-        writer: Arc<Lane>,
-        readers: Arc<Lane>,
-        anchor: Option<sqlx::SqliteConnection>,
+        path: Arc<Path>,
+        writer: Arc<ConnectionQueue>,
+        readers: Arc<ConnectionQueue>,
+        keep_alive: Option<SqliteConnection>,
     ) -> SqliteStore {
         let sql = Statements::new(&self.prefix);
         let timeout = self.timeout;
-        SqliteStore { inner: Arc::new(Inner { path, writer, readers, sql, timeout, anchor }) }
+        SqliteStore { inner: Arc::new(Inner { path, writer, readers, sql, timeout, keep_alive }) }
     }
 }
 
@@ -149,8 +164,8 @@ impl Default for SqliteOptions {
     }
 }
 
-/// Makes the file for the eyes of its owner only; SQLite gives its log files the same mode. Answers
-/// with a path that SQLite cannot take for a URI or for `:memory:`.
+/// Creates the file with mode 0600 unless it exists; SQLite gives its log files the same mode.
+/// Returns an absolute path, which SQLite cannot mistake for a URI or for `:memory:`.
 fn create(path: &Path) -> Result<PathBuf, std::io::Error> {
     let path = absolute(path)?;
     let mut file = OpenOptions::new();
@@ -163,36 +178,93 @@ fn create(path: &Path) -> Result<PathBuf, std::io::Error> {
     }
 }
 
-/// Readers and a writer do not wait for each other when there is a write-ahead log. The switch to
-/// it is the one statement for which SQLite itself does not wait until others are done.
-async fn enter_wal(writer: &Lane, limit: Duration) -> Result<(), StoreError> {
-    let entered = with_timeout(limit, async {
-        loop {
-            match journal_mode(writer).await {
-                Err(failure) if failure.is_busy() => sleep(Duration::from_millis(5)).await,
-                mode => return mode,
+impl SqliteStore {
+    /// Switches the file to a write-ahead log, with which readers and a writer do not block each
+    /// other. This is the one statement for which SQLite itself does not wait for locks.
+    async fn enter_wal(&self) -> Result<(), StoreError> {
+        let journal_mode = self.before_commit(async {
+            loop {
+                match self.set_journal_mode().await {
+                    Err(failure) if failure.is_busy() => sleep(Duration::from_millis(5)).await,
+                    mode => return mode,
+                }
             }
+        });
+        match journal_mode.await?.as_str() {
+            "wal" => Ok(()),
+            mode => Err(StoreError::unavailable(format!(
+                "the SQLite file {} must be able to have a write-ahead log, but its journal mode \
+                 stays {mode:?}: put it on a local disk",
+                self.inner.path.display()
+            ))),
         }
-    });
-    match entered.await?.as_str() {
-        "wal" => Ok(()),
-        mode => Err(StoreError::unavailable(format!(
-            "the file cannot have a write-ahead log, its journal mode stays {mode:?}"
-        ))),
+    }
+
+    async fn set_journal_mode(&self) -> Result<String, SqliteFailure> {
+        let mut lease = self.inner.writer.lease().await?;
+        Ok(sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *lease).await?)
+    }
+
+    /// Migrates the tables. Several processes may open a file concurrently: one of them migrates,
+    /// and the others wait for its lock and find the tables up to date.
+    async fn migrate(&self, prefix: &TablePrefix) -> Result<(), StoreError> {
+        let version = self.read(async |connection, _| schema_version(connection, prefix).await);
+        if !is_outdated(version.await?)? {
+            return Ok(());
+        }
+        self.write(async |transaction| {
+            let version = schema_version(transaction.connection(), prefix).await?;
+            if !is_outdated(version)? {
+                return Ok(());
+            }
+            let create = "CREATE TABLE IF NOT EXISTS {t}migrations \
+                (version INTEGER NOT NULL PRIMARY KEY) STRICT";
+            transaction.connection().execute(prefix.sql(create)).await?;
+            for (number, migration) in (1i64..).zip(MIGRATIONS).skip(version) {
+                transaction.connection().execute(sqlx::raw_sql(prefix.sql(migration))).await?;
+                let record = prefix.sql("INSERT INTO {t}migrations (version) VALUES (?1)");
+                sqlx::query(record).bind(number).execute(transaction.connection()).await?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
-async fn journal_mode(writer: &Lane) -> Result<String, Failure> {
-    let mut lease = writer.lease().await?;
-    Ok(sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *lease).await?)
+/// Returns how many of the migrations the file has.
+async fn schema_version(
+    connection: &mut SqliteConnection,
+    prefix: &TablePrefix,
+) -> Result<usize, SqliteFailure> {
+    let table =
+        prefix.sql("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{t}migrations')");
+    if !sqlx::query_scalar(table).fetch_one(&mut *connection).await? {
+        return Ok(0);
+    }
+    let version = prefix.sql("SELECT ifnull(max(version), 0) FROM {t}migrations");
+    let version: i64 = sqlx::query_scalar(version).fetch_one(connection).await?;
+    Ok(usize::try_from(version).map_err(StoreError::corrupt)?)
 }
+
+fn is_outdated(version: usize) -> Result<bool, StoreError> {
+    let known = MIGRATIONS.len();
+    if version > known {
+        return Err(StoreError::unavailable(format!(
+            "the SQLite tables are at version {version}, but this crate knows versions up to \
+             {known}: upgrade keyward in this process"
+        )));
+    }
+    Ok(version < known)
+}
+
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_keyward.sql")];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_acknowledged_is_on_the_disk() {
+    async fn commits_are_synced_to_disk() {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions::new();
         let store = options.open(folder.path().join("keys.db")).await.unwrap();

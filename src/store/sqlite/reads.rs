@@ -2,18 +2,20 @@ use std::sync::Arc;
 
 use super::{
     SqliteStore,
-    rows::{found, key},
+    errors::SqliteFailure,
+    records::{corrupt_column, instant, micros, number, read_event, read_found_key, read_key},
 };
 use crate::{
-    model::{Key, KeyId, OwnerScope, Status},
+    audit::{AuditEvent, AuditQuery, EventKind},
+    model::{Key, KeyId, OwnerScope, Status, Timestamp},
     secret::SecretDigest,
-    store::{FoundKey, KeyQuery, StoreError},
+    store::{FoundKey, HourlyUsage, KeyQuery, StoreError},
 };
 
-/// Reads of keys, each of them one statement.
+/// Reads of keys, of the audit log and of hourly usage. Each is one statement.
 impl SqliteStore {
-    /// One statement, however many digests there are: between two of them, a secret could move from
-    /// a digest that is looked for later to one that was looked for already.
+    /// Finds a key by one statement for all digests: between two statements, a secret could move
+    /// from a digest not yet looked up to one already looked up.
     pub(super) async fn find_key(
         &self,
         digests: &[SecretDigest],
@@ -23,15 +25,15 @@ impl SqliteStore {
                 [digest] => sqlx::query(sql.find_one.clone()).bind(digest.to_bytes().to_vec()),
                 _ => sqlx::query(sql.find_any.clone()).bind(hex_list(digests)),
             };
-            let mut best: Option<FoundKey> = None;
+            let mut first: Option<FoundKey> = None;
             let rank = |found: &FoundKey| digests.iter().position(|digest| *digest == found.digest);
             for row in find.fetch_all(connection).await? {
-                let found = found(&row)?;
-                if best.as_ref().is_none_or(|best| rank(&found) < rank(best)) {
-                    best = Some(found);
+                let found = read_found_key(&row)?;
+                if first.as_ref().is_none_or(|first| rank(&found) < rank(first)) {
+                    first = Some(found);
                 }
             }
-            Ok(best)
+            Ok(first)
         })
         .await
     }
@@ -48,7 +50,7 @@ impl SqliteStore {
                 .bind(within.account())
                 .fetch_optional(connection)
                 .await?;
-            row.map(|row| key(&row).map(Arc::new)).transpose()
+            row.map(|row| read_key(&row).map(Arc::new)).transpose()
         })
         .await
     }
@@ -66,13 +68,13 @@ impl SqliteStore {
             let rows = sqlx::query(list.clone())
                 .bind(within.tenant())
                 .bind(within.account())
-                .bind(after.as_ref().map_or(BEHIND_ALL, |after| after.as_bytes()))
+                .bind(after.as_ref().map_or(AFTER_ALL_IDS, |after| after.as_bytes()))
                 .bind(status.map(Status::as_str))
                 .bind(now.as_unix_micros())
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
-            rows.iter().map(|row| key(row).map(Arc::new)).collect()
+            rows.iter().map(|row| read_key(row).map(Arc::new)).collect()
         })
         .await
     }
@@ -88,14 +90,69 @@ impl SqliteStore {
         })
         .await
     }
+
+    pub(super) async fn list_events(
+        &self,
+        query: &AuditQuery<'_>,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let AuditQuery { within, key_id, kind, from, until, after, limit } = *query;
+        self.read(async |connection, sql| {
+            let list = match (key_id, within.account()) {
+                (Some(_), _) => &sql.events_of_key,
+                (None, Some(_)) => &sql.events_of_owner,
+                (None, None) => &sql.events_of_tenant,
+            };
+            let rows = sqlx::query(list.clone())
+                .bind(within.tenant())
+                .bind(within.account())
+                .bind(key_id.as_ref().map(|id| id.as_bytes().as_slice()))
+                .bind(kind.map(EventKind::as_str))
+                .bind(micros(from))
+                .bind(micros(until))
+                .bind(after.as_ref().map_or(AFTER_ALL_IDS, |after| after.as_bytes()))
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await?;
+            rows.iter().map(read_event).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn read_usage(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        self.read(async |connection, sql| {
+            let rows = sqlx::query(sql.usage_history.clone())
+                .bind(id.as_bytes().as_slice())
+                .bind(within.tenant())
+                .bind(within.account())
+                .bind(from.as_unix_micros())
+                .fetch_all(connection)
+                .await?;
+            let hour = |row| {
+                Ok::<_, SqliteFailure>(HourlyUsage {
+                    key_id: id,
+                    hour: instant(row, "hour")?.ok_or_else(|| corrupt_column("hour"))?,
+                    accepted: number(row, "accepted")?,
+                    denied: number(row, "denied")?,
+                    limited: number(row, "limited")?,
+                })
+            };
+            rows.iter().map(hour).collect()
+        })
+        .await
+    }
 }
 
-/// A JSON list of them: one parameter can hold any number.
+/// Returns the digests as a JSON list, so that one parameter takes any number of them.
 fn hex_list(digests: &[SecretDigest]) -> String {
     let all: Vec<_> =
         digests.iter().map(|d| format!("\"{}\"", hex::encode(d.to_bytes()))).collect();
     format!("[{}]", all.join(","))
 }
 
-/// Longer than an identifier and full of ones: no identifier comes after it.
-pub(super) const BEHIND_ALL: &[u8] = &[0xff; 17];
+/// Longer than an identifier, and all ones: sorts after every identifier.
+const AFTER_ALL_IDS: &[u8] = &[0xff; 17];

@@ -1,17 +1,17 @@
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// Declares the statements once; each is built with the store's prefix when the store is opened.
+/// Declares each statement once. It gets the store's prefix when the store is opened.
 macro_rules! statements {
     ($($name:ident: $template:expr,)*) => {
-        /// All SQL that a store runs after it was opened.
+        /// All SQL that a store runs after its migration.
         #[derive(Debug)]
         pub(super) struct Statements {
             $(pub(super) $name: SqlStr,)*
         }
 
         impl Statements {
-            pub(super) fn new(prefix: &Prefix) -> Self {
-                // A clone of text that is not shared yet would copy it at each use.
+            pub(super) fn new(prefix: &TablePrefix) -> Self {
+                // The clone makes the text shared; otherwise every later clone would copy it.
                 Self { $($name: prefix.sql($template).clone(),)* }
             }
 
@@ -25,14 +25,15 @@ macro_rules! statements {
 
 statements! {
     // Changes of keys and secrets.
-    room_for: "SELECT EXISTS (SELECT 1 FROM {t}keys WHERE id = ?1) \
+    insert_check: "SELECT EXISTS (SELECT 1 FROM {t}keys WHERE id = ?1) \
             OR EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?2) AS taken, \
         (SELECT count(*) FROM {t}keys WHERE tenant = ?3 AND account = ?4 \
             AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?5)) AS live",
     insert_key: "INSERT INTO {t}keys ({key}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
         ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
     insert_secret: "INSERT INTO {t}secrets (digest, key_id, ends_at) VALUES (?1, ?2, NULL)",
-    state: "SELECT revision, revoked_at IS NOT NULL AS revoked FROM {t}keys \
+    state: "SELECT revision, revoked_at IS NOT NULL AS has_revoked_at, \
+        revoked_reason IS NOT NULL AS has_revoked_reason FROM {t}keys \
         WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
     update: "UPDATE {t}keys SET name = ?2, access = ?3, limits = ?4, networks = ?5, metadata = ?6, \
         disabled_at = ?7, revision = revision + 1 WHERE id = ?1",
@@ -53,35 +54,39 @@ statements! {
     last_use: "UPDATE {t}keys SET last_used_at = ?4, last_used_ip = ?5 \
         WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND ifnull(last_used_at < ?4, true)",
 
-    // Quotas.
-    counter: "SELECT begun, used FROM {t}quotas WHERE payer = ?1 AND period = ?2",
-    count: "INSERT INTO {t}quotas (payer, period, begun, used) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (payer, period) DO UPDATE SET begun = excluded.begun, used = excluded.used",
-    forget_counters: "DELETE FROM {t}quotas WHERE payer = ?1",
+    // Counters of quotas.
+    get_counter: "SELECT window_start, used FROM {t}counters WHERE counter_key = ?1 AND period = ?2",
+    set_counter: "INSERT INTO {t}counters (counter_key, period, window_start, used) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (counter_key, period) DO UPDATE SET \
+        window_start = excluded.window_start, used = excluded.used",
+    delete_counters: "DELETE FROM {t}counters WHERE counter_key = ?1",
 
-    // Codes.
+    // One-time codes.
     put_code: "INSERT INTO {t}codes (address, digest, ends_at, tries) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT (address) DO UPDATE SET \
         digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries",
-    code: "SELECT digest, ends_at, tries FROM {t}codes WHERE address = ?1",
-    take_code: "DELETE FROM {t}codes WHERE address = ?1",
-    take_try: "UPDATE {t}codes SET tries = tries - 1 WHERE address = ?1",
+    get_code: "SELECT digest, ends_at, tries FROM {t}codes WHERE address = ?1",
+    delete_code: "DELETE FROM {t}codes WHERE address = ?1",
+    decrement_tries: "UPDATE {t}codes SET tries = tries - 1 WHERE address = ?1",
     purge_codes: "DELETE FROM {t}codes WHERE address IN \
         (SELECT address FROM {t}codes WHERE ends_at < ?1 ORDER BY ends_at LIMIT ?2)",
-    purge_guests: "DELETE FROM {t}quotas WHERE (payer, period) IN (SELECT payer, period \
-        FROM {t}quotas WHERE payer >= x'03' AND payer < x'04' AND begun < ?1 ORDER BY begun LIMIT ?2)",
+    purge_anonymous_counters: "DELETE FROM {t}counters WHERE (counter_key, period) IN \
+        (SELECT counter_key, period FROM {t}counters \
+        WHERE counter_key >= x'03' AND counter_key < x'04' AND window_start < ?1 \
+        ORDER BY window_start LIMIT ?2)",
 
-    // What is counted of keys.
-    tally: "INSERT INTO {t}tallies (key_id, hour, accepted, denied, limited) \
+    // Hourly usage.
+    add_usage: "INSERT INTO {t}hourly_usage (key_id, hour, accepted, denied, limited) \
         SELECT id, ?2, ?3, ?4, ?5 FROM {t}keys WHERE id = ?1 \
         ON CONFLICT (key_id, hour) DO UPDATE SET \
         accepted = accepted + excluded.accepted, denied = denied + excluded.denied, \
         limited = limited + excluded.limited",
-    tallies: "SELECT hour, accepted, denied, limited FROM {t}tallies JOIN {t}keys ON id = key_id \
+    usage_history: "SELECT hour, accepted, denied, limited \
+        FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
         WHERE key_id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3) AND hour >= ?4 \
         ORDER BY hour",
-    purge_usage: "DELETE FROM {t}tallies WHERE (key_id, hour) IN \
-        (SELECT key_id, hour FROM {t}tallies WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
+    purge_usage: "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN \
+        (SELECT key_id, hour FROM {t}hourly_usage WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
 
     // Reads of keys.
     find_one: "SELECT {key}, digest, ends_at FROM {t}secrets JOIN {t}keys ON id = key_id \
@@ -91,7 +96,7 @@ statements! {
     get: "SELECT {key} FROM {t}keys WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
     list_of_owner: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 AND {page_of_keys}",
     list_of_tenant: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND ?2 IS NULL AND {page_of_keys}",
-    // From one tenant to the next, past all keys between.
+    // Jumps from one tenant to the next by index, past all keys between them.
     tenants: "WITH RECURSIVE found (tenant) AS (SELECT CASE WHEN ?1 IS NULL \
             THEN (SELECT min(tenant) FROM {t}keys) \
             ELSE (SELECT min(tenant) FROM {t}keys WHERE tenant > ?1) END \
@@ -100,10 +105,10 @@ statements! {
         SELECT tenant FROM found WHERE tenant IS NOT NULL LIMIT ?2",
     unrevoked: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 \
         AND revoked_at IS NULL ORDER BY id",
-    // `+id`: sort, rather than walk through all keys in order in the hope of finding enough early.
-    dead: "SELECT {key} FROM {t}keys WHERE dead_since < ?1 ORDER BY +id LIMIT ?2",
+    // `+id` makes SQLite sort the dead keys instead of scanning all keys in the order of their ids.
+    dead_keys: "SELECT {key} FROM {t}keys WHERE dead_since < ?1 ORDER BY +id LIMIT ?2",
 
-    // The log.
+    // The audit log.
     insert_event: "INSERT INTO {t}audit ({event}) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
     events_of_key: "SELECT {event} FROM {t}audit WHERE tenant = ?1 \
@@ -115,7 +120,7 @@ statements! {
     purge_events: "DELETE FROM {t}audit WHERE id IN \
         (SELECT id FROM {t}audit WHERE at < ?1 ORDER BY +id LIMIT ?2)",
 
-    // The change feed. Its entries are numbered without gaps and purged from the front.
+    // The change feed. Entries are numbered without gaps and purged from the oldest on.
     insert_change: "INSERT INTO {t}changes (at, key_id) VALUES (?1, ?2)",
     announce: "INSERT INTO {t}changes (at, key_id) SELECT ?3, id FROM {t}keys \
         WHERE tenant = ?1 AND account = ?2 AND revoked_at IS NULL",
@@ -129,11 +134,11 @@ statements! {
         (SELECT number FROM {t}changes WHERE at >= ?1 ORDER BY number LIMIT 1), 9223372036854775807)",
 }
 
-/// What the names of a store's tables begin with.
+/// The prefix of a store's table names.
 #[derive(Clone, Debug)]
-pub(super) struct Prefix(pub(super) String);
+pub(super) struct TablePrefix(pub(super) String);
 
-impl Prefix {
+impl TablePrefix {
     pub(super) fn sql(&self, template: &str) -> SqlStr {
         let sql = template
             .replace("{key}", KEY)
@@ -141,21 +146,21 @@ impl Prefix {
             .replace("{page_of_keys}", PAGE_OF_KEYS)
             .replace("{page_of_events}", PAGE_OF_EVENTS)
             .replace("{t}", &self.0);
-        // What is put in from outside is one word of letters, digits and underscores.
+        // Safe: the prefix consists of letters, digits and underscores only.
         AssertSqlSafe(sql).into_sql_str()
     }
 }
 
-/// The columns of a key, in the order in which `bind_key` binds them.
+/// The columns of a key, in the order of `records::bind_key`.
 const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
     networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
     rotation_token, first_used_at, last_used_at, last_used_ip, revision";
 
-/// The columns of an event, in the order in which `bind_event` binds them.
+/// The columns of an event, in the order of `records::bind_event`.
 const EVENT: &str =
     "id, at, kind, outcome, tenant, account, key_id, actor, ip, user_agent, reason, count";
 
-/// `Key::status`, as SQL has it: the first that fits.
+/// `Key::status` in SQL: the first status that applies.
 const PAGE_OF_KEYS: &str = "id < ?3 AND (?4 IS NULL OR ?4 = CASE \
     WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= ?5 THEN 'expired' \
     WHEN disabled_at IS NOT NULL THEN 'disabled' ELSE 'active' END) ORDER BY id DESC LIMIT ?6";
@@ -170,9 +175,9 @@ mod tests {
     use super::super::{SqliteOptions, SqliteStore};
     use super::*;
 
-    /// One row of a subquery, the digests that are asked for, one row per table of the file, the front of
-    /// the feed up to the first entry that stays, and the tenants that were found.
-    const SMALL: [&str; 6] = [
+    /// Scans of few rows: one row of a subquery, the requested digests, one row per table of the
+    /// file, the purged entries of the feed, and the tenants found.
+    const SMALL_SCANS: [&str; 6] = [
         "SCAN (subquery",
         "find_any: SCAN json_each",
         "SCAN CONSTANT ROW",
@@ -182,7 +187,7 @@ mod tests {
     ];
 
     #[tokio::test]
-    async fn every_statement_goes_by_an_index() {
+    async fn every_statement_uses_an_index() {
         let store: SqliteStore = SqliteOptions::new().in_memory().await.unwrap();
         for (name, sql) in store.inner.sql.all() {
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
@@ -190,7 +195,7 @@ mod tests {
             let rows = sqlx::query(explain).fetch_all(&mut *lease).await.unwrap();
             for step in rows.iter().map(|row: &SqliteRow| row.get::<String, _>("detail")) {
                 let step = format!("{name}: {step}");
-                let small = SMALL.iter().any(|small| step.contains(small));
+                let small = SMALL_SCANS.iter().any(|small| step.contains(small));
                 assert!(small || !step.contains("SCAN"), "{step}");
             }
         }

@@ -1,4 +1,4 @@
-//! A connection that is cut anywhere: between any two bytes of a change, in either direction.
+//! Connections that are cut in the middle of a change, after any number of bytes in either direction.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::support::{
 struct Cuts {
     stage: Stage,
     proxy: Proxy,
-    /// Around the proxy.
+    /// Does not use the proxy.
     pool: PgPool,
 }
 
-/// What there is of an owner, in one snapshot.
+/// The changes of an owner, in one snapshot.
 #[derive(Debug, PartialEq)]
 struct Traces {
     changes: i64,
-    /// Changes that were begun, also if they were rolled back.
+    /// Changes that were begun, including those that were rolled back.
     begun: i64,
 }
 
@@ -36,7 +36,7 @@ impl Cuts {
         let proxy = server.proxy();
         let stage = Stage::new(server).await;
         let pool = PgPoolOptions::new().connect(stage.database.url()).await.unwrap();
-        // What a sequence has counted stays counted when the transaction is rolled back.
+        // A sequence keeps its value when a transaction is rolled back.
         stage.sql(
             "CREATE SEQUENCE begun; CREATE FUNCTION count_begun() RETURNS trigger LANGUAGE plpgsql \
              AS 'BEGIN PERFORM nextval(''begun''); RETURN NULL; END'; \
@@ -46,7 +46,7 @@ impl Cuts {
         Some(Self { stage, proxy, pool })
     }
 
-    /// A node with one connection, which goes through the proxy.
+    /// A node with one connection through the proxy.
     async fn node(&self) -> ApiKeys {
         let url = self.stage.server.url_through(&self.proxy, &self.stage.database);
         let store = connect(patient().connections(1).without_migration(), &url).await;
@@ -56,7 +56,8 @@ impl Cuts {
             .build()
     }
 
-    /// Each change is whole or not there: the key, its secret, its event, its entry in the feed.
+    /// Checks that each change is complete or absent: the key, its secret, its event, its entry in the
+    /// change feed.
     async fn traces(&self, owner: &Owner) -> Traces {
         let sql = "SELECT (SELECT count(*) FROM keyward_audit WHERE account = $1), \
             (SELECT coalesce(sum(revision + 1), 0)::bigint FROM keyward_keys WHERE account = $1), \
@@ -72,7 +73,7 @@ impl Cuts {
         Traces { changes: events, begun }
     }
 
-    /// A change, and at most one fault: what came of it, and how many changes there are of it.
+    /// Makes a change with at most one fault. Returns the error, and how many changes were made.
     async fn change(
         &self,
         name: &str,
@@ -88,10 +89,10 @@ impl Cuts {
         let answer = ended(change(&node, &owner, issued.key.id)).await;
         let after = self.traces(&owner).await;
         let (changes, begun) = (after.changes - before.changes, after.begun - before.begun);
-        assert!(begun <= 1, "{name}: it was tried again, {begun} times");
+        assert!(begun <= 1, "{name}: it was begun {begun} times");
         let error = answer.as_ref().err().map(Error::kind);
         match error {
-            None => assert_eq!(changes, 1, "{name}: acknowledged and not there"),
+            None => assert_eq!(changes, 1, "{name}: acknowledged but absent"),
             Some(ErrorKind::Unavailable) => assert_eq!(changes, 0, "{name}: {answer:?}"),
             Some(ErrorKind::OutcomeUnknown) => assert!(changes <= 1, "{name}"),
             Some(other) => panic!("{name}: {other:?}"),
@@ -100,18 +101,17 @@ impl Cuts {
     }
 }
 
-/// Cuts a change at one place after the other, up to those that come after its end, and then in
-/// the midst of its commit.
+/// Cuts a change after more and more bytes, until the cuts come after its end, and then during its
+/// commit.
 async fn sweep(change: impl AsyncFn(&ApiKeys, &Owner, KeyId) -> Result<(), Error>) {
     let Some(cuts) = Cuts::new().await else { return };
     for way in [Direction::ToServer, Direction::ToClient] {
-        // In the beginning it is through as well: what has changed nothing yet goes to another
-        // connection.
+        // The earliest cuts do no harm: a call that has changed nothing uses another connection.
         let (mut cut, mut through) = (0, 0);
         for bytes in (1..20_000).step_by(STEP) {
             let name = format!("{way:?}-{bytes}");
             let answer = cuts.change(&name, &change, |proxy| proxy.cut_after(bytes, way)).await;
-            // Whoever still waits for the cut would cut the next node.
+            // A pending cut would hit the next node.
             cuts.proxy.cut_after(usize::MAX, way);
             match answer {
                 (None, _) => through += 1,
@@ -134,7 +134,7 @@ fn actor() -> keyward::Actor {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issue_that_is_cut_anywhere_is_whole_or_not_there() {
+async fn an_issue_that_is_cut_is_complete_or_absent() {
     sweep(async |node, owner, _| {
         node.issue(NewKey::new(owner, "ci").unwrap(), &actor()).await.map(drop)
     })
@@ -142,13 +142,13 @@ async fn an_issue_that_is_cut_anywhere_is_whole_or_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_that_is_cut_anywhere_is_whole_or_not_there() {
+async fn an_update_that_is_cut_is_complete_or_absent() {
     let change = KeyChange::default().name("other").unwrap();
     sweep(async |node, owner, id| node.update(owner, id, &change, &actor()).await.map(drop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_cut_anywhere_is_whole_or_not_there() {
+async fn a_rotation_that_is_cut_is_complete_or_absent() {
     sweep(async |node, owner, id| {
         node.rotate(owner, id, Rotation::immediate(), &actor()).await.map(drop)
     })
@@ -156,12 +156,12 @@ async fn a_rotation_that_is_cut_anywhere_is_whole_or_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_that_is_cut_anywhere_is_whole_or_not_there() {
+async fn a_revocation_that_is_cut_is_complete_or_absent() {
     sweep(async |node, owner, id| node.revoke(owner, id, "lost", &actor()).await.map(drop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verification_that_is_cut_anywhere_is_answered_on_another_connection() {
+async fn a_verification_that_is_cut_succeeds_on_another_connection() {
     let Some(cuts) = Cuts::new().await else { return };
     let issued = cuts.stage.service.issue().await;
     for way in [Direction::ToServer, Direction::ToClient] {
@@ -199,7 +199,7 @@ async fn a_commit_whose_reply_is_late_has_an_unknown_outcome() {
     let owner = owner("acme", "late");
     let before = cuts.traces(&owner).await;
     cuts.proxy.hold_reply_to(COMMIT);
-    // A machine that is too busy for the hasty node does not get as far as the commit.
+    // On a busy machine, the hasty node may time out before the commit.
     let error = super::until("the commit is sent", async || {
         match node.issue(NewKey::new(&owner, "ci").unwrap(), &actor()).await {
             Ok(_) => panic!("its reply is held"),
@@ -210,26 +210,26 @@ async fn a_commit_whose_reply_is_late_has_an_unknown_outcome() {
     .await;
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     cuts.proxy.sprung().await;
-    assert_eq!(cuts.traces(&owner).await.changes - before.changes, 1, "it happened, and once");
+    assert_eq!(cuts.traces(&owner).await.changes - before.changes, 1, "it was made once");
     cuts.proxy.resume();
 }
 
-/// Each step by itself is quick enough.
+/// Each step alone is within the time limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_steps_of_a_change_share_its_time() {
+async fn the_steps_of_a_change_share_its_time_limit() {
     let Some(cuts) = Cuts::new().await else { return };
     let url = cuts.stage.server.url_through(&cuts.proxy, &cuts.stage.database);
     let limit = Duration::from_secs(2);
     let store = connect(patient().timeout(limit).connections(1), &url).await;
     super::until("its statement is prepared", async || store.add_usage(&[]).await.ok()).await;
-    // There are three round trips, and each takes less than half of the time of a call.
+    // There are three round trips, and each takes less than half of the time limit.
     cuts.proxy.delay(limit * 9 / 40);
     let error = ended(store.add_usage(&[])).await.unwrap_err();
     let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::OutcomeUnknown];
     assert!(kinds.contains(&error.kind()), "{error:?}");
 }
 
-/// Not a divisor of what messages measure, so that the cuts fall into all parts of them.
+/// Not a divisor of message sizes, so that the cuts hit all parts of messages.
 const STEP: usize = 97;
-/// The end of the text is part of it: the transaction also begins with READ COMMITTED.
+/// Includes the terminating NUL: the text of BEGIN has READ COMMITTED.
 const COMMIT: &str = "COMMIT\0";

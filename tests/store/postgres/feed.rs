@@ -1,4 +1,5 @@
-//! The change feed when its listener is lost: noticed, said, bridged, and nothing missed.
+//! The change feed while its listener is lost: the loss is noticed and reported, the feed is polled,
+//! and no change is missed.
 
 use std::{
     collections::HashSet,
@@ -48,11 +49,11 @@ impl Follower {
         Self { followed, task }
     }
 
-    /// Waits until the store says this of its feed, with changes going on.
-    pub async fn says(&self, feed: FeedMode, stage: &Stage, issued: &mut HashSet<KeyId>) {
+    /// Waits until the store reports this mode, while keys are issued.
+    pub async fn reports(&self, feed: FeedMode, stage: &Stage, issued: &mut HashSet<KeyId>) {
         *self.followed.feed.lock().unwrap() = None;
-        until("the feed is as it is waited for", async || {
-            // A connection on its way back to the pool is not there yet, and a new one may be refused.
+        until("the feed has the expected mode", async || {
+            // May fail: a connection may not be back in the pool yet, and a new one may be rejected.
             let new = stage.service.new_key();
             let key = stage.service.keys().issue(new, &stage.service.actor).await.ok()?.key;
             issued.insert(key.id);
@@ -61,9 +62,9 @@ impl Follower {
         .await;
     }
 
-    /// Waits until it knows of all keys.
-    pub async fn knows(self, issued: &HashSet<KeyId>) {
-        until("all changes are known", async || {
+    /// Waits until the changes of all keys were received.
+    pub async fn received(self, issued: &HashSet<KeyId>) {
+        until("all changes are received", async || {
             issued.is_subset(&self.followed.keys.lock().unwrap()).then_some(())
         })
         .await;
@@ -76,30 +77,30 @@ const LISTENERS: &str =
     "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_is_ended_is_replaced_and_nothing_is_missed() {
+async fn a_terminated_listener_is_replaced_and_no_change_is_missed() {
     let Some(server) = Options::default().start() else { return };
     let stage = Stage::new(server).await;
     let follower = Follower::new(connect(patient(), stage.database.url()).await).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {
-        follower.says(FeedMode::Pushed, &stage, &mut issued).await;
+        follower.reports(FeedMode::Pushed, &stage, &mut issued).await;
         let ended = stage.sql(&format!("SELECT pg_terminate_backend(pid) {LISTENERS}"));
         assert_eq!(ended, "t", "there is one listener");
-        follower.says(FeedMode::Polled, &stage, &mut issued).await;
+        follower.reports(FeedMode::Polled, &stage, &mut issued).await;
     }
-    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
-    follower.knows(&issued).await;
+    follower.reports(FeedMode::Pushed, &stage, &mut issued).await;
+    follower.received(&issued).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_listener_is_refused_the_feed_is_polled_and_nothing_is_missed() {
+async fn while_a_listener_is_rejected_the_feed_is_polled_and_no_change_is_missed() {
     let Some(server) = Options::default().start() else { return };
     let stage = Stage::new(server).await;
-    // One connection, which it has before others are refused.
+    // One connection, which is open before new ones are rejected.
     let store = connect_store(patient().connections(1), stage.database.url()).await;
     let follower = Follower::new(Arc::new(store)).await;
     let mut issued = HashSet::new();
-    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
+    follower.reports(FeedMode::Pushed, &stage, &mut issued).await;
     let allow = |allowed: bool| {
         let name = stage.database.name();
         let sql = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS {allowed}");
@@ -111,21 +112,21 @@ async fn while_a_listener_is_refused_the_feed_is_polled_and_nothing_is_missed() 
     let end = format!("SELECT pg_terminate_backend(pid) {listeners}");
     assert_eq!(stage.server.cluster().sql(&end).unwrap(), "t");
     for _ in 0..3 {
-        follower.says(FeedMode::Polled, &stage, &mut issued).await;
+        follower.reports(FeedMode::Polled, &stage, &mut issued).await;
     }
     allow(true);
-    follower.says(FeedMode::Pushed, &stage, &mut issued).await;
-    follower.knows(&issued).await;
+    follower.reports(FeedMode::Pushed, &stage, &mut issued).await;
+    follower.received(&issued).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
+async fn a_frozen_listener_is_noticed_and_no_change_is_missed() {
     let Some(server) = Options::default().start() else { return };
     let stage = Stage::new(server).await;
     let hasty = connect(super::hasty(), stage.database.url()).await;
     let mut cursor = hasty.changes(None).await.unwrap().cursor;
     let mut wait = async |feed| {
-        until("the feed is as it is waited for", async || {
+        until("the feed has the expected mode", async || {
             match hasty.wait_for_changes(cursor, Duration::from_millis(100)).await {
                 Ok(said) if said == feed => Some(()),
                 _ => None,
@@ -133,7 +134,7 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
         })
         .await;
         let key = stage.service.issue().await.key.id;
-        until("the change is known", async || {
+        until("the change is received", async || {
             let changes = hasty.changes(Some(cursor)).await.ok()?;
             cursor = changes.cursor;
             changes.keys.contains(&key).then_some(())
@@ -141,7 +142,7 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
         .await;
     };
     wait(FeedMode::Pushed).await;
-    // Its connection stays, and nothing comes out of it any more.
+    // The connection stays open, but nothing arrives on it any more.
     let pid = stage.sql(&format!("SELECT pid {LISTENERS}"));
     super::outages::signal("STOP", &pid);
     wait(FeedMode::Polled).await;
@@ -149,10 +150,10 @@ async fn a_listener_that_went_deaf_is_noticed_and_nothing_is_missed() {
     super::outages::signal("CONT", &pid);
 }
 
-/// After a failover to a standby that lagged, or with a backup that was restored, other changes get
-/// the numbers of those that are lost.
+/// After a failover to a lagging standby, or with a restored backup, new changes get the numbers of
+/// lost ones.
 #[tokio::test]
-async fn whoever_read_changes_that_are_lost_is_told() {
+async fn lost_changes_are_reported_as_missed() {
     let Some(database) = stores::postgres().await else { return };
     let sql = |statement: &str| drop(database.sql(statement).unwrap());
     let store = connect(patient(), database.url()).await;
@@ -166,12 +167,15 @@ async fn whoever_read_changes_that_are_lost_is_told() {
     assert!(!store.changes(Some(kept)).await.unwrap().missed);
     sql("DELETE FROM keyward_changes; INSERT INTO keyward_changes TABLE changes; \
          DELETE FROM keyward_feed; INSERT INTO keyward_feed TABLE feed");
-    // With fewer changes than are lost, with as many, and with more.
+    // With fewer new changes than lost ones, with as many, and with more.
     for n in 0..4 {
         assert!(store.changes(Some(lost)).await.unwrap().missed, "{n} changes later");
         assert!(!store.changes(Some(kept)).await.unwrap().missed, "{n} changes later");
         let waited = store.wait_for_changes(lost, Duration::from_secs(3_600));
-        tokio::time::timeout(super::DEADLINE, waited).await.expect("it waits").unwrap();
+        tokio::time::timeout(super::DEADLINE, waited)
+            .await
+            .expect("it returns immediately")
+            .unwrap();
         let _ = service.issue().await;
     }
 }

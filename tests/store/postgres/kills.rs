@@ -1,4 +1,4 @@
-//! Two hundred `SIGKILL`s under load: what was acknowledged is there.
+//! Two hundred `SIGKILL`s under load lose no acknowledged change.
 
 use std::{
     collections::HashSet,
@@ -22,31 +22,31 @@ use crate::support::{
     servers::postgres::{Options, Server},
 };
 
-/// One key, and what its service was told of it.
-struct Life {
+/// One key, with the acknowledged changes of it.
+struct KeyHistory {
     owner: Owner,
     issued: Issued,
     /// The secret since the rotation, if there was one.
     rotated: Option<Issued>,
     acknowledged: Vec<EventKind>,
-    /// The change whose outcome is unknown. Nothing was tried after it.
+    /// The change whose outcome is unknown. It is the last one that was tried.
     unknown: Option<EventKind>,
 }
 
 #[derive(Default)]
 struct Load {
-    lives: Mutex<Vec<Arc<Life>>>,
+    histories: Mutex<Vec<Arc<KeyHistory>>>,
     acknowledged: AtomicUsize,
-    /// Keys whose issue has an unknown outcome.
+    /// How many keys were issued with an unknown outcome.
     lost: AtomicUsize,
     over: AtomicBool,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
+async fn two_hundred_kills_lose_no_acknowledged_change() {
     let start = || Options::default().durable().setting("shared_buffers", "4MB").start();
     let (Some(one), Some(other)) = (start(), start()) else { return };
-    // While the one starts again, the other one is under load.
+    // While one server restarts, the other one is under load.
     tokio::join!(survive(one), survive(other));
 }
 
@@ -58,12 +58,12 @@ async fn survive(server: Server) {
     let (load, service) = (Arc::new(Load::default()), Arc::new(service));
     let mut tasks = JoinSet::new();
     for task in 0..TASKS {
-        tasks.spawn(live(load.clone(), service.clone(), task));
+        tasks.spawn(change_keys(load.clone(), service.clone(), task));
     }
-    tasks.spawn(look(load.clone(), service.clone()));
+    tasks.spawn(verify_keys(load.clone(), service.clone()));
 
     for kill in 0..KILLS {
-        // Never at the same point of what the tasks do.
+        // Each kill comes after a different number of changes.
         let before = load.acknowledged.load(Ordering::Relaxed);
         let enough = before + 1 + kill % 7;
         until("changes are acknowledged", async || {
@@ -81,18 +81,22 @@ async fn survive(server: Server) {
     load.over.store(true, Ordering::Relaxed);
     tasks.join_all().await;
 
-    let lives = std::mem::take(&mut *load.lives.lock().unwrap());
-    assert!(lives.len() > KILLS / 4, "{} keys", lives.len());
-    for life in &lives {
-        check(life, &node).await;
+    let histories = std::mem::take(&mut *load.histories.lock().unwrap());
+    assert!(histories.len() > KILLS / 4, "{} keys", histories.len());
+    for history in &histories {
+        check(history, &node).await;
     }
     let lost = load.lost.load(Ordering::Relaxed);
     let keys: usize = database.sql("SELECT count(*) FROM keyward_keys").unwrap().parse().unwrap();
-    assert!((lives.len()..=lives.len() + lost).contains(&keys), "{} + {lost}: {keys}", lives.len());
+    assert!(
+        (histories.len()..=histories.len() + lost).contains(&keys),
+        "{} + {lost}: {keys}",
+        histories.len()
+    );
     let changes = STEPS.map(|kind| format!("'{kind}'")).join(", ");
     let feed = format!(
         "SELECT (SELECT count(*) FROM keyward_audit WHERE kind IN ('{}', {changes})), \
-         (SELECT last FROM keyward_feed), (SELECT count(*) FROM keyward_changes)",
+         (SELECT last_number FROM keyward_feed), (SELECT count(*) FROM keyward_changes)",
         EventKind::Created
     );
     let feed = database.sql(&feed).unwrap();
@@ -100,8 +104,8 @@ async fn survive(server: Server) {
     assert_eq!(numbers.len(), 1, "log and feed differ: {feed}");
 }
 
-/// Issues a key, changes it in each way, and begins again with another one.
-async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
+/// Issues a key, changes it in each way, and repeats this with new keys.
+async fn change_keys(load: Arc<Load>, service: Arc<Service>, task: usize) {
     let (keys, by) = (&service.nodes[0], &service.actor);
     for n in 0.. {
         if load.over.load(Ordering::Relaxed) {
@@ -115,7 +119,7 @@ async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
                 if is_unknown(&error) {
                     load.lost.fetch_add(1, Ordering::Relaxed);
                 }
-                // Leaves the processor to the server, which is about to start.
+                // Leaves the processor to the server, which is restarting.
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             }
@@ -123,10 +127,10 @@ async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
         load.acknowledged.fetch_add(1, Ordering::Relaxed);
         let id = issued.key.id;
         let acknowledged = vec![EventKind::Created];
-        let mut life = Life { owner, issued, rotated: None, acknowledged, unknown: None };
-        // One in four stays as it is issued.
+        let mut history = KeyHistory { owner, issued, rotated: None, acknowledged, unknown: None };
+        // One key in four is not changed.
         for step in STEPS.into_iter().take(n % 4) {
-            let owner = &life.owner;
+            let owner = &history.owner;
             let answer = match step {
                 EventKind::Updated => {
                     let change = KeyChange::default().name("after").unwrap();
@@ -140,18 +144,18 @@ async fn live(load: Arc<Load>, service: Arc<Service>, task: usize) {
             match answer {
                 Ok(rotated) => {
                     load.acknowledged.fetch_add(1, Ordering::Relaxed);
-                    life.acknowledged.push(step);
-                    life.rotated = rotated.or(life.rotated);
+                    history.acknowledged.push(step);
+                    history.rotated = rotated.or(history.rotated);
                 }
                 Err(error) => {
-                    life.unknown = is_unknown(&error).then_some(step);
-                    if life.unknown.is_some() {
+                    history.unknown = is_unknown(&error).then_some(step);
+                    if history.unknown.is_some() {
                         break;
                     }
                 }
             }
         }
-        load.lives.lock().unwrap().push(Arc::new(life));
+        load.histories.lock().unwrap().push(Arc::new(history));
     }
 }
 
@@ -163,27 +167,29 @@ fn is_unknown(error: &Error) -> bool {
     }
 }
 
-/// Verifies all the while: what is revoked never passes, and what is not is never refused.
-async fn look(load: Arc<Load>, service: Arc<Service>) {
+/// Verifies keys during the kills: revoked keys never pass, and others are never denied.
+async fn verify_keys(load: Arc<Load>, service: Arc<Service>) {
     for n in 0_usize.. {
         if load.over.load(Ordering::Relaxed) {
             return;
         }
-        let life = {
-            let lives = load.lives.lock().unwrap();
-            lives.get(lives.len().saturating_sub(1 + n % 20)).cloned()
+        let history = {
+            let histories = load.histories.lock().unwrap();
+            histories.get(histories.len().saturating_sub(1 + n % 20)).cloned()
         };
-        match life {
-            Some(life) if life.unknown.is_none() => verify(&life, &service.nodes[0], true).await,
+        match history {
+            Some(history) if history.unknown.is_none() => {
+                verify(&history, &service.nodes[0], true).await
+            }
             _ => {}
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-async fn verify(life: &Life, node: &keyward::ApiKeys, may_be_unavailable: bool) {
-    let current = life.rotated.as_ref().unwrap_or(&life.issued);
-    let has = |kind| life.acknowledged.contains(&kind);
+async fn verify(history: &KeyHistory, node: &keyward::ApiKeys, may_be_unavailable: bool) {
+    let current = history.rotated.as_ref().unwrap_or(&history.issued);
+    let has = |kind| history.acknowledged.contains(&kind);
     let is_revoked = has(EventKind::Revoked);
     match node.verify(current.secret.expose(), &VerifyRequest::new()).await {
         Ok(_) => assert!(!is_revoked, "a revoked key passes"),
@@ -191,15 +197,15 @@ async fn verify(life: &Life, node: &keyward::ApiKeys, may_be_unavailable: bool) 
         Err(other) => assert!(may_be_unavailable, "{other:?}"),
     }
     if has(EventKind::Rotated) {
-        let old = node.verify(life.issued.secret.expose(), &VerifyRequest::new()).await;
-        assert!(old.is_err(), "the secret before the rotation passes");
+        let old = node.verify(history.issued.secret.expose(), &VerifyRequest::new()).await;
+        assert!(old.is_err(), "a secret passes after its rotation");
     }
 }
 
-/// The log says exactly what was acknowledged, and perhaps the one change that is unknown; the key
-/// is as the log says.
-async fn check(life: &Life, node: &keyward::ApiKeys) {
-    let Life { owner, issued, acknowledged, unknown, .. } = life;
+/// The audit log has the acknowledged changes, and possibly the one with an unknown outcome. The key
+/// agrees with the log.
+async fn check(history: &KeyHistory, node: &keyward::ApiKeys) {
+    let KeyHistory { owner, issued, acknowledged, unknown, .. } = history;
     let mut events: Vec<_> = node.events(AuditQuery::new(owner)).await.unwrap();
     events.retain(|event| event.kind == EventKind::Created || STEPS.contains(&event.kind));
     let mut kinds: Vec<_> = events.iter().rev().map(|event| event.kind).collect();
@@ -211,15 +217,15 @@ async fn check(life: &Life, node: &keyward::ApiKeys) {
     assert_eq!(is_revoked, kinds.contains(&EventKind::Revoked));
     assert_eq!(node.list(owner, Page::first()).await.unwrap().keys.len(), 1);
     if kinds.len() > acknowledged.len() {
-        assert_eq!(kinds.pop(), *unknown, "{acknowledged:?}: it was called unavailable");
+        assert_eq!(kinds.pop(), *unknown, "{acknowledged:?}: it was reported as unavailable");
     }
     assert_eq!(kinds, *acknowledged);
     if unknown.is_none() {
-        verify(life, node, false).await;
+        verify(history, node, false).await;
     }
 }
 
 const STEPS: [EventKind; 3] = [EventKind::Updated, EventKind::Rotated, EventKind::Revoked];
-/// Of each of two servers.
+/// For each of the two servers.
 const KILLS: usize = 100;
 const TASKS: usize = 3;

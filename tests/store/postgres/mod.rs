@@ -1,6 +1,7 @@
-//! What PostgreSQL, its connections and its settings can do to a store, on servers of their own.
+//! The PostgreSQL store on servers of its own: outages, kills, settings, schemas and damage.
 
 mod cuts;
+mod damage;
 mod feed;
 mod kills;
 mod outages;
@@ -19,8 +20,8 @@ use crate::support::{
     servers::postgres::{Database, Server},
 };
 
-/// A server of its own with one database, and a service with two nodes: the first one is patient,
-/// for what a test needs to be done, and the second one gives up soon.
+/// A server with one database, and a service with two nodes. The first node has a long timeout, for
+/// the steps of a test that must succeed; the second has a short one.
 struct Stage {
     server: Server,
     database: Database,
@@ -36,7 +37,7 @@ impl Stage {
         Self { server, database, service }
     }
 
-    /// Of one statement in its database.
+    /// Runs one statement in the database.
     fn sql(&self, statement: &str) -> String {
         self.database.sql(statement).unwrap()
     }
@@ -46,12 +47,12 @@ fn patient() -> PostgresOptions {
     PostgresOptions::new().timeout(DEADLINE)
 }
 
-/// No test asserts how long a call takes: only that it gives up long before `ended` does.
+/// No test asserts how long a call takes, only that it fails long before `ended` panics.
 fn hasty() -> PostgresOptions {
     PostgresOptions::new().timeout(Duration::from_millis(300))
 }
 
-/// Also on a machine so busy that a hasty store gives up before the server has answered.
+/// Retries: on a busy machine, a hasty store may time out before the server answers.
 async fn connect(options: PostgresOptions, url: &str) -> Arc<dyn KeyStore> {
     Arc::new(connect_store(options, url).await)
 }
@@ -67,19 +68,19 @@ async fn connect_store(options: PostgresOptions, url: &str) -> PostgresStore {
     }
 }
 
-/// The answer of a call that has to end by itself.
+/// Awaits a call that must end by itself.
 async fn ended<T>(call: impl Future<Output = T>) -> T {
     timeout(DEADLINE, call).await.expect("the call does not end")
 }
 
-/// Asks again and again, until the answer is the one that is waited for.
+/// Repeats a call until it returns `Some`.
 async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ended(ask()).await {
             return answer;
         }
-        assert!(begun.elapsed() < DEADLINE, "this never was so: {what}");
+        assert!(begun.elapsed() < DEADLINE, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,5 +1,4 @@
-//! A server that does not serve makes calls *unavailable*, never *denied*, and nothing has to be
-//! restarted when it serves again.
+//! During an outage calls are *unavailable*, never *denied*, and the store recovers without a restart.
 
 use std::{fs, path::Path, process::Command, sync::Arc};
 
@@ -17,8 +16,8 @@ use crate::support::{
 };
 
 impl Stage {
-    /// What the hasty node answers while the server does not. More calls than the pool has
-    /// connections: the last ones do not even get one.
+    /// Checks that the hasty node reports *unavailable*. There are more calls than connections, so some
+    /// calls get none.
     async fn is_unavailable(&self, issued: &Issued) {
         let mut tasks = JoinSet::new();
         for _ in 0..30 {
@@ -41,7 +40,7 @@ impl Stage {
         assert!(revoked.unwrap_err().is_unavailable());
     }
 
-    /// It serves as before, and what was unavailable did not happen behind the caller's back.
+    /// Checks that the node recovers, and that no unavailable change was made after all.
     async fn recovers(&self, issued: &Issued) {
         let Service { owner, actor, nodes, .. } = &self.service;
         until("a key verifies again", async || {
@@ -56,14 +55,14 @@ impl Stage {
             match nodes[1].revoke(owner, issued.key.id, "lost", actor).await {
                 Ok(()) => Some(()),
                 Err(error) if error.kind() == ErrorKind::Unavailable => None,
-                // A busy machine can be slower than this node waits for a commit.
+                // On a busy machine, a commit may take longer than this node's timeout.
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown => None,
                 Err(other) => panic!("{other:?}"),
             }
         })
         .await;
         let keys = nodes[0].list(owner, Page::first()).await.unwrap().keys;
-        assert_eq!(keys.len(), 1, "nothing was issued meanwhile");
+        assert_eq!(keys.len(), 1, "no key was issued during the outage");
     }
 }
 
@@ -101,14 +100,14 @@ async fn postgres_that_is_frozen_is_unavailable_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_hang_for_ever_do_not_use_up_the_pool() {
+async fn connections_that_hang_forever_do_not_exhaust_the_pool() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let url = stage.database.url();
     let handles = vec![connect(patient(), url).await, connect(hasty().connections(2), url).await];
     stage.service = Service::uncached(handles);
     let issued = stage.service.issue().await;
-    // All there are; the server itself still takes new ones.
+    // All of the store's connections; the server itself still accepts new ones.
     let pids = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
         AND pid <> pg_backend_pid()";
     let mut hung = Vec::new();
@@ -123,7 +122,7 @@ async fn connections_that_hang_for_ever_do_not_use_up_the_pool() {
             hung.push(pid);
         }
     }
-    until("it does without all that hang", verify).await;
+    until("it verifies although all of them hang", verify).await;
     assert!(hung.len() > 2, "more than the pool may have");
     hung.iter().for_each(|pid| signal("CONT", pid));
 }
@@ -133,7 +132,7 @@ async fn a_pool_without_a_free_connection_is_unavailable_and_comes_back() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
-    // The host's own, which would wait for much longer.
+    // The service's own pool, which would wait much longer.
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(10 * DEADLINE);
     let pool = pool.connect(stage.database.url()).await.unwrap();
     let store = hasty().with_pool(pool.clone()).await.unwrap();
@@ -159,13 +158,13 @@ async fn tables_that_are_locked_are_unavailable_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_still_verifies_and_changes_are_unavailable() {
+async fn on_a_read_only_server_keys_verify_and_changes_are_unavailable() {
     let Some(server) = Options::default().start() else { return };
     let stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
     stage.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     stage.sql("SELECT pg_reload_conf()");
-    until("the server only reads", async || {
+    until("the server is read-only", async || {
         (stage.sql("SHOW default_transaction_read_only") == "on").then_some(())
     })
     .await;
@@ -184,7 +183,7 @@ async fn a_server_that_only_reads_still_verifies_and_changes_are_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_which_may_lag_is_unavailable_until_it_is_promoted() {
+async fn a_standby_is_unavailable_until_it_is_promoted() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
@@ -211,13 +210,13 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
-    // No file may grow beyond this: the log's table is there already, and the write-ahead log,
-    // whose files have 16 MiB from the beginning, is not.
+    // No file may grow beyond this size. The table of the audit log reaches it; the files of the
+    // write-ahead log, which always have 16 MiB, do not.
     stage.sql(
         "INSERT INTO keyward_audit SELECT gen_random_uuid(), 0, 'updated', true, repeat('x', 100), \
          NULL, NULL, repeat('x', 100), NULL, NULL, NULL, 1 FROM generate_series(1, 60000)",
     );
-    // What is added needs a new page.
+    // Every new row needs a new page.
     stage.sql("ALTER TABLE keyward_audit SET (fillfactor = 10)");
     let size: u64 = stage.sql("SELECT pg_relation_size('keyward_audit')").parse().unwrap();
     assert!(size > FULL, "{size}");
@@ -227,14 +226,14 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
         assert!(prlimit.status().unwrap().success());
     };
     limit(&FULL.to_string());
-    // The limit is inherited by new connections.
+    // New connections inherit the limit.
     let handles = vec![
         connect(patient(), stage.database.url()).await,
         connect(hasty().timeout(DEADLINE / 2), stage.database.url()).await,
     ];
     stage.service = Service::uncached(handles);
     stage.changes_are_unavailable(&issued).await;
-    assert!(stage.service.verify(&issued).await.is_ok(), "what is there can be read");
+    assert!(stage.service.verify(&issued).await.is_ok(), "existing keys can be read");
     limit("unlimited");
     stage.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -244,7 +243,7 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
 }
 
 pub fn signal(name: &str, pid: &str) {
-    // One that has just ended needs none.
+    // A process that has just ended needs no signal.
     let _ = Command::new("kill").args(["-s", name, pid]).output().unwrap();
 }
 

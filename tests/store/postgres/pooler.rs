@@ -1,4 +1,4 @@
-//! pgbouncer in transaction mode, where two transactions of one client may meet two servers.
+//! pgbouncer in transaction mode, where two transactions of one client may use two server processes.
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::support::{
     servers::{Scratch, User, postgres::Options, process::Process, skip, text},
 };
 
-/// A pgbouncer before a server, on a socket in a folder of its own.
+/// A pgbouncer in front of a server, on a socket in a folder of its own.
 struct Pooler(Process);
 
 impl Pooler {
@@ -29,7 +29,7 @@ impl Pooler {
             text(stage.server.folder()),
             folder = text(&folder)
         );
-        // `any` takes whoever comes for one user of the server.
+        // With `any`, all clients become one user of the server.
         let settings = settings.replace("* = ", "* = user=keyward ");
         let file = folder.join("pgbouncer.ini");
         fs::write(&file, settings).unwrap();
@@ -43,7 +43,7 @@ impl Pooler {
     }
 }
 
-/// Everything that a store does, by several tasks at once, so that the pooler has to share out.
+/// Makes every kind of call in concurrent tasks, so that the pooler must share its connections.
 async fn live(service: Arc<Service>) {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..8 {
@@ -95,9 +95,9 @@ async fn a_store_works_through_a_transaction_pooler_and_polls_its_feed() {
     live(Arc::new(Service::uncached(nodes))).await;
     let mut issued = HashSet::new();
     for _ in 0..3 {
-        follower.says(FeedMode::Polled, &stage, &mut issued).await;
+        follower.reports(FeedMode::Polled, &stage, &mut issued).await;
     }
-    follower.knows(&issued).await;
+    follower.received(&issued).await;
     let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
-    assert_eq!(stage.sql(listening), "0", "it would disturb whoever gets the connection next");
+    assert_eq!(stage.sql(listening), "0", "it would disturb the next client of the connection");
 }

@@ -1,4 +1,4 @@
-//! A quota under `SIGKILL`s: what was let through is counted, and not much more.
+//! A quota while the server is killed: every granted use is counted.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use super::{Stage, connect, patient, until};
 use crate::support::{Service, servers::postgres::Options};
 
 #[derive(Default)]
-struct Told {
+struct Answers {
     granted: AtomicU64,
     unknown: AtomicU64,
 }
@@ -31,21 +31,21 @@ async fn a_quota_is_exact_while_the_server_is_killed() {
     let limits = KeyLimits { quota: Some(Quota::total(QUOTA)), ..KeyLimits::default() };
     let new = service.new_key().limits(limits);
     let issued = Arc::new(service.keys().issue(new, &service.actor).await.unwrap());
-    let told = Arc::new(Told::default());
+    let answers = Arc::new(Answers::default());
     let mut tasks = JoinSet::new();
     for n in 0..8_usize {
-        let (service, issued, told) = (service.clone(), issued.clone(), told.clone());
+        let (service, issued, answers) = (service.clone(), issued.clone(), answers.clone());
         tasks.spawn(async move {
             loop {
                 let node = &service.nodes[n % 2];
                 match node.verify(issued.secret.expose(), &VerifyRequest::new()).await {
-                    Ok(_) => told.granted.fetch_add(1, Ordering::SeqCst),
+                    Ok(_) => answers.granted.fetch_add(1, Ordering::SeqCst),
                     Err(VerifyError::Limited(limited)) => {
                         return assert_eq!(limited.reason, LimitedReason::Quota);
                     }
                     Err(VerifyError::Unavailable(error)) => match error.kind() {
                         ErrorKind::Unavailable => 0,
-                        ErrorKind::OutcomeUnknown => told.unknown.fetch_add(1, Ordering::SeqCst),
+                        ErrorKind::OutcomeUnknown => answers.unknown.fetch_add(1, Ordering::SeqCst),
                         kind => panic!("{kind:?}"),
                     },
                     Err(other) => panic!("{other:?}"),
@@ -55,18 +55,20 @@ async fn a_quota_is_exact_while_the_server_is_killed() {
     }
     for kill in 1..=KILLS {
         let enough = QUOTA * kill / (KILLS + 1);
-        until("it is used", async || (told.granted.load(Ordering::SeqCst) >= enough).then_some(()))
-            .await;
+        until("enough uses are granted", async || {
+            (answers.granted.load(Ordering::SeqCst) >= enough).then_some(())
+        })
+        .await;
         server.kill();
         server.restart();
     }
     tasks.join_all().await;
     let (granted, unknown) =
-        (told.granted.load(Ordering::SeqCst), told.unknown.load(Ordering::SeqCst));
+        (answers.granted.load(Ordering::SeqCst), answers.unknown.load(Ordering::SeqCst));
     println!("{granted} granted, {unknown} unknown");
     assert!(granted <= QUOTA && granted + unknown >= QUOTA, "{granted} + {unknown}");
-    let used = database.sql("SELECT max(used) FROM keyward_quotas").unwrap();
-    assert_eq!(used.parse(), Ok(QUOTA), "all of it is spent, and no more");
+    let used = database.sql("SELECT max(used) FROM keyward_counters").unwrap();
+    assert_eq!(used.parse(), Ok(QUOTA), "the whole quota is used, and no more");
 }
 
 const QUOTA: u64 = 400;

@@ -1,4 +1,4 @@
-//! Whose tables they are, and how they come to be.
+//! Schemas, prefixes, migrations and pools.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{connect, patient};
 use crate::support::{Service, servers::postgres};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn eight_nodes_migrate_an_empty_database_at_once() {
+async fn eight_nodes_migrate_an_empty_database_concurrently() {
     let Some(cluster) = postgres::shared() else { return };
     for _ in 0..10 {
         let database = cluster.database();
@@ -40,14 +40,14 @@ async fn eight_nodes_migrate_an_empty_database_at_once() {
 async fn a_migration_may_take_longer_than_a_call() {
     let Some(server) = postgres::Options::default().start() else { return };
     let database = server.cluster().database();
-    // As on a large table: each statement that changes one takes longer than a call may.
+    // As on a large table: each schema change takes longer than the timeout of a call.
     let slow = "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql \
         AS 'BEGIN PERFORM pg_sleep(0.6); END'; \
         CREATE EVENT TRIGGER slow ON ddl_command_end WHEN tag IN ('CREATE INDEX') \
         EXECUTE FUNCTION slow()";
     database.sql(slow).unwrap();
     let hasty = super::hasty().connect(database.url()).await;
-    // Not even the look before the migration is sure to be quick enough on a busy machine.
+    // On a busy machine, even the check before the migration may time out.
     if hasty.is_err() {
         super::connect_store(super::hasty(), database.url()).await;
     }
@@ -55,7 +55,7 @@ async fn a_migration_may_take_longer_than_a_call() {
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused_with_what_to_do() {
+async fn a_newer_schema_is_rejected_with_the_fix() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     drop(patient().connect(database.url()).await.unwrap());
@@ -66,7 +66,7 @@ async fn a_newer_schema_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn without_migration_missing_tables_are_refused_with_what_to_do() {
+async fn without_migration_missing_tables_are_rejected_with_the_fix() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     let error = patient().without_migration().connect(database.url()).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn without_migration_missing_tables_are_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_host_that_runs_the_files_itself_needs_no_migration() {
+async fn tables_created_by_hand_need_no_migration() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     database.sql(include_str!("../../../migrations/postgres/0001_keyward.sql")).unwrap();
@@ -92,7 +92,7 @@ async fn a_host_that_runs_the_files_itself_needs_no_migration() {
 }
 
 #[tokio::test]
-async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
+async fn the_longest_schema_and_prefix_fit_all_names() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     let (schema, prefix) = ("s".repeat(40), "p".repeat(40));
@@ -100,7 +100,7 @@ async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
     let options = patient().schema(&schema).unwrap().prefix(&prefix).unwrap();
     let store = connect(options, database.url()).await;
     let end = store.changes(None).await.unwrap().cursor;
-    super::until("it hears of changes", async || {
+    super::until("changes are pushed", async || {
         let feed = store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
         (feed == FeedMode::Pushed).then_some(())
     })
@@ -111,7 +111,7 @@ async fn the_longest_schema_and_prefix_fit_whatever_is_made_of_them() {
 }
 
 #[tokio::test]
-async fn schema_and_prefix_keep_services_apart_and_the_host_untouched() {
+async fn schema_and_prefix_separate_services_and_leave_other_tables_alone() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     let host = "CREATE SCHEMA auth; \
@@ -146,7 +146,7 @@ async fn schema_and_prefix_keep_services_apart_and_the_host_untouched() {
 }
 
 #[tokio::test]
-async fn the_pool_of_the_host_is_used_and_left_open() {
+async fn the_services_pool_is_used_and_left_open() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     let pool = PgPoolOptions::new().max_connections(3).connect(database.url()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Changes are safe on disk before they are acknowledged, whatever the host has set for itself.
+//! Changes are on disk before they are acknowledged, whatever the database's own settings.
 
 use keyward::manage::{KeyChange, Rotation};
 use sqlx::postgres::PgPoolOptions;
@@ -6,7 +6,7 @@ use sqlx::postgres::PgPoolOptions;
 use super::{connect, patient};
 use crate::support::{Service, servers::postgres, stores};
 
-/// A database that writes down with which setting each change ran.
+/// A database that records the setting with which each change ran.
 async fn witnessed(setting: &str) -> Option<(postgres::Database, Service)> {
     let database = stores::postgres().await?;
     let name = database.name();
@@ -27,7 +27,7 @@ async fn witnessed(setting: &str) -> Option<(postgres::Database, Service)> {
     Some((database, service))
 }
 
-/// Everything that a service writes.
+/// Makes every kind of write.
 async fn live(service: &Service) {
     let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
     let issued = service.issue().await;
@@ -43,21 +43,21 @@ async fn live(service: &Service) {
 }
 
 #[tokio::test]
-async fn changes_wait_for_the_disk_where_the_host_has_turned_that_off() {
+async fn changes_wait_for_the_disk_although_the_database_does_not() {
     for setting in ["off", "local", "remote_write", "on"] {
         let Some((database, service)) = witnessed(setting).await else { return };
         live(&service).await;
         let seen = database.sql("SELECT DISTINCT setting FROM witness").unwrap();
-        assert_eq!(seen, "on", "the host has {setting}");
+        assert_eq!(seen, "on", "the database has {setting}");
         let pool = PgPoolOptions::new().connect(database.url()).await.unwrap();
         let host: String =
             sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&pool).await.unwrap();
-        assert_eq!(host, setting, "the host's own work is as it was");
+        assert_eq!(host, setting, "the service's own transactions keep it");
     }
 }
 
 #[tokio::test]
-async fn changes_keep_what_is_stricter() {
+async fn changes_keep_a_stricter_setting() {
     let Some((database, service)) = witnessed("remote_apply").await else { return };
     live(&service).await;
     let seen = database.sql("SELECT DISTINCT setting FROM witness").unwrap();

@@ -1,4 +1,5 @@
-//! Faults of servers and connections: never *denied*, never done twice, and over by themselves.
+//! Faults of servers and connections: no key is denied, no change is made twice, and the store
+//! recovers by itself.
 
 use std::{
     collections::BTreeSet,
@@ -23,29 +24,29 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_change_whose_answer_is_lost_is_of_unknown_outcome() {
+async fn a_change_whose_answer_is_lost_has_an_unknown_outcome() {
     let Some((_server, proxy)) = behind_a_proxy() else { return };
     let service = service_on(proxy.address()).await;
-    // The server knows the script then, and answers with what it did.
+    // The server has the script cached from here on.
     revoke(&service, &service.issue().await, "over").await.unwrap();
     let issued = service.issue().await;
 
-    // Not even sent on: but nobody on this side can know.
+    // The request does not reach the server, but this side cannot know that.
     proxy.cut_request("cut before");
     let error = revoke(&service, &issued, "cut before").await.unwrap_err();
     proxy.sprung().await;
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
-    assert!(verify(&service, &issued).await.is_ok(), "it was not done, and nobody tried again");
+    assert!(verify(&service, &issued).await.is_ok(), "it was not made, and not retried");
 
     proxy.swallow_reply_to("cut after");
     let error = revoke(&service, &issued, "cut after").await.unwrap_err();
     proxy.sprung().await;
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
-    assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED, "it was done");
+    assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED, "it was made");
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_be_sent_is_unavailable_and_not_done() {
+async fn a_change_that_cannot_be_sent_is_unavailable_and_not_made() {
     let Some((_server, proxy)) = behind_a_proxy() else { return };
     let service = service_on(proxy.address()).await;
     let issued = service.issue().await;
@@ -58,11 +59,11 @@ async fn a_change_that_cannot_be_sent_is_unavailable_and_not_done() {
     proxy.heal();
     until_verified(&service, &issued).await;
     let listed = service.keys().list(&service.owner, keyward::manage::Page::first()).await.unwrap();
-    assert_eq!(listed.keys.len(), 1, "what was unavailable was not done");
+    assert_eq!(listed.keys.len(), 1, "unavailable changes were not made");
 }
 
 #[tokio::test]
-async fn a_connection_that_ended_while_it_lay_idle_costs_no_change() {
+async fn a_connection_that_ends_while_idle_fails_no_change() {
     let Some((server, proxy)) = behind_a_proxy() else { return };
     let (service, other) = (service_on(proxy.address()).await, service_on(server.address()).await);
     let issued = service.issue().await;
@@ -70,7 +71,7 @@ async fn a_connection_that_ended_while_it_lay_idle_costs_no_change() {
         proxy.cut();
         until("the connection has ended", || proxy.connections() == 0);
         proxy.heal();
-        // With these, the runtime comes to hear of it.
+        // These give the runtime time to notice the end of the connection.
         for _ in 0..3 {
             other.verify(&issued).await.unwrap();
         }
@@ -91,9 +92,9 @@ async fn a_read_whose_answer_is_lost_is_unavailable() {
     }
 }
 
-/// Cut at every so many bytes of a whole conversation, what is told is what happened.
+/// Cuts the connection after more and more bytes; every answer agrees with what happened.
 #[tokio::test]
-async fn a_connection_cut_anywhere_leaves_no_false_answer() {
+async fn a_connection_that_is_cut_gives_no_false_answer() {
     let Some((server, proxy)) = behind_a_proxy() else { return };
     let (service, other) = (service_on(proxy.address()).await, service_on(server.address()).await);
     let mut kinds = BTreeSet::new();
@@ -103,14 +104,14 @@ async fn a_connection_cut_anywhere_leaves_no_false_answer() {
             eventually("it is connected", async || verify(&service, &issued).await.is_ok()).await;
             proxy.cut_after(bytes, direction);
             let answer = service.keys().issue(service.new_key(), &service.actor).await;
-            let told = match &answer {
+            let is_true = match &answer {
                 Ok(issued) => other.verify(issued).await.is_ok(),
                 Err(error) => {
                     kinds.insert(format!("{:?}", error.kind()));
                     matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Unavailable)
                 }
             };
-            assert!(told, "{direction:?} after {bytes} bytes: {answer:?}");
+            assert!(is_true, "{direction:?} after {bytes} bytes: {answer:?}");
             let answer = revoke(&service, &issued, "cut").await;
             let revoked = verify(&other, &issued).await.is_err();
             match answer.map_err(|error| error.kind()) {
@@ -138,7 +139,7 @@ async fn a_frozen_server_is_unavailable_and_recovers() {
     server.thaw();
     until_verified(&service, &issued).await;
 
-    // The first to meet a frozen server has sent its change.
+    // The first call on a frozen server has sent its change.
     server.freeze();
     let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
@@ -147,7 +148,7 @@ async fn a_frozen_server_is_unavailable_and_recovers() {
 }
 
 #[tokio::test]
-async fn a_frozen_node_keeps_no_other_from_being_asked() {
+async fn a_frozen_node_does_not_block_the_search_for_others() {
     let Some(frozen) = Options::default().durable().start() else { return };
     let Some(server) = Options::default().durable().start() else { return };
     frozen.freeze();
@@ -162,7 +163,7 @@ async fn a_server_that_has_become_a_replica_is_unavailable() {
     let Some(server) = Options::default().durable().start() else { return };
     let service = service_on(server.address()).await;
     let issued = service.issue().await;
-    // Of nobody who is there: it keeps what it has.
+    // There is no primary at that address, so it keeps its data.
     server.call(&["REPLICAOF", "127.0.0.1", "1"]);
     for _ in 0..2 {
         let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
@@ -192,7 +193,7 @@ async fn a_server_without_memory_issues_nothing_and_still_revokes() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_connection_to_spare_is_unavailable_and_comes_back() {
+async fn a_server_without_free_connections_is_unavailable_and_comes_back() {
     let Some(server) = Options::default().durable().start() else { return };
     let service = service_on(server.address()).await;
     let issued = service.issue().await;
@@ -208,7 +209,7 @@ async fn a_server_without_a_connection_to_spare_is_unavailable_and_comes_back() 
     let _ = service.issue().await;
 }
 
-/// With `appendfsync always` a server that cannot write ends itself, which is another test's.
+/// With `appendfsync always`, a server that cannot write exits, which is another test.
 #[tokio::test]
 async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
     let options = Options::default().durable().setting("appendfsync", "everysec");
@@ -227,7 +228,7 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
         let change = KeyChange::default().metadata(padding);
         service.keys().update(&service.owner, issued.key.id, &change, &service.actor).await
     };
-    // What was written before the server noticed is acknowledged.
+    // Changes before the server noticed are acknowledged.
     let mut n = 0;
     let error = loop {
         n += 1;
@@ -238,14 +239,14 @@ async fn a_disk_that_is_full_is_unavailable_for_changes_and_comes_back() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let error = revoke(&service, &issued, "leaked").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(verify(&service, &issued).await.is_ok(), "what is there can be read");
+    assert!(verify(&service, &issued).await.is_ok(), "existing keys can be read");
     limit("unlimited");
-    eventually("changes are made again", async || update(n).await.is_ok()).await;
+    eventually("changes succeed again", async || update(n).await.is_ok()).await;
     revoke(&service, &issued, "leaked").await.unwrap();
     assert_eq!(verify(&service, &issued).await.unwrap_err(), REVOKED);
 }
 
-/// Acknowledged is what was written to the disk: `appendfsync always`.
+/// With `appendfsync always`, acknowledged changes are on disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_change_is_lost_when_the_server_is_killed() {
     let Some(mut server) = Options::default().durable().start() else { return };
@@ -277,7 +278,7 @@ async fn no_acknowledged_change_is_lost_when_the_server_is_killed() {
     }
 }
 
-/// Issues and revokes; notes what was acknowledged.
+/// Issues and revokes keys, and records the acknowledged changes.
 async fn work_until_it_fails(
     service: Arc<Service>,
     done: Arc<Mutex<(BTreeSet<KeyId>, BTreeSet<KeyId>)>>,

@@ -1,4 +1,4 @@
-//! The change feed while the subscription, the connection or the server goes.
+//! The change feed while its subscription is lost or forbidden.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,20 +12,20 @@ use super::{connect, service};
 use crate::support::servers::{eventually, redis::Options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_missed_when_subscriptions_are_killed() {
+async fn no_change_is_missed_when_subscriptions_are_killed() {
     let Some(server) = Options::default().durable().start() else { return };
     let (reader, writer) = (connect(server.address()).await, connect(server.address()).await);
     let service = service(writer);
     let mut cursor = reader.changes(None).await.unwrap().cursor;
     let kill = || server.call(&["CLIENT", "KILL", "TYPE", "pubsub"]);
 
-    let mut told = BTreeSet::new();
+    let mut received = BTreeSet::new();
     for n in 0..30 {
         let waiting = tokio::spawn({
             let reader = reader.clone();
             async move { reader.wait_for_changes(cursor, Duration::from_secs(3_600)).await }
         });
-        // Before, or most likely during the change, or not at all.
+        // The subscription is killed before the change, right after it, or not at all.
         if n % 3 == 0 {
             kill();
         }
@@ -34,8 +34,8 @@ async fn nothing_is_missed_when_subscriptions_are_killed() {
             kill();
         }
         let _feed = soon(waiting).await.unwrap().unwrap();
-        told.extend(follow(&reader, &mut cursor).await.unwrap());
-        assert!(told.contains(&issued.key.id), "change {n} was missed");
+        received.extend(follow(&reader, &mut cursor).await.unwrap());
+        assert!(received.contains(&issued.key.id), "change {n} was missed");
     }
 }
 
@@ -46,7 +46,7 @@ async fn a_feed_is_pushed_only_while_its_subscription_lives() {
     let end = store.changes(None).await.unwrap().cursor;
     let feed = async || store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
     eventually("it is subscribed", async || feed().await == FeedMode::Pushed).await;
-    // Nobody can subscribe any more, and who has is thrown out.
+    // Forbids subscriptions and kills the existing one.
     server.call(&["ACL", "SETUSER", "default", "-subscribe"]);
     server.call(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     eventually("its end is noticed", async || feed().await == FeedMode::Polled).await;
@@ -57,17 +57,17 @@ async fn a_feed_is_pushed_only_while_its_subscription_lives() {
     });
     let issued = service.issue().await;
     assert_eq!(soon(waiting).await.unwrap().unwrap(), FeedMode::Polled);
-    let told = follow(&store, &mut end.clone()).await.unwrap();
-    assert_eq!(told, BTreeSet::from([issued.key.id]));
+    let received = follow(&store, &mut end.clone()).await.unwrap();
+    assert_eq!(received, BTreeSet::from([issued.key.id]));
     server.call(&["ACL", "SETUSER", "default", "+subscribe"]);
     let end = store.changes(None).await.unwrap().cursor;
     let feed = async || store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
     eventually("it is subscribed again", async || feed().await == FeedMode::Pushed).await;
 }
 
-/// A user of Redis 7 may publish nothing that he is not told to.
+/// A user of Redis 7 may only publish to allowed channels.
 #[tokio::test]
-async fn where_publishing_is_forbidden_changes_are_made_and_the_feed_is_polled() {
+async fn without_permission_to_publish_changes_succeed_and_the_feed_is_polled() {
     let Some(server) = Options::default().durable().start() else { return };
     server.call(&["ACL", "SETUSER", "default", "resetchannels"]);
     let store = connect(server.address()).await;
@@ -79,15 +79,15 @@ async fn where_publishing_is_forbidden_changes_are_made_and_the_feed_is_polled()
         store.wait_for_changes(cursor, Duration::from_secs(3_600)).await.unwrap(),
         FeedMode::Polled
     );
-    let told = follow(&store, &mut cursor).await.unwrap();
-    assert_eq!(told, BTreeSet::from([issued.key.id]));
+    let received = follow(&store, &mut cursor).await.unwrap();
+    assert_eq!(received, BTreeSet::from([issued.key.id]));
     assert_eq!(
         store.wait_for_changes(cursor, Duration::from_millis(1)).await.unwrap(),
         FeedMode::Polled
     );
 }
 
-/// What waits is woken by what another node does, without looking in between.
+/// A waiting node is woken by a change of another node, without polling.
 #[tokio::test]
 async fn a_change_of_another_node_is_pushed() {
     let Some(server) = Options::default().durable().start() else { return };
@@ -105,7 +105,7 @@ async fn a_change_of_another_node_is_pushed() {
     assert_eq!(soon(waiting).await.unwrap().unwrap(), FeedMode::Pushed);
 }
 
-/// A waiting node looks by itself, too, now and then: this is what makes it fast.
+/// Publishing makes the feed fast; without it, a waiting node would only notice at its next poll.
 #[tokio::test]
 async fn each_change_is_published_once() {
     let Some(server) = Options::default().durable().start() else { return };
@@ -122,28 +122,28 @@ async fn each_change_is_published_once() {
     super::revoke(&service, &issued, "over").await.unwrap();
     assert_eq!(published(), 3, "a revocation");
     service.keys().revoke_all(&service.owner, "all", &service.actor).await.unwrap();
-    assert_eq!(published(), 4, "of all, too");
+    assert_eq!(published(), 4, "a revocation of all keys");
     super::revoke(&service, &issued, "over").await.unwrap();
-    assert_eq!(published(), 4, "nothing has changed");
+    assert_eq!(published(), 4, "a repeated revocation changes nothing");
 }
 
-/// What would otherwise wait for an hour.
+/// Awaits a call that would otherwise wait for an hour.
 async fn soon<T>(waiting: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), waiting).await.expect("nobody was woken")
+    timeout(Duration::from_secs(30), waiting).await.expect("the waiting call was not woken")
 }
 
 async fn follow(
     store: &(impl KeyStore + ?Sized),
     cursor: &mut u64,
 ) -> Result<BTreeSet<KeyId>, StoreError> {
-    let mut told = BTreeSet::new();
+    let mut received = BTreeSet::new();
     loop {
         let page = store.changes(Some(*cursor)).await?;
         assert!(!page.missed, "the server has lost nothing");
         *cursor = page.cursor;
-        told.extend(page.keys);
+        received.extend(page.keys);
         if !page.more {
-            return Ok(told);
+            return Ok(received);
         }
     }
 }

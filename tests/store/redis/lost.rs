@@ -1,11 +1,11 @@
-//! Lost data: whoever read what is gone is told that it has missed something.
+//! Lost data: the change feed reports missed changes to readers of lost entries.
 
 use std::time::Duration;
 
 use keyward::{KeyStore, verify::DeniedReason};
 use tokio::time::timeout;
 
-use super::{UNAVAILABLE, Verdict, connect, service, until_verified, verify, whole};
+use super::{UNAVAILABLE, Verdict, connect, error_chain, service, until_verified, verify};
 use crate::support::servers::{
     eventually,
     redis::{Cluster, Options},
@@ -13,7 +13,7 @@ use crate::support::servers::{
 };
 
 #[tokio::test]
-async fn a_flushed_server_is_another_life() {
+async fn a_flushed_server_is_reported_as_missed_changes() {
     let Some(server) = Options::default().durable().start() else { return };
     let store = connect(server.address()).await;
     let service = service(store.clone());
@@ -22,24 +22,24 @@ async fn a_flushed_server_is_another_life() {
     }
     let seen = store.changes(None).await.unwrap().cursor;
     for n in 0..6 {
-        // With fewer changes in the new life than before, with as many, and with more.
+        // With fewer changes than before the flush, with as many, and with more.
         if n == 0 {
             server.call(&["FLUSHALL"]);
         } else {
             let _ = service.issue().await;
         }
         let page = store.changes(Some(seen)).await.unwrap();
-        assert!(page.missed, "{n} changes into another life");
+        assert!(page.missed, "{n} changes after the flush");
         let waiting = store.wait_for_changes(seen, Duration::from_secs(3_600));
         let woken = timeout(Duration::from_secs(30), waiting).await;
-        assert!(woken.is_ok_and(|fed| fed.is_ok()), "and who waits there is not left waiting");
+        assert!(woken.is_ok_and(|fed| fed.is_ok()), "and a waiting reader is woken");
         let page = store.changes(Some(page.cursor)).await.unwrap();
-        assert!(!page.missed, "who has been told goes on");
+        assert!(!page.missed, "the reader continues from there");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_empty_is_unavailable_and_denies_nobody() {
+async fn a_server_that_comes_back_empty_is_unavailable_and_denies_no_key() {
     let Some(mut server) = Options::default().durable().start() else { return };
     let store = connect(server.address()).await;
     let service = service(store.clone());
@@ -47,13 +47,13 @@ async fn a_server_that_comes_back_empty_is_unavailable_and_denies_nobody() {
     server.kill();
     std::fs::remove_dir_all(server.folder().join("appendonlydir")).unwrap();
     server.restart();
-    eventually("it is found to be empty", async || {
+    eventually("it is recognized as empty", async || {
         assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
-        whole(&store.changes(None).await.unwrap_err()).contains("it has lost the store")
+        error_chain(&store.changes(None).await.unwrap_err()).contains("it has lost the store")
     })
     .await;
     assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
-    // Who starts a node anew begins with none.
+    // A restarted node begins with an empty store.
     drop(connect(server.address()).await);
     let unknown = Verdict::Denied(DeniedReason::Unknown);
     eventually("there is a store again", async || {
@@ -63,13 +63,13 @@ async fn a_server_that_comes_back_empty_is_unavailable_and_denies_nobody() {
 }
 
 #[tokio::test]
-async fn a_restart_without_the_last_changes_is_told() {
+async fn a_restart_without_the_last_changes_is_reported() {
     let Some(mut server) = Options::default().durable().start() else { return };
     let store = connect(server.address()).await;
     let service = service(store.clone());
     let issued = service.issue().await;
     let kept = store.changes(None).await.unwrap().cursor;
-    // What is written from now on reaches no disk.
+    // Later writes do not reach the disk.
     server.call(&["CONFIG", "SET", "appendonly", "no"]);
     let _ = service.issue().await;
     let _ = service.issue().await;
@@ -86,7 +86,7 @@ async fn a_restart_without_the_last_changes_is_told() {
 }
 
 #[tokio::test]
-async fn a_failover_that_lost_writes_is_told() {
+async fn a_failover_that_lost_writes_is_reported() {
     let Some(old) = Options::default().durable().tcp().start() else { return };
     let Some(new) = Options::default().durable().tcp().replica_of(&old).start() else { return };
     let before = service(connect(old.address()).await);
@@ -96,7 +96,7 @@ async fn a_failover_that_lost_writes_is_told() {
     })
     .await;
     new.call(&["REPLICAOF", "NO", "ONE"]);
-    // Acknowledged by the old primary, and unknown to the new one.
+    // Acknowledged by the old primary, but missing on the new one.
     let lost = before.issue().await;
     let cursor = connect(old.address()).await.changes(None).await.unwrap().cursor;
 
@@ -111,13 +111,13 @@ async fn a_failover_that_lost_writes_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_on_a_cluster_outlives_the_node_that_has_it() {
+async fn a_store_on_a_cluster_survives_the_loss_of_its_node() {
     let Some(mut cluster) = Cluster::start() else { return };
     let options = super::impatient().danger_allow_no_persistence().replicas(1);
     let store = options.connect_cluster(cluster.urls()).await.unwrap();
     let service = service(store);
     let issued = service.issue().await;
-    // Any node leads to the one that has it.
+    // Any node leads to the node that holds the store.
     for node in cluster.urls() {
         let options = super::impatient().danger_allow_no_persistence();
         let other = super::service(options.connect_cluster([node]).await.unwrap());
@@ -128,10 +128,10 @@ async fn a_store_on_a_cluster_outlives_the_node_that_has_it() {
         role.text().contains("role:master")
             && node.call(&["HLEN", "{keyward}keys"]) == super::redis::Reply::Integer(1)
     });
-    hand_over_and_back(&cluster, holder.unwrap()).await;
+    swap_roles_twice(&cluster, holder.unwrap()).await;
     cluster.nodes_mut()[holder.unwrap()].kill();
     until_verified(&service, &issued).await;
-    // Its only replica is the primary now, and nobody is left to confirm.
+    // Its only replica is the primary now, and no replica is left to confirm.
     let error = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
     assert_eq!(error.kind(), keyward::error::ErrorKind::Unconfirmed, "{error}");
     cluster.nodes_mut()[holder.unwrap()].restart();
@@ -142,9 +142,9 @@ async fn a_store_on_a_cluster_outlives_the_node_that_has_it() {
     .await;
 }
 
-/// Primary and replica change places twice, with connections to both open: whoever asks the wrong
-/// one is sent to the other, and no call fails for it.
-async fn hand_over_and_back(cluster: &Cluster, holder: usize) {
+/// Primary and replica swap roles twice while connections to both are open. Calls to the wrong one
+/// are redirected, and none fails.
+async fn swap_roles_twice(cluster: &Cluster, holder: usize) {
     let (one, other) = (&cluster.nodes()[holder], &cluster.nodes()[(holder + 3) % 6]);
     let store = super::options().danger_allow_no_persistence().replicas(1);
     let service = service(store.connect_cluster(cluster.urls()).await.unwrap());

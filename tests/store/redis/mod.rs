@@ -1,5 +1,6 @@
-//! What Redis alone can do to a store, on running servers.
+//! The Redis store: faults, replicas, lost data, server settings and damage, on running servers.
 
+mod damage;
 mod faults;
 mod feed;
 mod lost;
@@ -29,12 +30,12 @@ async fn connect(address: &Address) -> RedisStore {
     options().connect(&redis::url(address)).await.unwrap()
 }
 
-/// As patient as a busy machine needs.
+/// With a timeout that is long enough for a busy machine.
 fn options() -> RedisOptions {
     RedisOptions::new().timeout(Duration::from_secs(60))
 }
 
-/// With a timeout that a test can sit out.
+/// With a timeout that is short enough to wait for.
 fn impatient() -> RedisOptions {
     RedisOptions::new().timeout(Duration::from_secs(2))
 }
@@ -48,7 +49,7 @@ fn service(store: RedisStore) -> Service {
     Service::uncached(vec![Arc::new(store) as Arc<dyn KeyStore>])
 }
 
-/// A durable server, and a proxy before it.
+/// A durable server behind a proxy.
 fn behind_a_proxy() -> Option<(Server, Proxy)> {
     let server = Options::default().durable().start()?;
     let proxy = server.proxy();
@@ -59,7 +60,7 @@ async fn revoke(service: &Service, issued: &Issued, reason: &str) -> Result<(), 
     service.keys().revoke(&service.owner, issued.key.id, reason, &service.actor).await
 }
 
-/// A verification that may find the store down.
+/// Verifies a key; the store may be down.
 async fn verify(service: &Service, issued: &Issued) -> Result<Verified, Verdict> {
     let verified = service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
     verified.map_err(|error| match error {
@@ -78,14 +79,14 @@ enum Verdict {
 const REVOKED: Verdict = Verdict::Denied(DeniedReason::Revoked);
 const UNAVAILABLE: Verdict = Verdict::Failed(ErrorKind::Unavailable);
 
-/// Waits until a key can be verified again: the store has found its server.
+/// Waits until a key can be verified again.
 async fn until_verified(service: &Service, issued: &Issued) {
     eventually("the store recovers by itself", async || verify(service, issued).await.is_ok())
         .await;
 }
 
-/// The error and its causes, as one text.
-fn whole(error: &StoreError) -> String {
+/// Returns an error with its causes as one text.
+fn error_chain(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -22,7 +22,7 @@ fn a_pair() -> Option<(Server, Server)> {
 }
 
 #[tokio::test]
-async fn a_revocation_that_no_replica_has_is_unconfirmed_and_works_at_once() {
+async fn a_revocation_without_replicas_is_unconfirmed_and_takes_effect_immediately() {
     let Some((primary, replica)) = a_pair() else { return };
     let issuing = service(options().connect(&primary.url()).await.unwrap());
     let (issued, late) = (issuing.issue().await, issuing.issue().await);
@@ -31,19 +31,23 @@ async fn a_revocation_that_no_replica_has_is_unconfirmed_and_works_at_once() {
     replica.freeze();
     let error = revoke(&waiting, &issued, "leaked").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error}");
-    assert_eq!(verify(&waiting, &issued).await.unwrap_err(), REVOKED, "here, it is revoked");
-    // What is repeated finds it done, and still nobody has confirmed it.
+    assert_eq!(
+        verify(&waiting, &issued).await.unwrap_err(),
+        REVOKED,
+        "it is revoked on the primary"
+    );
+    // Repeated, it finds the key revoked, and no replica has confirmed that.
     let error = revoke(&waiting, &issued, "leaked").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error}");
-    // To WAIT counts what was written on its own connection: something has to be, says the manual.
-    // Redis 7.0 waits for more than that, so this looks at the mark itself.
-    let marks = || primary.call(&["HGET", "{keyward}meta", "barrier"]).text().to_owned();
-    assert_eq!(marks(), "1");
+    // WAIT only waits for writes of its own connection, so the script must write something. Redis 7.0
+    // waits for more than documented, so this test reads the value that is written.
+    let barriers = || primary.call(&["HGET", "{keyward}meta", "barrier"]).text().to_owned();
+    assert_eq!(barriers(), "1");
     let all = waiting.keys().revoke_all(&waiting.owner, "all", &waiting.actor).await;
     assert_eq!(all.unwrap_err().kind(), ErrorKind::Unconfirmed);
     let all = waiting.keys().revoke_all(&waiting.owner, "all", &waiting.actor).await;
     assert_eq!(all.unwrap_err().kind(), ErrorKind::Unconfirmed, "with nothing left to revoke");
-    assert_eq!(marks(), "2");
+    assert_eq!(barriers(), "2");
     assert_eq!(verify(&waiting, &late).await.unwrap_err(), REVOKED);
 
     replica.thaw();
@@ -57,10 +61,10 @@ async fn a_revocation_that_no_replica_has_is_unconfirmed_and_works_at_once() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_no_replica_has_is_forgotten_by_the_cache_at_once() {
+async fn an_unconfirmed_revocation_is_removed_from_the_cache_immediately() {
     let Some((primary, replica)) = a_pair() else { return };
     let store = impatient().replicas(1).connect(&primary.url()).await.unwrap();
-    // The feed would bring it while the replica is waited for.
+    // The change feed would invalidate the key during the wait for the replica.
     let store = Wrapper::new(Arc::new(store));
     let caching = Service::new(vec![Arc::new(store.clone()) as Arc<dyn KeyStore>]);
     let issued = caching.issue().await;
@@ -78,7 +82,7 @@ async fn a_revocation_that_no_replica_has_is_forgotten_by_the_cache_at_once() {
 }
 
 #[tokio::test]
-async fn every_change_waits_and_nothing_else_does() {
+async fn changes_wait_for_replicas_and_reads_do_not() {
     let Some((primary, replica)) = a_pair() else { return };
     let store = Arc::new(options().replicas(1).connect(&primary.url()).await.unwrap());
     let waiting = service(RedisStore::clone(&store));
@@ -90,19 +94,19 @@ async fn every_change_waits_and_nothing_else_does() {
         let (keys, by) = (waiting.keys().clone(), waiting.actor.clone());
         async move { keys.revoke(&owner, id, "leaked", &by).await }
     });
-    // It is in effect, and others read, while it waits.
-    eventually("the key is revoked here", async || {
+    // While it waits, it has taken effect, and other calls can read.
+    eventually("the key is revoked on the primary", async || {
         verify(&waiting, &issued).await.is_err_and(|verdict| verdict == REVOKED)
     })
     .await;
     assert!(store.changes(None).await.is_ok());
-    assert!(!revoking.is_finished(), "nobody has confirmed it");
+    assert!(!revoking.is_finished(), "no replica has confirmed it");
     replica.thaw();
     revoking.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_changes_than_connections_wait_their_turn_and_end_in_time() {
+async fn more_changes_than_connections_queue_and_end_in_time() {
     let Some((primary, replica)) = a_pair() else { return };
     let waiting = Arc::new(service(impatient().replicas(1).connect(&primary.url()).await.unwrap()));
     waiting.host.limit(&waiting.owner, Limits::default().max_active_keys(MANY as u32));
@@ -123,9 +127,9 @@ async fn more_changes_than_connections_wait_their_turn_and_end_in_time() {
         let there = verify(&waiting, &issued).await;
         match error.kind() {
             ErrorKind::Unconfirmed => assert_eq!(there.unwrap_err(), REVOKED),
-            // Its turn came so late that the answer did not.
+            // It got a connection so late that the answer did not arrive in time.
             ErrorKind::OutcomeUnknown => {}
-            // Its turn did not come in time: nothing was sent.
+            // It got no connection in time, and nothing was sent.
             ErrorKind::Unavailable => assert!(there.is_ok(), "{error}"),
             other => panic!("{other:?}: {error}"),
         }
@@ -137,5 +141,5 @@ async fn more_changes_than_connections_wait_their_turn_and_end_in_time() {
     .await;
 }
 
-/// Some times the connections that a store has for this.
+/// Several times the number of exclusive connections of a store.
 const MANY: usize = 80;

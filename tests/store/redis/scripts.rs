@@ -1,4 +1,4 @@
-//! Scripts: a server that has forgotten them is told again, and nobody notices.
+//! Scripts that the server has dropped from its cache are sent again.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use crate::support::servers::{
 };
 
 #[tokio::test]
-async fn a_script_that_the_server_forgot_is_sent_again() {
+async fn a_script_that_the_server_does_not_have_is_sent_again() {
     let Some(server) = Options::default().durable().start() else { return };
     let service = service_on(server.address()).await;
     let flush = || assert_eq!(server.call(&["SCRIPT", "FLUSH"]).text(), "OK");
@@ -37,7 +37,7 @@ async fn a_script_that_the_server_forgot_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_are_forgotten_while_they_are_in_use() {
+async fn scripts_are_flushed_while_they_are_in_use() {
     let Some(server) = Options::default().durable().start() else { return };
     let service = service_on(server.address()).await;
     let done = Arc::new(AtomicBool::new(false));

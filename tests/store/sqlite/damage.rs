@@ -8,22 +8,22 @@ use keyward::{
     store::{SqliteOptions, StoreErrorKind},
 };
 
-use super::{issue, keys_on, service, sql, stranger};
+use super::{issue, keys_on, other_connection, service, sql};
 use crate::support::{owner, stores::SqliteFile};
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+async fn a_file_that_is_not_a_database_is_rejected_and_not_changed() {
     let file = SqliteFile::new();
     let letter = "Dear Ada, this is not a database. ".repeat(100);
     fs::write(file.path(), &letter).unwrap();
-    let refused = SqliteStore::open(file.path()).await.unwrap_err();
-    assert_eq!(refused.kind(), StoreErrorKind::Corrupt);
+    let rejected = SqliteStore::open(file.path()).await.unwrap_err();
+    assert_eq!(rejected.kind(), StoreErrorKind::Corrupt);
     assert_eq!(fs::read_to_string(file.path()).unwrap(), letter);
 }
 
-/// Whatever a row holds that it cannot hold, verification says *unavailable*, and nothing panics.
+/// Verification reports *unavailable* and does not panic.
 #[tokio::test]
-async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
+async fn a_damaged_row_is_corrupt_and_never_denied() {
     for damage in [
         "UPDATE keyward_keys SET access = 'builds:read'",
         "UPDATE keyward_keys SET access = '[\"\"]'",
@@ -35,13 +35,19 @@ async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
         "UPDATE keyward_keys SET account = ''",
         "UPDATE keyward_keys SET expires_at = 9223372036854775807",
         "UPDATE keyward_keys SET revision = -1",
+        "UPDATE keyward_keys SET revoked_at = 1",
+        "UPDATE keyward_keys SET revoked_reason = 'stolen'",
+        "UPDATE keyward_keys SET retiring_hint = 'lnos_live_a1b2c3d4'",
+        "UPDATE keyward_keys SET retiring_ends_at = 1",
         "UPDATE keyward_keys SET last_used_ip = 'localhost'",
         "UPDATE keyward_keys SET rotation_token = x'00'",
     ] {
         let file = SqliteFile::new();
         let keys = service(&file, SqliteOptions::new()).await;
         let issued = issue(&keys).await;
-        sql(&mut stranger(&file).await, damage).await;
+        let mut connection = other_connection(&file).await;
+        sql(&mut connection, "PRAGMA ignore_check_constraints = ON").await;
+        sql(&mut connection, damage).await;
         match keys.verify(issued.secret.expose(), &VerifyRequest::new()).await {
             Err(VerifyError::Unavailable(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
@@ -52,10 +58,10 @@ async fn a_row_that_cannot_be_right_is_corrupt_and_never_denies() {
 }
 
 #[tokio::test]
-async fn a_damaged_page_is_corrupt_and_never_denies() {
+async fn a_damaged_page_is_corrupt_and_never_denied() {
     let file = SqliteFile::new();
     let issued = issue(&service(&file, SqliteOptions::new()).await).await;
-    let mut connection = stranger(&file).await;
+    let mut connection = other_connection(&file).await;
     sql(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await;
     drop(connection);
     let mut raw = fs::OpenOptions::new().write(true).open(file.path()).unwrap();

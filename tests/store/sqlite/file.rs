@@ -5,11 +5,11 @@ use keyward::{
 use sqlx::Row;
 use std::{error::Error, fs, os::unix::fs::PermissionsExt};
 
-use super::{issue, keys_on, service, sql, stranger};
+use super::{issue, keys_on, other_connection, service, sql};
 use crate::support::{owner, stores::SqliteFile};
 
 #[tokio::test]
-async fn a_new_file_and_its_log_are_for_the_eyes_of_their_owner_only() {
+async fn a_new_file_and_its_log_are_readable_by_their_owner_only() {
     let file = SqliteFile::new();
     let keys = service(&file, SqliteOptions::new()).await;
     let _issued = issue(&keys).await;
@@ -23,9 +23,9 @@ async fn a_new_file_and_its_log_are_for_the_eyes_of_their_owner_only() {
 }
 
 #[tokio::test]
-async fn what_lives_in_the_hosts_file_touches_nothing_of_the_host() {
+async fn a_store_in_the_services_file_does_not_touch_other_tables() {
     let file = SqliteFile::new();
-    let mut host = stranger(&file).await;
+    let mut host = other_connection(&file).await;
     sql(&mut host, "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, note TEXT)").await;
     sql(&mut host, "INSERT INTO _sqlx_migrations VALUES (1, 'the host''s own')").await;
     sql(&mut host, "CREATE TABLE keys (id INTEGER PRIMARY KEY)").await;
@@ -61,7 +61,7 @@ async fn prefixes_keep_services_in_one_file_apart() {
 }
 
 #[test]
-fn a_prefix_that_could_become_sql_is_refused() {
+fn a_prefix_that_could_inject_sql_is_rejected() {
     for prefix in
         ["", "a b", "a\"b", "a;--", "Api_", "1st_", "_x", "sqlite_x", "ä", &"a".repeat(41)]
     {
@@ -70,18 +70,22 @@ fn a_prefix_that_could_become_sql_is_refused() {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_refused_and_left_alone() {
+async fn tables_of_a_newer_version_are_rejected_and_not_changed() {
     let file = SqliteFile::new();
     drop(SqliteStore::open(file.path()).await.unwrap());
-    sql(&mut stranger(&file).await, "INSERT INTO keyward_migrations (version) VALUES (4711)").await;
-    let refused = SqliteStore::open(file.path()).await.unwrap_err();
-    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
-    let why = refused.source().unwrap().to_string();
+    sql(
+        &mut other_connection(&file).await,
+        "INSERT INTO keyward_migrations (version) VALUES (4711)",
+    )
+    .await;
+    let rejected = SqliteStore::open(file.path()).await.unwrap_err();
+    assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
+    let why = rejected.source().unwrap().to_string();
     assert!(why.contains("4711") && why.contains("upgrade keyward"), "{why}");
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_the_file_is_opened_again() {
+async fn acknowledged_changes_are_there_after_the_file_is_reopened() {
     let file = SqliteFile::new();
     let issued = issue(&service(&file, SqliteOptions::new()).await).await;
     let again = service(&file, SqliteOptions::new()).await;
@@ -89,7 +93,7 @@ async fn what_was_acknowledged_is_there_after_the_file_is_opened_again() {
 }
 
 #[tokio::test]
-async fn names_that_sqlite_would_take_for_something_else_are_files() {
+async fn file_names_that_are_special_to_sqlite_are_files() {
     let folder = tempfile::tempdir().unwrap();
     for name in [":memory:", "file:x?mode=memory", "a?b#c", "ü %41.db"] {
         let path = folder.path().join(name);
@@ -104,10 +108,10 @@ async fn names_that_sqlite_would_take_for_something_else_are_files() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+async fn a_missing_folder_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = SqliteStore::open(folder.path().join("missing/keys.db")).await.unwrap_err();
-    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
-    let why = refused.source().unwrap().to_string();
+    let rejected = SqliteStore::open(folder.path().join("missing/keys.db")).await.unwrap_err();
+    assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
+    let why = rejected.source().unwrap().to_string();
     assert!(why.contains("missing/keys.db"), "{why}");
 }

@@ -19,7 +19,7 @@ use crate::support::{
     stores::{PATIENCE, SqliteFile},
 };
 
-/// What the process that was killed had been told of a key: as its lines say, the last one wins.
+/// The last acknowledged state of a key, as printed by the killed process.
 #[derive(Default)]
 struct Acknowledged {
     secret: String,
@@ -28,34 +28,34 @@ struct Acknowledged {
 }
 
 #[test]
-fn killed_during_a_thousand_changes_no_acknowledged_one_is_lost() {
+fn no_acknowledged_change_is_lost_in_a_thousand_changes_with_kills() {
     let file = SqliteFile::new();
     let (mut changes, mut kills) = (0, 0);
     while changes < 1_000 {
         let mut victim = process::start("kill::changes_keys_until_it_is_killed", &file.path());
         let mut lines = BufReader::new(victim.stdout.take().unwrap());
         let mut keys = HashMap::new();
-        // Each time at another point, from the first change on.
+        // Each kill comes after a different number of changes.
         let enough = 1 + kills * 7 % 90;
-        let mut heard = 0;
+        let mut received = 0;
         while let Some(line) = next_line(&mut lines) {
-            heard += usize::from(acknowledge(&mut keys, &line));
-            if heard == enough {
+            received += usize::from(acknowledge(&mut keys, &line));
+            if received == enough {
                 victim.kill().unwrap();
             }
         }
-        assert!(!victim.wait().unwrap().success(), "it goes on until it is killed");
-        assert!(heard >= enough);
-        // A runtime for this alone: none may stand still in a transaction while this thread reads.
-        Runtime::new().unwrap().block_on(all_is_there(&file, &keys));
-        changes += heard;
+        assert!(!victim.wait().unwrap().success(), "it runs until it is killed");
+        assert!(received >= enough);
+        // A runtime of its own: no other task may be in a transaction while this thread reads.
+        Runtime::new().unwrap().block_on(check_acknowledged(&file, &keys));
+        changes += received;
         kills += 1;
     }
 }
 
-/// The victim.
+/// Runs in the process that is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "it is started, and killed, by the test above"]
+#[ignore = "started and killed by the test above"]
 async fn changes_keys_until_it_is_killed() {
     let keys = process::service().await;
     let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(change_keys(keys.clone()))).collect();
@@ -70,20 +70,20 @@ async fn change_keys(keys: ApiKeys) {
     for round in 0.. {
         let issued = keys.issue(NewKey::new(&ada, "new").unwrap(), &actor).await.unwrap();
         let id = issued.key.id;
-        tell(&issued.key, &issued.secret);
+        acknowledge_to_parent(&issued.key, &issued.secret);
         let changed = keys.update(&ada, id, &change, &actor).await.unwrap();
-        tell(&changed, &issued.secret);
+        acknowledge_to_parent(&changed, &issued.secret);
         let rotated = keys.rotate(&ada, id, Rotation::immediate(), &actor).await.unwrap();
-        tell(&rotated.key, &rotated.secret);
+        acknowledge_to_parent(&rotated.key, &rotated.secret);
         if round % 2 == 0 {
             keys.revoke(&ada, id, "done", &actor).await.unwrap();
-            tell(&keys.get(&ada, id).await.unwrap(), &rotated.secret);
+            acknowledge_to_parent(&keys.get(&ada, id).await.unwrap(), &rotated.secret);
         }
     }
 }
 
-/// One line, one write: the pipe has it whole or not at all.
-fn tell(key: &Key, secret: &Secret) {
+/// Prints one line with one write, so that the pipe has all of it or nothing.
+fn acknowledge_to_parent(key: &Key, secret: &Secret) {
     let (id, revision, revoked) = (key.id, key.revision, key.revoked.is_some());
     println!("acknowledged {id} {revision} {revoked} {}", secret.expose());
 }
@@ -102,21 +102,25 @@ fn acknowledge(keys: &mut HashMap<KeyId, Acknowledged>, line: &str) -> bool {
     true
 }
 
-async fn all_is_there(file: &SqliteFile, acknowledged: &HashMap<KeyId, Acknowledged>) {
+async fn check_acknowledged(file: &SqliteFile, all: &HashMap<KeyId, Acknowledged>) {
     let keys = service(file, SqliteOptions::new().timeout(PATIENCE)).await;
-    for (id, told) in acknowledged {
+    for (id, acknowledged) in all {
         let key = keys.get(&owner("acme", "ada"), *id).await.unwrap();
-        assert!(key.revision >= told.revision, "told {}: {key:?}", told.revision);
-        assert!(key.revoked.is_some() || !told.revoked, "{key:?}");
-        match keys.verify(&told.secret, &VerifyRequest::new()).await {
-            Ok(_) => assert!(!told.revoked),
+        assert!(
+            key.revision >= acknowledged.revision,
+            "acknowledged {}: {key:?}",
+            acknowledged.revision
+        );
+        assert!(key.revoked.is_some() || !acknowledged.revoked, "{key:?}");
+        match keys.verify(&acknowledged.secret, &VerifyRequest::new()).await {
+            Ok(_) => assert!(!acknowledged.revoked),
             Err(VerifyError::Denied(denied)) if key.revoked.is_some() => {
                 assert_eq!(denied.reason(), DeniedReason::Revoked);
             }
-            // Killed between a rotation and its answer.
+            // The process was killed between a rotation and its answer.
             Err(VerifyError::Denied(denied)) => {
                 assert_eq!(denied.reason(), DeniedReason::SecretRetired);
-                assert!(key.revision > told.revision);
+                assert!(key.revision > acknowledged.revision);
             }
             Err(error) => panic!("{error}"),
         }
@@ -126,7 +130,7 @@ async fn all_is_there(file: &SqliteFile, acknowledged: &HashMap<KeyId, Acknowled
     }
 }
 
-/// Also a change that was not acknowledged is whole or not there.
+/// Changes that were not acknowledged are complete or absent, too.
 async fn each_change_has_its_event(keys: &ApiKeys, key: &Key) {
     let events = keys.events(AuditQuery::new(&key.owner).key(key.id)).await.unwrap();
     let count = |kind| events.iter().filter(|event| event.kind == kind).count() as u64;
@@ -147,7 +151,7 @@ async fn all_keys(keys: &ApiKeys) -> Vec<Arc<Key>> {
 }
 
 #[tokio::test]
-async fn eight_processes_open_a_new_file_at_once() {
+async fn eight_processes_open_a_new_file_concurrently() {
     for _ in 0..10 {
         let file = SqliteFile::new();
         let all: Vec<_> =
@@ -162,7 +166,7 @@ async fn eight_processes_open_a_new_file_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "it is started by the test above"]
+#[ignore = "started by the test above"]
 async fn opens_and_issues() {
     let _issued = issue(&process::service().await).await;
 }

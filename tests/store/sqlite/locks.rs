@@ -7,26 +7,26 @@ use keyward::{
 
 use sqlx::Connection;
 
-use super::{issue, service, sql, stranger};
+use super::{issue, other_connection, service, sql};
 use crate::support::{owner, stores::SqliteFile};
 
-/// Short for who waits, and long enough for a busy machine to open a file.
+/// Short enough to wait for, and long enough for a busy machine to open a file.
 const SHORT: Duration = Duration::from_secs(2);
 
 #[tokio::test]
-async fn a_change_behind_a_lock_is_unavailable_and_done_once_the_lock_is_gone() {
+async fn a_change_during_a_lock_is_unavailable_and_succeeds_after_it() {
     let file = SqliteFile::new();
     let keys = service(&file, SqliteOptions::new().timeout(SHORT)).await;
     let issued = issue(&keys).await;
-    let mut other = stranger(&file).await;
+    let mut other = other_connection(&file).await;
     sql(&mut other, "BEGIN IMMEDIATE").await;
 
     let ada = owner("acme", "ada");
-    let refused = keys.issue(NewKey::new(&ada, "ci").unwrap(), &Actor::system("test")).await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
-    let refused = keys.revoke(&ada, issued.key.id, "stolen", &Actor::system("test")).await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
-    // Readers wait for no writer.
+    let rejected = keys.issue(NewKey::new(&ada, "ci").unwrap(), &Actor::system("test")).await;
+    assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Unavailable);
+    let rejected = keys.revoke(&ada, issued.key.id, "stolen", &Actor::system("test")).await;
+    assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Unavailable);
+    // Readers do not wait for writers.
     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 
     sql(&mut other, "ROLLBACK").await;
@@ -36,13 +36,13 @@ async fn a_change_behind_a_lock_is_unavailable_and_done_once_the_lock_is_gone() 
 }
 
 #[tokio::test]
-async fn a_file_that_somebody_has_for_himself_is_unavailable_until_he_is_done() {
+async fn an_exclusively_locked_file_is_unavailable_until_it_is_unlocked() {
     let file = SqliteFile::new();
     let issued = issue(&service(&file, SqliteOptions::new()).await).await;
-    let mut other = stranger(&file).await;
+    let mut other = other_connection(&file).await;
     sql(&mut other, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").await;
-    let refused = SqliteOptions::new().timeout(SHORT).open(file.path()).await.unwrap_err();
-    assert_eq!(refused.kind(), StoreErrorKind::Unavailable);
+    let rejected = SqliteOptions::new().timeout(SHORT).open(file.path()).await.unwrap_err();
+    assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
 
     other.close().await.unwrap();
     let keys = service(&file, SqliteOptions::new()).await;
@@ -50,11 +50,11 @@ async fn a_file_that_somebody_has_for_himself_is_unavailable_until_he_is_done() 
 }
 
 #[tokio::test]
-async fn tables_that_are_gone_are_unavailable_and_never_deny() {
+async fn missing_tables_are_unavailable_and_never_denied() {
     let file = SqliteFile::new();
     let keys = service(&file, SqliteOptions::new()).await;
     let issued = issue(&keys).await;
-    sql(&mut stranger(&file).await, "DROP TABLE keyward_secrets").await;
+    sql(&mut other_connection(&file).await, "DROP TABLE keyward_secrets").await;
     let answer = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await;
     assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
 }

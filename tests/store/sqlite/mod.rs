@@ -1,4 +1,4 @@
-//! What is SQLite's own: its file, its locks, other processes, and damage.
+//! The SQLite store: its file, its locks, other processes, and damage.
 
 mod damage;
 mod file;
@@ -14,7 +14,7 @@ use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::support::{format, owner, stores::SqliteFile};
 
-/// A service on a file, as a process of its own would have it.
+/// Opens a service on a file, as another process would.
 async fn service(file: &SqliteFile, options: SqliteOptions) -> ApiKeys {
     let store = options.open(file.path()).await.unwrap();
     keys_on(store)
@@ -30,8 +30,8 @@ async fn issue(keys: &ApiKeys) -> Issued {
     keys.issue(new, &Actor::system("test")).await.unwrap()
 }
 
-/// A connection of somebody else.
-async fn stranger(file: &SqliteFile) -> SqliteConnection {
+/// Opens a connection that does not belong to the store.
+async fn other_connection(file: &SqliteFile) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(file.path()).create_if_missing(true);
     options.connect().await.unwrap()
 }

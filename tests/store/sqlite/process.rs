@@ -1,4 +1,4 @@
-//! Other processes: this test binary again, running one test that is ignored otherwise.
+//! Starts other processes: this test binary, running one ignored test.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use keyward::{ApiKeys, store::SqliteOptions};
 use super::keys_on;
 use crate::support::stores::PATIENCE;
 
-/// Starts a test of this folder in a process of its own, on a file.
+/// Starts a test of this folder in a new process, on a file.
 pub fn start(test: &str, file: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", &format!("store::sqlite::{test}"), "--ignored", "--nocapture", "--quiet"])
@@ -21,9 +21,9 @@ pub fn start(test: &str, file: &Path) -> Child {
         .unwrap()
 }
 
-/// In such a process: a service on the file.
+/// Opens a service on the file, in such a process.
 pub async fn service() -> ApiKeys {
-    let file = env::var_os(FILE).expect("only another test starts this one");
+    let file = env::var_os(FILE).expect("this test is started by another one");
     keys_on(SqliteOptions::new().timeout(PATIENCE).open(file).await.unwrap())
 }
 

@@ -1,9 +1,11 @@
-local mark, from = unpack(ARGV)
-local state = redis.call('HMGET', meta, 'last', 'tag', 'gone', 'gone_tag')
-local answer = { state[1] or '0', state[2] or '0', state[3] or '0', state[4] or '0', '', '', '' }
-if mark ~= '' then
-  local marked = redis.call('XRANGE', changes, mark, mark, 'COUNT', 1)
-  answer[5] = marked[1] and marked[1][1] or ''
+-- The last position, the last purged position, the entry at the reader's position, the last entry
+-- returned, and the ids of the keys of the entries after the reader's position.
+local reader, from = unpack(ARGV)
+local positions = redis.call('HMGET', meta, 'last_number', 'last_tag', 'purged_number', 'purged_tag')
+local answer = { positions[1] or '0', positions[2] or '0', positions[3] or '0', positions[4] or '0', '', '', '' }
+if reader ~= '' then
+  local found = redis.call('XRANGE', changes, reader, reader, 'COUNT', 1)
+  answer[5] = found[1] and found[1][1] or ''
   local ids = {}
   for i, entry in ipairs(redis.call('XRANGE', changes, from, '+', 'COUNT', 1000)) do
     ids[i], answer[6] = entry[2][2], entry[1]

@@ -1,2 +1,9 @@
 local digest = redis.call('HGET', KEYS[1], ARGV[1])
-return digest and string.sub(redis.call('HGET', KEYS[2], digest), 17)
+if not digest then
+  return false
+end
+local found = redis.call('HGET', KEYS[2], digest)
+if not found then
+  error({ err = 'CORRUPT a key in Redis is damaged' })
+end
+return string.sub(found, 17)

@@ -1,48 +1,29 @@
-local keys, secrets, index, events, log, changes, meta, quotas, tallies, codes, audit = unpack(KEYS)
+local keys, secrets, index, audit_entries, audit_index, changes, meta, counters, usage, codes, audit = unpack(KEYS)
 
--- The fields of a key's record, as `rows.rs` packs them.
-local REVISION, TENANT, ACCOUNT, TENANT_SCOPE, OWNER_SCOPE, CURRENT, FORMER = 1, 2, 3, 4, 5, 6, 7
+-- The fields of a key's record, in the order of `records.rs`.
+local REVISION, TENANT, ACCOUNT, TENANT_HASH, OWNER_HASH, CURRENT, FORMER = 1, 2, 3, 4, 5, 6, 7
 local EXPIRES, DISABLED, REVOKED, REASON, NAME, HINT = 8, 9, 10, 11, 12, 13
 local ACCESS, LIMITS, NETWORKS, METADATA = 14, 15, 16, 17
 local RETIRING_HINT, RETIRING_ENDS, ROTATED, TOKEN = 19, 20, 21, 22
 local FIRST_USED, LAST_USED, LAST_IP = 23, 24, 25
 
+-- Sort after every instant, and after every identifier.
 local NEVER, LAST = string.rep('\255', 8), string.rep('\255', 17)
 
--- A key's record, behind its id, lies under each of its digests: so one HGET finds it.
-local function packed(id)
-  local digest = redis.call('HGET', keys, id)
-  local found = digest and redis.call('HGET', secrets, digest)
-  return found and string.sub(found, 17)
+-- Ends the script. A script must call this before its first write, so that it changes nothing.
+local function corrupt(what)
+  error({ err = 'CORRUPT ' .. what .. ' in Redis is damaged' })
 end
 
-local function load(id)
-  local record = packed(id)
-  return record and cmsgpack.unpack(record)
-end
-
-local function save(id, key)
-  local record = id .. cmsgpack.pack(key)
-  redis.call('HSET', keys, id, key[CURRENT])
-  redis.call('HSET', secrets, key[CURRENT], record)
-  if key[FORMER] ~= '' then
-    redis.call('HSET', secrets, key[FORMER], record)
-  end
-end
-
--- Without an account, all of a tenant is meant.
-local function within(key, tenant, account)
-  return key[TENANT] == tenant and (account == '' or key[ACCOUNT] == account)
-end
-
--- Lua compares text as the server's locale does, and its numbers hold 53 bits only.
-local function before(a, b)
+-- Lua compares text in the server's locale, and its numbers have 53 bits only.
+local function is_before(a, b)
   local a_high, a_low = struct.unpack('>I4I4', a)
   local b_high, b_low = struct.unpack('>I4I4', b)
   return a_high < b_high or (a_high == b_high and a_low < b_low)
 end
 
-local function following(number)
+-- Adds one to a number of eight bytes.
+local function increment(number)
   local high, low = struct.unpack('>I4I4', number)
   low = low + 1
   if low == 4294967296 then
@@ -51,16 +32,84 @@ local function following(number)
   return struct.pack('>I4I4', high, low)
 end
 
--- What is wanted of a walk back from a member, behind the member to go on from, if there is more.
--- So many at a time, that a long walk in search of few holds up nobody else.
-local function page(set, from, prefix, limit, load, wanted)
+-- Keys. Each digest of a key leads to the key's id followed by its record, so that a lookup is one HGET.
+
+local function packed_key(id)
+  local digest = redis.call('HGET', keys, id)
+  local found = digest and redis.call('HGET', secrets, digest)
+  return found and string.sub(found, 17)
+end
+
+local function unpack_key(packed)
+  local is_valid, key = pcall(cmsgpack.unpack, packed)
+  if not is_valid or type(key) ~= 'table' or #key ~= LAST_IP then
+    corrupt('a key')
+  end
+  return key
+end
+
+local function load_key(id)
+  local packed = packed_key(id)
+  return packed and unpack_key(packed)
+end
+
+local function save_key(id, key)
+  local record = id .. cmsgpack.pack(key)
+  redis.call('HSET', keys, id, key[CURRENT])
+  redis.call('HSET', secrets, key[CURRENT], record)
+  if key[FORMER] ~= '' then
+    redis.call('HSET', secrets, key[FORMER], record)
+  end
+end
+
+-- An empty account means all accounts of the tenant.
+local function is_within(key, tenant, account)
+  return key[TENANT] == tenant and (account == '' or key[ACCOUNT] == account)
+end
+
+-- Whether a key has the revision that was read and is not revoked.
+local function is_unchanged(key, revision)
+  if key[REVOKED] == '' and key[REASON] ~= '' then
+    corrupt('the revocation of a key')
+  end
+  return key[REVISION] == revision and key[REVOKED] == ''
+end
+
+-- The earlier of revocation and expiry; empty if the key has neither.
+local function dead_since(key)
+  local revoked, expires = key[REVOKED], key[EXPIRES]
+  if revoked == '' then
+    return expires
+  end
+  return (expires ~= '' and is_before(expires, revoked)) and expires or revoked
+end
+
+local function unrevoked_member(id, key)
+  return 'L' .. key[OWNER_HASH] .. (key[EXPIRES] ~= '' and key[EXPIRES] or NEVER) .. id
+end
+
+local function revoke_key(id, key, at, reason)
+  redis.call('ZREM', index, unrevoked_member(id, key), 'D' .. dead_since(key) .. id)
+  key[REVOKED], key[REASON] = at, reason
+  key[REVISION] = increment(key[REVISION])
+  redis.call('ZADD', index, 0, 'D' .. dead_since(key) .. id)
+  save_key(id, key)
+end
+
+-- Walks an index downwards from a member and returns the entries that `is_wanted` accepts, after the
+-- member from which to continue (empty at the end). One call visits at most 1000 members, so that a
+-- long walk does not block other clients.
+local function page(set, from, prefix, limit, load, is_wanted)
   local members = redis.call('ZREVRANGEBYLEX', set, from, '[' .. prefix, 'LIMIT', 0, 1000)
   local answer = { #members == 1000 and members[1000] or '' }
   limit = tonumber(limit)
   for _, member in ipairs(members) do
     local id = string.sub(member, -16)
     local found = load(id)
-    if wanted(found) then
+    if not found then
+      corrupt('an index')
+    end
+    if is_wanted(found) then
       answer[#answer + 1] = id
       answer[#answer + 1] = found
       limit = limit - 1
@@ -73,115 +122,131 @@ local function page(set, from, prefix, limit, load, wanted)
   return answer
 end
 
-local function dead_since(key)
-  local revoked, expires = key[REVOKED], key[EXPIRES]
-  if revoked == '' then
-    return expires
-  end
-  return (expires ~= '' and before(expires, revoked)) and expires or revoked
-end
+-- The audit log. An event is packed as its id, its record, and its members of the index.
 
-local function unrevoked_member(id, key)
-  return 'L' .. key[OWNER_SCOPE] .. (key[EXPIRES] ~= '' and key[EXPIRES] or NEVER) .. id
-end
-
--- An event is its id, its record, and its members of the log. An id that exists is passed over.
-local function record(packed)
+-- Writes an event; an id that exists is skipped.
+local function record_event(packed)
   local event = cmsgpack.unpack(packed)
-  if redis.call('HEXISTS', events, event[1]) == 0 then
+  if redis.call('HEXISTS', audit_entries, event[1]) == 0 then
     local entry = redis.call('XADD', audit, '*', 'i', event[1], 'e', event[2])
-    redis.call('HSET', events, event[1], entry)
+    redis.call('HSET', audit_entries, event[1], entry)
     for i = 3, #event do
-      redis.call('ZADD', log, 0, event[i])
+      redis.call('ZADD', audit_index, 0, event[i])
     end
   end
 end
 
-local function event_of(id)
-  local entry = redis.call('HGET', events, id)
-  return redis.call('XRANGE', audit, entry, entry)[1][2][4]
+local function event_record(id)
+  local entry = redis.call('HGET', audit_entries, id)
+  local found = entry and redis.call('XRANGE', audit, entry, entry)[1]
+  return found and found[2][4]
 end
 
--- The tag tells entries of the same number apart that were written in two lives of the store.
-local function feed(id, at, tag)
-  local number = redis.call('HINCRBY', meta, 'last', 1)
-  redis.call('HSET', meta, 'tag', tag)
+-- The change feed.
+
+-- After a failover or a restored backup, the random tag distinguishes a new entry from the lost entry
+-- that had the same number.
+local function append_to_feed(id, at, tag)
+  local number = redis.call('HINCRBY', meta, 'last_number', 1)
+  redis.call('HSET', meta, 'last_tag', tag)
   redis.call('XADD', changes, string.format('%.0f-%s', number, tag), 'k', id, 'a', at)
 end
 
--- Whoever may not publish has others look by themselves: what was written stays as good as it is.
-local function tell()
+-- Wakes the listeners of the feed. A user without permission to publish must not fail the change:
+-- other nodes then poll.
+local function notify()
   redis.pcall('PUBLISH', changes, '')
 end
 
--- What a repeated revocation finds done was perhaps never confirmed: WAIT waits for what was
--- written on its own connection, so something has to be.
-local function barrier(waits)
+-- A repeated revocation may find a change that was never confirmed by replicas. WAIT only waits for
+-- writes of its own connection, so this writes something.
+local function write_barrier(waits)
   if waits == '1' then
     redis.call('HINCRBY', meta, 'barrier', 1)
   end
 end
 
-local function revoke(id, key, at, reason)
-  redis.call('ZREM', index, unrevoked_member(id, key), 'D' .. dead_since(key) .. id)
-  key[REVOKED], key[REASON] = at, reason
-  key[REVISION] = following(key[REVISION])
-  redis.call('ZADD', index, 0, 'D' .. dead_since(key) .. id)
-  save(id, key)
-end
+-- Counters of quotas. A counter is the start of its period in eight bytes, then the uses as decimal text,
+-- which are below 2^53.
 
--- How much of a quota is spent, and in which period: one that is over begins anew, and none comes
--- back. Quotas end below 2^53.
-local function counted(field, window)
-  local stored = redis.call('HGET', quotas, field)
-  if not stored or before(string.sub(stored, 1, 8), window) then
-    return 0, window
+-- Returns start and uses of a stored counter; nothing if there is none.
+local function stored_counter(field)
+  local stored = redis.call('HGET', counters, field)
+  if not stored then
+    return
   end
-  return tonumber(string.sub(stored, 9)), string.sub(stored, 1, 8)
+  local digits = string.match(string.sub(stored, 9), '^%d+$')
+  if not digits then
+    corrupt('a counter')
+  end
+  return string.sub(stored, 1, 8), tonumber(digits)
 end
 
--- What guests have spent is found again by its age, to be removed.
-local function date(field, window)
+-- Returns start and uses of a counter for a charge. A new period starts at 0, and no period returns.
+local function current_counter(field, window)
+  local stored_window, used = stored_counter(field)
+  if not stored_window or is_before(stored_window, window) then
+    return window, 0
+  end
+  return stored_window, used
+end
+
+local function set_counter(field, window, used)
+  -- Counters of anonymous callers (kind 3) are indexed by age, so that they can be purged.
   if string.byte(field) == 3 then
-    local stored = redis.call('HGET', quotas, field)
-    if stored then
-      redis.call('ZREM', index, 'G' .. string.sub(stored, 1, 8) .. field)
+    local stored_window = stored_counter(field)
+    if stored_window then
+      redis.call('ZREM', index, 'G' .. stored_window .. field)
     end
     redis.call('ZADD', index, 0, 'G' .. window .. field)
   end
+  redis.call('HSET', counters, field, window .. string.format('%.0f', used))
 end
 
-local function count(field, window, used)
-  date(field, window)
-  redis.call('HSET', quotas, field, window .. string.format('%.0f', used))
-end
+-- One-time codes. A code is its digest in 35 bytes, its end in eight, then the tries left as decimal text.
 
--- A code is its digest, when it ends, and how many tries are left.
-local function code_of(address)
+local function load_code(address)
   local stored = redis.call('HGET', codes, address)
-  if stored then
-    return string.sub(stored, 1, 35), string.sub(stored, 36, 43), tonumber(string.sub(stored, 44))
+  if not stored then
+    return
   end
+  local tries = string.match(string.sub(stored, 44), '^%d+$')
+  if not tries then
+    corrupt('a one-time code')
+  end
+  return string.sub(stored, 1, 35), string.sub(stored, 36, 43), tonumber(tries)
 end
 
-local function forget_code(address, ends_at)
+local function delete_code(address, ends_at)
   redis.call('HDEL', codes, address)
   redis.call('ZREM', index, 'C' .. ends_at .. address)
 end
 
-local function forget_hour(id, hour)
-  redis.call('HDEL', tallies, id .. hour)
+-- Hourly usage: how often a key was accepted, denied and limited, as decimal text.
+
+local function load_hour(id, hour)
+  local counts = redis.call('HGET', usage, id .. hour) or '0 0 0'
+  local accepted, denied, limited = string.match(counts, '^(%d+) (%d+) (%d+)$')
+  if not accepted then
+    corrupt('the usage of a key')
+  end
+  return tonumber(accepted), tonumber(denied), tonumber(limited)
+end
+
+local function delete_hour(id, hour)
+  redis.call('HDEL', usage, id .. hour)
   redis.call('ZREM', index, 'K' .. id .. hour, 'H' .. hour .. id)
 end
 
-local function remove(id, key)
+-- Deletes a key with its secrets, usage and counters.
+local function delete_key(id, key)
   for _, member in ipairs(redis.call('ZRANGEBYLEX', index, '[K' .. id, '(K' .. id .. LAST)) do
-    forget_hour(id, string.sub(member, -8))
+    delete_hour(id, string.sub(member, -8))
   end
-  local payer = '\0' .. id
-  redis.call('HDEL', quotas, payer .. 'ever', payer .. 'day', payer .. 'month')
+  local counter = '\0' .. id
+  redis.call('HDEL', counters, counter .. 'ever', counter .. 'day', counter .. 'month')
   redis.call('HDEL', keys, id)
   redis.call('HDEL', secrets, key[CURRENT], key[FORMER])
   redis.call('ZREM', index, unrevoked_member(id, key), 'D' .. dead_since(key) .. id,
-    'O' .. key[OWNER_SCOPE] .. id, 'T' .. key[TENANT_SCOPE] .. id)
+    'O' .. key[OWNER_HASH] .. id, 'T' .. key[TENANT_HASH] .. id)
 end

@@ -1,17 +1,21 @@
-local tag, before_it, at = unpack(ARGV, 1, 3)
-local removed = {}
+local tag, before, at = unpack(ARGV, 1, 3)
+local dead = {}
 for i = 4, #ARGV, 2 do
-  local id = ARGV[i]
-  local key = load(id)
-  -- Meanwhile, another may have purged or deleted it.
-  if key and dead_since(key) ~= '' and before(dead_since(key), before_it) then
-    remove(id, key)
-    record(ARGV[i + 1])
-    feed(id, at, tag)
-    removed[#removed + 1] = id
+  local key = load_key(ARGV[i])
+  -- Another node may have purged or deleted the key since it was listed.
+  if key and dead_since(key) ~= '' and is_before(dead_since(key), before) then
+    dead[#dead + 1] = { ARGV[i], key, ARGV[i + 1] }
   end
 end
-if #removed > 0 then
-  tell()
+local purged = {}
+for n, found in ipairs(dead) do
+  local id, key, event = unpack(found)
+  delete_key(id, key)
+  record_event(event)
+  append_to_feed(id, at, tag)
+  purged[n] = id
 end
-return removed
+if #purged > 0 then
+  notify()
+end
+return purged

@@ -3,8 +3,8 @@ local found = redis.call('HGET', secrets, from)
 if not found or redis.call('HEXISTS', secrets, to) == 1 then
   return 0
 end
-local id, key = string.sub(found, 1, 16), cmsgpack.unpack(string.sub(found, 17))
+local id, key = string.sub(found, 1, 16), unpack_key(string.sub(found, 17))
 key[key[FORMER] == from and FORMER or CURRENT] = to
 redis.call('HDEL', secrets, from)
-save(id, key)
+save_key(id, key)
 return 1

@@ -1,15 +1,15 @@
 local tag, waits, id, tenant, account, at, reason, event = unpack(ARGV)
-local key = load(id)
-if not key or not within(key, tenant, account) then
-  barrier(waits)
+local key = load_key(id)
+if not key or not is_within(key, tenant, account) then
+  write_barrier(waits)
   return 'none'
 end
 if key[REVOKED] ~= '' then
-  barrier(waits)
+  write_barrier(waits)
   return 'already'
 end
-revoke(id, key, at, reason)
-record(event)
-feed(id, at, tag)
-tell()
+revoke_key(id, key, at, reason)
+record_event(event)
+append_to_feed(id, at, tag)
+notify()
 return 'done'

@@ -1,29 +1,37 @@
 local tag, waits, prefix, tenant, account, at, reason = unpack(ARGV, 1, 7)
--- An event of each key: the id but for its last four bytes and those as a number; the record and a
--- member of the log but for what each ends with; and members that end with the event's id.
+-- Each key gets an event. Its id is `event` and a number of four bytes; its record is `packed` and the
+-- key's id; its members of the index are the arguments from 11 on, each followed by the event's id.
 local event, number, packed = unpack(ARGV, 8, 10)
 number = tonumber(number)
-local answer = {}
+local unrevoked = {}
 for _, member in ipairs(redis.call('ZRANGEBYLEX', index, '[' .. prefix, '(' .. prefix .. NEVER .. LAST)) do
   local id = string.sub(member, -16)
-  local key = load(id)
-  if within(key, tenant, account) then
-    answer[#answer + 1] = id
-    answer[#answer + 1] = cmsgpack.pack(key)
-    revoke(id, key, at, reason)
-    local own = event .. struct.pack('>I4', number)
-    number = (number + 1) % 4294967296
-    local members = { own, packed .. id, 'K' .. id .. own }
-    for i = 11, #ARGV do
-      members[#members + 1] = ARGV[i] .. own
-    end
-    record(cmsgpack.pack(members))
-    feed(id, at, tag)
+  local key = load_key(id)
+  if not key then
+    corrupt('an index')
+  end
+  if is_within(key, tenant, account) then
+    unrevoked[#unrevoked + 1] = { id, key }
   end
 end
+local answer = {}
+for _, found in ipairs(unrevoked) do
+  local id, key = unpack(found)
+  answer[#answer + 1] = id
+  answer[#answer + 1] = cmsgpack.pack(key)
+  revoke_key(id, key, at, reason)
+  local event_id = event .. struct.pack('>I4', number)
+  number = (number + 1) % 4294967296
+  local fields = { event_id, packed .. id, 'K' .. id .. event_id }
+  for i = 11, #ARGV do
+    fields[#fields + 1] = ARGV[i] .. event_id
+  end
+  record_event(cmsgpack.pack(fields))
+  append_to_feed(id, at, tag)
+end
 if #answer > 0 then
-  tell()
+  notify()
 else
-  barrier(waits)
+  write_barrier(waits)
 end
 return answer

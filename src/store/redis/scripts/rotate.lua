@@ -1,10 +1,10 @@
 local tag, id, tenant, account, revision, at, event = unpack(ARGV, 1, 7)
 local digest, hint, token, ends_at = unpack(ARGV, 8, 11)
-local key = load(id)
-if not key or not within(key, tenant, account) then
+local key = load_key(id)
+if not key or not is_within(key, tenant, account) then
   return 'none'
 end
-if key[REVISION] ~= revision or key[REVOKED] ~= '' then
+if not is_unchanged(key, revision) then
   return 'conflict'
 end
 if redis.call('HEXISTS', secrets, digest) == 1 then
@@ -18,9 +18,9 @@ else
   key[RETIRING_HINT], key[RETIRING_ENDS] = key[HINT], ends_at
 end
 key[CURRENT], key[HINT], key[TOKEN], key[ROTATED] = digest, hint, token, at
-key[REVISION] = following(revision)
-save(id, key)
-record(event)
-feed(id, at, tag)
-tell()
+key[REVISION] = increment(revision)
+save_key(id, key)
+record_event(event)
+append_to_feed(id, at, tag)
+notify()
 return 'done'

@@ -1,14 +1,14 @@
 local address, presented, at = unpack(ARGV)
-local digest, ends_at, tries = code_of(address)
+local digest, ends_at, tries = load_code(address)
 if not digest then
   return 'none'
 elseif tries == 0 then
-  return 'spent'
+  return 'no tries'
 elseif digest ~= presented then
   redis.call('HSET', codes, address, digest .. ends_at .. string.format('%.0f', tries - 1))
   return 'wrong'
-elseif not before(at, ends_at) then
-  return 'late'
+elseif not is_before(at, ends_at) then
+  return 'expired'
 end
-forget_code(address, ends_at)
-return 'right'
+delete_code(address, ends_at)
+return 'accepted'

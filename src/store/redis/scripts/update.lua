@@ -1,15 +1,15 @@
 local tag, id, tenant, account, revision, at, event = unpack(ARGV, 1, 7)
-local key = load(id)
-if not key or not within(key, tenant, account) then
+local key = load_key(id)
+if not key or not is_within(key, tenant, account) then
   return 'none'
 end
-if key[REVISION] ~= revision or key[REVOKED] ~= '' then
+if not is_unchanged(key, revision) then
   return 'conflict'
 end
 key[NAME], key[ACCESS], key[LIMITS], key[NETWORKS], key[METADATA], key[DISABLED] = unpack(ARGV, 8, 13)
-key[REVISION] = following(revision)
-save(id, key)
-record(event)
-feed(id, at, tag)
-tell()
+key[REVISION] = increment(revision)
+save_key(id, key)
+record_event(event)
+append_to_feed(id, at, tag)
+notify()
 return 'done'

@@ -27,7 +27,7 @@ use crate::verify::limits::{
 };
 use crate::{
     model::{Invalid, Timestamp},
-    store::redis::{Source, checked_prefix, owner_scope},
+    store::redis::{BoxError, checked_prefix, owner_hash},
     system::lock,
 };
 
@@ -165,8 +165,8 @@ impl RedisRateLimiter {
         script: &Script,
         charge: &RateCharge<'_>,
         arguments: &[String],
-    ) -> Result<Value, Source> {
-        let tag = format!("{}:{}", self.prefix, hex::encode(owner_scope(charge.owner)));
+    ) -> Result<Value, BoxError> {
+        let tag = format!("{}:{}", self.prefix, hex::encode(owner_hash(charge.owner)));
         let keys: Vec<_> = charge.rates.iter().map(|(within, _)| name(&tag, *within)).collect();
         self.nodes.run(&Call { script, tag: &tag, keys: &keys, arguments }).await
     }

@@ -8,22 +8,25 @@ use redis::{Cmd, ConnectionInfo, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    store::redis::{Line, Sent, Source, TimedOut, elsewhere, is, is_elsewhere, left},
+    store::redis::{
+        BoxError, CommandOutcome, Connection, TimedOut, has_kind, needs_other_server,
+        redirect_target, time_left,
+    },
     system::lock,
 };
 
 /// One server, or the nodes of a cluster as far as they are known: one connection to each.
 pub(crate) struct Nodes {
-    seeds: Vec<Place>,
+    seeds: Vec<Address>,
     timeout: Duration,
-    lines: Mutex<HashMap<String, Line>>,
+    lines: Mutex<HashMap<String, Connection>>,
     /// Where a node has sent us for a slot.
-    slots: Mutex<HashMap<u16, Place>>,
+    slots: Mutex<HashMap<u16, Address>>,
     /// One caller connects, and all others wait for it.
     connecting: tokio::sync::Mutex<()>,
 }
 
-type Place = Arc<ConnectionInfo>;
+type Address = Arc<ConnectionInfo>;
 
 /// A script as the server knows it, once it has been sent.
 pub(crate) struct Script {
@@ -58,46 +61,46 @@ impl Nodes {
 
     /// Runs a script on the node that has the slot. One that was sent and not answered is not sent
     /// again.
-    pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Value, Source> {
+    pub(crate) async fn run(&self, call: &Call<'_>) -> Result<Value, BoxError> {
         let (deadline, slot) = (Instant::now() + self.timeout, slot_of(call.tag));
         for _ in 0..HOPS {
             let known = lock(&self.slots).get(&slot).cloned();
             let line = match known {
-                Some(place) => self.line(place, deadline).await,
+                Some(address) => self.line(address, deadline).await,
                 None => self.any(deadline).await,
             };
             let line = line.inspect_err(|_| drop(lock(&self.slots).remove(&slot)))?;
             let mut sent = line.send(&call.command("EVALSHA", &call.script.hash), deadline).await;
-            if let Sent::Refused(error) = &sent
-                && is(error, ServerErrorKind::NoScript)
+            if let CommandOutcome::Rejected(error) = &sent
+                && has_kind(error, ServerErrorKind::NoScript)
             {
                 sent = line.send(&call.command("EVAL", call.script.text), deadline).await;
             }
             match sent {
-                Sent::Answer(answer) => return Ok(answer),
-                Sent::Lost(source) => return Err(source),
-                Sent::Refused(error) if is_elsewhere(&error) => {
+                CommandOutcome::Answered(answer) => return Ok(answer),
+                CommandOutcome::Lost(source) => return Err(source),
+                CommandOutcome::Rejected(error) if needs_other_server(&error) => {
                     let address = error.redirect_node().map(|(address, _)| address);
-                    match address.and_then(|address| elsewhere(&line.place, address)) {
-                        Some(place) => drop(lock(&self.slots).insert(slot, Arc::new(place))),
+                    match address.and_then(|address| redirect_target(&line.server, address)) {
+                        Some(address) => drop(lock(&self.slots).insert(slot, Arc::new(address))),
                         None => {
-                            line.give_up();
+                            line.abandon();
                             return Err(error.into());
                         }
                     }
                 }
-                Sent::Refused(error) => return Err(error.into()),
+                CommandOutcome::Rejected(error) => return Err(error.into()),
             }
         }
         Err("the nodes of the cluster send from one to the other".into())
     }
 
     /// A connection to one of the servers that were named, each tried for its share of the time.
-    async fn any(&self, deadline: Instant) -> Result<Line, Source> {
-        let mut failed = Source::from("there is no server to ask");
-        for (n, place) in self.seeds.iter().enumerate() {
-            let share = left(deadline) / (self.seeds.len() - n) as u32;
-            match self.line(place.clone(), Instant::now() + share).await {
+    async fn any(&self, deadline: Instant) -> Result<Connection, BoxError> {
+        let mut failed = BoxError::from("there is no server to ask");
+        for (n, address) in self.seeds.iter().enumerate() {
+            let share = time_left(deadline) / (self.seeds.len() - n) as u32;
+            match self.line(address.clone(), Instant::now() + share).await {
                 Ok(line) => return Ok(line),
                 Err(error) => failed = error,
             }
@@ -105,8 +108,8 @@ impl Nodes {
         Err(failed)
     }
 
-    async fn line(&self, place: Place, deadline: Instant) -> Result<Line, Source> {
-        let name = place.addr().to_string();
+    async fn line(&self, address: Address, deadline: Instant) -> Result<Connection, BoxError> {
+        let name = address.addr().to_string();
         if let Some(line) = self.live(&name) {
             return Ok(line);
         }
@@ -116,15 +119,15 @@ impl Nodes {
         if let Some(line) = self.live(&name) {
             return Ok(line);
         }
-        let open = Line::open(place, left(deadline), None);
+        let open = Connection::open(address, time_left(deadline), None);
         let line =
             timeout_at(deadline, open).await.map_err(|_| TimedOut("Redis", self.timeout))??;
         lock(&self.lines).insert(name, line.clone());
         Ok(line)
     }
 
-    fn live(&self, name: &str) -> Option<Line> {
-        lock(&self.lines).get(name).filter(|line| !line.is_dead()).cloned()
+    fn live(&self, name: &str) -> Option<Connection> {
+        lock(&self.lines).get(name).filter(|line| !line.has_ended()).cloned()
     }
 }
 

@@ -1,9 +1,0 @@
-local tag, prefix, at = unpack(ARGV)
-local members = redis.call('ZRANGEBYLEX', index, '[' .. prefix, '(' .. prefix .. NEVER .. LAST)
-for _, member in ipairs(members) do
-  feed(string.sub(member, -16), at, tag)
-end
-if #members > 0 then
-  tell()
-end
-return #members

@@ -1,0 +1,17 @@
+-- Of each charge: the counter's field, the start of its period, the limit, and the uses to charge.
+local granted, windows, used = true, {}, {}
+for i = 1, #ARGV, 4 do
+  local n = #used + 1
+  windows[n], used[n] = current_counter(ARGV[i], ARGV[i + 1])
+  granted = granted and used[n] + tonumber(ARGV[i + 3]) <= tonumber(ARGV[i + 2])
+end
+local answer = { granted and '1' or '0' }
+for n = 1, #used do
+  local i = n * 4 - 3
+  if granted then
+    used[n] = used[n] + tonumber(ARGV[i + 3])
+    set_counter(ARGV[i], windows[n], used[n])
+  end
+  answer[n + 1] = string.format('%.0f', used[n])
+end
+return answer

@@ -1,6 +1,0 @@
-local before_it, limit = unpack(ARGV)
-local members = redis.call('ZRANGEBYLEX', index, '[H', '(H' .. before_it, 'LIMIT', 0, limit)
-for _, member in ipairs(members) do
-  forget_hour(string.sub(member, -16), string.sub(member, 2, 9))
-end
-return #members

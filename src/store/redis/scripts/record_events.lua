@@ -1,0 +1,4 @@
+for _, event in ipairs(ARGV) do
+  record_event(event)
+end
+return 1

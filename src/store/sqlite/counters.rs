@@ -1,0 +1,154 @@
+use sqlx::Row;
+
+use super::{
+    connections::Transaction,
+    errors::SqliteFailure,
+    records::{corrupt_column, instant, number},
+};
+use crate::{
+    model::{KeyId, Timestamp},
+    secret::SecretDigest,
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
+        OneTimeCode, records::charge_all,
+    },
+};
+
+/// Counters of quotas. SQLite has one writer at a time, so no other write comes between reading a
+/// counter and writing it.
+impl Transaction<'_> {
+    pub(super) async fn charge(
+        &mut self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, SqliteFailure> {
+        let mut stored = Vec::with_capacity(charges.len());
+        for charge in charges {
+            stored.push(self.counter(charge).await?);
+        }
+        let (outcome, after) = charge_all(charges, &stored);
+        for (charge, after) in charges.iter().zip(after.into_iter().flatten()) {
+            self.set_counter(charge, after).await?;
+        }
+        Ok(outcome)
+    }
+
+    pub(super) async fn refund(
+        &mut self,
+        charges: &[CounterCharge<'_>],
+    ) -> Result<(), SqliteFailure> {
+        for charge in charges {
+            let after = charge.refund(self.counter(charge).await?);
+            self.set_counter(charge, after).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete_counters(&mut self, id: KeyId) -> Result<(), SqliteFailure> {
+        sqlx::query(self.sql.delete_counters.clone())
+            .bind(CounterKey::Key(id).to_bytes())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    async fn counter(&mut self, charge: &CounterCharge<'_>) -> Result<Counter, SqliteFailure> {
+        let row = sqlx::query(self.sql.get_counter.clone())
+            .bind(charge.payer.to_bytes())
+            .bind(charge.period.as_str())
+            .fetch_optional(self.connection())
+            .await?;
+        let Some(row) = row else { return Ok(Counter::default()) };
+        let window =
+            instant(&row, "window_start")?.ok_or_else(|| corrupt_column("window_start"))?;
+        Ok(Counter { window, used: number(&row, "used")? })
+    }
+
+    async fn set_counter(
+        &mut self,
+        charge: &CounterCharge<'_>,
+        after: Counter,
+    ) -> Result<(), SqliteFailure> {
+        sqlx::query(self.sql.set_counter.clone())
+            .bind(charge.payer.to_bytes())
+            .bind(charge.period.as_str())
+            .bind(after.window.as_unix_micros())
+            .bind(i64::try_from(after.used).unwrap_or(i64::MAX))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Hourly usage.
+impl Transaction<'_> {
+    pub(super) async fn add_usage(&mut self, usage: &[HourlyUsage]) -> Result<(), SqliteFailure> {
+        for hour in usage {
+            let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            sqlx::query(self.sql.add_usage.clone())
+                .bind(hour.key_id.as_bytes().as_slice())
+                .bind(hour.hour.as_unix_micros())
+                .bind(count(hour.accepted))
+                .bind(count(hour.denied))
+                .bind(count(hour.limited))
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// One-time codes. SQLite has one writer at a time, so no other write comes between comparing a
+/// code and using it up.
+impl Transaction<'_> {
+    pub(super) async fn put_code(
+        &mut self,
+        address: &SecretDigest,
+        code: &OneTimeCode,
+    ) -> Result<(), SqliteFailure> {
+        sqlx::query(self.sql.put_code.clone())
+            .bind(address.to_bytes().to_vec())
+            .bind(code.digest.to_bytes().to_vec())
+            .bind(code.ends_at.as_unix_micros())
+            .bind(code.tries)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn try_code(
+        &mut self,
+        attempt: &CodeAttempt,
+    ) -> Result<CodeOutcome, SqliteFailure> {
+        let address = attempt.address.to_bytes().to_vec();
+        let get = sqlx::query(self.sql.get_code.clone()).bind(address.clone());
+        let Some(row) = get.fetch_optional(self.connection()).await? else {
+            return Ok(CodeOutcome::NotFound);
+        };
+        let outcome = attempt.check(&OneTimeCode {
+            digest: SecretDigest::from_bytes(row.try_get("digest")?)
+                .ok_or_else(|| corrupt_column("digest"))?,
+            ends_at: instant(&row, "ends_at")?.ok_or_else(|| corrupt_column("ends_at"))?,
+            tries: number(&row, "tries")?,
+        });
+        let change = match outcome {
+            CodeOutcome::Accepted => &self.sql.delete_code,
+            CodeOutcome::Wrong => &self.sql.decrement_tries,
+            CodeOutcome::Expired | CodeOutcome::NoTriesLeft | CodeOutcome::NotFound => {
+                return Ok(outcome);
+            }
+        };
+        sqlx::query(change.clone()).bind(address).execute(self.connection()).await?;
+        Ok(outcome)
+    }
+
+    /// Purges ended codes first, then counters of anonymous callers.
+    pub(super) async fn purge_codes(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, SqliteFailure> {
+        let sql = self.sql;
+        let codes = self.purge(&sql.purge_codes, before, limit).await?;
+        Ok(codes + self.purge(&sql.purge_anonymous_counters, before, limit - codes).await?)
+    }
+}
