@@ -245,7 +245,7 @@ impl Guard {
             ..VerifyRequest::new()
         };
         let mut watch = Watch::begin();
-        let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
+        let verification = self.keys.verify_with_cache_status(secret.expose().as_bytes(), request);
         let (answer, from_memory) = watch.around(verification).await;
         watch.looked_up(from_memory);
         match answer {

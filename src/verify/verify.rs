@@ -125,7 +125,7 @@ impl ApiKeys {
 
     /// A verification, and whether it was answered from memory.
     #[cfg(feature = "http")]
-    pub(crate) async fn verify_told(
+    pub(crate) async fn verify_with_cache_status(
         &self,
         presented: &[u8],
         request: VerifyRequest<'_>,
