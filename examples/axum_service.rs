@@ -14,7 +14,7 @@ use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
     accounts::NoAccounts,
     axum::openapi::{GuardedRoutes, manage_router},
-    http::{Guard, manage::Caller, openapi::Callers},
+    http::{Guard, manage::Caller, openapi::CallerAuth},
     model::Rate,
     verify::RedisRateLimiter,
 };
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let reads = Guard::new(keys.clone()).require("builds:read");
     let visitors = Guard::new(keys.clone()).optional();
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
-    let manage = manage_router::<Session, _>(keys.clone(), &Callers::by("session", cookie));
+    let manage = manage_router::<Session, _>(keys.clone(), &CallerAuth::by("session", cookie));
     let (app, document): (Router, _) = OpenApiRouter::with_openapi(Acme::openapi())
         .guarded_routes(&reads, routes!(list_builds))
         .guarded_routes(&visitors, routes!(front_page))

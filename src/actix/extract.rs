@@ -3,19 +3,19 @@ use std::future::{Ready, ready};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 
 use crate::{
-    http::{Code, Refusal, guard::Looked},
+    http::{ErrorCode, Rejection, guard::Looked},
     verify::Verified,
 };
 
 /// The key that the middleware has verified. Without the middleware the answer is 500 and names the
 /// fix; with an optional one, use [`MaybeVerified`].
 impl FromRequest for Verified {
-    type Error = Refusal;
-    type Future = Ready<Result<Self, Refusal>>;
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let verified = request.extensions().get::<Self>().cloned();
-        ready(verified.ok_or_else(|| Refusal::new(Code::MissingLayer)))
+        ready(verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
     }
 }
 
@@ -28,13 +28,13 @@ pub struct MaybeVerified(
 );
 
 impl FromRequest for MaybeVerified {
-    type Error = Refusal;
-    type Future = Ready<Result<Self, Refusal>>;
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let extensions = request.extensions();
         let verified = extensions.get::<Verified>().cloned();
         let looked = verified.is_some() || extensions.get::<Looked>().is_some();
-        ready(if looked { Ok(Self(verified)) } else { Err(Refusal::new(Code::MissingLayer)) })
+        ready(if looked { Ok(Self(verified)) } else { Err(Rejection::new(ErrorCode::MissingLayer)) })
     }
 }

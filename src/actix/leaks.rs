@@ -6,18 +6,18 @@ use actix_web::{
 };
 
 use super::manage::translated;
-use crate::http::leaks::{Leaks, MAX_BODY, Report};
+use crate::http::leaks::{LeakReceiver, MAX_BODY, LeakReport};
 
 /// Receives reports by `POST`, under a path that nobody but GitHub needs to know.
 ///
 /// # Examples
 /// ```
 /// use actix_web::App;
-/// # fn mount(leaks: keyward::http::leaks::Leaks) {
+/// # fn mount(leaks: keyward::http::leaks::LeakReceiver) {
 /// let app = App::new().service(keyward::actix::leaks::resource("/leaks/github", leaks));
 /// # }
 /// ```
-pub fn resource(path: &str, leaks: Leaks) -> Resource {
+pub fn resource(path: &str, leaks: LeakReceiver) -> Resource {
     let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
         let leaks = leaks.clone();
         async move { receive(&leaks, &request, body).await }
@@ -25,10 +25,10 @@ pub fn resource(path: &str, leaks: Leaks) -> Resource {
     web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).route(web::post().to(handler))
 }
 
-async fn receive(leaks: &Leaks, request: &HttpRequest, body: Result<Bytes, Error>) -> HttpResponse {
-    let Ok(body) = body else { return translated(Leaks::too_large()) };
+async fn receive(leaks: &LeakReceiver, request: &HttpRequest, body: Result<Bytes, Error>) -> HttpResponse {
+    let Ok(body) = body else { return translated(LeakReceiver::too_large()) };
     let field = |name| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes());
-    let report = Report::new(&body)
+    let report = LeakReport::new(&body)
         .identifier(field("github-public-key-identifier"))
         .signature(field("github-public-key-signature"));
     translated(leaks.receive(&report).await)

@@ -14,8 +14,8 @@ use super::streamed;
 use crate::{
     api::ApiKeys,
     http::{
-        Incoming,
-        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+        RequestHead,
+        manage::{ManageRequest, Caller, MAX_BODY, ManagementApi, SignIn},
     },
 };
 
@@ -63,7 +63,7 @@ pub fn routes<C>(keys: ApiKeys) -> impl FnOnce(&mut ServiceConfig)
 where
     C: FromRequest + Into<Caller> + 'static,
 {
-    let manage = Manage::new(keys);
+    let manage = ManagementApi::new(keys);
     move |config| {
         for path in PATHS {
             let (manage, root) = (manage.clone(), path.trim_end_matches("{rest:.*}"));
@@ -117,36 +117,36 @@ async fn answer_sign_in(
     let peer = request.peer_addr().map(|peer| peer.ip());
     let content_type = request.headers().get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    let call = Call::new(&method, path).body(content_type, &body);
+    let call = ManageRequest::new(&method, path).body(content_type, &body);
     let answer = {
-        let incoming = Incoming::new(request.headers(), request.path(), query, peer);
-        sign_in.answer(&incoming, &call)
+        let incoming = RequestHead::new(request.headers(), request.path(), query, peer);
+        sign_in.handle(&incoming, &call)
     };
     translated(answer.await)
 }
 
 async fn answer(
-    manage: &Manage,
+    manage: &ManagementApi,
     caller: &Caller,
     root: &str,
     request: &HttpRequest,
     body: Result<Bytes, Error>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return translated(Manage::too_large()) };
+    let Ok(body) = body else { return translated(ManagementApi::too_large()) };
     // Where the routes are mounted is none of the API's business.
     let path = format!("{root}{}", request.match_info().get("rest").unwrap_or_default());
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
     let field = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
-    let call = Call::new(&method, &path)
+    let call = ManageRequest::new(&method, &path)
         .query(request.query_string())
         .body(field(CONTENT_TYPE.as_str()).unwrap_or_default(), &body);
     let call = match field("idempotency-key") {
         Some(value) => call.idempotency_key(value),
         None => call,
     };
-    translated(manage.answer(caller, &call).await.map(streamed::body))
+    translated(manage.handle(caller, &call).await.map(streamed::body))
 }
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.

@@ -15,7 +15,7 @@ use actix_web::{
 
 use super::respond::{add_success_fields, respond};
 use crate::http::{
-    Guard, Incoming,
+    Guard, RequestHead,
     guard::{Checked, Earlier, Looked},
     incoming::Fields,
 };
@@ -111,7 +111,7 @@ where
 fn look(guard: &Guard, request: &ServiceRequest) -> Checked {
     let query = Some(request.query_string()).filter(|query| !query.is_empty());
     let peer = request.peer_addr().map(|peer| peer.ip());
-    let incoming = Incoming::new(request.headers(), request.path(), query, peer);
+    let incoming = RequestHead::new(request.headers(), request.path(), query, peer);
     guard.look(&incoming, request.extensions().get::<Earlier>())
 }
 

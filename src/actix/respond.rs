@@ -7,12 +7,12 @@ use actix_web::{
 };
 
 use crate::{
-    http::{PROBLEM_JSON, Refusal, success_fields},
+    http::{PROBLEM_JSON, Rejection, rate_limit_headers},
     verify::Verified,
 };
 
 /// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.
-pub(super) fn respond(refusal: &Refusal) -> HttpResponse {
+pub(super) fn respond(refusal: &Rejection) -> HttpResponse {
     let status = StatusCode::from_u16(refusal.status().as_u16());
     let mut response = HttpResponse::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     add(response.headers_mut(), refusal.fields());
@@ -22,7 +22,7 @@ pub(super) fn respond(refusal: &Refusal) -> HttpResponse {
 
 /// A handler's own `Cache-Control` stays; without one, no cache keeps what a key was needed for.
 pub(super) fn add_success_fields(fields: &mut HeaderMap, verified: &Verified) {
-    add(fields, success_fields(verified));
+    add(fields, rate_limit_headers(verified));
     if !fields.contains_key(CACHE_CONTROL) {
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -41,7 +41,7 @@ fn add(
     }
 }
 
-impl ResponseError for Refusal {
+impl ResponseError for Rejection {
     fn status_code(&self) -> StatusCode {
         respond(self).status()
     }

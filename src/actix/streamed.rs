@@ -8,10 +8,10 @@ use actix_web::{
     web::Bytes,
 };
 
-use crate::http::manage::{Body, Polled};
+use crate::http::manage::{ManageBody, Polled};
 
 /// A body of the management API, as actix-web sends it.
-pub(super) fn body(body: Body) -> BoxBody {
+pub(super) fn body(body: ManageBody) -> BoxBody {
     match body.into_whole() {
         Ok(text) => BoxBody::new(text),
         Err(pieces) => BoxBody::new(Streamed(Polled::new(pieces))),

@@ -7,30 +7,30 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
-use crate::http::leaks::{Leaks, MAX_BODY, Report};
+use crate::http::leaks::{LeakReceiver, MAX_BODY, LeakReport};
 
 /// Receives reports by `POST`, under a path that nobody but GitHub needs to know.
 ///
 /// # Examples
 /// ```
 /// use axum::Router;
-/// use keyward::http::leaks::Leaks;
+/// use keyward::http::leaks::LeakReceiver;
 ///
-/// # fn app(leaks: Leaks) -> Router {
+/// # fn app(leaks: LeakReceiver) -> Router {
 /// Router::new().route("/leaks/github", keyward::axum::leaks::route(leaks))
 /// # }
 /// ```
-pub fn route<S: Clone + Send + Sync + 'static>(leaks: Leaks) -> MethodRouter<S> {
+pub fn route<S: Clone + Send + Sync + 'static>(leaks: LeakReceiver) -> MethodRouter<S> {
     post(move |request: Request| async move { receive(&leaks, request).await })
 }
 
-async fn receive(leaks: &Leaks, request: Request) -> Response {
+async fn receive(leaks: &LeakReceiver, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Leaks::too_large().map(Body::from);
+        return LeakReceiver::too_large().map(Body::from);
     };
     let field = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
-    let report = Report::new(&body)
+    let report = LeakReport::new(&body)
         .identifier(field("github-public-key-identifier"))
         .signature(field("github-public-key-signature"));
     leaks.receive(&report).await.map(Body::from)

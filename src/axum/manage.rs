@@ -15,8 +15,8 @@ use super::streamed;
 use crate::{
     api::ApiKeys,
     http::{
-        Incoming,
-        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+        RequestHead,
+        manage::{ManageRequest, Caller, MAX_BODY, ManagementApi, SignIn},
     },
 };
 
@@ -63,7 +63,7 @@ where
     C: FromRequestParts<S> + Into<Caller> + Send + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    let manage = Manage::new(keys);
+    let manage = ManagementApi::new(keys);
     let handler = move |caller: C, request: Request| {
         let manage = manage.clone();
         async move { answer(&manage, &caller.into(), request).await }
@@ -98,8 +98,8 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
             let call = call(&parts, &body);
             let answer = {
-                let incoming = Incoming::of(&parts, peer.map(|peer| peer.0.ip()));
-                sign_in.answer(&incoming, &call)
+                let incoming = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
+                sign_in.handle(&incoming, &call)
             };
             answer.await.map(Body::from)
         }
@@ -109,17 +109,17 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
 
-async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response {
+async fn answer(manage: &ManagementApi, caller: &Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Manage::too_large().map(Body::from);
+        return ManagementApi::too_large().map(Body::from);
     };
-    manage.answer(caller, &call(&parts, &body)).await.map(streamed::body)
+    manage.handle(caller, &call(&parts, &body)).await.map(streamed::body)
 }
 
-fn call<'a>(parts: &'a Parts, body: &'a [u8]) -> Call<'a> {
+fn call<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let call = Call::new(&parts.method, parts.uri.path())
+    let call = ManageRequest::new(&parts.method, parts.uri.path())
         .query(parts.uri.query().unwrap_or_default())
         .body(content_type, body);
     match parts.headers.get("idempotency-key") {

@@ -35,7 +35,7 @@ use crate::{
     http::{
         Guard,
         manage::{Caller, SignIn},
-        openapi::{Callers, document, problem, sign_in_document},
+        openapi::{CallerAuth, document, problem, sign_in_document},
     },
 };
 
@@ -83,17 +83,17 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
 /// # }
 /// # impl From<Session> for Caller { fn from(_: Session) -> Self { unreachable!() } }
 /// # let keys = keyward::testing::TestKeys::new().keys;
-/// use keyward::http::openapi::Callers;
+/// use keyward::http::openapi::CallerAuth;
 /// use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 /// use utoipa_axum::router::OpenApiRouter;
 ///
 /// let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
-/// let callers = Callers::by("session", cookie);
+/// let callers = CallerAuth::by("session", cookie);
 /// let api = keyward::axum::openapi::manage_router::<Session, _>(keys, &callers);
 /// let app: OpenApiRouter = OpenApiRouter::new().nest("/v1", api);
 /// assert!(app.get_openapi().paths.get_path_item("/v1/api-keys").is_some());
 /// ```
-pub fn manage_router<C, S>(keys: ApiKeys, callers: &Callers) -> OpenApiRouter<S>
+pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
 where
     C: FromRequestParts<S> + Into<Caller> + Send + 'static,
     S: Clone + Send + Sync + 'static,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A body of the management API, as axum sends it.
-pub(super) fn body(body: manage::Body) -> Body {
+pub(super) fn body(body: manage::ManageBody) -> Body {
     match body.into_whole() {
         Ok(text) => Body::from(text),
         Err(pieces) => Body::new(Streamed(Polled::new(pieces))),

@@ -5,7 +5,7 @@ use std::{
 
 use http::{HeaderName, header::FORWARDED};
 
-use super::Incoming;
+use super::RequestHead;
 use crate::model::{Invalid, Networks};
 
 /// Whose address a request came from.
@@ -62,7 +62,7 @@ impl ClientIp {
 
     /// The address, as far as it can be known: a chain that cannot be read tells none, and a key
     /// that is bound to networks is refused then.
-    pub(crate) fn find(&self, request: &Incoming<'_>) -> Option<IpAddr> {
+    pub(crate) fn find(&self, request: &RequestHead<'_>) -> Option<IpAddr> {
         let peer = request.peer()?.to_canonical();
         let (proxies, field, hops): (_, _, Read) = match &self.0 {
             Chain::Peer => return Some(peer),
@@ -158,7 +158,7 @@ mod tests {
         for (name, value) in lines {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let incoming = Incoming::new(&map, "/", None, peer.parse().ok());
+        let incoming = RequestHead::new(&map, "/", None, peer.parse().ok());
         client.find(&incoming).map(|ip| ip.to_string())
     }
 

@@ -1,6 +1,6 @@
 use http::{HeaderName, header::AUTHORIZATION};
 
-use super::Incoming;
+use super::RequestHead;
 use crate::{model::Invalid, secret::Secret};
 
 /// Where in a request a secret may stand.
@@ -81,7 +81,7 @@ impl Credentials {
     }
 
     /// The one secret that a request presents, if it presents any.
-    pub(crate) fn read(&self, request: &Incoming<'_>) -> Result<Option<Secret>, Unreadable> {
+    pub(crate) fn read(&self, request: &RequestHead<'_>) -> Result<Option<Secret>, Unreadable> {
         let (mut found, mut several) = (None, false);
         for place in &self.places {
             place.each(request, |presented| {
@@ -128,7 +128,7 @@ impl Place {
         }
     }
 
-    fn each<'a>(&self, request: &Incoming<'a>, mut show: impl FnMut(Presented<'a>)) {
+    fn each<'a>(&self, request: &RequestHead<'a>, mut show: impl FnMut(Presented<'a>)) {
         match self {
             Self::Bearer => {
                 // Two fields of this name are one too many, whatever their schemes.
@@ -196,7 +196,7 @@ mod tests {
         for (name, value) in fields {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let found = credentials.read(&Incoming::new(&map, "/", Some(query), None))?;
+        let found = credentials.read(&RequestHead::new(&map, "/", Some(query), None))?;
         Ok(found.map(|secret| secret.expose().to_owned()))
     }
 

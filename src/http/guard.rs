@@ -3,7 +3,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
+    ClientIp, ErrorCode, Credentials, RequestHead, Rejection, credentials::Unreadable, incoming::hide,
     tenant_path::TenantPath, watch::Watch,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub struct Guard {
     tenant: Option<Arc<Tenant>>,
 }
 
-type Tenant = dyn Fn(&Incoming<'_>) -> Option<String> + Send + Sync;
+type Tenant = dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync;
 
 impl Guard {
     /// Everyone with a live key may pass.
@@ -113,10 +113,10 @@ impl Guard {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{http::{Guard, Incoming}, testing::TestKeys};
+    /// # use keyward::{http::{Guard, RequestHead}, testing::TestKeys};
     /// # let keys = TestKeys::new().keys;
     /// // A request without the field is addressed to the tenant "", which only hosts without tenants have.
-    /// let by_proxy = |request: &Incoming<'_>| {
+    /// let by_proxy = |request: &RequestHead<'_>| {
     ///     let name = http::HeaderName::from_static("x-tenant");
     ///     Some(request.header(&name).unwrap_or_default().to_owned())
     /// };
@@ -124,7 +124,7 @@ impl Guard {
     /// ```
     pub fn tenant(
         mut self,
-        of: impl Fn(&Incoming<'_>) -> Option<String> + Send + Sync + 'static,
+        of: impl Fn(&RequestHead<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         self.tenant = Some(Arc::new(of));
         self
@@ -156,7 +156,7 @@ impl Guard {
     ///
     /// Marks the field with the secret as sensitive, and puts [`Verified`] into the extensions. The
     /// answer is that of an optional guard if it is `None`. Call the handler only after an `Ok`, and
-    /// add [`success_fields`](super::success_fields) to its response.
+    /// add [`rate_limit_headers`](super::rate_limit_headers) to its response.
     ///
     /// # Errors
     /// What to answer instead.
@@ -177,11 +177,11 @@ impl Guard {
         &self,
         head: &mut Parts,
         peer: Option<IpAddr>,
-    ) -> Result<Option<Verified>, Refusal> {
+    ) -> Result<Option<Verified>, Rejection> {
         self.sensitive().for_each(|name| hide(&mut head.headers, name));
         let checked = {
             let (path, query) = (head.uri.path(), head.uri.query());
-            let incoming = Incoming::new(&head.headers, path, query, peer);
+            let incoming = RequestHead::new(&head.headers, path, query, peer);
             self.look(&incoming, head.extensions.get::<Earlier>())
         };
         let verified = match checked {
@@ -204,7 +204,7 @@ impl Guard {
     }
 
     /// All that needs the request itself: what is left is to wait for the keys.
-    pub(crate) fn look(&self, request: &Incoming<'_>, earlier: Option<&Earlier>) -> Checked {
+    pub(crate) fn look(&self, request: &RequestHead<'_>, earlier: Option<&Earlier>) -> Checked {
         let tenant = self.tenant.as_ref().and_then(|tenant| tenant(request));
         if let Some(earlier) = earlier.filter(|earlier| earlier.keys.is_same(&self.keys)) {
             return match self.still_good(&earlier.verified, tenant.as_deref()) {
@@ -215,16 +215,16 @@ impl Guard {
         let secret = match self.credentials.read(request) {
             Ok(Some(secret)) => secret,
             Ok(None) if self.optional => return Checked::Nobody,
-            Ok(None) => return self.refuse(Code::MissingKey),
-            Err(Unreadable::Repeated) => return self.refuse(Code::RepeatedCredentials),
-            Err(Unreadable::Malformed) => return self.refuse(Code::InvalidKey),
+            Ok(None) => return self.refuse(ErrorCode::MissingKey),
+            Err(Unreadable::Repeated) => return self.refuse(ErrorCode::RepeatedCredentials),
+            Err(Unreadable::Malformed) => return self.refuse(ErrorCode::InvalidKey),
         };
         let (ip, user_agent) = self.origin(request);
         Checked::Presents(Pending { secret, tenant, ip, user_agent })
     }
 
     /// From which address a request comes, and from which program.
-    pub(crate) fn origin(&self, request: &Incoming<'_>) -> (Option<IpAddr>, Option<String>) {
+    pub(crate) fn origin(&self, request: &RequestHead<'_>) -> (Option<IpAddr>, Option<String>) {
         let (agent, _) = request.value(&USER_AGENT);
         let user_agent = agent.map(|agent| {
             String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT)]).into_owned()
@@ -233,7 +233,7 @@ impl Guard {
     }
 
     /// Whether the secret is that of a key that may do this.
-    pub(crate) async fn verify(&self, pending: Pending) -> Result<Verified, Refusal> {
+    pub(crate) async fn verify(&self, pending: Pending) -> Result<Verified, Rejection> {
         let Pending { secret, tenant, ip, user_agent } = pending;
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
@@ -266,49 +266,49 @@ impl Guard {
         Earlier { keys: self.keys.clone(), verified: verified.clone() }
     }
 
-    fn still_good(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), Code> {
+    fn still_good(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), ErrorCode> {
         let request =
             VerifyRequest { scopes: &self.all, any_scope: &self.any, ..VerifyRequest::new() };
         if tenant.is_some_and(|tenant| tenant != verified.owner().tenant()) {
-            Err(Code::InvalidKey)
+            Err(ErrorCode::InvalidKey)
         } else if !request.is_allowed(|scope| verified.allows(scope)) {
-            Err(Code::InsufficientScope)
+            Err(ErrorCode::InsufficientScope)
         } else {
             Ok(())
         }
     }
 
-    fn refuse(&self, code: Code) -> Checked {
+    fn refuse(&self, code: ErrorCode) -> Checked {
         Watch::begin().refused(code);
         Checked::Refused(self.challenged(code))
     }
 
-    fn refusal(&self, error: &VerifyError) -> Refusal {
+    fn refusal(&self, error: &VerifyError) -> Rejection {
         match error {
             VerifyError::Denied(denied) if denied.reason() == DeniedReason::AccessMissing => {
-                self.challenged(Code::InsufficientScope)
+                self.challenged(ErrorCode::InsufficientScope)
             }
-            VerifyError::Denied(_) => self.challenged(Code::InvalidKey),
-            VerifyError::Limited(limited) => Refusal::limited(limited),
+            VerifyError::Denied(_) => self.challenged(ErrorCode::InvalidKey),
+            VerifyError::Limited(limited) => Rejection::limited(limited),
             VerifyError::Unavailable(_) => {
-                Refusal::new(Code::Unavailable).retry_after(UNAVAILABLE_FOR)
+                Rejection::new(ErrorCode::Unavailable).retry_after(UNAVAILABLE_FOR)
             }
         }
     }
 
     /// A refusal with the challenge of RFC 6750.
-    fn challenged(&self, code: Code) -> Refusal {
+    fn challenged(&self, code: ErrorCode) -> Rejection {
         let mut text = format!("Bearer realm=\"{}\"", self.realm);
         if let Some(error) = code.challenge() {
             text.push_str(&format!(", error=\"{error}\""));
         }
-        if code == Code::InsufficientScope {
+        if code == ErrorCode::InsufficientScope {
             let scopes: Vec<_> = self.all.iter().chain(&self.any).copied().collect();
             text.push_str(&format!(", scope=\"{}\"", quotable(&scopes.join(" "))));
         }
         match HeaderValue::try_from(text) {
-            Ok(challenge) => Refusal::new(code).challenge(challenge),
-            Err(_) => Refusal::new(code),
+            Ok(challenge) => Rejection::new(code).challenge(challenge),
+            Err(_) => Rejection::new(code),
         }
     }
 }
@@ -337,7 +337,7 @@ pub(crate) enum Checked {
     /// Its secret is to be verified.
     Presents(Pending),
     /// It is refused.
-    Refused(Refusal),
+    Refused(Rejection),
 }
 
 /// All that a verification needs, so that the request itself may move on meanwhile.

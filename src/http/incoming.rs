@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, header::Entry};
 
 /// What a [`Guard`](super::Guard) looks at in a request, whatever framework it came through.
-pub struct Incoming<'a> {
+pub struct RequestHead<'a> {
     fields: &'a dyn Fields,
     path: &'a str,
     query: Option<&'a str>,
@@ -16,7 +16,7 @@ pub(crate) trait Fields {
     fn each<'a>(&'a self, name: &HeaderName, show: &mut dyn FnMut(&'a [u8]));
 }
 
-impl<'a> Incoming<'a> {
+impl<'a> RequestHead<'a> {
     pub(crate) fn new(
         fields: &'a dyn Fields,
         path: &'a str,
@@ -27,7 +27,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// What the head of a request tells, and the address of its peer.
-    pub fn of(head: &'a http::request::Parts, peer: Option<IpAddr>) -> Self {
+    pub fn from_parts(head: &'a http::request::Parts, peer: Option<IpAddr>) -> Self {
         Self::new(&head.headers, head.uri.path(), head.uri.query(), peer)
     }
 
@@ -82,9 +82,9 @@ pub(crate) fn hide(fields: &mut HeaderMap, name: &HeaderName) {
 }
 
 /// A field may carry a secret, so only names and paths are shown.
-impl std::fmt::Debug for Incoming<'_> {
+impl std::fmt::Debug for RequestHead<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Incoming")
+        f.debug_struct("RequestHead")
             .field("path", &self.path)
             .field("peer", &self.peer)
             .finish_non_exhaustive()

@@ -21,7 +21,7 @@
 //!
 //! | metric | labels |
 //! |---|---|
-//! | `keyward_checks_total` | `outcome`: `verified` or the [`Code`] of the refusal; `cache`: `hit`, `miss`, or `none` if nothing was looked up |
+//! | `keyward_checks_total` | `outcome`: `verified` or the [`ErrorCode`] of the refusal; `cache`: `hit`, `miss`, or `none` if nothing was looked up |
 //! | `keyward_check_seconds`, a histogram | the same |
 //! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which the caller is not told |
 
@@ -39,10 +39,10 @@ pub mod openapi;
 mod tenant_path;
 mod watch;
 
-pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
+pub use answers::{RejectionHandler, ErrorCode, GrpcResponses, ProblemResponses, Rejection, rate_limit_headers};
 #[cfg(any(feature = "leaks", feature = "manage"))]
 pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;
 pub use guard::Guard;
-pub use incoming::Incoming;
+pub use incoming::RequestHead;

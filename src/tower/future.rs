@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, header::CACHE_CONTROL};
 use tower_service::Service;
 
 use crate::{
-    http::{Answers, Guard, Refusal, guard::Pending, success_fields},
+    http::{RejectionHandler, Guard, Rejection, guard::Pending, rate_limit_headers},
     verify::Verified,
 };
 
@@ -26,7 +26,7 @@ enum State<S: Service<Request<B>>, A, B, R> {
     Calling(Pin<Box<S::Future>>, Option<Verified>),
 }
 
-type Verification = Pin<Box<dyn Future<Output = Result<Verified, Refusal>> + Send>>;
+type Verification = Pin<Box<dyn Future<Output = Result<Verified, Rejection>> + Send>>;
 
 /// What is needed when the verification is done. The handler is not called before.
 struct Waiting<S, A, B> {
@@ -62,7 +62,7 @@ impl<S: Service<Request<B>>, A, B, R> ResponseFuture<S, A, B, R> {
 impl<S, A, B, R> Future for ResponseFuture<S, A, B, R>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    A: Answers<R>,
+    A: RejectionHandler<R>,
 {
     type Output = Result<Response<R>, S::Error>;
 
@@ -82,7 +82,7 @@ where
                     let mut response = ready!(future.as_mut().poll(cx))?;
                     if let Some(verified) = verified {
                         let fields = response.headers_mut();
-                        fields.extend(success_fields(verified));
+                        fields.extend(rate_limit_headers(verified));
                         // A shared cache knows that answers to `Authorization` are not for
                         // everyone; of other fields it knows nothing.
                         let private = || HeaderValue::from_static("no-store");
@@ -96,13 +96,13 @@ where
 }
 
 impl<S, A, B> Waiting<S, A, B> {
-    fn go_on<R>(mut self, answer: Result<Verified, Refusal>) -> State<S, A, B, R>
+    fn go_on<R>(mut self, answer: Result<Verified, Rejection>) -> State<S, A, B, R>
     where
         S: Service<Request<B>, Response = Response<R>>,
-        A: Answers<R>,
+        A: RejectionHandler<R>,
     {
         match answer {
-            Err(refusal) => State::Answered(Some(Box::new(self.answers.answer(refusal)))),
+            Err(refusal) => State::Answered(Some(Box::new(self.answers.respond(refusal)))),
             Ok(verified) => {
                 let extensions = self.request.extensions_mut();
                 extensions.insert(self.guard.mark(&verified));

@@ -4,7 +4,7 @@ use http::Extensions;
 use tower_layer::Layer;
 
 use super::ApiKeyService;
-use crate::http::{GrpcStatuses, Guard, Problems};
+use crate::http::{GrpcResponses, Guard, ProblemResponses};
 
 /// Puts a [`Guard`] in front of a service.
 ///
@@ -12,7 +12,7 @@ use crate::http::{GrpcStatuses, Guard, Problems};
 /// secret is marked as sensitive.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct ApiKeyLayer<A = Problems> {
+pub struct ApiKeyLayer<A = ProblemResponses> {
     guard: Arc<Guard>,
     answers: A,
     peer: Peer,
@@ -22,22 +22,22 @@ pub struct ApiKeyLayer<A = Problems> {
 pub(super) type Peer = fn(&Extensions) -> Option<IpAddr>;
 
 impl ApiKeyLayer {
-    /// Answers refusals by statuses of HTTP and problems of RFC 9457.
+    /// RejectionHandler refusals by statuses of HTTP and problems of RFC 9457.
     pub fn new(guard: Guard) -> Self {
-        Self::answering(guard, Problems)
+        Self::with_rejection_handler(guard, ProblemResponses)
     }
 }
 
-impl ApiKeyLayer<GrpcStatuses> {
-    /// Answers refusals by statuses of gRPC.
+impl ApiKeyLayer<GrpcResponses> {
+    /// RejectionHandler refusals by statuses of gRPC.
     pub fn grpc(guard: Guard) -> Self {
-        Self::answering(guard, GrpcStatuses)
+        Self::with_rejection_handler(guard, GrpcResponses)
     }
 }
 
 impl<A> ApiKeyLayer<A> {
-    /// Answers refusals in the host's own way.
-    pub fn answering(guard: Guard, answers: A) -> Self {
+    /// RejectionHandler refusals in the host's own way.
+    pub fn with_rejection_handler(guard: Guard, answers: A) -> Self {
         let peer = |extensions: &Extensions| extensions.get::<IpAddr>().copied();
         Self { guard: Arc::new(guard), answers, peer }
     }

@@ -9,14 +9,14 @@ use tower_service::Service;
 
 use super::{ResponseFuture, layer::Peer};
 use crate::http::{
-    Answers, Guard, Incoming, Problems,
+    RejectionHandler, Guard, RequestHead, ProblemResponses,
     guard::{Checked, Earlier, Looked},
     incoming::hide,
 };
 
 /// A service behind a [`Guard`]; made by [`ApiKeyLayer`](super::ApiKeyLayer).
 #[derive(Clone, Debug)]
-pub struct ApiKeyService<S, A = Problems> {
+pub struct ApiKeyService<S, A = ProblemResponses> {
     inner: S,
     guard: Arc<Guard>,
     answers: A,
@@ -32,7 +32,7 @@ impl<S, A> ApiKeyService<S, A> {
 impl<S, A, B, R> Service<Request<B>> for ApiKeyService<S, A>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
-    A: Answers<R>,
+    A: RejectionHandler<R>,
 {
     type Response = Response<R>;
     type Error = S::Error;
@@ -48,9 +48,9 @@ where
         }
         let uri = request.uri();
         let peer = (self.peer)(request.extensions());
-        let incoming = Incoming::new(request.headers(), uri.path(), uri.query(), peer);
+        let incoming = RequestHead::new(request.headers(), uri.path(), uri.query(), peer);
         match self.guard.look(&incoming, request.extensions().get::<Earlier>()) {
-            Checked::Refused(refusal) => ResponseFuture::answered(self.answers.answer(refusal)),
+            Checked::Refused(refusal) => ResponseFuture::answered(self.answers.respond(refusal)),
             Checked::Nobody => {
                 request.extensions_mut().insert(Looked);
                 ResponseFuture::calling(self.inner.call(request))

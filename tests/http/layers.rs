@@ -19,9 +19,9 @@ use keyward::{
     actix::ApiKeyAuth,
     http::{
         ClientIp, Guard,
-        leaks::{Leaks, Report},
-        manage::{Call, Caller, Manage},
-        openapi::Callers,
+        leaks::{LeakReceiver, LeakReport},
+        manage::{ManageRequest, Caller, ManagementApi},
+        openapi::CallerAuth,
     },
     model::{Networks, Rate},
     tower::{ApiKeyLayer, UnlessVerifiedLayer},
@@ -129,7 +129,7 @@ async fn from_the_layer_on_no_log_prints_the_field_with_the_secret() {
 async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
     let world = World::new();
     let tenant =
-        |request: &keyward::http::Incoming<'_>| request.path().split('/').nth(1).map(Into::into);
+        |request: &keyward::http::RequestHead<'_>| request.path().split('/').nth(1).map(Into::into);
     let rules = world.guard().tenant(tenant);
     let inner = ApiKeyLayer::new(rules.clone()).layer(service_fn(handler));
     let nested = ApiKeyLayer::new(world.guard()).layer(inner.clone());
@@ -332,7 +332,7 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     let (mut guess, _) = with_key(&world.unknown()).into_parts();
     let refusal = guard.check(&mut guess, None).await.unwrap_err();
     let layer = ApiKeyLayer::new(guard.clone());
-    let (manage, auth) = (Manage::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
+    let (manage, auth) = (ManagementApi::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
     let caller = Caller::new(world.service.owner.clone(), world.service.actor.clone());
     crosses(&guard);
     crosses(&refusal);
@@ -340,21 +340,21 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     crosses(&manage);
     crosses(&auth);
     crosses(&caller);
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
-    let report = Report::new(secret.as_bytes());
-    let callers = Callers::by_key(&guard);
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
+    let report = LeakReport::new(secret.as_bytes());
+    let callers = CallerAuth::by_key(&guard);
     crosses(&leaks);
     crosses(&callers);
     let body = format!("token={secret}");
-    let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
+    let call = ManageRequest::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
     let shown: [&dyn std::fmt::Debug; 11] = [
         &guard, &refusal, &layer, &manage, &auth, &caller, &call, &head, &leaks, &report, &callers,
     ];
     for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
         assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
     }
-    let create = Call::new(&http::Method::POST, "/api-keys").json(br#"{"name": "ci"}"#);
-    let created = manage.answer(&caller, &create).await;
+    let create = ManageRequest::new(&http::Method::POST, "/api-keys").json(br#"{"name": "ci"}"#);
+    let created = manage.handle(&caller, &create).await;
     assert_eq!(created.status(), 201);
     assert!(!crate::support::log::holds_a_secret(&format!("{created:?}")));
 }

@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyward::{
     AuditQuery, KeyFormat, VerifyRequest,
     audit::EventKind,
-    http::leaks::{Leaks, Policy, PublicKeys, Report},
+    http::leaks::{LeakReceiver, LeakPolicy, PublicKeys, LeakReport},
     manage::{Issued, Rotation},
 };
 use p256::{
@@ -83,13 +83,13 @@ pub fn found(secrets: &[&str]) -> String {
     Value::from_iter(secrets.iter().map(found)).to_string()
 }
 
-async fn send(leaks: &Leaks, name: &str, body: &str) -> (u16, Value) {
+async fn send(leaks: &LeakReceiver, name: &str, body: &str) -> (u16, Value) {
     let signature = sign(name, body.as_bytes());
     send_signed(leaks, name, body, &signature).await
 }
 
-async fn send_signed(leaks: &Leaks, name: &str, body: &str, signature: &str) -> (u16, Value) {
-    let report = Report::new(body.as_bytes()).identifier(name.as_bytes());
+async fn send_signed(leaks: &LeakReceiver, name: &str, body: &str, signature: &str) -> (u16, Value) {
+    let report = LeakReport::new(body.as_bytes()).identifier(name.as_bytes());
     let report = report.signature(signature.as_bytes());
     let response = leaks.receive(&report).await;
     assert!(!holds_a_secret(response.body()) && !holds_a_secret(&format!("{report:?} {leaks:?}")));
@@ -113,7 +113,7 @@ async fn kinds(world: &World, issued: &Issued) -> Vec<EventKind> {
 #[tokio::test]
 async fn a_leaked_key_is_revoked_and_github_is_told_which_matches_were_secrets() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (leaked, safe) = (world.service.issue().await, world.service.issue().await);
     let unknown = world.unknown();
     let secret = leaked.secret.expose();
@@ -150,7 +150,7 @@ fn hash(secret: &str) -> String {
 #[tokio::test]
 async fn what_github_has_not_signed_changes_nothing_and_costs_no_look_up() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let issued = world.service.issue().await;
     let body = found(&[issued.secret.expose()]);
     let good = sign("one", body.as_bytes());
@@ -177,7 +177,7 @@ async fn what_github_has_not_signed_changes_nothing_and_costs_no_look_up() {
 #[tokio::test]
 async fn a_report_that_comes_twice_is_done_once() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let issued = world.service.issue().await;
     let body = found(&[issued.secret.expose()]);
     let first = send(&leaks, "one", &body).await;
@@ -192,14 +192,14 @@ async fn the_policy_of_a_format_decides_what_becomes_of_its_keys() {
     let world = World::new();
     let ours = world.keys().formats().current().clone();
     let other = KeyFormat::builder("old").build().unwrap();
-    let leaks = || Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = || LeakReceiver::github(world.keys().clone(), GitHub::new());
     let table = [
-        (leaks().policy(Policy::Disable), vec![Disabled, Leaked, Created]),
-        (leaks().policy(Policy::Notify), vec![Leaked, Created]),
-        (leaks().policy_of(&other, Policy::Notify), vec![Revoked, Leaked, Created]),
-        (leaks().policy_of(&ours, Policy::Notify), vec![Leaked, Created]),
+        (leaks().policy(LeakPolicy::Disable), vec![Disabled, Leaked, Created]),
+        (leaks().policy(LeakPolicy::Notify), vec![Leaked, Created]),
+        (leaks().policy_for_format(&other, LeakPolicy::Notify), vec![Revoked, Leaked, Created]),
+        (leaks().policy_for_format(&ours, LeakPolicy::Notify), vec![Leaked, Created]),
         (
-            leaks().policy_of(&ours, Policy::Notify).policy_of(&ours, Policy::Disable),
+            leaks().policy_for_format(&ours, LeakPolicy::Notify).policy_for_format(&ours, LeakPolicy::Disable),
             vec![Disabled, Leaked, Created],
         ),
     ];
@@ -219,7 +219,7 @@ async fn the_policy_of_a_format_decides_what_becomes_of_its_keys() {
 #[tokio::test]
 async fn a_secret_that_was_replaced_long_ago_leaves_its_key_alone() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (owner, actor) = (&world.service.owner, &world.service.actor);
     for (overlap, still_works) in [(Duration::ZERO, true), (DAY, false)] {
         let old = world.service.issue().await;
@@ -235,7 +235,7 @@ async fn a_secret_that_was_replaced_long_ago_leaves_its_key_alone() {
 #[tokio::test]
 async fn while_the_store_is_down_github_is_asked_to_come_again() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (one, two) = (world.service.issue().await, world.service.issue().await);
     let body = found(&[one.secret.expose(), two.secret.expose()]);
     world.store.find_is(Mood::Failing);
@@ -257,7 +257,7 @@ async fn while_the_store_is_down_github_is_asked_to_come_again() {
 async fn github_is_asked_for_its_keys_seldom_and_for_new_ones_soon() {
     let world = World::new();
     let github = GitHub::new();
-    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let leaks = LeakReceiver::github(world.keys().clone(), github.clone());
     let clock = &world.service.clock;
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 1));
     for n in 0..100 {
@@ -284,7 +284,7 @@ async fn github_is_asked_for_its_keys_seldom_and_for_new_ones_soon() {
 async fn while_github_is_out_of_order_known_keys_stay_good_and_others_are_unclear() {
     let world = World::new();
     let github = GitHub::default();
-    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let leaks = LeakReceiver::github(world.keys().clone(), github.clone());
     let clock = &world.service.clock;
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (503, 1));
     github.publish(&["one"]);

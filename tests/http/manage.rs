@@ -16,7 +16,7 @@ use keyward::{
     Actor, ApiKeys, Owner,
     http::{
         manage::Caller,
-        openapi::{Callers, document},
+        openapi::{CallerAuth, document},
     },
     model::{Permissions, Scopes},
     testing::ManualClock,
@@ -94,7 +94,7 @@ impl Client {
 
     pub fn document() -> Document {
         let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
-        let api = document(&Callers::by("session", header));
+        let api = document(&CallerAuth::by("session", header));
         Document::new(&OpenApi::default().nest("/v1", api))
     }
 

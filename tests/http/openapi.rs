@@ -8,7 +8,7 @@ use keyward::{
     axum::openapi::GuardedRoutes,
     http::{
         Credentials, Guard,
-        openapi::{Callers, document},
+        openapi::{CallerAuth, document},
     },
     model::Rate,
 };
@@ -134,7 +134,7 @@ fn what_a_route_says_of_a_status_stays_beside_what_its_guard_says() {
 #[test]
 fn callers_by_key_are_described_as_their_guard_is() {
     let guard = World::new().guard().require("keys:manage");
-    let Document(document) = Document::new(&document(&Callers::by_key(&guard)));
+    let Document(document) = Document::new(&document(&CallerAuth::by_key(&guard)));
     let rotate = &document["paths"]["/api-keys/{id}/rotate"]["post"];
     assert_eq!(rotate["security"][0], json!({ "bearer": ["keys:manage"] }));
     assert!(rotate["responses"]["429"].is_object());

@@ -17,9 +17,9 @@ use keyward::{
     axum::openapi::{GuardedRoutes, manage_router, sign_in_router},
     http::{
         Guard,
-        leaks::Leaks,
+        leaks::LeakReceiver,
         manage::{Caller, SignIn},
-        openapi::Callers,
+        openapi::CallerAuth,
     },
 };
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
@@ -43,7 +43,7 @@ pub struct Rules {
     /// `/lua`: signing in by e-mail.
     pub sign_in: Option<SignIn>,
     /// `/leaks`: GitHub.
-    pub leaks: Leaks,
+    pub leaks: LeakReceiver,
 }
 
 pub struct Servers {
@@ -123,7 +123,7 @@ described!(optional, "/optional", Option<Verified>);
 
 fn axum(rules: Rules) -> (SocketAddr, Document) {
     let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
-    let manage = manage_router::<Session, _>(rules.keys, &Callers::by("session", header));
+    let manage = manage_router::<Session, _>(rules.keys, &CallerAuth::by("session", header));
     let (app, document): (Router, _) = OpenApiRouter::new()
         .guarded_routes(&rules.any, routes!(any))
         .guarded_routes(&rules.builds, routes!(builds))

@@ -1,6 +1,6 @@
 //! Signing in over HTTP, through axum and actix-web: the same bytes from both.
 
-use keyward::http::{leaks::Leaks, manage::SignIn};
+use keyward::http::{leaks::LeakReceiver, manage::SignIn};
 
 use super::{
     declared::Seen,
@@ -24,7 +24,7 @@ impl Front {
         let keys = office.service.keys().clone();
         let guard = keyward::http::Guard::new(keys.clone());
         let servers = Servers::start(&Rules {
-            leaks: Leaks::github(keys.clone(), GitHub::new()),
+            leaks: LeakReceiver::github(keys.clone(), GitHub::new()),
             keys,
             any: guard.clone(),
             builds: guard.clone(),
@@ -227,13 +227,13 @@ async fn every_way_to_sign_in_is_described_and_every_description_has_its_way() {
 #[tokio::test]
 async fn a_framework_of_ones_own_can_serve_it() {
     use http::{Method, Request};
-    use keyward::http::{Incoming, manage::Call};
+    use keyward::http::{RequestHead, manage::ManageRequest};
     let office = Office::new(stores::memory());
     let sign_in = SignIn::new(office.any().clone());
     let (head, _) = Request::post("/auth/otp").body(()).unwrap().into_parts();
-    let incoming = Incoming::of(&head, "192.0.2.7".parse().ok());
-    let call = Call::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
-    assert_eq!(sign_in.answer(&incoming, &call).await.status(), 202);
+    let incoming = RequestHead::from_parts(&head, "192.0.2.7".parse().ok());
+    let call = ManageRequest::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
+    assert_eq!(sign_in.handle(&incoming, &call).await.status(), 202);
     let code = office.letter().await.code;
     assert!(office.any().verify(&ada(), code.expose(), &at_home()).await.is_ok());
 }

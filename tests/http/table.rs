@@ -1,5 +1,5 @@
 use keyward::{
-    http::{Credentials, leaks::Leaks},
+    http::{Credentials, leaks::LeakReceiver},
     model::{Quota, Rate},
 };
 
@@ -21,7 +21,7 @@ pub fn start(world: &World) -> Servers {
         optional: world.guard().optional(),
         query: world.guard().credentials(query),
         sign_in: None,
-        leaks: Leaks::github(world.keys().clone(), GitHub::new()),
+        leaks: LeakReceiver::github(world.keys().clone(), GitHub::new()),
     })
 }
 

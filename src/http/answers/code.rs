@@ -5,7 +5,7 @@ use crate::verify::LimitedReason;
 /// The stable words for why a request was refused; what programs may rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Code {
+pub enum ErrorCode {
     /// It presents no key.
     MissingKey,
     /// What it presents is not a live key. Which of the many reasons it is, only audit is told.
@@ -24,7 +24,7 @@ pub enum Code {
     MissingLayer,
 }
 
-impl Code {
+impl ErrorCode {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl Code {
     }
 }
 
-impl std::fmt::Display for Code {
+impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The header fields by which a request that was let through learns what is left of its limits.
-pub fn success_fields(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     limit_fields(&verified.rates(), &verified.quotas()).into_iter().flatten()
 }
 

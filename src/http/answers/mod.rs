@@ -11,8 +11,8 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
-pub use code::Code;
-pub use fields::success_fields;
+pub use code::ErrorCode;
+pub use fields::rate_limit_headers;
 pub(crate) use problem::{PROBLEM_JSON, problem};
 
 use crate::verify::{Limited, QuotaStates, RateStates, whole_seconds};
@@ -21,16 +21,16 @@ use crate::verify::{Limited, QuotaStates, RateStates, whole_seconds};
 ///
 /// # Examples
 /// ```
-/// # use keyward::http::Refusal;
+/// # use keyward::http::Rejection;
 /// /// A body of the host's own instead of the problem, with everything else as it was.
-/// fn answer(refusal: Refusal) -> http::Response<String> {
+/// fn answer(refusal: Rejection) -> http::Response<String> {
 ///     let text = format!("no: {}", refusal.code());
 ///     refusal.into_response::<String>().map(|_| text)
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Refusal {
-    code: Code,
+pub struct Rejection {
+    code: ErrorCode,
     challenge: Option<HeaderValue>,
     retry_after: Option<Duration>,
     rates: RateStates,
@@ -38,41 +38,41 @@ pub struct Refusal {
 }
 
 /// Turns refusals into responses of a service's own kind.
-pub trait Answers<B>: Clone {
+pub trait RejectionHandler<B>: Clone {
     /// The whole response.
-    fn answer(&self, refusal: Refusal) -> Response<B>;
+    fn respond(&self, refusal: Rejection) -> Response<B>;
 }
 
 /// Statuses and problems of HTTP: for bodies that can be made of text, as those of axum.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Problems;
+pub struct ProblemResponses;
 
 /// Statuses of gRPC, in the header of a response without a body: for tonic.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct GrpcStatuses;
+pub struct GrpcResponses;
 
-impl<B: From<String>> Answers<B> for Problems {
-    fn answer(&self, refusal: Refusal) -> Response<B> {
+impl<B: From<String>> RejectionHandler<B> for ProblemResponses {
+    fn respond(&self, refusal: Rejection) -> Response<B> {
         refusal.into_response()
     }
 }
 
-impl<B: Default> Answers<B> for GrpcStatuses {
-    fn answer(&self, refusal: Refusal) -> Response<B> {
+impl<B: Default> RejectionHandler<B> for GrpcResponses {
+    fn respond(&self, refusal: Rejection) -> Response<B> {
         refusal.into_grpc()
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.code.detail())
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for Rejection {}
 
-impl Refusal {
-    pub(crate) fn new(code: Code) -> Self {
+impl Rejection {
+    pub(crate) fn new(code: ErrorCode) -> Self {
         Self {
             code,
             challenge: None,
@@ -94,11 +94,11 @@ impl Refusal {
 
     pub(crate) fn limited(limited: &Limited) -> Self {
         let &Limited { reason, retry_after, rates, quotas, .. } = limited;
-        Self { retry_after, rates, quotas, ..Self::new(Code::of_limit(reason)) }
+        Self { retry_after, rates, quotas, ..Self::new(ErrorCode::of_limit(reason)) }
     }
 
     /// What was wrong, as far as the sender is told.
-    pub fn code(&self) -> Code {
+    pub fn code(&self) -> ErrorCode {
         self.code
     }
 

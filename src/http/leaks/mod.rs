@@ -2,8 +2,8 @@
 //!
 //! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
 //! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
-//! to an endpoint of the service, signed. [`Leaks`] checks the signature, finds the keys, does with
-//! each what the [`Policy`] of its format says, and answers which of the matches were secrets.
+//! to an endpoint of the service, signed. [`LeakReceiver`] checks the signature, finds the keys, does with
+//! each what the [`LeakPolicy`] of its format says, and answers which of the matches were secrets.
 //!
 //! A leak is noted in the audit log as `key.leaked`, with where it was found, and so reaches every
 //! [`AuditSink`](crate::AuditSink): that is how the owner is told. A report that comes twice is
@@ -17,9 +17,9 @@ mod report;
 
 use std::sync::Arc;
 
-pub use policy::Policy;
+pub use policy::LeakPolicy;
 pub use public_keys::PublicKeys;
-pub use report::Report;
+pub use report::LeakReport;
 
 use self::{policy::Policies, public_keys::Known};
 use crate::{api::ApiKeys, secret::KeyFormat};
@@ -29,7 +29,7 @@ use crate::{api::ApiKeys, secret::KeyFormat};
 /// # Examples
 /// ```
 /// # use keyward::testing::TestKeys;
-/// use keyward::http::leaks::{GITHUB_PUBLIC_KEYS, Leaks, Policy, Report};
+/// use keyward::http::leaks::{GITHUB_PUBLIC_KEYS, LeakReceiver, LeakPolicy, LeakReport};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -39,17 +39,17 @@ use crate::{api::ApiKeys, secret::KeyFormat};
 ///     let answer = reqwest::get(GITHUB_PUBLIC_KEYS).await?.error_for_status()?;
 ///     Ok(answer.bytes().await?.into())
 /// };
-/// let leaks = Leaks::github(keys, fetch).policy(Policy::Disable);
+/// let leaks = LeakReceiver::github(keys, fetch).policy(LeakPolicy::Disable);
 /// # let fetch = || async { Ok(br#"{"public_keys": []}"#.to_vec()) };
-/// # let leaks = Leaks::github(TestKeys::new().keys, fetch);
+/// # let leaks = LeakReceiver::github(TestKeys::new().keys, fetch);
 ///
-/// let forged = Report::new(b"[]").identifier(b"90a42116").signature(b"MEUCIQ==");
+/// let forged = LeakReport::new(b"[]").identifier(b"90a42116").signature(b"MEUCIQ==");
 /// assert_eq!(leaks.receive(&forged).await.status(), 403);
 /// # }
 /// ```
 #[derive(Clone)]
 #[must_use = "it does nothing until it is mounted"]
-pub struct Leaks {
+pub struct LeakReceiver {
     keys: ApiKeys,
     policies: Policies,
     known: Arc<Known>,
@@ -58,28 +58,28 @@ pub struct Leaks {
 /// Where GitHub publishes the keys that it signs reports with.
 pub const GITHUB_PUBLIC_KEYS: &str = "https://api.github.com/meta/public_keys/secret_scanning";
 
-impl Leaks {
+impl LeakReceiver {
     /// Revokes keys that GitHub has found. `public_keys` fetches [`GITHUB_PUBLIC_KEYS`].
     pub fn github(keys: ApiKeys, public_keys: impl PublicKeys) -> Self {
         Self { keys, policies: Policies::default(), known: Arc::new(Known::by(public_keys)) }
     }
 
     /// What to do with leaked keys, whatever their format.
-    pub fn policy(mut self, policy: Policy) -> Self {
+    pub fn policy(mut self, policy: LeakPolicy) -> Self {
         self.policies.general = policy;
         self
     }
 
     /// What to do with leaked keys of one format: those of a test environment, say.
-    pub fn policy_of(mut self, format: &KeyFormat, policy: Policy) -> Self {
+    pub fn policy_for_format(mut self, format: &KeyFormat, policy: LeakPolicy) -> Self {
         self.policies.special.insert(0, (format.clone(), policy));
         self
     }
 }
 
-impl std::fmt::Debug for Leaks {
+impl std::fmt::Debug for LeakReceiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leaks").field("policies", &self.policies).finish_non_exhaustive()
+        f.debug_struct("LeakReceiver").field("policies", &self.policies).finish_non_exhaustive()
     }
 }
 

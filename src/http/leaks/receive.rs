@@ -5,7 +5,7 @@ use http::{
 use serde::Serialize;
 use sha2::Digest as _;
 
-use super::{Leaks, Policy, Report, public_keys::Missing, report::Match};
+use super::{LeakReceiver, LeakPolicy, LeakReport, public_keys::Missing, report::Match};
 use crate::{
     error::{Error, ErrorKind},
     http::{PROBLEM_JSON, problem},
@@ -22,9 +22,9 @@ struct Label {
     label: &'static str,
 }
 
-impl Leaks {
+impl LeakReceiver {
     /// Does what a report calls for, and answers.
-    pub async fn receive(&self, report: &Report<'_>) -> Response<String> {
+    pub async fn receive(&self, report: &LeakReport<'_>) -> Response<String> {
         match self.known.key(report.identifier, self.keys.now()).await {
             Err(Missing::Unclear(wait)) => return unavailable(wait.as_secs().max(1)),
             Ok(key) if report.is_signed_by(&key) => {}
@@ -70,12 +70,12 @@ impl Leaks {
             return Ok(true);
         }
         let done = match self.policies.of(&found.token) {
-            Policy::Revoke => {
+            LeakPolicy::Revoke => {
                 let reason = format!("leaked: {place}");
                 self.keys.revoke(&key.owner, key.id, &reason, &actor).await
             }
-            Policy::Disable => self.keys.disable(&key.owner, key.id, &actor).await.map(drop),
-            Policy::Notify => Ok(()),
+            LeakPolicy::Disable => self.keys.disable(&key.owner, key.id, &actor).await.map(drop),
+            LeakPolicy::Notify => Ok(()),
         };
         match done {
             // Somebody else was faster.

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 /// What GitHub has sent, byte for byte.
 #[derive(Clone, Copy)]
 #[must_use]
-pub struct Report<'a> {
+pub struct LeakReport<'a> {
     pub(super) body: &'a [u8],
     pub(super) identifier: &'a [u8],
     signature: &'a [u8],
@@ -32,7 +32,7 @@ enum Item {
     Unreadable(IgnoredAny),
 }
 
-impl<'a> Report<'a> {
+impl<'a> LeakReport<'a> {
     /// A report of this body, without a signature so far.
     pub fn new(body: &'a [u8]) -> Self {
         Self { body, identifier: b"", signature: b"" }
@@ -68,9 +68,9 @@ impl<'a> Report<'a> {
 }
 
 /// Secrets of others stand in the body.
-impl std::fmt::Debug for Report<'_> {
+impl std::fmt::Debug for LeakReport<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Report").field("bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("LeakReport").field("bytes", &self.body.len()).finish_non_exhaustive()
     }
 }
 
@@ -90,9 +90,9 @@ mod tests {
         let key = VerifyingKey::from_public_key_pem(key).unwrap();
         let body = br#"[{"source":"commit","token":"some_token","type":"some_type","url":"https://example.com/base-repo-url/"}]"#;
         let signature = b"MEQCIQDaMKqrGnE27S0kgMrEK0eYBmyG0LeZismAEz/BgZyt7AIfXt9fErtRS4XaeSt/AO1RtBY66YcAdjxji410VQV4xg==";
-        assert!(Report::new(body).signature(signature).is_signed_by(&key));
-        assert!(!Report::new(&body[1..]).signature(signature).is_signed_by(&key));
-        assert!(!Report::new(body).signature(&signature[4..]).is_signed_by(&key));
-        assert!(!Report::new(body).is_signed_by(&key));
+        assert!(LeakReport::new(body).signature(signature).is_signed_by(&key));
+        assert!(!LeakReport::new(&body[1..]).signature(signature).is_signed_by(&key));
+        assert!(!LeakReport::new(body).signature(&signature[4..]).is_signed_by(&key));
+        assert!(!LeakReport::new(body).is_signed_by(&key));
     }
 }

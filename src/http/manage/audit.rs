@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_DISPOSITION};
 
 use super::{
-    Body, Call, Caller, Manage,
-    failure::Failure,
+    ManageBody, ManageRequest, Caller, ManagementApi,
+    failure::ManageError,
     keys::{bad_cursor, limit},
     reply::{Answer, json, response},
     views::{EventView, EventsView},
@@ -14,8 +14,8 @@ use crate::{
     model::{KeyId, Timestamp},
 };
 
-impl Manage {
-    pub(super) async fn audit(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+impl ManagementApi {
+    pub(super) async fn audit(&self, caller: &Caller, call: &ManageRequest<'_>) -> Answer {
         let known = ["limit", "cursor", "event", "from", "until"];
         let [limit, cursor, event, from, until] = call.parameters(known)?;
         let query = query(caller, [event, from, until])?;
@@ -25,12 +25,12 @@ impl Manage {
     pub(super) async fn export(
         &self,
         caller: &Caller,
-        call: &Call<'_>,
+        call: &ManageRequest<'_>,
         format: ExportFormat,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Response<ManageBody>, ManageError> {
         let query = query(caller, call.parameters(["event", "from", "until"])?)?;
         let export = self.keys.export(query.limit(EXPORTED_AT_ONCE), format);
-        let body = Body::export(export).await?;
+        let body = ManageBody::export(export).await?;
         let mut response = response(StatusCode::OK, format.media_type(), String::new());
         // Nothing that users have named is opened in the origin of a dashboard.
         let attachment = HeaderValue::from_static("attachment");
@@ -38,7 +38,7 @@ impl Manage {
         Ok(response.map(|_| body))
     }
 
-    pub(super) async fn events_of(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
+    pub(super) async fn events_of(&self, caller: &Caller, id: KeyId, call: &ManageRequest<'_>) -> Answer {
         self.keys.get(caller.within(), id).await?;
         let [limit, cursor] = call.parameters(["limit", "cursor"])?;
         let query = AuditQuery::new(caller.within()).key(id);
@@ -54,7 +54,7 @@ impl Manage {
         let limit = self::limit(limit)?;
         query.after = cursor.map(str::parse).transpose().map_err(|_| bad_cursor())?;
         // One more than asked for tells whether there are more.
-        let mut events = self.keys.events(query.limit(limit + 1)).await.map_err(Failure::from)?;
+        let mut events = self.keys.events(query.limit(limit + 1)).await.map_err(ManageError::from)?;
         let more = events.len() > limit as usize;
         events.truncate(limit as usize);
         let next = events.last().filter(|_| more).map(|event| event.id.to_string());
@@ -66,7 +66,7 @@ impl Manage {
 fn query<'a>(
     caller: &'a Caller,
     [event, from, until]: [Option<Cow<'_, str>>; 3],
-) -> Result<AuditQuery<'a>, Failure> {
+) -> Result<AuditQuery<'a>, ManageError> {
     let mut query = AuditQuery::new(caller.within());
     query.kind = event.as_deref().map(str::parse).transpose()?;
     query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 
-use super::failure::Failure;
+use super::failure::ManageError;
 use crate::{
     manage::{KeyChange, NewKey, Rotation},
     model::{Access, Expiry, Metadata, Networks, Owner},
@@ -51,7 +51,7 @@ pub(super) struct Rotate {
 }
 
 impl Create {
-    pub(super) fn into_key(self, owner: &Owner) -> Result<NewKey, Failure> {
+    pub(super) fn into_key(self, owner: &Owner) -> Result<NewKey, ManageError> {
         let mut new = NewKey::new(owner, &self.name)?;
         if let Some(scopes) = self.scopes {
             new = new.access(Access::only(scopes)?);
@@ -66,13 +66,13 @@ impl Create {
             (None, None) => Ok(new),
             (Some(instant), None) => Ok(new.expiry(Expiry::At(instant.parse()?))),
             (None, Some(days)) => Ok(new.expiry(Expiry::days(days))),
-            (Some(_), Some(_)) => Err(Failure::invalid("say expiresAt or expiresInDays, not both")),
+            (Some(_), Some(_)) => Err(ManageError::invalid("say expiresAt or expiresInDays, not both")),
         }
     }
 }
 
 impl Change {
-    pub(super) fn into_change(self) -> Result<KeyChange, Failure> {
+    pub(super) fn into_change(self) -> Result<KeyChange, ManageError> {
         let mut change = KeyChange::default();
         if let Some(name) = self.name {
             change = change.name(&name)?;

@@ -4,23 +4,23 @@ use crate::{error::Error, manage::AuditExport};
 ///
 /// # Examples
 /// ```
-/// # use keyward::{Error, http::manage::Body};
+/// # use keyward::{Error, http::manage::ManageBody};
 /// /// For a framework that takes nothing but whole bodies.
-/// async fn whole(mut body: Body) -> Result<String, Error> {
+/// async fn whole(mut body: ManageBody) -> Result<String, Error> {
 ///     let mut text = String::new();
-///     while let Some(piece) = body.next_piece().await? {
+///     while let Some(piece) = body.next_chunk().await? {
 ///         text += &piece;
 ///     }
 ///     Ok(text)
 /// }
 /// ```
 #[must_use]
-pub struct Body {
+pub struct ManageBody {
     ready: Option<String>,
     rest: Option<Box<AuditExport>>,
 }
 
-impl Body {
+impl ManageBody {
     /// Reads the first page, so that a store that fails is answered as such.
     pub(super) async fn export(mut export: AuditExport) -> Result<Self, Error> {
         let ready = export.next_page().await?;
@@ -33,7 +33,7 @@ impl Body {
     /// # Errors
     /// Those of a store that fails. What was sent is not all then, and the connection MUST end so
     /// that its reader knows.
-    pub async fn next_piece(&mut self) -> Result<Option<String>, Error> {
+    pub async fn next_chunk(&mut self) -> Result<Option<String>, Error> {
         match (self.ready.take(), &mut self.rest) {
             (Some(piece), _) => Ok(Some(piece)),
             (None, Some(export)) => export.next_page().await,
@@ -48,15 +48,15 @@ impl Body {
     }
 }
 
-impl From<String> for Body {
+impl From<String> for ManageBody {
     fn from(text: String) -> Self {
         Self { ready: Some(text), rest: None }
     }
 }
 
 /// It may carry a secret.
-impl std::fmt::Debug for Body {
+impl std::fmt::Debug for ManageBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").finish_non_exhaustive()
+        f.debug_struct("ManageBody").finish_non_exhaustive()
     }
 }

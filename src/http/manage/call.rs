@@ -4,12 +4,12 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
-use super::failure::Failure;
+use super::failure::ManageError;
 
 /// One call of the management API, whatever framework it came through.
 #[derive(Clone, Copy)]
 #[must_use]
-pub struct Call<'a> {
+pub struct ManageRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) query: &'a str,
@@ -18,7 +18,7 @@ pub struct Call<'a> {
     body: &'a [u8],
 }
 
-impl<'a> Call<'a> {
+impl<'a> ManageRequest<'a> {
     /// A call without a body; the path is relative to where the API is mounted.
     pub fn new(method: &'a Method, path: &'a str) -> Self {
         Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
@@ -48,33 +48,33 @@ impl<'a> Call<'a> {
     }
 
     /// Its body, which must be JSON that says nothing unknown.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ManageError> {
         if !self.is("application/json") {
-            return Err(Failure::media_type("send Content-Type: application/json"));
+            return Err(ManageError::media_type("send Content-Type: application/json"));
         }
-        let read = serde_json::from_slice(self.body).map_err(|error| Failure::body(&error))?;
+        let read = serde_json::from_slice(self.body).map_err(|error| ManageError::body(&error))?;
         // Serde takes an array for an object, too, its fields one after the other.
         if !self.body.trim_ascii_start().starts_with(b"{") {
-            return Err(Failure::invalid("send an object of JSON"));
+            return Err(ManageError::invalid("send an object of JSON"));
         }
         Ok(read)
     }
 
     /// Its body, which may be missing.
-    pub(super) fn read_any<T: DeserializeOwned + Default>(&self) -> Result<T, Failure> {
+    pub(super) fn read_any<T: DeserializeOwned + Default>(&self) -> Result<T, ManageError> {
         if self.body.is_empty() { Ok(T::default()) } else { self.read() }
     }
 
     /// A parameter of its form body.
-    pub(super) fn form(&self, name: &str) -> Result<Option<Cow<'a, str>>, Failure> {
+    pub(super) fn form(&self, name: &str) -> Result<Option<Cow<'a, str>>, ManageError> {
         if !self.is("application/x-www-form-urlencoded") {
             let expected = "send Content-Type: application/x-www-form-urlencoded";
-            return Err(Failure::media_type(expected));
+            return Err(ManageError::media_type(expected));
         }
         let body = std::str::from_utf8(self.body).unwrap_or_default();
         let mut values = pairs(body).filter(|(key, _)| *key == name);
         match (values.next(), values.next()) {
-            (_, Some(_)) => Err(Failure::invalid(format!("`{name}` stands there twice"))),
+            (_, Some(_)) => Err(ManageError::invalid(format!("`{name}` stands there twice"))),
             (pair, None) => Ok(pair.map(|(_, value)| value)),
         }
     }
@@ -83,27 +83,27 @@ impl<'a> Call<'a> {
     pub(super) fn parameters<const N: usize>(
         &self,
         known: [&str; N],
-    ) -> Result<[Option<Cow<'a, str>>; N], Failure> {
+    ) -> Result<[Option<Cow<'a, str>>; N], ManageError> {
         let mut values = [const { None }; N];
         for (name, value) in pairs(self.query) {
             let place = known.iter().position(|known| *known == name);
             let Some(place) = place.map(|place| &mut values[place]) else {
-                return Err(Failure::invalid(format!("use {}", known.join(", "))));
+                return Err(ManageError::invalid(format!("use {}", known.join(", "))));
             };
             if place.replace(value).is_some() {
-                return Err(Failure::invalid(format!("`{name}` stands there twice")));
+                return Err(ManageError::invalid(format!("`{name}` stands there twice")));
             }
         }
         Ok(values)
     }
 
     /// The value of `Idempotency-Key`, if there is one.
-    pub(super) fn token(&self) -> Result<Option<&'a str>, Failure> {
+    pub(super) fn token(&self) -> Result<Option<&'a str>, ManageError> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         let fits = (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         match std::str::from_utf8(value) {
             Ok(text) if fits => Ok(Some(text)),
-            _ => Err(Failure::invalid("Idempotency-Key takes 1 to 200 visible ASCII characters")),
+            _ => Err(ManageError::invalid("Idempotency-Key takes 1 to 200 visible ASCII characters")),
         }
     }
 
@@ -121,9 +121,9 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
 }
 
 /// A body may carry a secret.
-impl std::fmt::Debug for Call<'_> {
+impl std::fmt::Debug for ManageRequest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call")
+        f.debug_struct("ManageRequest")
             .field("method", &self.method)
             .field("path", &self.path)
             .finish_non_exhaustive()

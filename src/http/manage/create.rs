@@ -3,9 +3,9 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 
 use super::{
-    Call, Caller, Manage,
+    ManageRequest, Caller, ManagementApi,
     bodies::Create,
-    failure::Failure,
+    failure::ManageError,
     reply::{Answer, json},
     views::IssuedView,
 };
@@ -15,8 +15,8 @@ use crate::{
     model::Key,
 };
 
-impl Manage {
-    pub(super) async fn create(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+impl ManagementApi {
+    pub(super) async fn create(&self, caller: &Caller, call: &ManageRequest<'_>) -> Answer {
         let new = call.read::<Create>()?.into_key(caller.owner())?;
         let issued = match call.token()? {
             None => self.keys.issue(new, caller.actor()).await?,
@@ -32,7 +32,7 @@ impl Manage {
         caller: &Caller,
         new: NewKey,
         token: &str,
-    ) -> Result<Issued, Failure> {
+    ) -> Result<Issued, ManageError> {
         let new = new.token(token);
         let earlier = self.made_by(caller, &new).await?;
         if let Some(earlier) = earlier.first() {
@@ -43,7 +43,7 @@ impl Manage {
         // takes its own back, and the last one surely does: of two, at most one stays.
         if self.made_by(caller, &new).await?.iter().any(|key| key.id != issued.key.id) {
             self.keys.delete(caller.owner(), issued.key.id, caller.actor()).await?;
-            return Err(Failure::in_progress());
+            return Err(ManageError::in_progress());
         }
         Ok(issued)
     }
@@ -54,32 +54,32 @@ impl Manage {
         new: &NewKey,
         earlier: &Key,
         token: &str,
-    ) -> Result<Issued, Failure> {
+    ) -> Result<Issued, ManageError> {
         // Whoever uses the secret has received it, and must not lose it.
         self.keys.flush().await?;
         let earlier = match self.keys.get(caller.owner(), earlier.id).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Failure::in_progress()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(ManageError::in_progress()),
             earlier => earlier?,
         };
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
-            return Err(Failure::reused());
+            return Err(ManageError::reused());
         }
         let again = Rotation::immediate().token(token);
         let issued = match self.keys.rotate(caller.owner(), earlier.id, again, caller.actor()).await
         {
-            Err(error) if error.kind() == ErrorKind::NotLive => return Err(Failure::reused()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Failure::in_progress()),
+            Err(error) if error.kind() == ErrorKind::NotLive => return Err(ManageError::reused()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(ManageError::in_progress()),
             issued => issued?,
         };
         // As long as there are two, their makers may take back either.
         match self.made_by(caller, new).await?.as_slice() {
             [only] if only.id == issued.key.id => Ok(issued),
-            _ => Err(Failure::in_progress()),
+            _ => Err(ManageError::in_progress()),
         }
     }
 
     /// The owner's keys that were made by this token in the last day, the newest first.
-    async fn made_by(&self, caller: &Caller, new: &NewKey) -> Result<Vec<Arc<Key>>, Failure> {
+    async fn made_by(&self, caller: &Caller, new: &NewKey) -> Result<Vec<Arc<Key>>, ManageError> {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(REMEMBERED);
         loop {

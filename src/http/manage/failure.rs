@@ -8,13 +8,13 @@ use http::{
 use super::reply::response;
 use crate::{
     error::{Error, ErrorKind},
-    http::{Code, PROBLEM_JSON, problem},
+    http::{ErrorCode, PROBLEM_JSON, problem},
     model::Invalid,
     verify::{Limited, whole_seconds},
 };
 
 /// A call that was not done, and all that its sender is told.
-pub(super) struct Failure {
+pub(super) struct ManageError {
     status: StatusCode,
     code: &'static str,
     detail: Cow<'static, str>,
@@ -24,7 +24,7 @@ pub(super) struct Failure {
     retry_after: Option<u64>,
 }
 
-impl Failure {
+impl ManageError {
     pub(super) fn new(
         status: StatusCode,
         code: &'static str,
@@ -84,7 +84,7 @@ impl Failure {
     }
 
     pub(super) fn limited(limited: &Limited) -> Self {
-        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, Code::of_limit(limited.reason));
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, ErrorCode::of_limit(limited.reason));
         let retry_after = limited.retry_after.map(whole_seconds);
         Self { retry_after, ..Self::new(status, code.as_str(), limited.to_string()) }
     }
@@ -108,7 +108,7 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
         let (status, code) = match error.kind() {
             ErrorKind::NotFound => return Self::not_found(),
@@ -137,7 +137,7 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<Invalid> for Failure {
+impl From<Invalid> for ManageError {
     fn from(invalid: Invalid) -> Self {
         Self::invalid(invalid.to_string())
     }

@@ -2,8 +2,8 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{
-    Call, Caller, Manage,
-    failure::Failure,
+    ManageRequest, Caller, ManagementApi,
+    failure::ManageError,
     reply::{Answer, json},
 };
 use crate::{
@@ -30,10 +30,10 @@ struct Introspection<'a> {
     exp: Option<i64>,
 }
 
-impl Manage {
+impl ManagementApi {
     /// A use like any other: it counts against the key's limits.
-    pub(super) async fn introspect(&self, caller: &Caller, call: &Call<'_>) -> Answer {
-        let token = call.form("token")?.ok_or_else(|| Failure::invalid("send token=…"))?;
+    pub(super) async fn introspect(&self, caller: &Caller, call: &ManageRequest<'_>) -> Answer {
+        let token = call.form("token")?.ok_or_else(|| ManageError::invalid("send token=…"))?;
         let request = VerifyRequest::new().tenant(caller.owner().tenant());
         let verified = match self.keys.verify(token.as_bytes(), &request).await {
             Ok(verified) if caller.within().includes(verified.owner()) => verified,
@@ -41,7 +41,7 @@ impl Manage {
                 return json(StatusCode::OK, &Introspection::default());
             }
             Err(VerifyError::Limited(limited)) => {
-                return Err(Failure::limited(&limited));
+                return Err(ManageError::limited(&limited));
             }
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };

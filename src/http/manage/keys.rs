@@ -1,9 +1,9 @@
 use http::StatusCode;
 
 use super::{
-    Call, Caller, Manage,
+    ManageRequest, Caller, ManagementApi,
     bodies::{Change, Rotate},
-    failure::Failure,
+    failure::ManageError,
     reply::{Answer, json, message},
     views::{IssuedView, KeyView, KeysView},
 };
@@ -12,15 +12,15 @@ use crate::{
     model::{Key, KeyId, Status},
 };
 
-impl Manage {
-    pub(super) async fn list(&self, caller: &Caller, call: &Call<'_>) -> Answer {
+impl ManagementApi {
+    pub(super) async fn list(&self, caller: &Caller, call: &ManageRequest<'_>) -> Answer {
         let [status, limit, cursor] = call.parameters(["status", "limit", "cursor"])?;
         let mut page = Page::first().limit(self::limit(limit.as_deref())?);
         if let Some(text) = status {
             let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
             let found = all.into_iter().find(|status| status.as_str() == text);
             let expected = "status is active, disabled, revoked or expired";
-            page = page.status(found.ok_or_else(|| Failure::invalid(expected))?);
+            page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
         }
         if let Some(text) = cursor {
             page = page.after(text.parse().map_err(|_| bad_cursor())?);
@@ -35,7 +35,7 @@ impl Manage {
         self.shown(&*self.keys.get(caller.within(), id).await?, caller)
     }
 
-    pub(super) async fn change(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
+    pub(super) async fn change(&self, caller: &Caller, id: KeyId, call: &ManageRequest<'_>) -> Answer {
         // What is not there has no wrong fields either.
         self.keys.get(caller.within(), id).await?;
         let change = call.read::<Change>()?.into_change()?;
@@ -52,7 +52,7 @@ impl Manage {
         message("API key record deleted")
     }
 
-    pub(super) async fn rotate(&self, caller: &Caller, id: KeyId, call: &Call<'_>) -> Answer {
+    pub(super) async fn rotate(&self, caller: &Caller, id: KeyId, call: &ManageRequest<'_>) -> Answer {
         self.keys.get(caller.within(), id).await?;
         let mut rotation = call.read_any::<Rotate>()?.into_rotation();
         if let Some(token) = call.token()? {
@@ -76,12 +76,12 @@ impl Manage {
 }
 
 /// How many to list: 50 unless told.
-pub(super) fn limit(text: Option<&str>) -> Result<u32, Failure> {
+pub(super) fn limit(text: Option<&str>) -> Result<u32, ManageError> {
     let Some(text) = text else { return Ok(50) };
     let number = text.parse().ok().filter(|number| (1..=200).contains(number));
-    number.ok_or_else(|| Failure::invalid("limit is a number from 1 to 200"))
+    number.ok_or_else(|| ManageError::invalid("limit is a number from 1 to 200"))
 }
 
-pub(super) fn bad_cursor() -> Failure {
-    Failure::invalid("cursor is what `next` of the page before says")
+pub(super) fn bad_cursor() -> ManageError {
+    ManageError::invalid("cursor is what `next` of the page before says")
 }

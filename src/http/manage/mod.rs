@@ -1,6 +1,6 @@
 //! The API by which the users of a service manage their own keys, without a framework.
 //!
-//! [`Manage`] takes a [`Call`] and the [`Caller`] whom the host has authenticated, and answers; the
+//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] whom the host has authenticated, and answers; the
 //! adapters bring it into a router. Paths are relative to where it is mounted.
 //!
 //! | call | does |
@@ -51,8 +51,8 @@ pub(crate) mod route;
 mod sign_in;
 mod views;
 
-pub use body::Body;
-pub use call::Call;
+pub use body::ManageBody;
+pub use call::ManageRequest;
 pub use caller::Caller;
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) use polled::Polled;
@@ -66,26 +66,26 @@ use crate::api::ApiKeys;
 /// ```
 /// # use keyward::{Actor, Owner, testing::TestKeys};
 /// use http::Method;
-/// use keyward::http::manage::{Call, Caller, Manage};
+/// use keyward::http::manage::{ManageRequest, Caller, ManagementApi};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let keys = TestKeys::new().keys;
 /// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
-/// let call = Call::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
-/// let mut response = Manage::new(keys).answer(&ada, &call).await;
+/// let call = ManageRequest::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
+/// let mut response = ManagementApi::new(keys).handle(&ada, &call).await;
 /// assert_eq!(response.status(), 201);
-/// while let Some(piece) = response.body_mut().next_piece().await? {
+/// while let Some(piece) = response.body_mut().next_chunk().await? {
 ///     assert!(piece.contains("ci-pipeline"));
 /// }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Manage {
+pub struct ManagementApi {
     keys: ApiKeys,
 }
 
-impl Manage {
+impl ManagementApi {
     /// The API of these keys.
     pub fn new(keys: ApiKeys) -> Self {
         Self { keys }

@@ -3,16 +3,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::Body;
+use super::ManageBody;
 use crate::error::Error;
 
 /// A body as servers ask for it. Each piece is read when it is asked for, and no earlier.
 pub(crate) struct Polled(Option<Reading>);
 
-type Reading = Pin<Box<dyn Future<Output = (Body, Result<Option<String>, Error>)> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
 
 impl Polled {
-    pub(crate) fn new(body: Body) -> Self {
+    pub(crate) fn new(body: ManageBody) -> Self {
         Self(Some(read(body)))
     }
 
@@ -24,9 +24,9 @@ impl Polled {
     }
 }
 
-fn read(mut body: Body) -> Reading {
+fn read(mut body: ManageBody) -> Reading {
     Box::pin(async move {
-        let piece = body.next_piece().await;
+        let piece = body.next_chunk().await;
         (body, piece)
     })
 }

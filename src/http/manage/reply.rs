@@ -4,13 +4,13 @@ use http::{
 };
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::failure::ManageError;
 
-pub(super) type Answer = Result<Response<String>, Failure>;
+pub(super) type Answer = Result<Response<String>, ManageError>;
 
 /// A response of JSON, which no cache keeps.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let text = serde_json::to_string(body).map_err(|_| Failure::internal())?;
+    let text = serde_json::to_string(body).map_err(|_| ManageError::internal())?;
     Ok(response(status, "application/json", text))
 }
 

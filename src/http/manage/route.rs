@@ -1,6 +1,6 @@
 use http::{Method, Response};
 
-use super::{Body, Call, Caller, Manage, failure::Failure};
+use super::{ManageBody, ManageRequest, Caller, ManagementApi, failure::ManageError};
 use crate::{audit::ExportFormat, model::KeyId};
 
 /// What can be called for. The router and the OpenAPI document both go by [`ROUTES`], so neither
@@ -41,21 +41,21 @@ pub(crate) const ROUTES: [(Method, &str, Route); 14] = [
     (Method::POST, "/introspect", Route::Introspect),
 ];
 
-impl Manage {
+impl ManagementApi {
     /// Does what is called for, and answers.
-    pub async fn answer(&self, caller: &Caller, call: &Call<'_>) -> Response<Body> {
+    pub async fn handle(&self, caller: &Caller, call: &ManageRequest<'_>) -> Response<ManageBody> {
         let answer = self.route(caller, call).await;
-        answer.unwrap_or_else(|failure| failure.into_response().map(Body::from))
+        answer.unwrap_or_else(|failure| failure.into_response().map(ManageBody::from))
     }
 
     /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn too_large() -> Response<String> {
         let detail = "the body is too large";
-        Failure::new(http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()
+        ManageError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail).into_response()
     }
 
-    async fn route(&self, caller: &Caller, call: &Call<'_>) -> Result<Response<Body>, Failure> {
+    async fn route(&self, caller: &Caller, call: &ManageRequest<'_>) -> Result<Response<ManageBody>, ManageError> {
         let (route, id) = Route::find(call.method, call.path)?;
         let whole = match route {
             Route::AuditLines => return self.export(caller, call, ExportFormat::JsonLines).await,
@@ -73,13 +73,13 @@ impl Manage {
             Route::Audit => self.audit(caller, call).await,
             Route::Introspect => self.introspect(caller, call).await,
         };
-        Ok(whole?.map(Body::from))
+        Ok(whole?.map(ManageBody::from))
     }
 }
 
 impl Route {
     /// The route, and what stands in its path for the id of a key.
-    fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), Failure> {
+    fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), ManageError> {
         let mut allowed = Vec::new();
         for (known, template, route) in &ROUTES {
             let Some(id) = id_of(path, template) else { continue };
@@ -89,8 +89,8 @@ impl Route {
             allowed.push(known.as_str());
         }
         match allowed.is_empty() {
-            true => Err(Failure::no_such_page()),
-            false => Err(Failure::method(allowed.join(", "))),
+            true => Err(ManageError::no_such_page()),
+            false => Err(ManageError::method(allowed.join(", "))),
         }
     }
 }
@@ -109,6 +109,6 @@ fn id_of<'a>(path: &'a str, template: &str) -> Option<&'a str> {
 }
 
 /// What is no id at all is answered as one that does not exist.
-fn key(id: &str) -> Result<KeyId, Failure> {
-    id.parse().map_err(|_| Failure::not_found())
+fn key(id: &str) -> Result<KeyId, ManageError> {
+    id.parse().map_err(|_| ManageError::not_found())
 }

@@ -4,15 +4,15 @@ use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Call, Caller,
-    failure::Failure,
+    ManageRequest, Caller,
+    failure::ManageError,
     reply::{Answer, json, message},
     views::{IssuedView, KeyView},
 };
 use crate::{
     api::ApiKeys,
     enroll::{EmailAddress, EnrolError, Enrolment},
-    http::{ClientIp, Guard, Incoming, guard::Checked, success_fields},
+    http::{ClientIp, Guard, RequestHead, guard::Checked, rate_limit_headers},
     model::Actor,
     verify::{Verified, whole_seconds},
 };
@@ -77,10 +77,10 @@ impl SignIn {
     /// Does what is called for, and answers; the path is relative to where it is mounted.
     ///
     /// What the request itself tells is read before this returns.
-    pub fn answer<'a>(
+    pub fn handle<'a>(
         &'a self,
-        request: &Incoming<'_>,
-        call: &'a Call<'a>,
+        request: &RequestHead<'_>,
+        call: &'a ManageRequest<'a>,
     ) -> impl Future<Output = Response<String>> + Send + use<'a> {
         let (ip, user_agent) = self.guard.origin(request);
         let origin = Origin { ip, user_agent };
@@ -92,18 +92,18 @@ impl SignIn {
                 ("auth/otp/verify", _) if call.method == Method::POST => {
                     self.present(origin, call).await
                 }
-                ("auth/otp" | "auth/otp/verify", _) => Err(Failure::method("POST".into())),
+                ("auth/otp" | "auth/otp/verify", _) => Err(ManageError::method("POST".into())),
                 (_, Some(_)) if call.method != Method::GET && call.method != Method::DELETE => {
-                    Err(Failure::method("GET, DELETE".into()))
+                    Err(ManageError::method("GET, DELETE".into()))
                 }
                 (_, Some(checked)) => return self.with_key(checked, origin, call.method).await,
-                _ => Err(Failure::no_such_page()),
+                _ => Err(ManageError::no_such_page()),
             };
-            answer.unwrap_or_else(Failure::into_response)
+            answer.unwrap_or_else(ManageError::into_response)
         }
     }
 
-    async fn ask(&self, origin: Origin, call: &Call<'_>) -> Answer {
+    async fn ask(&self, origin: Origin, call: &ManageRequest<'_>) -> Answer {
         let email: EmailAddress = call.read::<Ask>()?.email.parse()?;
         self.enrolment.request(&email, &origin.actor(&email)).await?;
         let told =
@@ -114,7 +114,7 @@ impl SignIn {
         })
     }
 
-    async fn present(&self, origin: Origin, call: &Call<'_>) -> Answer {
+    async fn present(&self, origin: Origin, call: &ManageRequest<'_>) -> Answer {
         let Present { email, code } = call.read()?;
         let email: EmailAddress = email.parse()?;
         let actor = origin.actor(&email);
@@ -134,7 +134,7 @@ impl SignIn {
             Checked::Refused(refusal) => Err(refusal),
             // Neither is there without an optional guard, or another one further outside.
             Checked::Known | Checked::Nobody => {
-                return Failure::internal().into_response();
+                return ManageError::internal().into_response();
             }
         };
         let verified = match verified {
@@ -149,8 +149,8 @@ impl SignIn {
         } else {
             self.revoke(&verified, origin).await
         };
-        let mut response = answer.unwrap_or_else(Failure::into_response);
-        response.headers_mut().extend(success_fields(&verified));
+        let mut response = answer.unwrap_or_else(ManageError::into_response);
+        response.headers_mut().extend(rate_limit_headers(&verified));
         response
     }
 
@@ -169,7 +169,7 @@ impl SignIn {
     /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn too_large() -> Response<String> {
-        super::Manage::too_large()
+        super::ManagementApi::too_large()
     }
 }
 
@@ -190,7 +190,7 @@ impl Origin {
     }
 }
 
-impl From<EnrolError> for Failure {
+impl From<EnrolError> for ManageError {
     fn from(error: EnrolError) -> Self {
         let detail = error.to_string();
         match error {

@@ -12,9 +12,9 @@ use crate::http::PROBLEM_JSON;
 
 /// The problems that can be answered: their codes, by status.
 #[derive(Default)]
-pub(super) struct Problems(BTreeMap<u16, BTreeSet<&'static str>>);
+pub(super) struct ErrorResponses(BTreeMap<u16, BTreeSet<&'static str>>);
 
-impl Problems {
+impl ErrorResponses {
     pub(super) fn with(mut self, status: u16, codes: &[&'static str]) -> Self {
         codes.iter().for_each(|code| self.add(status, code));
         self

@@ -7,12 +7,12 @@ use crate::http::Guard;
 
 /// How the callers of the management API say who they are: what the host's extractor looks at.
 #[derive(Clone)]
-pub struct Callers {
+pub struct CallerAuth {
     ways: Vec<(String, SecurityScheme)>,
     guard: Option<Guard>,
 }
 
-impl Callers {
+impl CallerAuth {
     /// In a way of the host's own, under a name for it: a cookie, a token of another system.
     pub fn by(name: &str, scheme: SecurityScheme) -> Self {
         Self { ways: vec![(name.into(), scheme)], guard: None }
@@ -39,9 +39,9 @@ impl Callers {
     }
 }
 
-impl std::fmt::Debug for Callers {
+impl std::fmt::Debug for CallerAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.schemes().map(|(name, _)| name).collect();
-        f.debug_tuple("Callers").field(&names).finish()
+        f.debug_tuple("CallerAuth").field(&names).finish()
     }
 }

@@ -7,8 +7,8 @@ use utoipa::openapi::{
     },
 };
 
-use super::answers::{Problems, header, string};
-use crate::http::{Code, Guard, credentials::Place};
+use super::answers::{ErrorResponses, header, string};
+use crate::http::{ErrorCode, Guard, credentials::Place};
 
 impl Guard {
     /// Says of an operation what this guard asks for in front of it, and answers if it is not
@@ -24,7 +24,7 @@ impl Guard {
                 }
             }
         }
-        let mut groups: [Problems; 3] = Default::default();
+        let mut groups: [ErrorResponses; 3] = Default::default();
         for code in CODES.into_iter().filter(|code| self.answers(*code)) {
             let group = match code.status() {
                 StatusCode::TOO_MANY_REQUESTS => 0,
@@ -46,16 +46,16 @@ impl Guard {
     }
 
     /// Whether it can refuse for this.
-    fn answers(&self, code: Code) -> bool {
+    fn answers(&self, code: ErrorCode) -> bool {
         match code {
-            Code::MissingKey => !self.optional,
-            Code::InsufficientScope => !self.all.is_empty() || !self.any.is_empty(),
-            Code::InvalidKey
-            | Code::RepeatedCredentials
-            | Code::RateLimited
-            | Code::QuotaExhausted
-            | Code::Unavailable => true,
-            Code::MissingLayer => false,
+            ErrorCode::MissingKey => !self.optional,
+            ErrorCode::InsufficientScope => !self.all.is_empty() || !self.any.is_empty(),
+            ErrorCode::InvalidKey
+            | ErrorCode::RepeatedCredentials
+            | ErrorCode::RateLimited
+            | ErrorCode::QuotaExhausted
+            | ErrorCode::Unavailable => true,
+            ErrorCode::MissingLayer => false,
         }
     }
 
@@ -102,14 +102,14 @@ fn plain(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.".contains(character)
 }
 
-const CODES: [Code; 7] = [
-    Code::MissingKey,
-    Code::InvalidKey,
-    Code::InsufficientScope,
-    Code::RepeatedCredentials,
-    Code::RateLimited,
-    Code::QuotaExhausted,
-    Code::Unavailable,
+const CODES: [ErrorCode; 7] = [
+    ErrorCode::MissingKey,
+    ErrorCode::InvalidKey,
+    ErrorCode::InsufficientScope,
+    ErrorCode::RepeatedCredentials,
+    ErrorCode::RateLimited,
+    ErrorCode::QuotaExhausted,
+    ErrorCode::Unavailable,
 ];
 const RATES: [(&str, &str); 2] = [
     ("RateLimit", "What is left of the rates and quotas, and for how long."),

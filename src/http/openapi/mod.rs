@@ -18,7 +18,7 @@ use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths, path::HttpMethod,
 };
 
-pub use callers::Callers;
+pub use callers::CallerAuth;
 pub use sign_in::sign_in_document;
 
 #[cfg(doc)]
@@ -29,15 +29,15 @@ use super::manage::route::ROUTES;
 ///
 /// # Examples
 /// ```
-/// use keyward::http::openapi::{Callers, document};
+/// use keyward::http::openapi::{CallerAuth, document};
 /// use utoipa::openapi::{OpenApi, security::{ApiKey, ApiKeyValue, SecurityScheme}};
 ///
 /// let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
 /// let of_the_host = OpenApi::default();
-/// let whole = of_the_host.nest("/v1", document(&Callers::by("session", cookie)));
+/// let whole = of_the_host.nest("/v1", document(&CallerAuth::by("session", cookie)));
 /// assert!(whole.paths.get_path_item("/v1/api-keys/{id}").is_some());
 /// ```
-pub fn document(callers: &Callers) -> OpenApi {
+pub fn document(callers: &CallerAuth) -> OpenApi {
     let mut paths = Paths::new();
     for (method, path, route) in &ROUTES {
         let operation = operations::describe(*route, callers);

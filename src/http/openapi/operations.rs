@@ -9,13 +9,13 @@ use utoipa::openapi::{
 };
 
 use super::{
-    Callers,
-    answers::{Problems, header, no_store, string},
+    CallerAuth,
+    answers::{ErrorResponses, header, no_store, string},
     schemas::{events, identifier, instant, statuses},
 };
 use crate::{audit::ExportFormat, http::manage::route::Route};
 
-pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
+pub(super) fn describe(route: Route, callers: &CallerAuth) -> Operation {
     let described = match route {
         Route::List => Described::new("listKeys", "Lists keys, newest first.")
             .query("status", "Only keys that have this status now.", statuses())
@@ -100,7 +100,7 @@ pub(super) fn describe(route: Route, callers: &Callers) -> Operation {
 
 pub(super) struct Described {
     operation: OperationBuilder,
-    problems: Problems,
+    problems: ErrorResponses,
     response: ResponseBuilder,
     status: u16,
 }
@@ -108,7 +108,7 @@ pub(super) struct Described {
 impl Described {
     /// What can happen to any call: the store is down or damaged, the body is too large.
     pub(super) fn new(id: &str, summary: &str) -> Self {
-        let problems = Problems::default()
+        let problems = ErrorResponses::default()
             .with(413, &["too_large"])
             .with(500, &["internal"])
             .with(503, &["unavailable"]);

@@ -12,7 +12,7 @@ mod spans;
 mod spans;
 
 use self::{metrics::Measure, spans::Check};
-use super::Code;
+use super::ErrorCode;
 use crate::verify::{Verified, VerifyError};
 
 /// One check, from its begin to its one end.
@@ -42,14 +42,14 @@ impl Watch {
     }
 
     /// By what verification found.
-    pub(super) fn failed(self, code: Code, error: &VerifyError) {
+    pub(super) fn failed(self, code: ErrorCode, error: &VerifyError) {
         if let VerifyError::Denied(denied) = error {
             self.measure.denied(denied.reason());
         }
         self.refused(code);
     }
 
-    pub(super) fn refused(self, code: Code) {
+    pub(super) fn refused(self, code: ErrorCode) {
         self.span.refused(code);
         self.measure.ended(code.as_str());
     }

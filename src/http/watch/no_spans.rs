@@ -1,6 +1,6 @@
 //! What stands in for `spans.rs` without the feature `tracing`.
 
-use super::Code;
+use super::ErrorCode;
 use crate::verify::Verified;
 
 pub(super) struct Check;
@@ -18,5 +18,5 @@ impl Check {
 
     pub(super) fn passed(&self, _: &Verified) {}
 
-    pub(super) fn refused(&self, _: Code) {}
+    pub(super) fn refused(&self, _: ErrorCode) {}
 }

@@ -2,7 +2,7 @@
 
 use tracing::{Instrument, Span, field::Empty};
 
-use super::Code;
+use super::ErrorCode;
 use crate::verify::Verified;
 
 pub(super) struct Check(Span);
@@ -31,7 +31,7 @@ impl Check {
         self.0.record("outcome", "verified");
     }
 
-    pub(super) fn refused(&self, code: Code) {
+    pub(super) fn refused(&self, code: ErrorCode) {
         self.0.record("outcome", code.as_str());
         self.0.in_scope(|| tracing::debug!(target: "keyward::http", outcome = code.as_str()));
     }
