@@ -35,7 +35,7 @@ pub mod manage;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 pub(crate) mod request;
-pub(crate) mod responses;
+mod responses;
 mod telemetry;
 
 pub use client_ip::ClientIp;

@@ -364,7 +364,7 @@ fn push_json_string(body: &mut String, text: &str) {
     body.push('"');
 }
 
-pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 

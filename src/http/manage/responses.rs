@@ -1,12 +1,7 @@
 //! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields
 //! without a value are omitted, except `lastUsedAt`, which is `null` until the first use.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -82,30 +77,46 @@ impl std::fmt::Debug for ManageBody {
     }
 }
 
-/// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) struct BodyStream(Option<NextChunk>);
+pub(crate) use body_stream::BodyStream;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-type NextChunk = Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
+mod body_stream {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, ready},
+    };
 
-#[cfg(any(feature = "axum", feature = "actix"))]
-impl BodyStream {
-    pub(crate) fn new(mut body: ManageBody) -> Self {
-        Self(Some(Box::pin(async move {
-            let chunk = body.next_chunk().await;
-            (body, chunk)
-        })))
+    use super::ManageBody;
+    use crate::error::Error;
+
+    /// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
+    pub(crate) struct BodyStream(Option<NextChunk>);
+
+    type NextChunk =
+        Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
+
+    impl BodyStream {
+        pub(crate) fn new(body: ManageBody) -> Self {
+            Self(Some(read_chunk(body)))
+        }
+
+        pub(crate) fn poll_chunk(
+            &mut self,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<String, Error>>> {
+            let Some(next) = &mut self.0 else { return Poll::Ready(None) };
+            let (body, chunk) = ready!(next.as_mut().poll(cx));
+            self.0 = matches!(chunk, Ok(Some(_))).then(|| read_chunk(body));
+            Poll::Ready(chunk.transpose())
+        }
     }
 
-    pub(crate) fn poll_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<String, Error>>> {
-        let Some(next) = &mut self.0 else { return Poll::Ready(None) };
-        let (body, chunk) = ready!(next.as_mut().poll(cx));
-        self.0 = matches!(chunk, Ok(Some(_))).then(|| Self::new(body)).and_then(|stream| stream.0);
-        Poll::Ready(chunk.transpose())
+    fn read_chunk(mut body: ManageBody) -> NextChunk {
+        Box::pin(async move {
+            let chunk = body.next_chunk().await;
+            (body, chunk)
+        })
     }
 }
 
