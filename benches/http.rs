@@ -26,7 +26,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let owner = Owner::account_only("ada")?;
     let new = NewKey::new(&owner, "bench")?.access(Access::only(["builds:read"])?);
     let issued = keys.issue(new, &Actor::system("bench")).await?;
-    let layer = keyward::axum::layer(Guard::new(keys).require("builds:read"));
+    let guard = Guard::builder(keys).require("builds:read").build()?;
+    let layer = keyward::axum::layer(guard);
     let guarded = Router::new().route("/", get(async |_: Verified| "hello").layer(layer));
     let bare = Router::new().route("/", get(async || "hello"));
     let (guarded, bare) = (serve(guarded).await?, serve(bare).await?);

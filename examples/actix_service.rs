@@ -1,5 +1,5 @@
-//! A small service with sessions, an API by which people manage their keys, and a route that takes
-//! keys, on actix-web: `cargo run --example actix_service`.
+//! A small service on actix-web: sessions, the management API, and a route that requires an API key.
+//! Run it with `cargo run --example actix_service`.
 
 use std::{error::Error, future::Ready, future::ready};
 
@@ -24,11 +24,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .accounts(NoAccounts::with_limits(plan))
         .build();
 
+    let guard = Guard::builder(keys.clone());
+    let builds = ApiKeyAuth::new(guard.clone().require("builds:read").build()?);
+    let visitors = ApiKeyAuth::new(guard.optional().build()?);
     let shared = keys.clone();
     let app = move || {
-        let guard = Guard::new(shared.clone());
-        let builds = ApiKeyAuth::new(guard.clone().require("builds:read"));
-        let visitors = ApiKeyAuth::new(guard.optional());
+        let (builds, visitors) = (builds.clone(), visitors.clone());
         App::new()
             .service(web::resource("/builds").wrap(builds).route(web::get().to(list_builds)))
             .service(web::resource("/").wrap(visitors).route(web::get().to(front_page)))
@@ -37,12 +38,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = HttpServer::new(app).workers(2).bind("127.0.0.1:8081")?;
     let at = format!("http://{}", server.addrs()[0]);
     println!(
-        "Make a key:  curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
+        "Create a key: curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
     );
-    println!("Use it:      curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
-    println!("Look at it:  curl {at}/v1/api-keys -b session=ada");
+    println!("Use it:       curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
+    println!("List keys:    curl {at}/v1/api-keys -b session=ada");
     server.run().await?;
-    // What was noted of uses and refusals, and is not written yet.
+    // Writes recorded uses and denials that are still in memory.
     keys.shutdown().await?;
     Ok(())
 }
@@ -56,8 +57,8 @@ async fn front_page(MaybeVerified(visitor): MaybeVerified) -> String {
     format!("hello, {name}\n")
 }
 
-/// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
-/// guards cookies against cross-site requests.
+/// A session. For demonstration only: a real service looks up a random token in its own sessions, and
+/// protects cookies against cross-site requests (CSRF).
 struct Session {
     owner: Owner,
 }

@@ -1,6 +1,7 @@
-//! A small service with sessions, an API by which people manage their keys, a route that takes keys,
-//! and a document that describes all of it: `cargo run --example axum_service`, or with
-//! `-- --database-url postgres://…`, and `--redis-url redis://…` for rates that all nodes of the service share.
+//! A small service on axum: sessions, the management API, a route that requires an API key, and an
+//! OpenAPI document of all routes. Run it with `cargo run --example axum_service`. Options:
+//! `-- --database-url postgres://…` stores keys in PostgreSQL, and `--redis-url redis://…` shares rate
+//! limits between nodes.
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc};
 
@@ -14,7 +15,7 @@ use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore, SqliteStore, Verified,
     accounts::NoAccounts,
     axum::openapi::{GuardedRoutes, manage_router},
-    http::{Guard, manage::Caller, openapi::Callers},
+    http::{Guard, manage::Caller, openapi::CallerAuth},
     model::Rate,
     verify::RedisRateLimiter,
 };
@@ -40,10 +41,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => keys.build(),
     };
 
-    let reads = Guard::new(keys.clone()).require("builds:read");
-    let visitors = Guard::new(keys.clone()).optional();
+    let reads = Guard::builder(keys.clone()).require("builds:read").build()?;
+    let visitors = Guard::builder(keys.clone()).optional().build()?;
     let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
-    let manage = manage_router::<Session, _>(keys.clone(), &Callers::by("session", cookie));
+    let manage = manage_router::<Session, _>(keys.clone(), &CallerAuth::scheme("session", cookie));
     let (app, document): (Router, _) = OpenApiRouter::with_openapi(Acme::openapi())
         .guarded_routes(&reads, routes!(list_builds))
         .guarded_routes(&visitors, routes!(front_page))
@@ -55,25 +56,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(listen).await?;
     let at = format!("http://{}", listener.local_addr()?);
     println!(
-        "Make a key:      curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
+        "Create a key:     curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
     );
-    println!("Use it:          curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
-    println!("Look at it:      curl {at}/v1/api-keys -b session=ada");
-    println!("What was done:   curl {at}/v1/audit -b session=ada");
-    println!("All there is:    curl {at}/openapi.json");
+    println!("Use it:           curl -i {at}/builds -H 'Authorization: Bearer acme_live_…'");
+    println!("List keys:        curl {at}/v1/api-keys -b session=ada");
+    println!("Audit log:        curl {at}/v1/audit -b session=ada");
+    println!("OpenAPI document: curl {at}/openapi.json");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
-    // What was noted of uses and refusals, and is not written yet.
+    // Writes recorded uses and denials that are still in memory.
     keys.shutdown().await?;
     Ok(())
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Acme", version = "1.0.0", description = "Builds, and the keys to them."))]
+#[openapi(info(
+    title = "Acme",
+    version = "1.0.0",
+    description = "Builds, and API keys to read them."
+))]
 struct Acme;
 
-/// The builds of whoever's key it is.
+/// Lists the builds of the owner of the key.
 #[utoipa::path(get, path = "/builds", responses((status = 200, body = Builds)))]
 async fn list_builds(verified: Verified) -> Json<Builds> {
     let account = verified.owner().account().into();
@@ -86,7 +91,7 @@ struct Builds {
     builds: Vec<String>,
 }
 
-/// A greeting, with or without a key.
+/// Greets the owner of the key, or an anonymous visitor.
 #[utoipa::path(get, path = "/", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn front_page(visitor: Option<Verified>) -> String {
     visitor.map_or("hello, stranger\n".into(), |verified| {
@@ -94,8 +99,8 @@ async fn front_page(visitor: Option<Verified>) -> String {
     })
 }
 
-/// Whose browser it is: Ada's or Bob's. A stand-in: a real service looks a random token up in its own
-/// sessions, and guards cookies against cross-site requests.
+/// A session of Ada or Bob. For demonstration only: a real service looks up a random token in its own
+/// sessions, and protects cookies against cross-site requests (CSRF).
 struct Session {
     owner: Owner,
 }

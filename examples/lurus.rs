@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(Extension((users, keys.clone())))
         .merge(manage::router::<Session, _>(keys.clone()))
         .layer(UnlessVerifiedLayer::new(CsrfLayer::new()))
-        .layer(keyward::axum::layer(Guard::new(keys.clone()).optional()));
+        .layer(keyward::axum::layer(Guard::builder(keys.clone()).optional().build()?));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;

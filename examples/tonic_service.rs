@@ -1,8 +1,8 @@
-//! A small gRPC service with sessions, an API by which people manage their keys, and a method that
-//! takes keys: `cargo run --example tonic_service` serves it, and calls it once.
+//! A small gRPC service on tonic: sessions, the management API, and a method that requires an API key.
+//! `cargo run --example tonic_service` serves it, and calls it once without and once with a key.
 //!
-//! What `tonic-prost-build` would make of `tonic_service.proto` is written by hand at the end, so that
-//! this builds without protoc.
+//! The module `wire` stands for the code that `tonic-prost-build` generates from
+//! `tonic_service.proto`. It is written by hand, so that the example builds without protoc.
 
 use std::{error::Error, net::SocketAddr};
 
@@ -26,10 +26,11 @@ use tonic::{
 async fn main() -> Result<(), Box<dyn Error>> {
     let format = KeyFormat::builder("acme").environment("live").build()?;
     let keys = ApiKeys::builder(SqliteStore::in_memory().await?, format).build();
-    let guard = ApiKeyLayer::grpc(Guard::new(keys.clone()).require("builds:read"))
+    let guard = Guard::builder(keys.clone()).require("builds:read").build()?;
+    let layer = ApiKeyLayer::grpc(guard)
         .peer(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip()));
-    // gRPC for programs and JSON for people, on one port.
-    let app = Routes::new(guard.named_layer(wire::Builds))
+    // Serves gRPC and the JSON management API on the same port.
+    let app = Routes::new(layer.named_layer(wire::Builds))
         .into_axum_router()
         .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
 
@@ -42,22 +43,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     call_once(&keys, at).await?;
     println!(
-        "Make a key:  curl http://{at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
+        "Create a key: curl http://{at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
     );
     println!(
-        "Use it:      grpcurl -plaintext -import-path examples -proto tonic_service.proto -H 'Authorization: Bearer KEY' {at} acme.Builds/List"
+        "Use it:       grpcurl -plaintext -import-path examples -proto tonic_service.proto -H 'Authorization: Bearer KEY' {at} acme.Builds/List"
     );
     serve.await??;
     keys.shutdown().await?;
     Ok(())
 }
 
-/// As a client does it: without a key, then with one.
+/// Calls the service as a client does: without a key, then with a key.
 async fn call_once(keys: &ApiKeys, at: SocketAddr) -> Result<(), Box<dyn Error>> {
     let channel = Channel::from_shared(format!("http://{at}"))?.connect().await?;
     let mut client = wire::BuildsClient::new(channel);
     let refused = client.list(Request::new(wire::ListBuilds {})).await.unwrap_err();
-    println!("Without key: {:?}: {}", refused.code(), refused.message());
+    println!("Without key:  {:?}: {}", refused.code(), refused.message());
 
     let bob = Owner::account_only("bob")?;
     let new = NewKey::new(&bob, "first")?.access(Access::only(["builds:read"])?);
@@ -65,20 +66,21 @@ async fn call_once(keys: &ApiKeys, at: SocketAddr) -> Result<(), Box<dyn Error>>
     let mut request = Request::new(wire::ListBuilds {});
     let bearer = format!("Bearer {}", issued.secret.expose());
     request.metadata_mut().insert("authorization", bearer.parse()?);
-    println!("With one:    {:?}", client.list(request).await?.into_inner());
+    println!("With key:     {:?}", client.list(request).await?.into_inner());
     Ok(())
 }
 
 async fn list_builds(
     request: Request<wire::ListBuilds>,
 ) -> Result<Response<wire::BuildList>, Status> {
-    let verified = request.extensions().get::<Verified>().expect("the layer stands in front");
+    let verified =
+        request.extensions().get::<Verified>().expect("the layer rejects requests without a key");
     let account = verified.owner().account().into();
     Ok(Response::new(wire::BuildList { account, ids: vec!["4711".into(), "4712".into()] }))
 }
 
-/// Whose browser it is: Ada's or Bob's. A stand-in: a real service looks a random token up in its own
-/// sessions, and guards cookies against cross-site requests.
+/// A session of Ada or Bob. For demonstration only: a real service looks up a random token in its own
+/// sessions, and protects cookies against cross-site requests (CSRF).
 struct Session {
     owner: Owner,
 }
@@ -152,7 +154,7 @@ mod wire {
                     "/acme.Builds/List" => {
                         server::Grpc::new(ProstCodec::default()).unary(list, request).await
                     }
-                    _ => Status::unimplemented("there is only List").into_http(),
+                    _ => Status::unimplemented("the only method is List").into_http(),
                 })
             })
         }

@@ -21,6 +21,7 @@ struct Details {
     kind: ErrorKind,
     message: String,
     limit: Option<u64>,
+    max_lifetime: Option<Duration>,
     max_age: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -35,6 +36,8 @@ pub enum ErrorKind {
     NotFound,
     /// The owner has as many live keys as its plan allows.
     LimitReached,
+    /// The key would live longer than its owner's plan allows; see [`max_lifetime`](Error::max_lifetime).
+    LifetimeTooLong,
     /// The actor, or the owner's plan, does not reach that far.
     Forbidden,
     /// The actor has to confirm this with a second factor, and do it again; nothing was changed.
@@ -66,9 +69,14 @@ impl Error {
         self.0.kind
     }
 
-    /// The number of the plan that was reached: of active keys, or of the days that a key may live.
+    /// Returns the plan's maximum number of active keys, for [`ErrorKind::LimitReached`].
     pub fn limit(&self) -> Option<u64> {
         self.0.limit
+    }
+
+    /// Returns the plan's maximum lifetime of a key, for [`ErrorKind::LifetimeTooLong`].
+    pub fn max_lifetime(&self) -> Option<Duration> {
+        self.0.max_lifetime
     }
 
     /// How long ago the second factor may have been checked at most, where one is required.
@@ -83,7 +91,8 @@ impl Error {
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Details { kind, message, limit: None, max_age: None, source: None }))
+        let (limit, max_lifetime, max_age, source) = (None, None, None, None);
+        Self(Box::new(Details { kind, message, limit, max_lifetime, max_age, source }))
     }
 
     pub(crate) fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
@@ -109,8 +118,11 @@ impl Error {
 
     pub(crate) fn lives_too_long(longest: Duration) -> Self {
         let days = longest.as_secs_f64() / 86_400.0;
-        let message = format!("the plan lets a key live {days} days at most: set an expiry within");
-        Self::new(ErrorKind::Forbidden, message).limited_by(Some(longest.as_secs() / 86_400))
+        let message =
+            format!("the plan allows a key to live at most {days} days: set an earlier expiry");
+        let mut error = Self::new(ErrorKind::LifetimeTooLong, message);
+        error.0.max_lifetime = Some(longest);
+        error
     }
 
     pub(crate) fn beyond_reach() -> Self {

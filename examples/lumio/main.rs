@@ -111,14 +111,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "Invite:         curl {at}/account/team -b cookies --json '{{\"email\": \"bob@example.com\", \"role\": \"member\"}}'"
     );
-    axum::serve(listener, app(lumio).into_make_service_with_connect_info::<SocketAddr>())
+    axum::serve(listener, app(lumio)?.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
     keys.shutdown().await?;
     Ok(())
 }
 
-fn app(lumio: Lumio) -> Router {
+fn app(lumio: Lumio) -> Result<Router, Box<dyn Error>> {
     let security = Router::new()
         .route("/audit-log", get(audit::log))
         .route("/two-factor/totp", post(totp::begin).put(totp::enable))
@@ -127,8 +127,8 @@ fn app(lumio: Lumio) -> Router {
         .route("/two-factor/passkey", post(passkeys::begin_to_confirm).put(passkeys::assert))
         .merge(manage::router::<Session, _>(lumio.keys.clone()))
         .layer(middleware::from_fn(keys::without_scopes));
-    let guard = Guard::new(lumio.keys.clone()).optional();
-    Router::new()
+    let guard = Guard::builder(lumio.keys.clone()).optional().build()?;
+    Ok(Router::new()
         .route("/sign-up", post(session::sign_up))
         .route("/sign-in", post(session::sign_in))
         .route("/account/team", get(team::members).post(team::invite))
@@ -140,7 +140,7 @@ fn app(lumio: Lumio) -> Router {
         // What comes with a key needs no check against cross-site requests; what comes with a cookie does.
         .layer(UnlessVerifiedLayer::new(CsrfLayer::new()))
         .layer(keyward::axum::layer(guard))
-        .with_state(lumio)
+        .with_state(lumio))
 }
 
 /// What is not done, and a word for it.

@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post, put},
 };
-use keyward::{Verified, enroll::EmailAddress, tower::ApiKeyLayer};
+use keyward::{Verified, enroll::EmailAddress, model::Invalid, tower::ApiKeyLayer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -37,15 +37,20 @@ enum Role {
 }
 
 /// The routes below `/t/{tenantSlug}/api/v1/admin`, each behind the scope that it needs.
-pub fn routes(guard: impl Fn(&'static str) -> ApiKeyLayer) -> Router<App> {
-    Router::new()
-        .route("/t/{tenantSlug}/api/v1/admin/users", get(list).route_layer(guard("users:read")))
-        .route("/t/{tenantSlug}/api/v1/admin/users", post(create).route_layer(guard("users:write")))
-        .route("/t/{tenantSlug}/api/v1/admin/roles", get(roles).route_layer(guard("roles:read")))
+pub fn routes(
+    guard: impl Fn(&'static str) -> Result<ApiKeyLayer, Invalid>,
+) -> Result<Router<App>, Invalid> {
+    Ok(Router::new()
+        .route("/t/{tenantSlug}/api/v1/admin/users", get(list).route_layer(guard("users:read")?))
+        .route(
+            "/t/{tenantSlug}/api/v1/admin/users",
+            post(create).route_layer(guard("users:write")?),
+        )
+        .route("/t/{tenantSlug}/api/v1/admin/roles", get(roles).route_layer(guard("roles:read")?))
         .route(
             "/t/{tenantSlug}/api/v1/admin/users/{user}/roles/{role}",
-            put(assign).route_layer(guard("roles:write")),
-        )
+            put(assign).route_layer(guard("roles:write")?),
+        ))
 }
 
 impl Directory {

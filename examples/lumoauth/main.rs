@@ -98,11 +98,12 @@ impl App {
 
 fn app(keys: ApiKeys, state: App) -> Result<Router, Box<dyn Error>> {
     // A key of one tenant is unknown under the path of another.
-    let guard = Guard::new(keys.clone()).realm("LumoAuth").tenant_in_path("/t/{tenantSlug}")?;
-    let layer = |scope| keyward::axum::layer(guard.clone().require(scope));
-    let admin = directory::routes(layer);
-    let bearer = guard.clone().credentials(Credentials::bearer()).require("clients:register");
-    let registration = registration::routes(keyward::axum::layer(bearer), layer("clients:read"));
+    let guard = Guard::builder(keys.clone()).realm("LumoAuth").tenant_in_path("/t/{tenantSlug}");
+    let layer = |scope| guard.clone().require(scope).build().map(keyward::axum::layer);
+    let admin = directory::routes(layer)?;
+    let bearer = guard.clone().credentials(Credentials::bearer());
+    let bearer = bearer.require("clients:register").build()?;
+    let registration = registration::routes(keyward::axum::layer(bearer), layer("clients:read")?);
     // Here come browsers.
     let portal = manage::router::<Session, _>(keys).layer(CsrfLayer::new());
     Ok(Router::new()

@@ -1,28 +1,31 @@
 //! The management API as routes.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use actix_web::{
     Error, FromRequest, HttpRequest, HttpResponse,
-    body::MessageBody,
-    http::{
-        StatusCode,
-        header::{CONTENT_TYPE, HeaderName, HeaderValue},
-    },
+    body::{BodySize, BoxBody, MessageBody},
+    http::{StatusCode, header::CONTENT_TYPE},
     web::{self, Bytes, PayloadConfig, ServiceConfig},
 };
 
-use super::streamed;
+use super::response::into_actix_response;
 use crate::{
     api::ApiKeys,
     http::{
-        Incoming,
-        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+        RequestHead,
+        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
     },
 };
 
-/// The routes of [`http::manage`](crate::http::manage), to be configured into an app or a scope.
+/// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
 ///
-/// `C` is the host's own extractor of who is calling: a session, a key with a scope for that. What
-/// it rejects is never looked at. Without one it does not compile:
+/// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
+/// scope for managing keys. A request that it rejects is not processed. The type parameter is
+/// required; this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
@@ -34,7 +37,7 @@ use crate::{
 /// use actix_web::{App, FromRequest, HttpRequest, dev::Payload, error::ErrorUnauthorized, web};
 /// use keyward::{Actor, Owner, http::manage::Caller};
 ///
-/// /// OwnerScope session it is.
+/// /// The session of the caller.
 /// struct Session { account: String }
 ///
 /// impl FromRequest for Session {
@@ -42,7 +45,7 @@ use crate::{
 ///     type Future = std::future::Ready<Result<Self, actix_web::Error>>;
 ///
 ///     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-///         // Look the cookie up in the host's own sessions.
+///         // Look up the cookie in the host's own sessions.
 ///         # let _ = request;
 ///         std::future::ready(Err(ErrorUnauthorized("log in first")))
 ///     }
@@ -63,13 +66,13 @@ pub fn routes<C>(keys: ApiKeys) -> impl FnOnce(&mut ServiceConfig)
 where
     C: FromRequest + Into<Caller> + 'static,
 {
-    let manage = Manage::new(keys);
+    let api = ManagementApi::new(keys);
     move |config| {
         for path in PATHS {
-            let (manage, root) = (manage.clone(), path.trim_end_matches("{rest:.*}"));
+            let (api, root) = (api.clone(), path.trim_end_matches("{rest:.*}"));
             let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
-                let manage = manage.clone();
-                async move { answer(&manage, &caller.into(), root, &request, body).await }
+                let api = api.clone();
+                async move { handle(&api, &caller.into(), root, &request, body).await }
             };
             let limit = PayloadConfig::new(MAX_BODY);
             config.service(web::resource(path).app_data(limit).route(web::to(handler)));
@@ -77,8 +80,7 @@ where
     }
 }
 
-/// The routes by which people sign in who have no session, to be configured into an app or a scope:
-/// see [`SignIn`].
+/// Adds the routes of [`SignIn`] to an app or a scope, by `configure`.
 ///
 /// # Examples
 /// ```
@@ -95,7 +97,7 @@ pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
             let sign_in = sign_in.clone();
             let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
                 let sign_in = sign_in.clone();
-                async move { answer_sign_in(&sign_in, path, &request, body).await }
+                async move { handle_sign_in(&sign_in, path, &request, body).await }
             };
             let limit = PayloadConfig::new(MAX_BODY);
             config.service(web::resource(path).app_data(limit).route(web::to(handler)));
@@ -103,13 +105,13 @@ pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
     }
 }
 
-async fn answer_sign_in(
+async fn handle_sign_in(
     sign_in: &SignIn,
     path: &str,
     request: &HttpRequest,
     body: Result<Bytes, Error>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return translated(SignIn::too_large()) };
+    let Ok(body) = body else { return into_actix_response(SignIn::too_large()) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
@@ -117,51 +119,60 @@ async fn answer_sign_in(
     let peer = request.peer_addr().map(|peer| peer.ip());
     let content_type = request.headers().get(CONTENT_TYPE);
     let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    let call = Call::new(&method, path).body(content_type, &body);
-    let answer = {
-        let incoming = Incoming::new(request.headers(), request.path(), query, peer);
-        sign_in.answer(&incoming, &call)
+    let manage_request = ManageRequest::new(&method, path).body(content_type, &body);
+    let response = {
+        let head = RequestHead::new(request.headers(), request.path(), query, peer);
+        sign_in.handle(&head, &manage_request)
     };
-    translated(answer.await)
+    into_actix_response(response.await)
 }
 
-async fn answer(
-    manage: &Manage,
+async fn handle(
+    api: &ManagementApi,
     caller: &Caller,
     root: &str,
     request: &HttpRequest,
     body: Result<Bytes, Error>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return translated(Manage::too_large()) };
-    // Where the routes are mounted is none of the API's business.
+    let Ok(body) = body else { return into_actix_response(ManagementApi::too_large()) };
+    // Paths are relative to where the routes are mounted.
     let path = format!("{root}{}", request.match_info().get("rest").unwrap_or_default());
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
-    let field = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
-    let call = Call::new(&method, &path)
+    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
+    let manage_request = ManageRequest::new(&method, &path)
         .query(request.query_string())
-        .body(field(CONTENT_TYPE.as_str()).unwrap_or_default(), &body);
-    let call = match field("idempotency-key") {
-        Some(value) => call.idempotency_key(value),
-        None => call,
+        .body(header(CONTENT_TYPE.as_str()).unwrap_or_default(), &body);
+    let manage_request = match header("idempotency-key") {
+        Some(value) => manage_request.idempotency_key(value),
+        None => manage_request,
     };
-    translated(manage.answer(caller, &call).await.map(streamed::body))
+    into_actix_response(api.handle(caller, &manage_request).await.map(into_body))
 }
 
-/// actix-web has the types of `http` 0.2: what is sent is the same, byte for byte.
-pub(super) fn translated(response: http::Response<impl MessageBody + 'static>) -> HttpResponse {
-    let (parts, body) = response.into_parts();
-    let status = StatusCode::from_u16(parts.status.as_u16());
-    let mut builder = HttpResponse::build(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
-    for (name, value) in &parts.headers {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes());
-        let value = HeaderValue::from_bytes(value.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            builder.insert_header((name, value));
-        }
+fn into_body(body: ManageBody) -> BoxBody {
+    match body.into_complete() {
+        Ok(text) => BoxBody::new(text),
+        Err(chunks) => BoxBody::new(StreamBody(BodyStream::new(chunks))),
     }
-    builder.body(body)
+}
+
+struct StreamBody(BodyStream);
+
+impl MessageBody for StreamBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.0.poll_chunk(cx).map_ok(Bytes::from).map_err(Into::into)
+    }
 }
 
 const PATHS: [&str; 6] =

@@ -7,31 +7,35 @@ use std::{
 };
 
 use actix_web::{
-    Error, HttpMessage,
+    Error, FromRequest, HttpMessage, HttpRequest, ResponseError,
     body::{EitherBody, MessageBody},
-    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform},
     http::header::{HeaderMap, HeaderName},
 };
 
-use super::respond::{add_success_fields, respond};
-use crate::http::{
-    Guard, Incoming,
-    guard::{Checked, Earlier, Looked},
-    incoming::Fields,
+use super::response::add_verified_headers;
+use crate::{
+    http::{
+        ErrorCode, Guard, Rejection, RequestHead,
+        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        request::Headers,
+    },
+    verify::Verified,
 };
 
-/// Puts a [`Guard`] in front of an app, a scope or a resource.
+/// Applies a [`Guard`] to an app, a scope or a resource.
 ///
-/// One within another, of the same [`ApiKeys`](crate::api::ApiKeys), verifies nothing again but asks for
-/// its own scopes, so that nothing counts twice. Whatever logs header fields should stand inside
-/// it: only from here on the field with the secret is marked as sensitive.
+/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the
+/// key again. It only checks its own tenant and scopes, so that a request counts once against rates
+/// and quotas. Put middleware that logs headers inside this one: it marks the header with the secret
+/// as sensitive.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ApiKeyAuth {
     guard: Arc<Guard>,
 }
 
-/// A service behind a [`Guard`]; made by [`ApiKeyAuth`].
+/// A service behind a [`Guard`]; created by [`ApiKeyAuth`].
 #[derive(Debug)]
 pub struct ApiKeyAuthService<S> {
     inner: Rc<S>,
@@ -39,7 +43,7 @@ pub struct ApiKeyAuthService<S> {
 }
 
 impl ApiKeyAuth {
-    /// A middleware that does what the guard says.
+    /// Creates a middleware that applies the guard.
     pub fn new(guard: Guard) -> Self {
         Self { guard: Arc::new(guard) }
     }
@@ -78,48 +82,88 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (guard, inner) = (self.guard.clone(), self.inner.clone());
         request.headers_mut().retain(|name, value| {
-            if guard.sensitive().any(|sensitive| sensitive.as_str() == name.as_str()) {
+            if guard.sensitive_headers().any(|sensitive| sensitive.as_str() == name.as_str()) {
                 value.set_sensitive(true);
             }
             true
         });
-        let checked = look(&guard, &request);
+        let precheck = precheck(&guard, &request);
         Box::pin(async move {
-            let refusal = match checked {
-                Checked::Refused(refusal) => refusal,
-                Checked::Known => return Ok(inner.call(request).await?.map_into_left_body()),
-                Checked::Nobody => {
-                    request.extensions_mut().insert(Looked);
+            let rejection = match precheck {
+                Precheck::Rejected(rejection) => rejection,
+                Precheck::AlreadyVerified => {
                     return Ok(inner.call(request).await?.map_into_left_body());
                 }
-                Checked::Presents(pending) => match guard.verify(pending).await {
-                    Err(refusal) => refusal,
+                Precheck::NoKey => {
+                    request.extensions_mut().insert(CheckedWithoutKey);
+                    return Ok(inner.call(request).await?.map_into_left_body());
+                }
+                Precheck::Presented(presented) => match guard.verify(presented).await {
+                    Err(rejection) => rejection,
                     Ok(verified) => {
-                        request.extensions_mut().insert(guard.mark(&verified));
+                        request.extensions_mut().insert(guard.outer_check(&verified));
                         request.extensions_mut().insert(verified.clone());
                         let mut response = inner.call(request).await?.map_into_left_body();
-                        add_success_fields(response.headers_mut(), &verified);
+                        add_verified_headers(response.headers_mut(), &verified);
                         return Ok(response);
                     }
                 },
             };
-            Ok(request.into_response(respond(&refusal)).map_into_right_body())
+            Ok(request.into_response(rejection.error_response()).map_into_right_body())
         })
     }
 }
 
-fn look(guard: &Guard, request: &ServiceRequest) -> Checked {
-    let query = Some(request.query_string()).filter(|query| !query.is_empty());
-    let peer = request.peer_addr().map(|peer| peer.ip());
-    let incoming = Incoming::new(request.headers(), request.path(), query, peer);
-    guard.look(&incoming, request.extensions().get::<Earlier>())
+/// Extracts the key that the middleware verified. Without the middleware, the response is 500 and
+/// names the fix. With an optional guard, use [`MaybeVerified`].
+impl FromRequest for Verified {
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let verified = request.extensions().get::<Self>().cloned();
+        ready(verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
+    }
 }
 
-impl Fields for HeaderMap {
-    fn each<'a>(&'a self, name: &http::HeaderName, show: &mut dyn FnMut(&'a [u8])) {
-        // Names are lower case in both.
+/// Extracts the verified key, or `None` if an optional guard accepted a request without a key.
+///
+/// Use this instead of `Option<Verified>`: actix-web turns every extraction error into `None`, also
+/// the error about a forgotten middleware.
+#[derive(Clone, Debug)]
+pub struct MaybeVerified(
+    /// The verified key, if the request presented one.
+    pub Option<Verified>,
+);
+
+impl FromRequest for MaybeVerified {
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let verified = extensions.get::<Verified>().cloned();
+        let checked = verified.is_some() || extensions.get::<CheckedWithoutKey>().is_some();
+        ready(if checked {
+            Ok(Self(verified))
+        } else {
+            Err(Rejection::new(ErrorCode::MissingLayer))
+        })
+    }
+}
+
+fn precheck(guard: &Guard, request: &ServiceRequest) -> Precheck {
+    let query = Some(request.query_string()).filter(|query| !query.is_empty());
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let head = RequestHead::new(request.headers(), request.path(), query, peer);
+    guard.precheck(&head, request.extensions().get::<OuterCheck>())
+}
+
+impl Headers for HeaderMap {
+    fn each_value<'a>(&'a self, name: &http::HeaderName, visit: &mut dyn FnMut(&'a [u8])) {
+        // Both crates store header names in lower case.
         if let Ok(name) = HeaderName::from_lowercase(name.as_str().as_bytes()) {
-            self.get_all(name).for_each(|value| show(value.as_bytes()));
+            self.get_all(name).for_each(|value| visit(value.as_bytes()));
         }
     }
 }

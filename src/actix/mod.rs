@@ -1,4 +1,4 @@
-//! actix-web: one `.wrap()`, and [`Verified`](crate::verify::Verified) as an extractor.
+//! actix-web: a middleware for `.wrap()`, and [`Verified`](crate::verify::Verified) as an extractor.
 //!
 //! # Examples
 //! ```
@@ -14,23 +14,21 @@
 //! }
 //!
 //! # let keys = keyward::testing::TestKeys::new().keys;
-//! let guard = Guard::new(keys);
+//! let guard = Guard::builder(keys);
 //! let app = App::new()
 //!     .service(
 //!         web::resource("/builds")
-//!             .wrap(ApiKeyAuth::new(guard.clone().require("builds:read")))
+//!             .wrap(ApiKeyAuth::new(guard.clone().require("builds:read").build()?))
 //!             .to(builds),
 //!     )
-//!     .service(web::resource("/").wrap(ApiKeyAuth::new(guard.optional())).to(front_page));
+//!     .service(web::resource("/").wrap(ApiKeyAuth::new(guard.optional().build()?)).to(front_page));
+//! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
-mod extract;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod manage;
 mod middleware;
-mod respond;
-mod streamed;
+mod response;
 
-pub use extract::MaybeVerified;
-pub use middleware::{ApiKeyAuth, ApiKeyAuthService};
+pub use middleware::{ApiKeyAuth, ApiKeyAuthService, MaybeVerified};

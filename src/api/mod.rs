@@ -707,7 +707,7 @@ impl ApiKeys {
 impl ApiKeys {
     /// Verifies a secret, and returns whether the cache alone has answered.
     #[cfg(feature = "http")]
-    pub(crate) async fn verify_told(
+    pub(crate) async fn verify_with_cache_status(
         &self,
         presented: &[u8],
         request: VerifyRequest<'_>,

@@ -1,4 +1,4 @@
-//! The receiver of leaked keys as a route.
+//! The leak receiver as a route.
 
 use axum::{
     body::{Body, to_bytes},
@@ -7,31 +7,31 @@ use axum::{
     routing::{MethodRouter, post},
 };
 
-use crate::http::leaks::{Leaks, MAX_BODY, Report};
+use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
-/// Receives reports by `POST`, under a path that nobody but GitHub needs to know.
+/// Creates a route that receives reports by `POST`. Only GitHub needs to know its path.
 ///
 /// # Examples
 /// ```
 /// use axum::Router;
-/// use keyward::http::leaks::Leaks;
+/// use keyward::http::leaks::LeakReceiver;
 ///
-/// # fn app(leaks: Leaks) -> Router {
-/// Router::new().route("/leaks/github", keyward::axum::leaks::route(leaks))
+/// # fn app(receiver: LeakReceiver) -> Router {
+/// Router::new().route("/leaks/github", keyward::axum::leaks::route(receiver))
 /// # }
 /// ```
-pub fn route<S: Clone + Send + Sync + 'static>(leaks: Leaks) -> MethodRouter<S> {
-    post(move |request: Request| async move { receive(&leaks, request).await })
+pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
+    post(move |request: Request| async move { receive(&receiver, request).await })
 }
 
-async fn receive(leaks: &Leaks, request: Request) -> Response {
+async fn receive(receiver: &LeakReceiver, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Leaks::too_large().map(Body::from);
+        return LeakReceiver::too_large().map(Body::from);
     };
-    let field = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
-    let report = Report::new(&body)
-        .identifier(field("github-public-key-identifier"))
-        .signature(field("github-public-key-signature"));
-    leaks.receive(&report).await.map(Body::from)
+    let header = |name| parts.headers.get(name).map_or(&b""[..], |value| value.as_bytes());
+    let report = LeakReport::new(&body)
+        .identifier(header("github-public-key-identifier"))
+        .signature(header("github-public-key-signature"));
+    receiver.receive(&report).await.map(Body::from)
 }

@@ -1,29 +1,35 @@
 //! The management API as a router.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, FromRequestParts, Request},
     response::Response,
     routing::any,
 };
 use http::{header::CONTENT_TYPE, request::Parts};
+use http_body::Frame;
 
-use super::streamed;
 use crate::{
     api::ApiKeys,
+    error::Error,
     http::{
-        Incoming,
-        manage::{Call, Caller, MAX_BODY, Manage, SignIn},
+        RequestHead,
+        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
     },
 };
 
-/// The routes of [`http::manage`](crate::http::manage), to be merged or nested.
+/// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or nested.
 ///
-/// `C` is the host's own extractor of who is calling: a session, a key with a scope for that. What
-/// it rejects is never looked at. Without one it does not compile:
+/// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
+/// scope for managing keys. A request that it rejects is not processed. The type parameter is
+/// required; this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
@@ -35,14 +41,14 @@ use crate::{
 /// use axum::{Router, extract::FromRequestParts, http::{StatusCode, request::Parts}};
 /// use keyward::{Actor, Owner, http::manage::Caller};
 ///
-/// /// OwnerScope session it is.
+/// /// The session of the caller.
 /// struct Session { account: String }
 ///
 /// impl<S: Sync> FromRequestParts<S> for Session {
 ///     type Rejection = StatusCode;
 ///
 ///     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-///         // Look the cookie up in the host's own sessions.
+///         // Look up the cookie in the host's own sessions.
 ///         # let _ = parts;
 ///         Err(StatusCode::UNAUTHORIZED)
 ///     }
@@ -63,20 +69,20 @@ where
     C: FromRequestParts<S> + Into<Caller> + Send + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    let manage = Manage::new(keys);
+    let api = ManagementApi::new(keys);
     let handler = move |caller: C, request: Request| {
-        let manage = manage.clone();
-        async move { answer(&manage, &caller.into(), request).await }
+        let api = api.clone();
+        async move { handle(&api, &caller.into(), request).await }
     };
     ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
 
-/// The routes by which people sign in who have no session, to be merged or nested: see
-/// [`SignIn`].
+/// Creates a router with the routes of [`SignIn`], to be merged or nested.
 ///
-/// Serve them by `into_make_service_with_connect_info::<SocketAddr>()`: limits are per network.
+/// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per
+/// network.
 ///
 /// # Examples
 /// ```
@@ -96,12 +102,12 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
                 return SignIn::too_large().map(Body::from);
             };
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            let call = call(&parts, &body);
-            let answer = {
-                let incoming = Incoming::of(&parts, peer.map(|peer| peer.0.ip()));
-                sign_in.answer(&incoming, &call)
+            let request = manage_request(&parts, &body);
+            let response = {
+                let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
+                sign_in.handle(&head, &request)
             };
-            answer.await.map(Body::from)
+            response.await.map(Body::from)
         }
     };
     ["/auth/otp", "/auth/otp/verify", "/auth/key"]
@@ -109,21 +115,42 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
 
-async fn answer(manage: &Manage, caller: &Caller, request: Request) -> Response {
+async fn handle(api: &ManagementApi, caller: &Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Manage::too_large().map(Body::from);
+        return ManagementApi::too_large().map(Body::from);
     };
-    manage.answer(caller, &call(&parts, &body)).await.map(streamed::body)
+    api.handle(caller, &manage_request(&parts, &body)).await.map(into_body)
 }
 
-fn call<'a>(parts: &'a Parts, body: &'a [u8]) -> Call<'a> {
+fn manage_request<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let call = Call::new(&parts.method, parts.uri.path())
+    let request = ManageRequest::new(&parts.method, parts.uri.path())
         .query(parts.uri.query().unwrap_or_default())
         .body(content_type, body);
     match parts.headers.get("idempotency-key") {
-        Some(value) => call.idempotency_key(value.as_bytes()),
-        None => call,
+        Some(value) => request.idempotency_key(value.as_bytes()),
+        None => request,
+    }
+}
+
+fn into_body(body: ManageBody) -> Body {
+    match body.into_complete() {
+        Ok(text) => Body::from(text),
+        Err(chunks) => Body::new(StreamBody(BodyStream::new(chunks))),
+    }
+}
+
+struct StreamBody(BodyStream);
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
     }
 }

@@ -1,4 +1,4 @@
-//! axum: a layer for its routers, and [`Verified`](crate::verify::Verified) as an extractor.
+//! axum: a layer for routers, and [`Verified`] as an extractor.
 //!
 //! # Examples
 //! ```
@@ -14,35 +14,73 @@
 //! }
 //!
 //! # let keys = keyward::testing::TestKeys::new().keys;
-//! let guard = Guard::new(keys);
-//! let reads = keyward::axum::layer(guard.clone().require("builds:read"));
-//! let anyone = keyward::axum::layer(guard.optional());
+//! let guard = Guard::builder(keys);
+//! let reads = keyward::axum::layer(guard.clone().require("builds:read").build()?);
+//! let anyone = keyward::axum::layer(guard.optional().build()?);
 //! let app: Router = Router::new()
 //!     .route("/builds", get(builds).layer(reads))
 //!     .route("/", get(front_page).layer(anyone));
-//! // Serve it by `into_make_service_with_connect_info::<SocketAddr>()`: only then the layer knows
+//! // Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the layer knows
 //! // the address of the peer.
+//! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
-mod extract;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 pub mod manage;
 #[cfg(feature = "axum-openapi")]
 pub mod openapi;
-mod streamed;
 
 use std::net::SocketAddr;
 
-use axum::extract::ConnectInfo;
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
 
-use crate::{http::Guard, tower::ApiKeyLayer};
+use crate::{
+    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey},
+    tower::ApiKeyLayer,
+    verify::Verified,
+};
 
-/// Puts a [`Guard`] in front of the routes of a router, or of one route.
+/// Creates a layer that applies a [`Guard`] to a router or a route.
 ///
-/// It knows the address of the peer if the router is served by
+/// The layer knows the address of the peer if the router is served with
 /// `into_make_service_with_connect_info::<SocketAddr>()`.
 pub fn layer(guard: Guard) -> ApiKeyLayer {
     ApiKeyLayer::new(guard)
         .peer(|extensions| Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip()))
+}
+
+/// Extracts the key that the layer verified. Without the layer, the response is 500 and names the
+/// fix. With an optional guard, use `Option<Verified>`.
+impl<S: Sync> FromRequestParts<S> for Verified {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
+        let verified = parts.extensions.get::<Self>().cloned();
+        verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
+    }
+}
+
+/// Extracts `None` if an optional guard accepted a request without a key. Without the layer, the
+/// response is 500: otherwise a forgotten layer would treat every request as anonymous.
+impl<S: Sync> OptionalFromRequestParts<S> for Verified {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Rejection> {
+        let verified = parts.extensions.get::<Self>().cloned();
+        if verified.is_none() && parts.extensions.get::<CheckedWithoutKey>().is_none() {
+            return Err(Rejection::new(ErrorCode::MissingLayer));
+        }
+        Ok(verified)
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Rejection::into_response(self)
+    }
 }

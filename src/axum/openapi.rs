@@ -1,6 +1,6 @@
-//! Routes together with what OpenAPI says of them.
+//! Routes together with their OpenAPI descriptions.
 //!
-//! A guard and its description are given in one step, so that they cannot come apart.
+//! A guard and its description are added in one step, so that they cannot disagree.
 //!
 //! # Examples
 //! ```
@@ -8,19 +8,20 @@
 //! use keyward::{Verified, axum::openapi::GuardedRoutes, http::Guard};
 //! use utoipa_axum::{router::OpenApiRouter, routes};
 //!
-//! /// The builds of within key it is.
+//! /// Lists the builds of the owner of the key.
 //! #[utoipa::path(get, path = "/builds", responses((status = 200, body = Vec<String>)))]
 //! async fn builds(verified: Verified) -> Json<Vec<String>> {
 //!     Json(vec![verified.owner().account().into()])
 //! }
 //!
 //! # let keys = keyward::testing::TestKeys::new().keys;
-//! let guard = Guard::new(keys).require("builds:read");
+//! let guard = Guard::builder(keys).require("builds:read").build()?;
 //! let (app, document): (Router, _) =
 //!     OpenApiRouter::new().guarded_routes(&guard, routes!(builds)).split_for_parts();
 //!
 //! let builds = document.paths.get_path_item("/builds").and_then(|path| path.get.as_ref()).unwrap();
 //! assert!(builds.security.is_some() && builds.responses.responses.contains_key("403"));
+//! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
 use axum::{Router, extract::FromRequestParts};
@@ -35,14 +36,14 @@ use crate::{
     http::{
         Guard,
         manage::{Caller, SignIn},
-        openapi::{Callers, document, problem, sign_in_document},
+        openapi::{CallerAuth, document, problem_schema, sign_in_document},
     },
 };
 
 /// Adds routes behind a [`Guard`] to a router.
 pub trait GuardedRoutes<S> {
-    /// Puts the guard in front of these routes, and says in the document what it asks for and how
-    /// it refuses. It can stand in front of one method of a path and not of another.
+    /// Adds routes behind the guard, and describes in the document what the guard requires and
+    /// returns. Methods of the same path can have different guards.
     #[must_use]
     fn guarded_routes(self, guard: &Guard, routes: UtoipaMethodRouter<S>) -> Self;
 }
@@ -53,8 +54,12 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
         guard: &Guard,
         (mut schemas, mut paths, routes): UtoipaMethodRouter<S>,
     ) -> Self {
-        paths.paths.values_mut().flat_map(operations).for_each(|it| guard.describe(it));
-        schemas.push(problem());
+        paths
+            .paths
+            .values_mut()
+            .flat_map(operations)
+            .for_each(|operation| guard.describe(operation));
+        schemas.push(problem_schema());
         let routes = routes.layer(super::layer(guard.clone()));
         let mut router = self.routes((schemas, paths, routes));
         let components = router.get_openapi_mut().components.take().unwrap_or_default();
@@ -69,8 +74,8 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
     }
 }
 
-/// As [`manage::router`](super::manage::router), with its document; to be nested where the API
-/// shall be, which brings the document along.
+/// Creates the router of [`manage::router`](super::manage::router) with its document. Nesting it also
+/// nests the document.
 ///
 /// # Examples
 /// ```
@@ -83,17 +88,17 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
 /// # }
 /// # impl From<Session> for Caller { fn from(_: Session) -> Self { unreachable!() } }
 /// # let keys = keyward::testing::TestKeys::new().keys;
-/// use keyward::http::openapi::Callers;
+/// use keyward::http::openapi::CallerAuth;
 /// use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 /// use utoipa_axum::router::OpenApiRouter;
 ///
 /// let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
-/// let callers = Callers::by("session", cookie);
+/// let callers = CallerAuth::scheme("session", cookie);
 /// let api = keyward::axum::openapi::manage_router::<Session, _>(keys, &callers);
 /// let app: OpenApiRouter = OpenApiRouter::new().nest("/v1", api);
 /// assert!(app.get_openapi().paths.get_path_item("/v1/api-keys").is_some());
 /// ```
-pub fn manage_router<C, S>(keys: ApiKeys, callers: &Callers) -> OpenApiRouter<S>
+pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
 where
     C: FromRequestParts<S> + Into<Caller> + Send + 'static,
     S: Clone + Send + Sync + 'static,
@@ -103,7 +108,8 @@ where
     described.merge(OpenApiRouter::from(routes))
 }
 
-/// As [`manage::sign_in`](super::manage::sign_in), with its document; to be merged or nested.
+/// Creates the router of [`manage::sign_in`](super::manage::sign_in) with its document, to be merged or
+/// nested.
 ///
 /// # Examples
 /// ```

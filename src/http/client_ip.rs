@@ -5,14 +5,14 @@ use std::{
 
 use http::{HeaderName, header::FORWARDED};
 
-use super::Incoming;
+use super::request::RequestHead;
 use crate::model::{Invalid, Networks};
 
-/// Whose address a request came from.
+/// Determines the address of the client.
 ///
-/// By default that of the peer, whatever the request says of itself. Behind proxies it is the
-/// rightmost address in the chain that is not one of them: each proxy appends whom it was called
-/// by, so what stands further left is what the client made up.
+/// By default the address of the peer; headers are ignored. Behind proxies it is the rightmost
+/// address in the forwarding header that is not a trusted proxy. Each proxy appends the address it
+/// was called from, so addresses further left can be forged by the client.
 ///
 /// # Examples
 /// ```
@@ -24,10 +24,10 @@ use crate::model::{Invalid, Networks};
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct ClientIp(Chain);
+pub struct ClientIp(Source);
 
 #[derive(Clone, Debug, Default)]
-enum Chain {
+enum Source {
     #[default]
     Peer,
     XForwardedFor(Arc<Networks>),
@@ -35,53 +35,53 @@ enum Chain {
 }
 
 impl ClientIp {
-    /// The address that the connection came from.
+    /// Uses the address that the connection came from.
     pub fn peer() -> Self {
         Self::default()
     }
 
-    /// What proxies in these networks say in `X-Forwarded-For`. All proxies on the way MUST be in
-    /// the list, and MUST append to the field or replace it.
+    /// Uses `X-Forwarded-For`, if the peer is in one of these networks. Every proxy on the way MUST
+    /// be in the list, and MUST append to the header or replace it.
     ///
     /// # Errors
-    /// As [`Networks::only`].
+    /// Those of [`Networks::only`].
     pub fn x_forwarded_for<T: AsRef<str>>(
         proxies: impl IntoIterator<Item = T>,
     ) -> Result<Self, Invalid> {
-        Ok(Self(Chain::XForwardedFor(Arc::new(Networks::only(proxies)?))))
+        Ok(Self(Source::XForwardedFor(Arc::new(Networks::only(proxies)?))))
     }
 
-    /// What proxies in these networks say in `Forwarded` (RFC 7239); as
+    /// Uses `Forwarded` (RFC 7239), under the same conditions as
     /// [`x_forwarded_for`](ClientIp::x_forwarded_for).
     ///
     /// # Errors
-    /// As [`Networks::only`].
+    /// Those of [`Networks::only`].
     pub fn forwarded<T: AsRef<str>>(proxies: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        Ok(Self(Chain::Forwarded(Arc::new(Networks::only(proxies)?))))
+        Ok(Self(Source::Forwarded(Arc::new(Networks::only(proxies)?))))
     }
 
-    /// The address, as far as it can be known: a chain that cannot be read tells none, and a key
-    /// that is bound to networks is refused then.
-    pub(crate) fn find(&self, request: &Incoming<'_>) -> Option<IpAddr> {
+    /// Returns the client's address, or `None` if the header cannot be parsed. A key that is bound
+    /// to networks is then rejected.
+    pub(crate) fn find(&self, request: &RequestHead<'_>) -> Option<IpAddr> {
         let peer = request.peer()?.to_canonical();
-        let (proxies, field, hops): (_, _, Read) = match &self.0 {
-            Chain::Peer => return Some(peer),
-            Chain::XForwardedFor(proxies) => (proxies, &X_FORWARDED_FOR, addresses),
-            Chain::Forwarded(proxies) => (proxies, &FORWARDED, elements),
+        let (proxies, header, parse_line): (_, _, ParseLine) = match &self.0 {
+            Source::Peer => return Some(peer),
+            Source::XForwardedFor(proxies) => (proxies, &X_FORWARDED_FOR, parse_x_forwarded_for),
+            Source::Forwarded(proxies) => (proxies, &FORWARDED, parse_forwarded),
         };
         if !proxies.allows(Some(peer)) {
             return Some(peer);
         }
-        let mut chain = Some(Vec::new());
-        request.each(field, |line| {
-            let read = std::str::from_utf8(line).ok().and_then(hops);
-            chain = chain.take().zip(read).map(|(mut chain, read)| {
-                chain.extend(read);
-                chain
+        let mut hops = Some(Vec::new());
+        request.each_value(header, |line| {
+            let parsed = std::str::from_utf8(line).ok().and_then(parse_line);
+            hops = hops.take().zip(parsed).map(|(mut hops, parsed)| {
+                hops.extend(parsed);
+                hops
             });
         });
         let mut nearest = peer;
-        for hop in chain?.into_iter().rev() {
+        for hop in hops?.into_iter().rev() {
             nearest = hop?;
             if !proxies.allows(Some(nearest)) {
                 break;
@@ -91,55 +91,55 @@ impl ClientIp {
     }
 }
 
-/// An address in the chain, if it is one.
+/// An entry of a forwarding header; `None` if it is not an IP address.
 type Hop = Option<IpAddr>;
-type Read = fn(&str) -> Option<Vec<Hop>>;
+type ParseLine = fn(&str) -> Option<Vec<Hop>>;
 
-fn addresses(line: &str) -> Option<Vec<Hop>> {
-    Some(line.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(address).collect())
+fn parse_x_forwarded_for(line: &str) -> Option<Vec<Hop>> {
+    Some(line.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(parse_address).collect())
 }
 
-/// The `for` of each element. A line whose quotes do not match could hide what a proxy appended
-/// to it: it tells nothing.
-fn elements(line: &str) -> Option<Vec<Hop>> {
+/// Returns the `for` parameter of each element, or `None` if a quote is left open: the open quote
+/// could hide an element that a proxy appended.
+fn parse_forwarded(line: &str) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
-    for element in split(line, ',')? {
+    for element in split_unquoted(line, ',')? {
         if element.trim().is_empty() {
             continue;
         }
-        let mut origin = None;
-        for pair in split(element, ';')? {
+        let mut hop = None;
+        for pair in split_unquoted(element, ';')? {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if name.trim().eq_ignore_ascii_case("for") {
-                origin = address(value.trim().trim_matches('"'));
+                hop = parse_address(value.trim().trim_matches('"'));
             }
         }
-        hops.push(origin);
+        hops.push(hop);
     }
     Some(hops)
 }
 
-/// Splits where the separator is not within quotes; nothing, if a quote is left open.
-fn split(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+/// Splits at separators outside quotes; `None` if a quote is left open.
+fn split_unquoted(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, character) in text.char_indices() {
         match character {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ if character == separator && !quoted => {
-                parts.push(&text[begin..at]);
-                begin = at + 1;
+                parts.push(&text[start..at]);
+                start = at + 1;
             }
             _ => {}
         }
     }
-    parts.push(&text[begin..]);
+    parts.push(&text[start..]);
     (!quoted).then_some(parts)
 }
 
-/// An address, perhaps in brackets, perhaps with a port.
-fn address(text: &str) -> Option<IpAddr> {
+/// Parses an address, with or without brackets and port.
+fn parse_address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let parsed = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     parsed.map(|address: IpAddr| address.to_canonical())
@@ -158,25 +158,29 @@ mod tests {
         for (name, value) in lines {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let incoming = Incoming::new(&map, "/", None, peer.parse().ok());
-        client.find(&incoming).map(|ip| ip.to_string())
+        let head = RequestHead::new(&map, "/", None, peer.parse().ok());
+        client.find(&head).map(|ip| ip.to_string())
     }
 
     #[test]
-    fn only_what_trusted_proxies_appended_is_believed() {
+    fn only_addresses_appended_by_trusted_proxies_are_used() {
         let xff = ClientIp::x_forwarded_for(["10.0.0.0/8", "fd00::/8"]).unwrap();
         let at = |peer, line: &'static [u8]| find(&xff, peer, &[("x-forwarded-for", line)]);
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(at("192.0.2.9", b"198.51.100.1"), some("192.0.2.9"), "the peer is no proxy");
+        assert_eq!(at("192.0.2.9", b"198.51.100.1"), some("192.0.2.9"), "the peer is not a proxy");
         assert_eq!(at("10.0.0.1", b"198.51.100.1"), some("198.51.100.1"));
         assert_eq!(at("10.0.0.1", b"1.1.1.1, 198.51.100.1"), some("198.51.100.1"));
         assert_eq!(at("10.0.0.1", b"1.1.1.1, 198.51.100.1 ,10.0.0.2"), some("198.51.100.1"));
         assert_eq!(at("::ffff:10.0.0.1", b"[2001:db8::1]:443"), some("2001:db8::1"));
         assert_eq!(at("10.0.0.1", b"198.51.100.1:8080"), some("198.51.100.1"));
-        assert_eq!(at("10.0.0.1", b"10.0.0.9"), some("10.0.0.9"), "a client inside");
+        assert_eq!(
+            at("10.0.0.1", b"10.0.0.9"),
+            some("10.0.0.9"),
+            "the client is inside the proxy network"
+        );
         assert_eq!(at("10.0.0.1", b"198.51.100.1, unknown"), None);
         assert_eq!(at("10.0.0.1", b"198.51.100.1, \xff"), None);
-        assert_eq!(at("", b"198.51.100.1"), None, "nobody knows the peer");
+        assert_eq!(at("", b"198.51.100.1"), None, "the peer is unknown");
         assert_eq!(find(&xff, "10.0.0.1", &[]), some("10.0.0.1"));
         let two: [(_, &[u8]); 2] =
             [("x-forwarded-for", b"1.1.1.1"), ("x-forwarded-for", b"198.51.100.1")];
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_with_its_quotes() {
+    fn quoted_values_in_forwarded_are_parsed() {
         let forwarded = ClientIp::forwarded(["10.0.0.0/8"]).unwrap();
         let at = |line: &'static [u8]| find(&forwarded, "10.0.0.1", &[("forwarded", line)]);
         let some = |text: &str| Some(text.to_owned());
@@ -194,7 +198,11 @@ mod tests {
         assert_eq!(at(b"for=198.51.100.1;x=\"a,for=1.1.1.1\", for=10.1.1.1"), some("198.51.100.1"));
         assert_eq!(at(b"for=_hidden, for=10.1.1.1"), None);
         assert_eq!(at(b"proto=https"), None);
-        assert_eq!(at(b"for=1.1.1.1;x=\", for=198.51.100.1"), None, "an open quote");
-        assert_eq!(at(b"for=1.1.1.1;x=\"\\\", for=198.51.100.1"), None, "an escaped one");
+        assert_eq!(at(b"for=1.1.1.1;x=\", for=198.51.100.1"), None, "a quote is left open");
+        assert_eq!(
+            at(b"for=1.1.1.1;x=\"\\\", for=198.51.100.1"),
+            None,
+            "the closing quote is escaped"
+        );
     }
 }

@@ -1,108 +1,114 @@
 use http::{HeaderName, header::AUTHORIZATION};
 
-use super::Incoming;
+use super::request::RequestHead;
 use crate::{model::Invalid, secret::Secret};
 
-/// Where in a request a secret may stand.
+/// The places in a request that may contain a secret.
 ///
-/// By default `Authorization: Bearer …` and `X-API-Key: …`. Whatever could be read in two ways is
-/// refused before anything is hashed or looked up: more than one credential, more than 512 bytes,
-/// anything but visible ASCII, more or less than one space behind `Bearer`. An `Authorization` of
-/// another scheme is none of ours: it counts as absent.
+/// The default is `Authorization: Bearer …` and `X-API-Key: …`. Ambiguous requests are rejected
+/// before hashing and lookup: more than one credential, more than 512 bytes, bytes other than
+/// visible ASCII, anything but exactly one space after `Bearer`. An `Authorization` header of
+/// another scheme is ignored.
 ///
 /// # Examples
 /// ```
 /// use keyward::http::Credentials;
 ///
-/// let only_ours = Credentials::header("x-acme-key")?;
+/// let only_header = Credentials::header("x-acme-key")?;
 /// let both = Credentials::header("x-acme-key")?.or_bearer();
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials {
-    pub(super) places: Vec<Place>,
+    pub(super) sources: Vec<CredentialSource>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CredentialSource {
     Bearer,
     Header(HeaderName),
     Query(String),
 }
 
-/// Why what a request presents is not even looked at.
+/// Why a credential is rejected without a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// It has more than one.
+pub(super) enum CredentialError {
+    /// The request contains more than one credential.
     Repeated,
-    /// It cannot be a secret of any format.
+    /// The text cannot be a secret of any format.
     Malformed,
 }
 
 impl Credentials {
-    /// `Authorization: Bearer …` and nothing else.
+    /// Accepts only `Authorization: Bearer …`.
     pub fn bearer() -> Self {
-        Self { places: vec![Place::Bearer] }
+        Self { sources: vec![CredentialSource::Bearer] }
     }
 
-    /// A header field of this name, and nothing else.
+    /// Accepts only a header of this name.
     ///
     /// # Errors
-    /// If it cannot be the name of a field, or is `Authorization`.
+    /// If this is not a valid header name, or is `Authorization`.
     pub fn header(name: &str) -> Result<Self, Invalid> {
-        Ok(Self { places: vec![Place::header(name)?] })
+        Ok(Self { sources: vec![CredentialSource::header(name)?] })
     }
 
-    /// Looks for `Authorization: Bearer …`, too.
+    /// Also accepts `Authorization: Bearer …`.
     pub fn or_bearer(self) -> Self {
-        self.or(Place::Bearer)
+        self.or(CredentialSource::Bearer)
     }
 
-    /// Looks for a header field of this name, too.
+    /// Also accepts a header of this name.
     ///
     /// # Errors
-    /// As [`header`](Credentials::header).
+    /// Those of [`header`](Credentials::header).
     pub fn or_header(self, name: &str) -> Result<Self, Invalid> {
-        Ok(self.or(Place::header(name)?))
+        Ok(self.or(CredentialSource::header(name)?))
     }
 
-    /// Looks into the query string, too. URLs end up in logs, histories and `Referer` fields, and
-    /// a secret with them: only for clients that can send nothing else.
+    /// Also accepts a parameter of the query string. URLs are written to logs, browser histories
+    /// and `Referer` headers, together with the secret: use this only for clients that cannot send
+    /// a header.
     pub fn danger_or_query_parameter(self, name: &str) -> Self {
-        self.or(Place::Query(name.into()))
+        self.or(CredentialSource::Query(name.into()))
     }
 
-    fn or(mut self, place: Place) -> Self {
-        if !self.places.contains(&place) {
-            self.places.push(place);
+    fn or(mut self, source: CredentialSource) -> Self {
+        if !self.sources.contains(&source) {
+            self.sources.push(source);
         }
         self
     }
 
-    /// The one secret that a request presents, if it presents any.
-    pub(crate) fn read(&self, request: &Incoming<'_>) -> Result<Option<Secret>, Unreadable> {
-        let (mut found, mut several) = (None, false);
-        for place in &self.places {
-            place.each(request, |presented| {
-                several |= found.is_some();
+    /// Returns the secret that the request presents, or `None` if it presents none.
+    pub(super) fn read(
+        &self,
+        request: &RequestHead<'_>,
+    ) -> Result<Option<Secret>, CredentialError> {
+        let (mut found, mut repeated) = (None, false);
+        for source in &self.sources {
+            source.each(request, |presented| {
+                repeated |= found.is_some();
                 found = Some(presented);
             });
         }
         match found {
-            _ if several => Err(Unreadable::Repeated),
+            _ if repeated => Err(CredentialError::Repeated),
             None => Ok(None),
-            Some(Presented::Text(bytes)) => secret(bytes).map(Some).ok_or(Unreadable::Malformed),
-            Some(Presented::Garbage) => Err(Unreadable::Malformed),
+            Some(Presented::Text(bytes)) => {
+                parse_secret(bytes).map(Some).ok_or(CredentialError::Malformed)
+            }
+            Some(Presented::Malformed) => Err(CredentialError::Malformed),
         }
     }
 
-    /// The header fields that can carry a secret.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = &HeaderName> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Bearer => Some(&AUTHORIZATION),
-            Place::Header(name) => Some(name),
-            Place::Query(_) => None,
+    /// Returns the headers that can contain a secret.
+    pub(super) fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.sources.iter().filter_map(|source| match source {
+            CredentialSource::Bearer => Some(&AUTHORIZATION),
+            CredentialSource::Header(name) => Some(name),
+            CredentialSource::Query(_) => None,
         })
     }
 }
@@ -110,16 +116,16 @@ impl Credentials {
 /// `Authorization: Bearer …` and `X-API-Key: …`.
 impl Default for Credentials {
     fn default() -> Self {
-        Self::bearer().or(Place::Header(HeaderName::from_static("x-api-key")))
+        Self::bearer().or(CredentialSource::Header(HeaderName::from_static("x-api-key")))
     }
 }
 
 enum Presented<'a> {
     Text(&'a [u8]),
-    Garbage,
+    Malformed,
 }
 
-impl Place {
+impl CredentialSource {
     fn header(name: &str) -> Result<Self, Invalid> {
         match HeaderName::try_from(name) {
             Ok(name) if name != AUTHORIZATION => Ok(Self::Header(name)),
@@ -128,23 +134,23 @@ impl Place {
         }
     }
 
-    fn each<'a>(&self, request: &Incoming<'a>, mut show: impl FnMut(Presented<'a>)) {
+    fn each<'a>(&self, request: &RequestHead<'a>, mut visit: impl FnMut(Presented<'a>)) {
         match self {
             Self::Bearer => {
-                // Two fields of this name are one too many, whatever their schemes.
-                let (_, count) = request.value(&AUTHORIZATION);
-                request.each(&AUTHORIZATION, |value| match bearer(value) {
-                    Some(presented) => show(presented),
-                    None if count > 1 => show(Presented::Garbage),
+                // A second `Authorization` header is ambiguous, whatever its scheme.
+                let (_, count) = request.last_value(&AUTHORIZATION);
+                request.each_value(&AUTHORIZATION, |value| match parse_bearer(value) {
+                    Some(presented) => visit(presented),
+                    None if count > 1 => visit(Presented::Malformed),
                     None => {}
                 });
             }
-            Self::Header(name) => request.each(name, |value| show(Presented::Text(value))),
+            Self::Header(name) => request.each_value(name, |value| visit(Presented::Text(value))),
             Self::Query(name) => {
                 let pairs = request.query().unwrap_or_default().split('&');
                 for (key, value) in pairs.filter_map(|pair| pair.split_once('=')) {
                     if key == name {
-                        show(Presented::Text(value.as_bytes()));
+                        visit(Presented::Text(value.as_bytes()));
                     }
                 }
             }
@@ -152,8 +158,8 @@ impl Place {
     }
 }
 
-/// What stands behind `Bearer`; nothing, if the scheme is another.
-fn bearer(value: &[u8]) -> Option<Presented<'_>> {
+/// Returns the text after `Bearer`, or `None` if the scheme is another.
+fn parse_bearer(value: &[u8]) -> Option<Presented<'_>> {
     let end = value.iter().position(|byte| !is_token(*byte)).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
     if !scheme.is_empty() && !scheme.eq_ignore_ascii_case(b"bearer") {
@@ -161,14 +167,14 @@ fn bearer(value: &[u8]) -> Option<Presented<'_>> {
     }
     match rest.split_first() {
         Some((b' ', text)) if !scheme.is_empty() => Some(Presented::Text(text)),
-        _ => Some(Presented::Garbage),
+        _ => Some(Presented::Malformed),
     }
 }
 
-/// Only what may be one is copied, however much was sent.
-fn secret(bytes: &[u8]) -> Option<Secret> {
+/// Checks length and characters before copying, so that a long value costs no allocation.
+fn parse_secret(bytes: &[u8]) -> Option<Secret> {
     let plausible =
-        !bytes.is_empty() && bytes.len() <= MAX_LEN && bytes.iter().all(u8::is_ascii_graphic);
+        (1..=MAX_SECRET_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
     let text = std::str::from_utf8(bytes).ok().filter(|_| plausible)?;
     Some(Secret::from(text.to_owned()))
 }
@@ -177,7 +183,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-const MAX_LEN: usize = 512;
+const MAX_SECRET_LEN: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -185,25 +191,25 @@ mod tests {
 
     use super::*;
 
-    type Fields<'a> = &'a [(&'static str, &'a [u8])];
+    type Lines<'a> = &'a [(&'static str, &'a [u8])];
 
     fn read(
         credentials: &Credentials,
-        fields: Fields<'_>,
+        headers: Lines<'_>,
         query: &str,
-    ) -> Result<Option<String>, Unreadable> {
+    ) -> Result<Option<String>, CredentialError> {
         let mut map = HeaderMap::new();
-        for (name, value) in fields {
+        for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let found = credentials.read(&Incoming::new(&map, "/", Some(query), None))?;
+        let found = credentials.read(&RequestHead::new(&map, "/", Some(query), None))?;
         Ok(found.map(|secret| secret.expose().to_owned()))
     }
 
     #[test]
-    fn a_credential_can_be_read_in_one_way_only() {
-        use Unreadable::{Malformed, Repeated};
-        let table: &[(Fields, Result<Option<&str>, Unreadable>)] = &[
+    fn ambiguous_credentials_are_rejected() {
+        use CredentialError::{Malformed, Repeated};
+        let table: &[(Lines, Result<Option<&str>, CredentialError>)] = &[
             (&[], Ok(None)),
             (&[("authorization", b"Bearer k1")], Ok(Some("k1"))),
             (&[("authorization", b"bEARER k1")], Ok(Some("k1"))),
@@ -232,25 +238,25 @@ mod tests {
             (&[("x-api-key", "k\u{e9}1".as_bytes())], Err(Malformed)),
             (&[("x-api-key", &[b'k'; 513])], Err(Malformed)),
         ];
-        for (fields, expected) in table {
+        for (headers, expected) in table {
             let expected = expected.map(|found| found.map(str::to_owned));
             assert_eq!(
-                read(&Credentials::default(), fields, "x-api-key=k9"),
+                read(&Credentials::default(), headers, "x-api-key=k9"),
                 expected,
-                "{fields:?}"
+                "{headers:?}"
             );
         }
         assert!(read(&Credentials::default(), &[("x-api-key", &[b'k'; 512])], "").is_ok());
     }
 
     #[test]
-    fn the_query_is_looked_at_only_where_the_host_accepts_the_danger() {
+    fn the_query_is_read_only_if_the_host_enables_it() {
         let credentials = Credentials::bearer().danger_or_query_parameter("key");
         assert_eq!(read(&credentials, &[], "a=b&key=k1"), Ok(Some("k1".into())));
         assert_eq!(read(&credentials, &[], "a=b"), Ok(None));
-        assert_eq!(read(&credentials, &[], "key=k1&key=k2"), Err(Unreadable::Repeated));
+        assert_eq!(read(&credentials, &[], "key=k1&key=k2"), Err(CredentialError::Repeated));
         let both = read(&credentials, &[("authorization", b"Bearer k1")], "key=k1");
-        assert_eq!(both, Err(Unreadable::Repeated));
+        assert_eq!(both, Err(CredentialError::Repeated));
         assert!(Credentials::header("authorization").is_err());
         assert!(Credentials::header("no such name").is_err());
     }

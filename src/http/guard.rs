@@ -1,19 +1,22 @@
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    ClientIp, Code, Credentials, Incoming, Refusal, credentials::Unreadable, incoming::hide,
-    tenant_path::TenantPath, watch::Watch,
+    client_ip::ClientIp,
+    credentials::{CredentialError, Credentials},
+    request::{RequestHead, TenantPath, mark_sensitive},
+    responses::{ErrorCode, Rejection},
+    telemetry::CheckRecorder,
 };
 use crate::{
     api::ApiKeys,
-    model::Invalid,
+    model::{Invalid, Scope},
     secret::Secret,
     verify::{DeniedReason, Verified, VerifyError, VerifyRequest},
 };
 
-/// Who may pass: the rules that an adapter applies to each request.
+/// The rules that an adapter applies to each request: where the key is, and what it must allow.
 ///
 /// # Examples
 /// ```
@@ -22,11 +25,12 @@ use crate::{
 ///
 /// # fn main() -> Result<(), keyward::model::Invalid> {
 /// # let keys = TestKeys::new().keys;
-/// let guard = Guard::new(keys)
+/// let guard = Guard::builder(keys)
 ///     .realm("api.acme.example")
 ///     .require("builds:read")
 ///     .credentials(Credentials::bearer())
-///     .client_ip(ClientIp::x_forwarded_for(["10.0.0.0/8"])?);
+///     .client_ip(ClientIp::x_forwarded_for(["10.0.0.0/8"])?)
+///     .build()?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -36,130 +40,63 @@ pub struct Guard {
     pub(super) credentials: Credentials,
     client_ip: ClientIp,
     realm: String,
-    pub(super) all: Vec<&'static str>,
-    pub(super) any: Vec<&'static str>,
+    pub(super) scopes: Vec<&'static str>,
+    pub(super) any_scope: Vec<&'static str>,
     pub(super) optional: bool,
     cost: u32,
-    tenant: Option<Arc<Tenant>>,
+    tenant: Option<Arc<TenantOf>>,
 }
 
-type Tenant = dyn Fn(&Incoming<'_>) -> Option<String> + Send + Sync;
+type TenantOf = dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync;
+
+/// Builds a [`Guard`]. Clone it to build several guards that differ in a few rules.
+///
+/// # Examples
+/// ```
+/// # use keyward::{http::Guard, testing::TestKeys};
+/// # let keys = TestKeys::new().keys;
+/// let guard = Guard::builder(keys).realm("api.acme.example");
+/// let reads = guard.clone().require("builds:read").build()?;
+/// let writes = guard.require("builds:write").build()?;
+/// # Ok::<(), keyward::model::Invalid>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct GuardBuilder {
+    guard: Guard,
+    tenant_path: Option<String>,
+}
 
 impl Guard {
-    /// Everyone with a live key may pass.
+    /// Creates a guard with the default rules: every valid key is accepted.
     pub fn new(keys: ApiKeys) -> Self {
         Self {
             keys,
             credentials: Credentials::default(),
             client_ip: ClientIp::default(),
             realm: "api".into(),
-            all: Vec::new(),
-            any: Vec::new(),
+            scopes: Vec::new(),
+            any_scope: Vec::new(),
             optional: false,
             cost: 1,
             tenant: None,
         }
     }
 
-    /// The key must have this scope; called again, that one as well.
-    pub fn require(mut self, scope: &'static str) -> Self {
-        self.all.push(scope);
-        self
+    /// Returns a builder that starts with the default rules.
+    pub fn builder(keys: ApiKeys) -> GuardBuilder {
+        GuardBuilder { guard: Self::new(keys), tenant_path: None }
     }
 
-    /// The key must have one of these scopes, whichever.
-    pub fn require_any(mut self, scopes: impl IntoIterator<Item = &'static str>) -> Self {
-        self.any.extend(scopes);
-        self
-    }
-
-    /// Who presents nothing may pass, too, and is nobody. What is presented must be good all the
-    /// same: a key that does not work is refused, not ignored.
-    pub fn optional(mut self) -> Self {
-        self.optional = true;
-        self
-    }
-
-    /// How many uses a request counts as, against rates and quotas: see [`VerifyRequest::cost`]. Of guards
-    /// within each other, the outermost one counts.
-    pub fn cost(mut self, uses: u32) -> Self {
-        self.cost = uses;
-        self
-    }
-
-    /// Where secrets stand; by default `Authorization: Bearer` and `X-API-Key`.
-    pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.credentials = credentials;
-        self
-    }
-
-    /// Whose address counts; by default that of the peer.
-    pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.client_ip = client_ip;
-        self
-    }
-
-    /// What challenges call the protected thing; by default `api`. Only its visible ASCII
-    /// characters and spaces are used.
-    pub fn realm(mut self, realm: &str) -> Self {
-        let plain = |c: &char| matches!(c, ' '..='~') && *c != '"' && *c != '\\';
-        self.realm = realm.chars().filter(plain).collect();
-        self
-    }
-
-    /// Which tenant a request is addressed to, if its host or a header names one: the keys of others
-    /// are refused. With `None`, a key of any tenant will do. A host whose requests name tenants MUST
-    /// set this, or [`tenant_in_path`](Guard::tenant_in_path).
+    /// Checks one request, for frameworks without an adapter in this crate.
     ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{http::{Guard, Incoming}, testing::TestKeys};
-    /// # let keys = TestKeys::new().keys;
-    /// // A request without the field is addressed to the tenant "", which only hosts without tenants have.
-    /// let by_proxy = |request: &Incoming<'_>| {
-    ///     let name = http::HeaderName::from_static("x-tenant");
-    ///     Some(request.header(&name).unwrap_or_default().to_owned())
-    /// };
-    /// let guard = Guard::new(keys).tenant(by_proxy);
-    /// ```
-    pub fn tenant(
-        mut self,
-        of: impl Fn(&Incoming<'_>) -> Option<String> + Send + Sync + 'static,
-    ) -> Self {
-        self.tenant = Some(Arc::new(of));
-        self
-    }
-
-    /// Where the path of a URL names the tenant: the keys of others are refused, and where the path
-    /// names none, every key.
-    ///
-    /// It counts from the beginning of the path that the layer sees. A router that is nested sees the
-    /// rest of it: in axum, put the layer around `nest`, not into it.
+    /// Marks the header with the secret as sensitive, and puts [`Verified`] into the extensions.
+    /// Returns `None` if the guard is [optional](GuardBuilder::optional) and the request contains
+    /// no key. Call the handler only after an `Ok`, and add
+    /// [`rate_limit_headers`](super::rate_limit_headers) to its response.
     ///
     /// # Errors
-    /// If it is not some segments, of which the last stands in braces.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{http::Guard, testing::TestKeys};
-    /// # let keys = TestKeys::new().keys;
-    /// // For /t/acme, /t/acme/users, ….
-    /// let guard = Guard::new(keys).tenant_in_path("/t/{tenant}")?;
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
-    pub fn tenant_in_path(self, template: &str) -> Result<Self, Invalid> {
-        let place = TenantPath::new(template)?;
-        Ok(self.tenant(move |request| Some(place.find(request.path()))))
-    }
-
-    /// Does for one request what the adapters do: for frameworks that have none here.
-    ///
-    /// Marks the field with the secret as sensitive, and puts [`Verified`] into the extensions. The
-    /// answer is that of an optional guard if it is `None`. Call the handler only after an `Ok`, and
-    /// add [`success_fields`](super::success_fields) to its response.
-    ///
-    /// # Errors
-    /// What to answer instead.
+    /// The rejection to respond with.
     ///
     /// # Examples
     /// ```
@@ -169,145 +106,157 @@ impl Guard {
     /// # let guard = Guard::new(TestKeys::new().keys);
     /// let (mut head, _) = http::Request::new(()).into_parts();
     /// let peer = "192.0.2.7".parse().ok();
-    /// let refusal = guard.check(&mut head, peer).await.unwrap_err();
-    /// assert_eq!(refusal.into_response::<String>().status(), 401);
+    /// let rejection = guard.check(&mut head, peer).await.unwrap_err();
+    /// assert_eq!(rejection.into_response::<String>().status(), 401);
     /// # }
     /// ```
     pub async fn check(
         &self,
         head: &mut Parts,
         peer: Option<IpAddr>,
-    ) -> Result<Option<Verified>, Refusal> {
-        self.sensitive().for_each(|name| hide(&mut head.headers, name));
-        let checked = {
-            let (path, query) = (head.uri.path(), head.uri.query());
-            let incoming = Incoming::new(&head.headers, path, query, peer);
-            self.look(&incoming, head.extensions.get::<Earlier>())
+    ) -> Result<Option<Verified>, Rejection> {
+        self.sensitive_headers().for_each(|name| mark_sensitive(&mut head.headers, name));
+        let precheck = {
+            let request = RequestHead::from_parts(head, peer);
+            self.precheck(&request, head.extensions.get::<OuterCheck>())
         };
-        let verified = match checked {
-            Checked::Refused(refusal) => return Err(refusal),
-            Checked::Known => return Ok(head.extensions.get::<Verified>().cloned()),
-            Checked::Nobody => {
-                head.extensions.insert(Looked);
+        let verified = match precheck {
+            Precheck::Rejected(rejection) => return Err(rejection),
+            Precheck::AlreadyVerified => return Ok(head.extensions.get::<Verified>().cloned()),
+            Precheck::NoKey => {
+                head.extensions.insert(CheckedWithoutKey);
                 return Ok(None);
             }
-            Checked::Presents(pending) => self.verify(pending).await?,
+            Precheck::Presented(presented) => self.verify(presented).await?,
         };
-        head.extensions.insert(self.mark(&verified));
+        head.extensions.insert(self.outer_check(&verified));
         head.extensions.insert(verified.clone());
         Ok(Some(verified))
     }
 
-    /// The header fields that an adapter marks as sensitive.
-    pub(crate) fn sensitive(&self) -> impl Iterator<Item = &HeaderName> {
-        self.credentials.fields()
+    pub(super) fn set_client_ip(&mut self, client_ip: ClientIp) {
+        self.client_ip = client_ip;
     }
 
-    /// All that needs the request itself: what is left is to wait for the keys.
-    pub(crate) fn look(&self, request: &Incoming<'_>, earlier: Option<&Earlier>) -> Checked {
+    /// Returns the headers that an adapter marks as sensitive.
+    pub(crate) fn sensitive_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.credentials.header_names()
+    }
+
+    /// Does everything that needs the request itself. Only verification, which waits for the
+    /// store, is left to [`verify`](Self::verify).
+    pub(crate) fn precheck(
+        &self,
+        request: &RequestHead<'_>,
+        outer: Option<&OuterCheck>,
+    ) -> Precheck {
         let tenant = self.tenant.as_ref().and_then(|tenant| tenant(request));
-        if let Some(earlier) = earlier.filter(|earlier| earlier.keys.is_same(&self.keys)) {
-            return match self.still_good(&earlier.verified, tenant.as_deref()) {
-                Ok(()) => Checked::Known,
-                Err(code) => self.refuse(code),
+        if let Some(outer) = outer.filter(|outer| outer.keys.is_same(&self.keys)) {
+            return match self.recheck(&outer.verified, tenant.as_deref()) {
+                Ok(()) => Precheck::AlreadyVerified,
+                Err(code) => self.reject(code),
             };
         }
         let secret = match self.credentials.read(request) {
             Ok(Some(secret)) => secret,
-            Ok(None) if self.optional => return Checked::Nobody,
-            Ok(None) => return self.refuse(Code::MissingKey),
-            Err(Unreadable::Repeated) => return self.refuse(Code::RepeatedCredentials),
-            Err(Unreadable::Malformed) => return self.refuse(Code::InvalidKey),
+            Ok(None) if self.optional => return Precheck::NoKey,
+            Ok(None) => return self.reject(ErrorCode::MissingKey),
+            Err(CredentialError::Repeated) => return self.reject(ErrorCode::RepeatedCredentials),
+            Err(CredentialError::Malformed) => return self.reject(ErrorCode::InvalidKey),
         };
-        let (ip, user_agent) = self.origin(request);
-        Checked::Presents(Pending { secret, tenant, ip, user_agent })
+        let (ip, user_agent) = self.client(request);
+        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent })
     }
 
-    /// From which address a request comes, and from which program.
-    pub(crate) fn origin(&self, request: &Incoming<'_>) -> (Option<IpAddr>, Option<String>) {
-        let (agent, _) = request.value(&USER_AGENT);
+    /// Returns the address and the user agent of the client.
+    pub(crate) fn client(&self, request: &RequestHead<'_>) -> (Option<IpAddr>, Option<String>) {
+        let (agent, _) = request.last_value(&USER_AGENT);
         let user_agent = agent.map(|agent| {
-            String::from_utf8_lossy(&agent[..agent.len().min(MAX_AGENT)]).into_owned()
+            String::from_utf8_lossy(&agent[..agent.len().min(MAX_USER_AGENT)]).into_owned()
         });
         (self.client_ip.find(request), user_agent)
     }
 
-    /// Whether the secret is that of a key that may do this.
-    pub(crate) async fn verify(&self, pending: Pending) -> Result<Verified, Refusal> {
-        let Pending { secret, tenant, ip, user_agent } = pending;
+    /// Verifies a presented key against the rules of this guard.
+    pub(crate) async fn verify(&self, presented: PresentedKey) -> Result<Verified, Rejection> {
+        let PresentedKey { secret, tenant, ip, user_agent } = presented;
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
             ip,
             user_agent: user_agent.as_deref(),
-            scopes: &self.all,
-            any_scope: &self.any,
+            scopes: &self.scopes,
+            any_scope: &self.any_scope,
             cost: self.cost,
             ..VerifyRequest::new()
         };
-        let mut watch = Watch::begin();
-        let verification = self.keys.verify_told(secret.expose().as_bytes(), request);
-        let (answer, from_memory) = watch.around(verification).await;
-        watch.looked_up(from_memory);
-        match answer {
+        let mut recorder = CheckRecorder::start();
+        let verification = self.keys.verify_with_cache_status(secret.expose().as_bytes(), request);
+        let (result, is_hit) = recorder.instrument(verification).await;
+        recorder.cache_status(is_hit);
+        match result {
             Ok(verified) => {
-                watch.passed(&verified);
+                recorder.verified(&verified);
                 Ok(verified)
             }
             Err(error) => {
-                let refusal = self.refusal(&error);
-                watch.failed(refusal.code(), &error);
-                Err(refusal)
+                let rejection = self.rejection_for(&error);
+                recorder.failed(rejection.code(), &error);
+                Err(rejection)
             }
         }
     }
 
-    /// The mark by which a guard further inside knows that this one has verified the request.
-    pub(crate) fn mark(&self, verified: &Verified) -> Earlier {
-        Earlier { keys: self.keys.clone(), verified: verified.clone() }
+    /// Returns the extension by which an inner guard recognizes that this one verified the request.
+    pub(crate) fn outer_check(&self, verified: &Verified) -> OuterCheck {
+        OuterCheck { keys: self.keys.clone(), verified: verified.clone() }
     }
 
-    fn still_good(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), Code> {
-        let request =
-            VerifyRequest { scopes: &self.all, any_scope: &self.any, ..VerifyRequest::new() };
-        let request = VerifyRequest { tenant, ..request };
-        match self.keys.authorize_again(verified, request) {
-            Ok(()) => Ok(()),
-            Err(DeniedReason::AccessMissing) => Err(Code::InsufficientScope),
-            Err(_) => Err(Code::InvalidKey),
-        }
+    /// Decides whether a key that an outer guard verified also satisfies the rules of this one.
+    fn recheck(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), ErrorCode> {
+        let request = VerifyRequest {
+            tenant,
+            scopes: &self.scopes,
+            any_scope: &self.any_scope,
+            ..VerifyRequest::new()
+        };
+        self.keys.authorize_again(verified, request).map_err(|reason| match reason {
+            DeniedReason::AccessMissing => ErrorCode::InsufficientScope,
+            _ => ErrorCode::InvalidKey,
+        })
     }
 
-    fn refuse(&self, code: Code) -> Checked {
-        Watch::begin().refused(code);
-        Checked::Refused(self.challenged(code))
+    /// Rejects a request that needs no verification.
+    fn reject(&self, code: ErrorCode) -> Precheck {
+        CheckRecorder::start().rejected(code);
+        Precheck::Rejected(self.challenge(code))
     }
 
-    fn refusal(&self, error: &VerifyError) -> Refusal {
+    fn rejection_for(&self, error: &VerifyError) -> Rejection {
         match error {
             VerifyError::Denied(denied) if denied.reason() == DeniedReason::AccessMissing => {
-                self.challenged(Code::InsufficientScope)
+                self.challenge(ErrorCode::InsufficientScope)
             }
-            VerifyError::Denied(_) => self.challenged(Code::InvalidKey),
-            VerifyError::Limited(limited) => Refusal::limited(limited),
+            VerifyError::Denied(_) => self.challenge(ErrorCode::InvalidKey),
+            VerifyError::Limited(limited) => Rejection::limited(limited),
             VerifyError::Unavailable(_) => {
-                Refusal::new(Code::Unavailable).retry_after(UNAVAILABLE_FOR)
+                Rejection::new(ErrorCode::Unavailable).with_retry_after(RETRY_AFTER_UNAVAILABLE)
             }
         }
     }
 
-    /// A refusal with the challenge of RFC 6750.
-    fn challenged(&self, code: Code) -> Refusal {
+    /// Builds a rejection with the challenge of RFC 6750.
+    fn challenge(&self, code: ErrorCode) -> Rejection {
         let mut text = format!("Bearer realm=\"{}\"", self.realm);
-        if let Some(error) = code.challenge() {
+        if let Some(error) = code.challenge_error() {
             text.push_str(&format!(", error=\"{error}\""));
         }
-        if code == Code::InsufficientScope {
-            let scopes: Vec<_> = self.all.iter().chain(&self.any).copied().collect();
-            text.push_str(&format!(", scope=\"{}\"", quotable(&scopes.join(" "))));
+        if code == ErrorCode::InsufficientScope {
+            let scopes: Vec<_> = self.scopes.iter().chain(&self.any_scope).copied().collect();
+            text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
         match HeaderValue::try_from(text) {
-            Ok(challenge) => Refusal::new(code).challenge(challenge),
-            Err(_) => Refusal::new(code),
+            Ok(challenge) => Rejection::new(code).with_challenge(challenge),
+            Err(_) => Rejection::new(code),
         }
     }
 }
@@ -318,53 +267,165 @@ impl std::fmt::Debug for Guard {
             .field("credentials", &self.credentials)
             .field("client_ip", &self.client_ip)
             .field("realm", &self.realm)
-            .field("all", &self.all)
-            .field("any", &self.any)
+            .field("scopes", &self.scopes)
+            .field("any_scope", &self.any_scope)
             .field("optional", &self.optional)
             .field("cost", &self.cost)
             .finish_non_exhaustive()
     }
 }
 
-/// What a guard can say of a request at once.
-pub(crate) enum Checked {
-    /// It presents nothing, and need not.
-    Nobody,
-    /// A guard further outside has verified it, and it fulfils the rules of this one, too. It is
-    /// not verified again, or it would count twice against its rates.
-    Known,
-    /// Its secret is to be verified.
-    Presents(Pending),
-    /// It is refused.
-    Refused(Refusal),
+impl GuardBuilder {
+    /// Requires a scope. If called several times, the key must have all of these scopes.
+    pub fn require(mut self, scope: &'static str) -> Self {
+        self.guard.scopes.push(scope);
+        self
+    }
+
+    /// Requires at least one of these scopes.
+    pub fn require_any(mut self, scopes: impl IntoIterator<Item = &'static str>) -> Self {
+        self.guard.any_scope.extend(scopes);
+        self
+    }
+
+    /// Also accepts requests that contain no key. A key that is presented must still be valid: an
+    /// invalid key is rejected, not ignored.
+    pub fn optional(mut self) -> Self {
+        self.guard.optional = true;
+        self
+    }
+
+    /// Sets how many uses a request counts as, against rates and quotas: see
+    /// [`VerifyRequest::cost`]. Defaults to 1. Of nested guards, only the cost of the outermost one
+    /// counts.
+    pub fn cost(mut self, uses: u32) -> Self {
+        self.guard.cost = uses;
+        self
+    }
+
+    /// Sets where the key is read from. Defaults to `Authorization: Bearer` and `X-API-Key`.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.guard.credentials = credentials;
+        self
+    }
+
+    /// Sets how the client's address is determined. Defaults to the address of the peer.
+    pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
+        self.guard.set_client_ip(client_ip);
+        self
+    }
+
+    /// Sets the realm in challenges. Defaults to `api`. Characters other than visible ASCII and
+    /// spaces are removed, as are quotes and backslashes.
+    pub fn realm(mut self, realm: &str) -> Self {
+        let allowed = |c: &char| matches!(c, ' '..='~') && *c != '"' && *c != '\\';
+        self.guard.realm = realm.chars().filter(allowed).collect();
+        self
+    }
+
+    /// Sets how to determine the tenant that a request is addressed to, if its host or a header
+    /// names one. Keys of other tenants are rejected. If `of` returns `None`, keys of every tenant
+    /// are accepted. A host whose requests name tenants MUST set this or
+    /// [`tenant_in_path`](Self::tenant_in_path). The later call replaces the earlier one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::{Guard, RequestHead}, testing::TestKeys};
+    /// # let keys = TestKeys::new().keys;
+    /// // Without the header, the tenant is "", which only hosts without tenants have.
+    /// let from_proxy = |request: &RequestHead<'_>| {
+    ///     let name = http::HeaderName::from_static("x-tenant");
+    ///     Some(request.header(&name).unwrap_or_default().to_owned())
+    /// };
+    /// let guard = Guard::builder(keys).tenant(from_proxy).build()?;
+    /// # Ok::<(), keyward::model::Invalid>(())
+    /// ```
+    pub fn tenant(
+        mut self,
+        of: impl Fn(&RequestHead<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.guard.tenant = Some(Arc::new(of));
+        self.tenant_path = None;
+        self
+    }
+
+    /// Sets where the path of the URL names the tenant. Keys of other tenants are rejected; if the
+    /// path names no tenant, every key is rejected.
+    ///
+    /// The template consists of whole segments, the last one in braces. It is matched from the
+    /// start of the path that the layer receives. A nested router receives only the rest of the
+    /// path: in axum, put the layer around `nest`, not inside it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::Guard, testing::TestKeys};
+    /// # let keys = TestKeys::new().keys;
+    /// // For /t/acme, /t/acme/users, ….
+    /// let guard = Guard::builder(keys).tenant_in_path("/t/{tenant}").build()?;
+    /// # Ok::<(), keyward::model::Invalid>(())
+    /// ```
+    pub fn tenant_in_path(mut self, template: &str) -> Self {
+        self.tenant_path = Some(template.to_owned());
+        self
+    }
+
+    /// Builds the guard.
+    ///
+    /// # Errors
+    /// If a required scope is not a valid [`Scope`], which no key could have, or the template of
+    /// [`tenant_in_path`](Self::tenant_in_path) is not valid.
+    pub fn build(self) -> Result<Guard, Invalid> {
+        let Self { mut guard, tenant_path } = self;
+        for scope in guard.scopes.iter().chain(&guard.any_scope) {
+            Scope::new(scope).map_err(|_| {
+                let why = format!(
+                    "no key can have {scope:?}: use 1 to 100 visible ASCII characters without \
+                     spaces, quotes or backslashes, and call `require` once for each scope"
+                );
+                Invalid::new("scope", why)
+            })?;
+        }
+        if let Some(template) = tenant_path {
+            let template = TenantPath::new(&template)?;
+            guard.tenant = Some(Arc::new(move |request| Some(template.tenant(request.path()))));
+        }
+        Ok(guard)
+    }
 }
 
-/// All that a verification needs, so that the request itself may move on meanwhile.
-pub(crate) struct Pending {
+/// What a guard decides without waiting for the store.
+pub(crate) enum Precheck {
+    /// The request contains no key, and the guard is optional.
+    NoKey,
+    /// An outer guard verified the request, and its key satisfies the rules of this guard. It is
+    /// not verified again: it would count twice against its rates.
+    AlreadyVerified,
+    /// The request presents a key that must be verified.
+    Presented(PresentedKey),
+    /// The request is rejected.
+    Rejected(Rejection),
+}
+
+/// Everything that verification needs, detached from the request.
+pub(crate) struct PresentedKey {
     secret: Secret,
     tenant: Option<String>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
 }
 
-/// What a guard leaves in a request that it let pass; nobody else can make one.
+/// An extension of a request that a guard verified. Only this crate can create it.
 #[derive(Clone)]
-pub(crate) struct Earlier {
+pub(crate) struct OuterCheck {
     keys: ApiKeys,
     verified: Verified,
 }
 
-/// What a guard leaves in a request that presents nothing and was let pass.
+/// An extension of a request without a key that an optional guard accepted.
 #[derive(Clone, Copy)]
-pub(crate) struct Looked;
+pub(crate) struct CheckedWithoutKey;
 
-/// A scope that cannot stand in a challenge is no scope either, so nothing is lost.
-fn quotable(scopes: &str) -> Cow<'_, str> {
-    let strange = |c: char| !matches!(c, ' '..='~') || c == '"' || c == '\\';
-    if scopes.contains(strange) { scopes.replace(strange, "").into() } else { scopes.into() }
-}
-
-/// Long enough for a pool to come back, short enough that clients are not gone for long.
-const UNAVAILABLE_FOR: Duration = Duration::from_secs(5);
-/// The audit log keeps 500 characters of it.
-const MAX_AGENT: usize = 2_000;
+/// Long enough for a connection pool to reconnect, short enough that clients return soon.
+const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
+/// In bytes. The audit log keeps 500 characters of the user agent.
+const MAX_USER_AGENT: usize = 2_000;

@@ -1,48 +1,47 @@
-//! What all web frameworks share: where a secret stands in a request, whose address it came from,
-//! and how it is answered.
+//! Request handling that every web framework shares: reading credentials, finding the client's
+//! address, verifying the key, and building the response to a rejected request.
 //!
-//! The adapters `tower`, `axum` and `actix` take a [`Guard`] and do what it says. Whatever the
-//! framework, the same request gets the same answer:
+//! The adapters `tower`, `axum` and `actix` apply a [`Guard`]. The response to a request does not
+//! depend on the framework:
 //!
-//! | what a request presents | status | challenge |
+//! | request | status | challenge (`WWW-Authenticate`) |
 //! |---|---|---|
-//! | nothing | 401 | without an error |
-//! | what is no live key: malformed, unknown, revoked, expired, disabled, … | 401 | `invalid_token` |
-//! | a key that may not do this | 403 | `insufficient_scope` with the scopes |
+//! | no credential | 401 | without an error code |
+//! | a key that is not valid: malformed, unknown, revoked, expired, disabled, … | 401 | `invalid_token` |
+//! | a key without a required scope | 403 | `insufficient_scope`, with the required scopes |
 //! | more than one credential | 400 | `invalid_request` |
-//! | a key that comes too often | 429 | `Retry-After`, and `RateLimit` fields |
-//! | a key whose quota is used up | 429 | the same; `Retry-After` only if it begins anew |
-//! | anything, while nobody can tell | 503 | `Retry-After`; never a 401, on which clients throw keys away |
+//! | a key over its rate limit | 429 | none; `Retry-After` and `RateLimit` headers |
+//! | a key whose quota is used up | 429 | none; `RateLimit` headers, and `Retry-After` if the quota resets |
+//! | the key cannot be checked: the key store is down | 503 | none; `Retry-After`. Never 401, because clients discard keys on 401 |
 //!
-//! Bodies are problems as RFC 9457 has them, with a stable `code`.
+//! Bodies are problem details (RFC 9457) with a stable `code`.
 //!
-//! With the feature `tracing`, each check is a span `api_key` with `key_id`, `outcome` and `cache`.
-//! With the feature `metrics`, these are counted, in all and never by key:
+//! With the feature `tracing`, each check is a span `api_key` with the fields `key_id`, `outcome`
+//! and `cache`. With the feature `metrics`, these metrics are recorded. No label identifies a key:
 //!
 //! | metric | labels |
 //! |---|---|
-//! | `keyward_checks_total` | `outcome`: `verified` or the [`Code`] of the refusal; `cache`: `hit`, `miss`, or `none` if nothing was looked up |
+//! | `keyward_checks_total` | `outcome`: `verified`, or the [`ErrorCode`] of the rejection; `cache`: `hit`, `miss`, or `none` if there was no lookup |
 //! | `keyward_check_seconds`, a histogram | the same |
-//! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which the caller is not told |
+//! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which is not sent to the caller |
 
-mod answers;
 mod client_ip;
 mod credentials;
 pub(crate) mod guard;
-pub(crate) mod incoming;
 #[cfg(feature = "leaks")]
 pub mod leaks;
 #[cfg(feature = "manage")]
 pub mod manage;
 #[cfg(feature = "openapi")]
 pub mod openapi;
-mod tenant_path;
-mod watch;
+pub(crate) mod request;
+mod responses;
+mod telemetry;
 
-pub use answers::{Answers, Code, GrpcStatuses, Problems, Refusal, success_fields};
-#[cfg(any(feature = "leaks", feature = "manage"))]
-pub(crate) use answers::{PROBLEM_JSON, problem};
 pub use client_ip::ClientIp;
 pub use credentials::Credentials;
-pub use guard::Guard;
-pub use incoming::Incoming;
+pub use guard::{Guard, GuardBuilder};
+pub use request::RequestHead;
+pub use responses::{
+    ErrorCode, GrpcResponses, ProblemResponses, Rejection, RejectionHandler, rate_limit_headers,
+};

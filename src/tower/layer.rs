@@ -3,46 +3,42 @@ use std::{net::IpAddr, sync::Arc};
 use http::Extensions;
 use tower_layer::Layer;
 
-use super::ApiKeyService;
-use crate::http::{GrpcStatuses, Guard, Problems};
+use super::service::{ApiKeyService, PeerOf};
+use crate::http::{GrpcResponses, Guard, ProblemResponses};
 
-/// Puts a [`Guard`] in front of a service.
+/// Applies a [`Guard`] to every request of a service.
 ///
-/// Layers that log header fields should stand inside it: only from here on the field with the
-/// secret is marked as sensitive.
+/// Put layers that log headers inside this layer: it marks the header with the secret as sensitive.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct ApiKeyLayer<A = Problems> {
+pub struct ApiKeyLayer<H = ProblemResponses> {
     guard: Arc<Guard>,
-    answers: A,
-    peer: Peer,
+    rejection_handler: H,
+    peer: PeerOf,
 }
-
-/// How a request tells whose connection it came through.
-pub(super) type Peer = fn(&Extensions) -> Option<IpAddr>;
 
 impl ApiKeyLayer {
-    /// Answers refusals by statuses of HTTP and problems of RFC 9457.
+    /// Responds to rejected requests with an HTTP status and problem details (RFC 9457).
     pub fn new(guard: Guard) -> Self {
-        Self::answering(guard, Problems)
+        Self::with_rejection_handler(guard, ProblemResponses)
     }
 }
 
-impl ApiKeyLayer<GrpcStatuses> {
-    /// Answers refusals by statuses of gRPC.
+impl ApiKeyLayer<GrpcResponses> {
+    /// Responds to rejected requests with a gRPC status.
     pub fn grpc(guard: Guard) -> Self {
-        Self::answering(guard, GrpcStatuses)
+        Self::with_rejection_handler(guard, GrpcResponses)
     }
 }
 
-impl<A> ApiKeyLayer<A> {
-    /// Answers refusals in the host's own way.
-    pub fn answering(guard: Guard, answers: A) -> Self {
+impl<H> ApiKeyLayer<H> {
+    /// Responds to rejected requests with the host's own handler.
+    pub fn with_rejection_handler(guard: Guard, rejection_handler: H) -> Self {
         let peer = |extensions: &Extensions| extensions.get::<IpAddr>().copied();
-        Self { guard: Arc::new(guard), answers, peer }
+        Self { guard: Arc::new(guard), rejection_handler, peer }
     }
 
-    /// How the server tells the address of the peer; by default an [`IpAddr`] among the extensions.
+    /// Sets how to read the address of the peer. Defaults to an [`IpAddr`] in the extensions.
     ///
     /// # Examples
     /// ```
@@ -59,10 +55,11 @@ impl<A> ApiKeyLayer<A> {
     }
 }
 
-impl<S, A: Clone> Layer<S> for ApiKeyLayer<A> {
-    type Service = ApiKeyService<S, A>;
+impl<S, H: Clone> Layer<S> for ApiKeyLayer<H> {
+    type Service = ApiKeyService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ApiKeyService::new(inner, self.guard.clone(), self.answers.clone(), self.peer)
+        let (guard, rejection_handler) = (self.guard.clone(), self.rejection_handler.clone());
+        ApiKeyService { inner, guard, rejection_handler, peer: self.peer }
     }
 }

@@ -1,8 +1,9 @@
-//! A layer for any service over [`http::Request`]: hyper, axum, tonic.
+//! A tower layer for services that take an [`http::Request`]: hyper, axum, tonic.
 //!
-//! It verifies the key of each request and puts [`Verified`](crate::verify::Verified) into the extensions,
-//! or answers itself. A layer within another one, of the same [`ApiKeys`](crate::api::ApiKeys), verifies
-//! nothing again but asks for its own scopes, so that nothing counts twice.
+//! The layer verifies the key of each request and puts [`Verified`](crate::verify::Verified) into
+//! the extensions, or responds itself. A layer inside another layer with the same
+//! [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks its own tenant and
+//! scopes, so that a request counts once against rates and quotas.
 //!
 //! # Examples
 //! ```
@@ -18,7 +19,8 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let test = keyward::testing::TestKeys::new();
 //! # let (keys, issued) = (test.keys.clone(), test.issue(["builds:read"]).await);
-//! let service = ApiKeyLayer::new(Guard::new(keys).require("builds:read")).layer(service_fn(builds));
+//! let guard = Guard::builder(keys).require("builds:read").build()?;
+//! let service = ApiKeyLayer::new(guard).layer(service_fn(builds));
 //!
 //! let request = http::Request::builder().header("x-api-key", issued.secret.expose());
 //! let response = service.clone().oneshot(request.body(String::new())?).await?;

@@ -1,4 +1,7 @@
-use std::task::{Context, Poll};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use http::Request;
 use tower_layer::Layer;
@@ -6,11 +9,11 @@ use tower_service::Service;
 
 use crate::verify::Verified;
 
-/// Applies another layer only to requests that no API key authenticated.
+/// Applies another layer only to requests without a verified API key.
 ///
-/// A check against cross-site requests guards what a browser adds by itself: cookies. It never adds
-/// an API key, so a request with one needs no such check, and often cannot pass it. Put this inside
-/// the layer that verifies keys.
+/// Protection against cross-site requests (CSRF) concerns credentials that browsers add on their
+/// own: cookies. Browsers never add an API key, so a request with a key does not need this protection,
+/// and often cannot satisfy it. Put this layer inside the layer that verifies keys.
 ///
 /// # Examples
 /// ```
@@ -19,15 +22,16 @@ use crate::verify::Verified;
 ///
 /// # let keys = keyward::testing::TestKeys::new().keys;
 /// let layers = (
-///     ApiKeyLayer::new(Guard::new(keys).optional()), // sessions come without a key
+///     ApiKeyLayer::new(Guard::builder(keys).optional().build()?), // sessions have no key
 ///     UnlessVerifiedLayer::new(CsrfLayer::new()),
 /// );
+/// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct UnlessVerifiedLayer<L>(L);
 
-/// A service with and without another layer; made by [`UnlessVerifiedLayer`].
+/// A service with and without another layer; created by [`UnlessVerifiedLayer`].
 #[derive(Clone, Copy, Debug)]
 pub struct UnlessVerified<W, S> {
     wrapped: W,
@@ -35,7 +39,7 @@ pub struct UnlessVerified<W, S> {
 }
 
 impl<L> UnlessVerifiedLayer<L> {
-    /// Applies `layer` to all others.
+    /// Applies `layer` to requests without a verified key.
     pub fn new(layer: L) -> Self {
         Self(layer)
     }
@@ -59,7 +63,7 @@ where
     type Future = Either<W::Future, S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Which of them will be called is not known yet.
+        // The request is not known yet, so both services must be ready.
         match self.wrapped.poll_ready(cx) {
             Poll::Ready(Ok(())) => self.bare.poll_ready(cx),
             other => other,
@@ -75,18 +79,18 @@ where
     }
 }
 
-/// The one future or the other.
+/// The response future of [`UnlessVerified`].
 pub enum Either<W, S> {
-    /// With the layer.
-    Wrapped(std::pin::Pin<Box<W>>),
-    /// Without it.
-    Bare(std::pin::Pin<Box<S>>),
+    /// The future of the service with the layer.
+    Wrapped(Pin<Box<W>>),
+    /// The future of the service without the layer.
+    Bare(Pin<Box<S>>),
 }
 
 impl<W: Future, S: Future<Output = W::Output>> Future for Either<W, S> {
     type Output = W::Output;
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Wrapped(future) => future.as_mut().poll(cx),
             Self::Bare(future) => future.as_mut().poll(cx),

@@ -1,4 +1,4 @@
-//! The audit log as a file, from both servers.
+//! Exports of the audit log, from both servers.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ async fn text(response: Response) -> String {
     String::from_utf8(response.bytes().await.unwrap().into()).unwrap()
 }
 
-/// More than are read at once.
+/// Creates more events than an export reads from the store at a time.
 async fn events(world: &World) {
     for _ in 0..300 {
         let _ = world.service.issue().await;
@@ -31,7 +31,7 @@ async fn events(world: &World) {
 }
 
 #[tokio::test]
-async fn an_export_is_all_that_the_pages_show() {
+async fn an_export_contains_every_event_that_the_pages_list() {
     let world = World::new();
     events(&world).await;
     for (name, server) in start(&world).both {
@@ -72,13 +72,13 @@ async fn an_export_is_all_that_the_pages_show() {
 }
 
 #[tokio::test]
-async fn an_export_that_the_store_cuts_off_does_not_look_whole() {
+async fn an_export_interrupted_by_the_store_is_not_mistaken_for_a_complete_one() {
     let world = World::new();
     events(&world).await;
     for (name, server) in start(&world).both {
         for path in ["/audit.jsonl", "/audit.csv"] {
             world.store.log_can_be_read(1);
-            // Before or behind the first bytes of it.
+            // The connection may fail before or after the first bytes.
             let cut = async { try_get(server, path).await?.error_for_status()?.bytes().await };
             let cut = cut.await.unwrap_err();
             assert_eq!(cut.status(), None, "{name}: {path}: {cut}");
@@ -94,7 +94,7 @@ async fn an_export_that_the_store_cuts_off_does_not_look_whole() {
 }
 
 #[tokio::test]
-async fn an_export_is_of_what_was_asked_for() {
+async fn an_export_contains_only_events_that_match_the_filters() {
     let world = World::new();
     let ada = manage::Client::new(world.keys(), "acme/ada");
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! The layer between a real server and a real client of tonic.
+//! The layer in a real tonic server, called by a real tonic client.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use tower::{Service, service_fn};
 use super::world::{World, text};
 use crate::cache::wrapper::Mood;
 
-/// Says hello to the key's account.
+/// Greets the account of the key.
 #[derive(Clone)]
 struct Hello;
 
@@ -54,7 +54,7 @@ impl Service<http::Request<Body>> for Hello {
 }
 
 async fn serve(world: &World) -> Channel {
-    let layer = ApiKeyLayer::grpc(world.guard().require("builds:read"))
+    let layer = ApiKeyLayer::grpc(world.guard_builder().require("builds:read").build().unwrap())
         .peer(|extensions| Some(extensions.get::<TcpConnectInfo>()?.remote_addr()?.ip()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
@@ -75,7 +75,7 @@ async fn call(channel: &Channel, fields: &[(&'static str, &str)]) -> Result<Stri
 }
 
 #[tokio::test]
-async fn a_client_of_tonic_is_told_what_clients_of_http_are_told() {
+async fn grpc_rejections_match_http_rejections() {
     let world = World::new();
     let channel = serve(&world).await;
     let good = world.reader().await;
@@ -98,14 +98,14 @@ async fn a_client_of_tonic_is_told_what_clients_of_http_are_told() {
     for (fields, code, retry_after) in table {
         let status = call(&channel, fields).await.unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
-        let told = status.metadata().get("retry-after").map(|value| value.to_str().unwrap());
-        assert_eq!(told, retry_after, "{status:?}");
+        let header = status.metadata().get("retry-after").map(|value| value.to_str().unwrap());
+        assert_eq!(header, retry_after, "{status:?}");
         assert!(!status.message().is_empty() && !status.message().contains(&good));
     }
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_a_client_of_tonic_is_told_to_come_back() {
+async fn grpc_returns_unavailable_while_the_store_is_down() {
     let world = World::new();
     let channel = serve(&world).await;
     let good = world.reader().await;

@@ -19,9 +19,9 @@ use keyward::{
     actix::ApiKeyAuth,
     http::{
         ClientIp, Guard,
-        leaks::{Leaks, Report},
-        manage::{Call, Caller, Manage},
-        openapi::Callers,
+        leaks::{LeakReceiver, LeakReport},
+        manage::{Caller, ManageRequest, ManagementApi},
+        openapi::CallerAuth,
     },
     model::{Networks, Rate},
     tower::{ApiKeyLayer, UnlessVerifiedLayer},
@@ -51,11 +51,12 @@ fn with_key(secret: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn one_of_several_scopes_is_enough_where_the_guard_says_so() {
+async fn require_any_accepts_any_of_the_scopes_and_require_all_of_them() {
     let world = World::new();
     let scopes = ["builds:read", "builds:write"];
-    let any = ApiKeyLayer::new(world.guard().require_any(scopes)).layer(service_fn(handler));
-    let guard = world.guard().require(scopes[0]).require(scopes[1]);
+    let any = ApiKeyLayer::new(world.guard_builder().require_any(scopes).build().unwrap())
+        .layer(service_fn(handler));
+    let guard = world.guard_builder().require(scopes[0]).require(scopes[1]).build().unwrap();
     let all = ApiKeyLayer::new(guard).layer(service_fn(handler));
     for (access, one, both) in [
         (&["builds:read"][..], 200, 403),
@@ -71,9 +72,33 @@ async fn one_of_several_scopes_is_enough_where_the_guard_says_so() {
 }
 
 #[tokio::test]
-async fn a_layer_within_a_layer_counts_nothing_twice_and_asks_for_its_own_scopes() {
+async fn an_invalid_required_scope_is_rejected_when_the_guard_is_built() {
     let world = World::new();
-    let inner = ApiKeyLayer::new(world.guard().require("builds:read"));
+    for scope in ["projects read", "", "a\"b", "a\\b", "gr\u{fc}n", "a\nb"] {
+        let builders = [
+            world.guard_builder().require(scope),
+            world.guard_builder().require("a").require(scope),
+            world.guard_builder().require_any(["a", scope]),
+            world.guard_builder().optional().require_any([scope]),
+        ];
+        for builder in builders {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.what(), "scope");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{scope:?}")) && text.contains("use "), "{text}");
+        }
+    }
+    let longest = "x".repeat(100).leak();
+    assert!(world.guard_builder().require(longest).build().is_ok());
+    assert!(world.guard_builder().require("x".repeat(101).leak()).build().is_err());
+    let no_tenant = world.guard_builder().tenant_in_path("/t").build().unwrap_err();
+    assert_eq!(no_tenant.what(), "tenant path");
+}
+
+#[tokio::test]
+async fn a_nested_layer_counts_a_request_once_and_checks_its_own_scopes() {
+    let world = World::new();
+    let inner = ApiKeyLayer::new(world.guard_builder().require("builds:read").build().unwrap());
     let outer = ApiKeyLayer::new(world.guard());
     let service = outer.layer(inner.layer(inner.layer(service_fn(handler))));
     let secret = world.limited(Rate::per_hour(2)).await;
@@ -84,7 +109,11 @@ async fn a_layer_within_a_layer_counts_nothing_twice_and_asks_for_its_own_scopes
     assert_eq!(status(&service, with_key(&text(&other))).await, 403);
     let strangers = World::new();
     let both = outer.layer(ApiKeyLayer::new(strangers.guard()).layer(service_fn(handler)));
-    assert_eq!(status(&both, with_key(&text(&other))).await, 401, "other keys are not known there");
+    assert_eq!(
+        status(&both, with_key(&text(&other))).await,
+        401,
+        "the inner guard has another ApiKeys"
+    );
 }
 
 #[tokio::test]
@@ -96,7 +125,8 @@ async fn the_handler_is_not_called_before_the_key_is_verified() {
         *counted.lock().unwrap() += 1;
         handler(request)
     });
-    let service = ApiKeyLayer::new(world.guard().require("builds:read")).layer(inner);
+    let service = ApiKeyLayer::new(world.guard_builder().require("builds:read").build().unwrap())
+        .layer(inner);
     let other = text(&world.service.issue_with(Access::only(["deploy"]).unwrap()).await);
     for secret in ["", "guess", &world.unknown(), &world.revoked().await, &other] {
         assert_ne!(status(&service, with_key(secret)).await, 200);
@@ -108,14 +138,14 @@ async fn the_handler_is_not_called_before_the_key_is_verified() {
 }
 
 #[tokio::test]
-async fn from_the_layer_on_no_log_prints_the_field_with_the_secret() {
+async fn the_header_with_the_secret_is_marked_sensitive() {
     let world = World::new();
-    let service = ApiKeyLayer::new(world.guard().optional()).layer(service_fn(
-        async |request: Request<Body>| {
+    let service = ApiKeyLayer::new(world.guard_builder().optional().build().unwrap()).layer(
+        service_fn(async |request: Request<Body>| {
             assert!(request.headers().values().all(|value| value.is_sensitive()));
             Ok::<_, Infallible>(Response::new(Body::from(format!("{:?}", request.headers()))))
-        },
-    ));
+        }),
+    );
     let secret = world.reader().await;
     let request = Request::builder().header("authorization", format!("Bearer {secret}"));
     let response = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
@@ -126,11 +156,11 @@ async fn from_the_layer_on_no_log_prints_the_field_with_the_secret() {
 }
 
 #[tokio::test]
-async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
+async fn only_keys_of_the_tenant_named_by_the_request_are_accepted() {
     let world = World::new();
     let tenant =
-        |request: &keyward::http::Incoming<'_>| request.path().split('/').nth(1).map(Into::into);
-    let rules = world.guard().tenant(tenant);
+        |request: &keyward::http::RequestHead<'_>| request.path().split('/').nth(1).map(Into::into);
+    let rules = world.guard_builder().tenant(tenant).build().unwrap();
     let inner = ApiKeyLayer::new(rules.clone()).layer(service_fn(handler));
     let nested = ApiKeyLayer::new(world.guard()).layer(inner.clone());
     let secret = world.reader().await;
@@ -141,19 +171,19 @@ async fn a_tenant_named_by_the_request_is_the_only_one_whose_keys_work() {
             request
         };
         assert_eq!(status(&inner, request()).await, expected, "{path}");
-        assert_eq!(status(&nested, request()).await, expected, "{path}, within another layer");
+        assert_eq!(status(&nested, request()).await, expected, "{path}, inside another layer");
     }
 }
 
-/// Also of an outer layer that asks for no tenant; and a path without one is nobody's, not everybody's.
+/// Also inside a layer without a tenant. A path without a tenant rejects every key.
 #[tokio::test]
-async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
+async fn only_keys_of_the_tenant_in_the_path_are_accepted() {
     let world = World::new();
-    let nobody = keyward::model::Owner::account_only("ada").unwrap();
-    let new = keyward::manage::NewKey::new(&nobody, "of a host without tenants").unwrap();
-    let nobodys = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
-    let acmes = world.reader().await;
-    let rules = world.guard().tenant_in_path("/t/{tenant}").unwrap();
+    let no_tenant = keyward::model::Owner::account_only("ada").unwrap();
+    let new = keyward::manage::NewKey::new(&no_tenant, "key of a host without tenants").unwrap();
+    let key_without_tenant = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let key_of_acme = world.reader().await;
+    let rules = world.guard_builder().tenant_in_path("/t/{tenant}").build().unwrap();
     let inner = ApiKeyLayer::new(rules).layer(service_fn(handler));
     let nested = ApiKeyLayer::new(world.guard()).layer(inner.clone());
     for (path, expected) in [
@@ -170,27 +200,27 @@ async fn a_tenant_in_the_path_is_the_only_one_whose_keys_work() {
         ("/acme/builds", 401),
         ("/", 401),
     ] {
-        for secret in [&acmes, &nobodys] {
+        for secret in [&key_of_acme, &key_without_tenant] {
             let request = || {
                 let mut request = with_key(secret);
                 *request.uri_mut() = path.parse().unwrap();
                 request
             };
-            let expected = if *secret == acmes { expected } else { 401 };
+            let expected = if *secret == key_of_acme { expected } else { 401 };
             assert_eq!(status(&inner, request()).await, expected, "{path}");
-            assert_eq!(status(&nested, request()).await, expected, "{path}, within another layer");
+            assert_eq!(status(&nested, request()).await, expected, "{path}, inside another layer");
         }
     }
 }
 
-/// Where an escape is none, actix-web finds another in what is left when it has decoded the rest.
+/// actix-web decodes the text around an invalid escape, and then decodes the result again.
 #[tokio::test]
-async fn a_path_that_routers_do_not_read_alike_names_no_tenant() {
+async fn a_path_that_routers_decode_differently_names_no_tenant() {
     let world = World::new();
     let odd = keyward::model::Owner::new("%61cme", "ada").unwrap();
-    let new = keyward::manage::NewKey::new(&odd, "of a strange tenant").unwrap();
+    let new = keyward::manage::NewKey::new(&odd, "key of a tenant with an unusual name").unwrap();
     let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
-    let guard = world.guard().tenant_in_path("/t/{tenant}").unwrap();
+    let guard = world.guard_builder().tenant_in_path("/t/{tenant}").build().unwrap();
     let tenant = |tenant: web::Path<String>| async move { tenant.into_inner() };
     let app = App::new().wrap(ApiKeyAuth::new(guard)).route("/t/{tenant}", web::get().to(tenant));
     let app = init_service(app).await;
@@ -198,17 +228,19 @@ async fn a_path_that_routers_do_not_read_alike_names_no_tenant() {
         let request = TestRequest::get().uri(path).insert_header(("x-api-key", &*secret));
         let response = app.call(request.to_request()).await.unwrap();
         let passed = response.status() == 200;
-        let told = read_body(response).await;
-        assert_eq!(passed.then_some(&told[..]), expected.map(str::as_bytes), "{path}");
+        let body = read_body(response).await;
+        assert_eq!(passed.then_some(&body[..]), expected.map(str::as_bytes), "{path}");
     }
 }
 
-/// A nested router of axum sees the rest of a path: there it refuses all, and nobody passes by mistake.
+/// A nested axum router receives only the rest of the path, which names no tenant.
 #[tokio::test]
-async fn a_tenant_in_the_path_is_looked_for_around_what_is_nested() {
+async fn tenant_in_path_rejects_every_key_inside_a_nested_router() {
     let world = World::new();
     let secret = world.reader().await;
-    let layer = || keyward::axum::layer(world.guard().tenant_in_path("/t/{tenant}").unwrap());
+    let layer = || {
+        keyward::axum::layer(world.guard_builder().tenant_in_path("/t/{tenant}").build().unwrap())
+    };
     let inner = || axum::Router::new().route("/builds", axum::routing::get(async || "built"));
     let around = axum::Router::new().nest("/t/{tenant}", inner()).layer(layer());
     let within = axum::Router::new().nest("/t/{tenant}", inner().layer(layer()));
@@ -226,12 +258,14 @@ async fn a_tenant_in_the_path_is_looked_for_around_what_is_nested() {
 }
 
 #[tokio::test]
-async fn a_key_bound_to_networks_works_from_there_and_no_header_helps() {
+async fn a_key_bound_to_networks_is_accepted_only_from_them_whatever_the_headers_say() {
     let world = World::new();
     let new = world.service.new_key().networks(Networks::only(["198.51.100.0/24"]).unwrap());
     let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
-    let layer =
-        |client| ApiKeyLayer::new(world.guard().client_ip(client)).layer(service_fn(handler));
+    let layer = |client| {
+        ApiKeyLayer::new(world.guard_builder().client_ip(client).build().unwrap())
+            .layer(service_fn(handler))
+    };
     let direct = layer(ClientIp::peer());
     let proxied = layer(ClientIp::x_forwarded_for(["10.0.0.0/8"]).unwrap());
     let request = |peer: &str, forwarded: &str| {
@@ -245,13 +279,13 @@ async fn a_key_bound_to_networks_works_from_there_and_no_header_helps() {
     assert_eq!(status(&proxied, request("10.0.0.1", "1.1.1.1, 198.51.100.7")).await, 200);
     assert_eq!(status(&proxied, request("10.0.0.1", "198.51.100.7, 1.1.1.1")).await, 401);
     assert_eq!(status(&proxied, request("192.0.2.1", "198.51.100.7")).await, 401);
-    assert_eq!(status(&direct, with_key(&secret)).await, 401, "nobody knows from where");
+    assert_eq!(status(&direct, with_key(&secret)).await, 401, "the address is unknown");
 }
 
 #[tokio::test]
-async fn grpc_has_statuses_of_its_own() {
+async fn rejections_have_grpc_statuses() {
     let world = World::new();
-    let guard: Guard = world.guard().require("builds:read");
+    let guard: Guard = world.guard_builder().require("builds:read").build().unwrap();
     let service = ApiKeyLayer::grpc(guard).layer(service_fn(handler));
     let limited = world.limited(Rate::per_hour(1)).await;
     assert_eq!(status(&service, with_key(&limited)).await, 200);
@@ -274,10 +308,12 @@ async fn grpc_has_statuses_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_check_against_cross_site_requests_lets_keys_pass_and_nothing_else() {
+async fn the_csrf_layer_applies_only_to_requests_without_a_key() {
     let world = World::new();
-    let layers =
-        (ApiKeyLayer::new(world.guard().optional()), UnlessVerifiedLayer::new(CsrfLayer::new()));
+    let layers = (
+        ApiKeyLayer::new(world.guard_builder().optional().build().unwrap()),
+        UnlessVerifiedLayer::new(CsrfLayer::new()),
+    );
     let service = layers.layer(service_fn(handler));
     let post = |site: &str, secret: Option<&str>| {
         let request =
@@ -295,24 +331,25 @@ async fn a_check_against_cross_site_requests_lets_keys_pass_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_framework_without_an_adapter_has_the_same_guard() {
+async fn check_applies_the_guard_without_an_adapter() {
     fn sends<T: Send>(future: T) -> T {
         future
     }
     let world = World::new();
-    let guard = world.guard().require("builds:read").optional();
+    let guard = world.guard_builder().require("builds:read").optional().build().unwrap();
     let secret = world.reader().await;
     let (mut head, _) = with_key(&secret).into_parts();
     let verified = sends(guard.check(&mut head, None)).await.unwrap();
     assert_eq!(verified.unwrap().owner().account(), "ada");
     assert!(head.extensions.get::<Verified>().is_some());
     assert!(head.headers["x-api-key"].is_sensitive());
-    let again = world.guard().require("deploy").check(&mut head, None).await;
+    let again =
+        world.guard_builder().require("deploy").build().unwrap().check(&mut head, None).await;
     assert_eq!(again.unwrap_err().status(), 403);
-    assert!(guard.check(&mut head, None).await.unwrap().is_some(), "it is not verified again");
+    assert!(guard.check(&mut head, None).await.unwrap().is_some(), "the key is not verified again");
 
-    let (mut nobody, _) = Request::new(Body::empty()).into_parts();
-    assert!(guard.check(&mut nobody, None).await.unwrap().is_none());
+    let (mut without_key, _) = Request::new(Body::empty()).into_parts();
+    assert!(guard.check(&mut without_key, None).await.unwrap().is_none());
     let (mut guess, _) = with_key("guess").into_parts();
     let refusal = guard.check(&mut guess, None).await.unwrap_err();
     assert_eq!(
@@ -322,7 +359,7 @@ async fn a_framework_without_an_adapter_has_the_same_guard() {
 }
 
 #[tokio::test]
-async fn what_the_web_shows_of_itself_holds_no_secret() {
+async fn debug_output_of_the_http_types_contains_no_secret() {
     fn crosses<T: Send + Sync + 'static>(_: &T) {}
     let world = World::new();
     let secret = world.reader().await;
@@ -332,7 +369,7 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     let (mut guess, _) = with_key(&world.unknown()).into_parts();
     let refusal = guard.check(&mut guess, None).await.unwrap_err();
     let layer = ApiKeyLayer::new(guard.clone());
-    let (manage, auth) = (Manage::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
+    let (manage, auth) = (ManagementApi::new(world.keys().clone()), ApiKeyAuth::new(guard.clone()));
     let caller = Caller::new(world.service.owner.clone(), world.service.actor.clone());
     crosses(&guard);
     crosses(&refusal);
@@ -340,21 +377,21 @@ async fn what_the_web_shows_of_itself_holds_no_secret() {
     crosses(&manage);
     crosses(&auth);
     crosses(&caller);
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
-    let report = Report::new(secret.as_bytes());
-    let callers = Callers::by_key(&guard);
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
+    let report = LeakReport::new(secret.as_bytes());
+    let callers = CallerAuth::api_key(&guard);
     crosses(&leaks);
     crosses(&callers);
     let body = format!("token={secret}");
-    let call = Call::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
+    let call = ManageRequest::new(&http::Method::POST, "/introspect").body(b"", body.as_bytes());
     let shown: [&dyn std::fmt::Debug; 11] = [
         &guard, &refusal, &layer, &manage, &auth, &caller, &call, &head, &leaks, &report, &callers,
     ];
     for shown in shown.map(|shown| format!("{shown:?} {shown:#?}")) {
         assert!(!crate::support::log::holds_a_secret(&shown), "{shown}");
     }
-    let create = Call::new(&http::Method::POST, "/api-keys").json(br#"{"name": "ci"}"#);
-    let created = manage.answer(&caller, &create).await;
+    let create = ManageRequest::new(&http::Method::POST, "/api-keys").json(br#"{"name": "ci"}"#);
+    let created = manage.handle(&caller, &create).await;
     assert_eq!(created.status(), 201);
     assert!(!crate::support::log::holds_a_secret(&format!("{created:?}")));
 }

@@ -1,4 +1,4 @@
-//! Reports of leaked keys, signed as GitHub signs them.
+//! Reports of leaked keys, with signatures like GitHub's.
 
 use std::{
     error::Error,
@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use keyward::{
     AuditQuery, KeyFormat, VerifyRequest,
     audit::EventKind,
-    http::leaks::{Leaks, Policy, PublicKeys, Report},
+    http::leaks::{LeakPolicy, LeakReceiver, LeakReport, PublicKeys},
     manage::{Issued, Rotation},
 };
 use p256::{
@@ -29,7 +29,7 @@ use crate::{
     support::{DAY, log::holds_a_secret},
 };
 
-/// The other end: what it publishes, and how often it was asked.
+/// A fake GitHub: the public keys it publishes, and the number of fetches.
 #[derive(Clone, Default)]
 pub struct GitHub {
     published: Arc<Mutex<Option<Vec<Value>>>>,
@@ -40,13 +40,13 @@ pub struct GitHub {
 impl PublicKeys for GitHub {
     async fn fetch(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let published = self.published.lock().unwrap().clone().ok_or("out of order")?;
+        let published = self.published.lock().unwrap().clone().ok_or("GitHub is down")?;
         Ok(json!({ "public_keys": published }).to_string().into_bytes())
     }
 }
 
 impl GitHub {
-    /// With a first key, `one`.
+    /// Publishes one key, `one`.
     pub fn new() -> Self {
         let github = Self::default();
         github.publish(&["one"]);
@@ -83,13 +83,18 @@ pub fn found(secrets: &[&str]) -> String {
     Value::from_iter(secrets.iter().map(found)).to_string()
 }
 
-async fn send(leaks: &Leaks, name: &str, body: &str) -> (u16, Value) {
+async fn send(leaks: &LeakReceiver, name: &str, body: &str) -> (u16, Value) {
     let signature = sign(name, body.as_bytes());
     send_signed(leaks, name, body, &signature).await
 }
 
-async fn send_signed(leaks: &Leaks, name: &str, body: &str, signature: &str) -> (u16, Value) {
-    let report = Report::new(body.as_bytes()).identifier(name.as_bytes());
+async fn send_signed(
+    leaks: &LeakReceiver,
+    name: &str,
+    body: &str,
+    signature: &str,
+) -> (u16, Value) {
+    let report = LeakReport::new(body.as_bytes()).identifier(name.as_bytes());
     let report = report.signature(signature.as_bytes());
     let response = leaks.receive(&report).await;
     assert!(!holds_a_secret(response.body()) && !holds_a_secret(&format!("{report:?} {leaks:?}")));
@@ -102,7 +107,7 @@ async fn works(world: &World, issued: &Issued) -> bool {
     world.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok()
 }
 
-/// What was done to a key.
+/// Returns the kinds of the key's audit events, except its uses.
 async fn kinds(world: &World, issued: &Issued) -> Vec<EventKind> {
     let query = AuditQuery::new(&world.service.owner).key(issued.key.id);
     let events = world.keys().events(query).await.unwrap();
@@ -111,9 +116,9 @@ async fn kinds(world: &World, issued: &Issued) -> Vec<EventKind> {
 }
 
 #[tokio::test]
-async fn a_leaked_key_is_revoked_and_github_is_told_which_matches_were_secrets() {
+async fn a_leaked_key_is_revoked_and_the_response_labels_every_match() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (leaked, safe) = (world.service.issue().await, world.service.issue().await);
     let unknown = world.unknown();
     let secret = leaked.secret.expose();
@@ -138,9 +143,16 @@ async fn a_leaked_key_is_revoked_and_github_is_told_which_matches_were_secrets()
     assert_eq!(revoked.reason.as_deref(), Some(reason));
     assert_eq!(revoked.actor, "system:github-secret-scanning");
     world.keys().flush().await.unwrap();
-    assert_eq!(world.service.stored(leaked.key.id).await.first_used_at, None, "this is no use");
-    let told = world.service.events.all();
-    assert!(told.iter().any(|event| event.kind == EventKind::Leaked), "the sinks are told");
+    assert_eq!(
+        world.service.stored(leaked.key.id).await.first_used_at,
+        None,
+        "a leak does not count as a use"
+    );
+    let sent = world.service.events.all();
+    assert!(
+        sent.iter().any(|event| event.kind == EventKind::Leaked),
+        "the sinks received the event"
+    );
 }
 
 fn hash(secret: &str) -> String {
@@ -148,9 +160,9 @@ fn hash(secret: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_github_has_not_signed_changes_nothing_and_costs_no_look_up() {
+async fn a_report_without_a_valid_signature_is_rejected_without_a_lookup() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let issued = world.service.issue().await;
     let body = found(&[issued.secret.expose()]);
     let good = sign("one", body.as_bytes());
@@ -175,9 +187,9 @@ async fn what_github_has_not_signed_changes_nothing_and_costs_no_look_up() {
 }
 
 #[tokio::test]
-async fn a_report_that_comes_twice_is_done_once() {
+async fn a_repeated_report_is_processed_once() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let issued = world.service.issue().await;
     let body = found(&[issued.secret.expose()]);
     let first = send(&leaks, "one", &body).await;
@@ -187,19 +199,21 @@ async fn a_report_that_comes_twice_is_done_once() {
 }
 
 #[tokio::test]
-async fn the_policy_of_a_format_decides_what_becomes_of_its_keys() {
+async fn the_policy_of_the_format_is_applied_to_leaked_keys() {
     use EventKind::{Created, Disabled, Leaked, Revoked};
     let world = World::new();
     let ours = world.keys().formats().current().clone();
     let other = KeyFormat::builder("old").build().unwrap();
-    let leaks = || Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = || LeakReceiver::github(world.keys().clone(), GitHub::new());
     let table = [
-        (leaks().policy(Policy::Disable), vec![Disabled, Leaked, Created]),
-        (leaks().policy(Policy::Notify), vec![Leaked, Created]),
-        (leaks().policy_of(&other, Policy::Notify), vec![Revoked, Leaked, Created]),
-        (leaks().policy_of(&ours, Policy::Notify), vec![Leaked, Created]),
+        (leaks().policy(LeakPolicy::Disable), vec![Disabled, Leaked, Created]),
+        (leaks().policy(LeakPolicy::Notify), vec![Leaked, Created]),
+        (leaks().policy_for_format(&other, LeakPolicy::Notify), vec![Revoked, Leaked, Created]),
+        (leaks().policy_for_format(&ours, LeakPolicy::Notify), vec![Leaked, Created]),
         (
-            leaks().policy_of(&ours, Policy::Notify).policy_of(&ours, Policy::Disable),
+            leaks()
+                .policy_for_format(&ours, LeakPolicy::Notify)
+                .policy_for_format(&ours, LeakPolicy::Disable),
             vec![Disabled, Leaked, Created],
         ),
     ];
@@ -217,9 +231,9 @@ async fn the_policy_of_a_format_decides_what_becomes_of_its_keys() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_replaced_long_ago_leaves_its_key_alone() {
+async fn a_leaked_secret_that_is_no_longer_valid_does_not_revoke_its_key() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (owner, actor) = (&world.service.owner, &world.service.actor);
     for (overlap, still_works) in [(Duration::ZERO, true), (DAY, false)] {
         let old = world.service.issue().await;
@@ -233,9 +247,9 @@ async fn a_secret_that_was_replaced_long_ago_leaves_its_key_alone() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_github_is_asked_to_come_again() {
+async fn a_report_is_answered_503_while_the_store_is_down() {
     let world = World::new();
-    let leaks = Leaks::github(world.keys().clone(), GitHub::new());
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (one, two) = (world.service.issue().await, world.service.issue().await);
     let body = found(&[one.secret.expose(), two.secret.expose()]);
     world.store.find_is(Mood::Failing);
@@ -243,25 +257,30 @@ async fn while_the_store_is_down_github_is_asked_to_come_again() {
     world.store.find_is(Mood::Fine);
     assert!(works(&world, &one).await && works(&world, &two).await);
 
-    // Both are revoked, and nobody can tell: the second does not wait for the first.
+    // Both revocations succeed, but their outcome is unknown. The second key is revoked although the
+    // first one failed.
     world.store.changes_are(Mood::Lossy);
     assert_eq!(send(&leaks, "one", &body).await.0, 503);
     assert!(!works(&world, &one).await && !works(&world, &two).await);
     world.store.changes_are(Mood::Fine);
     let (status, labels) = send(&leaks, "one", &body).await;
     assert_eq!((status, &labels[1]["label"]), (200, &json!("true_positive")));
-    assert_eq!(kinds(&world, &two).await.len(), 3, "done once, in spite of it all");
+    assert_eq!(kinds(&world, &two).await.len(), 3, "each event is written once");
 }
 
 #[tokio::test]
-async fn github_is_asked_for_its_keys_seldom_and_for_new_ones_soon() {
+async fn public_keys_are_fetched_at_most_once_a_minute_and_refreshed_hourly() {
     let world = World::new();
     let github = GitHub::new();
-    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let leaks = LeakReceiver::github(world.keys().clone(), github.clone());
     let clock = &world.service.clock;
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 1));
     for n in 0..100 {
-        assert_eq!(send(&leaks, &format!("made up {n}"), "[]").await.0, 503, "not now");
+        assert_eq!(
+            send(&leaks, &format!("made up {n}"), "[]").await.0,
+            503,
+            "the fetch is rate limited"
+        );
     }
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 1));
 
@@ -277,14 +296,18 @@ async fn github_is_asked_for_its_keys_seldom_and_for_new_ones_soon() {
     clock.advance(Duration::from_secs(3_599));
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (200, 3));
     clock.advance(Duration::from_secs(1));
-    assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (403, 4), "it was taken back");
+    assert_eq!(
+        (send(&leaks, "one", "[]").await.0, github.asked()),
+        (403, 4),
+        "GitHub withdrew the key"
+    );
 }
 
 #[tokio::test]
-async fn while_github_is_out_of_order_known_keys_stay_good_and_others_are_unclear() {
+async fn cached_public_keys_stay_valid_while_fetching_fails() {
     let world = World::new();
     let github = GitHub::default();
-    let leaks = Leaks::github(world.keys().clone(), github.clone());
+    let leaks = LeakReceiver::github(world.keys().clone(), github.clone());
     let clock = &world.service.clock;
     assert_eq!((send(&leaks, "one", "[]").await.0, github.asked()), (503, 1));
     github.publish(&["one"]);

@@ -1,4 +1,4 @@
-//! The management API through axum's router, with sessions that a header stands in for.
+//! The management API in an axum router, with sessions simulated by a header.
 
 mod errors;
 mod idempotency;
@@ -16,7 +16,7 @@ use keyward::{
     Actor, ApiKeys, Owner,
     http::{
         manage::Caller,
-        openapi::{Callers, document},
+        openapi::{CallerAuth, document},
     },
     model::{Permissions, Scopes},
     testing::ManualClock,
@@ -30,8 +30,9 @@ use utoipa::openapi::{
 
 use super::declared::{Document, Seen};
 
-/// `tenant/account`, or `tenant/account/administrator`, or `tenant/account/confirmed` with a second
-/// factor, or `tenant/account/scope` for a session that can hand out this scope only.
+/// The caller in the header `x-session`: `tenant/account`, `tenant/account/administrator`,
+/// `tenant/account/confirmed` with a second factor, or `tenant/account/scope` for a session that can
+/// grant only this scope.
 struct Session(Caller);
 
 impl<S: Sync> FromRequestParts<S> for Session {
@@ -50,7 +51,7 @@ impl<S: Sync> FromRequestParts<S> for Session {
         Ok(Self(match more {
             None => Caller::new(owner, actor),
             Some("administrator") => Caller::new(owner, actor).administrator(),
-            // Just now, by the clock of the tests.
+            // Confirmed now, by the clock of the tests.
             Some("confirmed") => {
                 let now = keyward::system::Clock::now(&ManualClock::default());
                 Caller::new(owner, actor.second_factor_at(now))
@@ -69,7 +70,7 @@ impl From<Session> for Caller {
     }
 }
 
-/// The API under `/v1`, as one account sees it.
+/// A client of the API under `/v1`, with one session.
 #[derive(Clone)]
 pub struct Client {
     app: Router,
@@ -94,7 +95,7 @@ impl Client {
 
     pub fn document() -> Document {
         let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
-        let api = document(&Callers::by("session", header));
+        let api = document(&CallerAuth::scheme("session", header));
         Document::new(&OpenApi::default().nest("/v1", api))
     }
 
@@ -102,7 +103,7 @@ impl Client {
         self.call_with(method, path, body, &[("content-type", "application/json")]).await
     }
 
-    /// What it answers is declared in the document.
+    /// Sends a request, and checks that the document declares the response.
     async fn call_with(
         &self,
         method: &str,
@@ -137,7 +138,7 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// The status and the stable code of a problem.
+    /// Returns the status and the stable code of the problem details.
     pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.fields["content-type"], "application/problem+json", "{}", self.text);
         let problem = self.json();
@@ -146,7 +147,7 @@ impl Reply {
     }
 }
 
-/// Every route that names a key.
+/// Returns a request for every route with a key id.
 fn routes_of(id: &str) -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("GET", format!("/api-keys/{id}"), ""),

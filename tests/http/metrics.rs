@@ -13,13 +13,13 @@ use super::world::{World, text};
 use crate::{cache::wrapper::Mood, support::log::holds_a_secret};
 
 #[tokio::test]
-async fn checks_are_counted_by_what_came_of_them_and_never_by_key() {
+async fn checks_are_counted_by_outcome_and_no_label_identifies_a_key() {
     let recorder = DebuggingRecorder::new();
     let snapshots = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let world = World::new();
     let handler = async |_: Request<Body>| Ok::<_, io::Error>(Response::new(Body::empty()));
-    let guard = world.guard().require("builds:read");
+    let guard = world.guard_builder().require("builds:read").build().unwrap();
     let service = ApiKeyLayer::new(guard).layer(service_fn(handler));
     let (good, revoked, unknown) = (world.reader().await, world.revoked().await, world.unknown());
     let narrow = text(&world.service.issue_with(Access::only(["deploy"]).unwrap()).await);
@@ -68,7 +68,7 @@ async fn checks_are_counted_by_what_came_of_them_and_never_by_key() {
         ("verified miss", 2),
     ];
     assert_eq!(counts, expected.map(|(labels, count)| (labels.to_owned(), count)).into());
-    assert_eq!(timed, 11, "each check once");
+    assert_eq!(timed, 11, "each check is measured once");
     let all = ["keyward_check_seconds", "keyward_checks_total", "keyward_denials_total"];
     assert_eq!(names, all.map(String::from).into());
     assert_eq!(labels, ["cache", "outcome", "reason"].map(String::from).into());

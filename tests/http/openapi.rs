@@ -7,8 +7,8 @@ use keyward::{
     Verified,
     axum::openapi::GuardedRoutes,
     http::{
-        Credentials, Guard,
-        openapi::{Callers, document},
+        Credentials,
+        openapi::{CallerAuth, document},
     },
     model::Rate,
 };
@@ -27,7 +27,7 @@ pub const METHODS: [&str; 8] =
     ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"];
 
 #[tokio::test]
-async fn every_route_is_described_and_every_description_has_its_route() {
+async fn the_document_describes_exactly_the_routes_that_are_served() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let document = Client::document();
@@ -51,7 +51,7 @@ async fn every_route_is_described_and_every_description_has_its_route() {
 }
 
 #[test]
-fn the_document_is_one_of_openapi_31_and_all_that_it_refers_to_is_there() {
+fn the_document_is_valid_openapi_31_and_its_references_resolve() {
     let Document(document) = Client::document();
     assert_eq!(document["openapi"], "3.1.0");
     let mut ids = Vec::new();
@@ -64,7 +64,7 @@ fn the_document_is_one_of_openapi_31_and_all_that_it_refers_to_is_there() {
     assert_eq!(ids.len(), 14);
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), 14, "each has an id of its own");
+    assert_eq!(ids.len(), 14, "operation ids are unique");
     assert_eq!(document["components"]["securitySchemes"]["session"]["in"], "header");
     refer(&document, &document);
 }
@@ -84,7 +84,7 @@ fn refer(part: &Value, document: &Value) {
 }
 
 #[tokio::test]
-async fn what_a_guard_asks_for_and_answers_is_said_of_the_routes_behind_it() {
+async fn routes_behind_a_guard_describe_its_security_and_error_responses() {
     let world = World::new();
     let (app, document) = service(&world);
     let security = |path: &str| document.operation("GET", path).unwrap()["security"].clone();
@@ -122,7 +122,7 @@ async fn what_a_guard_asks_for_and_answers_is_said_of_the_routes_behind_it() {
 }
 
 #[test]
-fn what_a_route_says_of_a_status_stays_beside_what_its_guard_says() {
+fn a_guard_keeps_the_responses_that_the_route_describes() {
     let (_, document) = service(&World::new());
     let forbidden = &document.operation("GET", "/builds").unwrap()["responses"]["403"];
     assert_eq!(forbidden["description"], "Not on Sundays");
@@ -132,9 +132,9 @@ fn what_a_route_says_of_a_status_stays_beside_what_its_guard_says() {
 }
 
 #[test]
-fn callers_by_key_are_described_as_their_guard_is() {
-    let guard = World::new().guard().require("keys:manage");
-    let Document(document) = Document::new(&document(&Callers::by_key(&guard)));
+fn callers_that_authenticate_by_key_are_described_by_their_guard() {
+    let guard = World::new().guard_builder().require("keys:manage").build().unwrap();
+    let Document(document) = Document::new(&document(&CallerAuth::api_key(&guard)));
     let rotate = &document["paths"]["/api-keys/{id}/rotate"]["post"];
     assert_eq!(rotate["security"][0], json!({ "bearer": ["keys:manage"] }));
     assert!(rotate["responses"]["429"].is_object());
@@ -179,14 +179,20 @@ async fn open() -> &'static str {
 }
 
 fn service(world: &World) -> (Router, Document) {
-    let either_of = Guard::new(world.keys().clone())
+    let either_of = world
+        .guard_builder()
         .require("a")
         .require_any(["b", "c"])
-        .credentials(Credentials::header("x-key").unwrap());
+        .credentials(Credentials::header("x-key").unwrap())
+        .build()
+        .unwrap();
     let (app, document) = OpenApiRouter::new()
-        .guarded_routes(&world.guard().require("builds:read"), routes!(builds))
+        .guarded_routes(
+            &world.guard_builder().require("builds:read").build().unwrap(),
+            routes!(builds),
+        )
         .guarded_routes(&either_of, routes!(either))
-        .guarded_routes(&world.guard().optional(), routes!(front_page))
+        .guarded_routes(&world.guard_builder().optional().build().unwrap(), routes!(front_page))
         .routes(routes!(open))
         .split_for_parts();
     (app, Document::new(&document))

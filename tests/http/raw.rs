@@ -1,4 +1,4 @@
-//! HTTP by hand: what is sent are bytes, whether they make sense or not.
+//! A minimal HTTP client that sends arbitrary bytes, valid or not.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -29,7 +29,7 @@ impl Reply {
         self.fields.iter().map(parsed).collect()
     }
 
-    /// The stable code of a problem; nothing, if the body is none.
+    /// Returns the stable code of the problem details, if the body contains them.
     pub fn code(&self) -> Option<String> {
         if self.field("content-type") != Some("application/problem+json") {
             return None;
@@ -40,19 +40,21 @@ impl Reply {
     }
 }
 
-/// A request by `GET` with these lines in its head.
+/// Builds a `GET` request with these header lines.
 pub fn get(path: &str, lines: &[u8]) -> Vec<u8> {
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     [head.as_bytes(), lines, b"\r\n"].concat()
 }
 
-/// Sends bytes and reads all that comes back.
+/// Sends bytes and reads the whole response.
 pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    // A server that has read enough closes while there is more to be sent.
+    // A server may close the connection before it has received everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time");
+    let _ = timeout(TIMEOUT, stream.read_to_end(&mut answer))
+        .await
+        .expect("a response within the timeout");
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let mut lines = head.lines();
@@ -65,4 +67,4 @@ pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);

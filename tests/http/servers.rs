@@ -1,4 +1,4 @@
-//! The same service twice, as real servers: through axum and through actix-web.
+//! The same service on two real servers: axum and actix-web.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -17,9 +17,9 @@ use keyward::{
     axum::openapi::{GuardedRoutes, manage_router, sign_in_router},
     http::{
         Guard,
-        leaks::Leaks,
+        leaks::LeakReceiver,
         manage::{Caller, SignIn},
-        openapi::Callers,
+        openapi::CallerAuth,
     },
 };
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
@@ -27,28 +27,28 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::declared::Document;
 
-/// What both of them serve.
+/// The configuration that both servers use.
 #[derive(Clone)]
 pub struct Rules {
-    /// `/v1`: the management API, for [`Session`]s.
+    /// `/v1`: the management API, for a [`Session`].
     pub keys: ApiKeys,
-    /// `/any`: whoever has a key.
+    /// `/any`: accepts every valid key.
     pub any: Guard,
-    /// `/builds`: who may read builds.
+    /// `/builds`: requires the scope `builds:read`.
     pub builds: Guard,
-    /// `/optional`: everyone, who presents a key only with a good one.
+    /// `/optional`: accepts requests without a key, but no invalid key.
     pub optional: Guard,
-    /// `/query`: where the danger was accepted.
+    /// `/query`: also accepts keys in the query string.
     pub query: Guard,
-    /// `/lua`: signing in by e-mail.
+    /// `/lua`: sign-in by e-mail.
     pub sign_in: Option<SignIn>,
-    /// `/leaks`: GitHub.
-    pub leaks: Leaks,
+    /// `/leaks`: the leak receiver.
+    pub leaks: LeakReceiver,
 }
 
 pub struct Servers {
     pub both: [(&'static str, SocketAddr); 2],
-    /// What is said of both.
+    /// The OpenAPI document of both servers.
     pub document: Document,
 }
 
@@ -63,7 +63,7 @@ fn hello(verified: Option<&Verified>) -> String {
     verified.map_or("hello, nobody".into(), |key| format!("hello, {}", key.owner().account()))
 }
 
-/// Whoever says so in `X-Session`, in either framework; behind a blank, when he has confirmed it.
+/// The account in `X-Session`, followed by a space and the instant of the second factor, if any.
 struct Session(Caller);
 
 impl Session {
@@ -123,7 +123,7 @@ described!(optional, "/optional", Option<Verified>);
 
 fn axum(rules: Rules) -> (SocketAddr, Document) {
     let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
-    let manage = manage_router::<Session, _>(rules.keys, &Callers::by("session", header));
+    let manage = manage_router::<Session, _>(rules.keys, &CallerAuth::scheme("session", header));
     let (app, document): (Router, _) = OpenApiRouter::new()
         .guarded_routes(&rules.any, routes!(any))
         .guarded_routes(&rules.builds, routes!(builds))
@@ -170,7 +170,7 @@ fn actix(rules: Rules) -> SocketAddr {
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };
-    // It has a runtime of its own, and ends with the process.
+    // Runs in its own runtime, until the process exits.
     std::thread::spawn(move || {
         let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap();
         actix_web::rt::System::new().block_on(server.run()).unwrap();

@@ -1,6 +1,6 @@
-//! Signing in over HTTP, through axum and actix-web: the same bytes from both.
+//! Sign-in over HTTP: axum and actix-web return the same bytes.
 
-use keyward::http::{leaks::Leaks, manage::SignIn};
+use keyward::http::{leaks::LeakReceiver, manage::SignIn};
 
 use super::{
     declared::Seen,
@@ -24,7 +24,7 @@ impl Front {
         let keys = office.service.keys().clone();
         let guard = keyward::http::Guard::new(keys.clone());
         let servers = Servers::start(&Rules {
-            leaks: Leaks::github(keys.clone(), GitHub::new()),
+            leaks: LeakReceiver::github(keys.clone(), GitHub::new()),
             keys,
             any: guard.clone(),
             builds: guard.clone(),
@@ -35,7 +35,7 @@ impl Front {
         Self { office, servers }
     }
 
-    /// To one of the two servers. What it answers is declared in the document.
+    /// Sends a request to one of the two servers, and checks that the document declares the response.
     async fn call(&self, server: usize, line: &str, key: Option<&str>, body: &str) -> Reply {
         let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
         let request = format!(
@@ -50,7 +50,7 @@ impl Front {
         reply
     }
 
-    /// To both, whose answers are the same but for the date and what servers add to it.
+    /// Sends a request to both servers, and checks that their responses are equal.
     async fn both(&self, line: &str, body: &str) -> Reply {
         let answers = [self.call(0, line, None, body).await, self.call(1, line, None, body).await];
         let [first, second] = answers.map(plain);
@@ -64,7 +64,7 @@ impl Front {
     }
 }
 
-/// Without what the servers add themselves.
+/// Removes headers that the servers add themselves, such as the date.
 fn plain(mut reply: Reply) -> Reply {
     let ours = ["content-type", "cache-control", "retry-after", "allow", "www-authenticate"];
     reply.fields.retain(|(name, _)| ours.contains(&name.as_str()));
@@ -82,7 +82,7 @@ fn json(reply: &Reply) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_becomes_a_key_that_can_look_at_itself_and_end_itself() {
+async fn a_code_is_exchanged_for_a_key_that_can_read_and_revoke_itself() {
     for server in [0, 1] {
         let front = Front::open(Office::new(stores::memory()));
         let asked =
@@ -125,7 +125,7 @@ async fn known_and_unknown_addresses_get_the_same_bytes() {
         let unknown = front.both(line, &body.replace("ADDRESS", "nobody@example.com")).await;
         assert_eq!(known, unknown, "{line}");
     }
-    // Two of each are asked for already, and three more are all that an hour has.
+    // Two codes were requested for each address before; five per hour are allowed.
     let ask = async |address: &str| {
         let body = format!(r#"{{"email": "{address}"}}"#);
         assert_eq!(front.both("POST /lua/auth/otp", &body).await.status, 202);
@@ -139,7 +139,7 @@ async fn known_and_unknown_addresses_get_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_refusal_has_a_code_of_its_own() {
+async fn every_sign_in_error_has_its_own_code() {
     let front = Front::open(Office::new(stores::memory()));
     let code = front.office.code().await;
     let refused = front.verify(0, &wrong(&code)).await;
@@ -186,7 +186,7 @@ async fn each_refusal_has_a_code_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_down_is_no_wrong_code() {
+async fn an_unavailable_store_is_not_reported_as_a_wrong_code() {
     use crate::cache::wrapper::{Mood, Wrapper};
     let store = Wrapper::new(stores::memory().remove(0));
     let front = Front::open(Office::new(vec![std::sync::Arc::new(store.clone())]));
@@ -201,7 +201,7 @@ async fn a_store_that_is_down_is_no_wrong_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_to_sign_in_is_described_and_every_description_has_its_way() {
+async fn the_document_describes_exactly_the_sign_in_routes_that_are_served() {
     let front = Front::open(Office::new(stores::memory()));
     let document = &front.servers.document;
     let paths = document.0["paths"].as_object().unwrap();
@@ -225,15 +225,16 @@ async fn every_way_to_sign_in_is_described_and_every_description_has_its_way() {
 }
 
 #[tokio::test]
-async fn a_framework_of_ones_own_can_serve_it() {
+async fn sign_in_works_without_an_adapter() {
     use http::{Method, Request};
-    use keyward::http::{Incoming, manage::Call};
+    use keyward::http::{RequestHead, manage::ManageRequest};
     let office = Office::new(stores::memory());
     let sign_in = SignIn::new(office.any().clone());
     let (head, _) = Request::post("/auth/otp").body(()).unwrap().into_parts();
-    let incoming = Incoming::of(&head, "192.0.2.7".parse().ok());
-    let call = Call::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
-    assert_eq!(sign_in.answer(&incoming, &call).await.status(), 202);
+    let incoming = RequestHead::from_parts(&head, "192.0.2.7".parse().ok());
+    let call =
+        ManageRequest::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
+    assert_eq!(sign_in.handle(&incoming, &call).await.status(), 202);
     let code = office.letter().await.code;
     assert!(office.any().verify(&ada(), code.expose(), &at_home()).await.is_ok());
 }

@@ -27,7 +27,7 @@ impl io::Write for Lines {
 }
 
 #[tokio::test]
-async fn a_span_tells_key_outcome_and_cache_and_never_the_secret() {
+async fn a_span_records_key_id_outcome_and_cache_but_no_secret() {
     let world = World::new();
     let lines = Lines::default();
     let writer = lines.clone();

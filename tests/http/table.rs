@@ -1,5 +1,5 @@
 use keyward::{
-    http::{Credentials, leaks::Leaks},
+    http::{Credentials, leaks::LeakReceiver},
     model::{Quota, Rate},
 };
 
@@ -17,15 +17,16 @@ pub fn start(world: &World) -> Servers {
     Servers::start(&Rules {
         keys: world.keys().clone(),
         any: world.guard(),
-        builds: world.guard().require("builds:read"),
-        optional: world.guard().optional(),
-        query: world.guard().credentials(query),
+        builds: world.guard_builder().require("builds:read").build().unwrap(),
+        optional: world.guard_builder().optional().build().unwrap(),
+        query: world.guard_builder().credentials(query).build().unwrap(),
         sign_in: None,
-        leaks: Leaks::github(world.keys().clone(), GitHub::new()),
+        leaks: LeakReceiver::github(world.keys().clone(), GitHub::new()),
     })
 }
 
-/// One request to both, whose answers must be the same but for what the servers add themselves.
+/// Sends a request to both servers, and checks that their responses are equal, except for headers that
+/// the servers add themselves.
 async fn ask(servers: &Servers, request: &[u8]) -> Reply {
     let [mut first, second] =
         [send(servers.both[0].1, request).await, send(servers.both[1].1, request).await];
@@ -58,12 +59,12 @@ const REPEATED: (u16, &str) = (400, "repeated_credentials");
 const SCOPE: (u16, &str) = (403, "insufficient_scope");
 const LIMITED: (u16, &str) = (429, "rate_limited");
 const MISSING_LAYER: (u16, &str) = (500, "missing_layer");
-/// The server itself refuses to read it; no guard gets to see it.
+/// Rejected by the server's HTTP parser, before the guard.
 const UNREADABLE: (u16, &str) = (400, "");
 const NO_SUCH_PAGE: (u16, &str) = (404, "");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn axum_and_actix_web_answer_every_request_alike() {
+async fn axum_and_actix_web_return_the_same_responses() {
     let world = World::new();
     let expired = world.expired().await;
     let (good, revoked, disabled) =
@@ -102,7 +103,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
 
     #[rustfmt::skip]
     let table: &[(&str, &[u8], (u16, &str))] = &[
-        // Nothing is presented.
+        // Requests without a credential.
         ("/any", b"", MISSING),
         ("/builds", b"", MISSING),
         ("/any", b"Accept: */*\r\nUser-Agent: curl/8.5\r\n", MISSING),
@@ -115,14 +116,14 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/any", b"Authorization: Basic $good\r\n", MISSING),
         ("/any", b"Authorization: Bearers $good\r\n", MISSING),
         ("/any", b"Authorization: $good\r\n", MISSING),
-        // A good key, in every form that is one.
+        // A valid key, in every accepted notation.
         ("/any", b"Authorization: Bearer $good\r\n", HELLO),
         ("/any", b"authorization: bearer $good\r\n", HELLO),
         ("/any", b"AUTHORIZATION: BEARER $good\r\n", HELLO),
         ("/any", b"AuThOrIzAtIoN: bEaReR $good\r\n", HELLO),
         ("/any", b"Authorization:Bearer $good\r\n", HELLO),
         ("/any", b"Authorization:   Bearer $good\r\n", HELLO),
-        ("/any", b"Authorization: Bearer $good   \r\n", HELLO), // the server trims that
+        ("/any", b"Authorization: Bearer $good   \r\n", HELLO), // the server trims whitespace
         ("/any", b"X-API-Key: $good\r\n", HELLO),
         ("/any", b"x-api-key: $good\r\n", HELLO),
         ("/any", b"X-Api-Key:\t$good\t\r\n", HELLO),
@@ -130,7 +131,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/any", b"X-API-Key: $plain\r\n", HELLO),
         ("/builds", b"X-API-Key: $good\r\n", HELLO),
         ("/any?a=b", b"X-API-Key: $good\r\n", HELLO),
-        // Something that is no live key.
+        // Credentials that are not a valid key.
         ("/any", b"Authorization: Bearer $unknown\r\n", INVALID),
         ("/any", b"Authorization: Bearer $revoked\r\n", INVALID),
         ("/any", b"Authorization: Bearer $disabled\r\n", INVALID),
@@ -145,7 +146,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/any", b"X-API-Key: \"$good\"\r\n", INVALID),
         ("/any", b"X-API-Key: {$good}\r\n", INVALID),
         ("/any", b"X-API-Key: ' OR 1=1 --\r\n", INVALID),
-        // What can be read in two ways, or in none.
+        // Ambiguous or malformed credentials.
         ("/any", b"Authorization:\r\n", INVALID),
         ("/any", b"Authorization: \t \r\n", INVALID),
         ("/any", b"Authorization: Bearer\r\n", INVALID),
@@ -170,7 +171,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/any", b"X-API-Key: $513\r\n", INVALID),
         ("/any", b"Authorization: Bearer $60k\r\n", INVALID),
         ("/optional", b"X-API-Key: $60k\r\n", INVALID),
-        // More than one.
+        // More than one credential.
         ("/any", b"Authorization: Bearer $good\r\nX-API-Key: $good\r\n", REPEATED),
         ("/any", b"Authorization: Bearer $good\r\nAuthorization: Bearer $good\r\n", REPEATED),
         ("/any", b"Authorization: Basic YTpi\r\nAuthorization: Bearer $good\r\n", REPEATED),
@@ -185,7 +186,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/any", b"X-API-Key: $other\r\n", HELLO),
         ("/any", b"X-API-Key: $limited\r\n", LIMITED),
         ("/builds", b"Authorization: Bearer $limited\r\n", LIMITED),
-        // Optional: nothing is fine, something bad is not.
+        // An optional guard accepts no key, but rejects an invalid one.
         ("/optional", b"", HELLO),
         ("/optional", b"Authorization: Basic YTpi\r\n", HELLO),
         ("/optional", b"X-API-Key: $good\r\n", HELLO),
@@ -193,7 +194,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/optional", b"X-API-Key: guess\r\n", INVALID),
         ("/optional", b"X-API-Key:\r\n", INVALID),
         ("/optional", b"Authorization: Bearer\r\n", INVALID),
-        // The query string, where the danger was accepted.
+        // The query string, where the host enables it.
         ("/query?key=$good", b"", HELLO),
         ("/query?a=b&key=$good", b"", HELLO),
         ("/query?key=$revoked", b"", INVALID),
@@ -202,10 +203,10 @@ async fn axum_and_actix_web_answer_every_request_alike() {
         ("/query?key=$good&key=$good", b"", REPEATED),
         ("/query?key=$good", b"Authorization: Bearer $good\r\n", REPEATED),
         ("/query?KEY=$good", b"", MISSING),
-        // A layer that was forgotten.
+        // A handler without a layer.
         ("/forgotten", b"X-API-Key: $good\r\n", MISSING_LAYER),
         ("/forgotten-optional", b"", MISSING_LAYER),
-        // What no server lets through.
+        // Requests that the HTTP parser rejects.
         ("/any", b"X-API-Key: $good\0\r\n", UNREADABLE),
         ("/any", b"X-API-Key: $good\x01\r\n", UNREADABLE),
         ("/any", b"X-API-Key: a\x7fb\r\n", UNREADABLE),
@@ -234,7 +235,7 @@ async fn axum_and_actix_web_answer_every_request_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn limits_and_scopes_say_what_is_needed() {
+async fn rate_limit_headers_and_required_scopes_are_returned() {
     let world = World::new();
     let limited = world.limited(Rate::per_minute(2)).await;
     let servers = start(&world);
@@ -253,7 +254,7 @@ async fn limits_and_scopes_say_what_is_needed() {
         let reply = ask_one(server).await;
         assert_eq!((reply.status, reply.field("retry-after")), (429, Some("30")));
         assert_eq!(reply.field("ratelimit"), Some("\"key\";r=0;t=60"));
-        assert_eq!(reply.field("www-authenticate"), None, "the key is good");
+        assert_eq!(reply.field("www-authenticate"), None, "the key is valid");
     }
     let reader = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
     let line = format!("X-API-Key: {}\r\n", reader.secret.expose());
@@ -263,7 +264,7 @@ async fn limits_and_scopes_say_what_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quota_says_what_is_left_and_whether_waiting_helps() {
+async fn quota_headers_report_remaining_uses_and_retry_after_only_if_it_resets() {
     let world = World::new();
     let daily = world.metered(Quota::per_day(2)).await;
     let trial = world.metered(Quota::total(2)).await;
@@ -291,7 +292,7 @@ async fn a_quota_says_what_is_left_and_whether_waiting_helps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_down_is_never_a_401() {
+async fn an_unavailable_store_is_never_a_401() {
     let world = World::new();
     let known = world.reader().await;
     world.store.find_is(Mood::Failing);
@@ -308,7 +309,7 @@ async fn a_store_that_is_down_is_never_a_401() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
+async fn malformed_credentials_are_rejected_without_hashing_and_lookup() {
     let world = World::new();
     world.reader().await;
     let servers = start(&world);
@@ -326,7 +327,7 @@ async fn what_cannot_be_a_key_costs_no_hash_and_no_look_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reports_of_leaks_are_received_by_both() {
+async fn both_servers_receive_leak_reports() {
     let world = World::new();
     let servers = start(&world);
     let secret = world.reader().await;
@@ -356,7 +357,7 @@ async fn reports_of_leaks_are_received_by_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_management_api_is_the_same_in_both() {
+async fn both_servers_serve_the_same_management_api() {
     let world = World::new();
     let servers = start(&world);
     let id = world.service.issue().await.key.id;
@@ -403,7 +404,7 @@ async fn the_management_api_is_the_same_in_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_demand_the_second_factor_that_the_policy_demands() {
+async fn both_servers_require_the_second_factor_of_the_policy() {
     let world = World::new();
     let servers = start(&world);
     let (service, id) = (&world.service, world.service.issue().await.key.id);

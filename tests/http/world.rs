@@ -1,4 +1,4 @@
-//! Keys in every state, behind a store and a hasher that count what they are asked.
+//! Keys in every state, with a store and a hasher that count their calls.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use keyward::{
     Access, ApiKeys, Hasher, SecretDigest, Sha256Hasher,
-    http::Guard,
+    http::{Guard, GuardBuilder},
     manage::Issued,
     model::{KeyLimits, Quota, Rate},
     secret::HasherTag,
@@ -54,7 +54,11 @@ impl World {
         Guard::new(self.keys().clone())
     }
 
-    /// How often a secret was hashed, and how often the store was asked for one.
+    pub fn guard_builder(&self) -> GuardBuilder {
+        Guard::builder(self.keys().clone())
+    }
+
+    /// Returns the number of hashed secrets and of lookups in the store.
     pub fn work(&self) -> (usize, usize) {
         (self.hashes.load(Ordering::SeqCst), self.store.finds())
     }
@@ -96,7 +100,7 @@ impl World {
         text(&issued)
     }
 
-    /// What nobody was ever given, though it looks like it.
+    /// Returns a well-formed secret that was never issued.
     pub fn unknown(&self) -> String {
         self.keys().formats().current().generate().unwrap().expose().to_owned()
     }

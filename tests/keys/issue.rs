@@ -118,7 +118,8 @@ async fn the_plans_longest_lifetime_holds_for_new_keys() {
     for too_long in [Expiry::Never, Expiry::YEAR, Expiry::At(service.now().after(DAY * 90 + MICRO))]
     {
         let refused = issue(too_long).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Forbidden);
+        assert_eq!(refused.kind(), ErrorKind::LifetimeTooLong);
+        assert_eq!((refused.max_lifetime(), refused.limit()), (Some(DAY * 90), None));
         assert!(refused.to_string().contains("90 days"), "{refused}");
     }
 }

@@ -1,88 +1,20 @@
-//! Receives what GitHub's secret scanning finds: secrets in public repositories, packages, gists.
+//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and
+//! gists.
 //!
 //! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
 //! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
-//! to an endpoint of the service, signed. [`Leaks`] checks the signature, finds the keys, does with
-//! each what the [`Policy`] of its format says, and answers which of the matches were secrets.
+//! to an endpoint of the service, signed. [`LeakReceiver`] checks the signature, finds the keys,
+//! applies the [`LeakPolicy`] of each key's format, and reports to GitHub which matches were secrets.
 //!
-//! A leak is noted in the audit log as `key.leaked`, with where it was found, and so reaches every
-//! [`AuditSink`](crate::AuditSink): that is how the owner is told. A report that comes twice is
-//! done once. While the store or GitHub's keys cannot be asked the answer is 503, and GitHub comes
-//! again.
+//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is
+//! thereby sent to every [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated
+//! report is processed once. While the store or GitHub's public keys cannot be read, the response is
+//! 503, and GitHub sends the report again.
 
-mod policy;
-mod public_keys;
-mod receive;
-mod report;
+mod github;
+mod receiver;
 
-use std::sync::Arc;
-
-pub use policy::Policy;
-pub use public_keys::PublicKeys;
-pub use report::Report;
-
-use self::{policy::Policies, public_keys::Known};
-use crate::{api::ApiKeys, secret::KeyFormat};
-
-/// The receiver of reports about leaked keys of one [`ApiKeys`]. Cheap to clone.
-///
-/// # Examples
-/// ```
-/// # use keyward::testing::TestKeys;
-/// use keyward::http::leaks::{GITHUB_PUBLIC_KEYS, Leaks, Policy, Report};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// # let keys = TestKeys::new().keys;
-/// // By the HTTP client that the service has anyway, here `reqwest`.
-/// let fetch = || async {
-///     let answer = reqwest::get(GITHUB_PUBLIC_KEYS).await?.error_for_status()?;
-///     Ok(answer.bytes().await?.into())
-/// };
-/// let leaks = Leaks::github(keys, fetch).policy(Policy::Disable);
-/// # let fetch = || async { Ok(br#"{"public_keys": []}"#.to_vec()) };
-/// # let leaks = Leaks::github(TestKeys::new().keys, fetch);
-///
-/// let forged = Report::new(b"[]").identifier(b"90a42116").signature(b"MEUCIQ==");
-/// assert_eq!(leaks.receive(&forged).await.status(), 403);
-/// # }
-/// ```
-#[derive(Clone)]
-#[must_use = "it does nothing until it is mounted"]
-pub struct Leaks {
-    keys: ApiKeys,
-    policies: Policies,
-    known: Arc<Known>,
-}
-
-/// Where GitHub publishes the keys that it signs reports with.
-pub const GITHUB_PUBLIC_KEYS: &str = "https://api.github.com/meta/public_keys/secret_scanning";
-
-impl Leaks {
-    /// Revokes keys that GitHub has found. `public_keys` fetches [`GITHUB_PUBLIC_KEYS`].
-    pub fn github(keys: ApiKeys, public_keys: impl PublicKeys) -> Self {
-        Self { keys, policies: Policies::default(), known: Arc::new(Known::by(public_keys)) }
-    }
-
-    /// What to do with leaked keys, whatever their format.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policies.general = policy;
-        self
-    }
-
-    /// What to do with leaked keys of one format: those of a test environment, say.
-    pub fn policy_of(mut self, format: &KeyFormat, policy: Policy) -> Self {
-        self.policies.special.insert(0, (format.clone(), policy));
-        self
-    }
-}
-
-impl std::fmt::Debug for Leaks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Leaks").field("policies", &self.policies).finish_non_exhaustive()
-    }
-}
-
-/// The largest report that an adapter reads: some ten thousand matches.
+pub use github::{GITHUB_PUBLIC_KEYS, LeakReport, PublicKeys};
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
+pub(crate) use receiver::MAX_BODY;
+pub use receiver::{LeakPolicy, LeakReceiver};

@@ -1,97 +1,55 @@
-//! The API by which the users of a service manage their own keys, without a framework.
+//! The API by which users of a service manage their own keys, independent of the web framework.
 //!
-//! [`Manage`] takes a [`Call`] and the [`Caller`] whom the host has authenticated, and answers; the
-//! adapters bring it into a router. Paths are relative to where it is mounted.
+//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] that the host has authenticated,
+//! and returns the response. The adapters mount it in a router. Paths are relative to where it is
+//! mounted.
 //!
-//! | call | does |
+//! | request | effect |
 //! |---|---|
-//! | `POST /api-keys` | makes a key: 201, with the secret this once |
+//! | `POST /api-keys` | creates a key: 201; the response is the only one that contains the secret |
 //! | `GET /api-keys?status=&limit=&cursor=` | lists keys, newest first |
-//! | `GET /api-keys/{id}` | one key |
+//! | `GET /api-keys/{id}` | returns a key |
 //! | `PATCH /api-keys/{id}` | changes name, scopes, networks, metadata |
-//! | `DELETE /api-keys/{id}` | revokes it; its record stays |
-//! | `DELETE /api-keys/{id}/record` | removes the record, and with it the key |
-//! | `POST /api-keys/{id}/rotate` | gives it a new secret, shown this once |
-//! | `POST /api-keys/{id}/disable`, `…/enable` | switches it off and on |
-//! | `GET /api-keys/{id}/events` | what happened to it |
-//! | `GET /audit?event=&from=&until=&limit=&cursor=` | what happened to all of them |
-//! | `GET /audit.jsonl?event=&from=&until=`, `/audit.csv?…` | all of that as a file, however long |
-//! | `POST /introspect` | whether a secret is live (RFC 7662) |
+//! | `DELETE /api-keys/{id}` | revokes the key; its record stays |
+//! | `DELETE /api-keys/{id}/record` | deletes the key and its record |
+//! | `POST /api-keys/{id}/rotate` | issues a new secret, contained only in this response |
+//! | `POST /api-keys/{id}/disable`, `…/enable` | disables the key, and enables it again |
+//! | `GET /api-keys/{id}/events` | lists the audit events of the key |
+//! | `GET /audit?event=&from=&until=&limit=&cursor=` | lists the audit events of all keys |
+//! | `GET /audit.jsonl?event=&from=&until=`, `/audit.csv?…` | exports the audit events as a file of any length |
+//! | `POST /introspect` | token introspection (RFC 7662): whether a secret is valid |
 //!
-//! A caller sees and changes its own keys, or those of its tenant if it is an administrator of it;
-//! the id of any other key is answered as one that does not exist. Nobody can name another owner.
-//! Errors are problems (RFC 9457) with a stable `code`.
+//! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The
+//! response for the id of any other key is the same as for an id that does not exist. No request
+//! can name another owner. Errors are problem details (RFC 9457) with a stable `code`.
 //!
-//! A change that lets a key do more can need a second factor, as the host's
-//! [`StepUp`](crate::accounts::StepUp) says: then it is answered by `second_factor_required` (403), with
-//! how many seconds old that may be as `maxAge`. The host's session asks the user for it and says so by
-//! [`Actor::second_factor_at`](crate::model::Actor::second_factor_at); then the same call is made again.
+//! A change that widens what a key may do can require a second factor, if the host's
+//! [`StepUp`](crate::accounts::StepUp) policy says so. The response is then `second_factor_required`
+//! (403), with the maximum age of the second factor in seconds as `maxAge`. The host's session asks
+//! the user for it, records it with
+//! [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client repeats the
+//! request.
 //!
-//! `Idempotency-Key` makes trying again safe when the answer to a create or a rotate was lost: the
-//! same key gets another secret in place of the one that nobody received. No secret is stored for
-//! that. Its value counts within one owner, for a day, until the next rotation of that key.
+//! `Idempotency-Key` makes it safe to retry a create or rotate request whose response was lost: the
+//! retry returns the same key with a new secret in place of the lost one. No secret is stored for
+//! that. A value is valid within one owner for one day, until the next rotation of that key.
 //!
-//! People without a session sign in by e-mail, where the host wants that: [`SignIn`].
+//! [`SignIn`] lets people without a session sign in by e-mail, if the host enables it.
 //!
-//! A host whose callers are browser sessions puts its check against cross-site requests in front.
+//! If callers are browser sessions, the host MUST add its own protection against cross-site requests
+//! (CSRF).
 
-mod audit;
-mod bodies;
-mod body;
-mod call;
-mod caller;
-mod create;
-mod failure;
-mod introspect;
-mod keys;
-#[cfg(any(feature = "axum", feature = "actix"))]
-mod polled;
-mod reply;
-pub(crate) mod route;
+mod error;
+mod requests;
+mod responses;
+pub(crate) mod routes;
 mod sign_in;
-mod views;
 
-pub use body::Body;
-pub use call::Call;
-pub use caller::Caller;
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use polled::Polled;
+pub(crate) use requests::MAX_BODY;
+pub use requests::{Caller, ManageRequest};
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) use responses::BodyStream;
+pub use responses::ManageBody;
+pub use routes::ManagementApi;
 pub use sign_in::SignIn;
-
-use crate::api::ApiKeys;
-
-/// The management API of one [`ApiKeys`].
-///
-/// # Examples
-/// ```
-/// # use keyward::{Actor, Owner, testing::TestKeys};
-/// use http::Method;
-/// use keyward::http::manage::{Call, Caller, Manage};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let keys = TestKeys::new().keys;
-/// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
-/// let call = Call::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
-/// let mut response = Manage::new(keys).answer(&ada, &call).await;
-/// assert_eq!(response.status(), 201);
-/// while let Some(piece) = response.body_mut().next_piece().await? {
-///     assert!(piece.contains("ci-pipeline"));
-/// }
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Manage {
-    keys: ApiKeys,
-}
-
-impl Manage {
-    /// The API of these keys.
-    pub fn new(keys: ApiKeys) -> Self {
-        Self { keys }
-    }
-}
-
-/// The largest body that an adapter reads.
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) const MAX_BODY: usize = 64 * 1024;

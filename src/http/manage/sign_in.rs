@@ -4,33 +4,38 @@ use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Call, Caller,
-    failure::Failure,
-    reply::{Answer, json, message},
-    views::{IssuedView, KeyView},
+    error::ManageError,
+    requests::{Caller, ManageRequest},
+    responses::{IssuedView, KeyView, ManageResult, json_response, message_response},
 };
 use crate::{
     api::ApiKeys,
     enroll::{EmailAddress, EnrolError, Enrolment},
-    http::{ClientIp, Guard, Incoming, guard::Checked, success_fields},
+    http::{
+        ClientIp, RequestHead,
+        guard::{Guard, Precheck},
+        rate_limit_headers,
+    },
     model::Actor,
     verify::{Verified, whole_seconds},
 };
 
-/// What people do who have no session: they sign in by a code, and ask about the key they have.
+/// Sign-in by e-mail, for people without a session: a code becomes a key, and the key can be read
+/// and revoked by a request that presents it.
 ///
-/// | call | does |
+/// | request | effect |
 /// |---|---|
-/// | `POST /auth/otp` `{"email"}` | has a code sent, if there is an account; 202 in any case |
-/// | `POST /auth/otp/verify` `{"email", "code"}` | turns a code into a key: 201, with the secret this once |
-/// | `GET /auth/key` | the key that it is called with |
-/// | `DELETE /auth/key` | revokes the key that it is called with |
+/// | `POST /auth/otp` `{"email"}` | sends a code if there is an account; 202 in any case |
+/// | `POST /auth/otp/verify` `{"email", "code"}` | exchanges a code for a key: 201; only this response contains the secret |
+/// | `GET /auth/key` | returns the key that the request presents |
+/// | `DELETE /auth/key` | revokes the key that the request presents |
 ///
-/// It has routes of its own beside those of the [management API](super): the adapters bring them in by
-/// `axum::manage::sign_in` and `actix::manage::sign_in`. Problems are `invalid_code` and
-/// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the other routes.
+/// These routes are mounted separately from the [management API](super), by
+/// `axum::manage::sign_in` and `actix::manage::sign_in`. Their error codes are `invalid_code` and
+/// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the management API.
 ///
-/// Where the address of the peer is not known, only what is counted per e-mail address is limited.
+/// Requests are limited per e-mail address and per network. If the address of the peer is unknown,
+/// only the limit per e-mail address applies.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrolment: Enrolment,
@@ -38,150 +43,159 @@ pub struct SignIn {
     guard: Guard,
 }
 
-/// `POST /auth/otp`.
+/// The body of `POST /auth/otp`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ask {
+struct CodeRequestBody {
     email: String,
 }
 
-/// `POST /auth/otp/verify`.
+/// The body of `POST /auth/otp/verify`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Present {
+struct VerifyCodeBody {
     email: String,
     code: String,
 }
 
-/// Where a call came from.
-struct Origin {
+/// The client that sent a request, for the audit log.
+struct Client {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
 }
 
 impl SignIn {
-    /// Codes and keys of this enrolment.
+    /// Creates the routes for an enrolment.
     pub fn new(enrolment: Enrolment) -> Self {
         let keys = enrolment.keys().clone();
         Self { enrolment, guard: Guard::new(keys.clone()), keys }
     }
 
-    /// How to find whose address a call came from, as [`Guard::client_ip`]: limits are per network, so
-    /// behind a proxy it MUST be set.
+    /// Sets how the client's address is determined, as
+    /// [`GuardBuilder::client_ip`](crate::http::GuardBuilder::client_ip). Limits are per network, so
+    /// behind a proxy this MUST be set.
     #[must_use]
     pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.guard = self.guard.client_ip(client_ip);
+        self.guard.set_client_ip(client_ip);
         self
     }
 
-    /// Does what is called for, and answers; the path is relative to where it is mounted.
+    /// Handles a request. Its path is relative to where the routes are mounted.
     ///
-    /// What the request itself tells is read before this returns.
-    pub fn answer<'a>(
+    /// `head` is read before this method returns, and is not borrowed by the future.
+    pub fn handle<'a>(
         &'a self,
-        request: &Incoming<'_>,
-        call: &'a Call<'a>,
+        head: &RequestHead<'_>,
+        request: &'a ManageRequest<'a>,
     ) -> impl Future<Output = Response<String>> + Send + use<'a> {
-        let (ip, user_agent) = self.guard.origin(request);
-        let origin = Origin { ip, user_agent };
-        let path = call.path.strip_prefix('/').unwrap_or(call.path);
-        let checked = (path == "auth/key").then(|| self.guard.look(request, None));
+        let (ip, user_agent) = self.guard.client(head);
+        let client = Client { ip, user_agent };
+        let path = request.path.strip_prefix('/').unwrap_or(request.path);
+        let precheck = (path == "auth/key").then(|| self.guard.precheck(head, None));
+        let method = request.method;
         async move {
-            let answer = match (path, checked) {
-                ("auth/otp", _) if call.method == Method::POST => self.ask(origin, call).await,
-                ("auth/otp/verify", _) if call.method == Method::POST => {
-                    self.present(origin, call).await
+            let result = match (path, precheck) {
+                ("auth/otp", _) if method == Method::POST => self.send_code(client, request).await,
+                ("auth/otp/verify", _) if method == Method::POST => {
+                    self.verify_code(client, request).await
                 }
-                ("auth/otp" | "auth/otp/verify", _) => Err(Failure::method("POST".into())),
-                (_, Some(_)) if call.method != Method::GET && call.method != Method::DELETE => {
-                    Err(Failure::method("GET, DELETE".into()))
+                ("auth/otp" | "auth/otp/verify", _) => {
+                    Err(ManageError::method_not_allowed("POST".into()))
                 }
-                (_, Some(checked)) => return self.with_key(checked, origin, call.method).await,
-                _ => Err(Failure::no_such_page()),
+                (_, Some(_)) if method != Method::GET && method != Method::DELETE => {
+                    Err(ManageError::method_not_allowed("GET, DELETE".into()))
+                }
+                (_, Some(precheck)) => return self.own_key(precheck, client, method).await,
+                _ => Err(ManageError::unknown_path()),
             };
-            answer.unwrap_or_else(Failure::into_response)
+            result.unwrap_or_else(ManageError::into_response)
         }
     }
 
-    async fn ask(&self, origin: Origin, call: &Call<'_>) -> Answer {
-        let email: EmailAddress = call.read::<Ask>()?.email.parse()?;
-        self.enrolment.request(&email, &origin.actor(&email)).await?;
-        let told =
-            "If this address has an account, a code is on its way. It is good for 10 minutes.";
-        message(told).map(|mut response| {
+    async fn send_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
+        let email: EmailAddress = request.parse_json::<CodeRequestBody>()?.email.parse()?;
+        self.enrolment.request(&email, &client.actor_for(&email)).await?;
+        // The same text for known and unknown addresses.
+        let text = "If this address has an account, a code has been sent to it. \
+                    The code is valid for 10 minutes.";
+        message_response(text).map(|mut response| {
             *response.status_mut() = StatusCode::ACCEPTED;
             response
         })
     }
 
-    async fn present(&self, origin: Origin, call: &Call<'_>) -> Answer {
-        let Present { email, code } = call.read()?;
+    async fn verify_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
+        let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
-        let actor = origin.actor(&email);
+        let actor = client.actor_for(&email);
         let issued = self.enrolment.verify(&email, &code, &actor).await?;
         let caller = Caller::new(issued.key.owner.clone(), actor);
-        json(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
+        json_response(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
     }
 
-    async fn with_key(
+    /// Handles `GET` and `DELETE` of the key that the request presents.
+    async fn own_key(
         &self,
-        checked: Checked,
-        origin: Origin,
+        precheck: Precheck,
+        client: Client,
         method: &Method,
     ) -> Response<String> {
-        let verified = match checked {
-            Checked::Presents(pending) => self.guard.verify(pending).await,
-            Checked::Refused(refusal) => Err(refusal),
-            // Neither is there without an optional guard, or another one further outside.
-            Checked::Known | Checked::Nobody => {
-                return Failure::internal().into_response();
+        let verified = match precheck {
+            Precheck::Presented(presented) => self.guard.verify(presented).await,
+            Precheck::Rejected(rejection) => Err(rejection),
+            // Impossible: the guard is not optional, and no outer guard was passed to it.
+            Precheck::AlreadyVerified | Precheck::NoKey => {
+                return ManageError::internal().into_response();
             }
         };
         let verified = match verified {
             Ok(verified) => verified,
-            Err(refusal) => return refusal.into_response(),
+            Err(rejection) => return rejection.into_response(),
         };
-        let answer = if method == Method::GET {
-            self.view(&verified).await
+        let result = if method == Method::GET {
+            self.show(&verified).await
         } else {
-            self.revoke(&verified, origin).await
+            self.revoke(&verified, client).await
         };
-        let mut response = answer.unwrap_or_else(Failure::into_response);
-        response.headers_mut().extend(success_fields(&verified));
+        let mut response = result.unwrap_or_else(ManageError::into_response);
+        response.headers_mut().extend(rate_limit_headers(&verified));
         response
     }
 
-    async fn view(&self, verified: &Verified) -> Answer {
+    async fn show(&self, verified: &Verified) -> ManageResult {
         let key = self.keys.get(verified.owner(), verified.key_id()).await?;
-        json(StatusCode::OK, &KeyView::new(&key, &Caller::of_key(verified), verified.at()))
+        let caller = Caller::of_key(verified);
+        json_response(StatusCode::OK, &KeyView::new(&key, &caller, verified.at()))
     }
 
-    async fn revoke(&self, verified: &Verified, origin: Origin) -> Answer {
-        let actor = origin.seen(Actor::key(verified));
-        self.keys.revoke(verified.owner(), verified.key_id(), "by itself", &actor).await?;
-        message("API key revoked")
+    async fn revoke(&self, verified: &Verified, client: Client) -> ManageResult {
+        let actor = client.add_to(Actor::key(verified));
+        self.keys
+            .revoke(verified.owner(), verified.key_id(), "requested with the key itself", &actor)
+            .await?;
+        message_response("API key revoked")
     }
 
-    /// What asks for the key of those who have one.
+    /// Returns the guard of `/auth/key`.
     #[cfg(feature = "openapi")]
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// The answer to a body of more than [`MAX_BODY`](super::MAX_BODY).
+    /// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn too_large() -> Response<String> {
-        super::Manage::too_large()
+        ManageError::too_large().into_response()
     }
 }
 
-impl Origin {
-    /// Who says that this address is his.
-    fn actor(self, email: &EmailAddress) -> Actor {
-        self.seen(Actor::account(email.as_str()))
+impl Client {
+    /// Returns the actor for an address that the client claims and has not proved yet.
+    fn actor_for(self, email: &EmailAddress) -> Actor {
+        self.add_to(Actor::account(email.as_str()))
     }
 
-    fn seen(self, mut actor: Actor) -> Actor {
+    fn add_to(self, mut actor: Actor) -> Actor {
         if let Some(ip) = self.ip {
             actor = actor.ip(ip);
         }
@@ -192,7 +206,7 @@ impl Origin {
     }
 }
 
-impl From<EnrolError> for Failure {
+impl From<EnrolError> for ManageError {
     fn from(error: EnrolError) -> Self {
         let detail = error.to_string();
         match error {
@@ -200,7 +214,8 @@ impl From<EnrolError> for Failure {
             EnrolError::LateCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
             EnrolError::TooOften(wait) => {
                 let seconds = whole_seconds(wait).max(1);
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).later(seconds)
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+                    .with_retry_after(seconds)
             }
             EnrolError::Failed(error) => error.into(),
         }

@@ -7,111 +7,113 @@ use utoipa::openapi::{
     },
 };
 
-use super::answers::{Problems, header, string};
-use crate::http::{Code, Guard, credentials::Place};
+use super::schemas::{ErrorResponses, header, string};
+use crate::http::{credentials::CredentialSource, guard::Guard, responses::ErrorCode};
 
 impl Guard {
-    /// Says of an operation what this guard asks for in front of it, and answers if it is not
-    /// there: security with the scopes, refusals, header fields.
+    /// Adds to an operation what this guard requires and returns: security with the scopes, error
+    /// responses, and headers.
     pub fn describe(&self, operation: &mut Operation) {
-        operation.security = Some(self.requirements());
+        operation.security = Some(self.security_requirements());
         for (status, response) in &mut operation.responses.responses {
             let RefOr::T(response) = response else { continue };
             if status.starts_with('2') {
-                for (name, text) in RATES {
-                    let field = header(text, string().build());
-                    response.headers.entry(name.into()).or_insert(RefOr::T(field));
+                for (name, text) in RATE_LIMIT_HEADERS {
+                    let header = header(text, string().build());
+                    response.headers.entry(name.into()).or_insert(RefOr::T(header));
                 }
             }
         }
-        let mut groups: [Problems; 3] = Default::default();
-        for code in CODES.into_iter().filter(|code| self.answers(*code)) {
-            let group = match code.status() {
-                StatusCode::TOO_MANY_REQUESTS => 0,
-                StatusCode::SERVICE_UNAVAILABLE => 1,
-                _ => 2,
+        let (mut limited, mut unavailable, mut challenged) =
+            (ErrorResponses::default(), ErrorResponses::default(), ErrorResponses::default());
+        for code in ERROR_CODES.into_iter().filter(|code| self.can_return(*code)) {
+            let responses = match code.status() {
+                StatusCode::TOO_MANY_REQUESTS => &mut limited,
+                StatusCode::SERVICE_UNAVAILABLE => &mut unavailable,
+                _ => &mut challenged,
             };
-            groups[group].add(code.status().as_u16(), code.as_str());
+            responses.add(code.status().as_u16(), code.as_str());
         }
-        let [limited, unavailable, challenged] = groups;
-        limited.describe(operation, &RATES);
-        unavailable.describe(operation, &[]);
-        challenged.describe(operation, &[("WWW-Authenticate", "A challenge as RFC 6750 has it.")]);
+        limited.add_to(operation, &RATE_LIMIT_HEADERS);
+        unavailable.add_to(operation, &[]);
+        challenged.add_to(operation, &[("WWW-Authenticate", "The challenge of RFC 6750.")]);
     }
 
-    /// The ways in which a secret may be presented, under the names that operations are described
-    /// with; they belong into the document's components.
+    /// Returns the security schemes that [`describe`](Self::describe) refers to. Add them to the
+    /// components of the document.
     pub fn security_schemes(&self) -> Vec<(String, SecurityScheme)> {
-        self.credentials.places.iter().map(|place| (name(place), scheme(place))).collect()
+        let sources = self.credentials.sources.iter();
+        sources.map(|source| (scheme_name(source), security_scheme(source))).collect()
     }
 
-    /// Whether it can refuse for this.
-    fn answers(&self, code: Code) -> bool {
+    fn can_return(&self, code: ErrorCode) -> bool {
         match code {
-            Code::MissingKey => !self.optional,
-            Code::InsufficientScope => !self.all.is_empty() || !self.any.is_empty(),
-            Code::InvalidKey
-            | Code::RepeatedCredentials
-            | Code::RateLimited
-            | Code::QuotaExhausted
-            | Code::Unavailable => true,
-            Code::MissingLayer => false,
+            ErrorCode::MissingKey => !self.optional,
+            ErrorCode::InsufficientScope => !self.scopes.is_empty() || !self.any_scope.is_empty(),
+            ErrorCode::InvalidKey
+            | ErrorCode::RepeatedCredentials
+            | ErrorCode::RateLimited
+            | ErrorCode::QuotaExhausted
+            | ErrorCode::Unavailable => true,
+            ErrorCode::MissingLayer => false,
         }
     }
 
-    /// One requirement for each way to fulfil it: whichever place, whichever of the `any` scopes.
-    fn requirements(&self) -> Vec<SecurityRequirement> {
-        let any: Vec<Option<&str>> = match &*self.any {
+    /// Returns one requirement for each alternative: each combination of a credential source and
+    /// one of the `any_scope` scopes.
+    fn security_requirements(&self) -> Vec<SecurityRequirement> {
+        let any_scope: Vec<Option<&str>> = match &*self.any_scope {
             [] => vec![None],
-            some => some.iter().copied().map(Some).collect(),
+            scopes => scopes.iter().copied().map(Some).collect(),
         };
-        let ways = self.credentials.places.iter().flat_map(|place| {
-            any.iter().map(move |one| {
-                SecurityRequirement::new(name(place), self.all.iter().copied().chain(*one))
+        let alternatives = self.credentials.sources.iter().flat_map(|source| {
+            any_scope.iter().map(move |scope| {
+                let scopes = self.scopes.iter().copied().chain(*scope);
+                SecurityRequirement::new(scheme_name(source), scopes)
             })
         });
-        let nobody = self.optional.then(SecurityRequirement::default);
-        ways.chain(nobody).collect()
+        let without_key = self.optional.then(SecurityRequirement::default);
+        alternatives.chain(without_key).collect()
     }
 }
 
-fn name(place: &Place) -> String {
-    match place {
-        Place::Bearer => "bearer".into(),
-        // Names of components have fewer characters than names of fields.
-        Place::Header(field) => field.as_str().replace(|c: char| !plain(c), "_"),
-        Place::Query(parameter) => format!("query-{}", parameter.replace(|c: char| !plain(c), "_")),
+fn scheme_name(source: &CredentialSource) -> String {
+    match source {
+        CredentialSource::Bearer => "bearer".into(),
+        CredentialSource::Header(header) => component_name(header.as_str()),
+        CredentialSource::Query(parameter) => format!("query-{}", component_name(parameter)),
     }
 }
 
-fn scheme(place: &Place) -> SecurityScheme {
-    match place {
-        Place::Bearer => {
+fn security_scheme(source: &CredentialSource) -> SecurityScheme {
+    match source {
+        CredentialSource::Bearer => {
             SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build())
         }
-        Place::Header(field) => {
-            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(field.as_str())))
+        CredentialSource::Header(header) => {
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(header.as_str())))
         }
-        Place::Query(parameter) => {
+        CredentialSource::Query(parameter) => {
             SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new(parameter)))
         }
     }
 }
 
-fn plain(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_.".contains(character)
+/// Replaces characters that are not allowed in the names of OpenAPI components.
+fn component_name(text: &str) -> String {
+    text.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "_")
 }
 
-const CODES: [Code; 7] = [
-    Code::MissingKey,
-    Code::InvalidKey,
-    Code::InsufficientScope,
-    Code::RepeatedCredentials,
-    Code::RateLimited,
-    Code::QuotaExhausted,
-    Code::Unavailable,
+const ERROR_CODES: [ErrorCode; 7] = [
+    ErrorCode::MissingKey,
+    ErrorCode::InvalidKey,
+    ErrorCode::InsufficientScope,
+    ErrorCode::RepeatedCredentials,
+    ErrorCode::RateLimited,
+    ErrorCode::QuotaExhausted,
+    ErrorCode::Unavailable,
 ];
-const RATES: [(&str, &str); 2] = [
-    ("RateLimit", "What is left of the rates and quotas, and for how long."),
-    ("RateLimit-Policy", "The rates and quotas that count."),
+const RATE_LIMIT_HEADERS: [(&str, &str); 2] = [
+    ("RateLimit", "The remaining uses of each rate and quota, and the seconds until it resets."),
+    ("RateLimit-Policy", "The rates and quotas that apply."),
 ];

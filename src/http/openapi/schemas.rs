@@ -1,19 +1,98 @@
-//! The shapes of bodies.
+//! Schemas of bodies, and the error responses built from them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::StatusCode;
 use utoipa::openapi::{
-    Ref, RefOr,
+    ContentBuilder, Header, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder,
+    path::Operation,
     schema::{
-        AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat,
-        SchemaType, Type,
+        AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, KnownFormat, Object,
+        ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
     },
 };
 
-use super::answers::string;
-use crate::{audit::EventKind, model::Status};
+use crate::{audit::EventKind, http::responses::PROBLEM_JSON, model::Status};
 
-pub(super) const PROBLEM: &str = "Problem";
+/// The error codes that an operation can return, by status.
+#[derive(Default)]
+pub(super) struct ErrorResponses(BTreeMap<u16, BTreeSet<&'static str>>);
 
-pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
+impl ErrorResponses {
+    pub(super) fn with(mut self, status: u16, codes: &[&'static str]) -> Self {
+        codes.iter().for_each(|code| self.add(status, code));
+        self
+    }
+
+    pub(super) fn add(&mut self, status: u16, code: &'static str) {
+        self.0.entry(status).or_default().insert(code);
+    }
+
+    /// Adds the responses to an operation. If the operation already describes a response with the
+    /// same status, both are described as alternatives.
+    pub(super) fn add_to(self, operation: &mut Operation, headers: &[(&str, &str)]) {
+        for (status, codes) in self.0 {
+            let response = error_response(status, codes, headers);
+            let all = &mut operation.responses.responses;
+            match all.get_mut(&status.to_string()) {
+                Some(RefOr::T(existing)) => merge(existing, response),
+                _ => {
+                    all.insert(status.to_string(), RefOr::T(response));
+                }
+            }
+        }
+    }
+}
+
+fn error_response(status: u16, codes: BTreeSet<&str>, headers: &[(&str, &str)]) -> Response {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let code = string().enum_values(Some(codes));
+    let schema = AllOfBuilder::new()
+        .item(Ref::from_schema_name(PROBLEM))
+        .item(ObjectBuilder::new().property("code", code));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let mut response = ResponseBuilder::new()
+        .description(reason.unwrap_or_default())
+        .content(PROBLEM_JSON, content)
+        .header("Cache-Control", no_store_header());
+    if [409, 429, 503].contains(&status) {
+        let seconds = integer().minimum(Some(1)).build();
+        response =
+            response.header("Retry-After", header("Try again after this many seconds.", seconds));
+    }
+    for (name, text) in headers {
+        response = response.header(*name, header(text, string().build()));
+    }
+    response.build()
+}
+
+fn merge(existing: &mut Response, response: Response) {
+    for (name, header) in response.headers {
+        existing.headers.entry(name).or_insert(header);
+    }
+    for (media_type, content) in response.content {
+        let Some(RefOr::T(known)) = existing.content.get_mut(&media_type) else {
+            existing.content.insert(media_type, content);
+            continue;
+        };
+        if let RefOr::T(content) = content {
+            let alternatives = known.schema.take().into_iter().chain(content.schema);
+            let any_of = alternatives.fold(AnyOfBuilder::new(), AnyOfBuilder::item);
+            known.schema = Some(RefOr::T(Schema::AnyOf(any_of.build())));
+        }
+    }
+}
+
+pub(super) fn no_store_header() -> Header {
+    header("Caches do not store the response.", string().enum_values(Some(["no-store"])).build())
+}
+
+pub(super) fn header(text: &str, schema: Object) -> Header {
+    HeaderBuilder::new().schema(Some(schema)).description(Some(text)).build()
+}
+
+/// The schemas of the management API.
+pub(super) fn management() -> Vec<(&'static str, RefOr<Schema>)> {
     vec![
         ("ApiKey", key().build().into()),
         ("ApiKeyChange", change().into()),
@@ -31,7 +110,8 @@ pub(super) fn all() -> Vec<(&'static str, RefOr<Schema>)> {
     ]
 }
 
-pub(super) fn of_signing_in() -> Vec<(&'static str, RefOr<Schema>)> {
+/// The schemas of the sign-in routes.
+pub(super) fn sign_in() -> Vec<(&'static str, RefOr<Schema>)> {
     vec![
         ("ApiKey", key().build().into()),
         ("CodeRequest", code_request().into()),
@@ -43,40 +123,48 @@ pub(super) fn of_signing_in() -> Vec<(&'static str, RefOr<Schema>)> {
     ]
 }
 
-/// Of RFC 9457, with a stable code.
+/// Problem details (RFC 9457), with a stable code.
 pub(super) fn problem() -> ObjectBuilder {
     let status = integer().minimum(Some(400)).maximum(Some(599));
-    object("What went wrong (RFC 9457). Programs go by `code`.")
+    let limit = "The limit of the plan that was reached: active keys, or days of lifetime.";
+    let max_age = "The maximum age of the second factor, in seconds.";
+    object("An error (RFC 9457). Programs use `code`.")
         .required("type", string())
         .required("title", string())
         .required("status", status)
         .required("code", string().description(Some("Stable.")))
         .required("detail", string().description(Some("For people; may change.")))
-        .optional("limit", integer().description(Some("The plan's number that was reached.")))
-        .optional("maxAge", integer().description(Some(MAX_AGE)))
+        .optional("limit", integer().description(Some(limit)))
+        .optional("maxAge", integer().description(Some(max_age)))
         .build()
 }
 
-fn key() -> Shape {
+fn key() -> ClosedObject {
     let used = string().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
     let used = used.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-    described(object("A key, without its secret."))
-        .required("lastUsedAt", used.description(Some("`null` until it is used.")))
+    with_key_fields(object("A key, without its secret."))
+        .required("lastUsedAt", used.description(Some("`null` until the first use.")))
 }
 
 fn issued() -> ObjectBuilder {
-    let secret = string().description(Some("The secret. It is shown this once."));
-    described(object("A key with the secret that was made for it.")).required("key", secret).build()
+    let secret = string().description(Some("The secret. No other response contains it."));
+    with_key_fields(object("A key with its new secret.")).required("key", secret).build()
 }
 
-/// What is shown of every key.
-fn described(shape: Shape) -> Shape {
-    shape
-        .required("id", identifier())
+/// Adds the fields that `ApiKey` and `IssuedApiKey` share.
+fn with_key_fields(object: ClosedObject) -> ClosedObject {
+    object
+        .required("id", uuid())
         .required("name", string())
-        .required("prefix", string().description(Some("What may be shown of the secret.")))
+        .required(
+            "prefix",
+            string().description(Some("The beginning of the secret, which may be displayed.")),
+        )
         .required("createdAt", instant())
-        .optional("account", string().description(Some("Whose it is, for administrators.")))
+        .optional(
+            "account",
+            string().description(Some("The account that owns the key; only for administrators.")),
+        )
         .optional("scopes", strings())
         .optional("allowedNetworks", strings())
         .optional("metadata", ObjectBuilder::new().additional_properties(Some(string())))
@@ -89,7 +177,7 @@ fn described(shape: Shape) -> Shape {
 }
 
 fn retiring() -> ObjectBuilder {
-    object("The secret before the last rotation, while both work.")
+    object("The previous secret, which is valid until the overlap of the rotation ends.")
         .required("prefix", string())
         .required("endsAt", instant())
         .build()
@@ -97,8 +185,8 @@ fn retiring() -> ObjectBuilder {
 
 fn new_key() -> ObjectBuilder {
     let days = integer().minimum(Some(1)).maximum(Some(u32::MAX));
-    let at = instant().description(Some("In the future. Not together with `expiresInDays`."));
-    object("The key to make.")
+    let at = instant().description(Some("An instant in the future. Excludes `expiresInDays`."));
+    object("The key to create.")
         .required("name", name())
         .optional("scopes", scopes())
         .optional("expiresAt", at)
@@ -109,7 +197,7 @@ fn new_key() -> ObjectBuilder {
 }
 
 fn change() -> ObjectBuilder {
-    object("What shall become of a key. Whatever is not named stays.")
+    object("The fields to change. Omitted fields stay as they are.")
         .optional("name", name())
         .optional("scopes", scopes())
         .optional("allowedNetworks", networks())
@@ -119,16 +207,18 @@ fn change() -> ObjectBuilder {
 
 fn rotation() -> ObjectBuilder {
     let overlap = integer().minimum(Some(0)).maximum(Some(u32::MAX)).default(Some(0.into()));
-    let text = "How long the secret there is keeps working; not at all, unless told.";
-    object("How to rotate.").optional("overlapSeconds", overlap.description(Some(text))).build()
+    let text = "How long the previous secret stays valid.";
+    object("The options of a rotation.")
+        .optional("overlapSeconds", overlap.description(Some(text)))
+        .build()
 }
 
 fn event() -> ObjectBuilder {
     let or_null = || string().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
-    object("A line of the audit log.")
-        .required("id", identifier())
+    object("An event of the audit log.")
+        .required("id", uuid())
         .required("time", instant())
-        .required("event", events())
+        .required("event", event_kind())
         .required("result", string().enum_values(Some(["success", "failure"])))
         .required("account", or_null())
         .required("keyId", or_null().format(Some(SchemaFormat::Custom("uuid".into()))))
@@ -141,65 +231,66 @@ fn event() -> ObjectBuilder {
 }
 
 fn page(items: &str, of: &str) -> ObjectBuilder {
-    let next = identifier().description(Some("The `cursor` of the next page, if there is one."));
-    object("Newest first.")
+    let next = uuid().description(Some("The `cursor` of the next page. Omitted on the last page."));
+    object("A page of items, newest first.")
         .required(items, ArrayBuilder::new().items(Ref::from_schema_name(of)))
         .optional("next", next)
         .build()
 }
 
 fn introspection() -> ObjectBuilder {
-    object("Of a secret that is not live, or of no concern to the caller, only that.")
+    object("The state of a secret. If the secret is not valid, or belongs to another owner, the only field is `active`.")
         .required("active", ObjectBuilder::new().schema_type(Type::Boolean))
         .optional("scope", string())
         .optional("sub", string())
-        .optional("client_id", identifier())
+        .optional("client_id", uuid())
         .optional("token_type", string())
         .optional("iat", integer())
         .optional("exp", integer())
         .build()
 }
 
-/// Other fields are let pass, as RFC 7662 wants it.
+/// Allows other fields, as RFC 7662 requires.
 fn token() -> ObjectBuilder {
     ObjectBuilder::new().property("token", string()).required("token")
 }
 
 fn code_request() -> ObjectBuilder {
-    object("Where to send a code.").required("email", email()).build()
+    object("The address to send a code to.").required("email", email()).build()
 }
 
 fn presented_code() -> ObjectBuilder {
-    let code = string().description(Some("The six digits of the letter."));
-    object("A code, and where it was sent.")
+    let code = string().description(Some("The six digits from the e-mail."));
+    object("A code, and the address it was sent to.")
         .required("email", email())
         .required("code", code)
         .build()
 }
 
 fn message() -> ObjectBuilder {
-    object("One sentence.").required("message", string()).build()
+    object("A message for people.").required("message", string()).build()
 }
 
 fn name() -> ObjectBuilder {
-    // At least one character that is no space, and no NUL.
+    // At least one character that is not a space, and no NUL.
     let pattern = r"^[^\x00]*[^\s\x00][^\x00]*$";
     string().min_length(Some(1)).max_length(Some(100)).pattern(Some(pattern))
 }
 
-/// ASCII only, without quotes and comments.
+/// ASCII only, without quoted local parts and comments.
 fn email() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Email))).max_length(Some(254))
 }
 
 fn scopes() -> ArrayBuilder {
     let scope = string().pattern(Some(r"^[!#-\[\]-~]{1,100}$"));
-    let text = "What it may do; nothing, if empty. Without this field: all that its owner may do.";
+    let text = "What the key may do. An empty list means nothing. If omitted, the key may do everything that its owner may do.";
     ArrayBuilder::new().items(scope).max_items(Some(200)).description(Some(text))
 }
 
 fn networks() -> ArrayBuilder {
-    let text = "From where it may be used: `192.0.2.0/24`, `2001:db8::1`.";
+    let text =
+        "The networks from which the key may be used, for example `192.0.2.0/24` or `2001:db8::1`.";
     ArrayBuilder::new().items(string()).max_items(Some(100)).description(Some(text))
 }
 
@@ -212,7 +303,7 @@ fn metadata() -> ObjectBuilder {
         .max_properties(Some(50))
 }
 
-pub(super) fn identifier() -> ObjectBuilder {
+pub(super) fn uuid() -> ObjectBuilder {
     string().format(Some(SchemaFormat::Custom("uuid".into())))
 }
 
@@ -220,13 +311,17 @@ pub(super) fn instant() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
-pub(super) fn statuses() -> ObjectBuilder {
+pub(super) fn status() -> ObjectBuilder {
     let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
     string().enum_values(Some(all.map(|status| status.as_str())))
 }
 
-pub(super) fn events() -> ObjectBuilder {
+pub(super) fn event_kind() -> ObjectBuilder {
     string().enum_values(Some(EventKind::ALL.map(EventKind::as_str)))
+}
+
+pub(super) fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
 fn strings() -> ArrayBuilder {
@@ -237,17 +332,15 @@ fn integer() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer)
 }
 
-const MAX_AGE: &str = "How many seconds ago the second factor may have been checked at most.";
+/// Builds an object schema without additional properties.
+struct ClosedObject(ObjectBuilder);
 
-/// An object that has these fields and no others.
-struct Shape(ObjectBuilder);
-
-fn object(text: &str) -> Shape {
+fn object(text: &str) -> ClosedObject {
     let closed = AdditionalProperties::FreeForm(false);
-    Shape(ObjectBuilder::new().description(Some(text)).additional_properties(Some(closed)))
+    ClosedObject(ObjectBuilder::new().description(Some(text)).additional_properties(Some(closed)))
 }
 
-impl Shape {
+impl ClosedObject {
     fn required(self, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
         Self(self.optional(name, schema).0.required(name))
     }
@@ -260,3 +353,5 @@ impl Shape {
         self.0
     }
 }
+
+pub(super) const PROBLEM: &str = "Problem";

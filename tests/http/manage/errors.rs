@@ -5,7 +5,7 @@ use super::Client;
 use crate::{cache::wrapper::Mood, http::world::World, support::DAY};
 
 #[tokio::test]
-async fn the_plan_is_told_by_its_number() {
+async fn plan_limits_are_reported_with_their_number() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let owner = Owner::new("acme", "ada").unwrap();
@@ -26,7 +26,7 @@ async fn the_plan_is_told_by_its_number() {
 }
 
 #[tokio::test]
-async fn every_wrong_call_is_told_what_is_wrong() {
+async fn every_invalid_request_gets_its_status_and_code() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci"}"#).await;
@@ -82,7 +82,7 @@ async fn every_wrong_call_is_told_what_is_wrong() {
     for (method, path, kind, body, status, code) in table {
         let reply = ada.call_with(method, path, body, &[("content-type", kind)]).await;
         if reply.fields.get("content-type").is_none() {
-            assert_eq!((reply.status, *status), (404, 404), "axum has no such route: {path}");
+            assert_eq!((reply.status, *status), (404, 404), "axum has no route for {path}");
             continue;
         }
         assert_eq!(
@@ -101,7 +101,7 @@ async fn every_wrong_call_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_said_to_be_down() {
+async fn an_unavailable_store_is_reported_as_503() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let body = r#"{"name": "x"}"#;

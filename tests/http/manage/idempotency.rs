@@ -18,7 +18,7 @@ fn of<'a>(made: &'a Value, field: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_create_that_is_tried_again_makes_one_key_and_the_last_secret_works() {
+async fn a_retried_create_makes_one_key_and_only_the_last_secret_is_valid() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (first, last) = (service.keys(), service.nodes.last().unwrap());
@@ -38,9 +38,12 @@ async fn a_create_that_is_tried_again_makes_one_key_and_the_last_secret_works() 
         let ada = Client::new(last, "acme/ada");
         let used = create(&ada, "4711", body).await;
         assert_eq!(used.problem(), (422, "idempotency_key_reused".into()));
-        assert!(last.verify(of(&made, "key"), &VerifyRequest::new()).await.is_ok(), "it is in use");
+        assert!(
+            last.verify(of(&made, "key"), &VerifyRequest::new()).await.is_ok(),
+            "the secret is in use"
+        );
         let bob = create(&ada.as_session("acme/bob"), "4711", body).await.json();
-        assert_ne!(of(&bob, "id"), of(&made, "id"), "another's token is another");
+        assert_ne!(of(&bob, "id"), of(&made, "id"), "tokens of other owners are independent");
         let other = create(&ada, "4712", body).await.json();
         assert_ne!(of(&other, "id"), of(&made, "id"));
         let changed = create(&ada, "4712", r#"{"name": "cd", "scopes": ["a"]}"#).await;
@@ -50,13 +53,13 @@ async fn a_create_that_is_tried_again_makes_one_key_and_the_last_secret_works() 
 
         service.clock.advance(DAY + DAY);
         let later = create(&ada, "4712", body).await.json();
-        assert_ne!(of(&later, "id"), of(&other, "id"), "a day later it is forgotten");
+        assert_ne!(of(&later, "id"), of(&other, "id"), "a token expires after a day");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_tried_again_keeps_the_overlap_of_the_first() {
+async fn a_retried_rotation_keeps_the_overlap_of_the_first_attempt() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci"}"#).await;
@@ -74,7 +77,7 @@ async fn a_rotation_that_is_tried_again_keeps_the_overlap_of_the_first() {
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_one_is_refused() {
+async fn an_invalid_idempotency_key_is_rejected() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     for token in ["", "a b", &"x".repeat(201)] {
@@ -87,7 +90,7 @@ async fn a_token_that_cannot_be_one_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_creates_with_one_token_never_leave_two_keys() {
     for _ in 0..5 {
-        // A store that takes a moment, so that all of them have looked before any has written.
+        // A slow store, so that every task looks for an earlier key before any task has written one.
         let file = SqliteFile::new();
         let service = Service::new(file.open_twice().await);
         let nodes: Vec<_> =

@@ -4,7 +4,7 @@ use super::{Client, routes_of};
 use crate::http::world::World;
 
 #[tokio::test]
-async fn the_key_of_another_is_answered_as_one_that_does_not_exist_byte_for_byte() {
+async fn keys_of_other_owners_get_the_same_response_as_unknown_keys() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci"}"#).await;
@@ -35,7 +35,7 @@ async fn the_key_of_another_is_answered_as_one_that_does_not_exist_byte_for_byte
 }
 
 #[tokio::test]
-async fn without_an_identity_no_route_does_anything() {
+async fn unauthenticated_requests_are_rejected_on_every_route() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci"}"#).await;
@@ -65,7 +65,7 @@ async fn without_an_identity_no_route_does_anything() {
 }
 
 #[tokio::test]
-async fn an_administrator_sees_the_keys_of_its_tenant_and_whose_they_are() {
+async fn an_administrator_sees_all_keys_of_its_tenant_with_their_accounts() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci"}"#).await;
@@ -84,7 +84,7 @@ async fn an_administrator_sees_the_keys_of_its_tenant_and_whose_they_are() {
 }
 
 #[tokio::test]
-async fn nobody_names_an_owner_or_hands_out_more_than_it_has() {
+async fn a_caller_cannot_name_an_owner_or_grant_more_than_it_has() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     for field in

@@ -13,7 +13,7 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_key_looks_as_the_documentation_of_lunaos_shows_it() {
+async fn responses_match_the_documentation_of_lunaos() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci-pipeline"}"#).await;
@@ -40,14 +40,14 @@ async fn a_key_looks_as_the_documentation_of_lunaos_shows_it() {
     assert_eq!((revoked.status, revoked.text.as_str()), (200, r#"{"message":"API key revoked"}"#));
     assert!(world.keys().verify(key, &VerifyRequest::new()).await.is_err());
     let again = ada.call("DELETE", &path, "").await;
-    assert_eq!(again.status, 200, "revoking it again changes nothing");
+    assert_eq!(again.status, 200, "revoking again changes nothing");
     assert_eq!(ada.call("GET", &path, "").await.json()["revokedAt"], "2026-01-01T00:00:00.000Z");
     assert_eq!(ada.call("DELETE", &format!("{path}/record"), "").await.status, 200);
     assert_eq!(ada.call("GET", &path, "").await.status, 404);
 }
 
 #[tokio::test]
-async fn what_a_key_has_besides_is_shown_and_can_be_changed() {
+async fn all_properties_of_a_key_are_returned_and_can_be_changed() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let body = r#"{"name": "ci", "scopes": ["b", "a"], "expiresInDays": 7,
@@ -80,16 +80,16 @@ async fn what_a_key_has_besides_is_shown_and_can_be_changed() {
     assert_ne!(rotated["key"], made["key"]);
     world.service.clock.advance(MINUTE);
     let over = ada.call("GET", &path, "").await.json();
-    assert_eq!(over.get("retiring"), None, "it works no more");
+    assert_eq!(over.get("retiring"), None, "the overlap has ended");
     let events = ada.call("GET", &format!("{path}/events"), "").await.json();
-    let told: Vec<_> = events["events"].as_array().unwrap().iter().map(|e| &e["event"]).collect();
+    let kinds: Vec<_> = events["events"].as_array().unwrap().iter().map(|e| &e["event"]).collect();
     let expected = ["key.rotated", "key.enabled", "key.disabled", "key.updated", "key.created"];
-    assert_eq!(told, expected);
+    assert_eq!(kinds, expected);
     assert_eq!(events["events"][0]["actor"], "ada");
 }
 
 #[tokio::test]
-async fn pages_show_everything_once() {
+async fn pages_list_every_item_once() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     for n in 0..5 {
@@ -118,7 +118,7 @@ async fn pages_show_everything_once() {
 }
 
 #[tokio::test]
-async fn introspection_tells_of_live_keys_of_the_caller_and_of_no_others() {
+async fn introspection_is_active_only_for_valid_keys_that_the_caller_may_see() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci", "scopes": ["a", "b"], "expiresInDays": 1}"#).await;
@@ -142,7 +142,7 @@ async fn introspection_tells_of_live_keys_of_the_caller_and_of_no_others() {
     let trial = world.metered(keyward::model::Quota::total(0)).await;
     let refused = ask(&ada, format!("token={trial}")).await;
     assert_eq!(refused.problem(), (429, "quota_exhausted".into()));
-    assert!(refused.fields.get("retry-after").is_none(), "waiting does not help");
+    assert!(refused.fields.get("retry-after").is_none(), "a total quota never resets");
     let no = json!({"active": false});
     for session in ["acme/bob", "umbrella/ada", "umbrella/root/administrator"] {
         assert_eq!(ask(&ada.as_session(session), token.clone()).await.json(), no, "{session}");

@@ -4,7 +4,7 @@ use super::Client;
 use crate::support::{SECOND, Service, stores};
 
 #[tokio::test]
-async fn who_has_to_confirm_is_told_how_freshly_and_nothing_is_changed() {
+async fn a_missing_second_factor_is_reported_with_its_max_age_and_changes_nothing() {
     let service = Service::new(stores::memory());
     let ada = Client::new(service.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci", "scopes": ["a"]}"#).await;
@@ -42,7 +42,7 @@ async fn who_has_to_confirm_is_told_how_freshly_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn who_is_suspended_widens_nothing_and_switches_nothing_on() {
+async fn a_suspended_owner_cannot_widen_or_enable_a_key() {
     let service = Service::new(stores::memory());
     let ada = Client::new(service.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci", "scopes": ["a"]}"#).await;

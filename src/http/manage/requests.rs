@@ -1,0 +1,306 @@
+//! Requests to the management API. No field names an owner or a tenant, and unknown fields are
+//! rejected, so a caller cannot act for another owner.
+
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use super::error::ManageError;
+use crate::{
+    manage::{KeyChange, NewKey, Rotation},
+    model::{Access, Actor, Expiry, Metadata, Networks, Owner, OwnerScope},
+    verify::Verified,
+};
+
+/// The authenticated caller of the management API: a session of the host, or a key with a scope for
+/// managing keys.
+///
+/// # Examples
+/// ```
+/// use keyward::{Actor, Owner, http::manage::Caller};
+///
+/// let ada = Owner::new("acme", "ada")?;
+/// let own_keys = Caller::new(ada.clone(), Actor::account("ada@acme.example"));
+/// let all_keys_of_acme = Caller::new(ada, Actor::account("ada@acme.example")).administrator();
+/// # Ok::<(), keyward::model::Invalid>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Caller {
+    owner: Owner,
+    actor: Actor,
+    administrator: bool,
+}
+
+/// A request to the management API, independent of the web framework.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct ManageRequest<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    query: &'a str,
+    content_type: &'a [u8],
+    idempotency_key: Option<&'a [u8]>,
+    body: &'a [u8],
+}
+
+/// The body of `POST /api-keys`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CreateBody {
+    name: String,
+    #[serde(default, deserialize_with = "not_null")]
+    scopes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
+    expires_at: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    expires_in_days: Option<u32>,
+    #[serde(default, deserialize_with = "not_null")]
+    allowed_networks: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The body of `PATCH /api-keys/{id}`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ChangeBody {
+    #[serde(default, deserialize_with = "not_null")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
+    scopes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
+    allowed_networks: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The body of `POST /api-keys/{id}/rotate`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RotateBody {
+    #[serde(default)]
+    overlap_seconds: u32,
+}
+
+impl Caller {
+    /// Creates a caller that manages its own keys. The actor is written to the audit log, and a
+    /// key cannot be given more access than the actor has.
+    pub fn new(owner: Owner, actor: Actor) -> Self {
+        Self { owner, actor, administrator: false }
+    }
+
+    /// Creates a caller from a verified key. It manages the keys of the key's owner, and cannot give
+    /// a key more access than it has itself. The host MUST require a scope for this.
+    pub fn of_key(verified: &Verified) -> Self {
+        Self::new(verified.owner().clone(), Actor::key(verified))
+    }
+
+    /// Lets the caller see and change the keys of all accounts of its tenant. Keys that it creates
+    /// belong to its own account.
+    pub fn administrator(mut self) -> Self {
+        self.administrator = true;
+        self
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Returns the owners whose keys the caller may see and change.
+    pub(super) fn owner_scope(&self) -> OwnerScope<'_> {
+        if self.administrator {
+            OwnerScope::Tenant(self.owner.tenant())
+        } else {
+            OwnerScope::Owner(&self.owner)
+        }
+    }
+}
+
+impl<'a> ManageRequest<'a> {
+    /// Creates a request without a body. The path is relative to where the API is mounted.
+    pub fn new(method: &'a Method, path: &'a str) -> Self {
+        Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
+    }
+
+    /// Sets the query string of the URL.
+    pub fn query(mut self, query: &'a str) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// Sets the body and its `Content-Type`.
+    pub fn body(mut self, content_type: &'a [u8], body: &'a [u8]) -> Self {
+        (self.content_type, self.body) = (content_type, body);
+        self
+    }
+
+    /// Sets a JSON body.
+    pub fn json(self, body: &'a [u8]) -> Self {
+        self.body(b"application/json", body)
+    }
+
+    /// Sets the value of `Idempotency-Key`.
+    pub fn idempotency_key(mut self, value: &'a [u8]) -> Self {
+        self.idempotency_key = Some(value);
+        self
+    }
+
+    /// Parses the body, which must be a JSON object.
+    pub(super) fn parse_json<T: DeserializeOwned>(&self) -> Result<T, ManageError> {
+        if !self.has_content_type("application/json") {
+            return Err(ManageError::media_type("send Content-Type: application/json"));
+        }
+        let parsed = serde_json::from_slice(self.body)
+            .map_err(|error| ManageError::malformed_body(&error))?;
+        // Serde also accepts an array, with the fields in order of declaration.
+        if !self.body.trim_ascii_start().starts_with(b"{") {
+            return Err(ManageError::invalid("send a JSON object"));
+        }
+        Ok(parsed)
+    }
+
+    /// Parses the body, which may be missing.
+    pub(super) fn parse_json_or_default<T: DeserializeOwned + Default>(
+        &self,
+    ) -> Result<T, ManageError> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.parse_json() }
+    }
+
+    /// Returns a parameter of the form in the body.
+    pub(super) fn form_parameter(&self, name: &str) -> Result<Option<Cow<'a, str>>, ManageError> {
+        if !self.has_content_type("application/x-www-form-urlencoded") {
+            let expected = "send Content-Type: application/x-www-form-urlencoded";
+            return Err(ManageError::media_type(expected));
+        }
+        let body = std::str::from_utf8(self.body).unwrap_or_default();
+        let mut values = url_encoded_pairs(body).filter(|(key, _)| *key == name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(repeated_parameter(name)),
+            (pair, None) => Ok(pair.map(|(_, value)| value)),
+        }
+    }
+
+    /// Returns the parameters of the query. Unknown and repeated parameters are errors.
+    pub(super) fn query_parameters<const N: usize>(
+        &self,
+        known: [&str; N],
+    ) -> Result<[Option<Cow<'a, str>>; N], ManageError> {
+        let mut values = [const { None }; N];
+        for (name, value) in url_encoded_pairs(self.query) {
+            let Some(index) = known.iter().position(|known| *known == name) else {
+                let known = known.join(", ");
+                let detail = format!("unknown query parameter: this path accepts {known}");
+                return Err(ManageError::invalid(detail));
+            };
+            if values[index].replace(value).is_some() {
+                return Err(repeated_parameter(name));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Returns the value of `Idempotency-Key`, if it is present.
+    pub(super) fn idempotency_token(&self) -> Result<Option<&'a str>, ManageError> {
+        let Some(value) = self.idempotency_key else { return Ok(None) };
+        let is_valid = (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(value) {
+            Ok(text) if is_valid => Ok(Some(text)),
+            _ => {
+                let detail = "Idempotency-Key must be 1 to 200 visible ASCII characters";
+                Err(ManageError::invalid(detail))
+            }
+        }
+    }
+
+    fn has_content_type(&self, expected: &str) -> bool {
+        let bare = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        bare.trim_ascii().eq_ignore_ascii_case(expected.as_bytes())
+    }
+}
+
+/// Omits query and body, which may contain a secret.
+impl std::fmt::Debug for ManageRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManageRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl CreateBody {
+    pub(super) fn into_new_key(self, owner: &Owner) -> Result<NewKey, ManageError> {
+        let mut new = NewKey::new(owner, &self.name)?;
+        if let Some(scopes) = self.scopes {
+            new = new.access(Access::only(scopes)?);
+        }
+        if let Some(networks) = self.allowed_networks {
+            new = new.networks(Networks::only(networks)?);
+        }
+        if let Some(metadata) = self.metadata {
+            new = new.metadata(Metadata::new(metadata)?);
+        }
+        match (self.expires_at, self.expires_in_days) {
+            (None, None) => Ok(new),
+            (Some(instant), None) => Ok(new.expiry(Expiry::At(instant.parse()?))),
+            (None, Some(days)) => Ok(new.expiry(Expiry::days(days))),
+            (Some(_), Some(_)) => {
+                Err(ManageError::invalid("send either expiresAt or expiresInDays, not both"))
+            }
+        }
+    }
+}
+
+impl ChangeBody {
+    pub(super) fn into_change(self) -> Result<KeyChange, ManageError> {
+        let mut change = KeyChange::default();
+        if let Some(name) = self.name {
+            change = change.name(&name)?;
+        }
+        if let Some(scopes) = self.scopes {
+            change = change.access(Access::only(scopes)?);
+        }
+        if let Some(networks) = self.allowed_networks {
+            change = change.networks(Networks::only(networks)?);
+        }
+        if let Some(metadata) = self.metadata {
+            change = change.metadata(Metadata::new(metadata)?);
+        }
+        Ok(change)
+    }
+}
+
+impl RotateBody {
+    pub(super) fn into_rotation(self) -> Rotation {
+        Rotation::overlap(Duration::from_secs(self.overlap_seconds.into()))
+    }
+}
+
+/// Rejects `null`, because clients disagree whether it means "unchanged" or "remove".
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+fn url_encoded_pairs(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name, percent_decode_str(value).decode_utf8_lossy())
+    })
+}
+
+fn repeated_parameter(name: &str) -> ManageError {
+    ManageError::invalid(format!("`{name}` is repeated: send it once"))
+}
+
+/// The largest body that an adapter reads: 64 KiB.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 64 * 1024;

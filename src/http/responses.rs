@@ -1,0 +1,384 @@
+//! Responses to rejected requests, the same for every framework.
+
+use std::{fmt::Write as _, time::Duration};
+
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+
+use crate::{
+    model::Period,
+    verify::{
+        Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates, Verified,
+        whole_seconds,
+    },
+};
+
+/// A rejected request, with everything that is sent to the client.
+///
+/// # Examples
+/// ```
+/// # use keyward::http::Rejection;
+/// /// Replaces the problem details by the host's own body; status and headers stay.
+/// fn respond(rejection: Rejection) -> http::Response<String> {
+///     let text = format!("error: {}", rejection.code());
+///     rejection.into_response::<String>().map(|_| text)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    code: ErrorCode,
+    challenge: Option<HeaderValue>,
+    retry_after: Option<Duration>,
+    rates: RateStates,
+    quotas: QuotaStates,
+}
+
+/// Stable error codes for rejected requests, for use by programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The request contains no key.
+    MissingKey,
+    /// The credential is not a valid key. The exact reason is only written to the audit log.
+    InvalidKey,
+    /// The key lacks a required scope.
+    InsufficientScope,
+    /// The request contains more than one credential.
+    RepeatedCredentials,
+    /// The key or its network exceeds a rate limit.
+    RateLimited,
+    /// A quota of the key or its owner is used up.
+    QuotaExhausted,
+    /// The key cannot be checked at the moment.
+    Unavailable,
+    /// A handler extracts a verified key, but no layer verifies keys on its route.
+    MissingLayer,
+}
+
+/// Builds responses from rejections, in the host's own format.
+pub trait RejectionHandler<B>: Clone {
+    /// Returns the complete response.
+    fn respond(&self, rejection: Rejection) -> Response<B>;
+}
+
+/// Responds with an HTTP status and problem details (RFC 9457). The body type must be convertible
+/// from a `String`, as axum's is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProblemResponses;
+
+/// Responds with a gRPC status in the headers and an empty body, for tonic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GrpcResponses;
+
+impl Rejection {
+    pub(crate) fn new(code: ErrorCode) -> Self {
+        Self {
+            code,
+            challenge: None,
+            retry_after: None,
+            rates: RateStates::default(),
+            quotas: QuotaStates::default(),
+        }
+    }
+
+    pub(super) fn with_challenge(mut self, challenge: HeaderValue) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    pub(super) fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub(super) fn limited(limited: &Limited) -> Self {
+        let &Limited { reason, retry_after, rates, quotas, .. } = limited;
+        Self { retry_after, rates, quotas, ..Self::new(ErrorCode::from_limit(reason)) }
+    }
+
+    /// Returns the error code.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// Returns the HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// Returns the problem details (RFC 9457) as JSON.
+    pub fn body(&self) -> String {
+        problem_json(self.status(), self.code.as_str(), self.code.detail(), &[])
+    }
+
+    /// Returns all headers except `Content-Type`.
+    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let mut all = vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        all.extend(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        let wait = self.retry_after.map(|wait| whole_seconds(wait).max(1));
+        all.extend(wait.map(|seconds| (RETRY_AFTER, seconds.into())));
+        all.extend(limit_headers(&self.rates, &self.quotas).into_iter().flatten());
+        all
+    }
+
+    /// Builds the HTTP response.
+    pub fn into_response<B: From<String>>(self) -> Response<B> {
+        let mut response = Response::new(B::from(self.body()));
+        *response.status_mut() = self.status();
+        response.headers_mut().extend(self.headers());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response
+    }
+
+    /// Builds the gRPC response, with its status in the headers.
+    pub fn into_grpc_response<B: Default>(self) -> Response<B> {
+        let mut response = Response::new(B::default());
+        let headers = response.headers_mut();
+        headers.extend(self.headers());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", self.code.grpc_status().into());
+        headers.insert("grpc-message", HeaderValue::from_static(self.code.detail()));
+        response
+    }
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code.detail())
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl ErrorCode {
+    /// Returns the code as it appears in a response.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing_key",
+            Self::InvalidKey => "invalid_key",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::RepeatedCredentials => "repeated_credentials",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Unavailable => "unavailable",
+            Self::MissingLayer => "missing_layer",
+        }
+    }
+
+    /// Returns the HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::MissingKey | Self::InvalidKey => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::RepeatedCredentials => StatusCode::BAD_REQUEST,
+            Self::RateLimited | Self::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns the numeric gRPC status.
+    pub fn grpc_status(self) -> u16 {
+        match self {
+            Self::MissingKey | Self::InvalidKey | Self::RepeatedCredentials => 16,
+            Self::InsufficientScope => 7,
+            Self::RateLimited | Self::QuotaExhausted => 8,
+            Self::Unavailable => 14,
+            Self::MissingLayer => 13,
+        }
+    }
+
+    pub(super) fn from_limit(reason: LimitedReason) -> Self {
+        match reason {
+            LimitedReason::Quota => Self::QuotaExhausted,
+            LimitedReason::Rate | LimitedReason::Network => Self::RateLimited,
+        }
+    }
+
+    /// Returns the error code of RFC 6750 for the challenge, if it defines one.
+    pub(super) fn challenge_error(self) -> Option<&'static str> {
+        match self {
+            Self::InvalidKey => Some("invalid_token"),
+            Self::InsufficientScope => Some("insufficient_scope"),
+            Self::RepeatedCredentials => Some("invalid_request"),
+            _ => None,
+        }
+    }
+
+    /// Returns a sentence for people that says what is wrong and what to do.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::MissingKey => "an API key is required: send it as Authorization: Bearer",
+            Self::InvalidKey => "the API key is not valid",
+            Self::InsufficientScope => "the API key lacks a required scope",
+            Self::RepeatedCredentials => {
+                "the request contains more than one credential: send only one"
+            }
+            Self::RateLimited => "too many requests: try again later",
+            Self::QuotaExhausted => "the quota of the API key or of its account is used up",
+            Self::Unavailable => {
+                "API keys cannot be checked at the moment: try again later with the same key"
+            }
+            Self::MissingLayer => {
+                "a handler takes keyward::Verified, but no layer verifies keys on this route: \
+                 add keyward::axum::layer(guard) to the Router, or .wrap(keyward::actix::ApiKeyAuth::new(guard)) \
+                 to the App"
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<B: From<String>> RejectionHandler<B> for ProblemResponses {
+    fn respond(&self, rejection: Rejection) -> Response<B> {
+        rejection.into_response()
+    }
+}
+
+impl<B: Default> RejectionHandler<B> for GrpcResponses {
+    fn respond(&self, rejection: Rejection) -> Response<B> {
+        rejection.into_grpc_response()
+    }
+}
+
+/// Returns the `RateLimit` headers for the response to a verified request: what remains of its
+/// rates and quotas.
+pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    limit_headers(&verified.rates(), &verified.quotas()).into_iter().flatten()
+}
+
+/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit
+/// applies.
+fn limit_headers(
+    rates: &RateStates,
+    quotas: &QuotaStates,
+) -> Option<[(HeaderName, HeaderValue); 2]> {
+    let mut headers = LimitHeaders::default();
+    headers.add_rate("key", rates.key);
+    headers.add_rate("owner", rates.owner);
+    headers.add_quota("key-quota", quotas.key);
+    headers.add_quota("owner-quota", quotas.owner);
+    let value = |text: String| HeaderValue::try_from(text).ok();
+    (!headers.policy.is_empty()).then_some(())?;
+    let policy = (RATE_LIMIT_POLICY.clone(), value(headers.policy)?);
+    Some([policy, (RATE_LIMIT.clone(), value(headers.limit)?)])
+}
+
+#[derive(Default)]
+struct LimitHeaders {
+    policy: String,
+    limit: String,
+}
+
+impl LimitHeaders {
+    fn add_rate(&mut self, name: &str, state: Option<RateState>) {
+        let Some(RateState { rate, remaining, reset, .. }) = state else { return };
+        let window = whole_seconds(rate.period).max(1);
+        self.add(name, rate.uses.get().into(), Some(window), remaining.into(), Some(reset));
+    }
+
+    /// Only a daily quota has a window: months differ in length, and a total quota never resets.
+    fn add_quota(&mut self, name: &str, state: Option<QuotaState>) {
+        let Some(QuotaState { quota, remaining, reset, .. }) = state else { return };
+        let window = (quota.period() == Period::Day).then_some(86_400);
+        self.add(name, quota.uses(), window, remaining, reset);
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        quota: u64,
+        window: Option<u64>,
+        remaining: u64,
+        reset: Option<Duration>,
+    ) {
+        let comma = if self.policy.is_empty() { "" } else { ", " };
+        let Self { policy, limit } = self;
+        // Writing to a String cannot fail.
+        let _ = write!(policy, "{comma}\"{name}\";q={quota}");
+        let _ = window.map(|window| write!(policy, ";w={window}"));
+        let _ = write!(limit, "{comma}\"{name}\";r={remaining}");
+        let _ = reset.map(|reset| write!(limit, ";t={}", whole_seconds(reset)));
+    }
+}
+
+/// Builds a response that caches must not store.
+#[cfg(any(feature = "leaks", feature = "manage"))]
+pub(super) fn no_store_response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
+/// further extensions.
+pub(super) fn problem_json(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    numbers: &[(&str, u64)],
+) -> String {
+    let mut body = String::with_capacity(160);
+    let title = status.canonical_reason().unwrap_or_default();
+    // Writing to a String cannot fail.
+    let _ =
+        write!(body, r#"{{"type":"about:blank","title":"{title}","status":{}"#, status.as_u16());
+    body.push_str(",\"code\":");
+    push_json_string(&mut body, code);
+    body.push_str(",\"detail\":");
+    push_json_string(&mut body, detail);
+    for (name, number) in numbers {
+        let _ = write!(body, r#","{name}":{number}"#);
+    }
+    body.push('}');
+    body
+}
+
+/// Appends a JSON string. Written by hand, because without the management API nothing here needs
+/// `serde_json`.
+fn push_json_string(body: &mut String, text: &str) {
+    body.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => body.extend(['\\', character]),
+            control if control < ' ' => {
+                let _ = write!(body, "\\u{:04x}", u32::from(control));
+            }
+            other => body.push(other),
+        }
+    }
+    body.push('"');
+}
+
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_in_problem_details_are_escaped() {
+        let body = problem_json(StatusCode::CONFLICT, "x", "a \"b\" \\ c\n\u{e9}", &[("limit", 5)]);
+        let expected = concat!(
+            r#"{"type":"about:blank","title":"Conflict","status":409,"code":"x","#,
+            r#""detail":"a \"b\" \\ c\u000aé","limit":5}"#
+        );
+        assert_eq!(body, expected);
+    }
+}
