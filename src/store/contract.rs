@@ -43,7 +43,7 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Returns the key whose current or retiring secret has one of the digests.
     ///
-    /// SHOULD take one round trip for all digests. MUST read the latest committed data, not a
+    /// MUST take one round trip for all digests. MUST read the latest committed data, not a
     /// replica that may lag. MUST compare digests as a whole, including the tag of the hasher. MUST
     /// also find the latest former secret of a rotated key, before and after its end, and return
     /// when it ends or ended.
@@ -172,7 +172,7 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// While it returns [`Pushed`](FeedMode::Pushed), MUST wake up for every change that is
     /// committed before or during the call. A store that cannot be notified, or cannot at the
-    /// moment, SHOULD poll in short intervals and MUST return [`Polled`](FeedMode::Polled). MAY
+    /// moment, MUST poll in short intervals and return [`Polled`](FeedMode::Polled). MAY
     /// return without a change.
     async fn wait_for_changes(&self, after: u64, at_most: Duration)
     -> Result<FeedMode, StoreError>;
