@@ -137,12 +137,12 @@ impl Inner {
                 return Ok(());
             }
             CommandOutcome::Answered(Value::Int(confirmed)) => {
-                ServerError::new(&connection.server, TooFewReplicas { confirmed, required })
+                ServerError::boxed(&connection.server, TooFewReplicas { confirmed, required })
             }
             CommandOutcome::Answered(_) => {
-                ServerError::new(&connection.server, "WAIT did not return a number")
+                ServerError::boxed(&connection.server, "WAIT did not return a number")
             }
-            CommandOutcome::Rejected(error) => ServerError::new(&connection.server, error),
+            CommandOutcome::Rejected(error) => ServerError::boxed(&connection.server, error),
             CommandOutcome::Lost(error) => error,
         };
         Err(StoreError::unconfirmed(error))

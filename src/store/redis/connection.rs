@@ -45,7 +45,7 @@ impl Connection {
         let has_ended = Arc::new(AtomicBool::new(false));
         let receiver = PushReceiver { has_ended: has_ended.clone(), pushed };
         let connection = Self::connect(&server, limit, receiver).await;
-        let connection = connection.map_err(|error| ServerError::new(&server, error))?;
+        let connection = connection.map_err(|error| ServerError::boxed(&server, error))?;
         Ok(Self { connection, has_ended, server })
     }
 
@@ -77,7 +77,7 @@ impl Connection {
             Err(_) => TimedOut("Redis", start.elapsed()).into(),
         };
         self.abandon();
-        CommandOutcome::Lost(ServerError::new(&self.server, error))
+        CommandOutcome::Lost(ServerError::boxed(&self.server, error))
     }
 
     pub(super) async fn subscribe(&self, channels: &[&str], deadline: Instant) -> RedisResult<()> {
@@ -245,7 +245,7 @@ impl PrimaryConnection {
             match timeout_at(end, self.follow_redirects(server.clone(), end)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(failed)) => error = failed,
-                Err(_) => error = ServerError::new(server, TimedOut("Redis", share)),
+                Err(_) => error = ServerError::boxed(server, TimedOut("Redis", share)),
             }
         }
         Err(error)
@@ -264,7 +264,7 @@ impl PrimaryConnection {
             let error = match connection.send(&exists, deadline).await {
                 // A server that has lost the keys must not deny them.
                 CommandOutcome::Answered(Value::Int(0)) if self.opened.load(Ordering::Relaxed) => {
-                    return Err(ServerError::new(&server, LOST));
+                    return Err(ServerError::boxed(&server, LOST));
                 }
                 CommandOutcome::Answered(_) => return check_primary(connection, deadline).await,
                 CommandOutcome::Rejected(error) => error,
@@ -274,7 +274,7 @@ impl PrimaryConnection {
                 error.redirect_node().and_then(|(address, _)| redirect_target(&server, address));
             server = match target {
                 Some(target) => Arc::new(target),
-                None => return Err(ServerError::new(&server, error)),
+                None => return Err(ServerError::boxed(&server, error)),
             };
         }
         Err(TOO_MANY_REDIRECTS.into())
@@ -288,7 +288,7 @@ async fn check_primary(connection: Connection, deadline: Instant) -> Result<Conn
     info.arg("replication");
     match connection.send(&info, deadline).await {
         CommandOutcome::Answered(info) if text(&info).contains("role:slave") => {
-            Err(ServerError::new(&connection.server, "it is a replica: connect to its primary"))
+            Err(ServerError::boxed(&connection.server, "it is a replica: connect to its primary"))
         }
         // If INFO is forbidden, the first write still fails on a replica.
         CommandOutcome::Answered(_) | CommandOutcome::Rejected(_) => Ok(connection),

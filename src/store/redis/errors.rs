@@ -38,9 +38,9 @@ impl RedisFailure {
     /// Adds the server's address to the error's text.
     pub(super) fn at(self, server: &ConnectionInfo) -> Self {
         match self {
-            Self::NotRun(source) => Self::NotRun(ServerError::new(server, source)),
-            Self::Lost(source) => Self::Lost(ServerError::new(server, source)),
-            Self::Corrupt(source) => Self::Corrupt(ServerError::new(server, source)),
+            Self::NotRun(source) => Self::NotRun(ServerError::boxed(server, source)),
+            Self::Lost(source) => Self::Lost(ServerError::boxed(server, source)),
+            Self::Corrupt(source) => Self::Corrupt(ServerError::boxed(server, source)),
         }
     }
 
@@ -97,7 +97,7 @@ pub(super) struct ServerError {
 }
 
 impl ServerError {
-    pub(super) fn new(server: &ConnectionInfo, source: impl Into<BoxError>) -> BoxError {
+    pub(super) fn boxed(server: &ConnectionInfo, source: impl Into<BoxError>) -> BoxError {
         Box::new(Self { server: server.addr().to_string(), source: source.into() })
     }
 }
