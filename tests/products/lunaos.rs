@@ -119,7 +119,7 @@ fn names(object: &Value) -> Vec<&str> {
 /// > POST /api-keys, Authorization: Bearer <token>, {"name": "ci-pipeline"}. Response (201): id, name,
 /// > key, prefix, createdAt: "2026-02-09T12:00:00.000Z"
 /// > Create a new API key.
-async fn a_key_is_generated_as_the_page_shows_it(place: &Place) {
+async fn creating_a_key_returns_the_documented_response(place: &Place) {
     let luna = Luna::start(place);
     let made = luna.generate("ada", "ci-pipeline").await;
     assert_eq!(made.status, 201);
@@ -137,7 +137,7 @@ async fn a_key_is_generated_as_the_page_shows_it(place: &Place) {
 
 /// > All API keys follow the format: lnos_live_{32 random hex characters}
 /// > Prefix: lnos_live_ — identifies LunaOS API keys. Body: 128-bit random entropy (32 hex chars)
-async fn a_key_is_lnos_live_and_32_random_hexadecimal_digits(place: &Place) {
+async fn a_key_is_lnos_live_and_32_random_hex_characters(place: &Place) {
     let luna = Luna::start(place);
     let format = Regex::new("^lnos_live_[0-9a-f]{32}$").unwrap();
     let mut seen = BTreeSet::new();
@@ -154,7 +154,7 @@ async fn a_key_is_lnos_live_and_32_random_hexadecimal_digits(place: &Place) {
 /// > Retrieve all API keys (prefix only — not the full key). id, name, prefix, createdAt, lastUsedAt;
 /// > lastUsedAt: null
 /// > Generate and manage API keys for programmatic access.
-async fn keys_are_listed_by_their_prefix_and_never_shown_again(place: &Place) {
+async fn keys_are_listed_by_prefix_and_never_shown_again(place: &Place) {
     let luna = Luna::start(place);
     let first = luna.generate("ada", "local-dev").await.body;
     let second = luna.generate("ada", "ci-pipeline").await.body;
@@ -181,7 +181,7 @@ async fn keys_are_listed_by_their_prefix_and_never_shown_again(place: &Place) {
 }
 
 /// > Permanently revoke an API key. DELETE /api-keys/:id. Response (200): {"message": "API key revoked"}
-async fn a_revoked_key_ends_for_ever(place: &Place) {
+async fn a_revoked_key_is_revoked_permanently(place: &Place) {
     let luna = Luna::start(place);
     let made = luna.generate("ada", "ci-pipeline").await.body;
     let (key, path) =
@@ -245,7 +245,7 @@ async fn a_key_is_used_like_a_bearer_token(place: &Place) {
 }
 
 /// > Keys are hashed with SHA-256 before storage — we never store raw keys
-async fn the_database_has_the_sha_256_of_a_key_and_not_the_key(place: &Place) {
+async fn the_database_stores_only_the_sha256_of_a_key(place: &Place) {
     let luna = Luna::start(place);
     let key = luna.key("ada").await;
     assert_eq!(luna.use_key(&key).await.status, 200);
@@ -256,7 +256,7 @@ async fn the_database_has_the_sha_256_of_a_key_and_not_the_key(place: &Place) {
 
 /// > API keys inherit the rate limits of the user who created them: Free 60 req/min, Pro 600 req/min,
 /// > Team 6,000 req/min
-async fn the_keys_of_a_user_share_the_rate_of_the_tier(place: &Place) {
+async fn all_keys_of_a_user_share_the_tiers_rate_limit(place: &Place) {
     let luna = Luna::start(place);
     for (user, tier, rate) in [("ada", "free", 60), ("bob", "pro", 600), ("eve", "team", 6_000)] {
         luna.subscribe(user, tier).await;
@@ -290,7 +290,7 @@ fn refilled(place: &Place, begun: Instant, per_minute: u32) -> u32 {
 }
 
 /// Beyond the page: whoever pays less keeps the keys, at the rate of the tier, and gets no more of them.
-async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Place) {
+async fn a_downgrade_keeps_existing_keys_and_rejects_new_ones(place: &Place) {
     let luna = Luna::start(place);
     luna.subscribe("ada", "team").await;
     let mut keys = Vec::new();
@@ -315,20 +315,20 @@ async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Pl
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    a_key_is_generated_as_the_page_shows_it,
-    a_key_is_lnos_live_and_32_random_hexadecimal_digits,
-    keys_are_listed_by_their_prefix_and_never_shown_again,
-    a_revoked_key_ends_for_ever,
+    creating_a_key_returns_the_documented_response,
+    a_key_is_lnos_live_and_32_random_hex_characters,
+    keys_are_listed_by_prefix_and_never_shown_again,
+    a_revoked_key_is_revoked_permanently,
     a_user_has_at_most_five_active_keys,
     a_key_is_used_like_a_bearer_token,
-    the_database_has_the_sha_256_of_a_key_and_not_the_key,
-    the_keys_of_a_user_share_the_rate_of_the_tier,
-    a_downgrade_keeps_existing_keys_working_and_refuses_new_ones,
+    the_database_stores_only_the_sha256_of_a_key,
+    all_keys_of_a_user_share_the_tiers_rate_limit,
+    a_downgrade_keeps_existing_keys_and_rejects_new_ones,
 });
 
 /// Beyond the page: two servers that count in Redis let through as much as one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_let_through_as_much_as_one() {
+async fn two_servers_share_one_rate_limit() {
     let Some(place) = &Place::postgres_and_redis().await else { return };
     let servers = [Luna::start(place), Luna::start(place)];
     let key = servers[0].key("ada").await;

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::place::{Place, in_each_place};
 use crate::{
-    client::support::{Person, Said, Screen, mode},
+    client::support::{CommandResult, Terminal, TestUser, mode},
     support::{
         examples::{Serving, example},
         servers::{eventually, smtp},
@@ -133,7 +133,7 @@ async fn the_plaintext_key_never_touches_the_database(place: &Place) {
 }
 
 /// > Choose from 7 days, 30 days, 90 days, 1 year, or no expiration at all.
-async fn a_key_expires_when_it_was_said_to_or_never(place: &Place) {
+async fn a_key_expires_after_the_chosen_time_or_never(place: &Place) {
     let mut keys = Vec::new();
     let lurus = place.at("2026-02-09");
     for days in [7, 30, 90, 365] {
@@ -153,7 +153,7 @@ async fn a_key_expires_when_it_was_said_to_or_never(place: &Place) {
 
 /// > Revoke any key instantly from the dashboard. Revoked keys stop working immediately across all
 /// > environments.
-async fn a_revoked_key_stops_at_once_here_and_elsewhere(place: &Place) {
+async fn a_revoked_key_stops_working_immediately_on_all_servers(place: &Place) {
     let (here, elsewhere) = (place.at("2026-02-09"), place.at("2026-02-09"));
     let key = here.key(json!({ "name": "ci" })).await;
     for lurus in [&here, &elsewhere, &here, &elsewhere] {
@@ -215,7 +215,7 @@ async fn creation_revocation_and_first_use_are_logged(place: &Place) {
 
 /// > Receive an email notification whenever a new API key is created on your account — with IP and
 /// > device details.
-async fn the_owner_of_each_new_key_gets_an_email_with_ip_and_device(place: &Place) {
+async fn the_owner_of_a_new_key_is_emailed_its_ip_and_device(place: &Place) {
     let Some(mail) = smtp::start() else { return };
     let lurus = place.with("2026-02-09", &["--smtp", &mail.url()]);
     let users = ["ada", "bob", "ada"];
@@ -245,7 +245,7 @@ async fn the_owner_of_each_new_key_gets_an_email_with_ip_and_device(place: &Plac
 }
 
 /// Beyond the page: without a mail server, the letter is printed.
-async fn the_letter_is_printed_where_no_mail_server_is_named(place: &Place) {
+async fn without_a_mail_server_emails_are_printed(place: &Place) {
     let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "ci" })).await;
     let heading = "--- To: ada@example.com\n--- Subject: [Lurus Code] New API key: ci\n";
@@ -258,7 +258,7 @@ async fn the_letter_is_printed_where_no_mail_server_is_named(place: &Place) {
 }
 
 /// > Audit logs are retained for 1 year
-async fn the_audit_log_is_kept_for_a_year(place: &Place) {
+async fn audit_events_are_retained_for_one_year(place: &Place) {
     let first = place.at("2026-02-09").key(json!({ "name": "first" })).await;
     let second = place.at("2026-02-11").key(json!({ "name": "second" })).await;
     let logs = async |lurus: &Lurus| {
@@ -272,9 +272,7 @@ async fn the_audit_log_is_kept_for_a_year(place: &Place) {
 
 /// > Use the X-API-Key header. curl -H "X-API-Key: lc_your_key_here"
 /// > API key requests bypass CSRF checks (designed for non-browser clients)
-async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does(
-    place: &Place,
-) {
+async fn csrf_checks_apply_to_cookies_but_not_to_api_keys(place: &Place) {
     let lurus = place.at("2026-02-09");
     let key = lurus.key(json!({ "name": "ci" })).await;
     let key = key["key"].as_str().unwrap();
@@ -294,8 +292,13 @@ async fn a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one
 }
 
 /// What the command line says, which is called with these variables, arguments and input.
-fn cli(person: &Person, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Said {
-    let mut command = person.command(example("lurus_cli"));
+fn cli(
+    user: &TestUser,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+    input: &str,
+) -> CommandResult {
+    let mut command = user.command(example("lurus_cli"));
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // A program that ended before it read is no failure of the test.
@@ -307,43 +310,43 @@ const CODE: [&str; 2] = ["code", "implement feature X"];
 
 /// > export LURUS_API_KEY=lc_your_key_here; lurus code "implement feature X"
 /// > Use the key via environment variable (LURUS_API_KEY)
-async fn the_environment_variable_is_enough(place: &Place) {
+async fn the_environment_variable_is_sufficient(place: &Place) {
     let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "ci" })).await;
-    let (person, url) = (Person::new(), ("LURUS_API_URL", lurus.server.url()));
+    let (user, url) = (TestUser::new(), ("LURUS_API_URL", lurus.server.url()));
     let variable = ("LURUS_API_KEY", made["key"].as_str().unwrap());
-    let said = cli(&person, &[url, variable], &CODE, "");
-    assert_eq!((said.status, said.err.as_str()), (0, ""));
-    assert!(said.out.contains("implement feature X"), "{}", said.out);
-    cli(&person, &[url], &CODE, "").fails(1, "No API key found");
+    let result = cli(&user, &[url, variable], &CODE, "");
+    assert_eq!((result.status, result.stderr.as_str()), (0, ""));
+    assert!(result.stdout.contains("implement feature X"), "{}", result.stdout);
+    cli(&user, &[url], &CODE, "").assert_fails(1, "No API key found");
     lurus.revoke(&made).await;
-    cli(&person, &[url, variable], &CODE, "").fails(1, "the key is not accepted");
+    cli(&user, &[url, variable], &CODE, "").assert_fails(1, "the key is not accepted");
 }
 
 /// > lurus login --api-key; # Paste your key when prompted
 /// > File permissions on auth storage set to 0600 (owner-only)
-async fn a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone(place: &Place) {
+async fn a_pasted_key_is_stored_with_mode_0600(place: &Place) {
     let lurus = place.at("2026-02-09");
     let made = lurus.key(json!({ "name": "laptop" })).await;
     let (key, url) = (made["key"].as_str().unwrap(), ("LURUS_API_URL", lurus.server.url()));
-    let (pasted, piped) = (Person::new(), Person::new());
-    let screen = Screen::of(&example("lurus_cli"), &pasted, "login --api-key", &[]);
-    screen.shows("? Your API key (it is not shown):");
-    screen.types(&format!("{key}\r"));
-    let seen = screen.ends(0);
+    let (pasted, piped) = (TestUser::new(), TestUser::new());
+    let terminal = Terminal::start_program(&example("lurus_cli"), &pasted, "login --api-key", &[]);
+    terminal.wait_for("? Your API key (input is hidden):");
+    terminal.type_text(&format!("{key}\r"));
+    let seen = terminal.wait_for_exit(0);
     assert!(!seen.contains(key), "{seen}");
-    let said = cli(&piped, &[], &["login", "--api-key"], key);
-    assert_eq!(said.status, 0, "{}", said.err);
-    for person in [&pasted, &piped] {
-        let file = person.home().join(".lurus/credentials");
+    let result = cli(&piped, &[], &["login", "--api-key"], key);
+    assert_eq!(result.status, 0, "{}", result.stderr);
+    for user in [&pasted, &piped] {
+        let file = user.home().join(".lurus/credentials");
         assert_eq!(mode(&file), 0o600);
         assert!(fs::read_to_string(&file).unwrap().contains(key));
-        assert_eq!(cli(person, &[url], &CODE, "").status, 0);
+        assert_eq!(cli(user, &[url], &CODE, "").status, 0);
     }
 }
 
 /// > Plan-based limits: up to 5 keys on Pro, up to 10 on Pro+ and Ultra
-async fn each_plan_has_its_number_of_keys(place: &Place) {
+async fn each_plan_limits_the_number_of_keys(place: &Place) {
     let lurus = place.at("2026-02-09");
     for (user, plan, most) in [("ada", "pro", 5), ("bob", "pro+", 10), ("eve", "ultra", 10)] {
         lurus.subscribe(user, plan).await;
@@ -368,7 +371,7 @@ async fn each_plan_has_its_number_of_keys(place: &Place) {
 
 /// Beyond the page: whoever has more keys than the new plan allows keeps them, and makes no others
 /// until there is room.
-async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Place) {
+async fn a_downgrade_keeps_existing_keys_and_rejects_new_ones(place: &Place) {
     let lurus = place.at("2026-02-09");
     lurus.subscribe("ada", "ultra").await;
     let mut keys = Vec::new();
@@ -393,18 +396,18 @@ async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Pl
 in_each_place!([sqlite, postgres] {
     the_full_key_is_shown_once,
     the_plaintext_key_never_touches_the_database,
-    a_key_expires_when_it_was_said_to_or_never,
-    a_revoked_key_stops_at_once_here_and_elsewhere,
+    a_key_expires_after_the_chosen_time_or_never,
+    a_revoked_key_stops_working_immediately_on_all_servers,
     revoked_and_expired_keys_are_purged_after_90_days,
     creation_revocation_and_first_use_are_logged,
-    the_owner_of_each_new_key_gets_an_email_with_ip_and_device,
-    the_letter_is_printed_where_no_mail_server_is_named,
-    the_audit_log_is_kept_for_a_year,
-    a_request_with_a_key_needs_no_check_against_cross_site_requests_and_one_with_a_cookie_does,
-    the_environment_variable_is_enough,
-    a_key_is_pasted_when_prompted_and_kept_for_the_owner_alone,
-    each_plan_has_its_number_of_keys,
-    a_downgrade_keeps_existing_keys_working_and_refuses_new_ones,
+    the_owner_of_a_new_key_is_emailed_its_ip_and_device,
+    without_a_mail_server_emails_are_printed,
+    audit_events_are_retained_for_one_year,
+    csrf_checks_apply_to_cookies_but_not_to_api_keys,
+    the_environment_variable_is_sufficient,
+    a_pasted_key_is_stored_with_mode_0600,
+    each_plan_limits_the_number_of_keys,
+    a_downgrade_keeps_existing_keys_and_rejects_new_ones,
 });
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::{ADA, BOB, KEYS, LOG, Lumio, Pass, Site, with};
 use crate::{
-    client::support::{Person, Said, mode},
+    client::support::{CommandResult, TestUser, mode},
     products::place::{Place, in_each_place},
     support::{examples::example, servers::eventually},
 };
 
 /// > Keys are prefixed with lm_dev_ and are 64 characters long.
-async fn a_key_is_lm_dev_and_64_characters_long(place: &Place) {
+async fn a_key_starts_with_lm_dev_and_has_64_characters(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let format = Regex::new("^lm_dev_[0-9A-Za-z]{57}$").unwrap();
@@ -46,7 +46,7 @@ async fn a_key_has_a_label_and_is_shown_once(place: &Place) {
 
 /// > All API keys inherit the permissions of the account that created them. There is no per-key scope
 /// > restriction.
-async fn asking_for_scopes_is_refused(place: &Place) {
+async fn requested_scopes_are_rejected(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "ci").await;
@@ -112,8 +112,13 @@ async fn after_90_days_a_rotation_is_due(place: &Place) {
 }
 
 /// What the command line says, which is called with these arguments.
-fn cli(person: &Person, lumio: &Lumio, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
-    let mut command = person.command(example("lumio_cli"));
+fn cli(
+    user: &TestUser,
+    lumio: &Lumio,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> CommandResult {
+    let mut command = user.command(example("lumio_cli"));
     command.env("LUMIO_API_URL", lumio.server.url()).envs(variables.iter().copied());
     command.args(arguments).stdin(Stdio::null());
     command.output().unwrap().into()
@@ -125,32 +130,32 @@ async fn the_cli_signs_in_with_a_token_and_deploys(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let made = lumio.create(&ada, "laptop").await;
-    let (key, person) = (made["key"].as_str().unwrap(), Person::new());
-    cli(&person, &lumio, &[], &["deploy"]).fails(1, "No API key found");
-    cli(&person, &lumio, &[], &["login", "--token", &key[..63]]).fails(1, "63 characters");
-    let said = cli(&person, &lumio, &[], &["login", "--token", key]);
-    assert_eq!(said.status, 0, "{}", said.err);
-    assert!(!said.out.contains(key) && !said.err.contains(key));
-    let file = person.home().join(".lumio/credentials");
+    let (key, user) = (made["key"].as_str().unwrap(), TestUser::new());
+    cli(&user, &lumio, &[], &["deploy"]).assert_fails(1, "No API key found");
+    cli(&user, &lumio, &[], &["login", "--token", &key[..63]]).assert_fails(1, "63 characters");
+    let result = cli(&user, &lumio, &[], &["login", "--token", key]);
+    assert_eq!(result.status, 0, "{}", result.stderr);
+    assert!(!result.stdout.contains(key) && !result.stderr.contains(key));
+    let file = user.home().join(".lumio/credentials");
     assert_eq!(mode(&file), 0o600);
     assert!(fs::read_to_string(&file).unwrap().contains(key));
-    let said = cli(&person, &lumio, &[], &["deploy", "weather"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""));
-    assert!(said.out.contains("weather"), "{}", said.out);
+    let result = cli(&user, &lumio, &[], &["deploy", "weather"]);
+    assert_eq!((result.status, result.stderr.as_str()), (0, ""));
+    assert!(result.stdout.contains("weather"), "{}", result.stdout);
     lumio.revoke(&ada, &made).await;
-    cli(&person, &lumio, &[], &["deploy", "weather"]).fails(1, "the key is not accepted");
+    cli(&user, &lumio, &[], &["deploy", "weather"]).assert_fails(1, "the key is not accepted");
 }
 
 /// > CI/CD pipelines running lumio deploy
 /// > Direct calls to the Developer REST API
 /// > Store API keys in your CI/CD secret store. Use environment-specific keys — a separate key for staging
 /// > vs production deployments
-async fn a_pipeline_deploys_with_a_key_of_its_own(place: &Place) {
+async fn a_pipeline_deploys_with_its_own_key(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let [staging, production] =
         [lumio.create(&ada, "staging").await, lumio.create(&ada, "production").await];
-    let runner = Person::new();
+    let runner = TestUser::new();
     let deploy = |key: &Value| {
         cli(&runner, &lumio, &[("LUMIO_API_KEY", key["key"].as_str().unwrap())], &["deploy"])
     };
@@ -158,7 +163,7 @@ async fn a_pipeline_deploys_with_a_key_of_its_own(place: &Place) {
         assert_eq!(deploy(key).status, 0);
     }
     lumio.revoke(&ada, &staging).await;
-    deploy(&staging).fails(1, "the key is not accepted");
+    deploy(&staging).assert_fails(1, "the key is not accepted");
     assert_eq!(deploy(&production).status, 0);
     let bearer = format!("Bearer {}", production["key"].as_str().unwrap());
     assert_eq!(lumio.deploy(&Pass("authorization", bearer)).await, 200);
@@ -166,7 +171,7 @@ async fn a_pipeline_deploys_with_a_key_of_its_own(place: &Place) {
 
 /// Beyond the page: two servers that count in Redis let through as much as one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_let_a_key_through_as_often_as_one() {
+async fn two_servers_share_one_rate_limit() {
     let Some(place) = Place::postgres_and_redis().await else { return };
     let site = Site::new(&place);
     let servers = [site.now(), site.now()];
@@ -183,10 +188,10 @@ async fn two_servers_let_a_key_through_as_often_as_one() {
 
 in_each_place!([sqlite, postgres_and_redis] {
     a_revoked_key_stops_in_all_regions_and_cannot_be_restored,
-    a_key_is_lm_dev_and_64_characters_long,
+    a_key_starts_with_lm_dev_and_has_64_characters,
     a_key_has_a_label_and_is_shown_once,
-    asking_for_scopes_is_refused,
+    requested_scopes_are_rejected,
     after_90_days_a_rotation_is_due,
     the_cli_signs_in_with_a_token_and_deploys,
-    a_pipeline_deploys_with_a_key_of_its_own,
+    a_pipeline_deploys_with_its_own_key,
 });

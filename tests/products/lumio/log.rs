@@ -11,7 +11,7 @@ use crate::support::servers::eventually;
 /// > Account → Security → Audit Log. timestamp: UTC timestamp of the event. event: Event type (e.g.
 /// > api_key.created, extension.deployed). actor: Email or API key label. ip: Source IP address. result:
 /// > success or failure
-async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page(
+async fn authentication_deployments_and_settings_are_logged_with_the_documented_fields(
     place: &Place,
 ) {
     let lumio = Site::new(place).now();
@@ -53,7 +53,7 @@ async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_t
 }
 
 /// Beyond the page: the log is read to its end, page by page.
-async fn the_log_is_read_to_its_end(place: &Place) {
+async fn the_whole_log_is_readable_by_pagination(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     for _ in 0..120 {
@@ -69,7 +69,7 @@ async fn the_log_is_read_to_its_end(place: &Place) {
 }
 
 /// > Audit logs are retained for 90 days.
-async fn the_audit_log_is_kept_for_90_days(place: &Place) {
+async fn audit_events_are_retained_for_90_days(place: &Place) {
     let site = Site::new(place);
     let dates = ["2026-02-09", "2026-02-11"];
     let first = site.at(dates[0]);
@@ -93,7 +93,7 @@ async fn the_audit_log_is_kept_for_90_days(place: &Place) {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page,
-    the_log_is_read_to_its_end,
-    the_audit_log_is_kept_for_90_days,
+    authentication_deployments_and_settings_are_logged_with_the_documented_fields,
+    the_whole_log_is_readable_by_pagination,
+    audit_events_are_retained_for_90_days,
 });

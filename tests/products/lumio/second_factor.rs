@@ -94,9 +94,7 @@ fn refused(status: u16, code: &str) -> Reply {
 
 /// > Enable 2FA for your account under Account → Security → Two-Factor Authentication. TOTP — any
 /// > authenticator app (Google Authenticator, Authy, 1Password)
-async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_then_on(
-    place: &Place,
-) {
+async fn an_authenticator_app_is_enabled_by_its_first_code_and_required_afterwards(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     assert_eq!(lumio.told("/totp", &ada, json!({ "code": "123456" })).await.0, 409, "not begun");
@@ -122,7 +120,7 @@ async fn an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_th
 
 /// Beyond the page: a million codes are not tried out, and the owner of the account is not asked for
 /// patience longer than that takes.
-async fn codes_cannot_be_guessed(place: &Place) {
+async fn codes_cannot_be_brute_forced(place: &Place) {
     let lumio = Site::new(place).at_time("2026-02-09T12:00:00.5Z");
     let app = lumio.enable_app(&lumio.founder(ADA).await).await;
     let thief = lumio.sign_in(ADA).await;
@@ -138,7 +136,7 @@ async fn codes_cannot_be_guessed(place: &Place) {
 }
 
 /// > 2FA is required for all accounts that have published paid extensions.
-async fn who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only(place: &Place) {
+async fn publishers_of_paid_extensions_need_a_recent_second_factor_to_change_keys(place: &Place) {
     let site = Site::new(place);
     let lumio = site.now();
     let ada = lumio.founder(ADA).await;
@@ -195,7 +193,7 @@ async fn a_passkey_is_a_second_factor(place: &Place) {
 
 /// Beyond the page: what a passkey has answered is good once, for the session that asked, and on the
 /// pages of the product.
-async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused(place: &Place) {
+async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_rejected(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let not_accepted = refused(400, "passkey_not_accepted");
@@ -251,7 +249,7 @@ async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused(pla
 }
 
 /// Beyond the page: a passkey tells that its holder was there, by a finger or a PIN.
-async fn a_passkey_whose_holder_was_not_verified_is_refused(place: &Place) {
+async fn a_passkey_without_user_verification_is_rejected(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let not_accepted = refused(400, "passkey_not_accepted");
@@ -270,7 +268,7 @@ async fn a_passkey_whose_holder_was_not_verified_is_refused(place: &Place) {
 }
 
 /// Beyond the page: who has stolen a session does not set up a factor of his own beside hers.
-async fn another_factor_takes_a_fresh_one_of_those_there_are(place: &Place) {
+async fn adding_a_factor_needs_a_recent_existing_factor(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let thief = lumio.sign_in(ADA).await;
@@ -290,11 +288,11 @@ async fn another_factor_takes_a_fresh_one_of_those_there_are(place: &Place) {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    an_authenticator_app_is_enabled_by_its_first_code_and_asked_for_from_then_on,
-    codes_cannot_be_guessed,
-    who_sells_makes_and_rotates_keys_with_a_fresh_second_factor_only,
+    an_authenticator_app_is_enabled_by_its_first_code_and_required_afterwards,
+    codes_cannot_be_brute_forced,
+    publishers_of_paid_extensions_need_a_recent_second_factor_to_change_keys,
     a_passkey_is_a_second_factor,
-    a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_refused,
-    a_passkey_whose_holder_was_not_verified_is_refused,
-    another_factor_takes_a_fresh_one_of_those_there_are,
+    a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_rejected,
+    a_passkey_without_user_verification_is_rejected,
+    adding_a_factor_needs_a_recent_existing_factor,
 });

@@ -10,7 +10,7 @@ use crate::support::servers::eventually;
 /// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
 /// > Multiple developers can collaborate on an extension via the team feature. Go to Account → Team to
 /// > invite members.
-async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key(place: &Place) {
+async fn each_role_has_its_documented_permissions_in_sessions_and_keys(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     for (n, (role, powers, may_invite)) in
@@ -38,7 +38,7 @@ async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key(place: 
 
 /// Beyond the page: nobody raises himself or others above the own role, reaches into other teams, or
 /// has an account that is someone else's.
-async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(place: &Place) {
+async fn members_cannot_grant_a_role_above_their_own_or_change_another_team(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let admin = invited(&lumio, &ada, "admin@example.com", "admin").await;
@@ -73,7 +73,7 @@ async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(plac
 /// > Each team member authenticates with their own credentials — shared passwords or shared API keys are
 /// > not needed or recommended.
 /// > Rotate API keys … immediately when: A team member with access to the key leaves
-async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys(place: &Place) {
+async fn existing_keys_lose_permissions_when_the_members_role_is_reduced_or_removed(place: &Place) {
     let site = Site::new(place);
     let [here, elsewhere] = [site.now(), site.now()];
     let ada = here.founder(ADA).await;
@@ -103,7 +103,7 @@ async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys
 
 /// > If you need limited access for a specific use case, create a separate developer sub-account (see
 /// > Teams).
-async fn a_sub_account_has_keys_for_limited_access(place: &Place) {
+async fn a_sub_account_has_keys_with_limited_access(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     let robot = invited(&lumio, &ada, "ada+ci@example.com", "member").await;
@@ -118,7 +118,7 @@ async fn a_sub_account_has_keys_for_limited_access(place: &Place) {
 }
 
 /// Beyond the page: who began a team and was removed does not get back into it by the old address.
-async fn who_comes_back_has_another_account_and_another_team(place: &Place) {
+async fn a_removed_member_who_signs_up_again_gets_a_new_account_and_team(place: &Place) {
     let lumio = Site::new(place).now();
     let ada = lumio.founder(ADA).await;
     lumio.create(&ada, "hers").await;
@@ -135,9 +135,9 @@ async fn who_comes_back_has_another_account_and_another_team(place: &Place) {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys,
-    each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key,
-    nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team,
-    a_sub_account_has_keys_for_limited_access,
-    who_comes_back_has_another_account_and_another_team,
+    existing_keys_lose_permissions_when_the_members_role_is_reduced_or_removed,
+    each_role_has_its_documented_permissions_in_sessions_and_keys,
+    members_cannot_grant_a_role_above_their_own_or_change_another_team,
+    a_sub_account_has_keys_with_limited_access,
+    a_removed_member_who_signs_up_again_gets_a_new_account_and_team,
 });

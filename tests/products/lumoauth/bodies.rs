@@ -15,7 +15,7 @@ const REDIRECT: &str = "invalid_redirect_uri";
 /// > redirection URI values. (2)
 /// > The redirection endpoint URI MUST be an absolute URI … MUST NOT include a fragment component.
 /// > (RFC 6749, 3.1.2)
-async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine(place: &Place) {
+async fn redirect_uris_are_absolute_https_or_loopback_urls(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let long = format!("https://app.example/{}", "a".repeat(2_000));
@@ -108,7 +108,7 @@ async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine(pla
 /// > invalid_client_metadata: The value of one of the client metadata fields is invalid and the server has
 /// > rejected this request. (3.2.2)
 /// > The "jwks_uri" and "jwks" parameters MUST NOT both be present in the same request or response. (2)
-async fn metadata_that_is_wrong_or_contradicts_itself_is_refused(place: &Place) {
+async fn invalid_or_inconsistent_metadata_is_rejected(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let jwks = "https://app.example/jwks";
@@ -195,7 +195,7 @@ async fn metadata_that_is_wrong_or_contradicts_itself_is_refused(place: &Place) 
 /// > the authorization server returns an HTTP 400 status code (unless otherwise specified) with content type
 /// > "application/json" consisting of a JSON object describing the error in the response body. … error:
 /// > Single ASCII error code string. error_description: Human-readable ASCII text (3.2.2)
-async fn what_is_no_object_of_json_is_refused_as_such(place: &Place) {
+async fn a_body_that_is_not_a_json_object_is_rejected(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let good = r#"{"redirect_uris": ["https://app.example/cb"]}"#;
@@ -238,7 +238,7 @@ async fn what_is_no_object_of_json_is_refused_as_such(place: &Place) {
 }
 
 /// Whatever is sent is registered in a state that makes sense, or refused in the one way that there is.
-async fn no_body_makes_the_server_fail(place: &Place) {
+async fn no_request_body_causes_a_server_error(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let (mut runner, bodies, mut registered) = (TestRunner::default(), bodies(), 0);
@@ -312,8 +312,8 @@ fn json_value() -> impl Strategy<Value = Value> {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine,
-    metadata_that_is_wrong_or_contradicts_itself_is_refused,
-    what_is_no_object_of_json_is_refused_as_such,
-    no_body_makes_the_server_fail,
+    redirect_uris_are_absolute_https_or_loopback_urls,
+    invalid_or_inconsistent_metadata_is_rejected,
+    a_body_that_is_not_a_json_object_is_rejected,
+    no_request_body_causes_a_server_error,
 });

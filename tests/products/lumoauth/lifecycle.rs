@@ -166,7 +166,7 @@ async fn suspicious_calls_appear_in_the_audit_log(place: &Place) {
 }
 
 /// Beyond the page: a foreign site cannot make a browser call the portal; a program has no such check.
-async fn no_other_site_makes_keys_in_the_session_of_an_administrator(place: &Place) {
+async fn cross_site_requests_cannot_create_keys(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (site, status) in [("cross-site", 403), ("same-origin", 201)] {
@@ -196,5 +196,5 @@ in_each_place!([sqlite, postgres_and_redis] {
     deleting_removes_the_record_from_the_portal,
     one_service_is_revoked_without_affecting_others,
     suspicious_calls_appear_in_the_audit_log,
-    no_other_site_makes_keys_in_the_session_of_an_administrator,
+    cross_site_requests_cannot_create_keys,
 });

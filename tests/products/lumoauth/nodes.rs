@@ -21,7 +21,7 @@ fn on(database: &str) -> Lumo {
 
 /// Beyond the page: while nobody can tell whether a key is good, it is not said to be bad.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_database_the_server_is_unavailable_and_denies_nobody() {
+async fn a_database_outage_is_unavailable_and_not_a_rejection() {
     let Some(mut server) = postgres::Options::default().start() else { return };
     let database = server.cluster().database();
     // The other server has never seen the key, so it has to ask.
@@ -62,7 +62,7 @@ async fn without_its_database_the_server_is_unavailable_and_denies_nobody() {
 
 /// Beyond the page: each key has a rate of its own, which two servers that count in Redis hold together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_let_a_key_through_as_often_as_one() {
+async fn two_servers_share_one_rate_limit() {
     let Some(place) = &Place::postgres_and_redis().await else { return };
     let servers = [Lumo::start(place), Lumo::start(place)];
     let [busy, idle] =
@@ -95,7 +95,7 @@ async fn two_servers_let_a_key_through_as_often_as_one() {
 
 /// Beyond the page: 64 administrators at once, in two tenants, make as many keys as each tenant may have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_tenants_that_race_get_as_many_keys_as_each_may_have() {
+async fn concurrent_creation_in_two_tenants_respects_each_limit() {
     let Some(place) = Place::sqlite().await else { return };
     races(&[&Lumo::start(&place)]).await;
     if let Some(database) = stores::postgres().await {

@@ -18,7 +18,7 @@ const CALLBACK: &str = "https://app.example/callback";
 /// > confidential client. … 201 Created … application/json … Cache-Control: no-store, Pragma: no-cache
 /// > Additionally, the authorization server MUST return all registered metadata about this client,
 /// > including any fields provisioned by the authorization server itself. (3.2.1)
-async fn an_application_registers_a_client_by_an_api_key(place: &Place) {
+async fn an_application_registers_a_client_with_an_api_key(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let asked = json!({
@@ -61,7 +61,7 @@ async fn an_application_registers_a_client_by_an_api_key(place: &Place) {
 /// > client_secret: … this value MUST be unique for each "client_id"
 /// > client_id_issued_at: … the number of seconds from 1970-01-01T00:00:00Z
 /// > client_secret_expires_at: REQUIRED if "client_secret" is issued. … or 0 if it will not expire. (3.2.1)
-async fn each_client_has_an_identifier_and_a_secret_of_its_own(place: &Place) {
+async fn each_client_has_its_own_id_and_secret(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let (mut identifiers, mut secrets) = (BTreeSet::new(), BTreeSet::new());
@@ -78,7 +78,7 @@ async fn each_client_has_an_identifier_and_a_secret_of_its_own(place: &Place) {
 }
 
 /// > Copy the key immediately — it is only shown once (the page): the same goes for the secrets of clients.
-async fn a_clients_secret_is_shown_once_and_kept_as_a_digest(place: &Place) {
+async fn a_client_secret_is_shown_once_and_stored_as_a_digest(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let made = lumo.register("acme", &key, &json!({ "redirect_uris": [CALLBACK] })).await.body;
@@ -98,7 +98,7 @@ async fn a_clients_secret_is_shown_once_and_kept_as_a_digest(place: &Place) {
 /// > "authorization_code" Grant Type.
 /// > response_types: If omitted, the default is that the client will use only the "code" response type.
 /// > scope: If omitted, an authorization server MAY register a client with a default set of scopes. (2)
-async fn what_is_left_out_has_its_default(place: &Place) {
+async fn omitted_metadata_has_defaults(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let body = json!({ "redirect_uris": [CALLBACK], "client_name": null });
@@ -125,9 +125,7 @@ async fn what_is_left_out_has_its_default(place: &Place) {
 /// > processing). (2)
 /// > The authorization server MAY reject or replace any of the client's requested metadata values submitted
 /// > during the registration and substitute them with suitable values. (3.2.1)
-async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced(
-    place: &Place,
-) {
+async fn unknown_metadata_is_ignored_and_unknown_scopes_are_replaced(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let unknown = json!({
@@ -155,7 +153,7 @@ async fn what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_rep
 /// > the authorization server returns an error response appropriate to the OAuth 2.0 token type. (3.2.2)
 /// > invalid_token: … expired, revoked, malformed, or invalid for other reasons. The resource SHOULD respond
 /// > with the HTTP 401 … insufficient_scope: … 403 … the "scope" attribute (RFC 6750, 3.1)
-async fn who_has_no_key_for_it_registers_nothing(place: &Place) {
+async fn registration_needs_a_key_with_permission(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let narrow = json!({ "name": "reads", "scopes": ["users:read", "clients:read"] });
@@ -191,7 +189,7 @@ async fn who_has_no_key_for_it_registers_nothing(place: &Place) {
 /// > entity body using the "application/json" format. (3)
 /// > registration_endpoint: URL of the authorization server's OAuth 2.0 Dynamic Client Registration endpoint
 /// > (RFC 8414, 2)
-async fn the_endpoint_is_found_by_the_metadata_of_the_tenant(place: &Place) {
+async fn the_tenants_metadata_names_the_registration_endpoint(place: &Place) {
     let lumo = Lumo::start(place);
     let path = "/.well-known/oauth-authorization-server/t/";
     let found = reply(lumo.request(Method::GET, &format!("{path}acme"))).await;
@@ -219,11 +217,11 @@ async fn the_endpoint_is_found_by_the_metadata_of_the_tenant(place: &Place) {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    an_application_registers_a_client_by_an_api_key,
-    each_client_has_an_identifier_and_a_secret_of_its_own,
-    a_clients_secret_is_shown_once_and_kept_as_a_digest,
-    what_is_left_out_has_its_default,
-    what_is_not_understood_is_ignored_and_scopes_that_are_not_there_are_replaced,
-    who_has_no_key_for_it_registers_nothing,
-    the_endpoint_is_found_by_the_metadata_of_the_tenant,
+    an_application_registers_a_client_with_an_api_key,
+    each_client_has_its_own_id_and_secret,
+    a_client_secret_is_shown_once_and_stored_as_a_digest,
+    omitted_metadata_has_defaults,
+    unknown_metadata_is_ignored_and_unknown_scopes_are_replaced,
+    registration_needs_a_key_with_permission,
+    the_tenants_metadata_names_the_registration_endpoint,
 });

@@ -74,7 +74,7 @@ async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned(plac
 /// > invalid_software_statement: The software statement presented is invalid.
 /// > unapproved_software_statement: The software statement presented is not approved for use by this
 /// > authorization server. (3.2.2)
-async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing(place: &Place) {
+async fn only_statements_of_the_trusted_publisher_are_accepted(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let with = |name: &str, value: Value| {
@@ -137,7 +137,7 @@ async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing
 }
 
 /// What a publisher signs is checked as everything else is.
-async fn bad_metadata_in_a_good_statement_is_refused(place: &Place) {
+async fn invalid_metadata_in_a_valid_statement_is_rejected(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (name, value, expected) in [
@@ -158,6 +158,6 @@ async fn bad_metadata_in_a_good_statement_is_refused(place: &Place) {
 
 in_each_place!([sqlite, postgres_and_redis] {
     the_claims_of_a_trusted_statement_take_precedence_and_are_returned,
-    a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing,
-    bad_metadata_in_a_good_statement_is_refused,
+    only_statements_of_the_trusted_publisher_are_accepted,
+    invalid_metadata_in_a_valid_statement_is_rejected,
 });

@@ -32,7 +32,7 @@ async fn users(lumo: &Lumo, tenant: &str, key: &Value) -> Value {
 /// > Authenticate calls to the tenant admin API (/t/{tenantSlug}/api/v1/admin/*)
 /// > curl https://your-domain.com/t/{tenantSlug}/api/v1/admin/users -H "Authorization: Bearer {your-api-key}"
 /// > Alternatively, some endpoints accept the key in an X-API-Key header: -H "X-API-Key: {your-api-key}"
-async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field(place: &Place) {
+async fn the_admin_api_accepts_a_key_as_bearer_token_or_x_api_key(place: &Place) {
     let lumo = Lumo::start(place);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     let field = |name, value: String| {
@@ -78,7 +78,7 @@ async fn a_key_provisions_users_and_assigns_their_roles(place: &Place) {
 }
 
 /// Beyond the page: a key can be made for less than all of it.
-async fn a_key_with_scopes_does_nothing_else(place: &Place) {
+async fn a_scoped_key_is_limited_to_its_scopes(place: &Place) {
     let lumo = Lumo::start(place);
     let key = json!({ "name": "sync", "scopes": ["users:read"] });
     let key = lumo.key_with("ada@acme", &key).await;
@@ -100,7 +100,7 @@ async fn a_key_with_scopes_does_nothing_else(place: &Place) {
 }
 
 /// > API keys are long-lived credentials scoped to your tenant.
-async fn a_key_of_one_tenant_is_unknown_in_another(place: &Place) {
+async fn a_key_of_one_tenant_is_rejected_by_another(place: &Place) {
     let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
@@ -209,7 +209,7 @@ async fn hostile_slugs_never_reach_another_tenant(place: &Place) {
     assert_eq!((said.status, said.body.as_str()), (200, r#"{"users":[]}"#));
 }
 
-async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
+async fn a_session_of_one_tenant_is_rejected_by_another(place: &Place) {
     let lumo = Lumo::start(place);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
@@ -258,10 +258,10 @@ async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
 }
 
 in_each_place!([sqlite, postgres_and_redis] {
-    the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field,
+    the_admin_api_accepts_a_key_as_bearer_token_or_x_api_key,
     a_key_provisions_users_and_assigns_their_roles,
-    a_key_with_scopes_does_nothing_else,
-    a_key_of_one_tenant_is_unknown_in_another,
+    a_scoped_key_is_limited_to_its_scopes,
+    a_key_of_one_tenant_is_rejected_by_another,
     hostile_slugs_never_reach_another_tenant,
-    the_session_of_one_tenant_does_nothing_in_another,
+    a_session_of_one_tenant_is_rejected_by_another,
 });
