@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::place::{Place, in_each_place};
+use super::backend::{Backend, on_each_backend};
 use crate::{
     client::support::{CommandResult, Terminal, TestUser, mode},
     support::examples::Serving,
@@ -24,8 +24,8 @@ struct Lua {
 }
 
 impl Lua {
-    fn start(place: &Place) -> Self {
-        let (folder, database) = (tempfile::tempdir().unwrap(), place.database().to_owned());
+    fn start(backend: &Backend) -> Self {
+        let (folder, database) = (tempfile::tempdir().unwrap(), backend.database().to_owned());
         fs::write(pepper(&folder), "thirty-two bytes or more, in a file").unwrap();
         let server = start_server(&folder, &database, "0");
         Self { server, database, folder, emails_read: Cell::new(0) }
@@ -109,8 +109,8 @@ fn can_push(user: &TestUser) -> bool {
 }
 
 /// > Lua CLI requires authentication to access the platform and deploy skills.
-fn the_cli_requires_authentication(place: &Place) {
-    let lua = Lua::start(place);
+fn the_cli_requires_authentication(backend: &Backend) {
+    let lua = Lua::start(backend);
     lua.user().lua("push").assert_fails(4, "No API key found");
     let user = lua.user();
     lua.sign_in(&user);
@@ -129,8 +129,8 @@ fn the_commands_are_configure_key_and_logout() {
 /// > Both methods support fully non-interactive flows for CI, scripts, and AI IDEs.
 /// > Direct API key (one shot): lua auth configure --api-key "lk_xxx..."
 /// > Use case: Copying to another machine: Get key to set up elsewhere.
-fn a_key_is_set_in_one_command(place: &Place) {
-    let lua = Lua::start(place);
+fn a_key_is_set_in_one_command(backend: &Backend) {
+    let lua = Lua::start(backend);
     let (first, second) = (lua.user(), lua.user());
     lua.sign_in(&first);
     let key = first.lua("auth key --force").stdout;
@@ -144,8 +144,8 @@ fn a_key_is_set_in_one_command(place: &Place) {
 /// > Email OTP — verify and store: lua auth configure --email … --otp 123456
 /// > --email: Request an OTP to be sent to this email. Step 1 of the OTP flow.
 /// > --otp: Verify the 6-digit code from email and generate an API key. Step 2 (combine with --email).
-fn an_email_code_is_exchanged_for_a_key_in_two_steps(place: &Place) {
-    let lua = Lua::start(place);
+fn an_email_code_is_exchanged_for_a_key_in_two_steps(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let asked = user.lua(&format!("auth configure --email {ADA}"));
     assert_eq!(asked.status, 0, "{}", asked.stderr);
@@ -163,8 +163,8 @@ fn an_email_code_is_exchanged_for_a_key_in_two_steps(place: &Place) {
 /// > The OTP flow is intended for first-time setup on developer machines.
 /// > Recommended for individual developers — automatic key management, no manual key to remember.
 /// > Try again with lua auth configure. (Interactive setup)
-fn interactive_setup_never_displays_the_key(place: &Place) {
-    let lua = Lua::start(place);
+fn interactive_setup_never_displays_the_key(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let terminal = Terminal::start(&user, "auth configure");
     terminal.wait_for("leave empty to sign in by email");
@@ -182,8 +182,8 @@ fn interactive_setup_never_displays_the_key(place: &Place) {
 /// > ~/.lua-cli/credentials
 /// > This file is created automatically by lua auth configure. It is never committed to version
 /// > control and is only readable by your user account.
-fn credentials_are_in_a_plain_text_file_with_mode_0600(place: &Place) {
-    let lua = Lua::start(place);
+fn credentials_are_in_a_plain_text_file_with_mode_0600(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let file = user.home().join(".lua-cli/credentials");
     assert!(!file.exists());
@@ -201,8 +201,8 @@ fn credentials_are_in_a_plain_text_file_with_mode_0600(place: &Place) {
 /// > credentials file needed. export LUA_API_KEY=your-api-key; lua push
 /// > Inject the key as an environment variable or secret. (GitHub Actions, docker run -e)
 /// > CI/CD configuration: Copy key for automated deployments.
-fn the_environment_variable_needs_no_file(place: &Place) {
-    let lua = Lua::start(place);
+fn the_environment_variable_needs_no_file(backend: &Backend) {
+    let lua = Lua::start(backend);
     let key = lua.sign_in(&lua.user());
     let machine = lua.user().with_env_var(&key);
     assert!(can_push(&machine));
@@ -214,13 +214,13 @@ fn the_environment_variable_needs_no_file(place: &Place) {
 /// > API keys are resolved from environment variables, a local credentials file, or a .env file — no
 /// > system keychain is required.
 /// > Verification: Confirm which key is currently configured.
-fn resolution_order_is_variable_then_file_then_dotenv(place: &Place) {
-    let lua = Lua::start(place);
+fn resolution_order_is_variable_then_file_then_dotenv(backend: &Backend) {
+    let lua = Lua::start(backend);
     let keys = [(); 3].map(|()| lua.sign_in(&lua.user()));
     let [variable, file, dotenv] = &keys;
     let confirm = |user: &TestUser, key: &str| {
         assert_eq!(user.lua("auth key --force").stdout.trim(), key);
-        assert!(user.lua("push").stdout.contains(&key[..11]), "what it shows is what it uses");
+        assert!(user.lua("push").stdout.contains(&key[..11]), "the key that is used is shown");
     };
     let user = lua.user().with_dotenv(&format!("LUA_API_KEY={dotenv}\n"));
     confirm(&user, dotenv);
@@ -233,8 +233,8 @@ fn resolution_order_is_variable_then_file_then_dotenv(place: &Place) {
 /// > ? This will display your API key. Are you sure you want to continue? Yes
 /// > 🔑 Your API key: api_abc123def456...
 /// > Use --force to skip the confirmation prompt (useful in scripts)
-fn the_key_is_displayed_after_confirmation_or_with_force(place: &Place) {
-    let lua = Lua::start(place);
+fn the_key_is_displayed_after_confirmation_or_with_force(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let key = lua.sign_in(&user);
     for (answer, status) in [("Yes", 0), ("No", 2)] {
@@ -256,8 +256,8 @@ fn the_key_is_displayed_after_confirmation_or_with_force(place: &Place) {
 /// > Key Still Valid on Server: The key is NOT invalidated on the server — it just removes the local
 /// > copy. After logout, the key still works if used elsewhere (e.g. as an env var).
 /// > Use lua auth logout when done on shared machines.
-fn logout_removes_only_the_local_copy(place: &Place) {
-    let lua = Lua::start(place);
+fn logout_removes_only_the_local_copy(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let key = lua.sign_in(&user);
     let file = user.home().join(".lua-cli/credentials");
@@ -283,8 +283,8 @@ fn logout_removes_only_the_local_copy(place: &Place) {
 
 /// > To fully revoke access, regenerate a new key from the admin dashboard.
 /// > Rotate keys regularly.
-fn regenerating_a_key_invalidates_the_old_one(place: &Place) {
-    let lua = Lua::start(place);
+fn regenerating_a_key_invalidates_the_old_one(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     lua.sign_in(&user);
     let rotate = format!("/api-keys/{}/rotate", lua.key_id());
@@ -296,8 +296,8 @@ fn regenerating_a_key_invalidates_the_old_one(place: &Place) {
 }
 
 /// Not on the page: a code allows five attempts.
-fn five_wrong_codes_invalidate_the_right_one(place: &Place) {
-    let lua = Lua::start(place);
+fn five_wrong_codes_invalidate_the_right_one(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     user.lua(&format!("auth configure --email {ADA}"));
     let code = lua.mailed_code();
@@ -309,8 +309,8 @@ fn five_wrong_codes_invalidate_the_right_one(place: &Place) {
 }
 
 /// Not on the page: the server's reason for a refusal is shown, and nothing is stored.
-fn a_full_plan_and_an_invalid_address_are_reported(place: &Place) {
-    let lua = Lua::start(place);
+fn a_full_plan_and_an_invalid_address_are_reported(backend: &Backend) {
+    let lua = Lua::start(backend);
     for _ in 0..5 {
         lua.dashboard(Method::POST, "/api-keys", r#"{"name": "ci"}"#);
     }
@@ -323,8 +323,8 @@ fn a_full_plan_and_an_invalid_address_are_reported(place: &Place) {
 }
 
 /// Not on the page: five codes per hour.
-fn too_many_code_requests_are_rejected_with_a_wait_time(place: &Place) {
-    let lua = Lua::start(place);
+fn too_many_code_requests_are_rejected_with_a_wait_time(backend: &Backend) {
+    let lua = Lua::start(backend);
     let ask = || lua.user().lua(&format!("auth configure --email {ADA}"));
     let refused = (0..11).map(|_| ask()).find(|result| result.status != 0);
     // A new hour may begin between the requests, so up to ten may be accepted.
@@ -332,8 +332,8 @@ fn too_many_code_requests_are_rejected_with_a_wait_time(place: &Place) {
 }
 
 /// Not on the page: `logout --revoke` also revokes the key on the server.
-fn logout_can_revoke_the_key(place: &Place) {
-    let lua = Lua::start(place);
+fn logout_can_revoke_the_key(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let key = lua.sign_in(&user);
     assert_eq!(user.lua("auth logout --force --revoke").status, 0);
@@ -342,8 +342,8 @@ fn logout_can_revoke_the_key(place: &Place) {
 
 /// > Error: No API key found. Authenticate using one of: lua auth configure; export LUA_API_KEY=…;
 /// > echo "LUA_API_KEY=key" >> .env
-fn no_api_key_found_names_three_ways_that_work(place: &Place) {
-    let lua = Lua::start(place);
+fn no_api_key_found_names_three_ways_that_work(backend: &Backend) {
+    let lua = Lua::start(backend);
     let result = lua.user().lua("push");
     result.assert_fails(4, "No API key found");
     for way in ["`lua auth configure`", "LUA_API_KEY", ".env file"] {
@@ -358,8 +358,8 @@ fn no_api_key_found_names_three_ways_that_work(place: &Place) {
 
 /// > Didn't receive OTP email: Check spam/junk folder. Wait a few minutes (can take up to 5 min). Try
 /// > again with lua auth configure. Use API Key method instead.
-fn a_late_code_and_a_second_code_work(place: &Place) {
-    let lua = Lua::start(place);
+fn a_late_code_and_a_second_code_work(backend: &Backend) {
+    let lua = Lua::start(backend);
     let asked = lua.user().lua(&format!("auth configure --email {ADA}"));
     assert!(asked.stdout.contains("may take a few minutes"), "{}", asked.stdout);
     assert!(asked.stdout.contains("spam folder"), "{}", asked.stdout);
@@ -376,8 +376,8 @@ fn a_late_code_and_a_second_code_work(place: &Place) {
 
 /// > Error: ❌ Invalid OTP code. Double-check the code from email. OTP expires after 10 minutes.
 /// > Request new OTP by running command again.
-fn wrong_and_expired_codes_are_rejected_and_a_new_code_works(place: &Place) {
-    let lua = Lua::start(place);
+fn wrong_and_expired_codes_are_rejected_and_a_new_code_works(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     user.lua(&format!("auth configure --email {ADA}"));
     let code = lua.mailed_code();
@@ -395,8 +395,8 @@ fn wrong_and_expired_codes_are_rejected_and_a_new_code_works(place: &Place) {
 }
 
 /// Not on the page: responses do not reveal which addresses have accounts.
-fn an_unknown_address_is_indistinguishable_from_a_known_one(place: &Place) {
-    let lua = Lua::start(place);
+fn an_unknown_address_is_indistinguishable_from_a_known_one(backend: &Backend) {
+    let lua = Lua::start(backend);
     let result = |address: &str| {
         let user = lua.user();
         let asked = user.lua(&format!("auth configure --email {address}"));
@@ -415,8 +415,8 @@ fn an_unknown_address_is_indistinguishable_from_a_known_one(place: &Place) {
 
 /// > Error: ❌ Authentication failed. Verify you copied the complete key. Check key hasn't been
 /// > revoked. Ensure no extra spaces. Generate new key via email method.
-fn authentication_failures_say_what_to_do(place: &Place) {
-    let lua = Lua::start(place);
+fn authentication_failures_say_what_to_do(backend: &Backend) {
+    let lua = Lua::start(backend);
     let user = lua.user();
     let key = lua.sign_in(&user);
 
@@ -442,8 +442,8 @@ fn authentication_failures_say_what_to_do(place: &Place) {
 
 /// > Starting in v3.9.0, credentials are stored in ~/.lua-cli/credentials. One-time migration step:
 /// > lua auth configure. Or set the environment variable directly.
-fn running_configure_again_migrates_credentials(place: &Place) {
-    let lua = Lua::start(place);
+fn running_configure_again_migrates_credentials(backend: &Backend) {
+    let lua = Lua::start(backend);
     let key = lua.sign_in(&lua.user());
     let user = lua.user();
     assert_eq!(user.lua_with_stdin("auth configure -", &key).status, 0);
@@ -451,7 +451,7 @@ fn running_configure_again_migrates_credentials(place: &Place) {
     assert!(can_push(&user));
 }
 
-in_each_place!(blocking [sqlite, postgres] {
+on_each_backend!(blocking [sqlite, postgres] {
     the_cli_requires_authentication,
     a_key_is_set_in_one_command,
     an_email_code_is_exchanged_for_a_key_in_two_steps,
