@@ -105,10 +105,11 @@ impl App {
     /// sources are not tried. The environment of the process is not modified.
     ///
     /// # Errors
-    /// [`NotFound`](super::ClientErrorKind::NotFound) if no source has a key,
-    /// [`Malformed`](super::ClientErrorKind::Malformed) if the first text is not a key, and the errors of
-    /// [`CredentialsFile::load`](super::CredentialsFile::load) if the variable is not set. If it is set,
-    /// they become a [`Warning`].
+    /// - [`NotFound`](super::ClientErrorKind::NotFound) if no source has a key.
+    /// - [`Malformed`](super::ClientErrorKind::Malformed) if the first text is not a key.
+    /// - The errors of [`CredentialsFile::load`](super::CredentialsFile::load), and
+    ///   [`Io`](super::ClientErrorKind::Io) if the `.env` file cannot be read. If a source with higher
+    ///   precedence has a text, these are returned as [`Warning`]s instead.
     ///
     /// # Examples
     /// ```no_run

@@ -262,11 +262,11 @@ async fn a_replayed_assertion_a_wrong_origin_and_a_wrong_passkey_are_rejected(ba
 
     // Another user's passkey with the credential id of Ada's.
     let bob = lumio.sign_up(BOB).await;
-    let mut his = lumio.add_passkey(&bob).await;
+    let mut bobs_passkey = lumio.add_passkey(&bob).await;
     let to_him = lumio.start("/passkey", &bob).await["publicKey"]["allowCredentials"].clone();
     let mut asked = lumio.start("/passkey", &attacker).await;
     asked["publicKey"]["allowCredentials"] = to_him;
-    assert_eq!(lumio.finish("/passkey", &attacker, his.get(asked)).await, not_accepted);
+    assert_eq!(lumio.finish("/passkey", &attacker, bobs_passkey.get(asked)).await, not_accepted);
     assert_eq!(lumio.call(Method::GET, KEYS, &attacker, Value::Null).await.0, 401);
 }
 

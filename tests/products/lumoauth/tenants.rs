@@ -134,7 +134,7 @@ async fn a_key_of_one_tenant_is_rejected_by_another(backend: &Backend) {
     assert_eq!(
         users(&lumo, "globex", &globexs).await,
         before,
-        "ids count in each tenant for itself"
+        "user ids are per tenant"
     );
 }
 
@@ -241,7 +241,7 @@ async fn a_session_of_one_tenant_is_rejected_by_another(backend: &Backend) {
             let reply = lumo.portal_of("globex", session, method.clone(), &path, &body).await;
             assert_eq!(reply.status, 401, "{method} {path} as {session}");
         }
-        // The key's id is also not found in his own tenant.
+        // Ada's own portal does not find the key's id either.
         if path.contains(&key) {
             let reply = lumo.portal("ada@acme", method.clone(), &path, &body).await;
             assert_eq!(reply.status, 404, "{method} {path}");
