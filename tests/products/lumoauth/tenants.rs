@@ -131,11 +131,7 @@ async fn a_key_of_one_tenant_is_rejected_by_another(backend: &Backend) {
     assert_eq!(users(&lumo, "globex", &globexs).await, before);
     add_user(&lumo, "acme", &acmes, "eve@acme.example").await;
     assert_eq!(users(&lumo, "acme", &acmes).await[0]["email"], "eve@acme.example");
-    assert_eq!(
-        users(&lumo, "globex", &globexs).await,
-        before,
-        "user ids are per tenant"
-    );
+    assert_eq!(users(&lumo, "globex", &globexs).await, before, "user ids are per tenant");
 }
 
 /// No spelling of a tenant's slug, sent as raw bytes, reaches another tenant.
