@@ -75,7 +75,7 @@ fn empty_or_malformed_stdin_is_rejected() {
         .assert_fails(2, "no key on standard input");
     TestUser::new()
         .lua_with_stdin("auth configure -", "lk_1\nlk_2")
-        .assert_fails(4, "a line break");
+        .assert_fails(4, "it contains a space or a line break");
 }
 
 #[test]
