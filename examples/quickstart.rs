@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  {status:<8}  {}…  {}", key.hint, key.name);
     }
 
-    title("Audit log");
+    title("Audit log of Ada's keys");
     // Audit events of verifications are written in the background. `flush` waits until they are stored.
     keys.flush().await?;
     let mut events = keys.events(AuditQuery::new(&ada)).await?;
