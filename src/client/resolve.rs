@@ -121,9 +121,9 @@ impl App {
     pub fn resolve(&self, profile: &Profile) -> Result<ResolvedKey, ClientError> {
         let mut candidates = Vec::new();
         let mut warnings = Vec::new();
-        candidates.extend(self.from_env_var());
+        candidates.extend(self.env_var_candidate());
         let mut mode = None;
-        match self.from_file(profile) {
+        match self.file_candidate(profile) {
             Ok(None) => {}
             Ok(Some(stored)) => {
                 let path = stored.path.clone();
@@ -135,7 +135,7 @@ impl App {
             Err(error) if candidates.is_empty() => return Err(error),
             Err(error) => warnings.push(Warning::SourceSkipped { message: error.to_string() }),
         }
-        match self.from_dotenv() {
+        match self.dotenv_candidate() {
             Ok(found) => candidates.extend(found),
             Err(error) if candidates.is_empty() => return Err(error),
             Err(error) => warnings.push(Warning::SourceSkipped { message: error.to_string() }),
@@ -156,14 +156,14 @@ impl App {
         })
     }
 
-    pub(super) fn from_env_var(&self) -> Option<(KeySource, Zeroizing<String>)> {
+    pub(super) fn env_var_candidate(&self) -> Option<(KeySource, Zeroizing<String>)> {
         let name = self.env_var_name();
         let text = Zeroizing::new(env::var_os(name)?.to_string_lossy().into_owned());
         let source = KeySource::EnvVar { name: name.to_owned() };
         (!text.trim().is_empty()).then_some((source, text))
     }
 
-    fn from_file(&self, profile: &Profile) -> Result<Option<StoredCredential>, ClientError> {
+    fn file_candidate(&self, profile: &Profile) -> Result<Option<StoredCredential>, ClientError> {
         match self.credentials() {
             Ok(file) => file.load(profile),
             // A container without a home directory has no credentials file.
@@ -171,7 +171,7 @@ impl App {
         }
     }
 
-    pub(super) fn from_dotenv(
+    pub(super) fn dotenv_candidate(
         &self,
     ) -> Result<Option<(KeySource, Zeroizing<String>)>, ClientError> {
         let path =

@@ -92,7 +92,7 @@ impl Configure {
         console: &Console,
     ) -> Result<CommandOutput, CommandError> {
         let file = app.credentials()?;
-        if let Some((source, _)) = app.from_env_var() {
+        if let Some((source, _)) = app.env_var_candidate() {
             console.note(format!(
                 "The {source} is set and takes precedence over the stored key: unset it to use the stored key"
             ));
@@ -420,9 +420,9 @@ fn describe(resolved: &ResolvedKey) -> CommandOutput {
 
 /// Notes that the program stays signed in by another source.
 fn note_other_sources(app: &App, console: &Console) {
-    if let Some((source, _)) = app.from_env_var() {
+    if let Some((source, _)) = app.env_var_candidate() {
         console.note(format!("The {source} is still set and will be used: unset it to sign out"));
-    } else if let Ok(Some((source, _))) = app.from_dotenv() {
+    } else if let Ok(Some((source, _))) = app.dotenv_candidate() {
         console.note(format!("{source} is still set and will be used: remove it to sign out"));
     }
 }
