@@ -1,8 +1,9 @@
-//! A command line that mounts Keyward's commands, and uses the key: `cargo run --example lua_cli -- auth --help`.
+//! A command line that mounts Keyward's authentication commands and calls an API with the key:
+//! `cargo run --example lua_cli -- auth --help`.
 //!
-//! `LUA_API_URL` says where the server is. Of the server it asks for:
-//! `POST /auth/otp {email}`, `POST /auth/otp/verify {email, code}` giving `{key}`, and under the key
-//! `GET /auth/key`, `DELETE /auth/key` and `POST /push`.
+//! `LUA_API_URL` is the URL of the server. The program calls these endpoints: `POST /auth/otp {email}`;
+//! `POST /auth/otp/verify {email, code}`, which returns `{key}`; and with the key `GET /auth/key`,
+//! `DELETE /auth/key` and `POST /push`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -24,14 +25,14 @@ enum Lua {
     /// Sign in and out
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Deploy what is in this folder
+    /// Deploy the current directory
     Push,
 }
 
 fn main() -> ExitCode {
     let command = Lua::parse();
-    let format = KeyFormat::builder("lk").build().expect("a constant, and a test starts it");
-    let app = App::new("lua", format).folder(".lua-cli");
+    let format = KeyFormat::builder("lk").build().expect("the format is constant and valid");
+    let app = App::new("lua", format).credentials_dir(".lua-cli");
     let server = LuaServer::new();
     match command {
         Lua::Auth(command) => command.run(&app, &server).into(),
@@ -40,19 +41,19 @@ fn main() -> ExitCode {
 }
 
 fn push(app: &App, server: &LuaServer) -> Exit {
-    let found = match app.find(&Default::default()) {
-        Ok(found) => found,
+    let resolved = match app.resolve(&Default::default()) {
+        Ok(resolved) => resolved,
         Err(error) => {
             eprintln!("Error: {error}");
             return Exit::NotAuthenticated;
         }
     };
-    match server.call(server.client.post(server.url("/push")).api_key(&found.key)) {
+    match server.call(server.client.post(server.url("/push")).api_key(&resolved.key)) {
         Ok(_) => {
-            println!("Pushed as {}.", found.masked());
-            Exit::Done
+            println!("Pushed as {}.", resolved.masked());
+            Exit::Success
         }
-        Err(ServerError::Rejected) => {
+        Err(ServerError::KeyRejected) => {
             eprintln!("Error: ❌ Authentication failed. See `lua auth status --check`.");
             Exit::NotAuthenticated
         }
@@ -63,7 +64,7 @@ fn push(app: &App, server: &LuaServer) -> Exit {
     }
 }
 
-/// The product's server, over HTTP.
+/// Calls the product's server over HTTP.
 struct LuaServer {
     base: String,
     client: Client,
@@ -77,8 +78,9 @@ impl LuaServer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Self {
             base: base.trim_end_matches('/').to_owned(),
-            client: client.expect("no option of it can fail"),
-            runtime: runtime.expect("the operating system has no more threads or files"),
+            client: client.expect("the HTTP client options are valid"),
+            runtime: runtime
+                .expect("the runtime starts unless the process is out of file descriptors"),
         }
     }
 
@@ -98,8 +100,8 @@ impl LuaServer {
                 (status, _) if status.is_success() => Ok(body),
                 (_, Some("invalid_code")) => Err(ServerError::InvalidCode),
                 (_, Some("expired_code")) => Err(ServerError::ExpiredCode),
-                (StatusCode::UNAUTHORIZED, _) => Err(ServerError::Rejected),
-                (StatusCode::TOO_MANY_REQUESTS, _) => Err(ServerError::TooOften { retry_after }),
+                (StatusCode::UNAUTHORIZED, _) => Err(ServerError::KeyRejected),
+                (StatusCode::TOO_MANY_REQUESTS, _) => Err(ServerError::RateLimited { retry_after }),
                 (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
                     Err(ServerError::Unsupported)
                 }
@@ -125,10 +127,10 @@ impl Server for LuaServer {
 
     fn verify_code(&self, email: &str, code: &Secret) -> Result<Secret, ServerError> {
         let body = json!({ "email": email, "code": code.expose() });
-        let answer = self.call(self.post("/auth/otp/verify", &body))?;
-        match answer["key"].as_str() {
+        let response = self.call(self.post("/auth/otp/verify", &body))?;
+        match response["key"].as_str() {
             Some(key) => Ok(Secret::from(key.to_owned())),
-            None => Err(unavailable(std::io::Error::other("the answer has no key"))),
+            None => Err(unavailable(std::io::Error::other("the response has no key"))),
         }
     }
 

@@ -1,8 +1,11 @@
-//! The server of a product whose users sign in from the command line, by a code sent to their e-mail
-//! address: `cargo run --example lua_server`, and in another terminal `cargo run --example lua_cli`.
+//! The server of a product whose users sign in from the command line with a code sent by email:
+//! `cargo run --example lua_server`, and in another terminal `cargo run --example lua_cli`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys; `--pepper FILE` has the secret that several servers
-//! share; `--listen 127.0.0.1:0` takes another port; `--clock-ahead SECONDS` shows what time does to codes.
+//! Options, after `--`:
+//! - `--database FILE` or `--database postgres://…`: where the keys are stored
+//! - `--pepper FILE`: the secret for hashing codes, shared by all servers
+//! - `--listen 127.0.0.1:0`: the address to listen on
+//! - `--clock-ahead SECONDS`: runs the clock ahead, to see codes expire
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,11 +40,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let ahead = argument("--clock-ahead").map_or(Ok(0), |seconds| seconds.parse())?;
     let format = KeyFormat::builder("lk").build()?;
-    let keys =
-        ApiKeys::builder_on(store, format.clone()).clock(Ahead(Duration::from_secs(ahead))).build();
+    let keys = ApiKeys::builder_on(store, format.clone())
+        .clock(OffsetClock(Duration::from_secs(ahead)))
+        .build();
 
-    // What keeps codes from whoever reads the database. Several servers share one; without it, codes
-    // end with the process, which is no loss: they live for ten minutes.
+    // The pepper protects codes from anyone who can read the database. All servers must use the same one.
+    // A random pepper invalidates pending codes on restart, which is acceptable: they live for ten minutes.
     let pepper = match argument("--pepper") {
         Some(file) => Pepper::new(1, std::fs::read(file)?)?,
         None => Pepper::new(1, format.generate()?.expose())?,
@@ -61,16 +65,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    println!("Lua is at {at}");
-    println!("Have a code sent:  cargo run --example lua_cli -- auth configure --email {ADA}");
-    println!("It arrives here, in this terminal. Turn it into a key:");
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("Lua is at {url}");
+    println!("Request a code:    cargo run --example lua_cli -- auth configure --email {ADA}");
+    println!("The code is printed in this terminal. Exchange it for a key:");
     println!(
         "                   cargo run --example lua_cli -- auth configure --email {ADA} --otp CODE"
     );
     println!("Use the key:       cargo run --example lua_cli -- push");
-    println!("The dashboard's view of it:  curl {at}/v1/api-keys -b session=ada");
-    println!("How to sign in, described:   curl {at}/openapi.json");
+    println!("List keys (dashboard): curl {url}/v1/api-keys -b session=ada");
+    println!("OpenAPI description:   curl {url}/openapi.json");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
@@ -82,7 +86,7 @@ async fn push(verified: Verified) -> Json<Value> {
     Json(json!({ "pushed_by": verified.owner().account() }))
 }
 
-/// The product's accounts. A real service looks them up in its own table.
+/// The product's accounts. A real service queries its database.
 struct Accounts;
 
 #[async_trait]
@@ -97,7 +101,7 @@ impl Members for Accounts {
     }
 }
 
-/// Mail for people who look over the server's shoulder.
+/// Prints emails instead of sending them.
 struct Terminal;
 
 #[async_trait]
@@ -108,8 +112,8 @@ impl Post for Terminal {
     }
 }
 
-/// Whose browser it is. A stand-in: a real service looks a random token up in its own sessions, and
-/// guards cookies against cross-site requests.
+/// The session of a browser. Simplified: a real service looks up a random token in its session store, and
+/// protects cookies against cross-site requests.
 struct Session(Owner);
 
 impl<S: Sync> FromRequestParts<S> for Session {
@@ -131,10 +135,10 @@ impl From<Session> for Caller {
     }
 }
 
-/// The machine's clock, so far ahead.
-struct Ahead(Duration);
+/// The system clock, running ahead.
+struct OffsetClock(Duration);
 
-impl Clock for Ahead {
+impl Clock for OffsetClock {
     fn now(&self) -> Timestamp {
         SystemClock.now().after(self.0)
     }

@@ -1,5 +1,5 @@
-//! The command line of Lumio: `cargo run --example lumio_cli -- --help`, with `cargo run --example lumio`
-//! as the server. `LUMIO_API_URL` says where that is.
+//! The command line of Lumio: `cargo run --example lumio_cli -- --help`. Start the server with
+//! `cargo run --example lumio`; `LUMIO_API_URL` is its URL.
 
 use std::{error::Error, process::ExitCode};
 
@@ -19,7 +19,7 @@ use reqwest::{Client, StatusCode};
 enum Lumio {
     /// Sign in
     Login {
-        /// With this API key
+        /// The API key
         #[arg(long, value_name = "KEY")]
         token: Secret,
     },
@@ -35,15 +35,15 @@ enum Lumio {
 
 fn main() -> ExitCode {
     let format = KeyFormat::builder("lm").environment("dev").total_len(64).build();
-    let app = App::new("lumio", format.expect("a constant, and a test starts it"));
-    let done = match Lumio::parse() {
+    let app = App::new("lumio", format.expect("the format is constant and valid"));
+    let result = match Lumio::parse() {
         Lumio::Login { token } => login(&app, &token),
         Lumio::Auth(command) => return command.run(&app, &NoServer).into(),
         Lumio::Deploy { extension } => deploy(&app, &extension),
     };
-    match done {
-        Ok(answer) => {
-            println!("{answer}");
+    match result {
+        Ok(message) => {
+            println!("{message}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps the key for the owner alone. Who does not want it in the shell's history pipes it into
-/// `lumio auth configure --api-key-stdin`, or sets LUMIO_API_KEY.
+/// Stores the key with mode 0600. To keep it out of the shell history, pipe it into
+/// `lumio auth configure --api-key-stdin` or set LUMIO_API_KEY.
 fn login(app: &App, token: &Secret) -> Result<String, Box<dyn Error>> {
     let (key, file) = (app.parse(token.expose(), "--token")?, app.credentials()?);
     if let Some(warning) = file.save(&Profile::default(), &key)? {
@@ -65,15 +65,15 @@ fn login(app: &App, token: &Secret) -> Result<String, Box<dyn Error>> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn deploy(app: &App, extension: &str) -> Result<String, Box<dyn Error>> {
-    let found = app.find(&Profile::default())?;
+    let resolved = app.resolve(&Profile::default())?;
     let base = std::env::var("LUMIO_API_URL").unwrap_or_else(|_| "http://127.0.0.1:3000".into());
     let url = format!("{base}/extensions/{extension}/deploy");
-    let request = Client::builder().no_proxy().build()?.post(url).api_key(&found.key);
+    let request = Client::builder().no_proxy().build()?.post(url).api_key(&resolved.key);
     let response = request.send().await?;
     match response.status() {
         StatusCode::OK => Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned()),
-        StatusCode::UNAUTHORIZED => Err("the key is not accepted: see `lumio auth status`".into()),
-        StatusCode::FORBIDDEN => Err("your role in the team may not deploy".into()),
-        status => Err(format!("the server answers {status}").into()),
+        StatusCode::UNAUTHORIZED => Err("the key is not accepted: run `lumio auth status`".into()),
+        StatusCode::FORBIDDEN => Err("your role in the team does not permit deploying".into()),
+        status => Err(format!("the server responded with {status}").into()),
     }
 }

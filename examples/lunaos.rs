@@ -1,8 +1,10 @@
-//! The API of a product whose tiers differ in how often it may be called: `cargo run --example lunaos`.
+//! The API of a product whose tiers have different rate limits: `cargo run --example lunaos`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys; `--redis URL` counts the calls of several servers
-//! together; `--listen 127.0.0.1:0` takes another port; `--clock 2026-02-09T12:00:00Z` stops
-//! the clock there, for who counts calls.
+//! Options, after `--`:
+//! - `--database FILE` or `--database postgres://…`: where the keys are stored
+//! - `--redis URL`: shares rate limits between servers
+//! - `--listen 127.0.0.1:0`: the address to listen on
+//! - `--clock 2026-02-09T12:00:00Z`: stops the clock at this time
 
 use std::{
     collections::HashMap,
@@ -42,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => Arc::new(SqliteStore::open(file).await?),
         None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
     };
-    // lnos_live_ and 32 hexadecimal digits, of which 8 may be shown again.
+    // lnos_live_ and 32 hexadecimal characters. The hint shows the first 8 of them.
     let format = KeyFormat::builder("lnos")
         .environment("live")
         .alphabet(Alphabet::Hex)
@@ -53,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let users = Users::default();
     let mut keys = ApiKeys::builder_on(store, format).accounts(users.clone());
     if let Some(url) = argument("--redis") {
-        // Rather a slow answer than a call that the other servers do not count.
+        // Prefer a slow response to a request that the other servers do not count.
         keys = keys.rate_limiter(RedisRateLimiter::new([url])?.timeout(Duration::from_secs(2)));
     }
     if let Some(instant) = argument("--clock") {
@@ -70,18 +72,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    println!("LunaOS is at {at}");
-    println!("Generate a key:  curl {at}/api-keys {ADA} --json '{{\"name\": \"ci-pipeline\"}}'");
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("LunaOS is at {url}");
+    println!("Generate a key:  curl {url}/api-keys {ADA} --json '{{\"name\": \"ci-pipeline\"}}'");
     println!(
-        "Use it:          curl -i {at}/agents/execute -H 'Authorization: Bearer lnos_live_…' \\"
+        "Use it:          curl -i {url}/agents/execute -H 'Authorization: Bearer lnos_live_…' \\"
     );
     println!(
         "                   --json '{{\"agent\": \"code-review\", \"context\": \"your code here\"}}'"
     );
-    println!("Look at it:      curl {at}/api-keys {ADA}");
-    println!("Another tier:    curl -X PUT {at}/billing/tier {ADA} --json '{{\"tier\": \"pro\"}}'");
-    println!("Revoke it:       curl -X DELETE {at}/api-keys/ID {ADA}");
+    println!("List keys:       curl {url}/api-keys {ADA}");
+    println!(
+        "Change the tier: curl -X PUT {url}/billing/tier {ADA} --json '{{\"tier\": \"pro\"}}'"
+    );
+    println!("Revoke it:       curl -X DELETE {url}/api-keys/ID {ADA}");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
@@ -100,7 +104,7 @@ async fn execute(verified: Verified, Json(task): Json<Task>) -> Json<Value> {
     Json(json!({ "agent": task.agent, "lines": lines, "user": verified.owner().account() }))
 }
 
-/// What a user pays for. Keys do not know it; they follow their user.
+/// The tier that a user pays for. It applies to all keys of the user.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Tier {
@@ -121,7 +125,7 @@ impl Tier {
     }
 }
 
-/// The product's users. A real service looks them up in its own table.
+/// The product's users. A real service queries its database.
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<HashMap<Owner, Tier>>>);
 
@@ -144,7 +148,7 @@ struct Subscription {
     tier: Tier,
 }
 
-/// A stand-in for billing, which tells Keyward what it has changed.
+/// Changes a user's tier, then invalidates the cached account.
 async fn subscribe(
     Extension((users, keys)): Extension<(Users, ApiKeys)>,
     Session(user): Session,
@@ -157,8 +161,8 @@ async fn subscribe(
     }
 }
 
-/// Who has signed in: `Bearer session-ada`. A stand-in: a real service looks a random token up in its
-/// own sessions. An API key is no such token.
+/// The session of a user: `Bearer session-ada`. Simplified: a real service looks up a random token in its
+/// session store. An API key is not a session token.
 struct Session(Owner);
 
 impl<S: Sync> FromRequestParts<S> for Session {

@@ -1,8 +1,10 @@
-//! The server of a product whose plans differ in how many keys they have: `cargo run --example lurus`.
+//! The server of a product whose plans limit the number of keys per user: `cargo run --example lurus`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys; `--listen 127.0.0.1:0` takes another port;
-//! `--smtp smtp://127.0.0.1:25` sends letters to owners by that mail server, which are printed otherwise;
-//! `--clock 2026-02-09T12:00:00Z` stops the clock there: what is later, another server on the same keys shows.
+//! Options, after `--`:
+//! - `--database FILE` or `--database postgres://…`: where the keys are stored
+//! - `--listen 127.0.0.1:0`: the address to listen on
+//! - `--smtp smtp://127.0.0.1:25`: the mail server for emails to owners; without it they are printed
+//! - `--clock 2026-02-09T12:00:00Z`: stops the clock at this time
 
 use std::{
     collections::HashMap,
@@ -58,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .names_from_shared(store.clone());
     let letters = match smtp {
         Some(_) => letters,
-        // Without a mail server: for people who look over this one's shoulder. None of them is sent.
+        // Without a mail server, print the emails instead of sending them.
         None => letters.words(|notice| {
             let words = notice.words();
             println!("--- To: {}\n--- Subject: {}\n{}", notice.to, words.subject, words.text);
@@ -66,14 +68,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }),
     };
     let format = KeyFormat::builder("lc").build()?;
-    // Dead keys are purged after 90 days, the audit log after a year: that is the default.
+    // By default, revoked and expired keys are purged after 90 days, and audit events after one year.
     let keys = ApiKeys::builder_on(store, format).accounts(users.clone()).audit(letters.build());
     let keys = match argument("--clock") {
         Some(instant) => keys.clock(ManualClock::at(instant.parse()?)).build(),
         None => keys.build(),
     };
 
-    // What comes with a key needs no check against cross-site requests; what comes with a cookie does.
+    // Requests with an API key skip the CSRF check. Requests with a session cookie do not.
     let app = Router::new()
         .route("/code", post(code))
         .route("/billing/plan", put(subscribe))
@@ -84,23 +86,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    println!("Lurus is at {at}");
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("Lurus is at {url}");
     println!(
-        "Create a key:    curl {at}/api-keys -b session=ada --json '{{\"name\": \"ci\", \"expiresInDays\": 30}}'"
+        "Create a key:    curl {url}/api-keys -b session=ada --json '{{\"name\": \"ci\", \"expiresInDays\": 30}}'"
     );
-    println!("Use it:          curl {at}/code -H 'X-API-Key: lc_…' -d 'implement feature X'");
-    println!("A letter tells {ADA} of it: here, or by --smtp.");
-    println!("The audit trail: curl {at}/audit.csv -b session=ada");
+    println!("Use it:          curl {url}/code -H 'X-API-Key: lc_…' -d 'implement feature X'");
+    println!("{ADA} is emailed about the new key. The email is printed here, or sent with --smtp.");
+    println!("Audit log:       curl {url}/audit.csv -b session=ada");
     println!(
-        "Another plan:    curl -X PUT {at}/billing/plan -b session=ada --json '{{\"plan\": \"ultra\"}}'"
+        "Change the plan: curl -X PUT {url}/billing/plan -b session=ada --json '{{\"plan\": \"ultra\"}}'"
     );
-    println!("Revoke it:       curl -X DELETE {at}/api-keys/ID -b session=ada");
+    println!("Revoke it:       curl -X DELETE {url}/api-keys/ID -b session=ada");
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
     keys.shutdown().await?;
-    // Letters that a slow mail server has not taken by then are lost.
+    // Emails that the mail server has not accepted within 10 seconds are lost.
     let _ = tokio::time::timeout(Duration::from_secs(10), mailer.idle()).await;
     Ok(())
 }
@@ -109,7 +111,7 @@ async fn code(User(owner): User, task: String) -> Json<Value> {
     Json(json!({ "task": task, "user": owner.account() }))
 }
 
-/// What a user pays for.
+/// The plan that a user pays for.
 #[derive(Clone, Copy, Default, Deserialize)]
 enum Plan {
     #[default]
@@ -130,7 +132,7 @@ impl Plan {
     }
 }
 
-/// The product's users. A real service looks them up in its own table.
+/// The product's users. A real service queries its database.
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<HashMap<Owner, Plan>>>);
 
@@ -160,7 +162,7 @@ struct Subscription {
     plan: Plan,
 }
 
-/// A stand-in for billing, which tells Keyward what it has changed.
+/// Changes a user's plan, then invalidates the cached account.
 async fn subscribe(
     Extension((users, keys)): Extension<(Users, ApiKeys)>,
     Session { owner, .. }: Session,
@@ -173,7 +175,7 @@ async fn subscribe(
     }
 }
 
-/// Whoever is calling, by a key or a session.
+/// The user of a request, authenticated by a key or a session.
 struct User(Owner);
 
 impl<S: Sync> FromRequestParts<S> for User {
@@ -187,8 +189,7 @@ impl<S: Sync> FromRequestParts<S> for User {
     }
 }
 
-/// Whose browser it is, and from where. A stand-in: a real service looks a random token up in its own
-/// sessions.
+/// The session of a browser. Simplified: a real service looks up a random token in its session store.
 struct Session {
     owner: Owner,
     actor: Actor,

@@ -1,5 +1,6 @@
-//! The command line of Lurus, which has its key from a variable or a file: `cargo run --example lurus_cli -- --help`,
-//! with `cargo run --example lurus` as the server. `LURUS_API_URL` says where that is.
+//! The command line of Lurus, with the key in an environment variable or a file:
+//! `cargo run --example lurus_cli -- --help`. Start the server with `cargo run --example lurus`; `LURUS_API_URL`
+//! is its URL.
 
 use std::{error::Error, process::ExitCode};
 
@@ -19,26 +20,26 @@ use reqwest::{Client, StatusCode};
 enum Lurus {
     /// Sign in
     Login {
-        /// With a key that is pasted when asked for, or piped in
+        /// Read the key from a prompt or from standard input
         #[arg(long, required = true)]
         api_key: bool,
     },
     /// Show, check and remove the key
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Have something done
+    /// Run a task
     Code { task: String },
 }
 
 fn main() -> ExitCode {
-    let format = KeyFormat::builder("lc").build().expect("a constant, and a test starts it");
+    let format = KeyFormat::builder("lc").build().expect("the format is constant and valid");
     let app = App::new("lurus", format);
     match Lurus::parse() {
         Lurus::Login { .. } => login().run(&app, &NoServer).into(),
         Lurus::Auth(command) => command.run(&app, &NoServer).into(),
         Lurus::Code { task } => match code(&app, task) {
-            Ok(answer) => {
-                println!("{answer}");
+            Ok(output) => {
+                println!("{output}");
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The product's own words for one of Keyward's commands.
+/// Maps the product's `login --api-key` to Keyward's `configure --api-key-stdin`.
 fn login() -> AuthCommand {
     #[derive(Parser)]
     struct Keyward {
@@ -61,13 +62,13 @@ fn login() -> AuthCommand {
 
 #[tokio::main(flavor = "current_thread")]
 async fn code(app: &App, task: String) -> Result<String, Box<dyn Error>> {
-    let found = app.find(&Default::default())?;
+    let resolved = app.resolve(&Default::default())?;
     let base = std::env::var("LURUS_API_URL").unwrap_or_else(|_| "http://127.0.0.1:3000".into());
     let request = Client::builder().no_proxy().build()?.post(format!("{base}/code"));
-    let response = request.api_key(&found.key).body(task).send().await?;
+    let response = request.api_key(&resolved.key).body(task).send().await?;
     match response.status() {
         StatusCode::OK => Ok(String::from_utf8_lossy(&response.bytes().await?).into_owned()),
-        StatusCode::UNAUTHORIZED => Err("the key is not accepted: see `lurus auth status`".into()),
-        status => Err(format!("the server answers {status}").into()),
+        StatusCode::UNAUTHORIZED => Err("the key is not accepted: run `lurus auth status`".into()),
+        status => Err(format!("the server responded with {status}").into()),
     }
 }

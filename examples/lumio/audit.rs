@@ -1,4 +1,4 @@
-//! The audit log as the page shows it: `timestamp`, `event`, `actor`, `ip`, `result`.
+//! The audit log with the fields of the product page: `timestamp`, `event`, `actor`, `ip`, `result`.
 
 use std::collections::HashMap;
 
@@ -14,27 +14,27 @@ use keyward::{
 use serde_json::{Value, json};
 
 use super::{
-    Lumio, Refused,
-    session::{Session, Someone},
+    ApiError, Lumio,
+    session::{Requester, Session},
 };
 
-/// The newest hundred entries; with `?before=` the id of an entry, those behind it.
+/// Returns the newest 100 entries, or the 100 entries before the entry `?before=ID`.
 pub async fn log(
     State(lumio): State<Lumio>,
     session: Session,
     uri: Uri,
-) -> Result<Json<Value>, Refused> {
-    // Refusals, and what was used for the first time, would else be there in a minute.
+) -> Result<Json<Value>, ApiError> {
+    // Denials and first uses are written in the background. Write them now, so that the log is complete.
     lumio.keys.flush().await?;
     let mut query = AuditQuery::new(&session.owner);
     if let Some(text) = uri.query() {
         let last = text.strip_prefix("before=").and_then(|id| id.parse().ok());
-        query = query.after(last.ok_or(Refused(StatusCode::BAD_REQUEST, "before"))?);
+        query = query.after(last.ok_or(ApiError(StatusCode::BAD_REQUEST, "before"))?);
     }
     let (mut labels, mut entries) = (HashMap::new(), Vec::new());
     for event in lumio.keys.events(query).await? {
-        let itself = |id: &KeyId| event.actor == format!("key:{id}");
-        let label = match event.key_id.filter(itself) {
+        let is_actor = |id: &KeyId| event.actor == format!("key:{id}");
+        let label = match event.key_id.filter(is_actor) {
             Some(id) => label(&lumio, &session.owner, id, &mut labels).await?,
             None => None,
         };
@@ -43,13 +43,13 @@ pub async fn log(
     Ok(Json(json!({ "entries": entries })))
 }
 
-/// Writes what someone did, or was refused.
-pub async fn note(
+/// Records an event and its outcome.
+pub async fn record(
     lumio: &Lumio,
-    by: &Someone,
+    by: &Requester,
     event: &str,
     outcome: Outcome,
-) -> Result<(), Refused> {
+) -> Result<(), ApiError> {
     Ok(lumio.keys.record_event(&by.owner, event, outcome, &by.actor).await?)
 }
 
@@ -65,19 +65,19 @@ fn entry(event: &AuditEvent, label: Option<String>) -> Value {
         "actor": label.unwrap_or_else(|| event.actor.clone()),
         "ip": event.ip,
         "result": event.outcome.as_str(),
-        // A key may be labelled with somebody's address; this tells the two apart.
+        // A key's label may look like an email address. The id shows that the actor is a key.
         "keyId": event.key_id.map(|id| id.to_string()),
     })
 }
 
-/// What a key is called, unless its record is gone.
+/// Returns the label of a key, unless its record has been purged.
 async fn label(
     lumio: &Lumio,
     owner: &Owner,
     id: KeyId,
-    known: &mut HashMap<KeyId, Option<String>>,
-) -> Result<Option<String>, Refused> {
-    if let Some(label) = known.get(&id) {
+    cache: &mut HashMap<KeyId, Option<String>>,
+) -> Result<Option<String>, ApiError> {
+    if let Some(label) = cache.get(&id) {
         return Ok(label.clone());
     }
     let label = match lumio.keys.get(owner, id).await {
@@ -85,6 +85,6 @@ async fn label(
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    known.insert(id, label.clone());
+    cache.insert(id, label.clone());
     Ok(label)
 }

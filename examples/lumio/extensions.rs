@@ -1,4 +1,4 @@
-//! What keys are for. Each handler is a stand-in for what the platform really does.
+//! The endpoints that API keys are used for. Each handler only simulates its action.
 
 use axum::{
     Json,
@@ -9,15 +9,15 @@ use keyward::audit::Outcome;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Lumio, Refused, audit, session::Someone};
+use super::{ApiError, Lumio, audit, session::Requester};
 
 pub async fn deploy(
     State(lumio): State<Lumio>,
-    someone: Someone,
+    requester: Requester,
     Path(extension): Path<String>,
-) -> Result<Json<Value>, Refused> {
-    allow(&lumio, &someone, "deploy", "extension.deployed").await?;
-    Ok(Json(json!({ "extension": extension, "team": someone.person.team })))
+) -> Result<Json<Value>, ApiError> {
+    authorize(&lumio, &requester, "deploy", "extension.deployed").await?;
+    Ok(Json(json!({ "extension": extension, "team": requester.user.team })))
 }
 
 #[derive(Default, Deserialize)]
@@ -29,21 +29,21 @@ pub struct Offer {
 
 pub async fn publish(
     State(lumio): State<Lumio>,
-    someone: Someone,
+    requester: Requester,
     Path(extension): Path<String>,
     Json(offer): Json<Offer>,
-) -> Result<Json<Value>, Refused> {
+) -> Result<Json<Value>, ApiError> {
     let event = "extension.published";
-    let may = someone.may(&lumio, "publish");
-    if may && offer.price > 0 && !someone.person.has_a_factor() {
-        audit::note(&lumio, &someone, event, Outcome::Failure).await?;
-        return Err(Refused(StatusCode::FORBIDDEN, "second_factor_required"));
+    let permitted = requester.allows(&lumio, "publish");
+    if permitted && offer.price > 0 && !requester.user.has_second_factor() {
+        audit::record(&lumio, &requester, event, Outcome::Failure).await?;
+        return Err(ApiError(StatusCode::FORBIDDEN, "second_factor_required"));
     }
-    allow(&lumio, &someone, "publish", event).await?;
+    authorize(&lumio, &requester, "publish", event).await?;
     if offer.price > 0 {
-        lumio.people.change(|everyone| {
-            let gone = Refused(StatusCode::UNAUTHORIZED, "sign_in");
-            everyone.people.get_mut(someone.owner.account()).ok_or(gone)?.sells = true;
+        lumio.users.update(|data| {
+            let deleted = ApiError(StatusCode::UNAUTHORIZED, "sign_in");
+            data.users.get_mut(requester.owner.account()).ok_or(deleted)?.has_paid_extension = true;
             Ok(())
         })?;
     }
@@ -53,24 +53,28 @@ pub async fn publish(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bill {
-    /// Who pays.
     to: String,
 }
 
 pub async fn bill(
     State(lumio): State<Lumio>,
-    someone: Someone,
+    requester: Requester,
     Json(bill): Json<Bill>,
-) -> Result<Json<Value>, Refused> {
-    allow(&lumio, &someone, "billing", "billing.changed").await?;
+) -> Result<Json<Value>, ApiError> {
+    authorize(&lumio, &requester, "billing", "billing.changed").await?;
     Ok(Json(json!({ "to": bill.to })))
 }
 
-/// Logs what is done, or refused. What cannot be logged is not done.
-async fn allow(lumio: &Lumio, by: &Someone, power: &str, event: &str) -> Result<(), Refused> {
-    if by.may(lumio, power) {
-        return audit::note(lumio, by, event, Outcome::Success).await;
+/// Authorizes an action and records it. The action is refused if it cannot be recorded.
+async fn authorize(
+    lumio: &Lumio,
+    by: &Requester,
+    permission: &str,
+    event: &str,
+) -> Result<(), ApiError> {
+    if by.allows(lumio, permission) {
+        return audit::record(lumio, by, event, Outcome::Success).await;
     }
-    audit::note(lumio, by, event, Outcome::Failure).await?;
-    Err(Refused(StatusCode::FORBIDDEN, "not_your_role"))
+    audit::record(lumio, by, event, Outcome::Failure).await?;
+    Err(ApiError(StatusCode::FORBIDDEN, "not_your_role"))
 }

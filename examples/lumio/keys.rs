@@ -1,4 +1,4 @@
-//! What keys look like, and that they are no narrower than their account.
+//! The key format. Keys have no scopes of their own: they have the permissions of their account.
 
 use axum::{
     body::{Body, to_bytes},
@@ -10,24 +10,24 @@ use axum::{
 use keyward::{KeyFormat, secret::FormatError};
 use serde_json::Value;
 
-use super::Refused;
+use super::ApiError;
 
-/// `lm_dev_` and so much that the whole has 64 characters.
+/// Keys start with `lm_dev_` and have 64 characters.
 pub fn format() -> Result<KeyFormat, FormatError> {
     KeyFormat::builder("lm").environment("dev").total_len(64).build()
 }
 
-/// Whoever asks for scopes shall not believe to have got them.
-pub async fn without_scopes(request: Request, next: Next) -> Result<Response, Refused> {
+/// Rejects requests for scopes, which would otherwise be ignored silently.
+pub async fn without_scopes(request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|_| Refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large"))?;
-    let said = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-    if said.get("scopes").is_some() {
-        return Err(Refused(StatusCode::BAD_REQUEST, "no_scopes_per_key"));
+    let body = body.map_err(|_| ApiError(StatusCode::PAYLOAD_TOO_LARGE, "too_large"))?;
+    let json = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    if json.get("scopes").is_some() {
+        return Err(ApiError(StatusCode::BAD_REQUEST, "no_scopes_per_key"));
     }
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
-/// As much as the management API reads.
+/// The body limit of the management API.
 const MAX_BODY: usize = 64 * 1024;

@@ -1,18 +1,21 @@
-//! A developer platform with teams and second factors: `cargo run --example lumio`, and `lumio_cli`
-//! on the command line.
+//! A developer platform with teams, roles and second factors: `cargo run --example lumio`. The example `lumio_cli`
+//! is its command line.
 //!
-//! `-- --data FOLDER` keeps what there is, for several servers if they share it; `--database FILE` or `postgres://…`
-//! has the keys elsewhere; `--redis URL` counts the calls of several servers together; `--listen 127.0.0.1:0`
-//! takes another port; `--clock 2026-02-09T12:00:00Z` stops the clock there.
+//! Options, after `--`:
+//! - `--data FOLDER`: where all data is stored; several servers can share it
+//! - `--database FILE` or `--database postgres://…`: where the keys are stored, if not in the data folder
+//! - `--redis URL`: shares rate limits between servers
+//! - `--listen 127.0.0.1:0`: the address to listen on
+//! - `--clock 2026-02-09T12:00:00Z`: stops the clock at this time
 
 mod audit;
 mod extensions;
 mod keys;
 mod passkeys;
-mod people;
 mod session;
 mod team;
 mod totp;
+mod users;
 
 use std::{env, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -40,19 +43,19 @@ use tower_http::csrf::CsrfLayer;
 use webauthn_rs::Webauthn;
 
 use self::{
-    people::People,
-    session::{Begun, Session},
+    session::{PendingFactors, Session},
+    users::UserStore,
 };
 
-/// All that a request may need.
+/// The state shared by all request handlers.
 #[derive(Clone)]
 pub struct Lumio {
     keys: ApiKeys,
-    people: People,
-    begun: Begun,
+    users: UserStore,
+    pending: PendingFactors,
     totp: Totp,
     webauthn: Arc<Webauthn>,
-    /// That of the keys.
+    /// The clock that `keys` uses.
     clock: Arc<dyn Clock>,
 }
 
@@ -65,11 +68,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => Arc::new(SqliteStore::open(file).await?),
         None => Arc::new(SqliteStore::open(data.join("keys.db")).await?),
     };
-    let people = People::new(data)?;
-    // What another region has changed is heard of at once, or believed for 5 seconds more at most.
+    let users = UserStore::new(data)?;
+    // Changes made by other servers apply here within milliseconds, or within 5 seconds if the change feed fails.
     let mut keys = ApiKeys::builder_on(store, keys::format()?)
-        .accounts(people.clone())
-        .step_up(people.clone())
+        .accounts(users.clone())
+        .step_up(users.clone())
         .reminders(Reminders::none().rotation_after(DAY * 90))
         .retention(Retention::default().audit_events(DAY * 90));
     if let Some(url) = argument("--redis") {
@@ -89,27 +92,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let lumio = Lumio {
         totp: Totp::new(keys.clone(), "Lumio"),
         webauthn: Arc::new(passkeys::relying_party(address.port())?),
-        begun: Begun::default(),
+        pending: PendingFactors::default(),
         keys: keys.clone(),
-        people,
+        users,
         clock,
     };
-    let at = format!("http://{address}");
-    println!("Lumio is at {at}");
-    println!("An account:     curl {at}/sign-up --json '{{\"email\": \"ada@example.com\"}}'");
+    let url = format!("http://{address}");
+    println!("Lumio is at {url}");
+    println!("Sign up:        curl {url}/sign-up --json '{{\"email\": \"ada@example.com\"}}'");
     println!(
-        "Sign in:        curl {at}/sign-in --json '{{\"email\": \"ada@example.com\"}}' -c cookies"
+        "Sign in:        curl {url}/sign-in --json '{{\"email\": \"ada@example.com\"}}' -c cookies"
     );
     println!(
-        "Create a key:   curl {at}/account/security/api-keys -b cookies --json '{{\"name\": \"ci-github-actions\"}}'"
+        "Create a key:   curl {url}/account/security/api-keys -b cookies --json '{{\"name\": \"ci-github-actions\"}}'"
     );
     println!(
-        "Deploy with it: curl -X POST {at}/extensions/weather/deploy -H 'X-API-Key: lm_dev_…'"
+        "Deploy with it: curl -X POST {url}/extensions/weather/deploy -H 'X-API-Key: lm_dev_…'"
     );
-    println!("A second factor: curl -X POST {at}/account/security/two-factor/totp -b cookies");
-    println!("The audit log:  curl {at}/account/security/audit-log -b cookies");
+    println!("Set up TOTP:    curl -X POST {url}/account/security/two-factor/totp -b cookies");
+    println!("Audit log:      curl {url}/account/security/audit-log -b cookies");
     println!(
-        "Invite:         curl {at}/account/team -b cookies --json '{{\"email\": \"bob@example.com\", \"role\": \"member\"}}'"
+        "Invite:         curl {url}/account/team -b cookies --json '{{\"email\": \"bob@example.com\", \"role\": \"member\"}}'"
     );
     axum::serve(listener, app(lumio)?.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
@@ -137,33 +140,32 @@ fn app(lumio: Lumio) -> Result<Router, Box<dyn Error>> {
         .route("/extensions/{name}/deploy", post(extensions::deploy))
         .route("/extensions/{name}/publish", post(extensions::publish))
         .nest("/account/security", security)
-        // What comes with a key needs no check against cross-site requests; what comes with a cookie does.
+        // Requests with an API key skip the CSRF check. Requests with a session cookie do not.
         .layer(UnlessVerifiedLayer::new(CsrfLayer::new()))
         .layer(keyward::axum::layer(guard))
         .with_state(lumio))
 }
 
-/// What is not done, and a word for it.
+/// An error response: its status and its code.
 #[derive(PartialEq, Eq)]
-pub struct Refused(StatusCode, &'static str);
+pub struct ApiError(StatusCode, &'static str);
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "code": self.1 }))).into_response()
     }
 }
 
-/// Nobody can tell at the moment.
-const UNAVAILABLE: Refused = Refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
+const UNAVAILABLE: ApiError = ApiError(StatusCode::SERVICE_UNAVAILABLE, "unavailable");
 
-/// Only the store can be in the way of what is asked of it here.
-impl From<keyward::Error> for Refused {
+/// The calls of Keyward in this example fail only if the store is unavailable.
+impl From<keyward::Error> for ApiError {
     fn from(_: keyward::Error) -> Self {
         UNAVAILABLE
     }
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for ApiError {
     fn from(_: io::Error) -> Self {
         UNAVAILABLE
     }

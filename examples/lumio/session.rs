@@ -1,4 +1,4 @@
-//! Who has signed in, in which browser, and who else is calling.
+//! Sessions, and the identity of a request: a session or an API key.
 
 use std::{
     collections::HashMap,
@@ -26,40 +26,40 @@ use sha2::{Digest, Sha256};
 use webauthn_rs::prelude::{PasskeyAuthentication, PasskeyRegistration};
 
 use super::{
-    Lumio, Refused, UNAVAILABLE,
-    people::{Everyone, FRESH, Person, Role, SignedIn},
+    ApiError, Lumio, UNAVAILABLE,
+    users::{Role, STEP_UP_MAX_AGE, StoredSession, User, UserData},
 };
 
-/// What was begun with a second factor, and is to be finished on this server.
-pub enum Pending {
+/// A second-factor step that this server has started and not yet finished.
+pub enum PendingFactor {
     App(TotpSecret),
     Registration(Box<PasskeyRegistration>),
     Assertion(Box<PasskeyAuthentication>),
 }
 
-/// One for each session.
+/// The pending step of each session.
 #[derive(Clone, Default)]
-pub struct Begun(Arc<Mutex<HashMap<String, Pending>>>);
+pub struct PendingFactors(Arc<Mutex<HashMap<String, PendingFactor>>>);
 
-impl Begun {
-    pub fn begin(&self, session: &Session, pending: Pending) {
+impl PendingFactors {
+    pub fn insert(&self, session: &Session, pending: PendingFactor) {
         self.all().insert(session.id.clone(), pending);
     }
 
-    /// What was begun; it can be finished once.
-    pub fn take(&self, session: &Session) -> Option<Pending> {
+    /// Removes and returns the pending step, so that it can be finished only once.
+    pub fn take(&self, session: &Session) -> Option<PendingFactor> {
         self.all().remove(&session.id)
     }
 
-    /// The app that was begun with. People mistype codes, so it stays until one is right.
+    /// Returns the secret of a pending app setup. It stays pending until a code is right, because users mistype.
     pub fn new_app(&self, session: &Session) -> Option<TotpSecret> {
         match self.all().get(&session.id)? {
-            Pending::App(secret) => Some(secret.clone()),
+            PendingFactor::App(secret) => Some(secret.clone()),
             _ => None,
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, PendingFactor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -70,32 +70,33 @@ pub struct Address {
     email: String,
 }
 
-/// A new account, which is a team of its own.
+/// Creates an account with its own team.
 pub async fn sign_up(
     State(lumio): State<Lumio>,
     Json(Address { email }): Json<Address>,
-) -> Result<StatusCode, Refused> {
-    lumio.people.change(|everyone| everyone.admit(&email, None, Role::Owner))
+) -> Result<StatusCode, ApiError> {
+    lumio.users.update(|data| data.create_user(&email, None, Role::Owner))
 }
 
-/// A stand-in: a real service asks for a password first, or sends a link.
+/// Creates a session. Simplified: a real service asks for a password or sends a link.
 pub async fn sign_in(
     State(lumio): State<Lumio>,
-    origin: Origin,
+    client: ClientInfo,
     Json(Address { email }): Json<Address>,
-) -> Result<impl IntoResponse, Refused> {
-    let nobody = Refused(StatusCode::UNAUTHORIZED, "no_account");
-    let everyone = lumio.people.everyone()?;
-    let (account, person) = everyone.account(&email).ok_or(nobody)?;
-    let actor = origin.of(Actor::account(&person.email));
+) -> Result<impl IntoResponse, ApiError> {
+    let unknown = ApiError(StatusCode::UNAUTHORIZED, "no_account");
+    let data = lumio.users.load()?;
+    let (account, user) = data.account(&email).ok_or(unknown)?;
+    let actor = client.apply_to(Actor::account(&user.email));
     lumio.keys.record_event(&owner(account), "session.created", Outcome::Success, &actor).await?;
-    // As random as a key, and never taken for one.
-    let token = KeyFormat::builder("session").build().ok().and_then(|form| form.generate().ok());
+    // As random as an API key, but with a prefix that no key has.
+    let token =
+        KeyFormat::builder("session").build().ok().and_then(|format| format.generate().ok());
     let token = token.ok_or(UNAVAILABLE)?;
-    lumio.people.change(|everyone| {
-        // Good for nothing if the account is gone by now.
-        let session = SignedIn { account: account.clone(), confirmed_at: None };
-        everyone.sessions.insert(hash(token.expose()), session);
+    lumio.users.update(|data| {
+        // If the account was deleted meanwhile, the session is useless.
+        let session = StoredSession { account: account.clone(), confirmed_at: None };
+        data.sessions.insert(hash(token.expose()), session);
         Ok(())
     })?;
     let cookie = format!("session={}; HttpOnly; SameSite=Strict; Path=/", token.expose());
@@ -106,71 +107,71 @@ fn hash(token: &str) -> String {
     Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whose browser it is. Who has a second factor has confirmed by it.
+/// A fully authenticated session: if the user has a second factor, it was verified.
 pub struct Session {
     id: String,
-    pub person: Person,
+    pub user: User,
     pub owner: Owner,
     pub actor: Actor,
     confirmed_at: Option<Timestamp>,
 }
 
-/// The same, but perhaps without the second factor: good for confirming by it, and for nothing else.
-pub struct Half(pub Session);
+/// A session whose second factor may not be verified yet. It only allows verifying or adding one.
+pub struct PartialSession(pub Session);
 
-impl FromRequestParts<Lumio> for Half {
-    type Rejection = Refused;
+impl FromRequestParts<Lumio> for PartialSession {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, ApiError> {
         let cookie = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
         let mut cookies = cookie.into_iter().flat_map(|cookies| cookies.split("; "));
         let token = cookies.find_map(|cookie| cookie.strip_prefix("session="));
-        let (id, everyone) = (hash(token.ok_or(SIGN_IN)?), lumio.people.everyone()?);
-        let SignedIn { account, confirmed_at } = everyone.sessions.get(&id).ok_or(SIGN_IN)?;
-        let person = everyone.people.get(account).ok_or(SIGN_IN)?.clone();
+        let (id, data) = (hash(token.ok_or(SIGN_IN)?), lumio.users.load()?);
+        let StoredSession { account, confirmed_at } = data.sessions.get(&id).ok_or(SIGN_IN)?;
+        let user = data.users.get(account).ok_or(SIGN_IN)?.clone();
         let confirmed_at = confirmed_at.map(Timestamp::from_unix_micros);
-        let mut actor = Origin::from(&*parts).of(Actor::account(&person.email));
+        let mut actor = ClientInfo::from(&*parts).apply_to(Actor::account(&user.email));
         if let Some(at) = confirmed_at {
             actor = actor.second_factor_at(at);
         }
-        Ok(Self(Session { id, owner: owner(account), person, actor, confirmed_at }))
+        Ok(Self(Session { id, owner: owner(account), user, actor, confirmed_at }))
     }
 }
 
 impl FromRequestParts<Lumio> for Session {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, Refused> {
-        let Half(session) = Half::from_request_parts(parts, lumio).await?;
-        if session.person.has_a_factor() && session.confirmed_at.is_none() {
-            return Err(Refused(StatusCode::UNAUTHORIZED, "confirm_by_second_factor"));
+    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, ApiError> {
+        let PartialSession(session) = PartialSession::from_request_parts(parts, lumio).await?;
+        if session.user.has_second_factor() && session.confirmed_at.is_none() {
+            return Err(ApiError(StatusCode::UNAUTHORIZED, "confirm_by_second_factor"));
         }
         Ok(session)
     }
 }
 
 impl Session {
-    /// The person, who may be gone by now.
-    pub fn me<'a>(&self, everyone: &'a mut Everyone) -> Result<&'a mut Person, Refused> {
-        everyone.people.get_mut(self.owner.account()).ok_or(SIGN_IN)
+    /// Returns the session's user, who may have been deleted meanwhile.
+    pub fn current_user<'a>(&self, data: &'a mut UserData) -> Result<&'a mut User, ApiError> {
+        data.users.get_mut(self.owner.account()).ok_or(SIGN_IN)
     }
 
-    /// The second factor is there, and nothing is pending any more.
-    pub fn confirm(&self, lumio: &Lumio, at: Timestamp) -> Result<StatusCode, Refused> {
-        lumio.begun.take(self);
-        lumio.people.change(|everyone| {
-            let session = everyone.sessions.get_mut(&self.id).ok_or(SIGN_IN)?;
+    /// Records that the second factor was verified, and drops any pending step.
+    pub fn confirm(&self, lumio: &Lumio, at: Timestamp) -> Result<StatusCode, ApiError> {
+        lumio.pending.take(self);
+        lumio.users.update(|data| {
+            let session = data.sessions.get_mut(&self.id).ok_or(SIGN_IN)?;
             session.confirmed_at = Some(at.as_unix_micros());
             Ok(StatusCode::NO_CONTENT)
         })
     }
 
-    /// The first factor is anyone's who has signed in; each further one takes a fresh one of those that
-    /// there are, else it would be the thief's.
-    pub fn may_add_a_factor(&self, lumio: &Lumio, me: &Person) -> Result<(), Refused> {
-        let fresh = |at| lumio.clock.now().since(at) <= FRESH;
-        if me.has_a_factor() && !self.confirmed_at.is_some_and(fresh) {
-            return Err(Refused(StatusCode::FORBIDDEN, "second_factor_required"));
+    /// Checks that the user may add a second factor. The first needs only a session. Each further one needs a
+    /// recent verification of an existing factor, so that a stolen session cannot add one.
+    pub fn check_can_add_factor(&self, lumio: &Lumio, me: &User) -> Result<(), ApiError> {
+        let fresh = |at| lumio.clock.now().since(at) <= STEP_UP_MAX_AGE;
+        if me.has_second_factor() && !self.confirmed_at.is_some_and(fresh) {
+            return Err(ApiError(StatusCode::FORBIDDEN, "second_factor_required"));
         }
         Ok(())
     }
@@ -182,47 +183,47 @@ impl From<Session> for Caller {
     }
 }
 
-/// Whoever is calling, by a key or a session.
-pub struct Someone {
+/// The user of a request, authenticated by a key or a session.
+pub struct Requester {
     pub owner: Owner,
     pub actor: Actor,
-    pub person: Person,
+    pub user: User,
     key: Option<Verified>,
 }
 
-impl Someone {
-    pub fn may(&self, lumio: &Lumio, power: &str) -> bool {
+impl Requester {
+    pub fn allows(&self, lumio: &Lumio, permission: &str) -> bool {
         match &self.key {
-            Some(verified) => verified.allows(power),
-            None => lumio.people.may(self.person.role, power),
+            Some(verified) => verified.allows(permission),
+            None => lumio.users.allows(self.user.role, permission),
         }
     }
 }
 
-impl FromRequestParts<Lumio> for Someone {
-    type Rejection = Refused;
+impl FromRequestParts<Lumio> for Requester {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, ApiError> {
         let Some(verified) = parts.extensions.get::<Verified>().cloned() else {
-            let Session { owner, actor, person, .. } =
+            let Session { owner, actor, user, .. } =
                 Session::from_request_parts(parts, lumio).await?;
-            return Ok(Self { owner, actor, person, key: None });
+            return Ok(Self { owner, actor, user, key: None });
         };
-        let person = lumio.people.everyone()?.people.remove(verified.owner().account());
-        let person = person.ok_or(SIGN_IN)?;
-        let actor = Origin::from(&*parts).of(Actor::key(&verified));
-        Ok(Self { owner: verified.owner().clone(), actor, person, key: Some(verified) })
+        let user = lumio.users.load()?.users.remove(verified.owner().account());
+        let user = user.ok_or(SIGN_IN)?;
+        let actor = ClientInfo::from(&*parts).apply_to(Actor::key(&verified));
+        Ok(Self { owner: verified.owner().clone(), actor, user, key: Some(verified) })
     }
 }
 
-/// From where a request comes, and with which program.
-pub struct Origin {
+/// The IP address and user agent of a request.
+pub struct ClientInfo {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
 }
 
-impl Origin {
-    fn of(self, mut actor: Actor) -> Actor {
+impl ClientInfo {
+    fn apply_to(self, mut actor: Actor) -> Actor {
         if let Some(ip) = self.ip {
             actor = actor.ip(ip);
         }
@@ -233,7 +234,7 @@ impl Origin {
     }
 }
 
-impl From<&Parts> for Origin {
+impl From<&Parts> for ClientInfo {
     fn from(parts: &Parts) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
@@ -241,7 +242,7 @@ impl From<&Parts> for Origin {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Origin {
+impl<S: Sync> FromRequestParts<S> for ClientInfo {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -249,9 +250,9 @@ impl<S: Sync> FromRequestParts<S> for Origin {
     }
 }
 
-/// An account as an owner of keys.
+/// Returns the key owner of an account.
 pub fn owner(account: &str) -> Owner {
-    Owner::account_only(account).expect("accounts are made by `admit`, and are short")
+    Owner::account_only(account).expect("account ids are UUIDs")
 }
 
-const SIGN_IN: Refused = Refused(StatusCode::UNAUTHORIZED, "sign_in");
+const SIGN_IN: ApiError = ApiError(StatusCode::UNAUTHORIZED, "sign_in");

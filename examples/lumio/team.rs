@@ -1,4 +1,4 @@
-//! Who is in a team, and as what. Only a session manages it: a key that got lost invites nobody.
+//! Team members and their roles. Only a session can manage them, so a leaked key cannot invite anyone.
 
 use axum::{
     Json,
@@ -10,15 +10,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Lumio, Refused,
-    people::{Everyone, Role},
+    ApiError, Lumio,
     session::{Session, owner},
+    users::{Role, UserData},
 };
 
-pub async fn members(State(lumio): State<Lumio>, session: Session) -> Result<Json<Value>, Refused> {
-    let everyone = lumio.people.everyone()?;
-    let here = everyone.people.values().filter(|person| person.team == session.person.team);
-    let members = here.map(|person| json!({ "email": person.email, "role": person.role }));
+pub async fn members(
+    State(lumio): State<Lumio>,
+    session: Session,
+) -> Result<Json<Value>, ApiError> {
+    let data = lumio.users.load()?;
+    let here = data.users.values().filter(|user| user.team == session.user.team);
+    let members = here.map(|user| json!({ "email": user.email, "role": user.role }));
     Ok(Json(json!({ "members": members.collect::<Vec<_>>() })))
 }
 
@@ -29,17 +32,17 @@ pub struct Invitation {
     role: Role,
 }
 
-/// Whoever is invited signs in with that address: each has credentials of their own.
+/// Invites a user, who then signs in with this address and has their own credentials.
 pub async fn invite(
     State(lumio): State<Lumio>,
     session: Session,
     Json(Invitation { email, role }): Json<Invitation>,
-) -> Result<StatusCode, Refused> {
-    let invited = lumio.people.change(|everyone| {
-        let team = reaches(&lumio, &session, everyone, role)?;
-        everyone.admit(&email, Some(team), role)
+) -> Result<StatusCode, ApiError> {
+    let invited = lumio.users.update(|data| {
+        let team = check_can_grant(&lumio, &session, data, role)?;
+        data.create_user(&email, Some(team), role)
     });
-    note(&lumio, &session, "team.member_invited", invited).await
+    record(&lumio, &session, "team.member_invited", invited).await
 }
 
 #[derive(Deserialize)]
@@ -53,38 +56,42 @@ pub async fn change(
     session: Session,
     Path(email): Path<String>,
     Json(Change { role }): Json<Change>,
-) -> Result<StatusCode, Refused> {
-    let changed = lumio.people.change(|everyone| {
-        reaches(&lumio, &session, everyone, role)?;
-        let member = colleague(&lumio, &session, everyone, &email)?;
-        if let Some(person) = everyone.people.get_mut(&member) {
-            person.role = role;
+) -> Result<StatusCode, ApiError> {
+    let changed = lumio.users.update(|data| {
+        check_can_grant(&lumio, &session, data, role)?;
+        let member = find_member(&lumio, &session, data, &email)?;
+        if let Some(user) = data.users.get_mut(&member) {
+            user.role = role;
         }
         Ok(owner(&member))
     });
     if let Ok(member) = &changed {
-        // What keys could do until now is asked anew.
+        // Invalidates the cached permissions of the member's keys.
         lumio.keys.account_changed(member).await?;
     }
-    note(&lumio, &session, "team.role_changed", changed.map(|_| StatusCode::NO_CONTENT)).await
+    record(&lumio, &session, "team.role_changed", changed.map(|_| StatusCode::NO_CONTENT)).await
 }
 
 pub async fn remove(
     State(lumio): State<Lumio>,
     session: Session,
     Path(email): Path<String>,
-) -> Result<StatusCode, Refused> {
-    let removed = leave(&lumio, &session, &email).await;
-    note(&lumio, &session, "team.member_removed", removed).await
+) -> Result<StatusCode, ApiError> {
+    let removed = delete_member(&lumio, &session, &email).await;
+    record(&lumio, &session, "team.member_removed", removed).await
 }
 
-/// Without the account its keys are good for nothing, also one that is being made meanwhile; they are
-/// revoked for the log.
-async fn leave(lumio: &Lumio, session: &Session, email: &str) -> Result<StatusCode, Refused> {
-    let member = lumio.people.change(|everyone| {
-        let member = colleague(lumio, session, everyone, email)?;
-        everyone.people.remove(&member);
-        everyone.sessions.retain(|_, session| session.account != member);
+/// Deletes the account, which makes all its keys invalid, even a key that is being created concurrently. The keys
+/// are also revoked, so that the audit log shows it.
+async fn delete_member(
+    lumio: &Lumio,
+    session: &Session,
+    email: &str,
+) -> Result<StatusCode, ApiError> {
+    let member = lumio.users.update(|data| {
+        let member = find_member(lumio, session, data, email)?;
+        data.users.remove(&member);
+        data.sessions.retain(|_, session| session.account != member);
         Ok(owner(&member))
     })?;
     lumio.keys.account_changed(&member).await?;
@@ -92,44 +99,44 @@ async fn leave(lumio: &Lumio, session: &Session, email: &str) -> Result<StatusCo
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The caller's team, if the caller may hand out this role there now.
-fn reaches(
+/// Returns the session's team if its user may grant this role.
+fn check_can_grant(
     lumio: &Lumio,
     session: &Session,
-    everyone: &Everyone,
+    data: &UserData,
     role: Role,
-) -> Result<String, Refused> {
-    let me = everyone.people.get(session.owner.account());
-    let me = me.filter(|me| lumio.people.may(me.role, "invite"));
+) -> Result<String, ApiError> {
+    let me = data.users.get(session.owner.account());
+    let me = me.filter(|me| lumio.users.allows(me.role, "invite"));
     let me = me.filter(|me| role <= me.role);
-    me.map(|me| me.team.clone()).ok_or(Refused(StatusCode::FORBIDDEN, "not_your_role"))
+    me.map(|me| me.team.clone()).ok_or(ApiError(StatusCode::FORBIDDEN, "not_your_role"))
 }
 
-/// The account of someone else of the caller's team, whom the caller may change.
-fn colleague(
+/// Returns the account of another team member that the session's user may change.
+fn find_member(
     lumio: &Lumio,
     session: &Session,
-    everyone: &Everyone,
+    data: &UserData,
     email: &str,
-) -> Result<String, Refused> {
-    // Of who is in another team nothing is told, not even that there is an account.
+) -> Result<String, ApiError> {
+    // Members of other teams are reported as not found, so that the response does not reveal accounts.
     let me = session.owner.account();
-    let team = everyone.people.get(me).map(|me| &me.team);
-    let found = everyone.account(email).filter(|(account, _)| *account != me);
-    let found = found.filter(|(_, person)| Some(&person.team) == team);
-    let (account, person) = found.ok_or(Refused(StatusCode::NOT_FOUND, "not_in_your_team"))?;
-    reaches(lumio, session, everyone, person.role)?;
+    let team = data.users.get(me).map(|me| &me.team);
+    let found = data.account(email).filter(|(account, _)| *account != me);
+    let found = found.filter(|(_, user)| Some(&user.team) == team);
+    let (account, user) = found.ok_or(ApiError(StatusCode::NOT_FOUND, "not_in_your_team"))?;
+    check_can_grant(lumio, session, data, user.role)?;
     Ok(account.clone())
 }
 
-/// Logs a change of the team, or that it was refused.
-async fn note<T>(
+/// Records a change of the team and its outcome.
+async fn record<T>(
     lumio: &Lumio,
     by: &Session,
     event: &str,
-    done: Result<T, Refused>,
-) -> Result<T, Refused> {
-    let outcome = if done.is_ok() { Outcome::Success } else { Outcome::Failure };
+    result: Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let outcome = if result.is_ok() { Outcome::Success } else { Outcome::Failure };
     lumio.keys.record_event(&by.owner, event, outcome, &by.actor).await?;
-    done
+    result
 }

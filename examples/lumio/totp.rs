@@ -1,4 +1,4 @@
-//! Codes of an authenticator app as a second factor.
+//! Authenticator apps (TOTP) as a second factor.
 
 use axum::{
     Json,
@@ -18,66 +18,66 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Lumio, Refused, UNAVAILABLE,
-    session::{Half, Pending, Session},
+    ApiError, Lumio, UNAVAILABLE,
+    session::{PartialSession, PendingFactor, Session},
 };
 
-/// A new secret, as a picture to scan and as an address. It counts once a code of it is there.
+/// Creates a secret, and returns it as a QR code and as a URI. It takes effect once a code is verified.
 pub async fn begin(
     State(lumio): State<Lumio>,
-    Half(session): Half,
-) -> Result<([(HeaderName, &'static str); 1], Json<Value>), Refused> {
-    session.may_add_a_factor(&lumio, &session.person)?;
+    PartialSession(session): PartialSession,
+) -> Result<([(HeaderName, &'static str); 1], Json<Value>), ApiError> {
+    session.check_can_add_factor(&lumio, &session.user)?;
     let secret = TotpSecret::generate().map_err(|_| UNAVAILABLE)?;
-    let setup = lumio.totp.setup(&secret, &session.person.email);
-    let shown = json!({ "uri": setup.uri().expose(), "qr": setup.qr_svg().expose() });
-    lumio.begun.begin(&session, Pending::App(secret));
-    Ok(([(CACHE_CONTROL, "no-store")], Json(shown)))
+    let setup = lumio.totp.setup(&secret, &session.user.email);
+    let response = json!({ "uri": setup.uri().expose(), "qr": setup.qr_svg().expose() });
+    lumio.pending.insert(&session, PendingFactor::App(secret));
+    Ok(([(CACHE_CONTROL, "no-store")], Json(response)))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Typed {
+pub struct TotpCode {
     code: String,
 }
 
-/// The first code of the app.
+/// Verifies the first code, which enables the app.
 pub async fn enable(
     State(lumio): State<Lumio>,
-    Half(session): Half,
-    Json(Typed { code }): Json<Typed>,
+    PartialSession(session): PartialSession,
+    Json(TotpCode { code }): Json<TotpCode>,
 ) -> Result<StatusCode, Response> {
-    let Some(secret) = lumio.begun.new_app(&session) else {
-        return Err(Refused(StatusCode::CONFLICT, "not_begun").into_response());
+    let Some(secret) = lumio.pending.new_app(&session) else {
+        return Err(ApiError(StatusCode::CONFLICT, "not_begun").into_response());
     };
     let at = check(&lumio, &session, &secret, &code).await?;
     let enabled = async {
-        lumio.people.change(|everyone| {
-            let me = session.me(everyone)?;
-            session.may_add_a_factor(&lumio, me)?;
-            // A real service encrypts it.
+        lumio.users.update(|data| {
+            let me = session.current_user(data)?;
+            session.check_can_add_factor(&lumio, me)?;
+            // A real service encrypts the secret.
             me.totp = Some(secret.expose().to_owned());
             Ok(())
         })?;
-        let (event, done) = ("two_factor.totp_enabled", Outcome::Success);
-        lumio.keys.record_event(&session.owner, event, done, &session.actor).await?;
+        let (event, outcome) = ("two_factor.totp_enabled", Outcome::Success);
+        lumio.keys.record_event(&session.owner, event, outcome, &session.actor).await?;
         session.confirm(&lumio, at)
     };
-    enabled.await.map_err(Refused::into_response)
+    enabled.await.map_err(ApiError::into_response)
 }
 
-/// Any later code.
+/// Verifies a later code.
 pub async fn confirm(
     State(lumio): State<Lumio>,
-    Half(session): Half,
-    Json(Typed { code }): Json<Typed>,
+    PartialSession(session): PartialSession,
+    Json(TotpCode { code }): Json<TotpCode>,
 ) -> Result<StatusCode, Response> {
-    let secret = session.person.totp.as_deref().map(TotpSecret::from_base32);
+    let secret = session.user.totp.as_deref().map(TotpSecret::from_base32);
     let Some(Ok(secret)) = secret else {
-        return Err(Refused(StatusCode::NOT_FOUND, "no_totp").into_response());
+        return Err(ApiError(StatusCode::NOT_FOUND, "no_totp").into_response());
     };
     let at = check(&lumio, &session, &secret, &code).await?;
-    session.confirm(&lumio, at).map_err(Refused::into_response)
+    session.confirm(&lumio, at).map_err(ApiError::into_response)
 }
 
 async fn check(
@@ -88,13 +88,13 @@ async fn check(
 ) -> Result<Timestamp, Response> {
     let checked = lumio.totp.check(&session.owner, secret, code, &session.actor).await;
     checked.map_err(|error| match error {
-        TotpError::WrongCode => Refused(StatusCode::BAD_REQUEST, "wrong_code").into_response(),
-        TotpError::UsedCode => Refused(StatusCode::BAD_REQUEST, "used_code").into_response(),
+        TotpError::WrongCode => ApiError(StatusCode::BAD_REQUEST, "wrong_code").into_response(),
+        TotpError::UsedCode => ApiError(StatusCode::BAD_REQUEST, "used_code").into_response(),
         TotpError::TooOften(wait) => {
-            let refused = Refused(StatusCode::TOO_MANY_REQUESTS, "too_many_codes");
+            let error = ApiError(StatusCode::TOO_MANY_REQUESTS, "too_many_codes");
             let seconds = wait.as_millis().div_ceil(1_000).max(1);
-            ([(RETRY_AFTER, seconds.to_string())], refused).into_response()
+            ([(RETRY_AFTER, seconds.to_string())], error).into_response()
         }
-        TotpError::Failed(error) => Refused::from(error).into_response(),
+        TotpError::Failed(error) => ApiError::from(error).into_response(),
     })
 }

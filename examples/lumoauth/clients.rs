@@ -13,26 +13,26 @@ use sha2::{Digest, Sha256};
 
 use crate::metadata::ClientMetadata;
 
-/// All clients: in memory, and in a file if there is one. A real service has a table.
+/// All clients, in memory and optionally in a file. A real service uses its database.
 #[derive(Clone, Default)]
-pub struct Clients(Arc<Mutex<Kept>>);
+pub struct Clients(Arc<Mutex<ClientTable>>);
 
 #[derive(Default)]
-struct Kept {
-    rows: Vec<Row>,
+struct ClientTable {
+    rows: Vec<ClientRow>,
     file: Option<File>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Row {
+struct ClientRow {
     tenant: String,
-    /// Of its secret there is a digest, as there is of keys.
+    /// Only a digest of the secret is stored, as for API keys.
     secret_sha256: Option<String>,
     #[serde(flatten)]
     client: Client,
 }
 
-/// What may be shown of a client.
+/// The public data of a client.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct Client {
     pub client_id: String,
@@ -42,36 +42,36 @@ pub struct Client {
 }
 
 impl Clients {
-    /// Keeps them in a file, one in a line, and reads those that are there.
+    /// Opens a file with one client per line, and loads its clients.
     pub fn open(path: &str) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let lines = BufReader::new(&file).lines();
         let rows =
             lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<io::Result<_>>()?;
-        Ok(Self(Arc::new(Mutex::new(Kept { rows, file: Some(file) }))))
+        Ok(Self(Arc::new(Mutex::new(ClientTable { rows, file: Some(file) }))))
     }
 
-    /// Waits for the disk.
+    /// Adds a client, and waits until it is synced to disk.
     pub fn add(&self, tenant: &str, client: Client, secret: Option<&Secret>) -> io::Result<()> {
         let digest = |secret: &Secret| BASE64_STANDARD.encode(Sha256::digest(secret.expose()));
-        let row = Row { tenant: tenant.into(), secret_sha256: secret.map(digest), client };
-        let mut kept = self.kept();
-        if let Some(file) = &mut kept.file {
+        let row = ClientRow { tenant: tenant.into(), secret_sha256: secret.map(digest), client };
+        let mut table = self.table();
+        if let Some(file) = &mut table.file {
             let line = serde_json::to_string(&row)? + "\n";
             file.write_all(line.as_bytes())?;
             file.sync_data()?;
         }
-        kept.rows.push(row);
+        table.rows.push(row);
         Ok(())
     }
 
-    pub fn of(&self, tenant: &str) -> Vec<Client> {
-        let kept = self.kept();
-        let own = kept.rows.iter().filter(|row| row.tenant == tenant);
+    pub fn of_tenant(&self, tenant: &str) -> Vec<Client> {
+        let table = self.table();
+        let own = table.rows.iter().filter(|row| row.tenant == tenant);
         own.map(|row| row.client.clone()).collect()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn table(&self) -> MutexGuard<'_, ClientTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

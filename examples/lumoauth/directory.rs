@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::App;
 
-/// The users of all tenants, in memory. A real service has a table, with the tenant in its key.
+/// The users of all tenants, in memory. A real service uses a database table keyed by tenant.
 #[derive(Clone, Default)]
 pub struct Directory(Arc<Mutex<HashMap<String, BTreeMap<usize, User>>>>);
 
@@ -36,7 +36,7 @@ enum Role {
     Viewer,
 }
 
-/// The routes below `/t/{tenantSlug}/api/v1/admin`, each behind the scope that it needs.
+/// The routes below `/t/{tenantSlug}/api/v1/admin`, each guarded by the scope that it needs.
 pub fn routes(
     guard: impl Fn(&'static str) -> Result<ApiKeyLayer, Invalid>,
 ) -> Result<Router<App>, Invalid> {
@@ -77,7 +77,7 @@ async fn create(
 ) -> Result<(StatusCode, Json<User>), StatusCode> {
     let email: EmailAddress = new.email.parse().map_err(|_| StatusCode::UNPROCESSABLE_ENTITY)?;
     let mut tenants = directory.tenants();
-    // The tenant is that of the key: what the path says has been compared with it.
+    // Use the tenant of the key. The guard has checked that the path names the same tenant.
     let users = tenants.entry(verified.owner().tenant().to_owned()).or_default();
     if users.values().any(|user| user.email == email.as_str()) {
         return Err(StatusCode::CONFLICT);

@@ -1,14 +1,17 @@
-//! An identity provider whose tenants call its admin API, and register OAuth clients, by API keys:
+//! An identity provider whose tenants use API keys to call its admin API and to register OAuth clients:
 //! `cargo run --example lumoauth`.
 //!
-//! `-- --database FILE` or `postgres://…` keeps the keys, `--clients FILE` the clients; `--redis URL` counts the
-//! calls of several servers together; `--publisher FILE` has the public key of `https://software.example`, whose
-//! software statements are trusted; `--listen 127.0.0.1:0` takes another port.
+//! Options, after `--`:
+//! - `--database FILE` or `--database postgres://…`: where the keys are stored
+//! - `--clients FILE`: where the OAuth clients are stored
+//! - `--redis URL`: shares rate limits between servers
+//! - `--publisher FILE`: the public key of `https://software.example`, whose software statements are trusted
+//! - `--listen 127.0.0.1:0`: the address to listen on
 
 mod clients;
 mod directory;
+mod error;
 mod metadata;
-mod refused;
 mod registration;
 mod statement;
 mod tenants;
@@ -40,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => Arc::new(SqliteStore::open(file).await?),
         None => Arc::new(SqliteStore::open(folder.path().join("keys.db")).await?),
     };
-    let tenants = Tenants::of_the_example();
+    let tenants = Tenants::example();
     let keys = ApiKeys::builder_on(store, KeyFormat::builder("lumo").build()?);
     let mut keys = keys.accounts(tenants.clone());
     if let Some(url) = argument("--redis") {
@@ -50,19 +53,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    println!("LumoAuth is at {at}");
+    let url = format!("http://{}", listener.local_addr()?);
+    println!("LumoAuth is at {url}");
     println!(
-        "Create a key:  curl {at}/t/acme{PORTAL}/api-keys {ADA} --json '{{\"name\": \"CI/CD pipeline\"}}'"
+        "Create a key:  curl {url}/t/acme{PORTAL}/api-keys {ADA} --json '{{\"name\": \"CI/CD pipeline\"}}'"
     );
     println!(
-        "Make a user:   curl {at}/t/acme/api/v1/admin/users {KEY} --json '{{\"email\": \"eve@acme.example\"}}'"
+        "Create a user: curl {url}/t/acme/api/v1/admin/users {KEY} --json '{{\"email\": \"eve@acme.example\"}}'"
     );
-    println!("List users:    curl {at}/t/acme/api/v1/admin/users -H 'X-API-Key: lumo_…'");
+    println!("List users:    curl {url}/t/acme/api/v1/admin/users -H 'X-API-Key: lumo_…'");
     println!(
-        "Register:      curl {at}/t/acme/register {KEY} --json '{{\"redirect_uris\": [\"https://app.example/cb\"]}}'"
+        "Register:      curl {url}/t/acme/register {KEY} --json '{{\"redirect_uris\": [\"https://app.example/cb\"]}}'"
     );
-    println!("Audit log:     curl {at}/t/acme{PORTAL}/audit.csv {ADA}");
+    println!("Audit log:     curl {url}/t/acme{PORTAL}/audit.csv {ADA}");
 
     let clients = argument("--clients").map(|file| Clients::open(&file)).transpose()?;
     let publisher = match argument("--publisher") {
@@ -70,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => Publisher::default(),
     };
     let (clients, directory) = (clients.unwrap_or_default(), Directory::default());
-    let state = App { at: at.into(), tenants, directory, clients, publisher };
+    let state = App { url: url.into(), tenants, directory, clients, publisher };
     let app = app(keys.clone(), state)?;
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
@@ -79,10 +82,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the parts of the product share.
+/// The state shared by all request handlers.
 #[derive(Clone)]
 pub struct App {
-    at: Arc<str>,
+    url: Arc<str>,
     tenants: Tenants,
     directory: Directory,
     clients: Clients,
@@ -90,9 +93,9 @@ pub struct App {
 }
 
 impl App {
-    /// The authorization server of a tenant, as clients call it.
+    /// Returns the issuer URL of a tenant.
     fn issuer(&self, slug: &str) -> String {
-        format!("{}/t/{slug}", self.at)
+        format!("{}/t/{slug}", self.url)
     }
 }
 

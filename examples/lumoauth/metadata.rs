@@ -1,4 +1,4 @@
-//! What a client says of itself (RFC 7591, section 2), as far as LumoAuth understands it.
+//! Client metadata (RFC 7591, section 2): the fields that LumoAuth supports.
 
 use std::{borrow::Cow, net::Ipv6Addr};
 
@@ -7,9 +7,9 @@ use keyward::model::one_line;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::refused::Refused;
+use crate::error::RegistrationError;
 
-/// What is registered of a client: consistent, with defaults for what it left out.
+/// The validated metadata of a client, with defaults for omitted fields.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ClientMetadata {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -18,51 +18,51 @@ pub struct ClientMetadata {
     grant_types: Vec<String>,
     response_types: Vec<String>,
     scope: String,
-    /// All that is only kept and told again.
+    /// Fields that are only stored and returned.
     #[serde(flatten)]
     more: Map<String, Value>,
 }
 
 impl ClientMetadata {
-    /// Reads what is asked for. Whatever is not understood is ignored.
-    pub fn read(asked: Map<String, Value>) -> Result<Self, Refused> {
-        let mut asked = Asked(asked);
-        let grant_types = asked.some_of("grant_types", &GRANT_TYPES)?;
+    /// Validates the requested metadata. Unknown fields are ignored.
+    pub fn read(requested: Map<String, Value>) -> Result<Self, RegistrationError> {
+        let mut requested = RequestedMetadata(requested);
+        let grant_types = requested.choices("grant_types", &GRANT_TYPES)?;
         let grant_types = grant_types.unwrap_or_else(|| vec![CODE_GRANT.into()]);
         let granted = |wanted: &str| grant_types.iter().any(|grant| grant == wanted);
         let code = granted(CODE_GRANT);
-        let response_types = asked.some_of("response_types", &RESPONSE_TYPES)?;
-        // A client that never goes to the authorization endpoint needs no answer from there.
+        let response_types = requested.choices("response_types", &RESPONSE_TYPES)?;
+        // A client that does not use the authorization endpoint needs no response type.
         let response_types =
             response_types.unwrap_or_else(|| if code { vec!["code".into()] } else { Vec::new() });
         if code == response_types.is_empty() {
-            return Err(Refused::metadata(
-                "grant_types has authorization_code if and only if response_types has code",
+            return Err(RegistrationError::metadata(
+                "grant_types must contain authorization_code if and only if response_types contains code",
             ));
         }
         if grant_types.is_empty() || granted("refresh_token") && !code {
-            return Err(Refused::metadata(
-                "grant_types needs authorization_code, or client_credentials without refresh_token",
+            return Err(RegistrationError::metadata(
+                "grant_types must contain authorization_code, or client_credentials without refresh_token",
             ));
         }
-        let method = asked.text("token_endpoint_auth_method", MAX_TEXT)?;
+        let method = requested.text("token_endpoint_auth_method", MAX_TEXT)?;
         let method = method.unwrap_or_else(|| "client_secret_basic".into());
         if !AUTH_METHODS.contains(&method.as_str()) {
-            return Err(not_one_of("token_endpoint_auth_method", &AUTH_METHODS));
+            return Err(invalid_choice("token_endpoint_auth_method", &AUTH_METHODS));
         }
         if method == "none" && granted("client_credentials") {
-            return Err(Refused::metadata(
-                "client_credentials is for clients that have credentials",
+            return Err(RegistrationError::metadata(
+                "client_credentials requires a client authentication method other than none",
             ));
         }
-        let redirect_uris = asked.redirect_uris(code)?;
-        let scope = asked.scope()?;
-        let more = asked.more()?;
+        let redirect_uris = requested.redirect_uris(code)?;
+        let scope = requested.scope()?;
+        let more = requested.more()?;
         if method == "private_key_jwt"
             && !more.contains_key("jwks")
             && !more.contains_key("jwks_uri")
         {
-            return Err(Refused::metadata("private_key_jwt needs jwks or jwks_uri"));
+            return Err(RegistrationError::metadata("private_key_jwt requires jwks or jwks_uri"));
         }
         Ok(Self {
             redirect_uris,
@@ -74,84 +74,95 @@ impl ClientMetadata {
         })
     }
 
-    /// Whether it proves who it is by a secret.
+    /// Returns whether the client authenticates with a secret.
     pub fn needs_secret(&self) -> bool {
         self.token_endpoint_auth_method.starts_with("client_secret_")
     }
 
-    /// Keeps the statement that some of it comes from, to be told again.
+    /// Adds the software statement, which is returned unmodified.
     pub fn with_statement(mut self, statement: String) -> Self {
         self.more.insert("software_statement".into(), statement.into());
         self
     }
 }
 
-/// What is left to be understood.
-struct Asked(Map<String, Value>);
+/// The requested fields that are not yet processed.
+struct RequestedMetadata(Map<String, Value>);
 
-impl Asked {
-    /// `null` is how some programs leave a thing out.
+impl RequestedMetadata {
+    /// Removes and returns a field. `null` counts as omitted.
     fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
-    fn text(&mut self, name: &str, max: usize) -> Result<Option<String>, Refused> {
+    fn text(&mut self, name: &str, max: usize) -> Result<Option<String>, RegistrationError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) if is_line(&text, max) => Ok(Some(text)),
-            Some(_) => {
-                Err(Refused::metadata(format!("{name} is one line of 1 to {max} characters")))
-            }
+            Some(_) => Err(RegistrationError::metadata(format!(
+                "{name} must be one line of 1 to {max} characters"
+            ))),
         }
     }
 
-    fn list(&mut self, name: &str) -> Result<Option<Vec<String>>, Refused> {
+    fn list(&mut self, name: &str) -> Result<Option<Vec<String>>, RegistrationError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let texts = value.as_array().filter(|all| all.len() <= MAX_LIST).and_then(|all| {
             let text = |value: &Value| Some(value.as_str()?.to_owned());
             all.iter().map(text).collect::<Option<Vec<_>>>()
         });
-        let expected = || Refused::metadata(format!("{name} is a list of up to {MAX_LIST} texts"));
+        let expected = || {
+            RegistrationError::metadata(format!(
+                "{name} must be an array of at most {MAX_LIST} strings"
+            ))
+        };
         texts.map(Some).ok_or_else(expected)
     }
 
-    fn some_of(&mut self, name: &str, known: &[&str]) -> Result<Option<Vec<String>>, Refused> {
+    fn choices(
+        &mut self,
+        name: &str,
+        known: &[&str],
+    ) -> Result<Option<Vec<String>>, RegistrationError> {
         let Some(mut list) = self.list(name)? else { return Ok(None) };
         list.sort_unstable();
         list.dedup();
         let all_known = list.iter().all(|wanted| known.contains(&wanted.as_str()));
-        if all_known { Ok(Some(list)) } else { Err(not_one_of(name, known)) }
+        if all_known { Ok(Some(list)) } else { Err(invalid_choice(name, known)) }
     }
 
-    fn redirect_uris(&mut self, needed: bool) -> Result<Vec<String>, Refused> {
-        let bad = |why: &str| Refused::RedirectUri(format!("redirect_uris: {why}"));
-        let list = self.list("redirect_uris").map_err(|_| bad("this is no short list of texts"))?;
+    fn redirect_uris(&mut self, needed: bool) -> Result<Vec<String>, RegistrationError> {
+        let bad = |why: &str| RegistrationError::RedirectUri(format!("redirect_uris: {why}"));
+        let list =
+            self.list("redirect_uris").map_err(|_| bad("must be a short array of strings"))?;
         let list = list.unwrap_or_default();
         if needed && list.is_empty() {
-            return Err(bad("authorization_code needs one"));
+            return Err(bad("authorization_code requires at least one"));
         }
         if !list.iter().all(|uri| is_https(uri) || is_loopback(uri)) {
             return Err(bad(
-                "use absolute https URLs, or http ones of this machine, without fragment",
+                "use absolute https URLs, or http URLs of the loopback interface, without fragment",
             ));
         }
         Ok(list)
     }
 
-    /// Of the scopes that are asked for, those that there are; else those that all clients have.
-    fn scope(&mut self) -> Result<String, Refused> {
-        let Some(asked) = self.text("scope", MAX_URL)? else { return Ok(SCOPES[0].into()) };
+    /// Returns the requested scopes that exist, or the default scope if there are none.
+    fn scope(&mut self) -> Result<String, RegistrationError> {
+        let Some(requested) = self.text("scope", MAX_URL)? else { return Ok(SCOPES[0].into()) };
         let token = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if !asked.split(' ').all(|scope| !scope.is_empty() && scope.bytes().all(token)) {
-            return Err(Refused::metadata("scope is a list of words with one space between them"));
+        if !requested.split(' ').all(|scope| !scope.is_empty() && scope.bytes().all(token)) {
+            return Err(RegistrationError::metadata(
+                "scope must be a list of words separated by single spaces",
+            ));
         }
-        let asked: Vec<_> = asked.split(' ').collect();
-        let known: Vec<_> = SCOPES.into_iter().filter(|known| asked.contains(known)).collect();
+        let requested: Vec<_> = requested.split(' ').collect();
+        let known: Vec<_> = SCOPES.into_iter().filter(|known| requested.contains(known)).collect();
         Ok(if known.is_empty() { SCOPES[0].into() } else { known.join(" ") })
     }
 
-    /// All else that is understood. What people read may be there in several languages: `client_name#de`.
-    fn more(&mut self) -> Result<Map<String, Value>, Refused> {
+    /// Validates all other known fields. Human-readable fields may have a language tag: `client_name#de`.
+    fn more(&mut self) -> Result<Map<String, Value>, RegistrationError> {
         let mut more = Map::new();
         for name in self.0.keys().cloned().collect::<Vec<_>>() {
             let (base, language) = name.split_once('#').unwrap_or((&name, "en"));
@@ -169,36 +180,44 @@ impl Asked {
             more.extend(value.map(|value| (name, value)));
         }
         if more.contains_key("jwks") && more.contains_key("jwks_uri") {
-            return Err(Refused::metadata("say jwks or jwks_uri, not both"));
+            return Err(RegistrationError::metadata("jwks and jwks_uri must not both be present"));
         }
         Ok(more)
     }
 
-    fn link(&mut self, name: &str, fits: fn(&str) -> bool) -> Result<Option<Value>, Refused> {
+    fn link(
+        &mut self,
+        name: &str,
+        fits: fn(&str) -> bool,
+    ) -> Result<Option<Value>, RegistrationError> {
         let link = self.text(name, MAX_URL)?;
         if link.as_deref().is_none_or(fits) {
             Ok(link.map(Value::from))
         } else {
-            Err(Refused::metadata(format!("{name} is no absolute URL of the web")))
+            Err(RegistrationError::metadata(format!(
+                "{name} must be an absolute http or https URL"
+            )))
         }
     }
 
-    fn contacts(&mut self) -> Result<Option<Value>, Refused> {
+    fn contacts(&mut self) -> Result<Option<Value>, RegistrationError> {
         let contacts = self.list("contacts")?;
         if contacts.iter().flatten().all(|contact| is_line(contact, MAX_TEXT)) {
             Ok(contacts.map(Value::from))
         } else {
-            Err(Refused::metadata(format!("contacts are lines of 1 to {MAX_TEXT} characters")))
+            Err(RegistrationError::metadata(format!(
+                "contacts must be lines of 1 to {MAX_TEXT} characters"
+            )))
         }
     }
 }
 
-fn not_one_of(name: &str, known: &[&str]) -> Refused {
-    Refused::metadata(format!("{name} takes {}", known.join(", ")))
+fn invalid_choice(name: &str, known: &[&str]) -> RegistrationError {
+    RegistrationError::metadata(format!("{name} must be one of {}", known.join(", ")))
 }
 
-/// A JWK Set, and no part of it private.
-fn public_keys(set: Value) -> Result<Value, Refused> {
+/// Checks that the value is a JWK Set without private keys.
+fn public_keys(set: Value) -> Result<Value, RegistrationError> {
     let is_public = |key: &Value| {
         let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
         key["kty"].is_string() && private.iter().all(|part| key.get(part).is_none())
@@ -207,16 +226,16 @@ fn public_keys(set: Value) -> Result<Value, Refused> {
     if keys.is_some_and(|keys| keys.iter().all(is_public)) {
         Ok(set)
     } else {
-        Err(Refused::metadata("jwks is a JWK Set of public keys"))
+        Err(RegistrationError::metadata("jwks must be a JWK Set of public keys"))
     }
 }
 
 fn is_line(text: &str, max: usize) -> bool {
-    let harmless = matches!(one_line(text), Cow::Borrowed(_));
-    harmless && !text.trim().is_empty() && text.chars().count() <= max
+    let is_one_line = matches!(one_line(text), Cow::Borrowed(_));
+    is_one_line && !text.trim().is_empty() && text.chars().count() <= max
 }
 
-/// A tag of RFC 5646, more or less.
+/// Checks the approximate syntax of an RFC 5646 language tag.
 fn is_language(tag: &str) -> bool {
     let subtag = |part: &str| {
         (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -232,17 +251,17 @@ fn is_https(text: &str) -> bool {
     host_of(text).is_some_and(|(scheme, _)| scheme == "https")
 }
 
-/// For programs on the user's own machine (RFC 8252).
+/// Checks for a loopback URL, which native apps use (RFC 8252).
 fn is_loopback(text: &str) -> bool {
     host_of(text)
         .is_some_and(|(_, host)| ["127.0.0.1", "[::1]", "localhost"].contains(&host.as_str()))
 }
 
-/// Scheme and host of an absolute URL of the web that means the same to everyone: without fragment, user
-/// or anything that browsers repair.
+/// Returns the scheme and host of an absolute http or https URL. Rejects a fragment, user information, and
+/// characters that browsers would normalize.
 fn host_of(text: &str) -> Option<(String, String)> {
-    let plain = |b: u8| b.is_ascii_graphic() && !br##"#"<>\^`{|}"##.contains(&b);
-    if text.len() > MAX_URL || !text.bytes().all(plain) {
+    let allowed = |b: u8| b.is_ascii_graphic() && !br##"#"<>\^`{|}"##.contains(&b);
+    if text.len() > MAX_URL || !text.bytes().all(allowed) {
         return None;
     }
     let uri: Uri = text.parse().ok()?;

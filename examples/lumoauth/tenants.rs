@@ -1,4 +1,4 @@
-//! Who the tenants are, what they pay for, and whose browser it is.
+//! Tenants, their limits, and the sessions of their administrators.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -20,31 +20,31 @@ use keyward::{
 
 use crate::App;
 
-/// What the keys of a tenant may do.
+/// The scopes that keys can have.
 const SCOPES: [&str; 6] =
     ["users:read", "users:write", "roles:read", "roles:write", "clients:read", "clients:register"];
 
-/// The product's tenants. A real service looks them up in its own table.
+/// The product's tenants. A real service queries its database.
 #[derive(Clone)]
 pub struct Tenants(Arc<HashMap<&'static str, Tenant>>);
 
 struct Tenant {
     administrators: &'static [&'static str],
-    most_keys: u32,
+    max_keys: u32,
 }
 
 impl Tenants {
-    pub fn of_the_example() -> Self {
-        let acme = Tenant { administrators: &["ada", "alan"], most_keys: 10 };
-        let globex = Tenant { administrators: &["gus"], most_keys: 5 };
+    pub fn example() -> Self {
+        let acme = Tenant { administrators: &["ada", "alan"], max_keys: 10 };
+        let globex = Tenant { administrators: &["gus"], max_keys: 5 };
         Self(Arc::new(HashMap::from([("acme", acme), ("globex", globex)])))
     }
 
-    pub fn has(&self, slug: &str) -> bool {
+    pub fn contains(&self, slug: &str) -> bool {
         self.0.contains_key(slug)
     }
 
-    /// To whom the keys of a tenant belong: to itself, so that they outlive who made them.
+    /// Returns the owner of a tenant's keys. This is the tenant, so that keys outlive the administrator's account.
     fn owner(&self, slug: &str, administrator: &str) -> Option<Owner> {
         let known = self.0.get(slug)?.administrators.contains(&administrator);
         Owner::new(slug, slug).ok().filter(|_| known)
@@ -56,15 +56,15 @@ impl Accounts for Tenants {
     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
         let tenant = self.0.get(owner.tenant());
         let limits = Limits::default()
-            .max_active_keys(tenant.map_or(0, |it| it.most_keys))
+            .max_active_keys(tenant.map_or(0, |tenant| tenant.max_keys))
             .rate_per_key(Rate::per_minute(600));
         let account = Account::new(Permissions::only(SCOPES)?, limits);
         Ok(Arc::new(account.suspended(tenant.is_none())))
     }
 }
 
-/// The session of an administrator, in the portal of the one tenant that it is for: `session=ada@acme`. A
-/// stand-in: a real service looks a random token up in its own sessions.
+/// The session of an administrator, valid in the portal of one tenant: `session=ada@acme`. Simplified: a real service
+/// looks up a random token in its session store.
 pub struct Session {
     owner: Owner,
     actor: Actor,
@@ -80,8 +80,9 @@ impl FromRequestParts<App> for Session {
         let session = cookies.find_map(|cookie| cookie.strip_prefix("session="));
         let (name, slug) =
             session.and_then(|session| session.split_once('@')).ok_or(StatusCode::UNAUTHORIZED)?;
-        let here = path.is_ok_and(|Path(path)| path.get("tenantSlug").is_some_and(|it| it == slug));
-        let owner = app.tenants.owner(slug, name).filter(|_| here);
+        let same_tenant = path
+            .is_ok_and(|Path(path)| path.get("tenantSlug").is_some_and(|tenant| tenant == slug));
+        let owner = app.tenants.owner(slug, name).filter(|_| same_tenant);
         let mut actor = Actor::account(name);
         if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
             actor = actor.ip(peer.ip());

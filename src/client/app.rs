@@ -3,17 +3,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CredentialsFile, Error, ErrorKind, Profile};
+use super::{
+    credentials::{CredentialsFile, Profile},
+    error::{ClientError, ClientErrorKind},
+};
 use crate::secret::{Formats, Malformed, Secret};
 
-/// A product whose keys a program holds: its name, the form of its keys, and where they may stand.
+/// A product as its client program sees it: name, key format, and where a key may be stored.
 ///
 /// # Examples
 /// ```
 /// use keyward::{KeyFormat, client::App};
 ///
-/// let app = App::new("lua", KeyFormat::builder("lk").build()?).folder(".lua-cli");
-/// assert_eq!(app.variable_name(), "LUA_API_KEY");
+/// let app = App::new("lua", KeyFormat::builder("lk").build()?).credentials_dir(".lua-cli");
+/// assert_eq!(app.env_var_name(), "LUA_API_KEY");
 /// # Ok::<(), keyward::secret::FormatError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -21,133 +24,139 @@ use crate::secret::{Formats, Malformed, Secret};
 pub struct App {
     name: String,
     formats: Formats,
-    variable: String,
+    env_var: String,
     command: String,
-    place: Place,
+    credentials_dir: CredentialsDir,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
-    Home(String),
-    Config(String),
+enum CredentialsDir {
+    InHome(String),
+    InConfig(String),
 }
 
 impl App {
-    /// A product by its name, such as `lua`, and the form of its keys.
+    /// Creates an app from the product's name, such as `lua`, and the format of its keys.
     ///
-    /// Unless told otherwise the variable is `LUA_API_KEY`, the file `~/.lua/credentials`, and the
-    /// commands are mounted as `lua auth`.
+    /// For the name `lua`, the defaults are the environment variable `LUA_API_KEY`, the credentials file
+    /// `~/.lua/credentials`, and the command `lua auth`.
     pub fn new(name: impl Into<String>, formats: impl Into<Formats>) -> Self {
         let name = name.into();
         let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
         Self {
-            variable: format!("{}_API_KEY", name.chars().map(upper).collect::<String>()),
+            env_var: format!("{}_API_KEY", name.chars().map(upper).collect::<String>()),
             command: format!("{name} auth"),
-            place: Place::Home(format!(".{name}")),
+            credentials_dir: CredentialsDir::InHome(format!(".{name}")),
             formats: formats.into(),
             name,
         }
     }
 
-    /// The environment variable that may hold the key.
-    pub fn variable(mut self, name: impl Into<String>) -> Self {
-        self.variable = name.into();
+    /// Sets the name of the environment variable that may hold the key.
+    pub fn env_var(mut self, name: impl Into<String>) -> Self {
+        self.env_var = name.into();
         self
     }
 
-    /// The folder of the credentials file within the home folder, as in `.lua-cli`.
-    pub fn folder(mut self, name: impl Into<String>) -> Self {
-        self.place = Place::Home(name.into());
+    /// Sets the directory of the credentials file, relative to the home directory: `.lua-cli`.
+    pub fn credentials_dir(mut self, name: impl Into<String>) -> Self {
+        self.credentials_dir = CredentialsDir::InHome(name.into());
         self
     }
 
-    /// Puts the credentials file into the platform's folder for configurations instead: on Unix
-    /// `$XDG_CONFIG_HOME` or `~/.config`, on macOS `~/Library/Application Support`, on Windows `%APPDATA%`.
-    pub fn config_folder(mut self, name: impl Into<String>) -> Self {
-        self.place = Place::Config(name.into());
+    /// Sets the directory of the credentials file, relative to the platform's configuration directory.
+    ///
+    /// That is `$XDG_CONFIG_HOME` or `~/.config` on Unix, `~/Library/Application Support` on macOS, and
+    /// `%APPDATA%` on Windows.
+    pub fn config_dir(mut self, name: impl Into<String>) -> Self {
+        self.credentials_dir = CredentialsDir::InConfig(name.into());
         self
     }
 
-    /// How the commands are reached, for messages that name them: `lua auth`.
+    /// Sets the command under which `cli::AuthCommand` is mounted, as messages show it: `lua auth`.
     pub fn command(mut self, command: impl Into<String>) -> Self {
         self.command = command.into();
         self
     }
 
-    /// The name of the product.
+    /// Returns the name of the product.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The environment variable that may hold the key.
-    pub fn variable_name(&self) -> &str {
-        &self.variable
+    /// Returns the name of the environment variable that may hold the key.
+    pub fn env_var_name(&self) -> &str {
+        &self.env_var
     }
 
-    /// How the commands are reached.
+    /// Returns the command under which the authentication commands are mounted.
     pub fn command_name(&self) -> &str {
         &self.command
     }
 
-    /// Which texts are keys of this product.
+    /// Returns the accepted key formats.
     pub fn formats(&self) -> &Formats {
         &self.formats
     }
 
-    /// Takes a text for a key of this product, without the white space around it.
+    /// Parses a key of this product. White space around the key is ignored.
+    ///
+    /// `origin` names where the text came from, for the error message.
     ///
     /// # Errors
-    /// [`ErrorKind::Malformed`], saying what is wrong with the text `from` there.
+    /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message names the cause
+    /// and does not show the text.
     ///
     /// # Examples
     /// ```
     /// let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
-    /// let refused = app.parse("lk_tooshort", "LUA_API_KEY").unwrap_err();
-    /// assert!(refused.to_string().contains("copied the complete key"));
+    /// let error = app.parse("lk_tooshort", "LUA_API_KEY").unwrap_err();
+    /// assert!(error.to_string().contains("copied the complete key"));
     /// # Ok::<(), keyward::secret::FormatError>(())
     /// ```
-    pub fn parse(&self, text: &str, from: &str) -> Result<Secret, Error> {
+    pub fn parse(&self, text: &str, origin: &str) -> Result<Secret, ClientError> {
         let text = text.trim();
         match self.formats.parse(text) {
             Ok(parsed) => Ok(Secret::from(parsed.expose().to_owned())),
-            Err(malformed) => Err(self.malformed(text, from, malformed)),
+            Err(malformed) => Err(self.malformed(text, origin, malformed)),
         }
     }
 
-    /// What may be shown of a key.
+    /// Returns the part of a key that may be shown.
     pub fn hint(&self, key: &Secret) -> String {
         self.formats.hint(key)
     }
 
-    /// The credentials file of the person who runs this program.
+    /// Returns the current user's credentials file.
     ///
     /// # Errors
-    /// If there is no home folder to put it into.
-    pub fn credentials(&self) -> Result<CredentialsFile, Error> {
-        let folder = match &self.place {
-            Place::Home(name) => home()?.join(name),
-            Place::Config(name) => config()?.join(name),
+    /// [`ClientErrorKind::Io`] if the home or configuration directory is unknown.
+    pub fn credentials(&self) -> Result<CredentialsFile, ClientError> {
+        let dir = match &self.credentials_dir {
+            CredentialsDir::InHome(name) => home_dir()?.join(name),
+            CredentialsDir::InConfig(name) => config_dir()?.join(name),
         };
-        Ok(CredentialsFile::in_folder(folder))
+        Ok(CredentialsFile::in_dir(dir))
     }
 
-    /// That there is no key, and what to do about it.
-    pub(crate) fn no_key(&self, profile: &Profile, file: Option<&Path>) -> Error {
-        let of = if profile.is_default() { String::new() } else { format!(" --profile {profile}") };
-        let file = file.map_or_else(String::new, |path| format!(" ({})", path.display()));
-        let (command, variable) = (&self.command, &self.variable);
+    /// Returns the error for a missing key, with the ways to provide one.
+    pub(super) fn no_key(&self, profile: &Profile, file: Option<&Path>) -> ClientError {
+        let option =
+            if profile.is_default() { String::new() } else { format!(" --profile {profile}") };
+        let file = file.map_or_else(String::new, |path| format!(" in {}", path.display()));
+        let (command, env_var) = (&self.command, &self.env_var);
         let message = format!(
-            "No API key found. Run `{command} configure{of}` to store one{file}, set the environment \
-             variable {variable}, or put a line {variable}=… into a .env file here"
+            "No API key found. Run `{command} configure{option}` to store a key{file}, set the environment \
+             variable {env_var}, or add a line {env_var}=… to a .env file in this directory"
         );
-        Error::new(ErrorKind::NotFound, message)
+        ClientError::new(ClientErrorKind::NotFound, message)
     }
 
-    /// Shows nothing of the text: where it is not a key, no part of it is known to be harmless.
-    fn malformed(&self, text: &str, from: &str, malformed: Malformed) -> Error {
+    /// Describes a malformed key without showing the text: any part of it may be secret.
+    fn malformed(&self, text: &str, origin: &str, malformed: Malformed) -> ClientError {
         let format = self.formats.current();
-        let what = if text.contains(char::is_whitespace) {
-            "there is a space or a line break inside: remove it".to_owned()
+        let problem = if text.contains(char::is_whitespace) {
+            "it contains a space or a line break: remove it".to_owned()
         } else if text.starts_with(['"', '\'']) {
             "it begins with a quotation mark: remove the quotation marks".to_owned()
         } else {
@@ -157,45 +166,47 @@ impl App {
                     format!("{malformed}, keys begin with {}: {advice}", format.secret_prefix())
                 }
                 Malformed::Length => format!(
-                    "it has {} characters and keys have {}: {advice}",
+                    "it has {} characters, but keys have {}: {advice}",
                     text.chars().count(),
                     format.total_len()
                 ),
                 other => format!("{other}: {advice}"),
             }
         };
-        let message = format!("the text from {from} is no API key of {} ({what})", self.name);
-        Error::new(ErrorKind::Malformed, message)
+        let message =
+            format!("the text from {origin} is not an API key of {} ({problem})", self.name);
+        ClientError::new(ClientErrorKind::Malformed, message)
     }
 }
 
-fn home() -> Result<PathBuf, Error> {
-    absolute(env::home_dir()).ok_or_else(|| no_folder("HOME is not set to a folder"))
+fn home_dir() -> Result<PathBuf, ClientError> {
+    absolute(env::home_dir()).ok_or_else(|| unknown_dir("set HOME to an absolute path"))
 }
 
-fn config() -> Result<PathBuf, Error> {
+fn config_dir() -> Result<PathBuf, ClientError> {
     if cfg!(windows) {
-        return absolute(variable("APPDATA")).ok_or_else(|| no_folder("APPDATA is not set"));
+        return absolute(env_path("APPDATA"))
+            .ok_or_else(|| unknown_dir("set APPDATA to an absolute path"));
     }
     if cfg!(target_os = "macos") {
-        return Ok(home()?.join("Library/Application Support"));
+        return Ok(home_dir()?.join("Library/Application Support"));
     }
-    match absolute(variable("XDG_CONFIG_HOME")) {
-        Some(folder) => Ok(folder),
-        None => Ok(home()?.join(".config")),
+    match absolute(env_path("XDG_CONFIG_HOME")) {
+        Some(dir) => Ok(dir),
+        None => Ok(home_dir()?.join(".config")),
     }
 }
 
-fn variable(name: &str) -> Option<PathBuf> {
+fn env_path(name: &str) -> Option<PathBuf> {
     env::var_os(name).map(PathBuf::from)
 }
 
-/// A relative folder would depend on where the program was started, and so would the identity.
+/// Rejects a relative path: the file, and so the user's identity, would depend on the working directory.
 fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
     path.filter(|path| path.is_absolute())
 }
 
-fn no_folder(why: &str) -> Error {
-    let message = format!("there is no place for the credentials file: {why}");
-    Error::new(ErrorKind::Io, message)
+fn unknown_dir(advice: &str) -> ClientError {
+    let message = format!("cannot locate the credentials file: {advice}");
+    ClientError::new(ClientErrorKind::Io, message)
 }

@@ -1,58 +1,98 @@
-use std::{error::Error as StdError, io, path::Path};
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-/// Why a key could not be found, kept or dropped.
+/// Why a key could not be found, stored or deleted.
 ///
-/// `Display` says what is wrong and what to do, and shows of a key no more than its lead;
-/// [`kind`](Error::kind) is for code.
+/// `Display` names the cause and what to do. It shows nothing of a key but the prefix that all keys share.
+/// Use [`kind`](ClientError::kind) to match on the cause.
 #[derive(Debug)]
-pub struct Error {
-    kind: ErrorKind,
+pub struct ClientError {
+    kind: ClientErrorKind,
     message: String,
     source: Option<io::Error>,
 }
 
-/// The kinds of [`Error`].
+/// The kind of a [`ClientError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ErrorKind {
-    /// There is no key anywhere.
+pub enum ClientErrorKind {
+    /// No key was found in any source.
     NotFound,
-    /// There is a text, and it cannot be a key of this product.
+    /// A text was found, but it is not a key of this product.
     Malformed,
-    /// A file or folder that somebody else can reach, or that is not what it should be.
+    /// Another user can modify the file or its directory, or the path is not a regular file or directory.
     Unsafe,
-    /// The file system failed.
+    /// The file system returned an error.
     Io,
 }
 
-impl Error {
-    /// What kind of error it is.
-    pub fn kind(&self) -> ErrorKind {
+impl ClientError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ClientErrorKind {
         self.kind
     }
 
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ClientErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    pub(crate) fn refused(path: &Path, why: &str, advice: &str) -> Self {
-        Self::new(ErrorKind::Unsafe, format!("{} {why}: {advice}", path.display()))
+    pub(super) fn unsafe_path(path: &Path, problem: &str, advice: &str) -> Self {
+        Self::new(ClientErrorKind::Unsafe, format!("{} {problem}: {advice}", path.display()))
     }
 
-    pub(crate) fn io(doing: &str, path: &Path, source: impl Into<io::Error>) -> Self {
-        let message = format!("cannot {doing} {}", path.display());
-        Self { source: Some(source.into()), ..Self::new(ErrorKind::Io, message) }
+    pub(super) fn io(action: &str, path: &Path, source: impl Into<io::Error>) -> Self {
+        let message = format!("cannot {action} {}", path.display());
+        Self { source: Some(source.into()), ..Self::new(ClientErrorKind::Io, message) }
     }
 }
 
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl StdError for Error {
+impl StdError for ClientError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_ref().map(|source| source as _)
+    }
+}
+
+/// A problem that did not stop the operation, but that the user should know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Other users could read the credentials file until now.
+    #[non_exhaustive]
+    WasReadable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The permissions that the file had.
+        mode: u32,
+    },
+    /// A source with lower precedence could not be read. Another source had the key, so it was not needed.
+    #[non_exhaustive]
+    SourceSkipped {
+        /// The error.
+        message: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WasReadable { path, mode } => write!(
+                f,
+                "{} was readable by other users (mode {mode:04o}). Its mode is now 0600. \
+                 If other people use this machine, replace the key",
+                path.display()
+            ),
+            Self::SourceSkipped { message } => {
+                write!(f, "skipped a source that was not needed: {message}")
+            }
+        }
     }
 }

@@ -2,11 +2,12 @@ use http::{HeaderValue, header::AUTHORIZATION};
 
 use crate::secret::Secret;
 
-/// The value of an `Authorization` header that presents a key. It is marked as sensitive: `Debug` does not
-/// show it, and HTTP/2 does not index it.
+/// Returns the value of an `Authorization` header that presents a key.
+///
+/// The value is marked as sensitive: `Debug` does not show it, and HTTP/2 does not index it.
 ///
 /// # Errors
-/// If the key has a character that no header can have; none that was parsed has.
+/// If the key contains a character that is not allowed in a header. A parsed key never does.
 ///
 /// # Examples
 /// ```
@@ -25,10 +26,10 @@ pub fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
     Ok(value)
 }
 
-/// Sends a key with a request that is being built, in place of any other credential.
+/// Adds an API key to a request builder.
 ///
-/// It goes into `Authorization`, because clients drop that one when they are redirected to another host;
-/// an `X-API-Key` they would carry along.
+/// The key is sent as `Authorization: Bearer`, and replaces any credential already in that header. HTTP
+/// clients drop `Authorization` when they are redirected to another host; they would forward `X-API-Key`.
 ///
 /// # Examples
 /// ```
@@ -40,7 +41,7 @@ pub fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait SendKey: Sized {
-    /// Sends the key. One that no header can carry makes the request fail when it is built.
+    /// Sends the key with the request. A key that is not a valid header value makes building the request fail.
     #[must_use]
     fn api_key(self, key: &Secret) -> Self;
 }
@@ -52,7 +53,7 @@ impl SendKey for http::request::Builder {
                 headers.insert(AUTHORIZATION, value);
                 self
             }
-            // The builder keeps its first error; an impossible header makes one.
+            // The builder keeps its first error. An invalid header value causes one.
             (Err(_), _) => self.header(AUTHORIZATION, "\n"),
             (_, None) => self,
         }
@@ -63,7 +64,7 @@ impl SendKey for http::request::Builder {
 impl SendKey for reqwest::RequestBuilder {
     fn api_key(self, key: &Secret) -> Self {
         match bearer(key) {
-            // `headers` replaces where `header` would add a second one.
+            // `headers` replaces an existing value; `header` would add a second one.
             Ok(value) => self.headers(http::HeaderMap::from_iter([(AUTHORIZATION, value)])),
             Err(_) => self.header(AUTHORIZATION, "\n"),
         }

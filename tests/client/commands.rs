@@ -2,16 +2,16 @@ use std::{fs, io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::{Api, Person, Said, key, lua};
+use super::support::{AuthServer, CommandResult, TestUser, key, lua};
 use crate::support::servers::until;
 
 #[test]
-fn the_key_on_standard_input_is_in_no_argument() {
-    let (person, key) = (Person::new(), key());
+fn a_key_from_stdin_is_not_visible_in_arguments() {
+    let (user, key) = (TestUser::new(), key());
     for arguments in
         ["auth configure --api-key-stdin", "auth configure -", "auth configure --api-key -"]
     {
-        let mut child = person
+        let mut child = user
             .command(lua())
             .args(arguments.split_whitespace())
             .stdin(Stdio::piped())
@@ -19,178 +19,186 @@ fn the_key_on_standard_input_is_in_no_argument() {
             .unwrap();
         let file = format!("/proc/{}/cmdline", child.id());
         let cmdline = || String::from_utf8(fs::read(&file).unwrap()).unwrap();
-        until("the program runs", || cmdline().contains("configure"));
+        until("the program to start", || cmdline().contains("configure"));
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(key.expose().as_bytes()).unwrap();
         stdin.flush().unwrap();
-        // It cannot end before its input does.
+        // The program is still running: its standard input is open.
         assert!(!cmdline().contains(&key.expose()[..8]), "{}", cmdline());
         drop(stdin);
-        let said = Said::from(child.wait_with_output().unwrap());
-        assert_eq!(said.status, 0, "{}", said.err);
-        assert!(!said.err.contains("visible to others"), "{}", said.err);
-        assert_eq!(person.stored().as_deref(), Some(key.expose()));
-        person.file().remove(&Default::default()).unwrap();
+        let result = CommandResult::from(child.wait_with_output().unwrap());
+        assert_eq!(result.status, 0, "{}", result.stderr);
+        assert!(!result.stderr.contains("visible to other users"), "{}", result.stderr);
+        assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
+        user.credentials_file().remove(&Default::default()).unwrap();
     }
 }
 
 #[test]
-fn the_key_as_an_argument_works_and_is_warned_of() {
-    let (person, key) = (Person::new(), key());
-    let said = person.lua(&format!("auth configure --api-key {}", key.expose()));
-    assert_eq!(said.status, 0);
-    assert!(said.err.contains("Arguments are visible to others"), "{}", said.err);
-    assert!(said.err.contains("--api-key-stdin"), "{}", said.err);
-    assert!(!format!("{}{}", said.out, said.err).contains(&key.expose()[12..]));
-    assert_eq!(person.stored().as_deref(), Some(key.expose()));
+fn a_key_as_an_argument_is_stored_with_a_warning() {
+    let (user, key) = (TestUser::new(), key());
+    let result = user.lua(&format!("auth configure --api-key {}", key.expose()));
+    assert_eq!(result.status, 0);
+    assert!(result.stderr.contains("Arguments are visible to other users"), "{}", result.stderr);
+    assert!(result.stderr.contains("--api-key-stdin"), "{}", result.stderr);
+    assert!(!format!("{}{}", result.stdout, result.stderr).contains(&key.expose()[12..]));
+    assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
 }
 
 #[test]
-fn a_key_in_the_wrong_place_is_refused_unseen() {
-    let (person, key) = (Person::new(), key());
+fn a_key_in_the_wrong_argument_is_rejected_without_showing_it() {
+    let (user, key) = (TestUser::new(), key());
     for arguments in ["auth configure KEY", "auth configure --email a@b.c --otp 1 --api-key KEY"] {
-        let said = person.lua(&arguments.replace("KEY", key.expose()));
-        assert_eq!(said.status, 2);
-        assert!(!said.err.contains(&key.expose()[..8]), "{}", said.err);
-        assert_eq!(person.stored(), None);
+        let result = user.lua(&arguments.replace("KEY", key.expose()));
+        assert_eq!(result.status, 2);
+        assert!(!result.stderr.contains(&key.expose()[..8]), "{}", result.stderr);
+        assert_eq!(user.stored_key(), None);
     }
 }
 
 #[test]
-fn without_a_terminal_nothing_is_asked_and_the_flag_is_named() {
-    let (person, key) = (Person::new(), key());
-    let configure = person.lua("auth configure");
-    configure.fails(2, "--api-key-stdin, or set the environment variable LUA_API_KEY");
-    let person = person.with_stored(&key);
-    person.lua("auth key").fails(2, "add --force");
-    person.lua("auth logout").fails(2, "add --force");
-    assert_eq!(person.json("auth logout")["error"]["kind"], "no_terminal");
-    assert_eq!(person.stored().as_deref(), Some(key.expose()));
+fn without_a_terminal_the_error_names_the_option_to_use() {
+    let (user, key) = (TestUser::new(), key());
+    let configure = user.lua("auth configure");
+    configure.assert_fails(2, "--api-key-stdin, or set the environment variable LUA_API_KEY");
+    let user = user.with_stored_key(&key);
+    user.lua("auth key").assert_fails(2, "add --force");
+    user.lua("auth logout").assert_fails(2, "add --force");
+    assert_eq!(user.json("auth logout")["error"]["kind"], "no_terminal");
+    assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
 }
 
 #[test]
-fn nothing_on_standard_input_is_no_key() {
-    Person::new().lua_given("auth configure -", " \n").fails(2, "standard input has no key");
-    Person::new().lua_given("auth configure -", "lk_1\nlk_2").fails(4, "a line break inside");
+fn empty_or_malformed_stdin_is_rejected() {
+    TestUser::new()
+        .lua_with_stdin("auth configure -", " \n")
+        .assert_fails(2, "no key on standard input");
+    TestUser::new()
+        .lua_with_stdin("auth configure -", "lk_1\nlk_2")
+        .assert_fails(4, "it contains a space or a line break");
 }
 
 #[test]
-fn the_key_alone_goes_to_standard_output() {
-    let (person, key) = (Person::new(), key());
-    let said = person.with_stored(&key).lua("auth key --force");
-    assert_eq!(said.out, format!("{}\n", key.expose()));
-    assert_eq!(said.err, "🔑 Your API key:\n");
+fn only_the_key_goes_to_stdout() {
+    let (user, key) = (TestUser::new(), key());
+    let result = user.with_stored_key(&key).lua("auth key --force");
+    assert_eq!(result.stdout, format!("{}\n", key.expose()));
+    assert_eq!(result.stderr, "🔑 Your API key:\n");
 }
 
 #[test]
-fn configure_and_logout_say_that_the_variable_wins() {
-    let (person, key) = (Person::new(), key());
-    let person = person.with_variable(key.expose());
-    let said = person.lua_given("auth configure -", key.expose());
-    assert!(said.err.contains("LUA_API_KEY is set, and wins"), "{}", said.err);
-    let said = person.lua("auth logout --force");
-    assert!(said.err.contains("LUA_API_KEY is set, and is used"), "{}", said.err);
-
-    let (person, key) = (Person::new(), super::support::key());
-    let person = person.with_stored(&key).with_dotenv(&format!("LUA_API_KEY={}", key.expose()));
-    let said = person.lua("auth logout --force");
-    assert!(said.err.contains(".env, which is used from now on"), "{}", said.err);
-}
-
-#[test]
-fn status_asks_the_server_if_told_to() {
-    let api = Api::start();
-    let key = key();
-    let person = Person::of(&api).with_stored(&key);
-    let said = person.lua("auth status --check");
-    assert_eq!(said.status, 4);
-    assert!(said.out.contains("Server   does not accept it"), "{}", said.out);
+fn configure_and_logout_note_other_sources() {
+    let (user, key) = (TestUser::new(), key());
+    let user = user.with_env_var(key.expose());
+    let result = user.lua_with_stdin("auth configure -", key.expose());
+    assert!(result.stderr.contains("LUA_API_KEY is set and takes precedence"), "{}", result.stderr);
+    let result = user.lua("auth logout --force");
     assert!(
-        said.err.contains("Authentication failed: the key may have been revoked"),
+        result.stderr.contains("LUA_API_KEY is still set and will be used"),
         "{}",
-        said.err
+        result.stderr
     );
-    assert_eq!(person.json("auth status --check")["accepted"], false);
 
-    api.accepts(&key);
-    assert_eq!(person.json("auth status --check")["accepted"], true);
-    assert_eq!(person.lua("auth status --check").status, 0);
-
-    api.goes_down();
-    person.lua("auth status --check").fails(1, "The key may well be valid: try again later");
-    assert_eq!(person.lua("auth status").status, 0, "the server is not asked");
+    let (user, key) = (TestUser::new(), super::support::key());
+    let user = user.with_stored_key(&key).with_dotenv(&format!("LUA_API_KEY={}", key.expose()));
+    let result = user.lua("auth logout --force");
+    assert!(result.stderr.contains(".env is still set and will be used"), "{}", result.stderr);
 }
 
 #[test]
-fn a_key_that_the_server_rejects_is_not_stored_and_one_that_it_cannot_check_is() {
-    let api = Api::start();
-    let (person, key) = (Person::of(&api), key());
-    person.lua_given("auth configure -", key.expose()).fails(4, "Authentication failed");
-    assert_eq!(person.stored(), None);
-    api.goes_down();
-    let said = person.lua_given("auth configure -", key.expose());
-    assert!(said.err.contains("stored unchecked"), "{}", said.err);
-    assert_eq!(person.stored().as_deref(), Some(key.expose()));
-}
-
-#[test]
-fn logout_leaves_the_key_valid_unless_told_to_revoke() {
-    let api = Api::start();
+fn status_check_asks_the_server() {
+    let server = AuthServer::start();
     let key = key();
-    api.accepts(&key);
-    let person = Person::of(&api).with_stored(&key);
-    let said = person.lua("auth logout --force");
-    assert!(said.err.contains("The key itself stays valid on the server"), "{}", said.err);
-    assert!(api.is_live(key.expose()));
-    assert_eq!(person.lua("auth logout --force").status, 0, "it is signed out already");
-    person.lua("auth logout --force --revoke").fails(4, "No API key found");
+    let user = TestUser::with_server(&server).with_stored_key(&key);
+    let result = user.lua("auth status --check");
+    assert_eq!(result.status, 4);
+    assert!(result.stdout.contains("Server   does not accept the key"), "{}", result.stdout);
+    assert!(
+        result.stderr.contains("Authentication failed: the key may have been revoked"),
+        "{}",
+        result.stderr
+    );
+    assert_eq!(user.json("auth status --check")["accepted"], false);
 
-    let person = person.with_stored(&key);
-    let said = person.json("auth logout --force --revoke");
-    assert_eq!((&said["deleted"], &said["revoked"]), (&json!(true), &json!(true)));
-    assert!(!api.is_live(key.expose()));
-    assert_eq!(person.stored(), None);
+    server.accept_key(&key);
+    assert_eq!(user.json("auth status --check")["accepted"], true);
+    assert_eq!(user.lua("auth status --check").status, 0);
+
+    server.go_down();
+    user.lua("auth status --check").assert_fails(1, "The key may still be valid: try again later");
+    assert_eq!(user.lua("auth status").status, 0, "the server is not asked");
 }
 
 #[test]
-fn a_key_that_could_not_be_revoked_is_kept_for_another_try() {
-    let api = Api::start();
+fn a_rejected_key_is_not_stored_but_an_unchecked_key_is() {
+    let server = AuthServer::start();
+    let (user, key) = (TestUser::with_server(&server), key());
+    user.lua_with_stdin("auth configure -", key.expose()).assert_fails(4, "Authentication failed");
+    assert_eq!(user.stored_key(), None);
+    server.go_down();
+    let result = user.lua_with_stdin("auth configure -", key.expose());
+    assert!(result.stderr.contains("stored without checking it"), "{}", result.stderr);
+    assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
+}
+
+#[test]
+fn logout_revokes_the_key_only_with_the_revoke_option() {
+    let server = AuthServer::start();
     let key = key();
-    api.accepts(&key);
-    api.goes_down();
-    let person = Person::of(&api).with_stored(&key);
-    person.lua("auth logout --force --revoke").fails(1, "try again later");
-    assert_eq!(person.stored().as_deref(), Some(key.expose()));
+    server.accept_key(&key);
+    let user = TestUser::with_server(&server).with_stored_key(&key);
+    let result = user.lua("auth logout --force");
+    assert!(result.stderr.contains("The key is still valid on the server"), "{}", result.stderr);
+    assert!(server.is_valid(key.expose()));
+    assert_eq!(user.lua("auth logout --force").status, 0, "already signed out");
+    user.lua("auth logout --force --revoke").assert_fails(4, "No API key found");
+
+    let user = user.with_stored_key(&key);
+    let result = user.json("auth logout --force --revoke");
+    assert_eq!((&result["deleted"], &result["revoked"]), (&json!(true), &json!(true)));
+    assert!(!server.is_valid(key.expose()));
+    assert_eq!(user.stored_key(), None);
 }
 
 #[test]
-fn a_code_is_not_spent_on_a_key_that_could_not_be_kept() {
-    let api = Api::start();
-    let person = Person::of(&api);
-    fs::write(person.folder(), "in the way").unwrap();
-    person.lua("auth configure --email ada@example.com");
-    let verify = format!("auth configure --email ada@example.com --otp {}", api.mailed_code());
-    person.lua(&verify).fails(1, "is no folder");
-    assert_eq!(api.live(), Vec::<String>::new());
-    fs::remove_file(person.folder()).unwrap();
-    assert_eq!(person.lua(&verify).status, 0);
-}
-
-#[test]
-fn every_command_answers_in_json() {
-    let api = Api::start();
+fn logout_keeps_the_key_if_revoking_fails() {
+    let server = AuthServer::start();
     let key = key();
-    api.accepts(&key);
-    let person = Person::of(&api);
-    let given = person.lua_given("auth configure - --json", key.expose());
-    let stored: Value = serde_json::from_str(&given.out).unwrap();
+    server.accept_key(&key);
+    server.go_down();
+    let user = TestUser::with_server(&server).with_stored_key(&key);
+    user.lua("auth logout --force --revoke").assert_fails(1, "try again later");
+    assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
+}
+
+#[test]
+fn a_code_is_not_used_if_the_key_cannot_be_stored() {
+    let server = AuthServer::start();
+    let user = TestUser::with_server(&server);
+    fs::write(user.credentials_dir(), "not a directory").unwrap();
+    user.lua("auth configure --email ada@example.com");
+    let verify = format!("auth configure --email ada@example.com --otp {}", server.last_code());
+    user.lua(&verify).assert_fails(1, "is not a directory");
+    assert_eq!(server.valid_keys(), Vec::<String>::new());
+    fs::remove_file(user.credentials_dir()).unwrap();
+    assert_eq!(user.lua(&verify).status, 0);
+}
+
+#[test]
+fn every_command_supports_json() {
+    let server = AuthServer::start();
+    let key = key();
+    server.accept_key(&key);
+    let user = TestUser::with_server(&server);
+    let given = user.lua_with_stdin("auth configure - --json", key.expose());
+    let stored: Value = serde_json::from_str(&given.stdout).unwrap();
     let hint = &key.expose()[..11];
     assert_eq!((&stored["stored"], &stored["hint"]), (&json!(true), &json!(hint)));
-    assert_eq!(person.json("auth key --force")["api_key"], key.expose());
-    assert_eq!(person.json("auth status")["hint"], hint);
-    assert_eq!(person.json("auth configure --email a@b.c")["code_sent"], true);
-    let gone = person.json("auth logout --force");
-    assert_eq!(gone["deleted"], true);
-    assert!(gone["notes"][0].as_str().unwrap().contains("stays valid"), "{gone}");
-    assert_eq!(person.json("auth status")["error"]["kind"], "no_key");
+    assert_eq!(user.json("auth key --force")["api_key"], key.expose());
+    assert_eq!(user.json("auth status")["hint"], hint);
+    assert_eq!(user.json("auth configure --email a@b.c")["code_sent"], true);
+    let logout = user.json("auth logout --force");
+    assert_eq!(logout["deleted"], true);
+    assert!(logout["notes"][0].as_str().unwrap().contains("still valid"), "{logout}");
+    assert_eq!(user.json("auth status")["error"]["kind"], "no_key");
 }

@@ -11,14 +11,14 @@ use std::{
 use keyward::Secret;
 
 use super::{
-    files::only_the_file_is_there,
-    support::{Person, key, lua, mode},
+    files::assert_only_credentials_file,
+    support::{TestUser, key, lua, mode},
 };
 use crate::support::servers::skip;
 
-/// Killed when it enters each of its system calls, in turn, the program leaves the old file or the new one.
+/// Kills the program at each of its system calls in turn. The old file or the new one must remain.
 #[test]
-fn killed_at_every_system_call_the_file_is_whole() {
+fn a_kill_at_any_system_call_leaves_a_whole_file() {
     let Some(strace) = strace() else { return skip("strace", "apt-get install strace") };
     let (old, new) = (key(), key());
     for (call, before, after) in [
@@ -26,8 +26,8 @@ fn killed_at_every_system_call_the_file_is_whole() {
         ("auth configure --api-key-stdin", None, Some(&new)),
         ("auth logout --force", Some(&old), None),
     ] {
-        let victim = Victim { strace: &strace, call, input: &new, before, after };
-        let kills = victim.calls();
+        let program = KilledProgram { strace: &strace, call, input: &new, before, after };
+        let kills = program.calls();
         let (next, [unchanged, changed]) =
             (AtomicUsize::new(0), [(); 2].map(|()| AtomicUsize::new(0)));
         thread::scope(|scope| {
@@ -35,7 +35,7 @@ fn killed_at_every_system_call_the_file_is_whole() {
                 scope.spawn(|| {
                     while let Some((name, n)) = kills.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let outcome =
-                            if victim.killed_at(name, *n) { &changed } else { &unchanged };
+                            if program.killed_at(name, *n) { &changed } else { &unchanged };
                         outcome.fetch_add(1, Ordering::Relaxed);
                     }
                 });
@@ -46,24 +46,26 @@ fn killed_at_every_system_call_the_file_is_whole() {
     }
 }
 
-/// A power cut cannot be had in a test; that what it needs is done, and in this order, can be seen.
+/// A power failure cannot be tested here, but the order of the sync and rename calls can be checked.
 #[test]
-fn the_file_is_synced_before_the_rename_and_the_folder_after() {
+fn the_file_is_synced_before_the_rename_and_the_directory_after() {
     let Some(strace) = strace() else { return skip("strace", "apt-get install strace") };
     let (call, new) = ("auth configure --api-key-stdin", key());
-    let victim = Victim { strace: &strace, call, input: &new, before: None, after: Some(&new) };
-    let calls: Vec<_> = victim.calls().into_iter().map(|(name, _)| name).collect();
-    let made = calls.iter().position(|name| name == "mkdirat").expect("the folder is new");
+    let program =
+        KilledProgram { strace: &strace, call, input: &new, before: None, after: Some(&new) };
+    let calls: Vec<_> = program.calls().into_iter().map(|(name, _)| name).collect();
+    let made = calls.iter().position(|name| name == "mkdirat").expect("the directory is created");
     let calls = &calls[made..];
-    let at = |name| calls.iter().position(|call| call == name).expect("it is called");
-    assert_eq!(calls[1], "fsync", "the folder's own name is kept");
-    let renamed = calls.iter().position(|name| name.starts_with("rename")).expect("it is renamed");
+    let at = |name| calls.iter().position(|call| call == name).expect("the call is made");
+    assert_eq!(calls[1], "fsync", "the parent directory is synced");
+    let renamed =
+        calls.iter().position(|name| name.starts_with("rename")).expect("the file is renamed");
     assert_eq!(calls[renamed + 1], "fsync");
     let written = at("fchmod");
     assert!(written < renamed && calls[written..renamed].iter().any(|name| name == "fsync"));
 }
 
-struct Victim<'a> {
+struct KilledProgram<'a> {
     strace: &'a Path,
     call: &'a str,
     input: &'a Secret,
@@ -71,32 +73,32 @@ struct Victim<'a> {
     after: Option<&'a Secret>,
 }
 
-impl Victim<'_> {
-    fn person(&self) -> Person {
-        self.before.into_iter().fold(Person::new(), Person::with_stored)
+impl KilledProgram<'_> {
+    fn user(&self) -> TestUser {
+        self.before.into_iter().fold(TestUser::new(), TestUser::with_stored_key)
     }
 
-    fn command(&self, person: &Person, options: &[&str]) -> Command {
-        let mut command = person.command(self.strace);
-        let input = person.home().join("input");
+    fn command(&self, user: &TestUser, options: &[&str]) -> Command {
+        let mut command = user.command(self.strace);
+        let input = user.home().join("input");
         fs::write(&input, self.input.expose()).unwrap();
-        command.args(["-f", "-o"]).arg(person.home().join("trace")).args(options).arg(lua());
+        command.args(["-f", "-o"]).arg(user.home().join("trace")).args(options).arg(lua());
         command.args(self.call.split_whitespace());
         command.stdin(fs::File::open(input).unwrap()).stdout(Stdio::null());
         command
     }
 
-    /// Every system call that the program makes: its name, and the how manieth of this name.
+    /// Returns every system call that the program makes: its name, and its number among the calls of this name.
     fn calls(&self) -> Vec<(String, usize)> {
-        let person = self.person();
-        let output = self.command(&person, &[]).output().unwrap();
+        let user = self.user();
+        let output = self.command(&user, &[]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let trace = fs::read_to_string(person.home().join("trace")).unwrap();
+        let trace = fs::read_to_string(user.home().join("trace")).unwrap();
         let mut counts = BTreeMap::<_, usize>::new();
         let mut calls = Vec::new();
         for line in trace.lines() {
             let name = line.split_whitespace().nth(1).and_then(|call| call.split_once('('));
-            // The first is how `strace` starts the program.
+            // `strace` starts the program with `execve`.
             let Some((name, _)) = name.filter(|(name, _)| *name != "execve") else { continue };
             let count = counts.entry(name.to_owned()).or_default();
             *count += 1;
@@ -106,26 +108,26 @@ impl Victim<'_> {
         calls
     }
 
-    /// Whether the change had happened when it was killed.
+    /// Returns whether the change had happened when the program was killed.
     fn killed_at(&self, name: &str, n: usize) -> bool {
-        let person = self.person();
+        let user = self.user();
         let inject = format!("inject={name}:signal=KILL:when={n}");
-        let output = self.command(&person, &["-e", &inject]).output().unwrap();
+        let output = self.command(&user, &["-e", &inject]).output().unwrap();
         let at = format!("`{}` killed at {name} {n}", self.call);
         assert!(output.status.signal().is_some() || output.status.success(), "{at}: {output:?}");
 
-        let stored = person.stored();
+        let stored = user.stored_key();
         let is = |key: Option<&Secret>| stored.as_deref() == key.map(Secret::expose);
         assert!(is(self.before) || is(self.after), "{at}: {stored:?}");
         let changed = is(self.after);
-        for entry in fs::read_dir(person.folder()).into_iter().flatten() {
+        for entry in fs::read_dir(user.credentials_dir()).into_iter().flatten() {
             assert_eq!(mode(&entry.unwrap().path()), 0o600, "{at}");
         }
-        // The next writer works, and sweeps up.
+        // The next writer succeeds and removes temporary files.
         let next = key();
-        let person = person.with_stored(&next);
-        assert_eq!(person.stored().as_deref(), Some(next.expose()), "{at}");
-        only_the_file_is_there(&person.folder());
+        let user = user.with_stored_key(&next);
+        assert_eq!(user.stored_key().as_deref(), Some(next.expose()), "{at}");
+        assert_only_credentials_file(&user.credentials_dir());
         changed
     }
 }

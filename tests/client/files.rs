@@ -6,46 +6,46 @@ use std::{
     thread,
 };
 
-use keyward::client::{CredentialsFile, ErrorKind, Profile, Warning};
+use keyward::client::{ClientErrorKind, CredentialsFile, Profile, Warning};
 
-use super::support::{Person, key, mode, set_mode};
+use super::support::{TestUser, key, mode, set_mode};
 
 #[track_caller]
-fn refused(file: &CredentialsFile, because: &str) {
+fn assert_rejected(file: &CredentialsFile, because: &str) {
     let profile = Profile::default();
     let before = fs::read(file.path()).ok();
     for error in [
-        file.load(&profile).expect_err("it is not read"),
-        file.save(&profile, &key()).expect_err("it is not written"),
-        file.remove(&profile).expect_err("it is not removed"),
-        file.prepare().expect_err("it is not promised"),
+        file.load(&profile).expect_err("load must fail"),
+        file.save(&profile, &key()).expect_err("save must fail"),
+        file.remove(&profile).expect_err("remove must fail"),
+        file.check_writable().expect_err("check_writable must fail"),
     ] {
-        assert_eq!(error.kind(), ErrorKind::Unsafe, "{error}");
+        assert_eq!(error.kind(), ClientErrorKind::Unsafe, "{error}");
         assert!(error.to_string().contains(because), "{error}");
     }
     assert_eq!(fs::read(file.path()).ok(), before);
 }
 
 #[test]
-fn it_is_private_whatever_the_umask() {
+fn the_file_is_private_with_any_umask() {
     for umask in ["000", "022", "077", "277"] {
-        let (person, key) = (Person::new(), key());
+        let (user, key) = (TestUser::new(), key());
         let script =
             format!("umask {umask}; exec \"$0\" auth configure --api-key-stdin <<< \"$1\"");
-        let mut command: Command = person.command("bash");
+        let mut command: Command = user.command("bash");
         let command = command.arg("-c").arg(script).arg(super::support::lua()).arg(key.expose());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(mode(person.file().path()), 0o600, "umask {umask}");
-        assert_eq!(mode(&person.folder()), 0o700, "umask {umask}");
+        assert_eq!(mode(user.credentials_file().path()), 0o600, "umask {umask}");
+        assert_eq!(mode(&user.credentials_dir()), 0o700, "umask {umask}");
     }
 }
 
 #[test]
-fn a_file_that_others_can_read_is_closed_with_a_warning() {
-    let (person, first) = (Person::new(), key());
-    let person = person.with_stored(&first);
-    let file = person.file();
+fn a_readable_file_is_restricted_with_a_warning() {
+    let (user, first) = (TestUser::new(), key());
+    let user = user.with_stored_key(&first);
+    let file = user.credentials_file();
     set_mode(file.path(), 0o644);
     let stored = file.load(&Profile::default()).unwrap().unwrap();
     assert!(matches!(stored.warning, Some(Warning::WasReadable { mode: 0o644, .. })), "{stored:?}");
@@ -53,92 +53,97 @@ fn a_file_that_others_can_read_is_closed_with_a_warning() {
     assert!(file.load(&Profile::default()).unwrap().unwrap().warning.is_none());
 
     set_mode(file.path(), 0o640);
-    let said = person.lua_given("auth configure -", key().expose());
-    assert!(said.err.contains("could be read by others (mode 0640)"), "{}", said.err);
+    let result = user.lua_with_stdin("auth configure -", key().expose());
+    assert!(result.stderr.contains("was readable by other users (mode 0640)"), "{}", result.stderr);
     assert_eq!(mode(file.path()), 0o600);
 }
 
 #[test]
-fn what_others_can_write_to_is_refused() {
-    let (person, key) = (Person::new(), key());
-    let person = person.with_stored(&key);
-    for (path, right) in
-        [(person.file().path(), 0o600), (&person.folder(), 0o700), (person.home(), 0o700)]
-    {
+fn paths_writable_by_others_are_rejected() {
+    let (user, key) = (TestUser::new(), key());
+    let user = user.with_stored_key(&key);
+    for (path, right) in [
+        (user.credentials_file().path(), 0o600),
+        (&user.credentials_dir(), 0o700),
+        (user.home(), 0o700),
+    ] {
         for others in [0o020, 0o002] {
             set_mode(path, right | others);
-            refused(&person.file(), "can be written to by others");
+            assert_rejected(&user.credentials_file(), "is writable by other users");
         }
         set_mode(path, right);
     }
-    set_mode(person.home(), 0o1777);
-    assert!(person.stored().is_some(), "in a sticky folder others cannot move what is ours");
+    set_mode(user.home(), 0o1777);
+    assert!(
+        user.stored_key().is_some(),
+        "other users cannot rename our directory in a sticky directory"
+    );
 }
 
 #[test]
-fn links_are_refused() {
-    let (person, key) = (Person::new(), key());
-    let person = person.with_stored(&key);
-    let (file, elsewhere) = (person.file(), person.home().join("elsewhere"));
+fn symbolic_links_are_rejected() {
+    let (user, key) = (TestUser::new(), key());
+    let user = user.with_stored_key(&key);
+    let (file, elsewhere) = (user.credentials_file(), user.home().join("elsewhere"));
     fs::rename(file.path(), &elsewhere).unwrap();
     symlink(&elsewhere, file.path()).unwrap();
-    refused(&file, "is a symbolic link");
+    assert_rejected(&file, "is a symbolic link");
     assert!(fs::read_to_string(&elsewhere).unwrap().contains(key.expose()));
 
     fs::remove_file(file.path()).unwrap();
-    fs::rename(person.folder(), &elsewhere).unwrap_err();
+    fs::rename(user.credentials_dir(), &elsewhere).unwrap_err();
     fs::remove_file(&elsewhere).unwrap();
-    fs::rename(person.folder(), &elsewhere).unwrap();
-    symlink(&elsewhere, person.folder()).unwrap();
-    refused(&file, "is no folder but a link");
+    fs::rename(user.credentials_dir(), &elsewhere).unwrap();
+    symlink(&elsewhere, user.credentials_dir()).unwrap();
+    assert_rejected(&file, "is not a directory but a link");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
 #[test]
-fn what_belongs_to_somebody_else_is_refused() {
+fn paths_of_another_user_are_rejected() {
     if !rustix::process::geteuid().is_root() {
-        // Root's own folder will do: it is somebody else's.
-        let error = CredentialsFile::in_folder("/usr/lib").load(&Profile::default()).unwrap_err();
-        assert!(error.to_string().contains("belongs to somebody else"), "{error}");
+        // A directory of root belongs to another user.
+        let error = CredentialsFile::in_dir("/usr/lib").load(&Profile::default()).unwrap_err();
+        assert!(error.to_string().contains("belongs to another user"), "{error}");
         return;
     }
-    let (person, key) = (Person::new(), key());
-    let person = person.with_stored(&key);
-    for path in [person.file().path(), &person.folder(), person.home()] {
+    let (user, key) = (TestUser::new(), key());
+    let user = user.with_stored_key(&key);
+    for path in [user.credentials_file().path(), &user.credentials_dir(), user.home()] {
         chown(path, Some(65_534), None).unwrap();
-        refused(&person.file(), "belongs to somebody else");
+        assert_rejected(&user.credentials_file(), "belongs to another user");
         chown(path, Some(0), None).unwrap();
     }
-    assert!(person.stored().is_some());
+    assert!(user.stored_key().is_some());
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
-    let person = Person::new().with_stored(&key());
-    let file = person.file();
+fn non_regular_and_oversized_files_are_rejected() {
+    let user = TestUser::new().with_stored_key(&key());
+    let file = user.credentials_file();
     fs::remove_file(file.path()).unwrap();
-    let made = Command::new("mkfifo").arg(file.path()).status().unwrap();
-    assert!(made.success());
-    let error = file.load(&Profile::default()).expect_err("and it is not waited for");
-    assert!(error.to_string().contains("is no file"), "{error}");
+    let created = Command::new("mkfifo").arg(file.path()).status().unwrap();
+    assert!(created.success());
+    let error = file.load(&Profile::default()).expect_err("load must fail without blocking");
+    assert!(error.to_string().contains("is not a regular file"), "{error}");
     fs::remove_file(file.path()).unwrap();
     fs::write(file.path(), vec![b'x'; 100_000]).unwrap();
     set_mode(file.path(), 0o600);
-    refused(&file, "is too long");
+    assert_rejected(&file, "is too long");
 }
 
 #[test]
-fn eight_processes_write_at_once_and_none_is_lost() {
-    let person = Person::new();
+fn eight_concurrent_writers_lose_no_key() {
+    let user = TestUser::new();
     let keys: Vec<_> = (0..8).map(|_| key()).collect();
     for round in 0..5 {
         thread::scope(|scope| {
             for (n, key) in keys.iter().enumerate() {
-                let person = &person;
+                let user = &user;
                 let call = format!("auth configure - --profile p{round}-{n}");
                 scope.spawn(move || {
-                    let said = person.lua_given(&call, key.expose());
-                    assert_eq!(said.status, 0, "{}", said.err);
+                    let result = user.lua_with_stdin(&call, key.expose());
+                    assert_eq!(result.status, 0, "{}", result.stderr);
                 });
             }
         });
@@ -146,29 +151,30 @@ fn eight_processes_write_at_once_and_none_is_lost() {
     for round in 0..5 {
         for (n, key) in keys.iter().enumerate() {
             let profile = format!("p{round}-{n}").parse().unwrap();
-            let stored = person.file().load(&profile).unwrap().expect("it was written");
+            let stored =
+                user.credentials_file().load(&profile).unwrap().expect("the key was written");
             assert_eq!(stored.text.as_str(), key.expose());
         }
     }
-    only_the_file_is_there(&person.folder());
+    assert_only_credentials_file(&user.credentials_dir());
 }
 
 #[test]
 fn a_hand_written_file_is_read_and_its_other_lines_are_kept() {
-    let (person, first, second) = (Person::new(), key(), key());
-    let person = person.with_stored(&first);
-    fs::write(person.file().path(), format!("{}\n", first.expose())).unwrap();
-    assert_eq!(person.stored().as_deref(), Some(first.expose()));
+    let (user, first, second) = (TestUser::new(), key(), key());
+    let user = user.with_stored_key(&first);
+    fs::write(user.credentials_file().path(), format!("{}\n", first.expose())).unwrap();
+    assert_eq!(user.stored_key().as_deref(), Some(first.expose()));
     let text = format!("# mine\n[work]\nregion = x\napi_key={}\n", first.expose());
-    fs::write(person.file().path(), text).unwrap();
-    let person = person.with_stored(&second);
-    let text = fs::read_to_string(person.file().path()).unwrap();
+    fs::write(user.credentials_file().path(), text).unwrap();
+    let user = user.with_stored_key(&second);
+    let text = fs::read_to_string(user.credentials_file().path()).unwrap();
     assert!(text.starts_with("# mine\n[work]\nregion = x\n"), "{text}");
-    assert_eq!(person.stored().as_deref(), Some(second.expose()));
+    assert_eq!(user.stored_key().as_deref(), Some(second.expose()));
 }
 
 #[track_caller]
-pub fn only_the_file_is_there(folder: &Path) {
+pub fn assert_only_credentials_file(folder: &Path) {
     let names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["credentials"]);

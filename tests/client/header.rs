@@ -7,7 +7,7 @@ use keyward::{
 use super::support::key;
 
 #[test]
-fn a_request_carries_the_key_once_and_does_not_show_it() {
+fn a_request_has_one_credential_and_debug_hides_it() {
     let key = key();
     let old = HeaderValue::from_static("Basic b2xk");
     let request =
@@ -26,7 +26,7 @@ fn a_request_carries_the_key_once_and_does_not_show_it() {
 }
 
 #[test]
-fn a_key_that_no_header_can_carry_fails_the_request_unseen() {
+fn an_invalid_header_value_fails_the_request_without_showing_it() {
     let key = Secret::from("lk_a\nb".to_owned());
     for error in [
         bearer(&key).unwrap_err().to_string(),

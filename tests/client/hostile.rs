@@ -9,26 +9,26 @@ use std::{
 use keyward::client::Profile;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::support::{Person, key, mode, set_mode};
+use super::support::{TestUser, key, mode, set_mode};
 
-/// What the hostile process exchanges for the real thing.
-struct Places {
-    folder: PathBuf,
-    /// A folder of the victim's own, where a file with a key must never appear, and a link to it.
+/// The paths that the attacker swaps.
+struct AttackPaths {
+    credentials_dir: PathBuf,
+    /// A directory of the victim in which no key file may appear, and a link to it.
     other: PathBuf,
     link: PathBuf,
-    /// A folder that everybody can write to.
+    /// A world-writable directory.
     open: PathBuf,
-    /// A link to a file of the victim's own.
+    /// A link to another file of the victim.
     file_link: PathBuf,
     stop: PathBuf,
 }
 
-impl Places {
+impl AttackPaths {
     fn of(home: &Path) -> Self {
         let at = |name| home.join(name);
         Self {
-            folder: at(".lua-cli"),
+            credentials_dir: at(".lua-cli"),
             other: at("other"),
             link: at("link"),
             open: at("open"),
@@ -39,71 +39,81 @@ impl Places {
 }
 
 #[test]
-fn ten_thousand_swaps_of_the_path_lead_no_write_astray() {
-    let person = Person::new().with_stored(&key());
-    let places = Places::of(person.home());
-    fs::create_dir(&places.other).unwrap();
-    let precious = places.other.join("credentials");
+fn ten_thousand_path_swaps_redirect_no_write() {
+    let user = TestUser::new().with_stored_key(&key());
+    let paths = AttackPaths::of(user.home());
+    fs::create_dir(&paths.other).unwrap();
+    let precious = paths.other.join("credentials");
     fs::write(&precious, "UNTOUCHED").unwrap();
     set_mode(&precious, 0o644);
-    symlink(&places.other, &places.link).unwrap();
-    fs::create_dir(&places.open).unwrap();
-    set_mode(&places.open, 0o777);
+    symlink(&paths.other, &paths.link).unwrap();
+    fs::create_dir(&paths.open).unwrap();
+    set_mode(&paths.open, 0o777);
 
-    let mut hostile = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "client::hostile::swaps_the_path", "--ignored", "--nocapture", "--quiet"])
-        .env(HOME, person.home())
+    let mut attacker = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "client::hostile::attacker_process",
+            "--ignored",
+            "--nocapture",
+            "--quiet",
+        ])
+        .env(HOME, user.home())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let file = person.file();
-    let (mut written, mut refused) = (HashSet::new(), 0);
-    while hostile.try_wait().unwrap().is_none() {
+    let file = user.credentials_file();
+    let (mut written, mut rejected) = (HashSet::new(), 0);
+    while attacker.try_wait().unwrap().is_none() {
         let key = key();
         match file.save(&Profile::default(), &key) {
             Ok(_) => drop(written.insert(key.expose().to_owned())),
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
         if let Ok(Some(stored)) = file.load(&Profile::default()) {
             assert_ne!(stored.text.as_str(), "UNTOUCHED");
         }
-        if written.len() >= ENOUGH && refused >= ENOUGH {
-            fs::write(&places.stop, "").unwrap();
+        if written.len() >= MIN_OUTCOMES && rejected >= MIN_OUTCOMES {
+            fs::write(&paths.stop, "").unwrap();
         }
     }
-    assert!(hostile.wait().unwrap().success(), "the hostile process saw a file that it could use");
-    assert!(written.len() >= ENOUGH && refused >= ENOUGH, "{} {refused}", written.len());
+    assert!(attacker.wait().unwrap().success(), "the attacker gained access to a file");
+    assert!(
+        written.len() >= MIN_OUTCOMES && rejected >= MIN_OUTCOMES,
+        "{} {rejected}",
+        written.len()
+    );
 
     let names = |folder: &Path| -> Vec<_> {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
-    assert_eq!(names(&places.other), ["credentials"]);
+    assert_eq!(names(&paths.other), ["credentials"]);
     assert_eq!(fs::read_to_string(&precious).unwrap(), "UNTOUCHED");
-    assert_eq!(mode(&precious), 0o644, "it was not even closed");
-    assert!(names(&places.open).is_empty());
+    assert_eq!(mode(&precious), 0o644, "its mode was not changed");
+    assert!(names(&paths.open).is_empty());
 }
 
-/// The hostile process: it can do all that the person can.
+/// The attacker runs as the same user.
 #[test]
-#[ignore = "it is started by the test above"]
-fn swaps_the_path() {
-    let home = env::var_os(HOME).expect("only another test starts this one");
-    let places = Places::of(Path::new(&home));
-    let file = places.folder.join("credentials");
+#[ignore = "started by the test above"]
+fn attacker_process() {
+    let home = env::var_os(HOME).expect("this test is started by another test");
+    let paths = AttackPaths::of(Path::new(&home));
+    let file = paths.credentials_dir.join("credentials");
     let mut swaps = 0;
-    while swaps < 10_000 || !places.stop.exists() {
-        for instead in [&places.link, &places.open] {
-            exchange(&places.folder, instead);
-            nothing_to_be_seen(instead);
-            nothing_to_be_seen(&places.folder);
-            exchange(&places.folder, instead);
+    while swaps < 10_000 || !paths.stop.exists() {
+        for instead in [&paths.link, &paths.open] {
+            exchange(&paths.credentials_dir, instead);
+            assert_no_exposed_file(instead);
+            assert_no_exposed_file(&paths.credentials_dir);
+            exchange(&paths.credentials_dir, instead);
         }
-        let _ = fs::remove_file(&places.file_link);
-        symlink(places.other.join("credentials"), &places.file_link).unwrap();
-        exchange(&file, &places.file_link);
-        nothing_to_be_seen(&places.folder);
-        exchange(&file, &places.file_link);
-        nothing_to_be_seen(&places.folder);
+        let _ = fs::remove_file(&paths.file_link);
+        symlink(paths.other.join("credentials"), &paths.file_link).unwrap();
+        exchange(&file, &paths.file_link);
+        assert_no_exposed_file(&paths.credentials_dir);
+        exchange(&file, &paths.file_link);
+        assert_no_exposed_file(&paths.credentials_dir);
         swaps += 6;
     }
 }
@@ -112,21 +122,22 @@ fn exchange(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
 
-/// No file in the folder can be read by others, and none is there if they can write to it.
-fn nothing_to_be_seen(folder: &Path) {
+/// Asserts that no file in the directory is readable by others, and that there is none if others can write
+/// to the directory.
+fn assert_no_exposed_file(folder: &Path) {
     if fs::symlink_metadata(folder).unwrap().is_symlink() {
         return;
     }
     for entry in fs::read_dir(folder).unwrap() {
-        // It may be gone again, by the writer's rename.
+        // The writer may have renamed it meanwhile.
         let Ok(found) = entry.and_then(|entry| fs::symlink_metadata(entry.path())) else {
             continue;
         };
         assert!(found.is_symlink() || found.mode() & 0o077 == 0, "{:o}", found.mode());
-        assert_eq!(mode(folder) & 0o022, 0, "a file in a folder that is open to all");
+        assert_eq!(mode(folder) & 0o022, 0, "a file in a directory that others can write to");
     }
 }
 
-/// As many writes and as many refusals prove that the two were at it together.
-const ENOUGH: usize = 200;
+/// The minimum number of writes and of rejections, which shows that both processes ran concurrently.
+const MIN_OUTCOMES: usize = 200;
 const HOME: &str = "KEYWARD_TEST_HOME";

@@ -1,4 +1,4 @@
-//! The client's half: on files, through pipes and through a terminal, with `examples/lua_cli` as the program.
+//! Tests of the client on real files, pipes and terminals. The program under test is `examples/lua_cli`.
 
 mod commands;
 mod crash;

@@ -1,7 +1,9 @@
 use clap::{CommandFactory, Parser};
-use keyward::client::{App, CredentialsFile, Error, Found, Profile, Stored, cli::AuthCommand};
+use keyward::client::{
+    App, ClientError, CredentialsFile, Profile, ResolvedKey, StoredCredential, cli::AuthCommand,
+};
 
-use super::support::{Person, format, key};
+use super::support::{TestUser, format, key};
 
 #[derive(Debug, Parser)]
 struct Host {
@@ -10,19 +12,20 @@ struct Host {
 }
 
 #[test]
-fn the_commands_fit_into_a_host() {
+fn the_commands_mount_into_a_clap_parser() {
     Host::command().debug_assert();
 }
 
 #[test]
-fn no_debug_shows_a_key() {
+fn debug_output_hides_keys() {
     let key = key();
     for arguments in [&["--api-key"][..], &["--email", "a@b.c", "--otp"]] {
         let arguments = ["lua", "configure"].iter().chain(arguments).copied();
         let host = Host::parse_from(arguments.chain([key.expose()]));
         assert!(!format!("{host:#?}").contains(&key.expose()[3..]));
     }
-    let stored = Person::new().with_stored(&key).file().load(&Profile::default()).unwrap();
+    let stored =
+        TestUser::new().with_stored_key(&key).credentials_file().load(&Profile::default()).unwrap();
     assert!(!format!("{stored:#?}").contains(&key.expose()[3..]));
     let app = App::new("lua", format());
     let wrong = format!("{}x", key.expose());
@@ -31,12 +34,12 @@ fn no_debug_shows_a_key() {
 }
 
 #[test]
-fn the_types_can_go_between_threads() {
-    fn between<T: Send + Sync>() {}
-    between::<App>();
-    between::<AuthCommand>();
-    between::<CredentialsFile>();
-    between::<Error>();
-    between::<Found>();
-    between::<Stored>();
+fn types_are_send_and_sync() {
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<App>();
+    assert_send_sync::<AuthCommand>();
+    assert_send_sync::<CredentialsFile>();
+    assert_send_sync::<ClientError>();
+    assert_send_sync::<ResolvedKey>();
+    assert_send_sync::<StoredCredential>();
 }

@@ -1,4 +1,4 @@
-//! The page of LumoAuth: `examples/lumoauth`, over HTTP.
+//! The product page of LumoAuth: `examples/lumoauth`, over HTTP.
 
 mod bodies;
 mod lifecycle;
@@ -16,10 +16,10 @@ use reqwest::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::place::Place;
+use super::backend::Backend;
 use crate::support::examples::Serving;
 
-/// A server; Ada and Alan administer `acme`, and Gus administers `globex`.
+/// A server. Ada and Alan are administrators of `acme`, Gus of `globex`.
 struct Lumo {
     server: Serving,
     client: Client,
@@ -29,35 +29,35 @@ struct Lumo {
 #[derive(Debug)]
 struct Reply {
     status: u16,
-    fields: HeaderMap,
+    headers: HeaderMap,
     body: Value,
 }
 
 impl Lumo {
-    fn start(place: &Place) -> Self {
-        Self::on(place, tempfile::tempdir().unwrap())
+    fn start(backend: &Backend) -> Self {
+        Self::start_in(backend, tempfile::tempdir().unwrap())
     }
 
-    fn on(place: &Place, folder: TempDir) -> Self {
+    fn start_in(backend: &Backend, folder: TempDir) -> Self {
         let file = |name| folder.path().join(name).to_str().unwrap().to_owned();
         let (clients, publisher) = (file("clients.jsonl"), file("publisher.pem"));
         fs::write(&publisher, statements::public_key()).unwrap();
-        let mut arguments = vec!["--database", place.database()];
+        let mut arguments = vec!["--database", backend.database()];
         arguments.extend(["--clients", &clients, "--publisher", &publisher]);
-        if let Some(space) = place.rates() {
+        if let Some(space) = backend.rates() {
             arguments.extend(["--redis", space.url()]);
         }
-        Self::with(folder, &arguments)
+        Self::start_with(folder, &arguments)
     }
 
-    /// Another server in the same place, after this one has ended in order.
-    fn restarted(self, place: &Place) -> Self {
+    /// Stops the server and starts another one with the same data.
+    fn restarted(self, backend: &Backend) -> Self {
         let Self { server, folder, .. } = self;
         server.stop();
-        Self::on(place, folder)
+        Self::start_in(backend, folder)
     }
 
-    fn with(folder: TempDir, arguments: &[&str]) -> Self {
+    fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let server = Serving::start("lumoauth", arguments);
         let client = Client::builder().no_proxy().user_agent("Firefox/140").build().unwrap();
         Self { server, client, folder }
@@ -71,7 +71,7 @@ impl Lumo {
         self.client.request(method, format!("{}{path}", self.server.url()))
     }
 
-    /// What the portal does in the session of an administrator, `ada@acme`, in the portal of his tenant.
+    /// Sends a request to the tenant's portal in the session of an administrator, such as `ada@acme`.
     async fn portal(&self, session: &str, method: Method, path: &str, body: &Value) -> Reply {
         let (_, tenant) = session.split_once('@').unwrap();
         self.portal_of(tenant, session, method, path, body).await
@@ -96,37 +96,37 @@ impl Lumo {
         listed.body["keys"].as_array().unwrap().clone()
     }
 
-    /// A new key, with its text.
+    /// Creates a key, and returns its record and secret.
     async fn key(&self, session: &str, name: &str) -> Value {
         self.key_with(session, &json!({ "name": name })).await
     }
 
     async fn key_with(&self, session: &str, body: &Value) -> Value {
-        let made = self.portal(session, Method::POST, "/api-keys", body).await;
-        assert_eq!(made.status, 201, "{}", made.body);
-        made.body
+        let created = self.portal(session, Method::POST, "/api-keys", body).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+        created.body
     }
 
-    /// What happened to the keys of a tenant, the newest first.
+    /// Returns the tenant's audit events, newest first.
     async fn log(&self, session: &str) -> Vec<Value> {
         let log = self.portal(session, Method::GET, "/audit", &Value::Null).await;
         log.body["events"].as_array().unwrap().clone()
     }
 
-    /// What a program is answered by the admin API of a tenant.
+    /// Sends a request with a key to the tenant's admin API.
     async fn admin(&self, tenant: &str, key: &Value, method: Method, path: &str) -> Reply {
         let request = self.request(method, &format!("/t/{tenant}/api/v1/admin{path}"));
         reply(request.header(AUTHORIZATION, bearer(key))).await
     }
 
-    /// Whether a key works.
+    /// Returns whether the tenant's admin API accepts a key.
     async fn works(&self, tenant: &str, key: &Value) -> bool {
         let used = self.admin(tenant, key, Method::GET, "/users").await;
         assert!([200, 401].contains(&used.status), "{used:?}");
         used.status == 200
     }
 
-    /// What a program is answered that registers a client.
+    /// Registers a client with a key.
     async fn register(&self, tenant: &str, key: &Value, body: &Value) -> Reply {
         self.register_text(tenant, key, body.to_string()).await
     }
@@ -137,13 +137,13 @@ impl Lumo {
         reply(request.header(AUTHORIZATION, bearer(key)).body(body)).await
     }
 
-    /// The clients of a tenant.
+    /// Lists the clients of a tenant.
     async fn clients(&self, tenant: &str, key: &Value) -> Vec<Value> {
         let listed = self.admin(tenant, key, Method::GET, "/clients").await;
         listed.body["clients"].as_array().unwrap().clone()
     }
 
-    /// What it keeps of clients.
+    /// Returns the contents of the server's files.
     fn stored(&self) -> Vec<u8> {
         let files = fs::read_dir(self.folder.path()).unwrap();
         files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
@@ -151,10 +151,10 @@ impl Lumo {
 }
 
 impl Reply {
-    /// The code of a registration error, all of which have the one form of RFC 7591.
+    /// Returns the code of a registration error. Asserts that it has the form of RFC 7591.
     fn error(&self) -> &str {
         assert_eq!(self.status, 400, "{self:?}");
-        assert_eq!(self.field("content-type"), "application/json");
+        assert_eq!(self.header("content-type"), "application/json");
         let names: Vec<_> = self.body.as_object().unwrap().keys().collect();
         assert_eq!(names, ["error", "error_description"]);
         let [code, text] =
@@ -164,8 +164,8 @@ impl Reply {
         code
     }
 
-    fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -174,11 +174,11 @@ fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
 }
 
 fn bearer(key: &Value) -> String {
-    format!("Bearer {}", text(key))
+    format!("Bearer {}", secret(key))
 }
 
-/// The text of a key as it was shown once.
-fn text(key: &Value) -> &str {
+/// Returns the secret of a created key.
+fn secret(key: &Value) -> &str {
     key["key"].as_str().unwrap()
 }
 
@@ -188,11 +188,11 @@ fn path_of(key: &Value) -> String {
 
 async fn reply(request: RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
-    let (status, fields) = (response.status().as_u16(), response.headers().clone());
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
-    Reply { status, fields, body }
+    Reply { status, headers, body }
 }
 
-fn holds(stored: &[u8], part: &[u8]) -> bool {
+fn contains(stored: &[u8], part: &[u8]) -> bool {
     stored.windows(part.len()).any(|window| window == part)
 }

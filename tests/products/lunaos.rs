@@ -1,4 +1,4 @@
-//! The page of LunaOS: `examples/lunaos`, over HTTP.
+//! The product page of LunaOS: `examples/lunaos`, over HTTP.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -9,37 +9,39 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
-use super::place::{Place, in_each_place};
+use super::backend::{Backend, on_each_backend};
 use crate::support::{examples::Serving, servers::eventually};
 
-/// The server. Its clock stands still where the page has been written.
+/// A server whose clock is stopped at the date on the page.
 struct Luna {
     server: Serving,
     client: Client,
-    /// What the names of its users begin with: all that count in Redis know each other's.
-    crowd: String,
+    /// The prefix of account names, which separates the rate limits of tests that share one Redis.
+    account_prefix: String,
 }
 
 struct Reply {
     status: u16,
-    fields: reqwest::header::HeaderMap,
+    headers: reqwest::header::HeaderMap,
     body: Value,
 }
 
 impl Luna {
-    fn start(place: &Place) -> Self {
-        let mut arguments = vec!["--database", place.database(), "--clock", "2026-02-09T12:00:00Z"];
-        if let Some(space) = place.rates() {
+    fn start(backend: &Backend) -> Self {
+        let mut arguments =
+            vec!["--database", backend.database(), "--clock", "2026-02-09T12:00:00Z"];
+        if let Some(space) = backend.rates() {
             arguments.extend(["--redis", space.url()]);
         }
         let server = Serving::start("lunaos", &arguments);
         let client = Client::builder().no_proxy().build().unwrap();
-        let crowd = place.rates().map_or_else(String::new, |space| space.prefix().to_owned());
-        Self { server, client, crowd }
+        let account_prefix =
+            backend.rates().map_or_else(String::new, |space| space.prefix().to_owned());
+        Self { server, client, account_prefix }
     }
 
     fn account(&self, user: &str) -> String {
-        format!("{}{user}", self.crowd)
+        format!("{}{user}", self.account_prefix)
     }
 
     fn session(&self, user: &str) -> String {
@@ -65,11 +67,11 @@ impl Luna {
         self.call(Method::POST, "/api-keys", &token, &json!({ "name": name })).await
     }
 
-    /// The text of a new key.
+    /// Creates a key, and returns its secret.
     async fn key(&self, user: &str) -> String {
-        let made = self.generate(user, "ci-pipeline").await;
-        assert_eq!(made.status, 201, "{}", made.body);
-        made.body["key"].as_str().unwrap().to_owned()
+        let created = self.generate(user, "ci-pipeline").await;
+        assert_eq!(created.status, 201, "{}", created.body);
+        created.body["key"].as_str().unwrap().to_owned()
     }
 
     async fn use_key(&self, key: &str) -> Reply {
@@ -92,23 +94,23 @@ impl Luna {
 }
 
 impl Reply {
-    /// What is left of the rate of the user.
-    fn left(&self) -> u32 {
-        let field = self.fields["ratelimit"].to_str().unwrap();
+    /// Returns the remaining requests of the user's rate limit.
+    fn remaining(&self) -> u32 {
+        let field = self.headers["ratelimit"].to_str().unwrap();
         let left = Regex::new(r#"^"owner";r=(\d+);"#).unwrap().captures(field).expect(field);
         left[1].parse().unwrap()
     }
 
     fn policy(&self) -> &str {
-        self.fields["ratelimit-policy"].to_str().unwrap()
+        self.headers["ratelimit-policy"].to_str().unwrap()
     }
 }
 
 async fn reply(request: RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
-    let (status, fields) = (response.status().as_u16(), response.headers().clone());
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
-    Reply { status, fields, body }
+    Reply { status, headers, body }
 }
 
 fn names(object: &Value) -> Vec<&str> {
@@ -119,17 +121,17 @@ fn names(object: &Value) -> Vec<&str> {
 /// > POST /api-keys, Authorization: Bearer <token>, {"name": "ci-pipeline"}. Response (201): id, name,
 /// > key, prefix, createdAt: "2026-02-09T12:00:00.000Z"
 /// > Create a new API key.
-async fn a_key_is_generated_as_the_page_shows_it(place: &Place) {
-    let luna = Luna::start(place);
-    let made = luna.generate("ada", "ci-pipeline").await;
-    assert_eq!(made.status, 201);
-    assert_eq!(names(&made.body), ["createdAt", "id", "key", "name", "prefix"]);
-    assert!(made.body["id"].as_str().unwrap().parse::<KeyId>().is_ok());
-    assert_eq!(made.body["name"], "ci-pipeline");
-    assert_eq!(made.body["createdAt"], "2026-02-09T12:00:00.000Z");
-    let key = made.body["key"].as_str().unwrap();
-    assert_eq!(made.body["prefix"], key[..18]);
-    for token in ["", "nobody", key] {
+async fn creating_a_key_returns_the_documented_response(backend: &Backend) {
+    let luna = Luna::start(backend);
+    let created = luna.generate("ada", "ci-pipeline").await;
+    assert_eq!(created.status, 201);
+    assert_eq!(names(&created.body), ["createdAt", "id", "key", "name", "prefix"]);
+    assert!(created.body["id"].as_str().unwrap().parse::<KeyId>().is_ok());
+    assert_eq!(created.body["name"], "ci-pipeline");
+    assert_eq!(created.body["createdAt"], "2026-02-09T12:00:00.000Z");
+    let key = created.body["key"].as_str().unwrap();
+    assert_eq!(created.body["prefix"], key[..18]);
+    for token in ["", "unknown", key] {
         let refused = luna.call(Method::POST, "/api-keys", token, &json!({ "name": "x" })).await;
         assert_eq!(refused.status, 401, "{token}");
     }
@@ -137,8 +139,8 @@ async fn a_key_is_generated_as_the_page_shows_it(place: &Place) {
 
 /// > All API keys follow the format: lnos_live_{32 random hex characters}
 /// > Prefix: lnos_live_ — identifies LunaOS API keys. Body: 128-bit random entropy (32 hex chars)
-async fn a_key_is_lnos_live_and_32_random_hexadecimal_digits(place: &Place) {
-    let luna = Luna::start(place);
+async fn a_key_is_lnos_live_and_32_random_hex_characters(backend: &Backend) {
+    let luna = Luna::start(backend);
     let format = Regex::new("^lnos_live_[0-9a-f]{32}$").unwrap();
     let mut seen = BTreeSet::new();
     for user in ["ada", "bob"] {
@@ -154,8 +156,8 @@ async fn a_key_is_lnos_live_and_32_random_hexadecimal_digits(place: &Place) {
 /// > Retrieve all API keys (prefix only — not the full key). id, name, prefix, createdAt, lastUsedAt;
 /// > lastUsedAt: null
 /// > Generate and manage API keys for programmatic access.
-async fn keys_are_listed_by_their_prefix_and_never_shown_again(place: &Place) {
-    let luna = Luna::start(place);
+async fn keys_are_listed_by_prefix_and_never_shown_again(backend: &Backend) {
+    let luna = Luna::start(backend);
     let first = luna.generate("ada", "local-dev").await.body;
     let second = luna.generate("ada", "ci-pipeline").await.body;
     luna.key("bob").await;
@@ -163,29 +165,31 @@ async fn keys_are_listed_by_their_prefix_and_never_shown_again(place: &Place) {
     assert_eq!(luna.use_key(key).await.status, 200);
     eventually("the use is noted", async || !luna.list("ada").await[0]["lastUsedAt"].is_null())
         .await;
-    let shown = |made: &Value, used: Value| {
-        json!({ "id": made["id"], "name": made["name"], "prefix": made["prefix"],
-            "createdAt": made["createdAt"], "lastUsedAt": used })
+    let shown = |created: &Value, used: Value| {
+        json!({ "id": created["id"], "name": created["name"], "prefix": created["prefix"],
+            "createdAt": created["createdAt"], "lastUsedAt": used })
     };
     let mut expected =
         [shown(&second, json!("2026-02-09T12:00:00.000Z")), shown(&first, Value::Null)];
-    // This, the page does not show.
+    // The page does not show this field.
     expected[0]["lastUsedIp"] = json!("127.0.0.1");
     assert_eq!(luna.list("ada").await, expected);
     let one = format!("/api-keys/{}", first["id"].as_str().unwrap());
     for path in ["/api-keys", &one, "/audit"] {
-        let told = luna.get(path, &luna.session("ada")).await;
-        assert_eq!(told.status, 200);
-        assert!(![key, unused].iter().any(|key| told.body.to_string().contains(key)), "{path}");
+        let response = luna.get(path, &luna.session("ada")).await;
+        assert_eq!(response.status, 200);
+        assert!(![key, unused].iter().any(|key| response.body.to_string().contains(key)), "{path}");
     }
 }
 
 /// > Permanently revoke an API key. DELETE /api-keys/:id. Response (200): {"message": "API key revoked"}
-async fn a_revoked_key_ends_for_ever(place: &Place) {
-    let luna = Luna::start(place);
-    let made = luna.generate("ada", "ci-pipeline").await.body;
-    let (key, path) =
-        (made["key"].as_str().unwrap(), format!("/api-keys/{}", made["id"].as_str().unwrap()));
+async fn a_revoked_key_is_revoked_permanently(backend: &Backend) {
+    let luna = Luna::start(backend);
+    let created = luna.generate("ada", "ci-pipeline").await.body;
+    let (key, path) = (
+        created["key"].as_str().unwrap(),
+        format!("/api-keys/{}", created["id"].as_str().unwrap()),
+    );
     assert_eq!(luna.use_key(key).await.status, 200);
     let others = reply(luna.request(Method::DELETE, &path, &luna.session("bob"))).await;
     assert_eq!(others.status, 404);
@@ -202,8 +206,8 @@ async fn a_revoked_key_ends_for_ever(place: &Place) {
 }
 
 /// > Maximum 5 active keys per user.
-async fn a_user_has_at_most_five_active_keys(place: &Place) {
-    let luna = Luna::start(place);
+async fn a_user_has_at_most_five_active_keys(backend: &Backend) {
+    let luna = Luna::start(backend);
     let mut racing = JoinSet::new();
     for _ in 0..20 {
         let request = luna.request(Method::POST, "/api-keys", &luna.session("ada"));
@@ -229,8 +233,8 @@ async fn a_user_has_at_most_five_active_keys(place: &Place) {
 /// > API keys are used like Bearer tokens: POST /agents/execute, Authorization: Bearer lnos_live_…,
 /// > {"agent": "code-review", "context": "your code here"}
 /// > API keys can be used in CI/CD pipelines, scripts, and integrations.
-async fn a_key_is_used_like_a_bearer_token(place: &Place) {
-    let luna = Luna::start(place);
+async fn a_key_is_used_like_a_bearer_token(backend: &Backend) {
+    let luna = Luna::start(backend);
     let key = luna.key("ada").await;
     let done = luna.use_key(&key).await;
     assert_eq!(done.status, 200);
@@ -245,19 +249,19 @@ async fn a_key_is_used_like_a_bearer_token(place: &Place) {
 }
 
 /// > Keys are hashed with SHA-256 before storage — we never store raw keys
-async fn the_database_has_the_sha_256_of_a_key_and_not_the_key(place: &Place) {
-    let luna = Luna::start(place);
+async fn the_database_stores_only_the_sha256_of_a_key(backend: &Backend) {
+    let luna = Luna::start(backend);
     let key = luna.key("ada").await;
     assert_eq!(luna.use_key(&key).await.status, 200);
-    assert!(place.holds(&Sha256::digest(&key)));
-    assert!(place.holds(&key.as_bytes()[..18]), "what may be shown");
-    assert!(!place.holds(&key.as_bytes()[18..]));
+    assert!(backend.contains(&Sha256::digest(&key)));
+    assert!(backend.contains(&key.as_bytes()[..18]), "the hint is stored");
+    assert!(!backend.contains(&key.as_bytes()[18..]));
 }
 
 /// > API keys inherit the rate limits of the user who created them: Free 60 req/min, Pro 600 req/min,
 /// > Team 6,000 req/min
-async fn the_keys_of_a_user_share_the_rate_of_the_tier(place: &Place) {
-    let luna = Luna::start(place);
+async fn all_keys_of_a_user_share_the_tiers_rate_limit(backend: &Backend) {
+    let luna = Luna::start(backend);
     for (user, tier, rate) in [("ada", "free", 60), ("bob", "pro", 600), ("eve", "team", 6_000)] {
         luna.subscribe(user, tier).await;
         let keys = [luna.key(user).await, luna.key(user).await];
@@ -265,9 +269,13 @@ async fn the_keys_of_a_user_share_the_rate_of_the_tier(place: &Place) {
         let mut both = keys.iter().cycle();
         for n in 1..=rate.min(600) {
             let used = luna.use_key(both.next().unwrap()).await;
-            let most = rate - n + refilled(place, begun, rate);
+            let most = rate - n + refilled(backend, begun, rate);
             assert_eq!(used.status, 200, "{tier}");
-            assert!((rate - n..=most).contains(&used.left()), "{tier}: {} of {most}", used.left());
+            assert!(
+                (rate - n..=most).contains(&used.remaining()),
+                "{tier}: {} of {most}",
+                used.remaining()
+            );
             assert_eq!(used.policy(), format!(r#""owner";q={rate};w=60"#));
         }
         if rate > 600 {
@@ -278,20 +286,20 @@ async fn the_keys_of_a_user_share_the_rate_of_the_tier(place: &Place) {
         while more < rate && luna.use_key(both.next().unwrap()).await.status == 200 {
             more += 1;
         }
-        assert!(more <= refilled(place, begun, rate), "{tier}: {more} more");
+        assert!(more <= refilled(backend, begun, rate), "{tier}: {more} more");
     }
 }
 
-/// How much of a rate is there again since then. Where the server counts, its clock stands still;
-/// that of Redis does not.
-fn refilled(place: &Place, begun: Instant, per_minute: u32) -> u32 {
+/// Returns how much of a rate limit has been refilled since `begun`. The server's clock is stopped; the clock
+/// of Redis is not.
+fn refilled(backend: &Backend, begun: Instant, per_minute: u32) -> u32 {
     let seconds = begun.elapsed().as_secs_f64();
-    place.rates().map_or(0, |_| (seconds * f64::from(per_minute) / 60.0).ceil() as u32 + 1)
+    backend.rates().map_or(0, |_| (seconds * f64::from(per_minute) / 60.0).ceil() as u32 + 1)
 }
 
-/// Beyond the page: whoever pays less keeps the keys, at the rate of the tier, and gets no more of them.
-async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Place) {
-    let luna = Luna::start(place);
+/// Not on the page: after a downgrade, existing keys work at the new tier's rate, and no new ones can be created.
+async fn a_downgrade_keeps_existing_keys_and_rejects_new_ones(backend: &Backend) {
+    let luna = Luna::start(backend);
     luna.subscribe("ada", "team").await;
     let mut keys = Vec::new();
     for _ in 0..5 {
@@ -310,32 +318,32 @@ async fn a_downgrade_keeps_existing_keys_working_and_refuses_new_ones(place: &Pl
     for key in keys.iter().cycle().take(240) {
         accepted += u32::from(luna.use_key(key).await.status == 200);
     }
-    let most = 60 + refilled(place, begun, 60);
+    let most = 60 + refilled(backend, begun, 60);
     assert!(accepted <= most, "{accepted} of {most}");
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
-    a_key_is_generated_as_the_page_shows_it,
-    a_key_is_lnos_live_and_32_random_hexadecimal_digits,
-    keys_are_listed_by_their_prefix_and_never_shown_again,
-    a_revoked_key_ends_for_ever,
+on_each_backend!([sqlite, postgres_and_redis] {
+    creating_a_key_returns_the_documented_response,
+    a_key_is_lnos_live_and_32_random_hex_characters,
+    keys_are_listed_by_prefix_and_never_shown_again,
+    a_revoked_key_is_revoked_permanently,
     a_user_has_at_most_five_active_keys,
     a_key_is_used_like_a_bearer_token,
-    the_database_has_the_sha_256_of_a_key_and_not_the_key,
-    the_keys_of_a_user_share_the_rate_of_the_tier,
-    a_downgrade_keeps_existing_keys_working_and_refuses_new_ones,
+    the_database_stores_only_the_sha256_of_a_key,
+    all_keys_of_a_user_share_the_tiers_rate_limit,
+    a_downgrade_keeps_existing_keys_and_rejects_new_ones,
 });
 
-/// Beyond the page: two servers that count in Redis let through as much as one.
+/// Not on the page: two servers share one rate limit through Redis.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_servers_let_through_as_much_as_one() {
-    let Some(place) = &Place::postgres_and_redis().await else { return };
-    let servers = [Luna::start(place), Luna::start(place)];
+async fn two_servers_share_one_rate_limit() {
+    let Some(backend) = &Backend::postgres_and_redis().await else { return };
+    let servers = [Luna::start(backend), Luna::start(backend)];
     let key = servers[0].key("ada").await;
     let (begun, mut accepted) = (Instant::now(), 0);
     for luna in servers.iter().cycle().take(240) {
         accepted += u32::from(luna.use_key(&key).await.status == 200);
     }
-    let most = 60 + refilled(place, begun, 60);
+    let most = 60 + refilled(backend, begun, 60);
     assert!((60..=most).contains(&accepted), "{accepted} of {most}");
 }

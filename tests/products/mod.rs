@@ -1,9 +1,9 @@
-//! What the pages of five products say about their API keys, proven on the programs in `examples/`.
-//! Each test quotes what it proves; the table of all statements is `examples/README.md`.
+//! Tests that five example programs do what the products' own pages say about API keys.
+//! Each test quotes the statements that it checks. `examples/README.md` lists all statements.
 
+mod backend;
 mod lua;
 mod lumio;
 mod lumoauth;
 mod lunaos;
 mod lurus;
-mod place;

@@ -2,36 +2,36 @@ use std::time::Duration;
 
 use crate::secret::Secret;
 
-/// What the commands ask of the product's server; the program that mounts them makes the calls.
+/// The calls that the commands make to the product's server. The program implements them.
 ///
-/// The calls may block; a program with a runtime uses its `block_on`. What an implementation returns is
-/// shown to the person: it MUST NOT contain the key or the code.
+/// The calls may block: a program with an async runtime uses its `block_on`. Errors are shown to the user. They
+/// MUST NOT contain the key or the code.
 pub trait Server {
-    /// Has a one-time code sent to an address.
+    /// Requests that a one-time code is sent to an email address.
     ///
-    /// It should succeed for every address, so that nobody learns who has an account.
+    /// It should succeed for every address, so that callers cannot find out which addresses have accounts.
     ///
     /// # Errors
-    /// [`ServerError::Unsupported`] if the product has no such codes.
+    /// [`ServerError::Unsupported`] if the product has no one-time codes.
     fn request_code(&self, email: &str) -> Result<(), ServerError>;
 
-    /// Turns a one-time code into a new API key.
+    /// Exchanges a one-time code for a new API key.
     ///
     /// # Errors
     /// [`ServerError::InvalidCode`] or [`ServerError::ExpiredCode`].
     fn verify_code(&self, email: &str, code: &Secret) -> Result<Secret, ServerError>;
 
-    /// Whether the server accepts a key now.
+    /// Checks that the server accepts a key.
     ///
     /// # Errors
-    /// [`ServerError::Rejected`] only if the server has said so. A server that cannot tell now is
-    /// [`ServerError::Unavailable`]: people throw keys away that are called invalid.
+    /// [`ServerError::KeyRejected`] only if the server rejected the key. If the server could not check it,
+    /// return [`ServerError::Unavailable`]: users delete keys that are reported as invalid.
     fn check_key(&self, key: &Secret) -> Result<(), ServerError>;
 
-    /// Revokes a key for good, by its own authority.
+    /// Permanently revokes a key. The key itself authorizes the call.
     ///
     /// # Errors
-    /// [`ServerError::Rejected`] if the key is not accepted any more.
+    /// [`ServerError::KeyRejected`] if the key is already invalid.
     fn revoke_key(&self, key: &Secret) -> Result<(), ServerError>;
 }
 
@@ -39,37 +39,37 @@ pub trait Server {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The one-time code is not the one that was sent.
+    /// The one-time code is wrong.
     #[error("invalid code")]
     InvalidCode,
-    /// The one-time code was right once, and is no longer.
+    /// The one-time code has expired.
     #[error("expired code")]
     ExpiredCode,
     /// The server does not accept the key.
     #[error("the key is not accepted")]
-    Rejected,
-    /// The server wants fewer calls.
+    KeyRejected,
+    /// Too many calls.
     #[error("too many attempts")]
-    TooOften {
-        /// How long to wait, if the server said so.
+    RateLimited {
+        /// The time to wait, if the server sent it.
         retry_after: Option<Duration>,
     },
-    /// The server does not do it, for a reason that the person can do something about: so many keys are
-    /// all that the plan has, or the address cannot be one.
-    #[error("the server refuses")]
+    /// The server refused the request for a reason that the user can fix: the plan's maximum number of keys
+    /// is reached, or the address is invalid.
+    #[error("the server refused the request")]
     Refused {
-        /// Its reason, a sentence. Of control characters, nothing reaches the terminal.
+        /// The reason, as a sentence. Control characters are removed before it is printed.
         message: String,
     },
-    /// The server cannot be asked, or cannot tell now.
-    #[error("the server cannot be asked now")]
+    /// The server could not be reached, or could not answer.
+    #[error("the server is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The product has no such thing.
-    #[error("not offered")]
+    /// The product does not have this function.
+    #[error("not supported")]
     Unsupported,
 }
 
-/// For programs whose server offers none of the calls.
+/// A [`Server`] that supports none of the calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoServer;
 

@@ -1,5 +1,5 @@
-mod api;
-mod screen;
+mod auth_server;
+mod terminal;
 
 use std::{
     fs,
@@ -18,47 +18,46 @@ use tempfile::TempDir;
 
 use crate::support::examples::example;
 
-pub use api::Api;
-pub use screen::Screen;
+pub use auth_server::AuthServer;
+pub use terminal::Terminal;
 
-/// A person's home folder, and a project that she works in.
-pub struct Person {
+/// A user with a home directory, a project directory and environment variables.
+pub struct TestUser {
     home: TempDir,
-    variable: Option<String>,
-    api: String,
+    env_var: Option<String>,
+    api_url: String,
 }
 
-/// What a program said, and how it ended.
-pub struct Said {
+/// The exit status and output of a program.
+pub struct CommandResult {
     pub status: i32,
-    pub out: String,
-    pub err: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-impl Person {
+impl TestUser {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("project")).unwrap();
-        // A port that nobody listens on.
-        Self { home, variable: None, api: "http://127.0.0.1:1".into() }
+        // No server listens on this port.
+        Self { home, env_var: None, api_url: "http://127.0.0.1:1".into() }
     }
 
-    pub fn of(api: &Api) -> Self {
-        Self::at(&api.url())
+    pub fn with_server(server: &AuthServer) -> Self {
+        Self::with_server_url(&server.url())
     }
 
-    /// Whose program talks to this server.
-    pub fn at(url: &str) -> Self {
-        Self { api: url.to_owned(), ..Self::new() }
+    pub fn with_server_url(url: &str) -> Self {
+        Self { api_url: url.to_owned(), ..Self::new() }
     }
 
-    pub fn with_variable(mut self, value: &str) -> Self {
-        self.variable = Some(value.to_owned());
+    pub fn with_env_var(mut self, value: &str) -> Self {
+        self.env_var = Some(value.to_owned());
         self
     }
 
-    pub fn with_stored(self, key: &Secret) -> Self {
-        self.file().save(&Profile::default(), key).unwrap();
+    pub fn with_stored_key(self, key: &Secret) -> Self {
+        self.credentials_file().save(&Profile::default(), key).unwrap();
         self
     }
 
@@ -75,23 +74,26 @@ impl Person {
         self.home().join("project")
     }
 
-    pub fn folder(&self) -> PathBuf {
+    pub fn credentials_dir(&self) -> PathBuf {
         self.home().join(".lua-cli")
     }
 
-    pub fn file(&self) -> CredentialsFile {
-        CredentialsFile::in_folder(self.folder())
+    pub fn credentials_file(&self) -> CredentialsFile {
+        CredentialsFile::in_dir(self.credentials_dir())
     }
 
-    pub fn stored(&self) -> Option<String> {
-        self.file().load(&Profile::default()).unwrap().map(|stored| stored.text.to_string())
+    pub fn stored_key(&self) -> Option<String> {
+        self.credentials_file()
+            .load(&Profile::default())
+            .unwrap()
+            .map(|stored| stored.text.to_string())
     }
 
-    /// What she sees in her environment, and nothing of this process's own.
+    /// Returns the environment of the user's programs. Nothing is inherited from this process.
     pub fn environment(&self) -> Vec<(&str, String)> {
         let home = self.home().to_str().unwrap().to_owned();
-        let mut all = vec![("HOME", home), ("LUA_API_URL", self.api.clone())];
-        all.extend(self.variable.clone().map(|value| ("LUA_API_KEY", value)));
+        let mut all = vec![("HOME", home), ("LUA_API_URL", self.api_url.clone())];
+        all.extend(self.env_var.clone().map(|value| ("LUA_API_KEY", value)));
         all
     }
 
@@ -102,41 +104,41 @@ impl Person {
         command
     }
 
-    pub fn lua(&self, arguments: &str) -> Said {
-        self.lua_given(arguments, "")
+    /// Runs `lua_cli`.
+    pub fn lua(&self, arguments: &str) -> CommandResult {
+        self.lua_with_stdin(arguments, "")
     }
 
-    /// With something on its standard input.
-    pub fn lua_given(&self, arguments: &str, input: &str) -> Said {
+    pub fn lua_with_stdin(&self, arguments: &str, input: &str) -> CommandResult {
         let mut command = self.command(lua());
         let mut child =
             command.args(arguments.split_whitespace()).stdin(Stdio::piped()).spawn().unwrap();
-        // A program that ended before it read is no failure of the test.
+        // A program may exit before it reads its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap().into()
     }
 
     pub fn json(&self, arguments: &str) -> Value {
-        let said = self.lua(&format!("{arguments} --json"));
-        assert_eq!(said.err, "", "with --json there is nothing else");
-        serde_json::from_str(&said.out).unwrap()
+        let result = self.lua(&format!("{arguments} --json"));
+        assert_eq!(result.stderr, "", "with --json, stderr is empty");
+        serde_json::from_str(&result.stdout).unwrap()
     }
 }
 
-impl From<Output> for Said {
+impl From<Output> for CommandResult {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let status = output.status.code().expect("no signal ended it");
-        Self { status, out: text(output.stdout), err: text(output.stderr) }
+        let status = output.status.code().expect("the program was not killed by a signal");
+        Self { status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
-impl Said {
-    /// It ended so, and said this on standard error.
+impl CommandResult {
+    /// Asserts the exit status, an empty standard output, and part of standard error.
     #[track_caller]
-    pub fn fails(&self, status: i32, because: &str) {
-        assert_eq!((self.status, &*self.out), (status, ""), "{}", self.err);
-        assert!(self.err.contains(because), "not {because:?}: {}", self.err);
+    pub fn assert_fails(&self, status: i32, because: &str) {
+        assert_eq!((self.status, &*self.stdout), (status, ""), "{}", self.stderr);
+        assert!(self.stderr.contains(because), "not {because:?}: {}", self.stderr);
     }
 }
 
@@ -156,7 +158,7 @@ pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The program.
+/// The path of `lua_cli`.
 pub fn lua() -> PathBuf {
     example("lua_cli")
 }

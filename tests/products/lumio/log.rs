@@ -1,27 +1,27 @@
-//! The audit log, with the fields of the page.
+//! The audit log.
 
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{ADA, BOB, LOG, Lumio, MEMBER, Site, invited, make, with};
-use crate::products::place::{Place, in_each_place};
+use super::{ADA, BOB, Deployment, LOG, Lumio, MEMBER, change_role, invite, present};
+use crate::products::backend::{Backend, on_each_backend};
 use crate::support::servers::eventually;
 
 /// > Every authentication event, deployment, and settings change is logged in the audit log under
 /// > Account → Security → Audit Log. timestamp: UTC timestamp of the event. event: Event type (e.g.
 /// > api_key.created, extension.deployed). actor: Email or API key label. ip: Source IP address. result:
 /// > success or failure
-async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page(
-    place: &Place,
+async fn authentication_deployments_and_settings_are_logged_with_the_documented_fields(
+    backend: &Backend,
 ) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
-    let bob = invited(&lumio, &ada, BOB, "member").await;
-    let made = lumio.create(&bob, "ci-github-actions").await;
-    assert_eq!(lumio.powers(&with(&made)).await, MEMBER);
-    assert_eq!(make(&lumio, &bob, BOB, "owner").await, 403);
-    lumio.revoke(&bob, &made).await;
-    assert_eq!(lumio.deploy(&with(&made)).await, 401);
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
+    let bob = invite(&lumio, &ada, BOB, "member").await;
+    let created = lumio.create(&bob, "ci-github-actions").await;
+    assert_eq!(lumio.permissions(&present(&created)).await, MEMBER);
+    assert_eq!(change_role(&lumio, &bob, BOB, "owner").await, 403);
+    lumio.revoke(&bob, &created).await;
+    assert_eq!(lumio.deploy(&present(&created)).await, 401);
     let expected = [
         ("session.created", BOB, "success"),
         ("api_key.created", BOB, "success"),
@@ -33,13 +33,13 @@ async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_t
         ("api_key.first_used", "ci-github-actions", "success"),
         ("api_key.denied", "ci-github-actions", "failure"),
     ];
-    let told = |entry: &Value| {
+    let response = |entry: &Value| {
         ["event", "actor", "result"].map(|field| entry[field].as_str().unwrap().to_owned())
     };
     let log = lumio.log(&bob).await;
     let expected = expected.map(|(event, actor, result)| [event, actor, result].map(str::to_owned));
     for expected in &expected {
-        let found = log.iter().filter(|entry| told(entry) == *expected).count();
+        let found = log.iter().filter(|entry| response(entry) == *expected).count();
         assert_eq!(found, 1, "{expected:?} in {log:#?}");
     }
     assert_eq!(log.len(), expected.len(), "{log:#?}");
@@ -47,15 +47,15 @@ async fn authentication_deployments_and_settings_are_logged_with_the_fields_of_t
         assert_eq!(entry["timestamp"], "2026-02-09T12:00:00.000Z");
         assert_eq!(entry["ip"], "127.0.0.1", "{entry}");
     }
-    let hers: Vec<_> = lumio.log(&ada).await.iter().map(told).collect();
+    let entries: Vec<_> = lumio.log(&ada).await.iter().map(response).collect();
     let event = |event: &str| [event, ADA, "success"].map(str::to_owned);
-    assert_eq!(hers, [event("session.created"), event("team.member_invited")]);
+    assert_eq!(entries, [event("session.created"), event("team.member_invited")]);
 }
 
-/// Beyond the page: the log is read to its end, page by page.
-async fn the_log_is_read_to_its_end(place: &Place) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
+/// Not on the page: the log is paginated.
+async fn the_whole_log_is_readable_by_pagination(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
     for _ in 0..120 {
         assert_eq!(lumio.deploy(&ada).await, 200, "in a session, which has no rate");
     }
@@ -69,31 +69,31 @@ async fn the_log_is_read_to_its_end(place: &Place) {
 }
 
 /// > Audit logs are retained for 90 days.
-async fn the_audit_log_is_kept_for_90_days(place: &Place) {
-    let site = Site::new(place);
+async fn audit_events_are_retained_for_90_days(backend: &Backend) {
+    let deployment = Deployment::new(backend);
     let dates = ["2026-02-09", "2026-02-11"];
-    let first = site.at(dates[0]);
-    let ada = first.founder(ADA).await;
-    let key = with(&first.create(&ada, "ci").await);
+    let first = deployment.server_on(dates[0]);
+    let ada = first.sign_up(ADA).await;
+    let key = present(&first.create(&ada, "ci").await);
     assert_eq!(first.deploy(&key).await, 200);
-    assert_eq!(site.at(dates[1]).deploy(&key).await, 200);
-    // A session is good on all servers.
+    assert_eq!(deployment.server_on(dates[1]).deploy(&key).await, 200);
+    // A session is valid on all servers.
     let deployed = async |lumio: &Lumio| {
         let log = lumio.log(&ada).await;
         let deployed = log.iter().filter(|entry| entry["event"] == "extension.deployed");
         let days = deployed.map(|entry| entry["timestamp"].as_str().unwrap()[..10].to_owned());
         days.collect::<Vec<_>>()
     };
-    let within = site.at("2026-05-10");
+    let within = deployment.server_on("2026-05-10");
     assert_eq!(deployed(&within).await, dates);
-    let beyond = site.at("2026-05-11");
-    assert_eq!(beyond.deploy(&key).await, 200, "which brings the server to life");
+    let beyond = deployment.server_on("2026-05-11");
+    assert_eq!(beyond.deploy(&key).await, 200, "a request starts the background tasks");
     let left = [dates[1], "2026-05-11"];
     eventually("the older is gone", async || deployed(&beyond).await == left).await;
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
-    authentication_deployments_and_settings_are_logged_with_the_fields_of_the_page,
-    the_log_is_read_to_its_end,
-    the_audit_log_is_kept_for_90_days,
+on_each_backend!([sqlite, postgres_and_redis] {
+    authentication_deployments_and_settings_are_logged_with_the_documented_fields,
+    the_whole_log_is_readable_by_pagination,
+    audit_events_are_retained_for_90_days,
 });

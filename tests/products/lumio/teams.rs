@@ -1,27 +1,29 @@
-//! Teams, whose members have keys of their own.
+//! Teams. Each member has their own keys.
 
 use serde_json::{Value, json};
 
-use super::{ADA, ADMIN, BOB, KEYS, MEMBER, OWNER, Site, TEAM, invited, make, remove, with};
-use crate::products::place::{Place, in_each_place};
+use super::{
+    ADA, ADMIN, BOB, Deployment, KEYS, MEMBER, OWNER, TEAM, change_role, invite, present, remove,
+};
+use crate::products::backend::{Backend, on_each_backend};
 use crate::support::servers::eventually;
 
 /// > Role: Can deploy, Can publish, Can manage billing, Can invite members. Owner: Yes, Yes, Yes, Yes.
 /// > Admin: Yes, Yes, No, Yes. Member: Yes, No, No, No.
 /// > Multiple developers can collaborate on an extension via the team feature. Go to Account → Team to
 /// > invite members.
-async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key(place: &Place) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
-    for (n, (role, powers, may_invite)) in
+async fn each_role_has_its_documented_permissions_in_sessions_and_keys(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
+    for (n, (role, permissions, may_invite)) in
         [("owner", OWNER, true), ("admin", ADMIN, true), ("member", MEMBER, false)]
             .into_iter()
             .enumerate()
     {
-        let person = invited(&lumio, &ada, &format!("{role}@example.com"), role).await;
-        let key = with(&lumio.create(&person, "ci").await);
+        let person = invite(&lumio, &ada, &format!("{role}@example.com"), role).await;
+        let key = present(&lumio.create(&person, "ci").await);
         for pass in [&person, &key] {
-            assert_eq!(lumio.powers(pass).await, powers, "{role} by {}", pass.0);
+            assert_eq!(lumio.permissions(pass).await, permissions, "{role} by {}", pass.0);
         }
         let guest = json!({ "email": format!("guest{n}@example.com"), "role": "member" });
         let status = if may_invite { 201 } else { 403 };
@@ -36,14 +38,13 @@ async fn each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key(place: 
     assert_eq!(members["members"].as_array().unwrap().len(), 6, "{members}");
 }
 
-/// Beyond the page: nobody raises himself or others above the own role, reaches into other teams, or
-/// has an account that is someone else's.
-async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(place: &Place) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
-    let admin = invited(&lumio, &ada, "admin@example.com", "admin").await;
-    let bob = invited(&lumio, &ada, BOB, "member").await;
-    let eve = lumio.founder("eve@example.com").await;
+/// Not on the page: members cannot grant a role above their own, change other teams, or take over an account.
+async fn members_cannot_grant_a_role_above_their_own_or_change_another_team(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
+    let admin = invite(&lumio, &ada, "admin@example.com", "admin").await;
+    let bob = invite(&lumio, &ada, BOB, "member").await;
+    let eve = lumio.sign_up("eve@example.com").await;
     let to_owner = json!({ "email": "x@example.com", "role": "owner" });
     assert_eq!(lumio.post(TEAM, &admin, to_owner).await.0, 403);
     for (by, email, role, status) in [
@@ -57,7 +58,7 @@ async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(plac
         (&admin, "nobody@example.com", "member", 404),
         (&admin, BOB, "admin", 204),
     ] {
-        assert_eq!(make(&lumio, by, email, role).await, status, "{email} {role}");
+        assert_eq!(change_role(&lumio, by, email, role).await, status, "{email} {role}");
     }
     for (by, email, status) in
         [(&admin, ADA, 403), (&admin, "eve@example.com", 404), (&eve, BOB, 404), (&ada, ADA, 404)]
@@ -66,65 +67,78 @@ async fn nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team(plac
     }
     let taken = json!({ "email": "eve@example.com", "role": "member" });
     assert_eq!(lumio.post(TEAM, &ada, taken).await.0, 409);
-    assert_eq!(lumio.powers(&ada).await, OWNER);
-    assert_eq!(lumio.powers(&bob).await, ADMIN);
+    assert_eq!(lumio.permissions(&ada).await, OWNER);
+    assert_eq!(lumio.permissions(&bob).await, ADMIN);
 }
 
 /// > Each team member authenticates with their own credentials — shared passwords or shared API keys are
 /// > not needed or recommended.
 /// > Rotate API keys … immediately when: A team member with access to the key leaves
-async fn a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys(place: &Place) {
-    let site = Site::new(place);
-    let [here, elsewhere] = [site.now(), site.now()];
-    let ada = here.founder(ADA).await;
-    let bob = invited(&here, &ada, BOB, "admin").await;
+async fn existing_keys_lose_permissions_when_the_members_role_is_reduced_or_removed(
+    backend: &Backend,
+) {
+    let deployment = Deployment::new(backend);
+    let [here, elsewhere] = [deployment.server(), deployment.server()];
+    let ada = here.sign_up(ADA).await;
+    let bob = invite(&here, &ada, BOB, "admin").await;
     let [own, key] = [(&ada, "hers"), (&bob, "his")].map(|(by, label)| here.create(by, label));
-    let [own, key] = [with(&own.await), with(&key.await)];
+    let [own, key] = [present(&own.await), present(&key.await)];
     for lumio in [&here, &elsewhere] {
-        assert_eq!(lumio.powers(&key).await, ADMIN);
+        assert_eq!(lumio.permissions(&key).await, ADMIN);
     }
-    assert_eq!(make(&here, &ada, BOB, "member").await, 204);
-    assert_eq!(here.powers(&key).await, MEMBER, "at once");
-    eventually("the other region has heard", async || elsewhere.powers(&key).await == MEMBER).await;
+    assert_eq!(change_role(&here, &ada, BOB, "member").await, 204);
+    assert_eq!(here.permissions(&key).await, MEMBER, "immediately on this server");
+    eventually("the other region to apply the change", async || {
+        elsewhere.permissions(&key).await == MEMBER
+    })
+    .await;
     assert_eq!(remove(&here, &ada, BOB).await, 204);
     assert_eq!(here.deploy(&key).await, 401);
     assert_eq!(here.deploy(&bob).await, 401, "nor in the session");
-    eventually("the other region has heard", async || elsewhere.deploy(&key).await == 401).await;
+    eventually("the other region to apply the change", async || {
+        elsewhere.deploy(&key).await == 401
+    })
+    .await;
     for lumio in [&here, &elsewhere] {
-        assert_eq!(lumio.powers(&own).await, OWNER, "nobody else's key is touched");
+        assert_eq!(lumio.permissions(&own).await, OWNER, "other members' keys are unaffected");
     }
-    here.founder(BOB).await;
-    // One that remembers nothing of before.
-    let fresh = site.now();
+    here.sign_up(BOB).await;
+    // A new server with an empty cache.
+    let fresh = deployment.server();
     for former in [&key, &bob] {
-        assert_eq!(fresh.deploy(former).await, 401, "what was ended stays so in a new account");
+        assert_eq!(
+            fresh.deploy(former).await,
+            401,
+            "old credentials stay invalid for a new account"
+        );
     }
 }
 
 /// > If you need limited access for a specific use case, create a separate developer sub-account (see
 /// > Teams).
-async fn a_sub_account_has_keys_for_limited_access(place: &Place) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
-    let robot = invited(&lumio, &ada, "ada+ci@example.com", "member").await;
+async fn a_sub_account_has_keys_with_limited_access(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
+    let robot = invite(&lumio, &ada, "ada+ci@example.com", "member").await;
     let [full, limited] = [lumio.create(&ada, "mine").await, lumio.create(&robot, "ci").await];
-    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
-    assert_eq!(lumio.powers(&with(&limited)).await, MEMBER);
-    let deployed = async |key| lumio.post("/extensions/weather/deploy", &with(key), json!(0)).await;
+    assert_eq!(lumio.permissions(&present(&full)).await, OWNER);
+    assert_eq!(lumio.permissions(&present(&limited)).await, MEMBER);
+    let deployed =
+        async |key| lumio.post("/extensions/weather/deploy", &present(key), json!(0)).await;
     assert_eq!(deployed(&full).await, deployed(&limited).await, "in the same team");
     assert_eq!(remove(&lumio, &ada, "ada+ci@example.com").await, 204);
-    assert_eq!(lumio.deploy(&with(&limited)).await, 401);
-    assert_eq!(lumio.powers(&with(&full)).await, OWNER);
+    assert_eq!(lumio.deploy(&present(&limited)).await, 401);
+    assert_eq!(lumio.permissions(&present(&full)).await, OWNER);
 }
 
-/// Beyond the page: who began a team and was removed does not get back into it by the old address.
-async fn who_comes_back_has_another_account_and_another_team(place: &Place) {
-    let lumio = Site::new(place).now();
-    let ada = lumio.founder(ADA).await;
+/// Not on the page: a removed founder cannot rejoin the team with the same address.
+async fn a_removed_member_who_signs_up_again_gets_a_new_account_and_team(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let ada = lumio.sign_up(ADA).await;
     lumio.create(&ada, "hers").await;
-    let bob = invited(&lumio, &ada, BOB, "owner").await;
+    let bob = invite(&lumio, &ada, BOB, "owner").await;
     assert_eq!(remove(&lumio, &bob, ADA).await, 204);
-    let again = lumio.founder(ADA).await;
+    let again = lumio.sign_up(ADA).await;
     for (by, email) in [(&bob, BOB), (&again, ADA)] {
         let members = lumio.get(TEAM, by).await["members"].take();
         assert_eq!(members, json!([{ "email": email, "role": "owner" }]));
@@ -134,10 +148,10 @@ async fn who_comes_back_has_another_account_and_another_team(place: &Place) {
     assert_eq!(remove(&lumio, &again, BOB).await, 404);
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
-    a_member_whose_role_shrinks_or_ends_loses_those_powers_on_existing_keys,
-    each_role_has_the_powers_of_the_table_in_a_session_and_by_a_key,
-    nobody_hands_out_a_role_above_the_own_or_reaches_into_another_team,
-    a_sub_account_has_keys_for_limited_access,
-    who_comes_back_has_another_account_and_another_team,
+on_each_backend!([sqlite, postgres_and_redis] {
+    existing_keys_lose_permissions_when_the_members_role_is_reduced_or_removed,
+    each_role_has_its_documented_permissions_in_sessions_and_keys,
+    members_cannot_grant_a_role_above_their_own_or_change_another_team,
+    a_sub_account_has_keys_with_limited_access,
+    a_removed_member_who_signs_up_again_gets_a_new_account_and_team,
 });

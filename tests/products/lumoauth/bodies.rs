@@ -1,11 +1,11 @@
-//! What a client must not say of itself. What is quoted is of RFC 7591.
+//! Invalid client metadata. Quotations are from RFC 7591 unless another source is named.
 
 use proptest::{collection, option, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Lumo, bearer, reply};
-use crate::products::place::{Place, in_each_place};
+use crate::products::backend::{Backend, on_each_backend};
 
 const METADATA: &str = "invalid_client_metadata";
 const REDIRECT: &str = "invalid_redirect_uri";
@@ -15,8 +15,8 @@ const REDIRECT: &str = "invalid_redirect_uri";
 /// > redirection URI values. (2)
 /// > The redirection endpoint URI MUST be an absolute URI … MUST NOT include a fragment component.
 /// > (RFC 6749, 3.1.2)
-async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn redirect_uris_are_absolute_https_or_loopback_urls(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let long = format!("https://app.example/{}", "a".repeat(2_000));
     let bad = [
@@ -108,8 +108,8 @@ async fn redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine(pla
 /// > invalid_client_metadata: The value of one of the client metadata fields is invalid and the server has
 /// > rejected this request. (3.2.2)
 /// > The "jwks_uri" and "jwks" parameters MUST NOT both be present in the same request or response. (2)
-async fn metadata_that_is_wrong_or_contradicts_itself_is_refused(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn invalid_or_inconsistent_metadata_is_rejected(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let jwks = "https://app.example/jwks";
     let code = json!(["authorization_code"]);
@@ -195,8 +195,8 @@ async fn metadata_that_is_wrong_or_contradicts_itself_is_refused(place: &Place) 
 /// > the authorization server returns an HTTP 400 status code (unless otherwise specified) with content type
 /// > "application/json" consisting of a JSON object describing the error in the response body. … error:
 /// > Single ASCII error code string. error_description: Human-readable ASCII text (3.2.2)
-async fn what_is_no_object_of_json_is_refused_as_such(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_body_that_is_not_a_json_object_is_rejected(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let good = r#"{"redirect_uris": ["https://app.example/cb"]}"#;
     let bodies: [Vec<u8>; 18] = [
@@ -232,41 +232,41 @@ async fn what_is_no_object_of_json_is_refused_as_such(place: &Place) {
         ("", 400),
     ] {
         let request = lumo.request(Method::POST, "/t/acme/register").header("content-type", kind);
-        let said = reply(request.header("authorization", bearer(&key)).body(good)).await;
-        assert_eq!(said.status, status, "{kind}");
+        let reply = reply(request.header("authorization", bearer(&key)).body(good)).await;
+        assert_eq!(reply.status, status, "{kind}");
     }
 }
 
-/// Whatever is sent is registered in a state that makes sense, or refused in the one way that there is.
-async fn no_body_makes_the_server_fail(place: &Place) {
-    let lumo = Lumo::start(place);
+/// Property test: any body is registered in a consistent state, or rejected with a well-formed error.
+async fn no_request_body_causes_a_server_error(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let (mut runner, bodies, mut registered) = (TestRunner::default(), bodies(), 0);
     for _ in 0..400 {
         let body = bodies.new_tree(&mut runner).unwrap().current();
-        let said = lumo.register("acme", &key, &body).await;
-        if said.status != 201 {
+        let reply = lumo.register("acme", &key, &body).await;
+        if reply.status != 201 {
             assert!(
-                [METADATA, REDIRECT, "invalid_software_statement"].contains(&said.error()),
+                [METADATA, REDIRECT, "invalid_software_statement"].contains(&reply.error()),
                 "{body}"
             );
             continue;
         }
         registered += 1;
         let lists =
-            |name: &str, value: &str| said.body[name].as_array().unwrap().contains(&json!(value));
+            |name: &str, value: &str| reply.body[name].as_array().unwrap().contains(&json!(value));
         let code = lists("grant_types", "authorization_code");
         assert_eq!(code, lists("response_types", "code"), "{body}");
-        assert!(!code || !said.body["redirect_uris"].as_array().unwrap().is_empty(), "{body}");
-        let secret = said.body["token_endpoint_auth_method"].as_str().unwrap().contains("secret");
-        assert_eq!(secret, said.body.get("client_secret").is_some(), "{body}");
-        assert!(said.body.get("jwks").is_none() || said.body.get("jwks_uri").is_none(), "{body}");
+        assert!(!code || !reply.body["redirect_uris"].as_array().unwrap().is_empty(), "{body}");
+        let secret = reply.body["token_endpoint_auth_method"].as_str().unwrap().contains("secret");
+        assert_eq!(secret, reply.body.get("client_secret").is_some(), "{body}");
+        assert!(reply.body.get("jwks").is_none() || reply.body.get("jwks_uri").is_none(), "{body}");
     }
     assert_eq!(lumo.clients("acme", &key).await.len(), registered);
-    assert!(registered > 0, "some of it makes sense");
+    assert!(registered > 0, "some of the bodies are valid");
 }
 
-/// Some of what a client may say, each of it right or wrong.
+/// Generates client metadata from valid and invalid values.
 fn bodies() -> impl Strategy<Value = Value> {
     let right = [
         ("redirect_uris", json!(["https://app.example/cb"])),
@@ -311,9 +311,9 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
-    redirection_goes_to_absolute_https_urls_or_to_the_users_own_machine,
-    metadata_that_is_wrong_or_contradicts_itself_is_refused,
-    what_is_no_object_of_json_is_refused_as_such,
-    no_body_makes_the_server_fail,
+on_each_backend!([sqlite, postgres_and_redis] {
+    redirect_uris_are_absolute_https_or_loopback_urls,
+    invalid_or_inconsistent_metadata_is_rejected,
+    a_body_that_is_not_a_json_object_is_rejected,
+    no_request_body_causes_a_server_error,
 });

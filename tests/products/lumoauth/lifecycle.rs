@@ -1,17 +1,17 @@
-//! What becomes of a key in the portal of its tenant.
+//! The life cycle of a key in the portal of its tenant.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Lumo, bearer, path_of, reply, text, with_json};
-use crate::products::place::{Place, in_each_place};
+use super::{Lumo, bearer, path_of, reply, secret, with_json};
+use crate::products::backend::{Backend, on_each_backend};
 
 /// > API keys give you a secure way to authenticate administrative API requests …
 /// > Unlike user access tokens, API keys are long-lived credentials scoped to your tenant.
 /// > Go to /t/{tenantSlug}/portal/settings/api-keys to manage all API keys for your tenant.
-async fn all_administrators_of_a_tenant_manage_its_long_lived_keys(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn all_administrators_of_a_tenant_manage_its_long_lived_keys(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     assert_eq!(key.get("expiresAt"), None);
     assert!(lumo.works("acme", &key).await);
@@ -24,18 +24,19 @@ async fn all_administrators_of_a_tenant_manage_its_long_lived_keys(place: &Place
 /// > Enter a descriptive name (e.g., "CI/CD pipeline" or "Backend provisioning"). Click Create.
 /// > Copy the key immediately — it is only shown once and cannot be retrieved again
 /// > Create: Generates a new key; shown in full only at creation
-async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     for name in ["CI/CD pipeline", "Backend provisioning"] {
-        let made = lumo.key("ada@acme", name).await;
-        assert_eq!(made["name"], name);
-        assert!(text(&made).starts_with("lumo_"));
-        assert!(lumo.works("acme", &made).await);
-        for path in ["/api-keys", &path_of(&made), &format!("{}/events", path_of(&made)), "/audit"]
+        let created = lumo.key("ada@acme", name).await;
+        assert_eq!(created["name"], name);
+        assert!(secret(&created).starts_with("lumo_"));
+        assert!(lumo.works("acme", &created).await);
+        for path in
+            ["/api-keys", &path_of(&created), &format!("{}/events", path_of(&created)), "/audit"]
         {
             let shown = lumo.portal("ada@acme", Method::GET, path, &Value::Null).await;
             assert_eq!(shown.status, 200);
-            assert!(!shown.body.to_string().contains(text(&made)), "{path}");
+            assert!(!shown.body.to_string().contains(secret(&created)), "{path}");
         }
     }
     for name in ["", "  ", &"n".repeat(101), "nul\0"] {
@@ -46,22 +47,22 @@ async fn a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation(plac
 }
 
 /// > LumoAuth stores only a hashed version of the key.
-async fn only_a_hashed_version_of_the_key_is_stored(place: &Place) {
-    let lumo = Lumo::start(place);
-    let made = lumo.key("ada@acme", "CI/CD pipeline").await;
-    assert!(lumo.works("acme", &made).await);
-    let hint = made["prefix"].as_str().unwrap();
-    assert!(place.holds(&Sha256::digest(text(&made))));
-    assert!(place.holds(hint.as_bytes()), "what may be shown");
-    assert!(!place.holds(&text(&made).as_bytes()[hint.len()..]));
+async fn only_a_hashed_version_of_the_key_is_stored(backend: &Backend) {
+    let lumo = Lumo::start(backend);
+    let created = lumo.key("ada@acme", "CI/CD pipeline").await;
+    assert!(lumo.works("acme", &created).await);
+    let hint = created["prefix"].as_str().unwrap();
+    assert!(backend.contains(&Sha256::digest(secret(&created))));
+    assert!(backend.contains(hint.as_bytes()), "the hint is stored");
+    assert!(!backend.contains(&secret(&created).as_bytes()[hint.len()..]));
 }
 
 /// > Rotate: Generates a replacement key and immediately invalidates the old one
 /// > Find the key and click Rotate. Copy the new key — it is shown only once. Update your applications to
 /// > use the new key. The old key is invalidated immediately upon rotation
 /// > If you lose it, you must rotate it to get a new one.
-async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let old = lumo.key("ada@acme", "CI/CD pipeline").await;
     assert!(lumo.works("acme", &old).await);
     let rotate = format!("{}/rotate", path_of(&old));
@@ -70,15 +71,15 @@ async fn rotation_replaces_the_key_and_invalidates_the_old_one_immediately(place
     assert!(!lumo.works("acme", &old).await);
     assert!(lumo.works("acme", &new.body).await);
     assert_eq!((&new.body["id"], &new.body["name"]), (&old["id"], &old["name"]));
-    assert_ne!(text(&new.body), text(&old));
+    assert_ne!(secret(&new.body), secret(&old));
     let listed = lumo.listed("ada@acme").await;
     assert_eq!(listed.len(), 1);
-    assert!(!json!(listed).to_string().contains(text(&new.body)));
+    assert!(!json!(listed).to_string().contains(secret(&new.body)));
 }
 
 /// > Revoke: Permanently disables the key
-async fn a_revoked_key_is_disabled_permanently(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_revoked_key_is_disabled_permanently(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     assert!(lumo.works("acme", &key).await);
     let revoked = lumo.portal("ada@acme", Method::DELETE, &path_of(&key), &Value::Null).await;
@@ -95,8 +96,8 @@ async fn a_revoked_key_is_disabled_permanently(place: &Place) {
 }
 
 /// > Delete: Removes the key record from the portal
-async fn deleting_removes_the_record_from_the_portal(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn deleting_removes_the_record_from_the_portal(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let [revoked, live] =
         [lumo.key("ada@acme", "old").await, lumo.key("ada@acme", "forgotten").await];
     lumo.portal("ada@acme", Method::DELETE, &path_of(&revoked), &Value::Null).await;
@@ -113,8 +114,8 @@ async fn deleting_removes_the_record_from_the_portal(place: &Place) {
 
 /// > Use one key per service — name keys after the service that uses them so you can revoke individual
 /// > services without affecting others
-async fn one_service_is_revoked_without_affecting_others(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn one_service_is_revoked_without_affecting_others(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let (billing, sync) =
         (lumo.key("ada@acme", "billing").await, lumo.key("ada@acme", "sync").await);
     lumo.portal("ada@acme", Method::DELETE, &path_of(&billing), &Value::Null).await;
@@ -123,8 +124,8 @@ async fn one_service_is_revoked_without_affecting_others(place: &Place) {
 }
 
 /// > Monitor key usage — suspicious API calls appear in Audit Logs
-async fn suspicious_calls_appear_in_the_audit_log(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn suspicious_calls_appear_in_the_audit_log(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let narrow = json!({ "name": "sync", "scopes": ["users:read"] });
     let (narrow, stolen) =
         (lumo.key_with("ada@acme", &narrow).await, lumo.key("ada@acme", "CI/CD pipeline").await);
@@ -144,30 +145,31 @@ async fn suspicious_calls_appear_in_the_audit_log(place: &Place) {
         ("key.denied", &stolen, json!("failure"), json!("revoked")),
     ];
     // Refusals are counted together and written every minute, and at the end.
-    let lumo = lumo.restarted(place);
+    let lumo = lumo.restarted(backend);
     let log = lumo.log("ada@acme").await;
     for (event, key, result, reason) in expected {
-        let told = log.iter().filter(|line| {
+        let response = log.iter().filter(|line| {
             line["event"] == event
                 && line["keyId"] == key["id"]
                 && line["result"] == result
                 && line["reason"] == reason
         });
-        let from: Vec<_> = told.map(|line| (&line["ip"], &line["userAgent"])).collect();
+        let from: Vec<_> = response.map(|line| (&line["ip"], &line["userAgent"])).collect();
         assert_eq!(
             from,
             [(&json!("127.0.0.1"), &json!("Firefox/140"))],
             "{event} {reason}: {log:?}"
         );
     }
-    let made = lumo.log("ada@acme").await.into_iter().find(|line| line["event"] == "key.created");
-    assert_eq!(made.unwrap()["actor"], "ada");
-    assert_eq!(lumo.log("gus@globex").await, [Value::Null; 0], "it is nobody else's");
+    let created =
+        lumo.log("ada@acme").await.into_iter().find(|line| line["event"] == "key.created");
+    assert_eq!(created.unwrap()["actor"], "ada");
+    assert_eq!(lumo.log("gus@globex").await, [Value::Null; 0], "other tenants do not see it");
 }
 
-/// Beyond the page: a foreign site cannot make a browser call the portal; a program has no such check.
-async fn no_other_site_makes_keys_in_the_session_of_an_administrator(place: &Place) {
-    let lumo = Lumo::start(place);
+/// Not on the page: another website cannot make the browser call the portal. Requests without a browser are not checked.
+async fn cross_site_requests_cannot_create_keys(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (site, status) in [("cross-site", 403), ("same-origin", 201)] {
         let request = lumo.request(Method::POST, "/t/acme/portal/settings/api-keys");
@@ -187,7 +189,7 @@ async fn no_other_site_makes_keys_in_the_session_of_an_administrator(place: &Pla
     );
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
+on_each_backend!([sqlite, postgres_and_redis] {
     all_administrators_of_a_tenant_manage_its_long_lived_keys,
     a_key_has_a_descriptive_name_and_is_shown_in_full_only_at_creation,
     only_a_hashed_version_of_the_key_is_stored,
@@ -196,5 +198,5 @@ in_each_place!([sqlite, postgres_and_redis] {
     deleting_removes_the_record_from_the_portal,
     one_service_is_revoked_without_affecting_others,
     suspicious_calls_appear_in_the_audit_log,
-    no_other_site_makes_keys_in_the_session_of_an_administrator,
+    cross_site_requests_cannot_create_keys,
 });

@@ -1,4 +1,4 @@
-//! Software statements. What is quoted is of RFC 7591.
+//! Software statements. Quotations are from RFC 7591.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use p256::{
@@ -8,9 +8,9 @@ use p256::{
 use serde_json::{Value, json};
 
 use super::Lumo;
-use crate::products::place::{Place, in_each_place};
+use crate::products::backend::{Backend, on_each_backend};
 
-/// The publisher that the servers of the tests trust.
+/// The key of the publisher that the test servers trust.
 fn publisher() -> SigningKey {
     SigningKey::from_slice(&[7; 32]).unwrap()
 }
@@ -46,26 +46,26 @@ fn claims() -> Value {
 /// > the response along with other metadata using the member name "software_statement". Client metadata
 /// > elements used from the software statement MUST also be returned directly as top-level client metadata
 /// > values in the registration response (3.2.1)
-async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
-    let mut said = claims();
-    said["exp"] = json!(4_102_444_800.5);
-    said["aud"] = json!(["https://other.example", format!("{}/t/acme", lumo.server.url())]);
-    let statement = statement(&said);
+    let mut claims_sent = claims();
+    claims_sent["exp"] = json!(4_102_444_800.5);
+    claims_sent["aud"] = json!(["https://other.example", format!("{}/t/acme", lumo.server.url())]);
+    let statement = statement(&claims_sent);
     let body = json!({
         "redirect_uris": ["https://client.example.net/callback"],
         "client_name": "Something else", "scope": "profile", "software_statement": statement,
     });
-    let made = lumo.register("acme", &key, &body).await;
-    assert_eq!(made.status, 201, "{}", made.body);
-    assert_eq!(made.body["software_statement"], statement);
+    let created = lumo.register("acme", &key, &body).await;
+    assert_eq!(created.status, 201, "{}", created.body);
+    assert_eq!(created.body["software_statement"], statement);
     for name in ["software_id", "client_name", "client_uri"] {
-        assert_eq!(made.body[name], said[name]);
+        assert_eq!(created.body[name], claims_sent[name]);
     }
-    assert_eq!(made.body["scope"], "profile", "a mixture of both is also possible");
+    assert_eq!(created.body["scope"], "profile", "a mixture of both is also possible");
     for not_metadata in ["iss", "aud", "exp"] {
-        assert_eq!(made.body.get(not_metadata), None);
+        assert_eq!(created.body.get(not_metadata), None);
     }
     assert_eq!(lumo.clients("acme", &key).await[0]["software_statement"], statement);
 }
@@ -74,13 +74,13 @@ async fn the_claims_of_a_trusted_statement_take_precedence_and_are_returned(plac
 /// > invalid_software_statement: The software statement presented is invalid.
 /// > unapproved_software_statement: The software statement presented is not approved for use by this
 /// > authorization server. (3.2.2)
-async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn only_statements_of_the_trusted_publisher_are_accepted(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     let with = |name: &str, value: Value| {
-        let mut said = claims();
-        said[name] = value;
-        said
+        let mut claims_sent = claims();
+        claims_sent[name] = value;
+        claims_sent
     };
     let es256 = json!({ "alg": "ES256" });
     let good = statement(&claims());
@@ -136,9 +136,9 @@ async fn a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing
     assert_eq!(lumo.clients("acme", &key).await, [Value::Null; 0]);
 }
 
-/// What a publisher signs is checked as everything else is.
-async fn bad_metadata_in_a_good_statement_is_refused(place: &Place) {
-    let lumo = Lumo::start(place);
+/// Signed metadata is validated like any other.
+async fn invalid_metadata_in_a_valid_statement_is_rejected(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "CI/CD pipeline").await;
     for (name, value, expected) in [
         ("redirect_uris", json!(["http://evil.example/"]), "invalid_redirect_uri"),
@@ -146,18 +146,18 @@ async fn bad_metadata_in_a_good_statement_is_refused(place: &Place) {
         ("logo_uri", json!("javascript:alert(1)"), "invalid_client_metadata"),
         ("jwks_uri", json!("https://client.example.net/jwks"), "invalid_client_metadata"),
     ] {
-        let mut said = claims();
-        said[name] = value;
+        let mut claims_sent = claims();
+        claims_sent[name] = value;
         let body = json!({
             "redirect_uris": ["https://client.example.net/cb"], "jwks": { "keys": [] },
-            "software_statement": statement(&said),
+            "software_statement": statement(&claims_sent),
         });
-        assert_eq!(lumo.register("acme", &key, &body).await.error(), expected, "{said}");
+        assert_eq!(lumo.register("acme", &key, &body).await.error(), expected, "{claims_sent}");
     }
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
+on_each_backend!([sqlite, postgres_and_redis] {
     the_claims_of_a_trusted_statement_take_precedence_and_are_returned,
-    a_statement_that_is_not_that_of_the_trusted_publisher_registers_nothing,
-    bad_metadata_in_a_good_statement_is_refused,
+    only_statements_of_the_trusted_publisher_are_accepted,
+    invalid_metadata_in_a_valid_statement_is_rejected,
 });

@@ -1,15 +1,15 @@
-//! The admin API of each tenant, and that nothing leads from one to another.
+//! The admin API of each tenant, and the isolation of tenants.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Lumo, Reply, bearer, path_of, reply, text, with_json};
+use super::{Lumo, Reply, bearer, path_of, reply, secret, with_json};
 use crate::{
     http::raw,
-    products::place::{Place, in_each_place},
+    products::backend::{Backend, on_each_backend},
 };
 
-/// The calls of the admin API.
+/// The endpoints of the admin API.
 const CALLS: [(Method, &str); 4] = [
     (Method::GET, "/users"),
     (Method::POST, "/users"),
@@ -32,13 +32,13 @@ async fn users(lumo: &Lumo, tenant: &str, key: &Value) -> Value {
 /// > Authenticate calls to the tenant admin API (/t/{tenantSlug}/api/v1/admin/*)
 /// > curl https://your-domain.com/t/{tenantSlug}/api/v1/admin/users -H "Authorization: Bearer {your-api-key}"
 /// > Alternatively, some endpoints accept the key in an X-API-Key header: -H "X-API-Key: {your-api-key}"
-async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn the_admin_api_accepts_a_key_as_bearer_token_or_x_api_key(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
     let field = |name, value: String| {
         lumo.request(Method::GET, "/t/acme/api/v1/admin/users").header(name, value)
     };
-    for request in [field("authorization", bearer(&key)), field("x-api-key", text(&key).into())] {
+    for request in [field("authorization", bearer(&key)), field("x-api-key", secret(&key).into())] {
         let listed = reply(request).await;
         assert_eq!((listed.status, listed.body), (200, json!({ "users": [] })));
     }
@@ -46,22 +46,22 @@ async fn the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field(place: &P
         field("accept", "*/*".into()),
         field("authorization", "Bearer {your-api-key}".into()),
         field("cookie", "session=ada@acme".into()),
-        lumo.request(Method::GET, &format!("/t/acme/api/v1/admin/users?api_key={}", text(&key))),
+        lumo.request(Method::GET, &format!("/t/acme/api/v1/admin/users?api_key={}", secret(&key))),
     ] {
         let refused = reply(request).await;
         assert_eq!(refused.status, 401);
-        assert!(refused.field("www-authenticate").starts_with(r#"Bearer realm="LumoAuth""#));
+        assert!(refused.header("www-authenticate").starts_with(r#"Bearer realm="LumoAuth""#));
     }
 }
 
 /// > Provision users, manage roles, sync data from a backend service
 /// > API keys have admin-level access
-async fn a_key_provisions_users_and_assigns_their_roles(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_key_provisions_users_and_assigns_their_roles(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = lumo.key("ada@acme", "Backend provisioning").await;
-    let made = add_user(&lumo, "acme", &key, "Eve@acme.example").await;
-    assert_eq!(made.status, 201);
-    assert_eq!(made.body, json!({ "id": 1, "email": "eve@acme.example", "roles": [] }));
+    let created = add_user(&lumo, "acme", &key, "Eve@acme.example").await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.body, json!({ "id": 1, "email": "eve@acme.example", "roles": [] }));
     assert_eq!(add_user(&lumo, "acme", &key, "eve@acme.example").await.status, 409);
     assert_eq!(add_user(&lumo, "acme", &key, "no address").await.status, 422);
     let roles = lumo.admin("acme", &key, Method::GET, "/roles").await;
@@ -77,9 +77,9 @@ async fn a_key_provisions_users_and_assigns_their_roles(place: &Place) {
     assert_eq!(users(&lumo, "acme", &key).await, expected);
 }
 
-/// Beyond the page: a key can be made for less than all of it.
-async fn a_key_with_scopes_does_nothing_else(place: &Place) {
-    let lumo = Lumo::start(place);
+/// Not on the page: a key can be limited to scopes.
+async fn a_scoped_key_is_limited_to_its_scopes(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let key = json!({ "name": "sync", "scopes": ["users:read"] });
     let key = lumo.key_with("ada@acme", &key).await;
     for ((method, path), scope) in
@@ -91,52 +91,52 @@ async fn a_key_with_scopes_does_nothing_else(place: &Place) {
             continue;
         }
         assert_eq!(used.status, 403, "{path}");
-        let challenge = used.field("www-authenticate").to_owned();
+        let challenge = used.header("www-authenticate").to_owned();
         assert!(challenge.contains(&format!(r#"scope="{scope}""#)), "{challenge}");
     }
     let body = json!({ "name": "more", "scopes": ["tenants:delete"] });
     let refused = lumo.portal("ada@acme", Method::POST, "/api-keys", &body).await;
-    assert_eq!(refused.status, 403, "nobody hands out what the tenant has not: {}", refused.body);
+    assert_eq!(
+        refused.status, 403,
+        "a key cannot have scopes that the tenant lacks: {}",
+        refused.body
+    );
 }
 
 /// > API keys are long-lived credentials scoped to your tenant.
-async fn a_key_of_one_tenant_is_unknown_in_another(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_key_of_one_tenant_is_rejected_by_another(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     let unknown = json!({ "key": keyward::secret::KeyFormat::builder("lumo").build().unwrap().generate().unwrap().expose() });
     add_user(&lumo, "globex", &globexs, "gus@globex.example").await;
     let before = users(&lumo, "globex", &globexs).await;
     for (method, path) in CALLS {
-        let said = async |tenant: &str, key: &Value| {
-            let mut said = lumo.admin(tenant, key, method.clone(), path).await;
-            said.fields.remove("date");
-            said
+        let reply = async |tenant: &str, key: &Value| {
+            let mut reply = lumo.admin(tenant, key, method.clone(), path).await;
+            reply.headers.remove("date");
+            reply
         };
-        let expected = said("globex", &unknown).await;
+        let expected = reply("globex", &unknown).await;
         assert_eq!(expected.status, 401);
         for tenant in ["globex", "initech"] {
-            let refused = said(tenant, &acmes).await;
+            let refused = reply(tenant, &acmes).await;
             assert_eq!(refused.status, 401, "{path} of {tenant}");
             assert_eq!(
-                (refused.fields, refused.body),
-                (expected.fields.clone(), expected.body.clone())
+                (refused.headers, refused.body),
+                (expected.headers.clone(), expected.body.clone())
             );
         }
     }
     assert_eq!(users(&lumo, "globex", &globexs).await, before);
     add_user(&lumo, "acme", &acmes, "eve@acme.example").await;
     assert_eq!(users(&lumo, "acme", &acmes).await[0]["email"], "eve@acme.example");
-    assert_eq!(
-        users(&lumo, "globex", &globexs).await,
-        before,
-        "ids count in each tenant for itself"
-    );
+    assert_eq!(users(&lumo, "globex", &globexs).await, before, "user ids are per tenant");
 }
 
-/// Whatever is written for a tenant, as bytes that no client tidies up, never leads into another.
-async fn hostile_slugs_never_reach_another_tenant(place: &Place) {
-    let lumo = Lumo::start(place);
+/// No spelling of a tenant's slug, sent as raw bytes, reaches another tenant.
+async fn hostile_slugs_never_reach_another_tenant(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     add_user(&lumo, "globex", &globexs, "gus@globex.example").await;
@@ -188,29 +188,29 @@ async fn hostile_slugs_never_reach_another_tenant(place: &Place) {
     for slug in slugs {
         let path = format!("/t/{slug}/api/v1/admin/users");
         let with_key = format!("Authorization: {}\r\n", bearer(&acmes));
-        let said = raw::send(lumo.address(), &raw::get(&path, with_key.as_bytes())).await;
-        assert!([400, 401, 404, 414, 431].contains(&said.status), "{slug}: {said:?}");
-        assert!(!said.body.contains("globex.example"), "{slug}: {said:?}");
+        let reply = raw::send(lumo.address(), &raw::get(&path, with_key.as_bytes())).await;
+        assert!([400, 401, 404, 414, 431].contains(&reply.status), "{slug}: {reply:?}");
+        assert!(!reply.body.contains("globex.example"), "{slug}: {reply:?}");
 
         let path = format!("/t/{slug}/portal/settings/api-keys");
-        let said =
+        let reply =
             raw::send(lumo.address(), &raw::get(&path, b"Cookie: session=ada@acme\r\n")).await;
-        assert!([400, 401, 404, 414, 431].contains(&said.status), "{slug}: {said:?}");
-        assert!(!said.body.contains(globexs["id"].as_str().unwrap()), "{slug}: {said:?}");
+        assert!([400, 401, 404, 414, 431].contains(&reply.status), "{slug}: {reply:?}");
+        assert!(!reply.body.contains(globexs["id"].as_str().unwrap()), "{slug}: {reply:?}");
         let session = format!("Cookie: session=ada@{slug}\r\n");
         let path = "/t/globex/portal/settings/api-keys";
-        let said = raw::send(lumo.address(), &raw::get(path, session.as_bytes())).await;
-        assert!([400, 401, 431].contains(&said.status), "{slug}: {said:?}");
+        let reply = raw::send(lumo.address(), &raw::get(path, session.as_bytes())).await;
+        assert!([400, 401, 431].contains(&reply.status), "{slug}: {reply:?}");
     }
-    // Another way to write the same is the same.
+    // A percent-encoded slug is the same slug.
     let with_key = format!("Authorization: {}\r\n", bearer(&acmes));
     let path = "/t/%61cm%65/api/v1/admin/users";
-    let said = raw::send(lumo.address(), &raw::get(path, with_key.as_bytes())).await;
-    assert_eq!((said.status, said.body.as_str()), (200, r#"{"users":[]}"#));
+    let reply = raw::send(lumo.address(), &raw::get(path, with_key.as_bytes())).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, r#"{"users":[]}"#));
 }
 
-async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
-    let lumo = Lumo::start(place);
+async fn a_session_of_one_tenant_is_rejected_by_another(backend: &Backend) {
+    let lumo = Lumo::start(backend);
     let (acmes, globexs) =
         (lumo.key("ada@acme", "ours").await, lumo.key("gus@globex", "theirs").await);
     let key = path_of(&globexs);
@@ -234,13 +234,13 @@ async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
     for (method, path) in calls {
         let body = json!({ "name": "x" });
         for session in ["ada@acme", "ada@globex", "gus@acme", "@globex", "gus"] {
-            let said = lumo.portal_of("globex", session, method.clone(), &path, &body).await;
-            assert_eq!(said.status, 401, "{method} {path} as {session}");
+            let reply = lumo.portal_of("globex", session, method.clone(), &path, &body).await;
+            assert_eq!(reply.status, 401, "{method} {path} as {session}");
         }
-        // Nor by its id among his own.
+        // Ada's own portal does not find the key's id either.
         if path.contains(&key) {
-            let said = lumo.portal("ada@acme", method.clone(), &path, &body).await;
-            assert_eq!(said.status, 404, "{method} {path}");
+            let reply = lumo.portal("ada@acme", method.clone(), &path, &body).await;
+            assert_eq!(reply.status, 404, "{method} {path}");
         }
     }
     assert_eq!((lumo.listed("gus@globex").await, lumo.log("gus@globex").await), before);
@@ -252,16 +252,16 @@ async fn the_session_of_one_tenant_does_nothing_in_another(place: &Place) {
             .try_clone()
             .unwrap()
             .header("content-type", "application/x-www-form-urlencoded");
-        let said = reply(form.body(format!("token={}", text(key)))).await;
-        assert_eq!(said.body["active"], active);
+        let reply = reply(form.body(format!("token={}", secret(key)))).await;
+        assert_eq!(reply.body["active"], active);
     }
 }
 
-in_each_place!([sqlite, postgres_and_redis] {
-    the_admin_api_takes_a_key_as_bearer_token_or_in_its_own_field,
+on_each_backend!([sqlite, postgres_and_redis] {
+    the_admin_api_accepts_a_key_as_bearer_token_or_x_api_key,
     a_key_provisions_users_and_assigns_their_roles,
-    a_key_with_scopes_does_nothing_else,
-    a_key_of_one_tenant_is_unknown_in_another,
+    a_scoped_key_is_limited_to_its_scopes,
+    a_key_of_one_tenant_is_rejected_by_another,
     hostile_slugs_never_reach_another_tenant,
-    the_session_of_one_tenant_does_nothing_in_another,
+    a_session_of_one_tenant_is_rejected_by_another,
 });

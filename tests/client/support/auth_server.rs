@@ -9,27 +9,27 @@ use std::{
 use keyward::Secret;
 use serde_json::{Value, json};
 
-/// A small server of keys, as far as `examples/lua_cli` asks one.
-pub struct Api {
+/// A small HTTP server with the endpoints that `examples/lua_cli` calls.
+pub struct AuthServer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    live: HashSet<String>,
-    codes: HashMap<String, Code>,
-    mails: Vec<String>,
+    valid_keys: HashSet<String>,
+    codes: HashMap<String, IssuedCode>,
+    sent_codes: Vec<String>,
     down: bool,
-    ended: bool,
+    stopped: bool,
 }
 
-struct Code {
+struct IssuedCode {
     digits: String,
     expired: bool,
 }
 
-impl Api {
+impl AuthServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -37,10 +37,10 @@ impl Api {
         let served = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                if served.lock().unwrap().ended {
+                if served.lock().unwrap().stopped {
                     return;
                 }
-                // A client that was killed has gone.
+                // A killed client closes the connection early.
                 let _ = serve(&stream.unwrap(), &served);
             }
         });
@@ -51,35 +51,35 @@ impl Api {
         format!("http://{}", self.address)
     }
 
-    pub fn accepts(&self, key: &Secret) {
-        self.state.lock().unwrap().live.insert(key.expose().to_owned());
+    pub fn accept_key(&self, key: &Secret) {
+        self.state.lock().unwrap().valid_keys.insert(key.expose().to_owned());
     }
 
-    pub fn is_live(&self, key: &str) -> bool {
-        self.state.lock().unwrap().live.contains(key)
+    pub fn is_valid(&self, key: &str) -> bool {
+        self.state.lock().unwrap().valid_keys.contains(key)
     }
 
-    pub fn live(&self) -> Vec<String> {
-        self.state.lock().unwrap().live.iter().cloned().collect()
+    pub fn valid_keys(&self) -> Vec<String> {
+        self.state.lock().unwrap().valid_keys.iter().cloned().collect()
     }
 
-    pub fn goes_down(&self) {
+    pub fn go_down(&self) {
         self.state.lock().unwrap().down = true;
     }
 
-    /// What the person finds in her mailbox.
-    pub fn mailed_code(&self) -> String {
-        self.state.lock().unwrap().mails.last().expect("a mail was sent").clone()
+    /// Returns the most recently sent code.
+    pub fn last_code(&self) -> String {
+        self.state.lock().unwrap().sent_codes.last().expect("a code was sent").clone()
     }
 
-    pub fn codes_expire(&self) {
+    pub fn expire_codes(&self) {
         self.state.lock().unwrap().codes.values_mut().for_each(|code| code.expired = true);
     }
 }
 
-impl Drop for Api {
+impl Drop for AuthServer {
     fn drop(&mut self) {
-        self.state.lock().unwrap().ended = true;
+        self.state.lock().unwrap().stopped = true;
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -102,18 +102,18 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     reader.read_exact(&mut body)?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let call = request.rsplit_once(' ').unwrap_or_default().0;
-    let (status, answer) = state.lock().unwrap().answer(call, key, &body);
-    let answer = answer.to_string();
-    let length = answer.len();
+    let (status, response) = state.lock().unwrap().response(call, key, &body);
+    let response = response.to_string();
+    let length = response.len();
     let mut stream = stream;
     write!(
         stream,
-        "HTTP/1.1 {status} .\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}"
+        "HTTP/1.1 {status} .\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{response}"
     )
 }
 
 impl State {
-    fn answer(&mut self, call: &str, key: Option<String>, body: &Value) -> (u16, Value) {
+    fn response(&mut self, call: &str, key: Option<String>, body: &Value) -> (u16, Value) {
         if self.down {
             return (503, json!({}));
         }
@@ -121,9 +121,9 @@ impl State {
         let key = key.unwrap_or_default();
         match call {
             "POST /auth/otp" => {
-                let digits = format!("{:06}", 123_456 + self.mails.len());
-                self.mails.push(digits.clone());
-                self.codes.insert(email, Code { digits, expired: false });
+                let digits = format!("{:06}", 123_456 + self.sent_codes.len());
+                self.sent_codes.push(digits.clone());
+                self.codes.insert(email, IssuedCode { digits, expired: false });
                 (202, json!({}))
             }
             "POST /auth/otp/verify" => match self.codes.get(&email) {
@@ -133,15 +133,15 @@ impl State {
                     }
                     self.codes.remove(&email);
                     let key = super::key().expose().to_owned();
-                    self.live.insert(key.clone());
+                    self.valid_keys.insert(key.clone());
                     (201, json!({ "key": key }))
                 }
                 _ => (400, json!({ "code": "invalid_code" })),
             },
-            _ if !self.live.contains(&key) => (401, json!({ "code": "unauthorized" })),
+            _ if !self.valid_keys.contains(&key) => (401, json!({ "code": "unauthorized" })),
             "GET /auth/key" | "POST /push" => (200, json!({})),
             "DELETE /auth/key" => {
-                self.live.remove(&key);
+                self.valid_keys.remove(&key);
                 (200, json!({}))
             }
             _ => (404, json!({})),

@@ -9,11 +9,11 @@ use std::{
 use pty_process::blocking::{Command, Pts, Pty, open};
 use rustix::termios::{LocalModes, tcgetattr};
 
-use super::{Person, lua};
+use super::{TestUser, lua};
 use crate::support::servers::until;
 
-/// A program on a terminal of its own, and a person in front of it.
-pub struct Screen {
+/// A program in its own pseudo-terminal, and the user's input and output.
+pub struct Terminal {
     pty: Arc<Pty>,
     pts: Option<Pts>,
     seen: Arc<Mutex<String>>,
@@ -21,19 +21,18 @@ pub struct Screen {
     child: Child,
 }
 
-impl Screen {
-    pub fn start(person: &Person, arguments: &str) -> Self {
-        Self::start_with(person, arguments, &[])
+impl Terminal {
+    pub fn start(user: &TestUser, arguments: &str) -> Self {
+        Self::start_with(user, arguments, &[])
     }
 
-    pub fn start_with(person: &Person, arguments: &str, variables: &[(&str, &str)]) -> Self {
-        Self::of(&lua(), person, arguments, variables)
+    pub fn start_with(user: &TestUser, arguments: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_program(&lua(), user, arguments, variables)
     }
 
-    /// Of another program.
-    pub fn of(
+    pub fn start_program(
         program: &Path,
-        person: &Person,
+        user: &TestUser,
         arguments: &str,
         variables: &[(&str, &str)],
     ) -> Self {
@@ -41,16 +40,16 @@ impl Screen {
         let mut command = Command::new(program)
             .args(arguments.split_whitespace())
             .env_clear()
-            .envs(person.environment())
+            .envs(user.environment())
             .env("TERM", "xterm")
             .envs(variables.iter().copied())
-            .current_dir(person.project());
+            .current_dir(user.project());
         let child = command.spawn_borrowed(&pts).unwrap();
         let (pty, seen) = (Arc::new(pty), Arc::new(Mutex::new(String::new())));
         let (from, to) = (Arc::clone(&pty), Arc::clone(&seen));
         let reader = thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // The end of a terminal is an error on Linux.
+            // On Linux, reading a closed terminal fails.
             while let Ok(count @ 1..) = (&*from).read(&mut bytes) {
                 to.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
@@ -58,27 +57,29 @@ impl Screen {
         Self { pty, pts: Some(pts), seen, reader: Some(reader), child }
     }
 
-    pub fn shows(&self, text: &str) {
-        until(&format!("the screen shows {text:?}"), || self.seen.lock().unwrap().contains(text));
+    pub fn wait_for(&self, text: &str) {
+        until(&format!("the terminal to show {text:?}"), || {
+            self.seen.lock().unwrap().contains(text)
+        });
     }
 
-    pub fn types(&self, text: &str) {
+    pub fn type_text(&self, text: &str) {
         (&*self.pty).write_all(text.as_bytes()).unwrap();
     }
 
-    pub fn echoes(&self) -> bool {
+    pub fn is_echoing(&self) -> bool {
         tcgetattr(&*self.pty).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
-    /// All that was on the screen, after the program ended with this status, the terminal as it was before.
+    /// Waits for the program to exit with this status and returns its output. Asserts that echo is restored.
     #[track_caller]
-    pub fn ends(mut self, status: i32) -> String {
+    pub fn wait_for_exit(mut self, status: i32) -> String {
         let mut ended = None;
-        until("the program ends", || {
+        until("the program to exit", || {
             ended = self.child.try_wait().unwrap();
             ended.is_some()
         });
-        assert!(self.echoes(), "the terminal echoes again");
+        assert!(self.is_echoing(), "echo is restored");
         drop(self.pts.take());
         self.reader.take().unwrap().join().unwrap();
         let seen = self.seen.lock().unwrap().clone();
@@ -87,7 +88,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

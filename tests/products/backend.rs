@@ -1,4 +1,4 @@
-//! Where the keys of a product's servers are: each test of a server runs in all these places.
+//! The storage of the example servers. Each test runs with every backend.
 
 use std::fs;
 
@@ -12,31 +12,31 @@ use crate::support::{
     stores,
 };
 
-pub struct Place {
+pub struct Backend {
     database: String,
-    kept: Kept,
+    storage: Storage,
     rates: Option<Space>,
 }
 
-enum Kept {
+enum Storage {
     File(TempDir),
     Tables(Database),
 }
 
-impl Place {
+impl Backend {
     pub async fn sqlite() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("keys.db").to_str().unwrap().to_owned();
-        Some(Self { database, kept: Kept::File(folder), rates: None })
+        Some(Self { database, storage: Storage::File(folder), rates: None })
     }
 
     pub async fn postgres() -> Option<Self> {
         let database = stores::postgres().await?;
         let url = database.url().to_owned();
-        Some(Self { database: url, kept: Kept::Tables(database), rates: None })
+        Some(Self { database: url, storage: Storage::Tables(database), rates: None })
     }
 
-    /// Rates are counted in Redis.
+    /// PostgreSQL, with rate limits in Redis.
     pub async fn postgres_and_redis() -> Option<Self> {
         let space = redis::shared()?.space();
         Some(Self { rates: Some(space), ..Self::postgres().await? })
@@ -50,41 +50,41 @@ impl Place {
         self.rates.as_ref()
     }
 
-    /// Whether these bytes stand anywhere in what is stored, as they are or as text.
-    pub fn holds(&self, part: &[u8]) -> bool {
-        let (stored, hexadecimal) = match &self.kept {
-            Kept::File(folder) => {
+    /// Returns whether the stored data contains these bytes, as they are or in hexadecimal.
+    pub fn contains(&self, part: &[u8]) -> bool {
+        let (stored, hex) = match &self.storage {
+            Storage::File(folder) => {
                 let files = fs::read_dir(folder.path()).unwrap();
                 let read = |file: std::io::Result<fs::DirEntry>| fs::read(file.unwrap().path());
                 (files.flat_map(|file| read(file).unwrap()).collect(), None)
             }
-            Kept::Tables(database) => {
+            Storage::Tables(database) => {
                 let all = "SET xmlbinary = hex; SELECT database_to_xml(true, false, '')";
                 let digits = part.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
                 (database.sql(all).unwrap().into_bytes(), Some(digits))
             }
         };
-        let finds = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
-        finds(part) || hexadecimal.is_some_and(|digits| finds(digits.as_bytes()))
+        let has = |part: &[u8]| stored.windows(part.len()).any(|window| window == part);
+        has(part) || hex.is_some_and(|digits| has(digits.as_bytes()))
     }
 }
 
-/// Runs each of these tests in each of these places; what is not installed there is said.
-macro_rules! in_each_place {
-    ([$($place:ident),+] $tests:tt) => {
-        $(in_each_place!(@ async $place $tests);)+
+/// Runs each test with each backend. A backend that is not installed is reported and skipped.
+macro_rules! on_each_backend {
+    ([$($backend:ident),+] $tests:tt) => {
+        $(on_each_backend!(@ async $backend $tests);)+
     };
-    (blocking [$($place:ident),+] $tests:tt) => {
-        $(in_each_place!(@ blocking $place $tests);)+
+    (blocking [$($backend:ident),+] $tests:tt) => {
+        $(on_each_backend!(@ blocking $backend $tests);)+
     };
-    (@ $kind:ident $place:ident { $($test:ident,)+ }) => {
-        mod $place {
-            use crate::products::place::{Place, in_each_place};
+    (@ $kind:ident $backend:ident { $($test:ident,)+ }) => {
+        mod $backend {
+            use crate::products::backend::{Backend, on_each_backend};
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    let Some(place) = Place::$place().await else { return };
-                    in_each_place!(@ run $kind super::$test(&place));
+                    let Some(backend) = Backend::$backend().await else { return };
+                    on_each_backend!(@ run $kind super::$test(&backend));
                 }
             )+
         }
@@ -93,4 +93,4 @@ macro_rules! in_each_place {
     (@ run blocking $test:expr) => { tokio::task::block_in_place(|| $test) };
 }
 
-pub(super) use in_each_place;
+pub(super) use on_each_backend;

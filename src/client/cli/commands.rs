@@ -1,0 +1,430 @@
+use std::io::{self, IsTerminal, Read};
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{
+    console::{CommandError, CommandOutput, Console, Exit, source_json},
+    server::{Server, ServerError},
+    terminal::{self, Echo},
+};
+use crate::{
+    client::{
+        app::App,
+        credentials::{CredentialsFile, Profile},
+        resolve::ResolvedKey,
+    },
+    secret::Secret,
+};
+
+/// The commands `configure`, `key`, `status` and `logout`.
+#[derive(Clone, Debug, clap::Subcommand)]
+#[non_exhaustive]
+pub enum AuthCommand {
+    /// Set up authentication: store an API key
+    Configure(Configure),
+    /// Display the API key
+    Key(ShowKey),
+    /// Show which API key is used, and where it comes from
+    Status(ShowStatus),
+    /// Remove the stored API key
+    Logout(Logout),
+}
+
+impl AuthCommand {
+    /// Runs the command, prints its result, and returns the outcome.
+    pub fn run(&self, app: &App, server: &dyn Server) -> Exit {
+        let common = match self {
+            Self::Configure(command) => &command.common,
+            Self::Key(command) => &command.common,
+            Self::Status(command) => &command.common,
+            Self::Logout(command) => &command.common,
+        };
+        let console = Console::new(common.json);
+        let result = match self {
+            Self::Configure(command) => command.run(app, server, &console),
+            Self::Key(command) => command.run(app, &console),
+            Self::Status(command) => command.run(app, server, &console),
+            Self::Logout(command) => command.run(app, server, &console),
+        };
+        console.finish(result)
+    }
+}
+
+/// The options of all commands.
+#[derive(Clone, Debug, clap::Args)]
+struct CommonOptions {
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// The profile in the credentials file
+    #[arg(long, value_name = "NAME", default_value_t)]
+    profile: Profile,
+}
+
+/// Set up authentication: store an API key.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Configure {
+    /// Store this key; prefer --api-key-stdin, because other users can see arguments
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["api_key_stdin", "stdin", "email"])]
+    api_key: Option<Secret>,
+    /// Read the key from standard input
+    #[arg(long, conflicts_with_all = ["stdin", "email"])]
+    api_key_stdin: bool,
+    /// Read the key from standard input
+    #[arg(value_name = "-", conflicts_with = "email")]
+    stdin: Option<Secret>,
+    /// Send a one-time code to this address; with --otp, the address that received the code
+    #[arg(long, value_name = "EMAIL")]
+    email: Option<String>,
+    /// Exchange the one-time code from the email for a new key, and store it
+    #[arg(long, value_name = "CODE", requires = "email")]
+    otp: Option<Secret>,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+impl Configure {
+    fn run(
+        &self,
+        app: &App,
+        server: &dyn Server,
+        console: &Console,
+    ) -> Result<CommandOutput, CommandError> {
+        let file = app.credentials()?;
+        if let Some((source, _)) = app.env_var_candidate() {
+            console.note(format!(
+                "The {source} is set and takes precedence over the stored key: unset it to use the stored key"
+            ));
+        }
+        let profile = &self.common.profile;
+        let setup = KeySetup { app, server, console, file: &file, profile };
+        match (&self.email, &self.otp) {
+            (Some(email), None) => {
+                setup.request_code(email)?;
+                let command = app.command_name();
+                let text = format!(
+                    "Check your email for a 6-digit code. Then run `{command} configure --email {email} --otp CODE`.\n\
+                     It may take a few minutes to arrive. Check the spam folder, too"
+                );
+                Ok(CommandOutput::new(text, json!({ "code_sent": true, "stored": false })))
+            }
+            (Some(email), Some(code)) => setup.verify_code(email, code),
+            (None, _) => match self.provided_key(app, console)? {
+                Some(key) => setup.check_and_store(&key),
+                None => setup.prompt(),
+            },
+        }
+    }
+
+    /// Returns the key from the arguments or standard input, if there is one.
+    fn provided_key(&self, app: &App, console: &Console) -> Result<Option<Secret>, CommandError> {
+        if let Some(argument) = &self.stdin {
+            if argument.expose() != "-" {
+                return Err(CommandError::usage(
+                    "unexpected argument: use `-` to read the key from standard input",
+                ));
+            }
+            return from_stdin(app).map(Some);
+        }
+        match &self.api_key {
+            _ if self.api_key_stdin => from_stdin(app).map(Some),
+            Some(key) if key.expose() == "-" => from_stdin(app).map(Some),
+            Some(key) => {
+                console.note(
+                    "Arguments are visible to other users of this machine and stay in the shell history: \
+                     prefer --api-key-stdin",
+                );
+                Ok(Some(app.parse(key.expose(), "--api-key")?))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// The steps of [`Configure`].
+struct KeySetup<'a> {
+    app: &'a App,
+    server: &'a dyn Server,
+    console: &'a Console,
+    file: &'a CredentialsFile,
+    profile: &'a Profile,
+}
+
+impl KeySetup<'_> {
+    fn prompt(&self) -> Result<CommandOutput, CommandError> {
+        if !terminal::is_interactive() {
+            return Err(CommandError::no_terminal(&format!(
+                "pass the key with --api-key-stdin, or set the environment variable {}",
+                self.app.env_var_name()
+            )));
+        }
+        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
+        let key = terminal::prompt(question, Echo::Off)?;
+        if !key.trim().is_empty() {
+            return self.check_and_store(&self.app.parse(&key, "the terminal")?);
+        }
+        let email = terminal::prompt("? Your email address:", Echo::On)?;
+        let email = email.trim();
+        self.request_code(email)?;
+        let code =
+            terminal::prompt("? Check your email for a 6-digit code and enter it:", Echo::On)?;
+        self.verify_code(email, &Secret::from(code.trim().to_owned()))
+    }
+
+    fn request_code(&self, email: &str) -> Result<(), CommandError> {
+        let email = parse_address(email)?;
+        self.server
+            .request_code(email)
+            .map_err(|error| CommandError::server(error, self.app, Some(email)))
+    }
+
+    fn verify_code(&self, email: &str, code: &Secret) -> Result<CommandOutput, CommandError> {
+        let email = parse_address(email)?;
+        let code = Secret::from(code.expose().trim().to_owned());
+        if code.expose().is_empty() {
+            return Err(CommandError::usage("the code is empty: enter the code from the email"));
+        }
+        // A code yields one key. Check first that the key can be stored, or the code would be wasted.
+        self.file.check_writable()?;
+        let created = self.server.verify_code(email, &code);
+        let key = created.map_err(|error| CommandError::server(error, self.app, Some(email)))?;
+        let stored = self
+            .app
+            .parse(key.expose(), "the server")
+            .map_err(CommandError::from)
+            .and_then(|key| self.store(&key));
+        if stored.is_err() && self.server.revoke_key(&key).is_err() {
+            self.console.note(
+                "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
+            );
+        }
+        stored
+    }
+
+    fn check_and_store(&self, key: &Secret) -> Result<CommandOutput, CommandError> {
+        match self.server.check_key(key) {
+            Ok(()) | Err(ServerError::Unsupported) => {}
+            Err(error @ ServerError::KeyRejected) => {
+                return Err(CommandError::server(error, self.app, None));
+            }
+            Err(error) => self.console.note(format!(
+                "The key is stored without checking it ({error}): run `{} status --check` later",
+                self.app.command_name()
+            )),
+        }
+        self.store(key)
+    }
+
+    fn store(&self, key: &Secret) -> Result<CommandOutput, CommandError> {
+        if let Some(warning) = self.file.save(self.profile, key)? {
+            self.console.note(warning);
+        }
+        let (hint, path) = (self.app.hint(key), self.file.path());
+        let text = format!("API key {hint}******** stored in {}", path.display());
+        let (path, profile) = (path.to_string_lossy(), self.profile.as_str());
+        let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });
+        Ok(CommandOutput::new(text, json))
+    }
+}
+
+/// Display the API key.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShowKey {
+    /// Skip the confirmation prompt
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+impl ShowKey {
+    fn run(&self, app: &App, console: &Console) -> Result<CommandOutput, CommandError> {
+        let resolved = app.resolve(&self.common.profile)?;
+        resolved.warnings.iter().for_each(|warning| console.note(warning));
+        if !self.force {
+            if !terminal::is_interactive() {
+                return Err(CommandError::no_terminal(
+                    "add --force to display the key without confirmation",
+                ));
+            }
+            terminal::confirm(
+                "This will display your API key. Are you sure you want to continue?",
+            )?;
+        }
+        console.caption("🔑 Your API key:");
+        let json =
+            json!({ "api_key": resolved.key.expose(), "source": source_json(&resolved.source) });
+        Ok(CommandOutput::new(resolved.key.expose(), json))
+    }
+}
+
+/// Show which API key is used, and where it comes from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShowStatus {
+    /// Check whether the server accepts the key
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+impl ShowStatus {
+    fn run(
+        &self,
+        app: &App,
+        server: &dyn Server,
+        console: &Console,
+    ) -> Result<CommandOutput, CommandError> {
+        let resolved = app.resolve(&self.common.profile)?;
+        resolved.warnings.iter().for_each(|warning| console.note(warning));
+        let mut output = describe(&resolved);
+        if self.check {
+            let accepted = match server.check_key(&resolved.key) {
+                Ok(()) => true,
+                Err(ServerError::KeyRejected) => false,
+                Err(error) => return Err(CommandError::server(error, app, None)),
+            };
+            output.json["accepted"] = accepted.into();
+            output.text.push_str("\nServer   ");
+            output.text.push_str(if accepted {
+                "accepts the key"
+            } else {
+                "does not accept the key"
+            });
+            if !accepted {
+                output.exit = Exit::NotAuthenticated;
+                let (command, name) = (app.command_name(), app.name());
+                console.note(format!(
+                    "❌ Authentication failed: the key may have been revoked, or belong to another {name} server. \
+                     Store a new one with `{command} configure`"
+                ));
+            }
+        }
+        Ok(output)
+    }
+}
+
+/// Remove the stored API key.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Logout {
+    /// Skip the confirmation prompt
+    #[arg(long)]
+    force: bool,
+    /// Also revoke the key on the server, permanently
+    #[arg(long)]
+    revoke: bool,
+    #[command(flatten)]
+    common: CommonOptions,
+}
+
+impl Logout {
+    fn run(
+        &self,
+        app: &App,
+        server: &dyn Server,
+        console: &Console,
+    ) -> Result<CommandOutput, CommandError> {
+        let (file, profile) = (app.credentials()?, &self.common.profile);
+        let Some(stored) = file.load(profile)? else {
+            if self.revoke {
+                return Err(app.no_key(profile, Some(file.path())).into());
+            }
+            // Also removes temporary files of killed writers.
+            file.remove(profile)?;
+            note_other_sources(app, console);
+            let text = format!("No API key is stored in {}", file.path().display());
+            return Ok(CommandOutput::new(text, json!({ "deleted": false, "revoked": false })));
+        };
+        stored.warning.iter().for_each(|warning| console.note(warning));
+        if !self.force {
+            if !terminal::is_interactive() {
+                return Err(CommandError::no_terminal(
+                    "add --force to delete the key without confirmation",
+                ));
+            }
+            terminal::confirm(
+                "Are you sure you want to delete your API key? This action cannot be undone.",
+            )?;
+        }
+        if self.revoke {
+            // Revoke before removing the file: if revoking fails, the user can try again.
+            let key = app.parse(&stored.text, &file.path().display().to_string())?;
+            match server.revoke_key(&key) {
+                Ok(()) => {}
+                Err(ServerError::KeyRejected) => {
+                    console
+                        .note("The server no longer accepted the key; the local copy was deleted");
+                }
+                Err(error) => return Err(CommandError::server(error, app, None)),
+            }
+        }
+        file.remove(profile)?;
+        if !self.revoke {
+            console.note(
+                "The key is still valid on the server. To end it, revoke it on the product's website; next time, \
+                 `logout --revoke` does both",
+            );
+        }
+        note_other_sources(app, console);
+        let json = json!({ "deleted": true, "revoked": self.revoke, "path": file.path().to_string_lossy() });
+        Ok(CommandOutput::new("API key deleted successfully.", json))
+    }
+}
+
+fn from_stdin(app: &App) -> Result<Secret, CommandError> {
+    if io::stdin().is_terminal() {
+        let key = terminal::prompt("? Your API key (input is hidden):", Echo::Off)?;
+        return Ok(app.parse(&key, "the terminal")?);
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_STDIN_LEN));
+    let read = io::stdin().lock().take(MAX_STDIN_LEN as u64).read_to_end(&mut bytes);
+    read.map_err(|error| CommandError::other(format!("cannot read standard input: {error}")))?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(CommandError::usage(
+            "no key on standard input: provide one, as in `… configure - < key.txt`",
+        ));
+    }
+    Ok(app.parse(text, "standard input")?)
+}
+
+/// Rejects obvious mistakes and control characters. The server validates the address.
+fn parse_address(text: &str) -> Result<&str, CommandError> {
+    let text = text.trim();
+    let invalid = |c: char| c.is_whitespace() || c.is_control();
+    if text.contains('@') && !text.contains(invalid) {
+        Ok(text)
+    } else {
+        Err(CommandError::usage("invalid email address: use the form ada@example.com"))
+    }
+}
+
+fn describe(resolved: &ResolvedKey) -> CommandOutput {
+    let mode = resolved.mode.map(|mode| format!("{mode:04o}"));
+    let mut text = format!("Key      {}\nSource   {}", resolved.masked(), resolved.source);
+    if let Some(mode) = &mode {
+        text.push_str(&format!("\nMode     {mode}"));
+    }
+    for shadowed in &resolved.shadowed {
+        text.push_str(&format!("\nShadows  {shadowed}"));
+    }
+    let json = json!({
+        "hint": resolved.hint,
+        "source": source_json(&resolved.source),
+        "mode": mode,
+        "shadows": resolved.shadowed.iter().map(source_json).collect::<Vec<_>>(),
+    });
+    CommandOutput::new(text, json)
+}
+
+/// Notes that the program stays signed in by another source.
+fn note_other_sources(app: &App, console: &Console) {
+    if let Some((source, _)) = app.env_var_candidate() {
+        console.note(format!("The {source} is still set and will be used: unset it to sign out"));
+    } else if let Ok(Some((source, _))) = app.dotenv_candidate() {
+        console.note(format!("{source} is still set and will be used: remove it to sign out"));
+    }
+}
+
+const MAX_STDIN_LEN: usize = 64 * 1024;
