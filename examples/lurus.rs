@@ -59,8 +59,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let letters = match smtp {
         Some(_) => letters,
         // Without a mail server: for people who look over this one's shoulder. None of them is sent.
-        None => letters.words(|notice| {
-            let words = notice.words();
+        None => letters.content(|notice| {
+            let words = notice.default_content();
             println!("--- To: {}\n--- Subject: {}\n{}", notice.to, words.subject, words.text);
             None
         }),
@@ -101,7 +101,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     keys.shutdown().await?;
     // Letters that a slow mail server has not taken by then are lost.
-    let _ = tokio::time::timeout(Duration::from_secs(10), mailer.idle()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), mailer.flush()).await;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use lettre::{
     },
 };
 
-use super::{retries::Failure, wording::Words};
+use super::{retries::Failure, wording::EmailContent};
 use crate::model::one_line;
 
 /// What a letter is known by, the same in each attempt.
@@ -30,7 +30,7 @@ impl Envelope {
 pub(super) fn compose(
     from: Mailbox,
     to: Mailbox,
-    words: &Words,
+    words: &EmailContent,
     envelope: Envelope,
 ) -> Result<Message, Failure> {
     let domain = from.email.domain().to_owned();

@@ -9,16 +9,16 @@ use lettre::{
 use super::{
     letter::{Envelope, compose, header_text},
     retries::{Failure, Patience, Retries, Sent},
-    wording::Words,
+    wording::EmailContent,
 };
 use crate::{
-    enroll::{EmailAddress, HostError, Letter, Post},
+    enroll::{CodeMessage, CodeSender, EmailAddress, HostError},
     model::Invalid,
 };
 
 /// Brings letters to a mail server. Cheap to clone; clones share what waits.
 ///
-/// It is also a [`Post`], for the codes of an [`Enrolment`](crate::enroll::Enrolment).
+/// It is also a [`CodeSender`], for the codes of an [`Enrollment`](crate::enroll::Enrollment).
 ///
 /// # Examples
 /// ```
@@ -26,7 +26,7 @@ use crate::{
 ///
 /// let url = "smtp://user:password@mail.example.com?tls=required";
 /// let mailer = Mailer::builder(url, "no-reply@example.com".parse()?)?.name("Lua").build();
-/// assert_eq!(mailer.letters().lost, 0);
+/// assert_eq!(mailer.stats().dropped, 0);
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone)]
@@ -46,15 +46,15 @@ pub struct MailerBuilder {
 /// What became of the letters so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Letters {
+pub struct MailerStats {
     /// The mail server took them.
     pub sent: u64,
     /// They were given up: refused, tried often enough, or too many were waiting.
-    pub lost: u64,
+    pub dropped: u64,
     /// Attempts that failed and were followed by another.
     pub retried: u64,
     /// They are on their way.
-    pub waiting: u64,
+    pub pending: u64,
 }
 
 struct Inner {
@@ -95,20 +95,20 @@ impl Mailer {
     }
 
     /// What became of the letters so far, for metrics and alarms.
-    pub fn letters(&self) -> Letters {
+    pub fn stats(&self) -> MailerStats {
         let Retries { counts, .. } = &self.inner.retries;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        Letters {
+        MailerStats {
             sent: read(&counts.sent),
-            lost: read(&counts.lost),
+            dropped: read(&counts.lost),
             retried: read(&counts.retried),
-            waiting: self.inner.retries.waiting() as u64,
+            pending: self.inner.retries.waiting() as u64,
         }
     }
 
     /// Waits until no letter waits any more, each of them sent or lost; a service calls it before it
     /// exits, within a deadline of its own.
-    pub async fn idle(&self) {
+    pub async fn flush(&self) {
         self.inner.retries.idle().await;
     }
 
@@ -120,7 +120,7 @@ impl Mailer {
     pub(super) async fn send(
         &self,
         to: &EmailAddress,
-        words: &Words,
+        words: &EmailContent,
         envelope: Envelope,
     ) -> Result<Sent, Failure> {
         let message = self.message(to, words, envelope)?;
@@ -136,7 +136,7 @@ impl Mailer {
     fn message(
         &self,
         to: &EmailAddress,
-        words: &Words,
+        words: &EmailContent,
         envelope: Envelope,
     ) -> Result<Message, Failure> {
         let Inner { from, name, .. } = &*self.inner;
@@ -147,13 +147,13 @@ impl Mailer {
     }
 }
 
-/// Within the minute that enrolment gives it; nobody is told but the audit log.
+/// Within the minute that enrollment gives it; nobody is told but the audit log.
 #[async_trait]
-impl Post for Mailer {
-    async fn send(&self, letter: &Letter) -> Result<(), HostError> {
+impl CodeSender for Mailer {
+    async fn send(&self, letter: &CodeMessage) -> Result<(), HostError> {
         let retries = self.retries();
         let place = retries.place().ok_or("too many letters wait")?;
-        let words = Words::new(&letter.subject(), &letter.text());
+        let words = EmailContent::new(&letter.subject(), &letter.text());
         let sent = retries.run(place, || self.send(&letter.to, &words, Envelope::new()));
         Ok(sent.await?)
     }
@@ -167,14 +167,14 @@ impl MailerBuilder {
     }
 
     /// How often a letter is tried before it is given up; 5 by default.
-    pub fn attempts(mut self, attempts: u32) -> Self {
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.patience.attempts = attempts.max(1);
         self
     }
 
     /// How long to wait before the second attempt; 5 seconds by default. Each later pause is four
     /// times as long, up to ten minutes.
-    pub fn pause(mut self, pause: Duration) -> Self {
+    pub fn retry_delay(mut self, pause: Duration) -> Self {
         self.patience.pause = pause;
         self
     }
@@ -186,7 +186,7 @@ impl MailerBuilder {
     }
 
     /// How many letters may wait at a time; 1,000 by default. What comes on top is lost, and counted.
-    pub fn most_waiting(mut self, letters: u32) -> Self {
+    pub fn max_pending(mut self, letters: u32) -> Self {
         self.patience.waiting = letters.clamp(1, 1_000_000);
         self
     }

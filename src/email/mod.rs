@@ -1,14 +1,14 @@
 //! Letters to the owners of keys: what happened to them, and the codes of
-//! [enrolment](crate::enroll).
+//! [enrollment](crate::enroll).
 //!
 //! An [`EmailSink`] is an audit sink that writes to a key's owner when it was created, rotated or
 //! revoked, and when it reminds of something. The host says through [`Recipients`] to which address.
-//! A [`Mailer`] brings letters to the mail server, and is also a [`Post`] for codes.
+//! A [`Mailer`] brings letters to the mail server, and is also a [`CodeSender`] for codes.
 //!
 //! Nothing waits for a letter. Each has a few attempts, with pauses between them, and only so many
-//! wait at a time; what could not be sent is counted by [`Mailer::letters`], and told to `tracing` if
+//! wait at a time; what could not be sent is counted by [`Mailer::stats`], and told to `tracing` if
 //! that feature is on. Letters wait in memory: those of a process that ends are lost, unless it waits
-//! for [`Mailer::idle`].
+//! for [`Mailer::flush`].
 //!
 //! # Hostile words
 //! Names, actors and reasons are written as one harmless line, escaped in HTML; of a user agent come
@@ -27,9 +27,9 @@ mod trouble;
 mod trouble;
 mod wording;
 
-pub use mailer::{Letters, Mailer, MailerBuilder};
+pub use mailer::{Mailer, MailerBuilder, MailerStats};
 pub use sink::{EmailSink, EmailSinkBuilder, Recipients};
-pub use wording::{Notice, Words};
+pub use wording::{EmailContent, Notice};
 
 #[cfg(doc)]
-use crate::enroll::Post;
+use crate::enroll::CodeSender;

@@ -7,7 +7,7 @@ use super::{
     Mailer,
     letter::Envelope,
     retries::{Failure, Sent},
-    wording::{Notice, Words},
+    wording::{EmailContent, Notice},
 };
 use crate::{
     AuditEvent, AuditSink, KeyStore,
@@ -49,7 +49,7 @@ pub trait Recipients: Send + Sync + 'static {
 /// let mailer = Mailer::builder("smtp://localhost:25", "keys@example.com".parse()?)?.build();
 /// let sink = EmailSink::builder(mailer, Users)
 ///     .product("Lua")
-///     .manage_at("https://example.com/account/keys")
+///     .manage_url("https://example.com/account/keys")
 ///     .names_from(store.clone())
 ///     .build();
 /// let keys = ApiKeys::builder(store, KeyFormat::builder("lua").build()?).audit(sink).build();
@@ -72,11 +72,11 @@ struct Inner {
     names: Option<Arc<dyn KeyStore>>,
     kinds: Vec<EventKind>,
     product: String,
-    manage_at: Option<String>,
+    manage_url: Option<String>,
     words: Box<Write>,
 }
 
-type Write = dyn Fn(&Notice) -> Option<Words> + Send + Sync;
+type Write = dyn Fn(&Notice) -> Option<EmailContent> + Send + Sync;
 
 impl EmailSink {
     /// Begins with what sends letters, and who knows to whom.
@@ -88,8 +88,8 @@ impl EmailSink {
                 names: None,
                 kinds: KINDS.into(),
                 product: String::new(),
-                manage_at: None,
-                words: Box::new(|notice| Some(notice.words())),
+                manage_url: None,
+                words: Box::new(|notice| Some(notice.default_content())),
             },
         }
     }
@@ -122,8 +122,8 @@ impl EmailSinkBuilder {
     }
 
     /// Where owners manage their keys: a link at the end of each letter.
-    pub fn manage_at(mut self, url: &str) -> Self {
-        self.inner.manage_at = Some(url.into());
+    pub fn manage_url(mut self, url: &str) -> Self {
+        self.inner.manage_url = Some(url.into());
         self
     }
 
@@ -147,22 +147,22 @@ impl EmailSinkBuilder {
     }
 
     /// Words of the host's own, also in other languages; `None` sends no letter. What it leaves as it
-    /// is, it takes from [`Notice::words`].
+    /// is, it takes from [`Notice::default_content`].
     ///
     /// # Examples
     /// ```
-    /// # use keyward::email::{EmailSinkBuilder, Words};
+    /// # use keyward::email::{EmailSinkBuilder, EmailContent};
     /// # fn of(sink: EmailSinkBuilder) -> EmailSinkBuilder {
-    /// sink.words(|notice| {
-    ///     let mut words = notice.words();
+    /// sink.content(|notice| {
+    ///     let mut words = notice.default_content();
     ///     words.subject = format!("Ihr API-Schlüssel {}", notice.key_name());
     ///     Some(words)
     /// })
     /// # }
     /// ```
-    pub fn words(
+    pub fn content(
         mut self,
-        write: impl Fn(&Notice) -> Option<Words> + Send + Sync + 'static,
+        write: impl Fn(&Notice) -> Option<EmailContent> + Send + Sync + 'static,
     ) -> Self {
         self.inner.words = Box::new(write);
         self
@@ -185,7 +185,7 @@ impl Inner {
             to,
             key: self.key(event, owner).await?,
             product: self.product.clone(),
-            manage_at: self.manage_at.clone(),
+            manage_url: self.manage_url.clone(),
         };
         let Some(words) = (self.words)(&notice) else { return Ok(Sent::Nobody) };
         let id = Some(format!("{}.keyward", event.id));

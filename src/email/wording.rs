@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
-pub struct Words {
+pub struct EmailContent {
     /// One line.
     pub subject: String,
     /// Plain lines.
@@ -38,10 +38,10 @@ pub struct Notice {
     /// The product, in the words of [`EmailSinkBuilder::product`](super::EmailSinkBuilder::product).
     pub product: String,
     /// Where owners manage their keys, if the host says so.
-    pub manage_at: Option<String>,
+    pub manage_url: Option<String>,
 }
 
-impl Words {
+impl EmailContent {
     /// Of plain lines.
     pub fn new(subject: &str, text: &str) -> Self {
         Self { subject: subject.into(), text: text.into(), html: None }
@@ -55,15 +55,15 @@ impl Words {
 }
 
 /// A letter may hold a code: it belongs into no log.
-impl std::fmt::Debug for Words {
+impl std::fmt::Debug for EmailContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Words").field("subject", &self.subject).finish_non_exhaustive()
+        f.debug_struct("EmailContent").field("subject", &self.subject).finish_non_exhaustive()
     }
 }
 
 impl Notice {
     /// The letter that is sent unless the host writes another: in English, as text and as a page.
-    pub fn words(&self) -> Words {
+    pub fn default_content(&self) -> EmailContent {
         let (subject, advice) = (self.subject(), self.advice());
         let facts = self.facts();
         let mut text = format!("{}\n\n", self.headline());
@@ -76,12 +76,12 @@ impl Notice {
         }
         let _ = write!(text, "\n{advice}\n");
         let _ = write!(html, "</table>\n<p>{}</p>\n", escaped(advice));
-        if let Some(place) = &self.manage_at {
+        if let Some(place) = &self.manage_url {
             let place = one_line(place);
             let _ = writeln!(text, "{place}");
             let _ = writeln!(html, "<p><a href=\"{0}\">{0}</a></p>", escaped(&place));
         }
-        Words::new(&subject, &text).html(&html)
+        EmailContent::new(&subject, &text).html(&html)
     }
 
     /// The key by its name, or by its id where the name is not known.

@@ -7,7 +7,7 @@ use crate::{model::Owner, secret::Secret};
 
 /// Whose accounts there are: what the host knows of addresses.
 #[async_trait]
-pub trait Members: Send + Sync + 'static {
+pub trait AccountLookup: Send + Sync + 'static {
     /// Whose account an address is; `None` if it is nobody's.
     ///
     /// It is asked in the background, before a code is sent, and again when it was presented: an
@@ -18,12 +18,12 @@ pub trait Members: Send + Sync + 'static {
 
 /// Sends letters: by the host's own mail, or whatever reaches the person at that address.
 #[async_trait]
-pub trait Post: Send + Sync + 'static {
+pub trait CodeSender: Send + Sync + 'static {
     /// Sends one, to its address and to no other.
     ///
     /// It runs in the background, and is given up after a minute. Nobody but the audit log is told of
     /// a failure: who asked gets the same answer whether there was anything to send or not.
-    async fn send(&self, letter: &Letter) -> Result<(), HostError>;
+    async fn send(&self, letter: &CodeMessage) -> Result<(), HostError>;
 }
 
 /// Why the host could not do its part.
@@ -32,18 +32,18 @@ pub type HostError = Box<dyn std::error::Error + Send + Sync>;
 /// A code on its way to a person.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Letter {
+pub struct CodeMessage {
     /// To whom.
     pub to: EmailAddress,
     /// Six digits. They belong into the letter, and into no log.
     pub code: Secret,
     /// For how long they are good.
     pub valid_for: Duration,
-    /// For which product, in the words of [`EnrolmentBuilder::product`](super::EnrolmentBuilder::product).
+    /// For which product, in the words of [`EnrollmentBuilder::product`](super::EnrollmentBuilder::product).
     pub product: String,
 }
 
-impl Letter {
+impl CodeMessage {
     /// A subject, without the code: subjects are shown on locked screens.
     pub fn subject(&self) -> String {
         match self.product.as_str() {

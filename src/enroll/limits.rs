@@ -12,12 +12,12 @@ use crate::{
 pub(super) struct Hourly {
     pub(super) codes_per_address: u32,
     pub(super) codes_per_network: u32,
-    pub(super) tries_per_network: u32,
+    pub(super) attempts_per_network: u32,
 }
 
 impl Default for Hourly {
     fn default() -> Self {
-        Self { codes_per_address: 5, codes_per_network: 30, tries_per_network: 60 }
+        Self { codes_per_address: 5, codes_per_network: 30, attempts_per_network: 60 }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A first key for a person who has none: by a code that is sent to her e-mail address.
 //!
-//! [`request`](Enrolment::request) has six digits sent; [`verify`](Enrolment::verify) takes them and
-//! issues a key. The host says through [`Members`] whose account an address is, and sends the
-//! [`Letter`] through [`Post`]. `http::manage::SignIn` is the same over HTTP.
+//! [`request_code`](Enrollment::request_code) has six digits sent; [`redeem_code`](Enrollment::redeem_code) takes them and
+//! issues a key. The host says through [`AccountLookup`] whose account an address is, and sends the
+//! [`CodeMessage`] through [`CodeSender`]. `http::manage::SignIn` is the same over HTTP.
 //!
 //! # What protects six digits
 //! A million codes are few, so everything around them has to be tight:
@@ -19,7 +19,7 @@
 
 mod address;
 mod code;
-mod enrolment;
+mod enrollment;
 mod error;
 mod host;
 mod limits;
@@ -27,9 +27,9 @@ mod limits;
 pub use address::EmailAddress;
 #[cfg(feature = "totp")]
 pub(crate) use code::read as read_code;
-pub use enrolment::{Enrolment, EnrolmentBuilder};
-pub use error::EnrolError;
-pub use host::{HostError, Letter, Members, Post};
+pub use enrollment::{Enrollment, EnrollmentBuilder};
+pub use error::EnrollError;
+pub use host::{AccountLookup, CodeMessage, CodeSender, HostError};
 
 #[cfg(doc)]
 use crate::secret::Pepper;

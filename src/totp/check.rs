@@ -1,4 +1,4 @@
-use super::{Setup, TotpError, TotpSecret, limits::Counts};
+use super::{TotpError, TotpSecret, TotpSetup, limits::Counts};
 use crate::{
     api::ApiKeys,
     audit::EventKind,
@@ -33,7 +33,7 @@ use crate::{
 ///         200
 ///     }
 ///     Err(TotpError::WrongCode | TotpError::UsedCode) => 400,
-///     Err(TotpError::TooOften(_wait)) => 429,
+///     Err(TotpError::TooManyAttempts(_wait)) => 429,
 ///     Err(TotpError::Failed(_)) => 503,
 /// };
 /// assert_eq!(status, 400);
@@ -54,8 +54,8 @@ impl Totp {
 
     /// What shows a secret to the person whose it is; apps show `account` beside the codes. Whatever
     /// these names hold, it stays a name.
-    pub fn setup(&self, secret: &TotpSecret, account: &str) -> Setup {
-        Setup::new(secret, &self.issuer, account)
+    pub fn setup(&self, secret: &TotpSecret, account: &str) -> TotpSetup {
+        TotpSetup::new(secret, &self.issuer, account)
     }
 
     /// Accepts the code of this moment, once: with spaces or a dash in it if one likes. Answers when it
@@ -66,7 +66,7 @@ impl Totp {
     /// # Errors
     /// [`WrongCode`](TotpError::WrongCode), which takes one of 5 tries in a quarter of an hour, and of 20
     /// in a day, unless it is no code at all; [`UsedCode`](TotpError::UsedCode) if this code or a later
-    /// one was accepted before; [`TooOften`](TotpError::TooOften) when no tries are left, whether the code
+    /// one was accepted before; [`TooManyAttempts`](TotpError::TooManyAttempts) when no tries are left, whether the code
     /// is right or not; and [`Failed`](TotpError::Failed) with what stores have to say when they fail.
     pub async fn check(
         &self,
@@ -97,7 +97,7 @@ impl Totp {
             }
             (ChargeOutcome::Granted(_), None) => refuse("wrong_code", TotpError::WrongCode),
             (ChargeOutcome::Exhausted(used), _) => match counts.wait(&used) {
-                Some(wait) => refuse("too_many_tries", TotpError::TooOften(wait)),
+                Some(wait) => refuse("too_many_tries", TotpError::TooManyAttempts(wait)),
                 None => refuse("used_code", TotpError::UsedCode),
             },
         }

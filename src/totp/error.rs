@@ -15,7 +15,7 @@ pub enum TotpError {
     UsedCode,
     /// There were too many wrong ones for this account: 429, with `Retry-After`.
     #[error("too many wrong codes: try again in {} s", whole_seconds(*.0).max(1))]
-    TooOften(Duration),
+    TooManyAttempts(Duration),
     /// Nobody can tell now: 503.
     #[error(transparent)]
     Failed(#[from] Error),

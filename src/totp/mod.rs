@@ -37,7 +37,7 @@ mod setup;
 pub use check::Totp;
 pub use error::TotpError;
 pub use secret::TotpSecret;
-pub use setup::Setup;
+pub use setup::TotpSetup;
 
 #[cfg(doc)]
 use crate::model::Actor;

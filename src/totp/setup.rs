@@ -10,11 +10,11 @@ use crate::{model::one_line, secret::Secret};
 /// keeps.
 #[derive(Clone, Debug)]
 #[must_use = "it is there to be shown"]
-pub struct Setup {
+pub struct TotpSetup {
     uri: Secret,
 }
 
-impl Setup {
+impl TotpSetup {
     pub(super) fn new(secret: &TotpSecret, issuer: &str, account: &str) -> Self {
         let (issuer, account) = (escaped(issuer, MAX_ISSUER), escaped(account, MAX_ACCOUNT));
         let secret = secret.expose();

@@ -1,7 +1,7 @@
 use keyward::{
     Actor, AuditSink, KeyId, NewKey, Timestamp,
     audit::{AuditEvent, EventKind, Outcome},
-    email::Words,
+    email::EmailContent,
     enroll::EmailAddress,
     model::EventId,
 };
@@ -31,8 +31,8 @@ async fn five_hundred_hostile_names_and_user_agents_arrive_harmlessly() {
         sent += 1;
     }
     assert!(sent > 450, "{sent}");
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost), (sent, 0));
+    let letters = world.stats().await;
+    assert_eq!((letters.sent, letters.dropped), (sent, 0));
     let mails = server.mails();
     assert_eq!(mails.len() as u64, sent);
     mails.iter().for_each(is_harmless);
@@ -45,9 +45,9 @@ async fn words_of_the_host_make_no_headers_either() {
         &server,
         |mailer| mailer,
         |sink| {
-            sink.words(|notice| {
+            sink.content(|notice| {
                 let name = notice.key.as_ref().unwrap().name.as_str();
-                Some(Words::new(name, name).html(name))
+                Some(EmailContent::new(name, name).html(name))
             })
         },
     );
@@ -57,7 +57,7 @@ async fn words_of_the_host_make_no_headers_either() {
         drop(world.service.keys().issue(new, &world.service.actor).await.unwrap());
         sent += 1;
     }
-    assert_eq!(world.letters().await.sent, sent);
+    assert_eq!(world.stats().await.sent, sent);
     for mail in server.mails() {
         has_own_headers_only(&mail);
     }
@@ -67,7 +67,7 @@ async fn words_of_the_host_make_no_headers_either() {
 async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
     let Some(server) = smtp::start() else { return };
     // That the host makes no address of it is tried again, as any failure of his is.
-    let world = World::with(&server, |mailer| mailer.attempts(1), |sink| sink);
+    let world = World::with(&server, |mailer| mailer.max_attempts(1), |sink| sink);
     let (mut refused, mut expected) = (0, Vec::new());
     for n in 0..500_u32 {
         let end = if n % 3 == 0 { n.to_string() } else { hostile(n) };
@@ -79,7 +79,7 @@ async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
         }
         world.sink.event(&created(n, &account));
     }
-    let letters = world.letters().await;
+    let letters = world.stats().await;
     assert!(refused > 250 && expected.len() > 160, "{refused} {}", expected.len());
     let mut reached: Vec<_> = server.mails().into_iter().flat_map(|mail| mail.to).collect();
     reached.sort();

@@ -1,8 +1,8 @@
 use keyward::{
     AuditSink, Pepper,
     audit::EventKind,
-    email::Words,
-    enroll::{EmailAddress, Enrolment, HostError, Members},
+    email::EmailContent,
+    enroll::{AccountLookup, EmailAddress, Enrollment, HostError},
     manage::{Reminders, Rotation},
 };
 
@@ -26,7 +26,7 @@ async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
     let refused = keyward::audit::Outcome::Failure;
     sink.event(&keyward::AuditEvent { outcome: refused, ..revoked.clone() });
 
-    world.letters().await;
+    world.stats().await;
     let letters = server.mails();
     let subjects = [
         "[Lua] New API key: ci-pipeline",
@@ -70,9 +70,11 @@ async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
         &server,
         |mailer| mailer,
         |sink| {
-            sink.kinds([EventKind::Created, EventKind::Updated]).words(|notice| {
-                let own =
-                    Words::new(&format!("Neuer Schlüssel {}", notice.key_name()), "Guten Tag!\n");
+            sink.kinds([EventKind::Created, EventKind::Updated]).content(|notice| {
+                let own = EmailContent::new(
+                    &format!("Neuer Schlüssel {}", notice.key_name()),
+                    "Guten Tag!\n",
+                );
                 (notice.owner.account() != "bob").then_some(own)
             })
         },
@@ -83,7 +85,7 @@ async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
         let key = service.keys().issue(new, &service.actor).await.unwrap().key;
         service.keys().revoke(&key.owner, key.id, "", &service.actor).await.unwrap();
     }
-    assert_eq!(world.letters().await.sent, 1);
+    assert_eq!(world.stats().await.sent, 1);
     let mails = server.mails();
     let mail = about(&mails, "Neuer Schlüssel ci");
     assert_eq!((mails.len(), mail.text.as_deref(), &mail.html), (1, Some("Guten Tag!\n"), &None));
@@ -100,7 +102,7 @@ async fn reminders_are_written_about_once() {
     for _ in 0..2 {
         service.keys().remind(&service.owner, &Reminders::default()).await.unwrap();
     }
-    assert_eq!(world.letters().await.sent, 2);
+    assert_eq!(world.stats().await.sent, 2);
     let mails = server.mails();
     let text = about(&mails, "API key expires soon: ci-pipeline").text.as_deref().unwrap();
     assert!(text.contains("it expires at 2026-01-08T00:00:00.000Z"), "{text}");
@@ -110,7 +112,7 @@ async fn reminders_are_written_about_once() {
 async fn codes_go_by_the_same_mailer() {
     struct Ada;
     #[async_trait::async_trait]
-    impl Members for Ada {
+    impl AccountLookup for Ada {
         async fn owner_of(&self, _: &EmailAddress) -> Result<Option<keyward::Owner>, HostError> {
             Ok(Some(owner("acme", "ada")))
         }
@@ -118,14 +120,15 @@ async fn codes_go_by_the_same_mailer() {
     let Some(server) = smtp::start() else { return };
     let World { service, mailer, .. } = &World::new(&server);
     let pepper = Pepper::new(1, [1; 32]).unwrap();
-    let enrolment = Enrolment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
+    let enrollment =
+        Enrollment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
     let ada = address("ada@example.com");
-    enrolment.request(&ada, &service.actor).await.unwrap();
-    crate::support::servers::eventually("it is sent", async || mailer.letters().sent == 1).await;
+    enrollment.request_code(&ada, &service.actor).await.unwrap();
+    crate::support::servers::eventually("it is sent", async || mailer.stats().sent == 1).await;
 
     let mails = server.mails();
     let mail = about(&mails, "Your code");
     let code = mail.text.as_deref().unwrap().lines().next().unwrap();
     assert_eq!(mail.to, ["ada@example.com"]);
-    assert!(enrolment.verify(&ada, code, &service.actor).await.is_ok());
+    assert!(enrollment.redeem_code(&ada, code, &service.actor).await.is_ok());
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use keyward::{
     Owner,
-    email::{EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Recipients},
+    email::{EmailSink, EmailSinkBuilder, Mailer, MailerBuilder, MailerStats, Recipients},
     enroll::{EmailAddress, HostError},
 };
 
@@ -37,7 +37,7 @@ impl World {
         let store = stores::memory();
         let builder = EmailSink::builder(mailer.clone(), Accounts)
             .product("Lua")
-            .manage_at("https://example.com/keys?a=1&b=2")
+            .manage_url("https://example.com/keys?a=1&b=2")
             .names_from_shared(store[0].clone());
         let sink = sink(builder).build();
         let mut service = Service::with(store, |builder| builder.audit(sink.clone()));
@@ -46,13 +46,13 @@ impl World {
     }
 
     /// Once none is on its way.
-    pub async fn letters(&self) -> Letters {
-        self.mailer.idle().await;
-        self.mailer.letters()
+    pub async fn stats(&self) -> MailerStats {
+        self.mailer.flush().await;
+        self.mailer.stats()
     }
 
-    pub async fn eventually(&self, what: &str, so: impl Fn(Letters) -> bool) {
-        eventually(what, async || so(self.mailer.letters())).await;
+    pub async fn eventually(&self, what: &str, so: impl Fn(MailerStats) -> bool) {
+        eventually(what, async || so(self.mailer.stats())).await;
     }
 }
 

@@ -1,6 +1,6 @@
 use keyward::{
     KeyStore, MemoryStore, SecretDigest, Timestamp,
-    enroll::EnrolError,
+    enroll::EnrollError,
     manage::Page,
     store::{CodeAttempt, CodeOutcome, OneTimeCode},
 };
@@ -15,9 +15,9 @@ async fn five_wrong_codes_are_the_end_of_a_code() {
         let code = office.code().await;
         for _ in 0..5 {
             let guess = office.present(&wrong(&code)).await;
-            assert!(matches!(guess, Err(EnrolError::WrongCode)), "{guess:?}");
+            assert!(matches!(guess, Err(EnrollError::WrongCode)), "{guess:?}");
         }
-        assert!(matches!(office.present(&code).await, Err(EnrolError::WrongCode)), "too late");
+        assert!(matches!(office.present(&code).await, Err(EnrollError::WrongCode)), "too late");
         let next = office.code().await;
         for _ in 0..4 {
             assert!(office.present(&wrong(&next)).await.is_err());
@@ -38,7 +38,9 @@ async fn of_racing_guesses_five_count() {
             let node = office.nodes[task % office.nodes.len()].clone();
             let wrong = wrong(&code);
             tasks.spawn(async move {
-                node.verify(&ada(), &wrong, &from(&format!("198.51.100.{task}"))).await.is_err()
+                node.redeem_code(&ada(), &wrong, &from(&format!("198.51.100.{task}")))
+                    .await
+                    .is_err()
             });
         }
         assert!(tasks.join_all().await.iter().all(|refused| *refused));
@@ -67,7 +69,7 @@ async fn of_racing_right_codes_one_makes_a_key() {
         for task in 0..64 {
             let (node, code) = (office.nodes[task % office.nodes.len()].clone(), code.clone());
             tasks.spawn(async move {
-                node.verify(&ada(), &code, &from(&format!("198.51.100.{task}"))).await.is_ok()
+                node.redeem_code(&ada(), &code, &from(&format!("198.51.100.{task}"))).await.is_ok()
             });
         }
         let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
@@ -111,7 +113,7 @@ async fn ten_thousand_guesses_from_everywhere_make_no_key() {
     for n in 1..=10_000 {
         let guess = format!("{:06}", (code + 1_000_000 - 10_000 + n) % 1_000_000);
         let from = from(&format!("10.0.{}.{}", n / 256, n % 256));
-        assert!(office.any().verify(&ada(), &guess, &from).await.is_err(), "guess {n}");
+        assert!(office.any().redeem_code(&ada(), &guess, &from).await.is_err(), "guess {n}");
     }
     assert!(office.log().await.iter().all(|event| event.kind.as_str() != "key.created"));
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use keyward::{
     Actor, ErrorKind, NewKey, VerifyRequest,
     audit::{EventKind, Outcome},
-    enroll::{EmailAddress, EnrolError, Enrolment},
+    enroll::{EmailAddress, EnrollError, Enrollment},
     manage::Retention,
 };
 
@@ -21,7 +21,7 @@ async fn a_code_makes_one_key() {
         assert_eq!(issued.key.owner, office.service.owner);
         assert!(office.service.verify(&issued).await.is_ok());
         let again = office.present(&code).await.unwrap_err();
-        assert!(matches!(again, EnrolError::WrongCode), "{again:?}");
+        assert!(matches!(again, EnrollError::WrongCode), "{again:?}");
     })
     .await;
 }
@@ -36,7 +36,7 @@ async fn a_code_lasts_ten_minutes() {
         let code = office.code().await;
         office.service.clock.advance(TEN_MINUTES);
         let late = office.present(&code).await.unwrap_err();
-        assert!(matches!(late, EnrolError::LateCode), "{late:?}");
+        assert!(matches!(late, EnrollError::ExpiredCode), "{late:?}");
     })
     .await;
 }
@@ -51,12 +51,12 @@ async fn codes_of_long_ago_are_cleaned_away() {
         office.service.keys().purge(Retention::default(), drop).await.unwrap();
         office.service.clock.advance(HOUR);
         let late = office.present(&next).await.unwrap_err();
-        assert!(matches!(late, EnrolError::LateCode), "{late:?}");
+        assert!(matches!(late, EnrollError::ExpiredCode), "{late:?}");
         office.service.clock.advance(DAY + 2 * HOUR);
         office.service.keys().purge(Retention::default(), drop).await.unwrap();
         for code in [code, next] {
             let gone = office.present(&code).await.unwrap_err();
-            assert!(matches!(gone, EnrolError::WrongCode), "{gone:?}");
+            assert!(matches!(gone, EnrollError::WrongCode), "{gone:?}");
         }
         assert_eq!(office.logged("code.refused", Some("no_code")).await.count, 2);
     })
@@ -71,7 +71,7 @@ async fn only_the_last_code_counts() {
     while first == second {
         second = office.code().await;
     }
-    assert!(matches!(office.present(&first).await, Err(EnrolError::WrongCode)));
+    assert!(matches!(office.present(&first).await, Err(EnrollError::WrongCode)));
     assert!(office.present(&second).await.is_ok());
 }
 
@@ -79,9 +79,9 @@ async fn only_the_last_code_counts() {
 async fn an_address_without_an_account_gets_the_same_answers_and_no_letter() {
     let office = Office::new(stores::memory());
     for address in [ada(), stranger()] {
-        office.any().request(&address, &at_home()).await.unwrap();
-        let answer = office.any().verify(&address, "12 34", &at_home()).await.unwrap_err();
-        assert_eq!(answer.to_string(), EnrolError::WrongCode.to_string());
+        office.any().request_code(&address, &at_home()).await.unwrap();
+        let answer = office.any().redeem_code(&address, "12 34", &at_home()).await.unwrap_err();
+        assert_eq!(answer.to_string(), EnrollError::WrongCode.to_string());
     }
     office.letter().await;
     office.logged("code.refused", Some("no_account")).await;
@@ -89,7 +89,7 @@ async fn an_address_without_an_account_gets_the_same_answers_and_no_letter() {
     // The store has been asked the same: a wrong code for either is one of a code that is there.
     for address in [ada(), stranger()] {
         // Chance makes it the right one twice in a million runs.
-        let _ = office.any().verify(&address, "000000", &at_home()).await;
+        let _ = office.any().redeem_code(&address, "000000", &at_home()).await;
     }
     assert_eq!(office.logged("code.refused", Some("wrong_code")).await.count, 2);
 }
@@ -100,7 +100,7 @@ async fn nobody_waits_for_accounts_or_mail() {
     let (office, begun) = (Office::new(stores::memory()), tokio::time::Instant::now());
     for mood in [Mood::Frozen, Mood::Failing] {
         office.host.is(mood);
-        office.any().request(&ada(), &at_home()).await.unwrap();
+        office.any().request_code(&ada(), &at_home()).await.unwrap();
     }
     assert_eq!(begun.elapsed(), Duration::ZERO);
     office.logged("code.refused", Some("not_sent")).await;
@@ -110,7 +110,7 @@ async fn nobody_waits_for_accounts_or_mail() {
 async fn a_letter_that_takes_a_minute_is_given_up() {
     let (office, begun) = (Office::new(stores::memory()), tokio::time::Instant::now());
     office.host.is(Mood::Frozen);
-    office.any().request(&ada(), &at_home()).await.unwrap();
+    office.any().request_code(&ada(), &at_home()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(61)).await;
     office.logged("code.refused", Some("not_sent")).await;
     assert!(begun.elapsed() < Duration::from_secs(65), "{:?}", begun.elapsed());
@@ -122,11 +122,11 @@ async fn a_thousand_letters_may_wait_and_no_more() {
     office.host.is(Mood::Frozen);
     for n in 0..1_000 {
         let address = format!("a{n}@example.com").parse().unwrap();
-        office.any().request(&address, &at_home()).await.unwrap();
+        office.any().request_code(&address, &at_home()).await.unwrap();
     }
     for address in [ada(), stranger()] {
-        let busy = office.any().request(&address, &at_home()).await.unwrap_err();
-        assert!(matches!(&busy, EnrolError::Failed(error) if error.is_unavailable()), "{busy:?}");
+        let busy = office.any().request_code(&address, &at_home()).await.unwrap_err();
+        assert!(matches!(&busy, EnrollError::Failed(error) if error.is_unavailable()), "{busy:?}");
     }
 }
 
@@ -135,7 +135,7 @@ async fn an_account_that_is_gone_gets_no_key() {
     let office = Office::new(stores::memory());
     let code = office.code().await;
     office.host.is(Mood::Deserted);
-    assert!(matches!(office.present(&code).await, Err(EnrolError::WrongCode)));
+    assert!(matches!(office.present(&code).await, Err(EnrollError::WrongCode)));
     office.logged("code.refused", Some("no_account")).await;
 }
 
@@ -145,7 +145,7 @@ async fn a_host_that_cannot_tell_is_unavailable() {
     let code = office.code().await;
     office.host.is(Mood::Failing);
     let failed = office.present(&code).await.unwrap_err();
-    assert!(matches!(&failed, EnrolError::Failed(error) if error.is_unavailable()), "{failed:?}");
+    assert!(matches!(&failed, EnrollError::Failed(error) if error.is_unavailable()), "{failed:?}");
 }
 
 #[tokio::test]
@@ -156,9 +156,9 @@ async fn a_store_that_fails_is_unavailable() {
     let code = office.code().await;
     store.changes_are(Mood::Failing);
     let failed = office.present(&code).await.unwrap_err();
-    assert!(matches!(&failed, EnrolError::Failed(error) if error.is_unavailable()), "{failed:?}");
-    let failed = office.any().request(&ada(), &at_home()).await.unwrap_err();
-    assert!(matches!(&failed, EnrolError::Failed(error) if error.is_unavailable()), "{failed:?}");
+    assert!(matches!(&failed, EnrollError::Failed(error) if error.is_unavailable()), "{failed:?}");
+    let failed = office.any().request_code(&ada(), &at_home()).await.unwrap_err();
+    assert!(matches!(&failed, EnrollError::Failed(error) if error.is_unavailable()), "{failed:?}");
     store.changes_are(Mood::Fine);
     assert!(office.present(&code).await.is_ok(), "nothing was used up");
 }
@@ -170,8 +170,8 @@ async fn a_plan_that_has_no_room_says_so() {
     office.service.host.limit(&office.service.owner, none);
     let code = office.code().await;
     let refused = office.present(&code).await.unwrap_err();
-    let kind = |error: &EnrolError| match error {
-        EnrolError::Failed(error) => Some(error.kind()),
+    let kind = |error: &EnrollError| match error {
+        EnrollError::Failed(error) => Some(error.kind()),
         _ => None,
     };
     assert_eq!(kind(&refused), Some(ErrorKind::LimitReached));
@@ -202,9 +202,9 @@ async fn who_has_the_database_alone_cannot_test_codes() {
     let code = office.code().await;
     let thief = crate::support::Service::new(handles);
     let host = office.host.clone();
-    let thief = Enrolment::builder(thief.nodes[0].clone(), host.clone(), host, pepper(2)).build();
-    let tried = thief.verify(&ada(), &code, &at_home()).await;
-    assert!(matches!(tried, Err(EnrolError::WrongCode)), "under another pepper");
+    let thief = Enrollment::builder(thief.nodes[0].clone(), host.clone(), host, pepper(2)).build();
+    let tried = thief.redeem_code(&ada(), &code, &at_home()).await;
+    assert!(matches!(tried, Err(EnrollError::WrongCode)), "under another pepper");
     assert!(office.present(&code).await.is_ok(), "its tries are not even those of this code");
 }
 
@@ -237,9 +237,9 @@ async fn requests_and_their_ends_are_logged() {
 async fn a_flood_of_refusals_is_a_line_for_each_reason() {
     let office = Office::new(stores::memory());
     for _ in 0..1_000 {
-        let _ = office.any().verify(&stranger(), "000000", &at_home()).await;
-        let _ = office.any().request(&stranger(), &at_home()).await;
-        let _ = office.any().verify(&stranger(), "nonsense", &Actor::account("x")).await;
+        let _ = office.any().redeem_code(&stranger(), "000000", &at_home()).await;
+        let _ = office.any().request_code(&stranger(), &at_home()).await;
+        let _ = office.any().redeem_code(&stranger(), "nonsense", &Actor::account("x")).await;
     }
     let refused = office.log().await.into_iter();
     let refused: Vec<_> = refused.filter(|event| event.kind == EventKind::CodeRefused).collect();

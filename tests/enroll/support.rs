@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use keyward::{
     Actor, AuditEvent, AuditQuery, Owner, OwnerScope, Pepper,
     enroll::{
-        EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, HostError, Letter, Members, Post,
+        AccountLookup, CodeMessage, CodeSender, EmailAddress, EnrollError, Enrollment,
+        EnrollmentBuilder, HostError,
     },
     manage::Issued,
 };
@@ -16,16 +17,16 @@ use crate::support::{Service, servers::eventually, stores::Handles};
 pub struct Office {
     pub service: Service,
     /// One for each node.
-    pub nodes: Vec<Enrolment>,
+    pub nodes: Vec<Enrollment>,
     pub host: Host,
-    letters: AsyncMutex<mpsc::UnboundedReceiver<Letter>>,
+    letters: AsyncMutex<mpsc::UnboundedReceiver<CodeMessage>>,
 }
 
 /// Knows `ada@example.com`, the owner of the service.
 #[derive(Clone)]
 pub struct Host {
     ada: Owner,
-    letters: mpsc::UnboundedSender<Letter>,
+    letters: mpsc::UnboundedSender<CodeMessage>,
     mood: Arc<Mutex<Mood>>,
 }
 
@@ -52,28 +53,28 @@ impl Office {
         })
     }
 
-    pub fn with(handles: Handles, adapt: impl Fn(EnrolmentBuilder) -> EnrolmentBuilder) -> Self {
+    pub fn with(handles: Handles, adapt: impl Fn(EnrollmentBuilder) -> EnrollmentBuilder) -> Self {
         let service = Service::new(handles);
         let (sender, letters) = mpsc::unbounded_channel();
         let host = Host { ada: service.owner.clone(), letters: sender, mood: Arc::default() };
         let nodes = service.nodes.iter().map(|keys| {
-            let builder = Enrolment::builder(keys.clone(), host.clone(), host.clone(), pepper(1));
+            let builder = Enrollment::builder(keys.clone(), host.clone(), host.clone(), pepper(1));
             adapt(builder.product("Lua")).build()
         });
         Self { nodes: nodes.collect(), service, host, letters: AsyncMutex::new(letters) }
     }
 
-    pub fn any(&self) -> &Enrolment {
+    pub fn any(&self) -> &Enrollment {
         &self.nodes[0]
     }
 
     /// Asks for a code at one node, and reads the letter.
     pub async fn code(&self) -> String {
-        self.any().request(&ada(), &at_home()).await.unwrap();
+        self.any().request_code(&ada(), &at_home()).await.unwrap();
         self.letter().await.code.expose().to_owned()
     }
 
-    pub async fn letter(&self) -> Letter {
+    pub async fn letter(&self) -> CodeMessage {
         self.letters.lock().await.recv().await.unwrap()
     }
 
@@ -83,8 +84,8 @@ impl Office {
     }
 
     /// Presents a code at the other node.
-    pub async fn present(&self, code: &str) -> Result<Issued, EnrolError> {
-        self.nodes.last().unwrap().verify(&ada(), code, &at_home()).await
+    pub async fn present(&self, code: &str) -> Result<Issued, EnrollError> {
+        self.nodes.last().unwrap().redeem_code(&ada(), code, &at_home()).await
     }
 
     /// Of all tenants that the tests have; newest first.
@@ -131,7 +132,7 @@ impl Host {
 }
 
 #[async_trait]
-impl Members for Host {
+impl AccountLookup for Host {
     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
         let there = self.obey().await?;
         Ok((there && *address == ada()).then(|| self.ada.clone()))
@@ -139,10 +140,10 @@ impl Members for Host {
 }
 
 #[async_trait]
-impl Post for Host {
-    async fn send(&self, letter: &Letter) -> Result<(), HostError> {
+impl CodeSender for Host {
+    async fn send(&self, letter: &CodeMessage) -> Result<(), HostError> {
         self.obey().await?;
-        let Letter { to, code, .. } = letter;
+        let CodeMessage { to, code, .. } = letter;
         assert!(letter.text().contains(code.expose()) && !letter.subject().contains(code.expose()));
         assert!(!format!("{letter:#?}").contains(code.expose()), "a letter is debugged");
         assert_eq!(*to, ada(), "to nobody else");

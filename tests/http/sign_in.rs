@@ -235,5 +235,5 @@ async fn a_framework_of_ones_own_can_serve_it() {
     let call = Call::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
     assert_eq!(sign_in.answer(&incoming, &call).await.status(), 202);
     let code = office.letter().await.code;
-    assert!(office.any().verify(&ada(), code.expose(), &at_home()).await.is_ok());
+    assert!(office.any().redeem_code(&ada(), code.expose(), &at_home()).await.is_ok());
 }

@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_secs(30);
 
 fn wait(refused: Result<keyward::Timestamp, TotpError>) -> Duration {
     match refused {
-        Err(TotpError::TooOften(wait)) => wait,
+        Err(TotpError::TooManyAttempts(wait)) => wait,
         other => panic!("{other:?}"),
     }
 }
@@ -169,7 +169,7 @@ async fn ten_thousand_guesses_in_a_day_have_twenty_tries() {
     for n in 0..10_000 {
         let right = [-1, 0, 1].map(|step| phone.code(step));
         match phone.check(&format!("{n:06}")).await {
-            Err(TotpError::TooOften(_)) => {}
+            Err(TotpError::TooManyAttempts(_)) => {}
             Err(TotpError::WrongCode) => looked_at += 1,
             other => panic!("{n:06} of {right:?}: {other:?}"),
         }

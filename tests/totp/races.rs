@@ -50,7 +50,7 @@ async fn of_64_racing_guesses_five_are_looked_at() {
         let guesses: Vec<_> = (0..64).map(|n| phone.wrong(n)).collect();
         let answers = race(&phone, |n| guesses[n as usize].clone()).await;
         let wrong = |answer: &&_| matches!(answer, Err(TotpError::WrongCode));
-        let too_often = |answer: &&_| matches!(answer, Err(TotpError::TooOften(_)));
+        let too_often = |answer: &&_| matches!(answer, Err(TotpError::TooManyAttempts(_)));
         assert_eq!(answers.iter().filter(wrong).count(), 5);
         assert_eq!(answers.iter().filter(too_often).count(), 59);
     })

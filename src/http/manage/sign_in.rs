@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::ApiKeys,
-    enroll::{EmailAddress, EnrolError, Enrolment},
+    enroll::{EmailAddress, EnrollError, Enrollment},
     http::{ClientIp, Guard, Incoming, guard::Checked, success_fields},
     model::Actor,
     verify::{Verified, whole_seconds},
@@ -33,7 +33,7 @@ use crate::{
 /// Where the address of the peer is not known, only what is counted per e-mail address is limited.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     keys: ApiKeys,
     guard: Guard,
 }
@@ -60,10 +60,10 @@ struct Origin {
 }
 
 impl SignIn {
-    /// Codes and keys of this enrolment.
-    pub fn new(enrolment: Enrolment) -> Self {
-        let keys = enrolment.keys().clone();
-        Self { enrolment, guard: Guard::new(keys.clone()), keys }
+    /// Codes and keys of this enrollment.
+    pub fn new(enrollment: Enrollment) -> Self {
+        let keys = enrollment.keys().clone();
+        Self { enrollment, guard: Guard::new(keys.clone()), keys }
     }
 
     /// How to find whose address a call came from, as [`Guard::client_ip`]: limits are per network, so
@@ -105,7 +105,7 @@ impl SignIn {
 
     async fn ask(&self, origin: Origin, call: &Call<'_>) -> Answer {
         let email: EmailAddress = call.read::<Ask>()?.email.parse()?;
-        self.enrolment.request(&email, &origin.actor(&email)).await?;
+        self.enrollment.request_code(&email, &origin.actor(&email)).await?;
         let told =
             "If this address has an account, a code is on its way. It is good for 10 minutes.";
         message(told).map(|mut response| {
@@ -118,7 +118,7 @@ impl SignIn {
         let Present { email, code } = call.read()?;
         let email: EmailAddress = email.parse()?;
         let actor = origin.actor(&email);
-        let issued = self.enrolment.verify(&email, &code, &actor).await?;
+        let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
         let caller = Caller::new(issued.key.owner.clone(), actor);
         json(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
     }
@@ -190,17 +190,17 @@ impl Origin {
     }
 }
 
-impl From<EnrolError> for Failure {
-    fn from(error: EnrolError) -> Self {
+impl From<EnrollError> for Failure {
+    fn from(error: EnrollError) -> Self {
         let detail = error.to_string();
         match error {
-            EnrolError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
-            EnrolError::LateCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
-            EnrolError::TooOften(wait) => {
+            EnrollError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
+            EnrollError::ExpiredCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
+            EnrollError::TooManyAttempts(wait) => {
                 let seconds = whole_seconds(wait).max(1);
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).later(seconds)
             }
-            EnrolError::Failed(error) => error.into(),
+            EnrollError::Failed(error) => error.into(),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
-    EmailAddress, EnrolError, HostError, Letter, Members, Post, code,
+    AccountLookup, CodeMessage, CodeSender, EmailAddress, EnrollError, HostError, code,
     limits::{ADDRESS, CODE, CODES_OF, Hourly, TRIES_OF, digest, network, one_of, rest_of_hour},
 };
 use crate::{
@@ -21,11 +21,11 @@ use crate::{
 /// # Examples
 /// ```
 /// use async_trait::async_trait;
-/// use keyward::{Actor, Owner, Pepper, enroll::{EmailAddress, Enrolment, HostError, Letter, Members, Post}};
+/// use keyward::{Actor, Owner, Pepper, enroll::{EmailAddress, Enrollment, HostError, CodeMessage, AccountLookup, CodeSender}};
 ///
 /// struct Accounts;
 /// #[async_trait]
-/// impl Members for Accounts {
+/// impl AccountLookup for Accounts {
 ///     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
 ///         Ok((address.as_str() == "ada@example.com").then(|| Owner::account_only("ada")).transpose()?)
 ///     }
@@ -33,8 +33,8 @@ use crate::{
 ///
 /// struct Mail;
 /// #[async_trait]
-/// impl Post for Mail {
-///     async fn send(&self, letter: &Letter) -> Result<(), HostError> {
+/// impl CodeSender for Mail {
+///     async fn send(&self, letter: &CodeMessage) -> Result<(), HostError> {
 ///         // Hand letter.to, letter.subject() and letter.text() to the mail server.
 ///         # let _ = (&letter.to, letter.subject(), letter.text());
 ///         Ok(())
@@ -45,28 +45,28 @@ use crate::{
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let keys = keyward::testing::TestKeys::new().keys;
 /// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
-/// let enrolment = Enrolment::builder(keys, Accounts, Mail, pepper).product("Lua").build();
+/// let enrollment = Enrollment::builder(keys, Accounts, Mail, pepper).product("Lua").build();
 ///
 /// let (ada, by) = ("ada@example.com".parse()?, Actor::account("ada@example.com"));
-/// enrolment.request(&ada, &by).await?;
-/// assert!(enrolment.verify(&ada, "not the code", &by).await.is_err());
+/// enrollment.request_code(&ada, &by).await?;
+/// assert!(enrollment.redeem_code(&ada, "not the code", &by).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Enrolment {
+pub struct Enrollment {
     inner: Arc<Inner>,
 }
 
-/// Puts an [`Enrolment`] together.
+/// Puts an [`Enrollment`] together.
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct EnrolmentBuilder {
+pub struct EnrollmentBuilder {
     inner: Inner,
 }
 
 struct Inner {
     keys: ApiKeys,
-    members: Box<dyn Members>,
-    post: Box<dyn Post>,
+    members: Box<dyn AccountLookup>,
+    post: Box<dyn CodeSender>,
     hasher: HmacSha256Hasher,
     new_key: Box<Make>,
     product: String,
@@ -76,16 +76,16 @@ struct Inner {
 
 type Make = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
 
-impl Enrolment {
+impl Enrollment {
     /// Begins with the keys, what the host knows and does, and a secret of the service that keeps
     /// codes apart from whoever reads the database. All nodes of a service use the same one.
     pub fn builder(
         keys: ApiKeys,
-        members: impl Members,
-        post: impl Post,
+        members: impl AccountLookup,
+        post: impl CodeSender,
         pepper: Pepper,
-    ) -> EnrolmentBuilder {
-        EnrolmentBuilder {
+    ) -> EnrollmentBuilder {
+        EnrollmentBuilder {
             inner: Inner {
                 keys,
                 members: Box::new(members),
@@ -106,9 +106,13 @@ impl Enrolment {
     /// without an IP has none.
     ///
     /// # Errors
-    /// [`TooOften`](EnrolError::TooOften); and [`Failed`](EnrolError::Failed) if the store, or too many
+    /// [`TooManyAttempts`](EnrollError::TooManyAttempts); and [`Failed`](EnrollError::Failed) if the store, or too many
     /// letters that wait to be sent, make it unavailable.
-    pub async fn request(&self, address: &EmailAddress, by: &Actor) -> Result<(), EnrolError> {
+    pub async fn request_code(
+        &self,
+        address: &EmailAddress,
+        by: &Actor,
+    ) -> Result<(), EnrollError> {
         let inner = &self.inner;
         let sending = inner.sending.clone().try_acquire_owned().map_err(|_| busy())?;
         let now = inner.keys.now();
@@ -127,7 +131,7 @@ impl Enrolment {
         };
         inner.keys.put_code(&inner.address_digest(address), &kept).await?;
         let product = inner.product.clone();
-        let letter = Letter { to: address.clone(), code, valid_for: VALID_FOR, product };
+        let letter = CodeMessage { to: address.clone(), code, valid_for: VALID_FOR, product };
         // From here on nobody waits: what is done depends on whether there is an account.
         let (inner, by) = (inner.clone(), by.clone());
         tokio::spawn(async move {
@@ -141,20 +145,20 @@ impl Enrolment {
     /// key cannot be issued.
     ///
     /// # Errors
-    /// [`WrongCode`](EnrolError::WrongCode), also where there is no account or no code at all, and
-    /// after five wrong codes; [`LateCode`](EnrolError::LateCode) after ten minutes;
-    /// [`TooOften`](EnrolError::TooOften) for the network; [`Failed`](EnrolError::Failed) with what
+    /// [`WrongCode`](EnrollError::WrongCode), also where there is no account or no code at all, and
+    /// after five wrong codes; [`ExpiredCode`](EnrollError::ExpiredCode) after ten minutes;
+    /// [`TooManyAttempts`](EnrollError::TooManyAttempts) for the network; [`Failed`](EnrollError::Failed) with what
     /// [`ApiKeys::issue`] has to say.
-    pub async fn verify(
+    pub async fn redeem_code(
         &self,
         address: &EmailAddress,
         code: &str,
         by: &Actor,
-    ) -> Result<Issued, EnrolError> {
+    ) -> Result<Issued, EnrollError> {
         let inner = &self.inner;
         let now = inner.keys.now();
         if let Some(network) = network(&inner.hasher, TRIES_OF, by) {
-            let one = one_of(inner.hourly.tries_per_network, &network, now);
+            let one = one_of(inner.hourly.attempts_per_network, &network, now);
             inner.charge(&[one], "too_many_tries", by).await?;
         }
         // A slip of the finger is no guess, and takes no try.
@@ -168,7 +172,7 @@ impl Enrolment {
             CodeOutcome::Accepted => {}
             CodeOutcome::Expired => {
                 inner.keys.note_refused_code("late_code", by);
-                return Err(EnrolError::LateCode);
+                return Err(EnrollError::ExpiredCode);
             }
             CodeOutcome::Wrong => return Err(inner.refuse("wrong_code", by)),
             CodeOutcome::NoTriesLeft => return Err(inner.refuse("no_tries_left", by)),
@@ -197,7 +201,7 @@ impl Enrolment {
     }
 }
 
-impl EnrolmentBuilder {
+impl EnrollmentBuilder {
     /// What a key is that a code is turned into; by default one that may do all that its owner may
     /// do, does not expire, and is named "signed in by e-mail".
     pub fn new_key(
@@ -228,14 +232,14 @@ impl EnrolmentBuilder {
     }
 
     /// How many codes an hour are tried from one network; 60 by default.
-    pub fn tries_per_network(mut self, hourly: u32) -> Self {
-        self.inner.hourly.tries_per_network = hourly;
+    pub fn attempts_per_network(mut self, hourly: u32) -> Self {
+        self.inner.hourly.attempts_per_network = hourly;
         self
     }
 
     /// Builds it.
-    pub fn build(self) -> Enrolment {
-        Enrolment { inner: Arc::new(self.inner) }
+    pub fn build(self) -> Enrollment {
+        Enrollment { inner: Arc::new(self.inner) }
     }
 }
 
@@ -254,22 +258,22 @@ impl Inner {
         charges: &[CounterCharge<'_>],
         reason: &'static str,
         by: &Actor,
-    ) -> Result<(), EnrolError> {
+    ) -> Result<(), EnrollError> {
         match self.keys.charge(charges).await? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);
-                Err(EnrolError::TooOften(rest_of_hour(self.keys.now())))
+                Err(EnrollError::TooManyAttempts(rest_of_hour(self.keys.now())))
             }
         }
     }
 
-    fn refuse(&self, reason: &'static str, by: &Actor) -> EnrolError {
+    fn refuse(&self, reason: &'static str, by: &Actor) -> EnrollError {
         self.keys.note_refused_code(reason, by);
-        EnrolError::WrongCode
+        EnrollError::WrongCode
     }
 
-    async fn deliver(&self, letter: &Letter, by: &Actor) {
+    async fn deliver(&self, letter: &CodeMessage, by: &Actor) {
         let delivered = async {
             let Some(owner) = self.members.owner_of(&letter.to).await? else {
                 self.keys.note_refused_code("no_account", by);
@@ -289,15 +293,15 @@ fn busy() -> Error {
     Error::new(ErrorKind::Unavailable, "too many letters wait to be sent; try again later")
 }
 
-impl std::fmt::Debug for Enrolment {
+impl std::fmt::Debug for Enrollment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enrolment").field("hourly", &self.inner.hourly).finish_non_exhaustive()
+        f.debug_struct("Enrollment").field("hourly", &self.inner.hourly).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for EnrolmentBuilder {
+impl std::fmt::Debug for EnrollmentBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnrolmentBuilder").finish_non_exhaustive()
+        f.debug_struct("EnrollmentBuilder").finish_non_exhaustive()
     }
 }
 
