@@ -24,7 +24,7 @@ use crate::{
     keys::export::unmarked,
     support::{
         Service,
-        hostile::{for_letters, for_tables},
+        hostile::{for_emails, for_tables},
         on_each_store,
         servers::smtp::{self, Mail},
         stores::{Handles, PATIENCE},
@@ -43,7 +43,7 @@ struct Person {
 impl Person {
     fn number(n: usize, tables: &[String]) -> Self {
         let table = |n: usize| tables[n % tables.len()].clone();
-        let letter = |n: usize| for_letters(n as u32);
+        let letter = |n: usize| for_emails(n as u32);
         let odd = n % 2 == 1;
         let local = ["ada", "a.b+c", "O'Neil", "x!y%z"][n / 2 % 4];
         let end = if n.is_multiple_of(3) { n.to_string() } else { letter(n) };

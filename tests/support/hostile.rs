@@ -57,7 +57,7 @@ pub fn for_tables() -> Vec<String> {
 
 /// For headers, pages and envelopes, up to 60 characters, none like another: a word, what it tries, and
 /// where.
-pub fn for_letters(n: u32) -> String {
+pub fn for_emails(n: u32) -> String {
     let bad = BAD[n as usize % BAD.len()];
     match n / BAD.len() as u32 % 4 {
         0 => format!("{bad}{n}"),
