@@ -8,13 +8,13 @@ fn pepper(id: u16) -> Pepper {
 }
 
 #[test]
-fn sha256_is_the_published_one() {
+fn sha256_matches_the_published_test_vector() {
     let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(Sha256Hasher.digest(b"abc"), SecretDigest::from_sha256_text(known).unwrap());
 }
 
 #[test]
-fn hmac_is_the_one_of_rfc_4231() {
+fn hmac_sha256_matches_a_test_vector_of_rfc_4231() {
     // Test case 6: a key longer than a block.
     let hasher = HmacSha256Hasher::new(Pepper::new(7, vec![0xaa; 131]).unwrap());
     let digest = hasher.digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
@@ -23,12 +23,12 @@ fn hmac_is_the_one_of_rfc_4231() {
 }
 
 #[test]
-fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
+fn hashes_of_other_systems_are_parsed_from_hex_and_all_base64_variants() {
     use base64::prelude::*;
     for text in ["", "a", "some key of another system", "??>>~~"] {
         let raw = <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text));
         let digest = Sha256Hasher.digest(text.as_bytes());
-        for form in [
+        for encoded in [
             hex::encode(raw),
             hex::encode_upper(raw),
             BASE64_STANDARD.encode(raw),
@@ -36,7 +36,7 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
             BASE64_URL_SAFE.encode(raw),
             BASE64_URL_SAFE_NO_PAD.encode(raw),
         ] {
-            assert_eq!(SecretDigest::from_sha256_text(&form).unwrap(), digest);
+            assert_eq!(SecretDigest::from_sha256_text(&encoded).unwrap(), digest);
         }
         let raw = <sha2::Sha512 as sha2::Digest>::digest(text);
         let digest = Sha512Hasher.digest(text.as_bytes());
@@ -46,7 +46,7 @@ fn a_foreign_hash_is_read_in_hex_and_in_every_base64() {
 }
 
 #[test]
-fn a_foreign_hash_that_is_cut_or_of_another_kind_is_refused() {
+fn truncated_hashes_and_hashes_of_another_algorithm_are_rejected() {
     let sha1 = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
     for text in ["", "zz", sha1, &"0".repeat(63), &"g".repeat(64), "ünïcode"] {
         assert!(SecretDigest::from_sha256_text(text).is_err(), "{text}");
@@ -56,7 +56,7 @@ fn a_foreign_hash_that_is_cut_or_of_another_kind_is_refused() {
 }
 
 #[test]
-fn hashers_never_share_a_name_space() {
+fn digests_of_different_hashers_are_different() {
     let hashers: [&dyn Hasher; 4] = [
         &Sha256Hasher,
         &Sha512Hasher,
@@ -86,7 +86,7 @@ fn any_differing_bit_makes_digests_differ() {
 }
 
 #[test]
-fn candidates_name_the_current_digest_first_and_every_retired_one() {
+fn candidates_are_the_current_digest_and_then_those_of_retired_hashers() {
     let hashers = Hashers::new(HmacSha256Hasher::new(pepper(3)))
         .also_accept(HmacSha256Hasher::new(pepper(2)))
         .also_accept(Sha256Hasher);
@@ -99,7 +99,7 @@ fn candidates_name_the_current_digest_first_and_every_retired_one() {
 }
 
 #[test]
-fn a_short_pepper_is_refused_and_none_is_shown() {
+fn a_short_pepper_is_rejected_and_debug_output_shows_no_pepper() {
     let error = Pepper::new(1, vec![7; 31]).unwrap_err();
     assert!(error.to_string().contains("31 bytes is too short"));
     let pepper = Pepper::new(1, b"pepper-pepper-pepper-pepper-pepper".to_vec()).unwrap();

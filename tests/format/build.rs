@@ -2,7 +2,7 @@ use keyward::{Alphabet, Checksum, Formats, KeyFormat, secret::FormatError};
 use proptest::prelude::*;
 
 #[test]
-fn fewer_than_128_random_bits_are_refused() {
+fn fewer_than_128_random_bits_are_rejected() {
     for (alphabet, characters) in
         [(Alphabet::Hex, 31), (Alphabet::Base62, 21), (Alphabet::Base64Url, 21)]
     {
@@ -23,7 +23,7 @@ fn fewer_than_128_random_bits_are_refused() {
 }
 
 #[test]
-fn absurd_lengths_are_refused_without_overflow() {
+fn huge_lengths_are_rejected_without_overflow() {
     for total in [513, 1 << 40, usize::MAX] {
         let error = KeyFormat::builder("lc").total_len(total).build().unwrap_err();
         assert_eq!(error, FormatError::TooLong { len: total });
@@ -36,7 +36,7 @@ fn absurd_lengths_are_refused_without_overflow() {
 }
 
 #[test]
-fn words_that_could_be_misread_are_refused() {
+fn ambiguous_prefixes_and_environments_are_rejected() {
     let long = "x".repeat(33);
     for word in ["", "_", "a_", "_a", "a__b", "a_-b", "1a", "a b", "a.b", "ä", "a\n", &long] {
         let error = KeyFormat::builder(word).build().unwrap_err();
@@ -47,7 +47,7 @@ fn words_that_could_be_misread_are_refused() {
 }
 
 #[test]
-fn a_hint_that_gives_too_much_away_is_refused() {
+fn a_hint_that_reveals_too_many_bits_is_rejected() {
     let luna =
         |hint| KeyFormat::builder("lnos").alphabet(Alphabet::Hex).bits(128).hint_len(hint).build();
     assert!(luna(8).is_ok());
@@ -58,7 +58,7 @@ fn a_hint_that_gives_too_much_away_is_refused() {
 }
 
 #[test]
-fn default_secrets_with_a_lead_of_up_to_19_characters_fit_one_sha256_block() {
+fn default_secrets_with_a_prefix_of_up_to_19_characters_fit_one_sha256_block() {
     for len in 1..=18 {
         let format = KeyFormat::builder("p".repeat(len)).build().unwrap();
         assert_eq!(format.lead().len(), len + 1);
@@ -69,7 +69,7 @@ fn default_secrets_with_a_lead_of_up_to_19_characters_fit_one_sha256_block() {
 }
 
 #[test]
-fn formats_that_could_claim_one_text_are_refused_side_by_side() {
+fn formats_that_could_match_the_same_text_are_rejected_together() {
     let url = |prefix: &str, total| {
         KeyFormat::builder(prefix).alphabet(Alphabet::Base64Url).total_len(total).build().unwrap()
     };
@@ -78,14 +78,14 @@ fn formats_that_could_claim_one_text_are_refused_side_by_side() {
     assert!(Formats::new(url("lk", 60)).accept(url("lk", 60)).is_err());
     assert!(Formats::new(url("lk", 60)).accept(url("lk", 61)).is_ok());
     assert!(Formats::new(url("lk", 60)).accept(url("lx", 60)).is_ok());
-    // Base62 bodies hold no separator, so the longer lead is not a possible body.
+    // A base62 body contains no separator, so it cannot begin like the rest of the longer prefix.
     let base62 = KeyFormat::builder("lk").total_len(60).build().unwrap();
     assert!(Formats::new(base62).accept(url("lk_live", 60)).is_ok());
 }
 
 proptest! {
     #[test]
-    fn whatever_is_built_parses_what_it_makes(
+    fn every_valid_format_parses_the_secrets_it_generates(
         prefix in "[A-Za-z]([A-Za-z0-9]{0,3}[_-]?[A-Za-z0-9]){0,4}",
         environment in proptest::option::of("[A-Za-z][A-Za-z0-9]{0,6}"),
         alphabet in prop_oneof![

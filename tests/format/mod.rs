@@ -4,7 +4,7 @@ mod scanner;
 
 use keyward::{Alphabet, Checksum, Formats, KeyFormat};
 
-/// The forms of the five products in the seeds.
+/// The formats of the five example products.
 pub fn products() -> Vec<KeyFormat> {
     vec![
         KeyFormat::builder("lc").build().unwrap(),
@@ -21,8 +21,8 @@ pub fn products() -> Vec<KeyFormat> {
     ]
 }
 
-/// Forms that have broken other parsers.
-pub fn awkward() -> Vec<KeyFormat> {
+/// Formats with unusual prefixes, alphabets and lengths.
+pub fn unusual() -> Vec<KeyFormat> {
     vec![
         KeyFormat::builder("acme_live").alphabet(Alphabet::Base64Url).build().unwrap(),
         KeyFormat::builder("a-b_c").environment("eu-1").alphabet(Alphabet::Hex).build().unwrap(),
@@ -31,13 +31,13 @@ pub fn awkward() -> Vec<KeyFormat> {
 }
 
 #[test]
-fn each_product_states_its_form() {
+fn each_product_has_its_documented_format() {
     let [lurus, luna, lk, api, lumio] = <[KeyFormat; 5]>::try_from(products()).unwrap();
     assert!(lurus.generate().unwrap().expose().starts_with("lc_"));
 
     let secret = luna.generate().unwrap();
-    let (lead, body) = secret.expose().split_at("lnos_live_".len());
-    assert_eq!((lead, body.len()), ("lnos_live_", 32));
+    let (prefix, body) = secret.expose().split_at("lnos_live_".len());
+    assert_eq!((prefix, body.len()), ("lnos_live_", 32));
     assert!(body.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
     let hint = luna.parse("lnos_live_a1b2c3d4e5f6a7b8a9b0a1b2a3b4a5b6").unwrap().hint();
     assert_eq!(hint, "lnos_live_a1b2c3d4");

@@ -1,12 +1,12 @@
 use keyward::{Checksum, Formats, KeyFormat, secret::Malformed};
 use proptest::prelude::*;
 
-use super::{awkward, products};
+use super::{products, unusual};
 use crate::support::mistyped;
 
 #[test]
-fn every_secret_of_every_form_parses_10_000_times() {
-    for format in products().into_iter().chain(awkward()) {
+fn ten_thousand_generated_secrets_of_each_format_parse() {
+    for format in products().into_iter().chain(unusual()) {
         for _ in 0..10_000 {
             let secret = format.generate().unwrap();
             let parsed = format.parse(secret.expose()).unwrap();
@@ -17,10 +17,10 @@ fn every_secret_of_every_form_parses_10_000_times() {
 }
 
 #[test]
-fn each_flaw_is_named() {
+fn each_malformed_secret_gets_its_specific_error() {
     let luna = products().remove(1);
     let body = "a1b2c3d4e5f6a7b8a9b0a1b2a3b4a5b6";
-    for (text, flaw) in [
+    for (text, error) in [
         (String::new(), Malformed::Prefix),
         ("lnos".into(), Malformed::Prefix),
         (format!("LNOS_live_{body}"), Malformed::Prefix),
@@ -36,12 +36,12 @@ fn each_flaw_is_named() {
         ("x".repeat(513), Malformed::TooLong),
         (format!("lnos_live_{}", "a".repeat(1 << 20)), Malformed::TooLong),
     ] {
-        assert_eq!(luna.parse(&text).unwrap_err(), flaw, "{text:.80}");
+        assert_eq!(luna.parse(&text).unwrap_err(), error, "{text:.80}");
     }
 }
 
 #[test]
-fn a_secret_of_another_product_or_environment_is_refused() {
+fn a_secret_of_another_product_or_environment_is_rejected() {
     let all = products();
     for (i, format) in all.iter().enumerate() {
         let secret = format.generate().unwrap();
@@ -52,26 +52,26 @@ fn a_secret_of_another_product_or_environment_is_refused() {
 }
 
 #[test]
-fn every_single_character_typo_and_swap_is_caught_by_the_checksum() {
+fn the_checksum_detects_every_changed_character_and_swap() {
     let format = products().remove(0);
     for _ in 0..20 {
         let secret = format.generate().unwrap();
         let good = secret.expose().as_bytes();
-        for place in 0..good.len() {
+        for position in 0..good.len() {
             for byte in 0..=255u8 {
                 let mut typo = good.to_vec();
-                typo[place] = byte;
+                typo[position] = byte;
                 assert_eq!(format.parse(&typo).is_ok(), typo == good);
             }
             let mut swapped = good.to_vec();
-            swapped.swap(place, (place + 1) % good.len());
+            swapped.swap(position, (position + 1) % good.len());
             assert_eq!(format.parse(&swapped).is_ok(), swapped == good);
         }
     }
 }
 
 #[test]
-fn of_several_formats_the_flaw_of_the_nearest_is_named() {
+fn with_several_formats_the_error_is_that_of_the_closest_match() {
     let live = KeyFormat::builder("lk").environment("live").total_len(64).build().unwrap();
     let plain = KeyFormat::builder("lk").total_len(64).checksum(Checksum::None).build().unwrap();
     let formats = Formats::new(live).accept(plain).unwrap();
@@ -82,17 +82,17 @@ fn of_several_formats_the_flaw_of_the_nearest_is_named() {
 proptest! {
     #[test]
     fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        for format in products().into_iter().chain(awkward()) {
+        for format in products().into_iter().chain(unusual()) {
             let _ = format.parse(&bytes);
-            let mut led = format.lead().as_bytes().to_vec();
-            led.extend(&bytes);
-            led.truncate(format.total_len());
-            let _ = format.parse(&led);
+            let mut prefixed = format.lead().as_bytes().to_vec();
+            prefixed.extend(&bytes);
+            prefixed.truncate(format.total_len());
+            let _ = format.parse(&prefixed);
         }
     }
 
     #[test]
-    fn text_of_any_script_is_refused_without_a_panic(text in "\\PC{0,80}") {
+    fn text_of_any_script_is_rejected_without_a_panic(text in "\\PC{0,80}") {
         for format in products() {
             prop_assert!(format.parse(&text).is_err());
         }

@@ -1,9 +1,9 @@
 use keyward::{KeyFormat, secret::ScannerRules};
 use regex::Regex;
 
-use super::{awkward, products};
+use super::{products, unusual};
 
-/// The regular expression of each kind of rule, as the scanner would assemble it.
+/// Returns the regular expression of each rule, assembled like the scanner does.
 fn compiled(rules: &ScannerRules) -> [Regex; 3] {
     let github = &rules.github;
     let gitleaks = rules
@@ -17,12 +17,12 @@ fn compiled(rules: &ScannerRules) -> [Regex; 3] {
     ]
 }
 
-/// Texts that differ from a secret by one character too many, too few, or wrong.
+/// Returns texts that differ from a secret by one extra, missing or wrong character.
 fn near_misses(format: &KeyFormat) -> Vec<String> {
     let secret = format.generate().unwrap();
     let secret = secret.expose();
-    let place = format.lead().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
-    let (head, tail) = secret.split_at(place);
+    let position = format.lead().len() + secret.bytes().map(usize::from).sum::<usize>() % 20;
+    let (head, tail) = secret.split_at(position);
     vec![
         secret[..secret.len() - 1].to_owned(),
         secret[1..].to_owned(),
@@ -39,7 +39,7 @@ fn near_misses(format: &KeyFormat) -> Vec<String> {
 
 #[test]
 fn each_rule_finds_1_000_secrets_and_none_of_1_000_near_misses() {
-    for format in products().into_iter().chain(awkward()) {
+    for format in products().into_iter().chain(unusual()) {
         let rules = compiled(&format.scanner_rules());
         for i in 0..1_000 {
             let secret = format.generate().unwrap();
@@ -52,7 +52,7 @@ fn each_rule_finds_1_000_secrets_and_none_of_1_000_near_misses() {
                 _ => format!("('{secret}',)"),
             };
             for rule in &rules {
-                assert_eq!(&rule.captures(&text).expect("found")[1], secret);
+                assert_eq!(&rule.captures(&text).expect("the rule matches")[1], secret);
             }
         }
         for miss in (0..100).flat_map(|_| near_misses(&format)) {
@@ -64,7 +64,7 @@ fn each_rule_finds_1_000_secrets_and_none_of_1_000_near_misses() {
 }
 
 #[test]
-fn the_gitleaks_rule_is_toml_with_the_fields_gitleaks_reads() {
+fn the_gitleaks_rule_has_the_toml_fields_that_gitleaks_reads() {
     let rule = products().remove(1).scanner_rules().gitleaks;
     for line in [
         "[[rules]]",
@@ -77,16 +77,16 @@ fn the_gitleaks_rule_is_toml_with_the_fields_gitleaks_reads() {
 }
 
 #[test]
-fn of_secrets_in_a_list_none_is_passed_over() {
-    for format in products().into_iter().chain(awkward()) {
+fn every_secret_in_a_list_is_found() {
+    for format in products().into_iter().chain(unusual()) {
         let secrets: Vec<_> = (0..20).map(|_| format.generate().unwrap()).collect();
         let secrets: Vec<_> = secrets.iter().map(|secret| secret.expose()).collect();
-        for between in ["\n", ",", " ", "|"] {
-            let text = secrets.join(between);
+        for separator in ["\n", ",", " ", "|"] {
+            let text = secrets.join(separator);
             for rule in compiled(&format.scanner_rules()) {
                 let found: Vec<_> =
                     rule.captures_iter(&text).map(|found| found.extract::<1>().1[0]).collect();
-                assert_eq!(found, secrets, "{format}, {between:?} between");
+                assert_eq!(found, secrets, "{format}, separator {separator:?}");
             }
         }
     }
