@@ -20,7 +20,7 @@ use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, NewKey, Owner, Pepper, PostgresStore, SqliteStore,
     Timestamp, Verified,
     axum::{manage, openapi::sign_in_router},
-    enroll::{EmailAddress, Enrolment, HostError, Letter, Members, Post},
+    enroll::{AccountLookup, CodeMessage, CodeSender, EmailAddress, Enrollment, HostError},
     http::{
         Guard,
         manage::{Caller, SignIn},
@@ -50,13 +50,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(file) => Pepper::new(1, std::fs::read(file)?)?,
         None => Pepper::new(1, format.generate()?.expose())?,
     };
-    let enrolment = Enrolment::builder(keys.clone(), Accounts, Terminal, pepper)
+    let enrollment = Enrollment::builder(keys.clone(), Accounts, Terminal, pepper)
         .product("Lua")
         .new_key(|owner| NewKey::new(owner, "lua-cli"))
         .build();
 
     let guard = keyward::axum::layer(Guard::new(keys.clone()));
-    let (sign_in, document) = sign_in_router(SignIn::new(enrolment)).split_for_parts();
+    let (sign_in, document) = sign_in_router(SignIn::new(enrollment)).split_for_parts();
     let app = Router::new()
         .route("/push", post(push).layer(guard))
         .merge(sign_in)
@@ -90,7 +90,7 @@ async fn push(verified: Verified) -> Json<Value> {
 struct Accounts;
 
 #[async_trait]
-impl Members for Accounts {
+impl AccountLookup for Accounts {
     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
         let account = match address.as_str() {
             ADA => "ada",
@@ -105,8 +105,8 @@ impl Members for Accounts {
 struct Terminal;
 
 #[async_trait]
-impl Post for Terminal {
-    async fn send(&self, letter: &Letter) -> Result<(), HostError> {
+impl CodeSender for Terminal {
+    async fn send(&self, letter: &CodeMessage) -> Result<(), HostError> {
         println!("--- To: {}\n--- Subject: {}\n{}", letter.to, letter.subject(), letter.text());
         Ok(())
     }

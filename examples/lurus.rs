@@ -61,8 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let letters = match smtp {
         Some(_) => letters,
         // Without a mail server, print the emails instead of sending them.
-        None => letters.words(|notice| {
-            let words = notice.words();
+        None => letters.content(|notice| {
+            let words = notice.default_content();
             println!("--- To: {}\n--- Subject: {}\n{}", notice.to, words.subject, words.text);
             None
         }),
@@ -103,7 +103,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     keys.shutdown().await?;
     // Emails that the mail server has not accepted within 10 seconds are lost.
-    let _ = tokio::time::timeout(Duration::from_secs(10), mailer.idle()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), mailer.flush()).await;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a verification asks of the allocator. A binary of its own, because it counts all of it.
+//! Heap allocations of a verification. A binary of its own, because the counter replaces the global allocator.
 
 use std::{pin::pin, task::Poll, time::Duration};
 
@@ -11,18 +11,18 @@ use keyward::{
     verify::CacheOptions,
 };
 
-/// Polls once: whatever has to wait is no hit.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+/// Polls a future once, and panics if it has to wait.
+fn poll_once<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match pin!(future).poll(&mut context) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waited for something"),
+        Poll::Pending => panic!("the future is not ready at the first poll"),
     }
 }
 
 fn keys() -> ApiKeys {
     let limits = Limits::default().rate(Rate::per_second(1_000_000));
-    // However long the machine pauses, nothing has to be asked for again meanwhile.
+    // Long enough that no entry becomes stale during the test, however slow the machine is.
     let cache = CacheOptions::default()
         .failed_attempts_per_network(Rate::per_second(1_000_000))
         .max_staleness(Duration::from_secs(3_600));
@@ -52,26 +52,26 @@ fn request<'a>() -> VerifyRequest<'a> {
 }
 
 #[tokio::test]
-async fn a_hit_with_everything_to_check_allocates_nothing() {
+async fn a_cache_hit_with_all_checks_allocates_nothing() {
     let keys = keys();
     let issued = issue(&keys, "ada").await;
     keys.verify(issued.secret.expose(), &request()).await.unwrap();
     let counted = measure(|| {
         for _ in 0..1_000 {
-            at_once(keys.verify(issued.secret.expose(), &request())).unwrap();
+            poll_once(keys.verify(issued.secret.expose(), &request())).unwrap();
         }
     });
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
 #[tokio::test]
-async fn the_first_hit_after_the_uses_were_written_allocates_nothing_either() {
+async fn the_first_cache_hit_after_a_flush_allocates_nothing() {
     let keys = keys();
     let mut all = Vec::new();
     for n in 0..1_000 {
         all.push(issue(&keys, &format!("ada-{n}")).await);
     }
-    // What is read before the feed is followed is read again.
+    // A key that is read before the change feed is followed is read a second time.
     for _ in 0..2 {
         for issued in &all {
             keys.verify(issued.secret.expose(), &request()).await.unwrap();
@@ -81,7 +81,7 @@ async fn the_first_hit_after_the_uses_were_written_allocates_nothing_either() {
     assert_eq!(keys.health().unwritten_uses, 0);
     let counted = measure(|| {
         for issued in &all {
-            at_once(keys.verify(issued.secret.expose(), &request())).unwrap();
+            poll_once(keys.verify(issued.secret.expose(), &request())).unwrap();
         }
     });
     assert_eq!(keys.health().unwritten_uses, all.len());
@@ -89,22 +89,22 @@ async fn the_first_hit_after_the_uses_were_written_allocates_nothing_either() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_key_is_refused_without_an_allocation() {
+async fn a_malformed_key_is_denied_without_an_allocation() {
     let keys = keys();
-    let refuse = || {
-        let refused = at_once(keys.verify("lc_nonsense", &request()));
-        assert!(matches!(refused, Err(VerifyError::Denied(_))));
+    let deny = || {
+        let result = poll_once(keys.verify("lc_nonsense", &request()));
+        assert!(matches!(result, Err(VerifyError::Denied(_))));
     };
-    // The first one is described for the log.
-    refuse();
-    let counted = measure(|| (0..1_000).for_each(|_| refuse()));
+    // The first denial allocates the entry for the audit log.
+    deny();
+    let counted = measure(|| (0..1_000).for_each(|_| deny()));
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
 #[tokio::test]
-async fn the_counter_sees_the_allocations_of_a_miss() {
+async fn the_counter_counts_the_allocations_of_a_cache_miss() {
     let keys = keys();
     let issued = issue(&keys, "ada").await;
-    let counted = measure(|| drop(at_once(keys.verify(issued.secret.expose(), &request()))));
-    assert!(counted.count_total > 0, "a check that cannot fail is a defect");
+    let counted = measure(|| drop(poll_once(keys.verify(issued.secret.expose(), &request()))));
+    assert!(counted.count_total > 0, "otherwise the other tests check nothing");
 }

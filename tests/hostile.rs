@@ -1,5 +1,5 @@
-//! Text from people who mean no good, from one end to the other: a key is made over HTTP, its owner gets a
-//! letter, and it is seen in the log, in both exports and on the pages of keys.
+//! Hostile text, end to end: a key is created over HTTP, its owner is notified by e-mail, and the key appears in
+//! the audit log, in both exports and in the list of keys.
 
 use std::collections::BTreeMap;
 
@@ -24,42 +24,42 @@ use crate::{
     keys::export::unmarked,
     support::{
         Service,
-        hostile::{for_letters, for_tables},
+        hostile::{for_emails, for_tables},
         on_each_store,
         servers::smtp::{self, Mail},
         stores::{Handles, PATIENCE},
     },
 };
 
-/// What somebody with a browser can choose.
-struct Person {
-    /// His account, and perhaps his address.
+/// The text that a user controls.
+struct Attacker {
+    /// The account, and the local part of the e-mail address if it is valid as one.
     account: String,
     agent: String,
     name: String,
     label: (String, String),
 }
 
-impl Person {
+impl Attacker {
     fn number(n: usize, tables: &[String]) -> Self {
         let table = |n: usize| tables[n % tables.len()].clone();
-        let letter = |n: usize| for_letters(n as u32);
+        let email = |n: usize| for_emails(n as u32);
         let odd = n % 2 == 1;
         let local = ["ada", "a.b+c", "O'Neil", "x!y%z"][n / 2 % 4];
-        let end = if n.is_multiple_of(3) { n.to_string() } else { letter(n) };
+        let end = if n.is_multiple_of(3) { n.to_string() } else { email(n) };
         Self {
-            // Nobody has the name of somebody else.
+            // All account names are different.
             account: if odd { format!("{}{n}", table(n)) } else { format!("{local}{end}") },
-            agent: if odd { letter(n + 7) } else { table(n + 101) },
-            name: if odd { letter(n + 11) } else { table(n) },
-            label: if odd { (table(n + 3), letter(n)) } else { (letter(n), table(n + 3)) },
+            agent: if odd { email(n + 7) } else { table(n + 101) },
+            name: if odd { email(n + 11) } else { table(n) },
+            label: if odd { (table(n + 3), email(n)) } else { (email(n), table(n + 3)) },
         }
     }
 
-    /// Whether there can be such an account, and such a key.
+    /// Returns whether the account and the key are valid.
     fn is_accepted(&self) -> bool {
         let Self { account, name, label: (key, value), .. } = self;
-        let fits = |text: &str, most| (1..=most).contains(&text.chars().count());
+        let fits = |text: &str, max| (1..=max).contains(&text.chars().count());
         ![account, name, key, value].iter().any(|text| text.contains('\0'))
             && fits(name.trim(), 100)
             && fits(account, 200)
@@ -71,38 +71,39 @@ impl Person {
     }
 }
 
-/// An account is an address, or somebody else reads its letters.
+/// Returns the account's own address if it is valid as one, and a shared address otherwise.
 fn address(account: &str) -> EmailAddress {
     let own = format!("{account}@example.com").parse();
     own.unwrap_or_else(|_| "office@example.com".parse().unwrap())
 }
 
-struct Office;
+struct Addresses;
 
 #[async_trait]
-impl Recipients for Office {
+impl Recipients for Addresses {
     async fn address_of(&self, owner: &Owner) -> Result<Option<EmailAddress>, HostError> {
         Ok(Some(address(owner.account())))
     }
 }
 
-/// The words come in hexadecimal digits: a host has them from its own database, where all is possible.
+/// A session in headers. Account and user agent are hex-encoded: a real host reads them from its database, where
+/// any text is possible.
 struct Session(Caller);
 
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        let word = |name: &str| {
+        let text = |name: &str| {
             let digits = parts.headers.get(name).ok_or(StatusCode::UNAUTHORIZED)?;
             let bytes = hex::decode(digits).map_err(|_| StatusCode::UNAUTHORIZED)?;
             String::from_utf8(bytes).map_err(|_| StatusCode::UNAUTHORIZED)
         };
-        let (account, agent) = (word("x-account")?, word("x-agent")?);
+        let (account, agent) = (text("x-account")?, text("x-agent")?);
         let owner = Owner::new("acme", &account).map_err(|_| StatusCode::UNAUTHORIZED)?;
         let caller = Caller::new(owner, Actor::account(&account).user_agent(&agent));
-        let all = parts.headers.contains_key("x-administrator");
-        Ok(Self(if all { caller.administrator() } else { caller }))
+        let is_administrator = parts.headers.contains_key("x-administrator");
+        Ok(Self(if is_administrator { caller.administrator() } else { caller }))
     }
 }
 
@@ -115,7 +116,7 @@ impl From<Session> for Caller {
 struct Api(Router);
 
 impl Api {
-    async fn create(&self, by: &Person) -> (u16, String) {
+    async fn create(&self, by: &Attacker) -> (u16, String) {
         let (key, value) = &by.label;
         let body = json!({ "name": by.name, "metadata": { key: value } }).to_string();
         let request = Request::post("/api-keys")
@@ -125,7 +126,7 @@ impl Api {
         self.call(request.body(body.into()).unwrap()).await
     }
 
-    /// What an administrator sees.
+    /// Gets a page as an administrator.
     async fn get(&self, path: &str) -> String {
         let request = Request::get(path)
             .header("x-account", hex::encode("grace"))
@@ -136,7 +137,7 @@ impl Api {
         text
     }
 
-    /// All pages of a list.
+    /// Returns the items of all pages of a list.
     async fn list(&self, path: &str, items: &str) -> Vec<Value> {
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -149,7 +150,7 @@ impl Api {
         }
     }
 
-    /// An answer is UTF-8 throughout.
+    /// Asserts that the response is valid UTF-8.
     async fn call(&self, request: Request<Body>) -> (u16, String) {
         let (parts, body) = self.0.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = to_bytes(body, 10_000_000).await.unwrap();
@@ -158,16 +159,16 @@ impl Api {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_people_who_mean_no_good_make_one_record_each_everywhere() {
-    on_each_store(everywhere).await;
+async fn each_of_500_attackers_creates_exactly_one_record_in_every_output() {
+    on_each_store(check_every_output).await;
 }
 
-async fn everywhere(handles: Handles) {
+async fn check_every_output(handles: Handles) {
     let Some(server) = smtp::start() else { return };
     let from = "keys@example.com".parse().unwrap();
     let mailer =
         Mailer::builder(&server.url(), from).unwrap().name("Lua").timeout(PATIENCE).build();
-    let sink = EmailSink::builder(mailer.clone(), Office)
+    let sink = EmailSink::builder(mailer.clone(), Addresses)
         .product("Lua")
         .names_from_shared(handles[0].clone())
         .build();
@@ -176,40 +177,40 @@ async fn everywhere(handles: Handles) {
         Api(Router::new()
             .merge(keyward::axum::manage::router::<Session, _>(service.keys().clone())));
 
-    // By the id of the key that each has made.
-    let mut made: BTreeMap<String, (Person, String)> = BTreeMap::new();
+    // The attacker and the hint of each key, by key id.
+    let mut created: BTreeMap<String, (Attacker, String)> = BTreeMap::new();
     let tables = for_tables();
     for n in 0..500 {
-        // No letter waits so long for its turn that it is tried twice.
+        // Keeps few messages pending, so that no attempt times out and is retried.
         if n % 25 == 0 {
-            mailer.idle().await;
+            mailer.flush().await;
         }
-        let person = Person::number(n, &tables);
-        let (status, answer) = api.create(&person).await;
-        if !person.is_accepted() {
+        let attacker = Attacker::number(n, &tables);
+        let (status, answer) = api.create(&attacker).await;
+        if !attacker.is_accepted() {
             assert!([401, 422].contains(&status), "{n}: {answer}");
             continue;
         }
         assert_eq!(status, 201, "{n}: {answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();
         let text = |name: &str| answer[name].as_str().unwrap().to_owned();
-        made.insert(text("id"), (person, text("prefix")));
+        created.insert(text("id"), (attacker, text("prefix")));
     }
-    assert!(made.len() > 450, "{}", made.len());
+    assert!(created.len() > 450, "{}", created.len());
 
-    mailer.idle().await;
-    let letters = mailer.letters();
-    assert_eq!((letters.sent, letters.lost), (made.len() as u64, 0));
-    letters_are_harmless(&server.mails(), &made);
+    mailer.flush().await;
+    let stats = mailer.stats();
+    assert_eq!((stats.sent, stats.dropped), (created.len() as u64, 0));
+    assert_messages_are_harmless(&server.mails(), &created);
 
     let query = AuditQuery::new(OwnerScope::Tenant("acme")).limit(1_000);
     let stored = service.keys().events(query).await.unwrap();
-    assert_eq!(stored.len(), made.len());
+    assert_eq!(stored.len(), created.len());
     for event in &stored {
         let AuditEvent { key_id, actor, user_agent, account, .. } = event;
-        let (person, _) = &made[&key_id.unwrap().to_string()];
-        assert_eq!((actor, account.as_ref()), (&person.account, Some(&person.account)));
-        assert_eq!(user_agent.as_ref(), Some(&person.agent));
+        let (attacker, _) = &created[&key_id.unwrap().to_string()];
+        assert_eq!((actor, account.as_ref()), (&attacker.account, Some(&attacker.account)));
+        assert_eq!(user_agent.as_ref(), Some(&attacker.agent));
         let line = event.to_string();
         assert!(line.chars().all(is_plain), "{line}");
     }
@@ -219,7 +220,7 @@ async fn everywhere(handles: Handles) {
     assert!(lines.chars().all(|c| c == '\n' || is_plain(c)));
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines, listed);
-    assert_eq!(listed.len(), made.len());
+    assert_eq!(listed.len(), created.len());
     for (event, stored) in listed.iter().zip(&stored) {
         assert_eq!(event["id"], stored.id.to_string());
         assert_eq!(event["actor"], stored.actor);
@@ -233,51 +234,52 @@ async fn everywhere(handles: Handles) {
         .records()
         .map(|row| names.iter().map(str::to_owned).zip(row.unwrap().iter().map(unmarked)).collect())
         .collect();
-    assert_eq!(rows.len(), made.len());
+    assert_eq!(rows.len(), created.len());
     for (row, event) in rows.iter().zip(&listed) {
         for (name, cell) in row {
-            let told = event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned);
-            assert_eq!(*cell, told.replace("null", ""), "{name}");
+            let expected =
+                event[name].as_str().map_or_else(|| event[name].to_string(), str::to_owned);
+            assert_eq!(*cell, expected.replace("null", ""), "{name}");
         }
     }
 
     let keys = api.list("/api-keys", "keys").await;
-    assert_eq!(keys.len(), made.len());
+    assert_eq!(keys.len(), created.len());
     for key in keys {
-        let (person, hint) = &made[key["id"].as_str().unwrap()];
-        let (label, value) = &person.label;
-        assert_eq!(key["name"], person.name.trim());
+        let (attacker, hint) = &created[key["id"].as_str().unwrap()];
+        let (label, value) = &attacker.label;
+        assert_eq!(key["name"], attacker.name.trim());
         assert_eq!(key["metadata"], json!({ label: value }));
-        assert_eq!((&key["account"], &key["prefix"]), (&json!(person.account), &json!(hint)));
+        assert_eq!((&key["account"], &key["prefix"]), (&json!(attacker.account), &json!(hint)));
     }
 }
 
-/// To each owner the one about the key, to nobody else, and no line more than there are facts.
-fn letters_are_harmless(mails: &[Mail], made: &BTreeMap<String, (Person, String)>) {
-    let told: BTreeMap<&str, &Mail> = mails.iter().map(|mail| (hint(mail), mail)).collect();
-    assert_eq!((mails.len(), told.len()), (made.len(), made.len()));
-    let mut own = 0;
-    for (person, hint) in made.values() {
-        let mail = told[hint.as_str()];
-        let address = person.address();
-        own += usize::from(address.as_str() != "office@example.com");
+/// Asserts that each owner, and no other address, received the message about the key, without injected lines.
+fn assert_messages_are_harmless(mails: &[Mail], created: &BTreeMap<String, (Attacker, String)>) {
+    let by_hint: BTreeMap<&str, &Mail> = mails.iter().map(|mail| (hint(mail), mail)).collect();
+    assert_eq!((mails.len(), by_hint.len()), (created.len(), created.len()));
+    let mut own_addresses = 0;
+    for (attacker, hint) in created.values() {
+        let mail = by_hint[hint.as_str()];
+        let address = attacker.address();
+        own_addresses += usize::from(address.as_str() != "office@example.com");
         assert_eq!(mail.to, [address.as_str()], "{mail:#?}");
         has_own_headers_only(mail);
         let text = mail.text.as_deref().unwrap();
-        // Headline, five facts, advice.
+        // Summary, five details, advice.
         assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 7, "{text}");
         assert!(text.chars().all(|c| c == '\n' || is_plain(c)), "{text:?}");
         let html = mail.html.as_deref().unwrap();
         assert!(html.chars().all(|c| c == '\n' || is_plain(c)), "{html:?}");
         assert_eq!(html.matches("<tr>").count(), 5, "{html}");
         let html = html.to_lowercase();
-        // With the sign behind it: now and then a hint itself has these four letters in a row.
+        // With the `=`: a random hint may contain the letters `href`.
         assert!(!["<script", "<img", "href="].iter().any(|bad| html.contains(bad)), "{html}");
     }
-    assert!(own > 50, "{own} letters went to an address of somebody's own");
+    assert!(own_addresses > 50, "{own_addresses} messages went to the attacker's own address");
 }
 
-/// Of the key that a letter is about.
+/// Returns the hint of the key that a message is about.
 fn hint(mail: &Mail) -> &str {
     let text = mail.text.as_deref().unwrap();
     let (_, rest) = text.split_once("(lc_live_").expect(text);

@@ -1,4 +1,4 @@
-//! One binary for all tests: it links once, and one guard watches the log of the whole run.
+//! A single binary for all tests: it links once, and one check for secrets covers the log of the whole run.
 
 mod cache;
 mod client;

@@ -90,7 +90,7 @@ async fn check(
     checked.map_err(|error| match error {
         TotpError::WrongCode => ApiError(StatusCode::BAD_REQUEST, "wrong_code").into_response(),
         TotpError::UsedCode => ApiError(StatusCode::BAD_REQUEST, "used_code").into_response(),
-        TotpError::TooOften(wait) => {
+        TotpError::TooManyAttempts(wait) => {
             let error = ApiError(StatusCode::TOO_MANY_REQUESTS, "too_many_codes");
             let seconds = wait.as_millis().div_ceil(1_000).max(1);
             ([(RETRY_AFTER, seconds.to_string())], error).into_response()

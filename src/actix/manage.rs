@@ -84,10 +84,10 @@ where
 ///
 /// # Examples
 /// ```
-/// # fn example(enrolment: keyward::enroll::Enrolment) {
+/// # fn example(enrollment: keyward::enroll::Enrollment) {
 /// use keyward::http::manage::SignIn;
 ///
-/// let sign_in = SignIn::new(enrolment);
+/// let sign_in = SignIn::new(enrollment);
 /// let app = actix_web::App::new().configure(keyward::actix::manage::sign_in(sign_in));
 /// # }
 /// ```

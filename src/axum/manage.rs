@@ -86,11 +86,11 @@ where
 ///
 /// # Examples
 /// ```
-/// # fn example(enrolment: keyward::enroll::Enrolment) {
+/// # fn example(enrollment: keyward::enroll::Enrollment) {
 /// use axum::Router;
 /// use keyward::http::manage::SignIn;
 ///
-/// let app: Router = Router::new().merge(keyward::axum::manage::sign_in(SignIn::new(enrolment)));
+/// let app: Router = Router::new().merge(keyward::axum::manage::sign_in(SignIn::new(enrollment)));
 /// # }
 /// ```
 pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {

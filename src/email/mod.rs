@@ -1,35 +1,27 @@
-//! Letters to the owners of keys: what happened to them, and the codes of
-//! [enrolment](crate::enroll).
+//! E-mail messages to the owners of keys, and the one-time codes of [`enroll`](crate::enroll).
 //!
-//! An [`EmailSink`] is an audit sink that writes to a key's owner when it was created, rotated or
-//! revoked, and when it reminds of something. The host says through [`Recipients`] to which address.
-//! A [`Mailer`] brings letters to the mail server, and is also a [`Post`] for codes.
+//! An [`EmailSink`] is an audit sink. It writes to a key's owner when the key is created, rotated or
+//! revoked, and when the owner should be reminded of something. The host's [`Recipients`] maps owners to
+//! addresses. A [`Mailer`] sends the messages to a mail server over SMTP; it is also a [`CodeSender`].
 //!
-//! Nothing waits for a letter. Each has a few attempts, with pauses between them, and only so many
-//! wait at a time; what could not be sent is counted by [`Mailer::letters`], and told to `tracing` if
-//! that feature is on. Letters wait in memory: those of a process that ends are lost, unless it waits
-//! for [`Mailer::idle`].
+//! Sending happens in the background. A message is attempted a few times, with a growing delay between
+//! attempts, and the number of pending messages is bounded. [`Mailer::stats`] counts messages that were
+//! dropped; with the feature `tracing`, each failed attempt is logged as a warning. Pending messages are
+//! kept in memory: call [`Mailer::flush`] before the process exits, or they are lost.
 //!
-//! # Hostile words
-//! Names, actors and reasons are written as one harmless line, escaped in HTML; of a user agent come
-//! only words that are known here, or plain letters. Addresses are
-//! [`EmailAddress`](crate::enroll::EmailAddress)es, which hold nothing that a header could be made of.
+//! # Untrusted text
+//! Names, actors and reasons are written as a single line without control characters, and escaped in
+//! HTML. Of a user agent, only known product names or plain ASCII letters are repeated. Recipients are
+//! [`EmailAddress`](crate::enroll::EmailAddress)es, which cannot contain line breaks or header syntax.
 
-mod device;
-mod letter;
 mod mailer;
-mod retries;
+mod messages;
+mod retry;
 mod sink;
-#[cfg(feature = "tracing")]
-mod trouble;
-#[cfg(not(feature = "tracing"))]
-#[path = "no_trouble.rs"]
-mod trouble;
-mod wording;
 
-pub use mailer::{Letters, Mailer, MailerBuilder};
+pub use mailer::{Mailer, MailerBuilder, MailerStats};
+pub use messages::{EmailContent, Notice};
 pub use sink::{EmailSink, EmailSinkBuilder, Recipients};
-pub use wording::{Notice, Words};
 
 #[cfg(doc)]
-use crate::enroll::Post;
+use crate::enroll::CodeSender;

@@ -4,10 +4,9 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use super::{
-    Mailer,
-    letter::Envelope,
-    retries::{Failure, Sent},
-    wording::{Notice, Words},
+    mailer::{Mailer, MessageHeaders},
+    messages::{EmailContent, Notice},
+    retry::{Delivery, SendError},
 };
 use crate::{
     AuditEvent, AuditSink, KeyStore,
@@ -16,17 +15,17 @@ use crate::{
     model::{Key, Owner, OwnerScope, one_line},
 };
 
-/// To whom letters go: what the host knows of its accounts.
+/// Maps owners to e-mail addresses; implemented by the host.
 #[async_trait]
 pub trait Recipients: Send + Sync + 'static {
-    /// The address of an owner; `None` if it has none, or wants no letters.
+    /// Returns the address of an owner, or `None` if the owner has none or does not want e-mail.
     ///
-    /// It is asked in the background, and again before each attempt. A failure is tried again, as one
-    /// of the mail server is.
+    /// Called in the background, before each attempt to send. An error is retried like an error of the
+    /// mail server.
     async fn address_of(&self, owner: &Owner) -> Result<Option<EmailAddress>, HostError>;
 }
 
-/// Writes to the owner of a key what happened to it. Cheap to clone.
+/// Sends an e-mail to a key's owner when something happens to the key. Cheap to clone.
 ///
 /// # Examples
 /// ```
@@ -49,7 +48,7 @@ pub trait Recipients: Send + Sync + 'static {
 /// let mailer = Mailer::builder("smtp://localhost:25", "keys@example.com".parse()?)?.build();
 /// let sink = EmailSink::builder(mailer, Users)
 ///     .product("Lua")
-///     .manage_at("https://example.com/account/keys")
+///     .manage_url("https://example.com/account/keys")
 ///     .names_from(store.clone())
 ///     .build();
 /// let keys = ApiKeys::builder(store, KeyFormat::builder("lua").build()?).audit(sink).build();
@@ -60,7 +59,7 @@ pub struct EmailSink {
     inner: Arc<Inner>,
 }
 
-/// Puts an [`EmailSink`] together.
+/// Builds an [`EmailSink`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EmailSinkBuilder {
     inner: Inner,
@@ -69,133 +68,133 @@ pub struct EmailSinkBuilder {
 struct Inner {
     mailer: Mailer,
     recipients: Box<dyn Recipients>,
-    names: Option<Arc<dyn KeyStore>>,
+    names_from: Option<Arc<dyn KeyStore>>,
     kinds: Vec<EventKind>,
     product: String,
-    manage_at: Option<String>,
-    words: Box<Write>,
+    manage_url: Option<String>,
+    content: Box<ContentFn>,
 }
 
-type Write = dyn Fn(&Notice) -> Option<Words> + Send + Sync;
+type ContentFn = dyn Fn(&Notice) -> Option<EmailContent> + Send + Sync;
 
 impl EmailSink {
-    /// Begins with what sends letters, and who knows to whom.
+    /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
         EmailSinkBuilder {
             inner: Inner {
                 mailer,
                 recipients: Box::new(recipients),
-                names: None,
-                kinds: KINDS.into(),
+                names_from: None,
+                kinds: DEFAULT_KINDS.into(),
                 product: String::new(),
-                manage_at: None,
-                words: Box::new(|notice| Some(notice.words())),
+                manage_url: None,
+                content: Box::new(|notice| Some(notice.default_content())),
             },
         }
     }
 }
 
 impl AuditSink for EmailSink {
-    /// Returns at once: the letter is written and sent by a task of its own.
+    /// Returns immediately: a spawned task writes and sends the message.
     fn event(&self, event: &AuditEvent) {
         if event.outcome != Outcome::Success || !self.inner.kinds.contains(&event.kind) {
             return;
         }
         let Some(owner) = owner_of(event) else { return };
-        let Some(place) = self.inner.mailer.retries().place() else { return };
-        // Outside of a runtime nothing can be sent: the place is given up, and counted.
+        let Some(slot) = self.inner.mailer.queue().reserve() else { return };
+        // Without a runtime nothing can be sent: dropping the slot counts the message as dropped.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, event) = (self.inner.clone(), event.clone());
         runtime.spawn(async move {
-            let attempt = || inner.write(&event, &owner);
-            // What fails is counted and told; there is nobody else who waits for it.
-            let _ = inner.mailer.retries().run(place, attempt).await;
+            let attempt = || inner.send_once(&event, &owner);
+            // The queue has counted and logged a failure; there is no caller to return it to.
+            let _ = inner.mailer.queue().run(slot, attempt).await;
         });
     }
 }
 
 impl EmailSinkBuilder {
-    /// What the letters call the product.
+    /// Sets the product name that messages show in the subject. Defaults to none.
     pub fn product(mut self, name: &str) -> Self {
         self.inner.product = one_line(name).into_owned();
         self
     }
 
-    /// Where owners manage their keys: a link at the end of each letter.
-    pub fn manage_at(mut self, url: &str) -> Self {
-        self.inner.manage_at = Some(url.into());
+    /// Sets the page where owners manage their keys, linked at the end of each message. Defaults to none.
+    pub fn manage_url(mut self, url: &str) -> Self {
+        self.inner.manage_url = Some(url.into());
         self
     }
 
-    /// Reads there what keys are called; without it, letters name them by their ids. It is the store
-    /// of the keys, or a clone of it.
+    /// Sets the store from which key names are read: the store of the keys, or a clone of it. Without it,
+    /// messages show key ids instead of names.
     pub fn names_from(self, store: impl KeyStore) -> Self {
         self.names_from_shared(Arc::new(store))
     }
 
-    /// [`names_from`](Self::names_from) a store whose type is known at run time only.
+    /// Like [`names_from`](Self::names_from), for a store behind `Arc<dyn KeyStore>`.
     pub fn names_from_shared(mut self, store: Arc<dyn KeyStore>) -> Self {
-        self.inner.names = Some(store);
+        self.inner.names_from = Some(store);
         self
     }
 
-    /// Of what owners are told; by default of keys that were created, rotated and revoked, and of
-    /// all reminders.
+    /// Sets the kinds of events that owners are notified of. Defaults to created, rotated and revoked keys
+    /// and all reminders.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.inner.kinds = kinds.into_iter().collect();
         self
     }
 
-    /// Words of the host's own, also in other languages; `None` sends no letter. What it leaves as it
-    /// is, it takes from [`Notice::words`].
+    /// Sets a function that writes the messages, for example in another language. If it returns `None`, no
+    /// message is sent. Defaults to [`Notice::default_content`].
     ///
     /// # Examples
     /// ```
-    /// # use keyward::email::{EmailSinkBuilder, Words};
-    /// # fn of(sink: EmailSinkBuilder) -> EmailSinkBuilder {
-    /// sink.words(|notice| {
-    ///     let mut words = notice.words();
-    ///     words.subject = format!("Ihr API-Schlüssel {}", notice.key_name());
-    ///     Some(words)
+    /// # use keyward::email::{EmailSinkBuilder, EmailContent};
+    /// # fn configure(sink: EmailSinkBuilder) -> EmailSinkBuilder {
+    /// sink.content(|notice| {
+    ///     let mut content = notice.default_content();
+    ///     content.subject = format!("Ihr API-Schlüssel {}", notice.key_name());
+    ///     Some(content)
     /// })
     /// # }
     /// ```
-    pub fn words(
+    pub fn content(
         mut self,
-        write: impl Fn(&Notice) -> Option<Words> + Send + Sync + 'static,
+        write: impl Fn(&Notice) -> Option<EmailContent> + Send + Sync + 'static,
     ) -> Self {
-        self.inner.words = Box::new(write);
+        self.inner.content = Box::new(write);
         self
     }
 
-    /// Builds it.
+    /// Builds the sink.
     pub fn build(self) -> EmailSink {
         EmailSink { inner: Arc::new(self.inner) }
     }
 }
 
 impl Inner {
-    /// One attempt, from the address on: it may be what failed.
-    async fn write(&self, event: &AuditEvent, owner: &Owner) -> Result<Sent, Failure> {
-        let to = self.recipients.address_of(owner).await.map_err(Failure::for_now)?;
-        let Some(to) = to else { return Ok(Sent::Nobody) };
+    /// Makes one attempt. It looks the address up again, since that may be the step that failed.
+    async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<Delivery, SendError> {
+        let to = self.recipients.address_of(owner).await.map_err(SendError::temporary)?;
+        let Some(to) = to else { return Ok(Delivery::Skipped) };
         let notice = Notice {
             event: event.clone(),
             owner: owner.clone(),
             to,
             key: self.key(event, owner).await?,
             product: self.product.clone(),
-            manage_at: self.manage_at.clone(),
+            manage_url: self.manage_url.clone(),
         };
-        let Some(words) = (self.words)(&notice) else { return Ok(Sent::Nobody) };
+        let Some(content) = (self.content)(&notice) else { return Ok(Delivery::Skipped) };
         let id = Some(format!("{}.keyward", event.id));
-        let envelope = Envelope { id, at: Some(event.at.into()) };
-        self.mailer.send(&notice.to, &words, envelope).await
+        let headers = MessageHeaders { id, date: Some(event.at.into()) };
+        self.mailer.send_once(&notice.to, &content, headers).await
     }
 
-    async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, Failure> {
-        let (Some(names), Some(id)) = (&self.names, event.key_id) else { return Ok(None) };
-        let key = names.get(OwnerScope::Owner(owner), id).await.map_err(Failure::for_now)?;
+    async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
+        let (Some(store), Some(id)) = (&self.names_from, event.key_id) else { return Ok(None) };
+        let key = store.get(OwnerScope::Owner(owner), id).await.map_err(SendError::temporary)?;
         Ok(key.map(|key| Key::clone(&key)))
     }
 }
@@ -226,7 +225,7 @@ impl std::fmt::Debug for EmailSinkBuilder {
     }
 }
 
-const KINDS: [EventKind; 6] = [
+const DEFAULT_KINDS: [EventKind; 6] = [
     EventKind::Created,
     EventKind::Rotated,
     EventKind::Revoked,

@@ -1,35 +1,33 @@
-//! A first key for a person who has none: by a code that is sent to her e-mail address.
+//! Issues a first API key to a user who proves ownership of an e-mail address with a one-time code.
 //!
-//! [`request`](Enrolment::request) has six digits sent; [`verify`](Enrolment::verify) takes them and
-//! issues a key. The host says through [`Members`] whose account an address is, and sends the
-//! [`Letter`] through [`Post`]. `http::manage::SignIn` is the same over HTTP.
+//! [`request_code`](Enrollment::request_code) sends a six-digit code to an address;
+//! [`redeem_code`](Enrollment::redeem_code) checks the code and issues a key. The host implements
+//! [`AccountLookup`], which maps addresses to accounts, and [`CodeSender`], which sends a [`CodeMessage`].
+//! `http::manage::SignIn` provides the same over HTTP.
 //!
-//! # What protects six digits
-//! A million codes are few, so everything around them has to be tight:
-//! - A code is good for one key, for 10 minutes, and for 5 tries, which every store counts in the same
-//!   atomic step that compares. There are only so many codes an hour for one address, and only so
-//!   many codes and tries for one network.
-//! - Who reads the database tries all codes against a bare hash in less than a second, salted or not.
-//!   So digests are keyed by a [`Pepper`], which lies elsewhere, and bound to their address. The
-//!   addresses themselves are stored as such digests, too.
-//! - Whether an address has an account is asked, and the letter is sent, in the background: neither the
-//!   answer nor its time tells. An address without an account gets a code that nobody ever sees.
+//! # Security of six-digit codes
+//! There are only a million codes, so guessing is limited in several ways:
+//! - A code issues one key, expires after 10 minutes, and allows 5 attempts. Every store counts the attempt
+//!   and compares the code in one atomic step. Requested codes are limited per address and hour; requested
+//!   codes and attempts are limited per network and hour.
+//! - Codes are stored as digests keyed by a [`Pepper`] that is kept outside the database, and bound to their
+//!   address. Without the pepper, a stolen database does not reveal them; a plain hash of six digits, salted
+//!   or not, could be reversed in less than a second. Addresses are stored as keyed digests, too.
+//! - The account is looked up and the message is sent in the background. Neither the response nor its
+//!   timing reveals whether an address has an account. For an address without an account, a code is stored
+//!   but never sent.
 //!
-//! What is left: who asks for codes in someone's name uses up the codes that she has in that hour.
+//! A remaining limitation: requesting codes for another person's address uses up that address's codes for
+//! the hour.
 
-mod address;
-mod code;
-mod enrolment;
-mod error;
+mod enrollment;
 mod host;
 mod limits;
 
-pub use address::EmailAddress;
 #[cfg(feature = "totp")]
-pub(crate) use code::read as read_code;
-pub use enrolment::{Enrolment, EnrolmentBuilder};
-pub use error::EnrolError;
-pub use host::{HostError, Letter, Members, Post};
+pub(crate) use enrollment::parse_code;
+pub use enrollment::{EnrollError, Enrollment, EnrollmentBuilder};
+pub use host::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError};
 
 #[cfg(doc)]
 use crate::secret::Pepper;

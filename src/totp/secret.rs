@@ -7,11 +7,11 @@ use crate::{
     system::{EntropyError, random},
 };
 
-/// What an authenticator app and the service share. Shown once by [`Totp::setup`](super::Totp::setup),
-/// and stored by the host, encrypted.
+/// The secret that an authenticator app and the service share. [`Totp::setup`](super::Totp::setup) shows it
+/// once; the host stores it, encrypted.
 ///
-/// As a [`Secret`] it has no `Display`, `Serialize` or `PartialEq`, `Debug` shows nothing of it, and the
-/// memory is wiped when it is dropped.
+/// Like [`Secret`], it does not implement `Display`, `Serialize` or `PartialEq`, its `Debug` output is
+/// redacted, and its memory is zeroed on drop.
 ///
 /// # Examples
 /// ```
@@ -24,59 +24,60 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a secret that is not stored is of no use"]
+#[must_use = "codes can be checked only if the secret is stored"]
 pub struct TotpSecret(Secret);
 
 impl TotpSecret {
-    /// 160 bits from the operating system's generator, as RFC 4226 recommends.
+    /// Generates a secret of 160 random bits, as RFC 4226 recommends.
     ///
     /// # Errors
-    /// If the generator fails: there is no weaker fallback.
+    /// If the operating system's random generator fails. There is no weaker fallback.
     pub fn generate() -> Result<Self, EntropyError> {
         Self::generate_from(random::fill)
     }
 
-    /// Private: a generator supplied from outside could be seeded, cloned or shared.
+    /// Private, because a generator supplied from outside could be seeded, cloned or shared.
     fn generate_from(
         fill: fn(&mut [u8]) -> Result<(), EntropyError>,
     ) -> Result<Self, EntropyError> {
         let mut random = Zeroizing::new([0; 20]);
         fill(random.as_mut_slice())?;
-        Ok(Self::of(&totp_rs::Secret::new_stack(*random)))
+        Ok(Self::from_secret(&totp_rs::Secret::new_stack(*random)))
     }
 
-    /// Reads back what [`expose`](TotpSecret::expose) gave, or a secret of another system: base32, in
-    /// either case, with or without padding and spaces.
+    /// Parses a stored secret, or one that another system generated: base32 in upper or lower case, with
+    /// optional padding and spaces.
     ///
     /// # Errors
-    /// If it is no base32, or not of 16 to 64 bytes: fewer can be guessed.
+    /// If the text is not base32, or does not encode 16 to 64 bytes. Shorter secrets could be guessed.
     pub fn from_base32(text: &str) -> Result<Self, Invalid> {
-        // The full capacity at once: a growing string would leave parts of the secret behind.
+        // Allocates once: a string that grows would leave unzeroed copies of the secret in memory.
         let mut plain = Zeroizing::new(String::with_capacity(text.len()));
         let digits = text.chars().filter(|c| !c.is_whitespace() && *c != '=');
         plain.extend(digits.map(|c| c.to_ascii_uppercase()));
         let secret = totp_rs::Secret::try_from_base32(plain.as_str())
-            .map_err(|_| Invalid::new("TOTP secret", "it is not base32"))?;
+            .map_err(|_| Invalid::new("TOTP secret", "not valid base32"))?;
         if !(MIN_LEN..=MAX_LEN).contains(&secret.as_bytes().len()) {
-            return Err(Invalid::new("TOTP secret", "it is not 16 to 64 bytes"));
+            return Err(Invalid::new("TOTP secret", "must encode 16 to 64 bytes"));
         }
-        Ok(Self::of(&secret))
+        Ok(Self::from_secret(&secret))
     }
 
-    /// The secret in base32, as it is stored and as people type it who cannot scan a picture. Every
-    /// call is a place to look at when a secret must not leak.
+    /// Returns the secret in base32, for storage and for users who cannot scan a QR code. Review each call:
+    /// it is where the secret could leak.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 
-    fn of(secret: &totp_rs::Secret) -> Self {
+    fn from_secret(secret: &totp_rs::Secret) -> Self {
         Self(Secret::from(secret.to_base32()))
     }
 
-    /// What makes codes as all apps do: SHA-1, six digits, 30 seconds, one step before and after.
+    /// Returns the code generator with the parameters that all apps support: SHA-1, six digits, 30 seconds.
+    /// It accepts one step before and after.
     pub(super) fn codes(&self) -> totp_rs::Totp {
         let secret = totp_rs::Secret::try_from_base32(self.expose());
-        let secret = secret.expect("it was written as base32 in `of`, the one place that makes it");
+        let secret = secret.expect("`from_secret`, the only constructor, writes base32");
         Builder::new().with_secret(secret).build_noncompliant()
     }
 }
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn all_160_bits_come_from_the_generator() {
+    fn all_160_bits_come_from_the_random_generator() {
         let ones = |random: &mut [u8]| {
             random.fill(0xff);
             Ok(())
@@ -103,11 +104,11 @@ mod tests {
         assert_eq!(TotpSecret::generate_from(ones).unwrap().expose(), "7".repeat(32));
     }
 
-    /// Appendix B of RFC 6238, of whose eight digits the apps show the last six.
+    /// The test vectors have eight digits, of which apps show the last six.
     #[test]
-    fn codes_are_those_of_rfc_6238() {
+    fn codes_match_the_test_vectors_of_rfc_6238_appendix_b() {
         let secret = totp_rs::Secret::new_stack(*b"12345678901234567890");
-        let codes = TotpSecret::of(&secret).codes();
+        let codes = TotpSecret::from_secret(&secret).codes();
         for (time, code) in [
             (59, "287082"),
             (1_111_111_109, "081804"),

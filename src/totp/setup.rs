@@ -6,19 +6,19 @@ use qrcodegen::{QrCode, QrCodeEcc};
 use super::TotpSecret;
 use crate::{model::one_line, secret::Secret};
 
-/// What a person needs to put a secret into an authenticator app. Show it once, on a page that no cache
-/// keeps.
+/// The URI and QR code that add a secret to an authenticator app. Show them once, on a page sent with
+/// `Cache-Control: no-store`.
 #[derive(Clone, Debug)]
-#[must_use = "it is there to be shown"]
-pub struct Setup {
+#[must_use = "the user needs the QR code or the URI"]
+pub struct TotpSetup {
     uri: Secret,
 }
 
-impl Setup {
+impl TotpSetup {
     pub(super) fn new(secret: &TotpSecret, issuer: &str, account: &str) -> Self {
-        let (issuer, account) = (escaped(issuer, MAX_ISSUER), escaped(account, MAX_ACCOUNT));
+        let (issuer, account) = (escape(issuer, MAX_ISSUER_LEN), escape(account, MAX_ACCOUNT_LEN));
         let secret = secret.expose();
-        // The full capacity at once: a growing string would leave parts of the secret behind.
+        // Allocates once: a string that grows would leave unzeroed copies of the secret in memory.
         let mut uri = String::with_capacity(100 + secret.len() + 2 * issuer.len() + account.len());
         uri.push_str("otpauth://totp/");
         if !issuer.is_empty() {
@@ -32,19 +32,20 @@ impl Setup {
         Self { uri: Secret::from(uri) }
     }
 
-    /// The address that apps understand: `otpauth://totp/Lumio:ada?secret=…`, also for a link on the
-    /// phone itself. Long names are cut.
+    /// Returns the URI that apps understand: `otpauth://totp/Lumio:ada?secret=…`. On a phone it also works as
+    /// a link. Long names are truncated.
     pub fn uri(&self) -> &Secret {
         &self.uri
     }
 
-    /// The address as a QR code: an SVG picture to be put into a page as it is. It holds no text of
-    /// anyone, and its colours are its own: black on white, as scanners want it.
+    /// Returns the URI as a QR code: an SVG element to embed in an HTML page unchanged. It contains no
+    /// untrusted text, and is always black on white, as scanners require.
     pub fn qr_svg(&self) -> Secret {
         let code = QrCode::encode_text(self.uri.expose(), QrCodeEcc::Low);
-        let code = code.expect("names are cut so that all fits into the 2,953 bytes of a QR code");
-        let size = code.size() + 2 * QUIET;
-        // Again all at once: a dark square takes 16 bytes at most.
+        let code =
+            code.expect("names are truncated so that the URI fits the 2,953 bytes of a QR code");
+        let size = code.size() + 2 * BORDER;
+        // Allocates once, as above: each dark module takes at most 16 bytes.
         let mut svg = String::with_capacity(300 + (code.size() * code.size()) as usize * 16);
         // Writing to a String cannot fail.
         let _ = write!(
@@ -53,7 +54,7 @@ impl Setup {
         );
         for y in 0..code.size() {
             for x in (0..code.size()).filter(|x| code.get_module(*x, y)) {
-                let _ = write!(svg, "M{},{}h1v1h-1z", x + QUIET, y + QUIET);
+                let _ = write!(svg, "M{},{}h1v1h-1z", x + BORDER, y + BORDER);
             }
         }
         svg.push_str(r#""/></svg>"#);
@@ -61,24 +62,24 @@ impl Setup {
     }
 }
 
-/// One line that is nothing but text, wherever it stands in an address, and no longer than `max`.
-fn escaped(text: &str, max: usize) -> String {
+/// Percent-encodes a name for any part of a URI, and truncates the result to `max_len` bytes.
+fn escape(text: &str, max_len: usize) -> String {
     let mut escaped = String::new();
     for character in one_line(text.trim()).chars() {
         let mut bytes = [0; 4];
-        let part = utf8_percent_encode(character.encode_utf8(&mut bytes), &OUTSIDE).to_string();
-        if escaped.len() + part.len() > max {
+        let encoded = utf8_percent_encode(character.encode_utf8(&mut bytes), &RESERVED).to_string();
+        if escaped.len() + encoded.len() > max_len {
             break;
         }
-        escaped.push_str(&part);
+        escaped.push_str(&encoded);
     }
     escaped
 }
 
-/// All but what RFC 3986 calls unreserved.
-const OUTSIDE: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// In bytes, escaped. The issuer is there twice.
-const MAX_ISSUER: usize = 300;
-const MAX_ACCOUNT: usize = 900;
-/// The empty border that a scanner needs.
-const QUIET: i32 = 4;
+/// All characters except those that RFC 3986 calls unreserved.
+const RESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// Maximum lengths in bytes, percent-encoded. The URI contains the issuer twice.
+const MAX_ISSUER_LEN: usize = 300;
+const MAX_ACCOUNT_LEN: usize = 900;
+/// The width of the white border that scanners need, in modules.
+const BORDER: i32 = 4;

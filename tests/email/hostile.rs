@@ -1,20 +1,23 @@
 use keyward::{
     Actor, AuditSink, KeyId, NewKey, Timestamp,
     audit::{AuditEvent, EventKind},
-    email::Words,
+    email::EmailContent,
     enroll::EmailAddress,
     model::EventId,
 };
 
-use super::support::World;
-use crate::support::{hostile::for_letters as hostile, owner, servers::smtp};
+use super::support::EmailHarness;
+use crate::support::{hostile::for_emails as hostile, owner, servers::smtp};
 
 #[tokio::test]
-async fn five_hundred_hostile_names_and_user_agents_arrive_harmlessly() {
+async fn messages_with_500_hostile_names_and_user_agents_are_harmless() {
     let Some(server) = smtp::start() else { return };
-    let wide = |mailer: keyward::email::MailerBuilder| mailer.name("Lua\r\nBcc: eve@example.com");
-    let world = World::with(&server, wide, |sink| sink.product("Lua\nBcc: eve@example.com"));
-    let service = &world.service;
+    let hostile_sender =
+        |mailer: keyward::email::MailerBuilder| mailer.name("Lua\r\nBcc: eve@example.com");
+    let harness = EmailHarness::with(&server, hostile_sender, |sink| {
+        sink.product("Lua\nBcc: eve@example.com")
+    });
+    let service = &harness.service;
     let mut sent = 0;
     for n in 0..500 {
         let (name, agent) = (hostile(n), hostile(n + 7));
@@ -31,61 +34,61 @@ async fn five_hundred_hostile_names_and_user_agents_arrive_harmlessly() {
         sent += 1;
     }
     assert!(sent > 450, "{sent}");
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost), (sent, 0));
+    let stats = harness.stats().await;
+    assert_eq!((stats.sent, stats.dropped), (sent, 0));
     let mails = server.mails();
     assert_eq!(mails.len() as u64, sent);
     mails.iter().for_each(is_harmless);
 }
 
 #[tokio::test]
-async fn words_of_the_host_make_no_headers_either() {
+async fn content_of_the_host_cannot_inject_headers() {
     let Some(server) = smtp::start() else { return };
-    let world = World::with(
+    let harness = EmailHarness::with(
         &server,
         |mailer| mailer,
         |sink| {
-            sink.words(|notice| {
+            sink.content(|notice| {
                 let name = notice.key.as_ref().unwrap().name.as_str();
-                Some(Words::new(name, name).html(name))
+                Some(EmailContent::new(name, name).html(name))
             })
         },
     );
     let mut sent = 0;
     for n in 0..100 {
-        let Ok(new) = NewKey::new(&world.service.owner, &hostile(n)) else { continue };
-        drop(world.service.keys().issue(new, &world.service.actor).await.unwrap());
+        let Ok(new) = NewKey::new(&harness.service.owner, &hostile(n)) else { continue };
+        drop(harness.service.keys().issue(new, &harness.service.actor).await.unwrap());
         sent += 1;
     }
-    assert_eq!(world.letters().await.sent, sent);
+    assert_eq!(harness.stats().await.sent, sent);
     for mail in server.mails() {
         has_own_headers_only(&mail);
     }
 }
 
 #[tokio::test]
-async fn five_hundred_hostile_addresses_are_refused_or_are_the_one_recipient() {
+async fn each_of_500_hostile_addresses_is_rejected_or_is_the_only_recipient() {
     let Some(server) = smtp::start() else { return };
-    // That the host makes no address of it is tried again, as any failure of his is.
-    let world = World::with(&server, |mailer| mailer.attempts(1), |sink| sink);
-    let (mut refused, mut expected) = (0, Vec::new());
+    // The host fails to parse an address, which is retried like any failure of the host.
+    let harness = EmailHarness::with(&server, |mailer| mailer.max_attempts(1), |sink| sink);
+    let (mut rejected, mut expected) = (0, Vec::new());
     for n in 0..500_u32 {
         let end = if n % 3 == 0 { n.to_string() } else { hostile(n) };
         let account = format!("{}{end}", ["a.b+c", "ada", "O'Neil", "x!y%z"][n as usize % 4]);
-        // The host makes addresses of the names of accounts.
+        // The host derives addresses from account names.
         match format!("{account}@example.com").parse::<EmailAddress>() {
             Ok(address) => expected.push(address.to_string()),
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
-        world.sink.event(&created(n, &account));
+        harness.sink.event(&created(n, &account));
     }
-    let letters = world.letters().await;
-    assert!(refused > 250 && expected.len() > 160, "{refused} {}", expected.len());
+    let stats = harness.stats().await;
+    assert!(rejected > 250 && expected.len() > 160, "{rejected} {}", expected.len());
     let mut reached: Vec<_> = server.mails().into_iter().flat_map(|mail| mail.to).collect();
     reached.sort();
     expected.sort();
     assert_eq!(reached, expected);
-    assert_eq!(letters.sent as usize, expected.len());
+    assert_eq!(stats.sent as usize, expected.len());
     server.mails().iter().for_each(has_own_headers_only);
 }
 
@@ -94,7 +97,7 @@ fn is_harmless(mail: &smtp::Mail) {
     assert_eq!(mail.to, ["ada@example.com"], "{mail:#?}");
     let text = mail.text.as_deref().unwrap();
     let lines = text.lines().filter(|line| !line.is_empty()).count();
-    // Headline, six facts or seven, advice, link.
+    // Summary, five or six details, advice and link.
     assert!(lines == 8 || lines == 9, "{text}");
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     let html = mail.html.as_deref().unwrap().to_lowercase();

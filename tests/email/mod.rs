@@ -1,6 +1,6 @@
-//! Letters to owners, against a real mail server.
+//! E-mail messages to owners, sent to a real mail server.
 
 pub mod hostile;
-mod letters;
+mod messages;
 mod outages;
 mod support;

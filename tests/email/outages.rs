@@ -2,101 +2,113 @@ use std::time::Duration;
 
 use keyward::AuditSink;
 
-use super::support::World;
+use super::support::EmailHarness;
 use crate::support::{owner, servers::smtp};
 
 #[tokio::test]
-async fn a_mail_server_that_is_gone_delays_nothing_and_the_letter_comes_when_it_is_back() {
+async fn a_mail_server_that_is_down_delays_nothing_and_the_message_is_sent_when_it_is_back() {
     let Some(mut server) = smtp::start() else { return };
-    let world = World::with(&server, |mailer| mailer.attempts(1_000).pause(MOMENT), |sink| sink);
+    let harness = EmailHarness::with(
+        &server,
+        |mailer| mailer.max_attempts(1_000).retry_delay(MOMENT),
+        |sink| sink,
+    );
     server.kill();
-    drop(world.service.issue().await);
-    assert_eq!(world.mailer.letters().sent, 0, "issued, and nothing sent");
-    world.eventually("it is tried again", |letters| letters.retried > 1).await;
+    drop(harness.service.issue().await);
+    assert_eq!(
+        harness.mailer.stats().sent,
+        0,
+        "the key was issued although no message can be sent"
+    );
+    harness.eventually("the message is retried", |stats| stats.retried > 1).await;
     server.restart();
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost, letters.waiting), (1, 0, 0));
+    let stats = harness.stats().await;
+    assert_eq!((stats.sent, stats.dropped, stats.pending), (1, 0, 0));
     assert_eq!(server.mails().len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_counted_and_what_comes_later_is_sent() {
+async fn a_dropped_message_is_counted_and_a_later_one_is_sent() {
     let Some(mut server) = smtp::start() else { return };
-    let world = World::with(&server, |mailer| mailer.attempts(3).pause(MOMENT), |sink| sink);
+    let harness = EmailHarness::with(
+        &server,
+        |mailer| mailer.max_attempts(3).retry_delay(MOMENT),
+        |sink| sink,
+    );
     server.kill();
-    drop(world.service.issue().await);
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost, letters.retried), (0, 1, 2));
+    drop(harness.service.issue().await);
+    let stats = harness.stats().await;
+    assert_eq!((stats.sent, stats.dropped, stats.retried), (0, 1, 2));
     server.restart();
-    drop(world.service.issue().await);
-    assert_eq!(world.letters().await.sent, 1);
+    drop(harness.service.issue().await);
+    assert_eq!(harness.stats().await.sent, 1);
 }
 
 #[tokio::test]
-async fn a_frozen_mail_server_delays_nothing_and_only_so_many_letters_wait() {
+async fn a_frozen_mail_server_delays_nothing_and_pending_messages_are_bounded() {
     let Some(server) = smtp::start() else { return };
-    let patient =
-        |mailer: keyward::email::MailerBuilder| mailer.attempts(2).pause(MOMENT).most_waiting(3);
-    let world = World::with(&server, patient, |sink| sink);
+    let bounded = |mailer: keyward::email::MailerBuilder| {
+        mailer.max_attempts(2).retry_delay(MOMENT).max_pending(3)
+    };
+    let harness = EmailHarness::with(&server, bounded, |sink| sink);
     server.freeze();
     for _ in 0..10 {
-        drop(world.service.issue().await);
+        drop(harness.service.issue().await);
     }
-    // All are issued while the first letters are still on their way.
-    let letters = world.mailer.letters();
-    assert_eq!((letters.sent, letters.waiting, letters.lost), (0, 3, 7));
+    // All keys are issued while the first messages are still pending.
+    let stats = harness.mailer.stats();
+    assert_eq!((stats.sent, stats.pending, stats.dropped), (0, 3, 7));
     server.thaw();
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost), (3, 7));
+    let stats = harness.stats().await;
+    assert_eq!((stats.sent, stats.dropped), (3, 7));
 }
 
 #[tokio::test]
-async fn who_never_answers_is_given_up() {
+async fn a_message_is_dropped_when_every_attempt_times_out() {
     let Some(server) = smtp::start() else { return };
-    let hasty = |mailer: keyward::email::MailerBuilder| {
-        mailer.attempts(2).pause(MOMENT).timeout(MOMENT * 20)
+    let short_timeout = |mailer: keyward::email::MailerBuilder| {
+        mailer.max_attempts(2).retry_delay(MOMENT).timeout(MOMENT * 20)
     };
-    let world = World::with(&server, hasty, |sink| sink);
+    let harness = EmailHarness::with(&server, short_timeout, |sink| sink);
     server.freeze();
-    drop(world.service.issue().await);
-    let letters = world.letters().await;
-    assert_eq!((letters.sent, letters.lost, letters.retried), (0, 1, 1));
+    drop(harness.service.issue().await);
+    let stats = harness.stats().await;
+    assert_eq!((stats.sent, stats.dropped, stats.retried), (0, 1, 1));
     server.thaw();
-    let sent = |letters: keyward::email::Letters| letters.sent > 0;
-    // It may be busy with those that it was too slow for.
-    crate::support::servers::eventually("letters go out again", async || {
-        drop(world.service.issue().await);
-        world.mailer.idle().await;
-        sent(world.mailer.letters())
+    // The server may still be busy with the connections that timed out.
+    crate::support::servers::eventually("messages are sent again", async || {
+        drop(harness.service.issue().await);
+        harness.mailer.flush().await;
+        harness.mailer.stats().sent > 0
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_letter_refused_for_now_is_tried_again_and_one_refused_for_good_is_not() {
+async fn a_temporary_rejection_is_retried_and_a_permanent_one_is_not() {
     let Some(server) = smtp::start() else { return };
-    let world = World::with(&server, |mailer| mailer.pause(MOMENT), |sink| sink);
-    for (account, told) in [("busy", (1, 0, 1)), ("nobody", (1, 1, 1))] {
+    let harness = EmailHarness::with(&server, |mailer| mailer.retry_delay(MOMENT), |sink| sink);
+    for (account, expected) in [("busy", (1, 0, 1)), ("nobody", (1, 1, 1))] {
         let new = keyward::manage::NewKey::new(&owner("acme", account), "ci").unwrap();
-        drop(world.service.keys().issue(new, &world.service.actor).await.unwrap());
-        let letters = world.letters().await;
-        assert_eq!((letters.sent, letters.lost, letters.retried), told, "{account}");
+        drop(harness.service.keys().issue(new, &harness.service.actor).await.unwrap());
+        let stats = harness.stats().await;
+        assert_eq!((stats.sent, stats.dropped, stats.retried), expected, "{account}");
     }
 }
 
 #[test]
-fn letters_that_a_runtime_takes_with_it_are_counted_as_lost() {
+fn messages_lost_with_their_runtime_are_counted_as_dropped() {
     let Some(server) = smtp::start() else { return };
-    let world = World::new(&server);
+    let harness = EmailHarness::new(&server);
     server.freeze();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    drop(runtime.block_on(world.service.issue()));
+    drop(runtime.block_on(harness.service.issue()));
     runtime.shutdown_background();
-    let lost = || world.mailer.letters().lost == 1 && world.mailer.letters().waiting == 0;
-    crate::support::servers::until("it is counted", lost);
-    // Outside of any, none is even begun.
-    world.sink.event(&world.service.events.all()[0]);
-    assert_eq!((world.mailer.letters().lost, world.mailer.letters().waiting), (2, 0));
+    let dropped = || harness.mailer.stats().dropped == 1 && harness.mailer.stats().pending == 0;
+    crate::support::servers::until("the message is counted as dropped", dropped);
+    // Without a runtime, no message is started.
+    harness.sink.event(&harness.service.events.all()[0]);
+    assert_eq!((harness.mailer.stats().dropped, harness.mailer.stats().pending), (2, 0));
 }
 
 const MOMENT: Duration = Duration::from_millis(10);

@@ -1,9 +1,9 @@
-//! A service whose letters go to a mail server of the test's own.
+//! A service that sends e-mail to a private mail server.
 
 use async_trait::async_trait;
 use keyward::{
     Owner,
-    email::{EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Recipients},
+    email::{EmailSink, EmailSinkBuilder, Mailer, MailerBuilder, MailerStats, Recipients},
     enroll::{EmailAddress, HostError},
 };
 
@@ -16,13 +16,13 @@ use crate::support::{
     stores,
 };
 
-pub struct World {
+pub struct EmailHarness {
     pub service: Service,
     pub mailer: Mailer,
     pub sink: EmailSink,
 }
 
-impl World {
+impl EmailHarness {
     pub fn new(server: &Server) -> Self {
         Self::with(server, |mailer| mailer, |sink| sink)
     }
@@ -37,7 +37,7 @@ impl World {
         let store = stores::memory();
         let builder = EmailSink::builder(mailer.clone(), Accounts)
             .product("Lua")
-            .manage_at("https://example.com/keys?a=1&b=2")
+            .manage_url("https://example.com/keys?a=1&b=2")
             .names_from_shared(store[0].clone());
         let sink = sink(builder).build();
         let mut service = Service::with(store, |builder| builder.audit(sink.clone()));
@@ -45,18 +45,18 @@ impl World {
         Self { service, mailer, sink }
     }
 
-    /// Once none is on its way.
-    pub async fn letters(&self) -> Letters {
-        self.mailer.idle().await;
-        self.mailer.letters()
+    /// Waits until no message is pending.
+    pub async fn stats(&self) -> MailerStats {
+        self.mailer.flush().await;
+        self.mailer.stats()
     }
 
-    pub async fn eventually(&self, what: &str, so: impl Fn(Letters) -> bool) {
-        eventually(what, async || so(self.mailer.letters())).await;
+    pub async fn eventually(&self, what: &str, condition: impl Fn(MailerStats) -> bool) {
+        eventually(what, async || condition(self.mailer.stats())).await;
     }
 }
 
-/// Writes to an account under its own name.
+/// Every account has the address `<account>@example.com`, except `silent`, which has none.
 pub struct Accounts;
 
 #[async_trait]
@@ -69,11 +69,11 @@ impl Recipients for Accounts {
     }
 }
 
-/// The mail about this, of all that came.
-pub fn about<'a>(mails: &'a [Mail], subject: &str) -> &'a Mail {
-    let mut about = mails.iter().filter(|mail| mail.header("subject").contains(subject));
-    let (Some(mail), None) = (about.next(), about.next()) else {
-        panic!("not one {subject}: {mails:#?}")
+/// Returns the only mail whose subject contains this text.
+pub fn find_by_subject<'a>(mails: &'a [Mail], subject: &str) -> &'a Mail {
+    let mut found = mails.iter().filter(|mail| mail.header("subject").contains(subject));
+    let (Some(mail), None) = (found.next(), found.next()) else {
+        panic!("expected one mail about {subject}: {mails:#?}")
     };
     mail
 }

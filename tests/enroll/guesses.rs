@@ -1,86 +1,98 @@
 use keyward::{
     KeyStore, MemoryStore, SecretDigest, Timestamp,
-    enroll::EnrolError,
+    enroll::EnrollError,
     manage::Page,
     store::{CodeAttempt, CodeOutcome, OneTimeCode},
 };
 
-use super::support::{Office, ada, from, wrong};
+use super::support::{EnrollmentHarness, actor_from, ada, wrong};
 use crate::support::{on_each_store, stores};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_wrong_codes_are_the_end_of_a_code() {
+async fn a_code_is_invalid_after_five_wrong_attempts() {
     on_each_store(async |handles| {
-        let office = Office::new(handles);
-        let code = office.code().await;
+        let harness = EnrollmentHarness::new(handles);
+        let code = harness.code().await;
         for _ in 0..5 {
-            let guess = office.present(&wrong(&code)).await;
-            assert!(matches!(guess, Err(EnrolError::WrongCode)), "{guess:?}");
+            let guess = harness.redeem(&wrong(&code)).await;
+            assert!(matches!(guess, Err(EnrollError::WrongCode)), "{guess:?}");
         }
-        assert!(matches!(office.present(&code).await, Err(EnrolError::WrongCode)), "too late");
-        let next = office.code().await;
+        assert!(
+            matches!(harness.redeem(&code).await, Err(EnrollError::WrongCode)),
+            "the code is invalid by now"
+        );
+        let next = harness.code().await;
         for _ in 0..4 {
-            assert!(office.present(&wrong(&next)).await.is_err());
-            assert!(office.present("a slip").await.is_err(), "what is no code takes no try");
+            assert!(harness.redeem(&wrong(&next)).await.is_err());
+            assert!(
+                harness.redeem("not a code").await.is_err(),
+                "a malformed code uses no attempt"
+            );
         }
-        assert!(office.present(&next).await.is_ok(), "with the fifth try");
+        assert!(harness.redeem(&next).await.is_ok(), "the fifth attempt");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_racing_guesses_five_count() {
+async fn of_64_racing_guesses_five_are_checked() {
     on_each_store(async |handles| {
-        let office = Office::unlimited(handles);
-        let code = office.code().await;
+        let harness = EnrollmentHarness::unlimited(handles);
+        let code = harness.code().await;
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..64 {
-            let node = office.nodes[task % office.nodes.len()].clone();
+            let node = harness.nodes[task % harness.nodes.len()].clone();
             let wrong = wrong(&code);
             tasks.spawn(async move {
-                node.verify(&ada(), &wrong, &from(&format!("198.51.100.{task}"))).await.is_err()
+                node.redeem_code(&ada(), &wrong, &actor_from(&format!("198.51.100.{task}")))
+                    .await
+                    .is_err()
             });
         }
-        assert!(tasks.join_all().await.iter().all(|refused| *refused));
+        assert!(tasks.join_all().await.iter().all(|rejected| *rejected));
         let total = |reason| {
-            let log = office.log();
+            let log = harness.log();
             async move {
-                let of = log.await.into_iter();
-                of.filter(|event| event.reason.as_deref() == Some(reason))
+                let events = log.await.into_iter();
+                events
+                    .filter(|event| event.reason.as_deref() == Some(reason))
                     .map(|event| event.count)
                     .sum::<u32>()
             }
         };
         assert_eq!(total("wrong_code").await, 5);
         assert_eq!(total("no_tries_left").await, 59);
-        assert!(office.present(&code).await.is_err());
+        assert!(harness.redeem(&code).await.is_err());
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_racing_right_codes_one_makes_a_key() {
+async fn of_64_racing_correct_codes_one_issues_a_key() {
     on_each_store(async |handles| {
-        let office = Office::unlimited(handles);
-        let code = office.code().await;
+        let harness = EnrollmentHarness::unlimited(handles);
+        let code = harness.code().await;
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..64 {
-            let (node, code) = (office.nodes[task % office.nodes.len()].clone(), code.clone());
+            let (node, code) = (harness.nodes[task % harness.nodes.len()].clone(), code.clone());
             tasks.spawn(async move {
-                node.verify(&ada(), &code, &from(&format!("198.51.100.{task}"))).await.is_ok()
+                node.redeem_code(&ada(), &code, &actor_from(&format!("198.51.100.{task}")))
+                    .await
+                    .is_ok()
             });
         }
-        let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
-        assert_eq!(made, 1);
-        let keys = office.service.keys().list(&office.service.owner, Page::first()).await.unwrap();
+        let issued = tasks.join_all().await.into_iter().filter(|issued| *issued).count();
+        assert_eq!(issued, 1);
+        let keys =
+            harness.service.keys().list(&harness.service.owner, Page::first()).await.unwrap();
         assert_eq!(keys.keys.len(), 1);
     })
     .await;
 }
 
-/// All codes there are, the right one among them. On the store itself, without hashing or limits.
+/// Tries all codes, including the correct one, on the store itself, without hashing or limits.
 #[tokio::test]
-async fn a_million_guesses_get_five_tries() {
+async fn of_a_million_guesses_five_are_checked() {
     let digest = |n: u32| {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
@@ -88,8 +100,8 @@ async fn a_million_guesses_get_five_tries() {
     };
     let (store, at) = (MemoryStore::new(), Timestamp::MIN);
     let address = digest(u32::MAX);
-    for right in [5, 123_456, 999_999] {
-        let code = OneTimeCode { digest: digest(right), ends_at: Timestamp::MAX, tries: 5 };
+    for correct in [5, 123_456, 999_999] {
+        let code = OneTimeCode { digest: digest(correct), ends_at: Timestamp::MAX, tries: 5 };
         store.put_code(&address, &code).await.unwrap();
         let mut wrong = 0;
         for n in 0..1_000_000 {
@@ -103,15 +115,15 @@ async fn a_million_guesses_get_five_tries() {
     }
 }
 
-/// The same through the front door, from ever other networks; fewer, because each is hashed.
+/// Like the previous test through the public API, from changing networks; fewer, because each is hashed.
 #[tokio::test]
-async fn ten_thousand_guesses_from_everywhere_make_no_key() {
-    let office = Office::unlimited(stores::memory());
-    let code: u32 = office.code().await.parse().unwrap();
+async fn ten_thousand_guesses_from_different_networks_issue_no_key() {
+    let harness = EnrollmentHarness::unlimited(stores::memory());
+    let code: u32 = harness.code().await.parse().unwrap();
     for n in 1..=10_000 {
         let guess = format!("{:06}", (code + 1_000_000 - 10_000 + n) % 1_000_000);
-        let from = from(&format!("10.0.{}.{}", n / 256, n % 256));
-        assert!(office.any().verify(&ada(), &guess, &from).await.is_err(), "guess {n}");
+        let from = actor_from(&format!("10.0.{}.{}", n / 256, n % 256));
+        assert!(harness.node().redeem_code(&ada(), &guess, &from).await.is_err(), "guess {n}");
     }
-    assert!(office.log().await.iter().all(|event| event.kind.as_str() != "key.created"));
+    assert!(harness.log().await.iter().all(|event| event.kind.as_str() != "key.created"));
 }

@@ -2,82 +2,93 @@ use std::time::Duration;
 
 use keyward::{
     Actor,
-    enroll::{EmailAddress, EnrolError},
+    enroll::{EmailAddress, EnrollError},
 };
 
-use super::support::{Office, ada, at_home, from, stranger};
+use super::support::{EnrollmentHarness, actor_from, ada, ada_actor, stranger};
 use crate::support::{HOUR, on_each_store, stores};
 
-fn wait(answer: Result<(), EnrolError>) -> Option<Duration> {
+fn wait(answer: Result<(), EnrollError>) -> Option<Duration> {
     match answer {
         Ok(()) => None,
-        Err(EnrolError::TooOften(wait)) => Some(wait),
+        Err(EnrollError::TooManyAttempts(wait)) => Some(wait),
         Err(error) => panic!("{error:?}"),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_gets_five_codes_an_hour_whether_it_has_an_account_or_not() {
+async fn an_address_is_limited_to_five_codes_per_hour_with_or_without_an_account() {
     on_each_store(async |handles| {
-        let office = Office::new(handles);
+        let harness = EnrollmentHarness::new(handles);
         for address in [ada(), stranger()] {
             for n in 0..5 {
-                let node = &office.nodes[n % office.nodes.len()];
-                node.request(&address, &from(&format!("192.0.2.{n}"))).await.unwrap();
+                let node = &harness.nodes[n % harness.nodes.len()];
+                node.request_code(&address, &actor_from(&format!("192.0.2.{n}"))).await.unwrap();
             }
-            let wait = wait(office.any().request(&address, &from("192.0.2.99")).await);
-            assert_eq!(wait, Some(HOUR), "the clock stands at the beginning of an hour");
+            let wait = wait(harness.node().request_code(&address, &actor_from("192.0.2.99")).await);
+            assert_eq!(wait, Some(HOUR), "the clock is at the beginning of an hour");
         }
-        office.service.clock.advance(HOUR - Duration::from_secs(60));
-        let left = wait(office.any().request(&ada(), &at_home()).await);
+        harness.service.clock.advance(HOUR - Duration::from_secs(60));
+        let left = wait(harness.node().request_code(&ada(), &ada_actor()).await);
         assert_eq!(left, Some(Duration::from_secs(60)));
-        office.service.clock.advance(Duration::from_secs(60));
-        assert_eq!(wait(office.any().request(&ada(), &at_home()).await), None);
+        harness.service.clock.advance(Duration::from_secs(60));
+        assert_eq!(wait(harness.node().request_code(&ada(), &ada_actor()).await), None);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_network_gets_thirty_codes_an_hour() {
+async fn a_network_is_limited_to_thirty_codes_per_hour() {
     for (network, neighbour) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1")] {
-        let office = Office::new(stores::memory());
+        let harness = EnrollmentHarness::new(stores::memory());
         let address = |n| format!("a{n}@example.com").parse::<EmailAddress>().unwrap();
         for n in 0..30 {
-            office.any().request(&address(n), &from(network)).await.unwrap();
+            harness.node().request_code(&address(n), &actor_from(network)).await.unwrap();
         }
-        // Another address in the same 64 bits is the same network.
+        // Another address in the same IPv6 /64 is the same network.
         let same = if network.contains(':') { "2001:db8::ffff:2" } else { network };
-        assert!(wait(office.any().request(&address(30), &from(same)).await).is_some(), "{same}");
-        assert!(wait(office.any().request(&address(30), &from(neighbour)).await).is_none());
-        assert!(wait(office.any().request(&address(30), &Actor::account("?")).await).is_none());
+        assert!(
+            wait(harness.node().request_code(&address(30), &actor_from(same)).await).is_some(),
+            "{same}"
+        );
+        assert!(
+            wait(harness.node().request_code(&address(30), &actor_from(neighbour)).await).is_none()
+        );
+        assert!(
+            wait(harness.node().request_code(&address(30), &Actor::account("?")).await).is_none()
+        );
     }
 }
 
 #[tokio::test]
-async fn a_refused_request_counts_for_nobody_and_leaves_the_code() {
-    let office = Office::with(stores::memory(), |builder| builder.codes_per_network(1));
-    let code = office.code().await;
+async fn a_rejected_request_charges_no_counter_and_keeps_the_code_valid() {
+    let harness = EnrollmentHarness::with(stores::memory(), |builder| builder.codes_per_network(1));
+    let code = harness.code().await;
     for _ in 0..10 {
-        assert!(wait(office.any().request(&ada(), &at_home()).await).is_some());
+        assert!(wait(harness.node().request_code(&ada(), &ada_actor()).await).is_some());
     }
     for n in 0..4 {
-        let answer = office.any().request(&stranger(), &from(&format!("198.51.100.{n}"))).await;
+        let answer =
+            harness.node().request_code(&stranger(), &actor_from(&format!("198.51.100.{n}"))).await;
         assert!(wait(answer).is_none());
     }
-    assert!(office.present(&code).await.is_ok(), "what was refused replaces nothing");
+    assert!(harness.redeem(&code).await.is_ok(), "a rejected request replaces no code");
 }
 
 #[tokio::test]
-async fn a_network_tries_sixty_codes_an_hour() {
-    let office = Office::new(stores::memory());
+async fn a_network_is_limited_to_sixty_attempts_per_hour() {
+    let harness = EnrollmentHarness::new(stores::memory());
     for n in 0..60 {
         let address: EmailAddress = format!("a{n}@example.com").parse().unwrap();
-        let answer = office.any().verify(&address, "000000", &at_home()).await;
-        assert!(matches!(answer, Err(EnrolError::WrongCode)), "{answer:?}");
+        let answer = harness.node().redeem_code(&address, "000000", &ada_actor()).await;
+        assert!(matches!(answer, Err(EnrollError::WrongCode)), "{answer:?}");
     }
-    let code = office.code().await;
-    let answer = office.present(&code).await;
-    assert!(matches!(answer, Err(EnrolError::TooOften(wait)) if wait == HOUR), "{answer:?}");
-    let elsewhere = office.any().verify(&ada(), &code, &from("198.51.100.7")).await;
-    assert!(elsewhere.is_ok(), "nothing was looked at, so no try was taken");
+    let code = harness.code().await;
+    let answer = harness.redeem(&code).await;
+    assert!(
+        matches!(answer, Err(EnrollError::TooManyAttempts(wait)) if wait == HOUR),
+        "{answer:?}"
+    );
+    let elsewhere = harness.node().redeem_code(&ada(), &code, &actor_from("198.51.100.7")).await;
+    assert!(elsewhere.is_ok(), "a rejected attempt is not checked, so none is used up");
 }

@@ -1,4 +1,4 @@
-//! A first key by an e-mail code: on every store, with two nodes where a store has two handles.
+//! First keys issued for e-mail codes, on every store, with two nodes where a store has two handles.
 
 mod guesses;
 mod limits;

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use keyward::{
     Actor, AuditEvent, AuditQuery, Owner, OwnerScope, Pepper,
     enroll::{
-        EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, HostError, Letter, Members, Post,
+        AccountLookup, CodeMessage, CodeSender, EmailAddress, EnrollError, Enrollment,
+        EnrollmentBuilder, HostError,
     },
     manage::Issued,
 };
@@ -12,82 +13,82 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::support::{Service, servers::eventually, stores::Handles};
 
-/// A service with one member, and all letters that it has sent.
-pub struct Office {
+/// A service with one account and the messages that it has sent.
+pub struct EnrollmentHarness {
     pub service: Service,
     /// One for each node.
-    pub nodes: Vec<Enrolment>,
+    pub nodes: Vec<Enrollment>,
     pub host: Host,
-    letters: AsyncMutex<mpsc::UnboundedReceiver<Letter>>,
+    messages: AsyncMutex<mpsc::UnboundedReceiver<CodeMessage>>,
 }
 
-/// Knows `ada@example.com`, the owner of the service.
+/// A host with one account, `ada@example.com`, which owns the service's keys.
 #[derive(Clone)]
 pub struct Host {
     ada: Owner,
-    letters: mpsc::UnboundedSender<Letter>,
-    mood: Arc<Mutex<Mood>>,
+    messages: mpsc::UnboundedSender<CodeMessage>,
+    mode: Arc<Mutex<HostMode>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
-pub enum Mood {
+pub enum HostMode {
     #[default]
     Fine,
-    /// Neither accounts nor mail answer.
+    /// Neither the account lookup nor the code sender returns.
     Frozen,
     Failing,
-    /// Ada has left.
-    Deserted,
+    /// Ada's account no longer exists.
+    NoAccount,
 }
 
-impl Office {
+impl EnrollmentHarness {
     pub fn new(handles: Handles) -> Self {
         Self::with(handles, |builder| builder)
     }
 
-    /// Letters of which nobody counts how many there are in an hour.
+    /// Without hourly limits on requested codes.
     pub fn unlimited(handles: Handles) -> Self {
         Self::with(handles, |builder| {
             builder.codes_per_address(u32::MAX).codes_per_network(u32::MAX)
         })
     }
 
-    pub fn with(handles: Handles, adapt: impl Fn(EnrolmentBuilder) -> EnrolmentBuilder) -> Self {
+    pub fn with(handles: Handles, adapt: impl Fn(EnrollmentBuilder) -> EnrollmentBuilder) -> Self {
         let service = Service::new(handles);
-        let (sender, letters) = mpsc::unbounded_channel();
-        let host = Host { ada: service.owner.clone(), letters: sender, mood: Arc::default() };
+        let (sender, messages) = mpsc::unbounded_channel();
+        let host = Host { ada: service.owner.clone(), messages: sender, mode: Arc::default() };
         let nodes = service.nodes.iter().map(|keys| {
-            let builder = Enrolment::builder(keys.clone(), host.clone(), host.clone(), pepper(1));
+            let builder = Enrollment::builder(keys.clone(), host.clone(), host.clone(), pepper(1));
             adapt(builder.product("Lua")).build()
         });
-        Self { nodes: nodes.collect(), service, host, letters: AsyncMutex::new(letters) }
+        Self { nodes: nodes.collect(), service, host, messages: AsyncMutex::new(messages) }
     }
 
-    pub fn any(&self) -> &Enrolment {
+    pub fn node(&self) -> &Enrollment {
         &self.nodes[0]
     }
 
-    /// Asks for a code at one node, and reads the letter.
+    /// Requests a code from the first node, and returns it from the message.
     pub async fn code(&self) -> String {
-        self.any().request(&ada(), &at_home()).await.unwrap();
-        self.letter().await.code.expose().to_owned()
+        self.node().request_code(&ada(), &ada_actor()).await.unwrap();
+        self.message().await.code.expose().to_owned()
     }
 
-    pub async fn letter(&self) -> Letter {
-        self.letters.lock().await.recv().await.unwrap()
+    pub async fn message(&self) -> CodeMessage {
+        self.messages.lock().await.recv().await.unwrap()
     }
 
-    /// Whether nothing was sent that was not read yet.
+    /// Returns whether no unread message was sent.
     pub async fn sent_nothing(&self) -> bool {
-        self.letters.lock().await.is_empty()
+        self.messages.lock().await.is_empty()
     }
 
-    /// Presents a code at the other node.
-    pub async fn present(&self, code: &str) -> Result<Issued, EnrolError> {
-        self.nodes.last().unwrap().verify(&ada(), code, &at_home()).await
+    /// Redeems a code at the last node.
+    pub async fn redeem(&self, code: &str) -> Result<Issued, EnrollError> {
+        self.nodes.last().unwrap().redeem_code(&ada(), code, &ada_actor()).await
     }
 
-    /// Of all tenants that the tests have; newest first.
+    /// Returns the events of all tenants that the tests use, newest first.
     pub async fn log(&self) -> Vec<AuditEvent> {
         let mut all = Vec::new();
         for node in &self.service.nodes {
@@ -100,13 +101,13 @@ impl Office {
         all
     }
 
-    /// What is in the log, once this is.
+    /// Waits until an event of this kind and reason is in the audit log, and returns it.
     pub async fn logged(&self, kind: &str, reason: Option<&str>) -> AuditEvent {
-        let fits =
+        let matches =
             |event: &AuditEvent| event.kind.as_str() == kind && event.reason.as_deref() == reason;
         let mut found = None;
         eventually(&format!("{kind} {reason:?} is logged"), async || {
-            found = self.log().await.into_iter().find(fits);
+            found = self.log().await.into_iter().find(matches);
             found.is_some()
         })
         .await;
@@ -115,38 +116,41 @@ impl Office {
 }
 
 impl Host {
-    pub fn is(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+    pub fn set_mode(&self, mode: HostMode) {
+        *self.mode.lock().unwrap() = mode;
     }
 
-    async fn obey(&self) -> Result<bool, HostError> {
-        let mood = *self.mood.lock().unwrap();
-        match mood {
-            Mood::Fine => Ok(true),
-            Mood::Deserted => Ok(false),
-            Mood::Failing => Err("down".into()),
-            Mood::Frozen => std::future::pending().await,
+    /// Returns whether Ada has an account.
+    async fn respond(&self) -> Result<bool, HostError> {
+        let mode = *self.mode.lock().unwrap();
+        match mode {
+            HostMode::Fine => Ok(true),
+            HostMode::NoAccount => Ok(false),
+            HostMode::Failing => Err("down".into()),
+            HostMode::Frozen => std::future::pending().await,
         }
     }
 }
 
 #[async_trait]
-impl Members for Host {
+impl AccountLookup for Host {
     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
-        let there = self.obey().await?;
-        Ok((there && *address == ada()).then(|| self.ada.clone()))
+        let exists = self.respond().await?;
+        Ok((exists && *address == ada()).then(|| self.ada.clone()))
     }
 }
 
 #[async_trait]
-impl Post for Host {
-    async fn send(&self, letter: &Letter) -> Result<(), HostError> {
-        self.obey().await?;
-        let Letter { to, code, .. } = letter;
-        assert!(letter.text().contains(code.expose()) && !letter.subject().contains(code.expose()));
-        assert!(!format!("{letter:#?}").contains(code.expose()), "a letter is debugged");
-        assert_eq!(*to, ada(), "to nobody else");
-        self.letters.send(letter.clone()).map_err(|_| "nobody reads")?;
+impl CodeSender for Host {
+    async fn send(&self, message: &CodeMessage) -> Result<(), HostError> {
+        self.respond().await?;
+        let CodeMessage { to, code, .. } = message;
+        assert!(
+            message.text().contains(code.expose()) && !message.subject().contains(code.expose())
+        );
+        assert!(!format!("{message:#?}").contains(code.expose()), "`Debug` shows the code");
+        assert_eq!(*to, ada(), "no other recipient");
+        self.messages.send(message.clone()).map_err(|_| "the harness is gone")?;
         Ok(())
     }
 }
@@ -163,16 +167,16 @@ pub fn stranger() -> EmailAddress {
     "nobody@example.com".parse().unwrap()
 }
 
-/// Who asks, from where.
-pub fn at_home() -> Actor {
-    from("192.0.2.7")
+/// Ada at her usual IP address.
+pub fn ada_actor() -> Actor {
+    actor_from("192.0.2.7")
 }
 
-pub fn from(ip: &str) -> Actor {
+pub fn actor_from(ip: &str) -> Actor {
     Actor::account("ada@example.com").ip(ip.parse().unwrap()).user_agent("lua/1")
 }
 
-/// Another code than this one.
+/// Returns a code that differs from this one.
 pub fn wrong(code: &str) -> String {
     format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000)
 }

@@ -10,18 +10,18 @@ use super::{
     servers::{Rules, Servers},
 };
 use crate::{
-    enroll::support::{Mood, Office, ada, at_home, wrong},
+    enroll::support::{EnrollmentHarness, HostMode, ada, ada_actor, wrong},
     support::stores,
 };
 
 struct Front {
-    office: Office,
+    harness: EnrollmentHarness,
     servers: Servers,
 }
 
 impl Front {
-    fn open(office: Office) -> Self {
-        let keys = office.service.keys().clone();
+    fn open(harness: EnrollmentHarness) -> Self {
+        let keys = harness.service.keys().clone();
         let guard = keyward::http::Guard::new(keys.clone());
         let servers = Servers::start(&Rules {
             leaks: LeakReceiver::github(keys.clone(), GitHub::new()),
@@ -30,9 +30,9 @@ impl Front {
             builds: guard.clone(),
             optional: guard.clone(),
             query: guard,
-            sign_in: Some(SignIn::new(office.any().clone())),
+            sign_in: Some(SignIn::new(harness.node().clone())),
         });
-        Self { office, servers }
+        Self { harness, servers }
     }
 
     /// Sends a request to one of the two servers, and checks that the document declares the response.
@@ -84,11 +84,11 @@ fn json(reply: &Reply) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_is_exchanged_for_a_key_that_can_read_and_revoke_itself() {
     for server in [0, 1] {
-        let front = Front::open(Office::new(stores::memory()));
+        let front = Front::open(EnrollmentHarness::new(stores::memory()));
         let asked =
             front.call(server, "POST /lua/auth/otp", None, r#"{"email": "ada@example.com"}"#).await;
         assert_eq!(asked.status, 202, "{asked:?}");
-        let code = front.office.letter().await.code.expose().to_owned();
+        let code = front.harness.message().await.code.expose().to_owned();
         let made = front.verify(server, &code).await;
         assert_eq!(made.status, 201, "{made:?}");
         let key = json(&made)["key"].as_str().unwrap().to_owned();
@@ -102,7 +102,7 @@ async fn a_code_is_exchanged_for_a_key_that_can_read_and_revoke_itself() {
         let refused = front.call(server, line, Some(&key), "").await;
         assert_eq!(problem(&refused), (401, Some("invalid_key".into())));
 
-        let log = front.office.log().await;
+        let log = front.harness.log().await;
         let of = |kind: &str| log.iter().find(|event| event.kind.as_str() == kind).unwrap();
         assert_eq!(of("key.created").ip, Some("127.0.0.1".parse().unwrap()));
         assert_eq!(of("key.created").actor, "ada@example.com");
@@ -115,7 +115,7 @@ async fn a_code_is_exchanged_for_a_key_that_can_read_and_revoke_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn known_and_unknown_addresses_get_the_same_bytes() {
-    let front = Front::open(Office::new(stores::memory()));
+    let front = Front::open(EnrollmentHarness::new(stores::memory()));
     for (line, body) in [
         ("POST /lua/auth/otp", r#"{"email": "ADDRESS"}"#),
         ("POST /lua/auth/otp/verify", r#"{"email": "ADDRESS", "code": "12345"}"#),
@@ -140,28 +140,32 @@ async fn known_and_unknown_addresses_get_the_same_bytes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_sign_in_error_has_its_own_code() {
-    let front = Front::open(Office::new(stores::memory()));
-    let code = front.office.code().await;
+    let front = Front::open(EnrollmentHarness::new(stores::memory()));
+    let code = front.harness.code().await;
     let refused = front.verify(0, &wrong(&code)).await;
     assert_eq!(problem(&refused), (400, Some("invalid_code".into())));
-    front.office.service.clock.advance(std::time::Duration::from_secs(600));
+    front.harness.service.clock.advance(std::time::Duration::from_secs(600));
     let late = front.verify(1, &code).await;
     assert_eq!(problem(&late), (400, Some("expired_code".into())));
 
     let none = keyward::model::Limits::default().max_active_keys(0);
-    front.office.service.host.limit(&front.office.service.owner, none);
-    let code = front.office.code().await;
+    front.harness.service.host.limit(&front.harness.service.owner, none);
+    let code = front.harness.code().await;
     assert_eq!(problem(&front.verify(0, &code).await), (409, Some("limit_reached".into())));
-    let code = front.office.code().await;
-    front.office.host.is(Mood::Failing);
+    let code = front.harness.code().await;
+    front.harness.host.set_mode(HostMode::Failing);
     let failed = front.verify(1, &code).await;
     assert_eq!(problem(&failed), (503, Some("unavailable".into())));
     assert!(failed.field("retry-after").is_some());
 
-    front.office.host.is(Mood::Fine);
-    front.office.service.host.limit(&front.office.service.owner, keyward::model::Limits::default());
-    front.office.service.policy.demand(Some(std::time::Duration::from_secs(900)));
-    let code = front.office.code().await;
+    front.harness.host.set_mode(HostMode::Fine);
+    front
+        .harness
+        .service
+        .host
+        .limit(&front.harness.service.owner, keyward::model::Limits::default());
+    front.harness.service.policy.demand(Some(std::time::Duration::from_secs(900)));
+    let code = front.harness.code().await;
     let unconfirmed = front.verify(1, &code).await;
     assert_eq!(problem(&unconfirmed), (403, Some("second_factor_required".into())));
     assert_eq!(json(&unconfirmed)["maxAge"], 900);
@@ -189,8 +193,8 @@ async fn every_sign_in_error_has_its_own_code() {
 async fn an_unavailable_store_is_not_reported_as_a_wrong_code() {
     use crate::cache::wrapper::{Mood, Wrapper};
     let store = Wrapper::new(stores::memory().remove(0));
-    let front = Front::open(Office::new(vec![std::sync::Arc::new(store.clone())]));
-    let code = front.office.code().await;
+    let front = Front::open(EnrollmentHarness::new(vec![std::sync::Arc::new(store.clone())]));
+    let code = front.harness.code().await;
     store.changes_are(Mood::Failing);
     for server in [0, 1] {
         let refused = front.verify(server, &code).await;
@@ -202,7 +206,7 @@ async fn an_unavailable_store_is_not_reported_as_a_wrong_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_document_describes_exactly_the_sign_in_routes_that_are_served() {
-    let front = Front::open(Office::new(stores::memory()));
+    let front = Front::open(EnrollmentHarness::new(stores::memory()));
     let document = &front.servers.document;
     let paths = document.0["paths"].as_object().unwrap();
     let paths: Vec<_> = paths.keys().filter(|path| path.starts_with("/lua/")).collect();
@@ -228,13 +232,13 @@ async fn the_document_describes_exactly_the_sign_in_routes_that_are_served() {
 async fn sign_in_works_without_an_adapter() {
     use http::{Method, Request};
     use keyward::http::{RequestHead, manage::ManageRequest};
-    let office = Office::new(stores::memory());
-    let sign_in = SignIn::new(office.any().clone());
+    let harness = EnrollmentHarness::new(stores::memory());
+    let sign_in = SignIn::new(harness.node().clone());
     let (head, _) = Request::post("/auth/otp").body(()).unwrap().into_parts();
     let incoming = RequestHead::from_parts(&head, "192.0.2.7".parse().ok());
     let call =
         ManageRequest::new(&Method::POST, "/auth/otp").json(br#"{"email": "ada@example.com"}"#);
     assert_eq!(sign_in.handle(&incoming, &call).await.status(), 202);
-    let code = office.letter().await.code;
-    assert!(office.any().verify(&ada(), code.expose(), &at_home()).await.is_ok());
+    let code = harness.message().await.code;
+    assert!(harness.node().redeem_code(&ada(), code.expose(), &ada_actor()).await.is_ok());
 }

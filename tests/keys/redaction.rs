@@ -9,7 +9,7 @@ use keyward::{
     accounts::NoAccounts,
     api::{ApiKeysBuilder, Health},
     audit::{EventKind, Fanout, Outcome, TracingSink},
-    enroll::{EmailAddress, EnrolError, Enrolment, EnrolmentBuilder, Letter},
+    enroll::{CodeMessage, EmailAddress, EnrollError, Enrollment, EnrollmentBuilder},
     manage::{Identified, Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
@@ -101,10 +101,10 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 fn public_types_can_cross_threads_and_be_shown() {
     use keyward::accounts::SensitiveChange;
     use keyward::email::{
-        EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
+        EmailContent, EmailSink, EmailSinkBuilder, Mailer, MailerBuilder, MailerStats, Notice,
     };
     use keyward::manage::{DuePage, Reminder, Reminders};
-    use keyward::totp::{Setup, Totp, TotpError, TotpSecret};
+    use keyward::totp::{Totp, TotpError, TotpSecret, TotpSetup};
     use keyward::{accounts::Roles, audit::ExportFormat, manage::AuditExport};
     fn crosses<T: Send + Sync + 'static>() {}
     fn is_shown<T: Debug>() {}
@@ -141,9 +141,9 @@ fn public_types_can_cross_threads_and_be_shown() {
         EmailAddress,
         EmailSink,
         EmailSinkBuilder,
-        EnrolError,
-        Enrolment,
-        EnrolmentBuilder,
+        EnrollError,
+        Enrollment,
+        EnrollmentBuilder,
         EntropyError,
         Error,
         ErrorKind,
@@ -177,8 +177,8 @@ fn public_types_can_cross_threads_and_be_shown() {
         KeyLimits,
         KeyPage,
         KeyQuery<'static>,
-        Letter,
-        Letters,
+        CodeMessage,
+        MailerStats,
         RateLevels,
         Limited,
         LimitedReason,
@@ -236,7 +236,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         Scopes,
         Secret,
         SensitiveChange,
-        Setup,
+        TotpSetup,
         Sha256Hasher,
         Sha512Hasher,
         CounterCharge<'static>,
@@ -261,7 +261,7 @@ fn public_types_can_cross_threads_and_be_shown() {
         VerifyError,
         OwnerScope<'static>,
         RedisOutage,
-        Words,
+        EmailContent,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

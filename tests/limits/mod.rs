@@ -1,4 +1,4 @@
-//! Rates that all nodes count together.
+//! Rate limits that all nodes share through Redis.
 
 mod leases;
 mod outages;
@@ -16,19 +16,19 @@ use keyward::{
 
 use crate::support::Service;
 
-/// Two nodes on one store, each with a limiter of its own.
+/// A service with two nodes on one store, each with its own rate limiter.
 fn two_nodes(limiter: impl Fn() -> RedisRateLimiter) -> Service {
     let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::new());
     Service::with(vec![store.clone(), store], |builder| builder.rate_limiter(limiter()))
 }
 
-/// As patient as a busy machine needs.
+/// A limiter with a long timeout, for busy machines.
 fn limiter(url: &str) -> RedisRateLimiter {
     RedisRateLimiter::new([url]).unwrap().timeout(Duration::from_secs(60))
 }
 
-/// So many at once, and none again while a test runs.
-fn in_all(uses: u32) -> Rate {
+/// A burst of this many uses, of which none is restored while a test runs.
+fn burst_only(uses: u32) -> Rate {
     Rate::per_hour(1).burst(uses)
 }
 
@@ -37,28 +37,28 @@ async fn limited_key(service: &Service, rate: Rate) -> Issued {
     service.keys().issue(new, &service.actor).await.unwrap()
 }
 
-async fn ask(service: &Service, node: usize, issued: &Issued) -> Result<Verified, VerifyError> {
+async fn verify(service: &Service, node: usize, issued: &Issued) -> Result<Verified, VerifyError> {
     service.nodes[node].verify(issued.secret.expose(), &VerifyRequest::new()).await
 }
 
 async fn charge(service: &Service, node: usize, issued: &Issued) -> Result<Verified, Limited> {
-    ask(service, node, issued).await.map_err(|error| match error {
+    verify(service, node, issued).await.map_err(|error| match error {
         VerifyError::Limited(limited) => *limited,
         other => panic!("{other:?}"),
     })
 }
 
-/// How many uses all tasks of all nodes get, if each goes on until it is refused.
+/// Verifies concurrently on all nodes until each task is limited, and returns the number of granted uses.
 async fn charge_all(service: &Arc<Service>, issued: &Arc<Issued>) -> usize {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..16 {
         let (service, issued) = (service.clone(), issued.clone());
         tasks.spawn(async move {
-            let mut passed = 0;
+            let mut granted = 0;
             while charge(&service, n % 2, &issued).await.is_ok() {
-                passed += 1;
+                granted += 1;
             }
-            passed
+            granted
         });
     }
     tasks.join_all().await.iter().sum()

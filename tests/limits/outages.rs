@@ -7,29 +7,29 @@ use keyward::{
     verify::{LimitedReason, RedisOutage, RedisRateLimiter},
 };
 
-use super::{ask, charge, in_all, limited_key, two_nodes};
+use super::{burst_only, charge, limited_key, two_nodes, verify};
 use crate::support::servers::{
     eventually,
     redis::{Options, Server},
 };
 
-type Deed = fn(&mut Server);
+type Action = fn(&mut Server);
 
-/// What happens to Redis, and what ends it.
-const OUTAGES: [(Deed, Deed); 2] =
+/// Actions that begin and end an outage of Redis.
+const OUTAGES: [(Action, Action); 2] =
     [(Server::kill, Server::restart), (|server| server.freeze(), |server| server.thaw())];
 
-fn limiter(server: &Server, without: RedisOutage) -> RedisRateLimiter {
+fn limiter(server: &Server, outage: RedisOutage) -> RedisRateLimiter {
     let timeout = Duration::from_secs(2);
-    RedisRateLimiter::new([server.url()]).unwrap().timeout(timeout).on_outage(without)
+    RedisRateLimiter::new([server.url()]).unwrap().timeout(timeout).on_outage(outage)
 }
 
 #[tokio::test]
-async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
+async fn during_an_outage_each_node_counts_for_itself() {
     for (begin, end) in OUTAGES {
         let Some(mut server) = Options::default().durable().start() else { return };
         let service = two_nodes(|| limiter(&server, RedisOutage::PerNode));
-        let issued = limited_key(&service, in_all(5)).await;
+        let issued = limited_key(&service, burst_only(5)).await;
         for n in 0..3 {
             assert!(charge(&service, n % 2, &issued).await.is_ok());
         }
@@ -42,8 +42,8 @@ async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
             assert!(charge(&service, node, &issued).await.unwrap_err().retry_after.is_some());
         }
         end(&mut server);
-        eventually("the nodes count together again", async || {
-            let issued = limited_key(&service, in_all(2)).await;
+        eventually("the nodes share the rate again", async || {
+            let issued = limited_key(&service, burst_only(2)).await;
             let left = async |node| match charge(&service, node, &issued).await {
                 Ok(verified) => verified.rates().key.unwrap().remaining,
                 Err(limited) => panic!("{limited}"),
@@ -51,53 +51,57 @@ async fn without_redis_each_node_counts_for_itself_until_it_is_back() {
             (left(0).await, left(1).await) == (1, 0)
         })
         .await;
-        // What was sent to a frozen server is counted when it thaws, though nobody waits any more.
-        let mut after = 0;
-        while charge(&service, after % 2, &issued).await.is_ok() {
-            after += 1;
+        // Calls to a frozen server are counted when it thaws, although they timed out.
+        let mut granted = 0;
+        while charge(&service, granted % 2, &issued).await.is_ok() {
+            granted += 1;
         }
-        assert!(after <= 2, "3 were used before");
+        assert!(granted <= 2, "3 were used before the outage");
     }
 }
 
 #[tokio::test]
-async fn without_redis_uses_are_unavailable_if_that_is_the_choice() {
+async fn during_an_outage_verification_is_unavailable_if_configured() {
     for (begin, end) in OUTAGES {
         let Some(mut server) = Options::default().durable().start() else { return };
         let service = two_nodes(|| limiter(&server, RedisOutage::Unavailable));
-        let issued = limited_key(&service, in_all(3)).await;
-        assert!(ask(&service, 0, &issued).await.is_ok());
+        let issued = limited_key(&service, burst_only(3)).await;
+        assert!(verify(&service, 0, &issued).await.is_ok());
         begin(&mut server);
         for n in 0..6 {
-            match ask(&service, n % 2, &issued).await.unwrap_err() {
+            match verify(&service, n % 2, &issued).await.unwrap_err() {
                 VerifyError::Unavailable(error) => assert_eq!(error.kind(), ErrorKind::Unavailable),
                 other => panic!("{other:?}"),
             }
         }
         let plain = service.issue().await;
-        assert!(ask(&service, 0, &plain).await.is_ok(), "what has no rate needs no Redis");
+        assert!(
+            verify(&service, 0, &plain).await.is_ok(),
+            "a key without a rate does not need Redis"
+        );
         end(&mut server);
-        eventually("it is back", async || ask(&service, 1, &issued).await.is_ok()).await;
+        eventually("Redis is used again", async || verify(&service, 1, &issued).await.is_ok())
+            .await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_forgot_its_scripts_is_told_again() {
+async fn scripts_are_loaded_again_after_a_script_flush() {
     let Some(server) = Options::default().start() else { return };
     let service = two_nodes(|| limiter(&server, RedisOutage::Unavailable));
-    let issued = limited_key(&service, in_all(3)).await;
+    let issued = limited_key(&service, burst_only(3)).await;
     for _ in 0..3 {
-        assert!(ask(&service, 0, &issued).await.is_ok());
+        assert!(verify(&service, 0, &issued).await.is_ok());
         server.call(&["SCRIPT", "FLUSH"]);
     }
     assert!(charge(&service, 0, &issued).await.is_err());
 }
 
 #[tokio::test]
-async fn what_was_refused_without_redis_spends_nothing_and_gives_no_permits() {
+async fn uses_rejected_during_an_outage_are_neither_charged_nor_refunded() {
     let Some(mut server) = Options::default().durable().start() else { return };
     let service = two_nodes(|| limiter(&server, RedisOutage::PerNode).lease(50));
-    let quota = |uses| KeyLimits { rate: Some(in_all(100)), quota: Some(Quota::total(uses)) };
+    let quota = |uses| KeyLimits { rate: Some(burst_only(100)), quota: Some(Quota::total(uses)) };
     let new = service.new_key().limits(quota(10));
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     for _ in 0..10 {
@@ -112,18 +116,18 @@ async fn what_was_refused_without_redis_spends_nothing_and_gives_no_permits() {
     let more = KeyChange::default().limits(quota(1_000));
     let node = &service.nodes[1];
     node.update(&service.owner, issued.key.id, &more, &service.actor).await.unwrap();
-    eventually("the nodes count together again", async || {
-        let issued = limited_key(&service, in_all(2)).await;
+    eventually("the nodes share the rate again", async || {
+        let issued = limited_key(&service, burst_only(2)).await;
         let _ = charge(&service, 0, &issued).await;
         charge(&service, 1, &issued).await.unwrap().rates().key.unwrap().remaining == 0
     })
     .await;
-    let mut passed = 0;
+    let mut granted = 0;
     for node in [0, 1] {
         service.nodes[node].catch_up().await.unwrap();
         while charge(&service, node, &issued).await.is_ok() {
-            passed += 1;
+            granted += 1;
         }
     }
-    assert_eq!(passed, 90);
+    assert_eq!(granted, 90);
 }

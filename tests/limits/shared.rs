@@ -6,27 +6,31 @@ use keyward::{
     verify::LimitedReason,
 };
 
-use super::{charge, charge_all, in_all, limited_key, limiter, two_nodes};
+use super::{burst_only, charge, charge_all, limited_key, limiter, two_nodes};
 use crate::support::{
     HOUR, SECOND, owner,
     servers::redis::{self, Reply, shared_cluster},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_nodes_together_let_through_exactly_as_many_as_the_rate() {
+async fn two_nodes_grant_exactly_the_rate_together() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
     let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
-    service.host.limit(&service.owner, Limits::default().rate(in_all(150)));
-    let (service, narrow) = (Arc::new(service), in_all(100));
+    service.host.limit(&service.owner, Limits::default().rate(burst_only(150)));
+    let (service, narrow) = (Arc::new(service), burst_only(100));
     let issued = Arc::new(limited_key(&service, narrow).await);
     assert_eq!(charge_all(&service, &issued).await, 100);
     let other = Arc::new(service.issue().await);
-    assert_eq!(charge_all(&service, &other).await, 50, "what a key was refused is not its owner's");
+    assert_eq!(
+        charge_all(&service, &other).await,
+        50,
+        "a use rejected by the key's rate is not charged to its owner"
+    );
 }
 
 #[tokio::test]
-async fn the_answers_say_how_much_is_left_for_all_nodes() {
+async fn remaining_and_reset_are_those_of_all_nodes() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
     let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
@@ -50,11 +54,11 @@ async fn the_answers_say_how_much_is_left_for_all_nodes() {
 }
 
 #[tokio::test]
-async fn what_a_quota_refuses_is_given_back_to_the_rates() {
+async fn a_use_rejected_by_a_quota_is_refunded_to_the_rates() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
     let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
-    let limits = KeyLimits { rate: Some(in_all(3)), quota: Some(Quota::total(2)) };
+    let limits = KeyLimits { rate: Some(burst_only(3)), quota: Some(Quota::total(2)) };
     let new = service.new_key().limits(limits);
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     for left in [2, 1] {
@@ -69,7 +73,7 @@ async fn what_a_quota_refuses_is_given_back_to_the_rates() {
 }
 
 #[tokio::test]
-async fn names_tell_nothing_and_expire_by_themselves() {
+async fn redis_keys_reveal_no_owner_and_expire() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
     let mut service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
@@ -78,36 +82,43 @@ async fn names_tell_nothing_and_expire_by_themselves() {
     let issued = limited_key(&service, Rate::per_hour(3)).await;
     let _ = charge(&service, 0, &issued).await.unwrap();
     let pattern = format!("*{}*", space.prefix());
-    let Reply::Array(names) = space.call(&["KEYS", &pattern]) else { panic!("no list") };
+    let Reply::Array(names) = space.call(&["KEYS", &pattern]) else { panic!("not an array") };
     let names: Vec<_> = names.iter().map(|name| name.text().to_owned()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     let tag = |name: &str| name.split_once('}').unwrap().0.to_owned();
-    assert_eq!(tag(&names[0]), tag(&names[1]), "one hash tag, or no cluster would run the script");
+    assert_eq!(
+        tag(&names[0]),
+        tag(&names[1]),
+        "a cluster runs a script only if its keys share a hash tag"
+    );
     for name in &names {
         assert!(!name.contains("mia") && !name.contains("ant"), "{name}");
         assert_eq!(name.matches(['{', '}']).count(), 2, "{name}");
-        let Reply::Integer(left) = space.call(&["PTTL", name]) else { panic!("no number") };
-        assert!(left > 0 && left <= 20 * 60 * 1_000, "{left}: when the burst is whole again");
+        let Reply::Integer(left) = space.call(&["PTTL", name]) else { panic!("not an integer") };
+        assert!(
+            left > 0 && left <= 20 * 60 * 1_000,
+            "{left}: the time until the burst is restored"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn on_a_cluster_every_owner_is_counted_exactly() {
+async fn a_cluster_counts_every_owner_exactly() {
     let Some(cluster) = shared_cluster() else { return };
-    // Of one node only is told; it sends to the others.
+    // Configured with a single node, from which the client discovers the others.
     let mut service = two_nodes(|| limiter(&cluster.urls()[0]));
     let mut all = Vec::new();
     for n in 0..12 {
         service.owner = owner("acme", &format!("ada-{n}"));
-        service.host.limit(&service.owner, Limits::default().rate(in_all(30)));
-        all.push(Arc::new(limited_key(&service, in_all(20)).await));
+        service.host.limit(&service.owner, Limits::default().rate(burst_only(30)));
+        all.push(Arc::new(limited_key(&service, burst_only(20)).await));
     }
     let service = Arc::new(service);
     for issued in &all {
         assert_eq!(charge_all(&service, issued).await, 20);
     }
-    let counted = |node: &redis::Server| node.call(&["DBSIZE"]);
+    let key_count = |node: &redis::Server| node.call(&["DBSIZE"]);
     let busy =
-        cluster.nodes()[..3].iter().filter(|node| !matches!(counted(node), Reply::Integer(0)));
-    assert!(busy.count() > 1, "owners are spread over the nodes");
+        cluster.nodes()[..3].iter().filter(|node| !matches!(key_count(node), Reply::Integer(0)));
+    assert!(busy.count() > 1, "owners are distributed over the nodes");
 }

@@ -1,5 +1,5 @@
-//! One specification: what the process counts, what the script counts in Redis, and what `governor`
-//! counts, on the same random histories. The script is given the time, and keeps what it remembers.
+//! Property tests that the in-process rate limiter, the Redis script and the crate `governor` make the same
+//! decisions on random histories. The tests set the clock of the script, and keep its keys from expiring.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -19,20 +19,20 @@ use crate::support::{
     stores,
 };
 
-/// A key with a rate of its own and one of its owner, in this process.
-struct Process {
+/// The in-process limiter: a key with a rate of its own and an owner with a rate.
+struct InProcess {
     service: Service,
     issued: Issued,
     rates: [Rate; 2],
 }
 
-impl Process {
+impl InProcess {
     async fn new(rates: [Rate; 2]) -> Self {
         let service = Service::new(stores::memory());
         let issued = service.issue().await;
-        let mut process = Self { service, issued, rates };
-        process.change(rates).await;
-        process
+        let mut limiter = Self { service, issued, rates };
+        limiter.change(rates).await;
+        limiter
     }
 
     async fn change(&mut self, rates: [Rate; 2]) {
@@ -46,7 +46,7 @@ impl Process {
         self.rates = rates;
     }
 
-    /// Whether so many uses are let through, and what both rates say then.
+    /// Charges uses, and returns whether they were granted and the state of both rates.
     async fn charge(&self, uses: u32) -> (bool, [RateState; 2]) {
         let request = VerifyRequest::new().cost(uses);
         let verified = self.service.keys().verify(self.issued.secret.expose(), &request).await;
@@ -59,7 +59,7 @@ impl Process {
     }
 }
 
-/// The scripts, with a clock that the test sets.
+/// The Redis scripts, with a clock that the test sets.
 struct Script {
     space: Space,
     spend: String,
@@ -72,32 +72,33 @@ impl Script {
     fn new(space: Space) -> Self {
         let spend = include_str!("../../src/verify/limits/redis_rate_limiter/spend.lua");
         let refund = include_str!("../../src/verify/limits/redis_rate_limiter/refund.lua");
-        let set = |text: &str, ttl| {
+        let replace_clock = |text: &str, ttl| {
             let clock = "redis.call('TIME')";
             assert!(text.contains(clock) && text.contains(ttl));
             let text = text.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
             text.replace(ttl, "'EX', 1000")
         };
-        let spend = set(spend, "'PX', math.ceil(ahead[n] / 1000)");
-        let refund = set(refund, "'PX', math.ceil(left / 1000)");
+        let spend = replace_clock(spend, "'PX', math.ceil(ahead[n] / 1000)");
+        let refund = replace_clock(refund, "'PX', math.ceil(left / 1000)");
         let names = ["key", "owner"].map(|room| format!("{{{}}}{room}", space.prefix()));
         Self { space, spend, refund, names, micros: 1_790_000_000_000_000 }
     }
 
-    /// Whether so many uses are let through, and for each rate how far ahead of now it is.
+    /// Charges uses, and returns whether they were granted and, per rate, the microseconds until it is full
+    /// again.
     fn charge(&self, uses: u32, rates: [Rate; 2]) -> (bool, Vec<u64>) {
         let mut arguments = vec![uses.to_string(), uses.to_string()];
         for rate in rates {
             let reach = interval(rate) * u64::from(rate.burst.get());
             arguments.extend([interval(rate).to_string(), reach.to_string()]);
         }
-        let Reply::Array(words) = self.run(&self.spend, arguments) else { panic!("no list") };
+        let Reply::Array(words) = self.run(&self.spend, arguments) else { panic!("not an array") };
         let words: Vec<&str> = words.iter().map(Reply::text).collect();
         let ahead = |at: &&str| at.parse::<u64>().unwrap() - self.micros;
         (words[0] != "-1", words[2..].iter().map(ahead).collect())
     }
 
-    /// Gives uses back after which each rate was to be full at an instant.
+    /// Refunds uses. `full_at` is the instant at which each rate would be full again after the charge.
     fn refund(&self, uses: u32, rates: [Rate; 2], full_at: [u64; 2]) {
         let mut arguments = vec![uses.to_string()];
         for (rate, full_at) in rates.into_iter().zip(full_at) {
@@ -130,24 +131,24 @@ fn any_rate() -> impl Strategy<Value = Rate> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    CounterCharge { after: u64, uses: u32 },
+    Charge { after: u64, uses: u32 },
     Change([Rate; 2]),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![0u64..50, 0u64..5_000, 0u64..20_000_000];
-    let spend = (wait, 1u32..6).prop_map(|(after, uses)| Step::CounterCharge { after, uses });
+    let charge = (wait, 1u32..6).prop_map(|(after, uses)| Step::Charge { after, uses });
     prop_oneof![
-        12 => spend,
+        12 => charge,
         1 => [any_rate(), any_rate()].prop_map(Step::Change),
     ]
 }
 
 async fn agree(space: Space, rates: [Rate; 2], steps: Vec<Step>) -> TestCaseResult {
-    let (mut process, mut script) = (Process::new(rates).await, Script::new(space));
+    let (mut process, mut script) = (InProcess::new(rates).await, Script::new(space));
     for step in steps {
         let (after, uses) = match step {
-            Step::CounterCharge { after, uses } => (after, uses),
+            Step::Charge { after, uses } => (after, uses),
             Step::Change(rates) => {
                 process.change(rates).await;
                 continue;
@@ -165,26 +166,27 @@ async fn agree(space: Space, rates: [Rate; 2], steps: Vec<Step>) -> TestCaseResu
     Ok(())
 }
 
-/// The other rate refuses, but the plan has changed for both.
+/// A new rate empties the key's bucket. Both limiters must forget the bucket, although the owner's rate rejects
+/// the use that finds it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_plan_makes_nothing_of_is_gone_for_both() {
+async fn a_bucket_that_a_new_rate_empties_is_forgotten_even_if_the_use_is_rejected() {
     let Some(shared) = redis::shared() else { return };
     let rate = |uses| {
         let period = Duration::from_millis(1);
         Rate { period, ..Rate::per_second(uses) }.burst(1)
     };
     let steps = vec![
-        Step::CounterCharge { after: 0, uses: 1 },
+        Step::Charge { after: 0, uses: 1 },
         Step::Change([rate(1_000), rate(1)]),
-        Step::CounterCharge { after: 1, uses: 1 },
+        Step::Charge { after: 1, uses: 1 },
         Step::Change([rate(1), rate(1)]),
-        Step::CounterCharge { after: 0, uses: 1 },
+        Step::Charge { after: 0, uses: 1 },
     ];
     agree(shared.space(), [rate(1), rate(1)], steps).await.unwrap();
 }
 
 #[test]
-fn redis_and_the_process_count_alike_on_any_history() {
+fn redis_and_the_in_process_limiter_agree_on_random_histories() {
     let Some(shared) = redis::shared() else { return };
     let runtime = Runtime::new().unwrap();
     let rates = [any_rate(), any_rate()];
@@ -194,14 +196,14 @@ fn redis_and_the_process_count_alike_on_any_history() {
 }
 
 #[test]
-fn both_count_as_governor_does() {
+fn both_limiters_agree_with_governor() {
     let Some(shared) = redis::shared() else { return };
     let runtime = Runtime::new().unwrap();
     let steps = vec((prop_oneof![0u64..2_000, 0u64..200_000], 1u32..6), 1..80);
     proptest!(ProptestConfig::with_cases(64), |(
         interval in 1u64..50_000, burst in 1u32..20, steps in steps,
     )| {
-        // Exactly one interval of whole microseconds a use.
+        // One use per interval of whole microseconds, without rounding.
         let period = Duration::from_micros(interval);
         let rate = Rate { period, ..Rate::per_second(1) }.burst(burst);
         let wide = Rate { period, ..Rate::per_second(1) }.burst(u32::MAX);
@@ -209,7 +211,7 @@ fn both_count_as_governor_does() {
         let quota = governor::Quota::with_period(period).unwrap();
         let quota = quota.allow_burst(NonZeroU32::new(burst).unwrap());
         let governor = RateLimiter::direct_with_clock(quota, clock.clone());
-        let process = runtime.block_on(Process::new([rate, wide]));
+        let process = runtime.block_on(InProcess::new([rate, wide]));
         let mut script = Script::new(shared.space());
         for (after, uses) in steps {
             process.service.clock.advance(Duration::from_micros(after));
@@ -224,17 +226,17 @@ fn both_count_as_governor_does() {
 }
 
 #[test]
-fn a_refund_gives_back_no_more_than_was_spent_in_vain() {
+fn a_refund_returns_no_more_than_the_refunded_uses() {
     let Some(shared) = redis::shared() else { return };
     let wait = || prop_oneof![Just(0u64), 0u64..2_000, 0u64..200_000];
     let steps = vec((wait(), 0u32..6), 0..6);
     proptest!(ProptestConfig::with_cases(128), |(
         rates in [any_rate(), any_rate()], uses in 1u32..20, first in 0u32..10, steps in steps,
     )| {
-        // The same history, once with a use that is given back in the end, and once without it.
+        // The same history, with a charge that is refunded at the end, and without that charge.
         let (mut with, mut without) = (Script::new(shared.space()), Script::new(shared.space()));
-        let begun = with.charge(first, rates);
-        prop_assert_eq!(&begun, &without.charge(first, rates));
+        let first_charge = with.charge(first, rates);
+        prop_assert_eq!(&first_charge, &without.charge(first, rates));
         let (granted, ahead) = with.charge(uses, rates);
         prop_assume!(granted);
         let full_at = [with.micros + ahead[0], with.micros + ahead[1]];
@@ -247,7 +249,7 @@ fn a_refund_gives_back_no_more_than_was_spent_in_vain() {
         let (after, never) = (with.charge(0, rates).1, without.charge(0, rates).1);
         prop_assert!(after.iter().zip(&never).all(|(a, n)| a >= n), "{:?} {:?}", after, never);
         if steps.iter().all(|(after, _)| *after == 0) {
-            prop_assert_eq!(after, never, "as if it had never been");
+            prop_assert_eq!(after, never, "as without the charge");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The programs of `examples/`, as programs: `cargo test --test suite` alone builds none of them.
+//! Builds and runs the programs in `examples/`: `cargo test --test suite` alone does not build them.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::servers::{Scratch, User, process::Process, until};
 
-/// Where an example is, built from what is in the working tree.
+/// Builds an example from the working tree, once, and returns the path of its binary.
 pub fn example(name: &'static str) -> PathBuf {
     static BUILT: Mutex<Option<HashMap<&str, PathBuf>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -29,11 +29,12 @@ fn build(name: &str) -> PathBuf {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    // What cargo says to this process, `ring` takes for a change: it and all above it would be built again.
+    // `ring` rebuilds when the variables change that cargo sets for this process, and so would all crates
+    // that depend on it.
     for (name, _) in env::vars_os() {
-        let said =
+        let set_by_cargo =
             |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        if name.to_str().is_some_and(said) {
+        if name.to_str().is_some_and(set_by_cargo) {
             cargo.env_remove(name);
         }
     }
@@ -42,7 +43,8 @@ fn build(name: &str) -> PathBuf {
     profile.join("examples").join(name)
 }
 
-/// An example that serves, in a folder of its own; it ends with this, or with the test process.
+/// A running example server in a folder of its own. It is killed when this is dropped or the test process
+/// ends.
 pub struct Serving {
     process: Process,
     log: PathBuf,
@@ -50,7 +52,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts it on a free port.
+    /// Starts the example on a free port.
     pub fn start(name: &'static str, arguments: &[&str]) -> Self {
         let scratch = Scratch::new(User::current());
         let log = scratch.path().join("server.log");
@@ -59,7 +61,7 @@ impl Serving {
         let ready = |_| url(&log).is_some();
         let process = Process::start(scratch, &example(name), arguments, ready);
         let process = process.unwrap_or_else(|log| panic!("{name} does not start:\n{log}"));
-        let url = url(&log).expect("it was there when it was ready");
+        let url = url(&log).expect("readiness means that the URL is printed");
         Self { process, log, url }
     }
 
@@ -67,17 +69,17 @@ impl Serving {
         &self.url
     }
 
-    /// Ends it as an operator does by Ctrl-C: it writes what it has to write.
+    /// Sends `SIGINT`, like Ctrl-C, and asserts that the server shuts down cleanly.
     pub fn stop(mut self) {
         assert!(self.process.stop(Signal::INT).success(), "{}", self.printed());
     }
 
-    /// What it has printed.
+    /// Returns everything printed so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The first thing that is found in what it prints, as soon as it is.
+    /// Waits until `find` finds something in the output, and returns it.
     pub fn prints<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let mut found = None;
         until(what, || {
@@ -88,7 +90,7 @@ impl Serving {
     }
 }
 
-/// In the first line of what it prints, once that is whole.
+/// Returns the URL in the first line of the output, once the line is complete.
 fn url(log: &Path) -> Option<String> {
     let printed = fs::read_to_string(log).ok()?;
     let (line, _) = printed.split_once('\n')?;

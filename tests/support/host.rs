@@ -5,7 +5,7 @@ use std::{
 
 use keyward::{Account, Accounts, Limits, Owner, accounts::AccountsError, model::Permissions};
 
-/// A host whose plans the test sets; where it sets none, there is no limit.
+/// A host whose accounts the test sets. An account that is not set has no limits.
 #[derive(Clone, Default)]
 pub struct Host {
     accounts: Arc<Mutex<HashMap<Owner, Account>>>,

@@ -1,8 +1,8 @@
-//! 500 names and addresses that nobody has who means well.
+//! 500 hostile names and addresses.
 
-/// For spreadsheets, terminals and the eye; none like another.
+/// Texts that attack spreadsheets, terminals and readers, all different.
 pub fn for_tables() -> Vec<String> {
-    let begin = [
+    let prefixes = [
         "=1+1",
         "+1",
         "-1",
@@ -29,7 +29,7 @@ pub fn for_tables() -> Vec<String> {
         "{\"a\":",
         "<script>",
     ];
-    let end = [
+    let suffixes = [
         "",
         "\r\n",
         "\n=cmd|' /C calc'!A0",
@@ -51,23 +51,23 @@ pub fn for_tables() -> Vec<String> {
         ";-1",
         "\u{2066}",
     ];
-    let with = |begin: &&str| end.map(|end| format!("{begin}{end}"));
-    begin.iter().flat_map(with).collect()
+    let combine = |prefix: &&str| suffixes.map(|suffix| format!("{prefix}{suffix}"));
+    prefixes.iter().flat_map(combine).collect()
 }
 
-/// For headers, pages and envelopes, up to 60 characters, none like another: a word, what it tries, and
-/// where.
-pub fn for_letters(n: u32) -> String {
-    let bad = BAD[n as usize % BAD.len()];
-    match n / BAD.len() as u32 % 4 {
-        0 => format!("{bad}{n}"),
-        1 => format!("ci {n}{bad}"),
-        2 => format!("é{bad}{n}{bad}"),
-        _ => format!("{n}\r\n{bad}"),
+/// Returns the `n`th of the texts that attack e-mail headers, HTML and envelopes. All are different, and at
+/// most 60 characters long. They combine an attack with a position in the text.
+pub fn for_emails(n: u32) -> String {
+    let attack = ATTACKS[n as usize % ATTACKS.len()];
+    match n / ATTACKS.len() as u32 % 4 {
+        0 => format!("{attack}{n}"),
+        1 => format!("ci {n}{attack}"),
+        2 => format!("é{attack}{n}{attack}"),
+        _ => format!("{n}\r\n{attack}"),
     }
 }
 
-const BAD: [&str; 24] = [
+const ATTACKS: [&str; 24] = [
     "\r\nBcc: eve@example.com\r\n",
     "\nBcc: eve@example.com",
     "\rBcc: eve@example.com",

@@ -1,11 +1,12 @@
-//! What the tests of the facade share: every store, a host with accounts, a log that is watched.
+//! Shared by all tests: every store, a host with accounts, private servers, and a log that is checked for
+//! secrets.
 
 pub mod examples;
 pub mod host;
 pub mod hostile;
 pub mod log;
 pub mod policy;
-// Killing, cutting and clusters are for the fault tests, which come with `RedisStore`.
+// Some server controls are used by fault tests of a single store only.
 #[allow(dead_code, unused_imports)]
 pub mod servers;
 pub mod stores;
@@ -25,7 +26,7 @@ pub use host::Host;
 pub use policy::Policy;
 pub use stores::on_each_store;
 
-/// One service on one store: as many nodes as there are handles to it, one clock, one host.
+/// One service on one store, with one node per store handle, one clock and one host.
 pub struct Service {
     pub nodes: Vec<ApiKeys>,
     pub clock: ManualClock,
@@ -41,7 +42,7 @@ impl Service {
         Self::with(handles, |builder| builder)
     }
 
-    /// Each verification asks the store.
+    /// Without a cache: each verification queries the store.
     pub fn uncached(handles: stores::Handles) -> Self {
         Self::with(handles, ApiKeysBuilder::no_cache)
     }
@@ -89,7 +90,7 @@ impl Service {
         self.verify_for(issued, &VerifyRequest::new()).await
     }
 
-    /// Through the last node: not the one that most changes go through. It has heard of them.
+    /// Verifies on the last node, after it has read the change feed. Most changes are made on the first node.
     pub async fn verify_for(
         &self,
         issued: &Issued,
@@ -128,10 +129,10 @@ pub fn owner(tenant: &str, account: &str) -> Owner {
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
-/// The smallest step that any store can tell.
+/// The resolution of timestamps in every store.
 pub const MICRO: Duration = Duration::from_micros(1);
 
-/// Another last character: the checksum does not fit.
+/// Replaces the last character, so that the checksum is wrong.
 pub fn mistyped(secret: &str) -> String {
     let (rest, last) = secret.split_at(secret.len() - 1);
     format!("{rest}{}", if last == "0" { "1" } else { "0" })

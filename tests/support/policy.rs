@@ -8,12 +8,12 @@ use keyward::{
     accounts::{SensitiveChange, StepUp, StepUpError},
 };
 
-/// A policy that the test sets, and that remembers what it was asked; it demands nothing at first.
+/// A step-up policy that the test sets, and that records its calls. It requires nothing at first.
 #[derive(Clone, Default)]
-pub struct Policy(Arc<Mutex<Book>>);
+pub struct Policy(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct Book {
+struct State {
     max_age: Option<Duration>,
     down: bool,
     asked: Vec<(Owner, String, SensitiveChange)>,
@@ -28,7 +28,7 @@ impl Policy {
         self.0.lock().unwrap().down = down;
     }
 
-    /// What it was asked since the last time: whose key, who, and which change.
+    /// Returns the calls since the last time: owner, actor and change.
     pub fn asked(&self) -> Vec<(Owner, String, SensitiveChange)> {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
@@ -42,8 +42,8 @@ impl StepUp for Policy {
         by: &Actor,
         change: SensitiveChange,
     ) -> Result<Option<Duration>, StepUpError> {
-        let mut book = self.0.lock().unwrap();
-        book.asked.push((owner.clone(), by.label().into(), change));
-        if book.down { Err("the policy's database is down".into()) } else { Ok(book.max_age) }
+        let mut state = self.0.lock().unwrap();
+        state.asked.push((owner.clone(), by.label().into(), change));
+        if state.down { Err("the policy's database is down".into()) } else { Ok(state.max_age) }
     }
 }

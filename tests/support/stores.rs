@@ -1,4 +1,4 @@
-//! Every store that a test can run on.
+//! All stores that tests run on.
 
 use std::{
     fs,
@@ -25,10 +25,10 @@ use super::{
     },
 };
 
-/// Handles to one fresh store, as the nodes of a service would have them.
+/// Handles to one empty store, one per node of a service.
 pub type Handles = Vec<Arc<dyn KeyStore>>;
 
-/// Runs a test on a fresh one of each store; the name tells which one failed.
+/// Runs a test on each kind of store, empty at first. The output names the store that failed.
 pub async fn on_each_store(test: impl AsyncFn(Handles)) {
     println!("on memory");
     test(memory()).await;
@@ -46,13 +46,13 @@ pub async fn on_each_store(test: impl AsyncFn(Handles)) {
         let space = shared.space();
         test(redis_twice(&space).await).await;
         let all = dump(&space);
-        assert!(all.contains("}meta: "), "the dump has what the store wrote");
+        assert!(all.contains("}meta: "), "the dump contains the records of the store");
         assert!(!holds_a_secret(&all));
     }
     if let Some(cluster) = redis::shared_cluster() {
         println!("on a Redis Cluster");
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let options = redis_options(&format!("of-test-{}", MADE.fetch_add(1, Ordering::Relaxed)));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let options = redis_options(&format!("of-test-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         test(cluster_twice(cluster, &options).await).await;
     }
 }
@@ -62,7 +62,7 @@ pub fn memory() -> Handles {
     vec![Arc::new(MemoryStore::new())]
 }
 
-/// A file in a folder of its own, which ends with it.
+/// An SQLite file in a temporary folder, removed when this is dropped.
 pub struct SqliteFile(TempDir);
 
 impl SqliteFile {
@@ -81,13 +81,14 @@ impl SqliteFile {
         vec![open().await, open().await]
     }
 
-    /// Looks at the file and what SQLite keeps beside it. The last connection to be closed moves
-    /// the log into the file and removes it: then it looks once more.
+    /// Checks the file and the files that SQLite keeps next to it. When the last connection is closed, SQLite
+    /// moves the write-ahead log into the file and removes it: the check then starts again.
     fn holds_no_secret(&self) {
-        while !self.was_seen_whole() {}
+        while !self.check_all_files() {}
     }
 
-    fn was_seen_whole(&self) -> bool {
+    /// Returns `false` if a file disappeared during the check.
+    fn check_all_files(&self) -> bool {
         for entry in fs::read_dir(self.0.path()).unwrap() {
             let path = entry.unwrap().path();
             let bytes = match fs::read(&path) {
@@ -100,7 +101,7 @@ impl SqliteFile {
     }
 }
 
-/// A database whose tables are there already, or `None` after saying that PostgreSQL is missing.
+/// Returns a database with Keyward's tables, or `None` after reporting that PostgreSQL is not installed.
 pub async fn postgres() -> Option<Database> {
     log::watch();
     static TEMPLATE: OnceCell<Database> = OnceCell::const_new();
@@ -124,11 +125,11 @@ pub async fn connect_twice(database: &Database) -> Handles {
 
 fn holds_no_secret(database: &Database) {
     let all = database.sql("SELECT database_to_xml(true, false, '')").unwrap();
-    assert!(all.contains("keyward_audit"), "the dump has the tables");
+    assert!(all.contains("keyward_audit"), "the dump contains the tables");
     assert!(!holds_a_secret(&all));
 }
 
-/// The server of the run keeps nothing on disk: what would be lost are its tests.
+/// The shared server keeps nothing on disk, since only test data would be lost.
 pub fn redis_options(prefix: &str) -> RedisOptions {
     log::watch();
     let options = RedisOptions::new().prefix(prefix).unwrap();
@@ -147,7 +148,7 @@ pub async fn cluster_twice(cluster: &Cluster, options: &RedisOptions) -> Handles
     vec![connect().await, connect().await]
 }
 
-/// All that Redis holds of a store, names and contents.
+/// Returns the names and values of all Redis keys of a store.
 pub fn dump(space: &Space) -> String {
     let read = |name: String| {
         let command: &[&str] = match space.call(&["TYPE", &name]).text() {
@@ -163,5 +164,5 @@ pub fn dump(space: &Space) -> String {
     space.names().into_iter().map(read).collect()
 }
 
-/// The machine is busy with other tests. What a timeout does is the business of tests of its own.
+/// Long, because the machine may be busy with other tests. Tests of timeouts set their own.
 pub const PATIENCE: Duration = Duration::from_secs(60);

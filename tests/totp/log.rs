@@ -4,41 +4,42 @@ use keyward::{
     totp::TotpSecret,
 };
 
-use super::{Phone, bob};
+use super::{TotpHarness, bob};
 use crate::support::{on_each_store, owner, stores};
 
-async fn log(phone: &Phone, tenant: &str) -> Vec<AuditEvent> {
-    for node in &phone.service.nodes {
+async fn log(harness: &TotpHarness, tenant: &str) -> Vec<AuditEvent> {
+    for node in &harness.service.nodes {
         node.flush().await.unwrap();
     }
     let query = AuditQuery::new(OwnerScope::Tenant(tenant)).limit(1_000);
-    phone.service.keys().events(query).await.unwrap()
+    harness.service.keys().events(query).await.unwrap()
 }
 
 #[tokio::test]
-async fn what_becomes_of_codes_is_in_the_accounts_log() {
+async fn accepted_and_refused_codes_are_audited_with_their_account() {
     on_each_store(async |handles| {
-        let phone = Phone::new(handles);
-        let code = phone.code(0);
-        phone.err(2).await;
-        assert!(phone.check(&code).await.is_ok());
-        assert!(phone.check(&code).await.is_err());
-        assert!(phone.check("123").await.is_err());
-        phone.err(3).await;
-        assert!(phone.check(&code).await.is_err());
+        let harness = TotpHarness::new(handles);
+        let code = harness.code(0);
+        harness.enter_wrong_codes(2).await;
+        assert!(harness.check(&code).await.is_ok());
+        assert!(harness.check(&code).await.is_err());
+        assert!(harness.check("123").await.is_err());
+        harness.enter_wrong_codes(3).await;
+        assert!(harness.check(&code).await.is_err());
 
         let (bob, by) = bob();
         let secret = TotpSecret::generate().unwrap();
-        assert!(phone.nodes[0].check(&bob, &secret, "slip", &by).await.is_err());
-        let log = log(&phone, "acme").await;
-        let of = |account: &str, kind: EventKind, reason: Option<&str>| -> Vec<&AuditEvent> {
-            let fits = |event: &&AuditEvent| {
-                let its = (event.account.as_deref(), event.kind, event.reason.as_deref());
-                its == (Some(account), kind, reason)
+        assert!(harness.nodes[0].check(&bob, &secret, "slip", &by).await.is_err());
+        let log = log(&harness, "acme").await;
+        let events_of =
+            |account: &str, kind: EventKind, reason: Option<&str>| -> Vec<&AuditEvent> {
+                let matches = |event: &&AuditEvent| {
+                    let actual = (event.account.as_deref(), event.kind, event.reason.as_deref());
+                    actual == (Some(account), kind, reason)
+                };
+                log.iter().filter(matches).collect()
             };
-            log.iter().filter(fits).collect()
-        };
-        let accepted = of("ada", EventKind::SecondFactorAccepted, None);
+        let accepted = events_of("ada", EventKind::SecondFactorAccepted, None);
         assert_eq!(accepted.len(), 1);
         assert_eq!((accepted[0].outcome, accepted[0].count), (Outcome::Success, 1));
         for (account, reason, times) in [
@@ -48,7 +49,7 @@ async fn what_becomes_of_codes_is_in_the_accounts_log() {
             ("ada", "too_many_tries", 1),
             ("bob", "malformed_code", 1),
         ] {
-            let refused = of(account, EventKind::SecondFactorRefused, Some(reason));
+            let refused = events_of(account, EventKind::SecondFactorRefused, Some(reason));
             assert_eq!(refused.iter().map(|event| event.count).sum::<u32>(), times, "{reason}");
             assert!(refused.iter().all(|event| event.outcome == Outcome::Failure));
         }
@@ -62,26 +63,26 @@ async fn what_becomes_of_codes_is_in_the_accounts_log() {
             assert!(["second_factor.accepted", "second_factor.refused"].contains(&name));
             assert_eq!(name.parse::<EventKind>().unwrap(), event.kind);
         }
-        let told = phone.service.events.kinds();
-        assert!(told.contains(&EventKind::SecondFactorAccepted), "sinks hear of it");
-        assert!(told.contains(&EventKind::SecondFactorRefused), "and of that");
+        let kinds = harness.service.events.kinds();
+        assert!(kinds.contains(&EventKind::SecondFactorAccepted), "sinks receive it");
+        assert!(kinds.contains(&EventKind::SecondFactorRefused), "sinks receive it");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_flood_of_codes_leaves_few_lines() {
-    let phone = Phone::new(stores::memory());
+async fn a_flood_of_refused_codes_is_aggregated() {
+    let harness = TotpHarness::new(stores::memory());
     for n in 0..1_000 {
         let (account, by) = (owner("acme", &format!("u{n}")), Actor::account("flood"));
         for _ in 0..3 {
-            let refused = phone.nodes[0].check(&account, &phone.secret, "slip", &by).await;
+            let refused = harness.nodes[0].check(&account, &harness.secret, "slip", &by).await;
             assert!(refused.is_err());
         }
     }
-    let (known, unknown) = (log(&phone, "acme").await, log(&phone, "").await);
+    let (known, unknown) = (log(&harness, "acme").await, log(&harness, "").await);
     assert_eq!((known.len(), unknown.len()), (256, 1));
-    let times = |events: &[AuditEvent]| events.iter().map(|event| event.count).sum::<u32>();
-    assert_eq!((times(&known), times(&unknown)), (3 * 256, 3 * (1_000 - 256)));
+    let total = |events: &[AuditEvent]| events.iter().map(|event| event.count).sum::<u32>();
+    assert_eq!((total(&known), total(&unknown)), (3 * 256, 3 * (1_000 - 256)));
     assert_eq!((unknown[0].actor.as_str(), &unknown[0].account), ("unknown", &None));
 }

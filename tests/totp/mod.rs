@@ -1,4 +1,4 @@
-//! Codes of authenticator apps, on every store.
+//! Codes of authenticator apps (TOTP), on every store.
 
 mod codes;
 mod log;
@@ -13,30 +13,30 @@ use keyward::{
 
 use crate::support::{Service, stores::Handles};
 
-/// A service whose account has an app.
-struct Phone {
+/// A service whose account has an authenticator app.
+struct TotpHarness {
     service: Service,
     secret: TotpSecret,
     /// One for each node.
     nodes: Vec<Totp>,
 }
 
-impl Phone {
+impl TotpHarness {
     fn new(handles: Handles) -> Self {
         let service = Service::new(handles);
         let nodes = service.nodes.iter().map(|keys| Totp::new(keys.clone(), "Lumio")).collect();
-        // Always the same one: of two random codes, now and then one is the other.
+        // A fixed secret: two codes of a random secret are sometimes equal.
         let secret = TotpSecret::from_base32("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ").unwrap();
         Self { service, secret, nodes }
     }
 
-    /// What the app shows now, or in so many steps.
+    /// Returns the code that the app shows this many steps from now.
     fn code(&self, steps: i64) -> String {
         code(&self.secret, self.service.now(), steps)
     }
 
-    /// A code that is not right, and will not be soon; another one for each `n`.
-    fn wrong(&self, n: u32) -> String {
+    /// Returns a code that is wrong now and for the next half hour; a different one for each `n`.
+    fn wrong_code(&self, n: u32) -> String {
         let near: Vec<_> = (-3..=60).map(|step| self.code(step)).collect();
         let all = (0..1_000_000_u32).map(|code| format!("{code:06}"));
         all.filter(|code| !near.contains(code)).nth(n as usize).unwrap()
@@ -52,17 +52,17 @@ impl Phone {
         node.check(&service.owner, secret, code, &service.actor).await
     }
 
-    /// Types a wrong code so many times, each of which is looked at.
-    async fn err(&self, times: u32) {
+    /// Enters this many wrong codes, and asserts that each is checked.
+    async fn enter_wrong_codes(&self, times: u32) {
         for n in 0..times {
-            let refused = self.check_at(n as usize, &self.wrong(n)).await;
-            assert!(matches!(refused, Err(TotpError::WrongCode)), "{n}: {refused:?}");
+            let result = self.check_at(n as usize, &self.wrong_code(n)).await;
+            assert!(matches!(result, Err(TotpError::WrongCode)), "{n}: {result:?}");
         }
     }
 }
 
-/// As an app calculates it: with the crate on which the library stands. That this is right, `oracle`
-/// and the vectors of RFC 6238 say.
+/// Calculates a code with the same crate as the library. The module `oracle` and the test vectors of RFC
+/// 6238 check that crate.
 pub fn code(secret: &TotpSecret, at: Timestamp, steps: i64) -> String {
     let secret = totp_rs::Secret::try_from_base32(secret.expose()).unwrap();
     let codes = totp_rs::Builder::new().with_secret(secret).build().unwrap();

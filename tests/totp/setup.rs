@@ -14,7 +14,7 @@ fn totp(issuer: &str) -> Totp {
 }
 
 #[test]
-fn an_app_is_told_all_that_it_needs() {
+fn the_uri_contains_all_parameters_of_the_app() {
     let setup = totp("Lumio Cloud").setup(&secret(), "ada@example.com");
     let expected = "otpauth://totp/Lumio%20Cloud:ada%40example.com\
         ?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Lumio%20Cloud&algorithm=SHA1&digits=6&period=30";
@@ -25,10 +25,10 @@ fn an_app_is_told_all_that_it_needs() {
     assert_eq!(anonymous.uri().expose(), expected);
 }
 
-/// What a scanner reads in the picture: by `rqrr`, of the dark squares as they are drawn.
+/// Decodes the QR code with `rqrr`, from the dark modules that the SVG draws.
 fn scanned(svg: &str) -> String {
     let size: usize = between(svg, "viewBox=\"0 0 ", " ").parse().unwrap();
-    assert_eq!(between(svg, "fill=\"#fff\"", ">"), "/", "the ground is white");
+    assert_eq!(between(svg, "fill=\"#fff\"", ">"), "/", "the background is white");
     let path = between(svg, "<path fill=\"#000\" d=\"", "\"/></svg>");
     let mut dark = vec![false; size * size];
     for square in path.split_terminator("h1v1h-1z") {
@@ -48,7 +48,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
 }
 
 #[test]
-fn the_picture_is_read_as_the_address() {
+fn the_qr_code_contains_the_uri() {
     for account in ["ada", "ada@example.com", &"x".repeat(200), &"é".repeat(500)] {
         let setup = totp("Lumio").setup(&secret(), account);
         assert_eq!(scanned(setup.qr_svg().expose()), setup.uri().expose());
@@ -59,7 +59,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whatever_a_name_holds_it_stays_a_name(issuer in ".{0,60}|[:&?=#/% ]{0,60}", account in any::<String>()) {
+    fn names_cannot_change_the_structure_of_the_uri(issuer in ".{0,60}|[:&?=#/% ]{0,60}", account in any::<String>()) {
         let setup = totp(&issuer).setup(&secret(), &account);
         let uri = setup.uri().expose();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-._~%:/?=&".contains(c);
@@ -77,14 +77,14 @@ proptest! {
         let secret = url.query_pairs().find(|(name, _)| name == "secret").unwrap().1.into_owned();
         prop_assert_eq!(secret, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         let svg = setup.qr_svg();
-        let harmless = |c: char| c.is_ascii_alphanumeric() || " <>\"'/=:.,#-".contains(c);
-        prop_assert!(svg.expose().chars().all(harmless));
+        let allowed = |c: char| c.is_ascii_alphanumeric() || " <>\"'/=:.,#-".contains(c);
+        prop_assert!(svg.expose().chars().all(allowed));
         prop_assert_eq!(svg.expose().matches('<').count(), 4);
     }
 }
 
 #[test]
-fn the_longest_names_and_secrets_fit_into_a_picture() {
+fn the_longest_names_and_secrets_fit_a_qr_code() {
     let longest = TotpSecret::from_base32(&"A".repeat(102)).unwrap();
     for name in ["\u{10ffff}", "x", "%", "漢"] {
         let setup = totp(&name.repeat(10_000)).setup(&longest, &name.repeat(10_000));
@@ -94,7 +94,7 @@ fn the_longest_names_and_secrets_fit_into_a_picture() {
 }
 
 #[test]
-fn secrets_of_other_systems_are_read_and_short_ones_refused() {
+fn secrets_of_other_systems_are_parsed_and_short_ones_rejected() {
     let canonical = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
     for text in [canonical, "gezd gnbv gy3t qojq gezd gnbv gy3t qojq", &format!("{canonical}====")]
     {
@@ -105,13 +105,13 @@ fn secrets_of_other_systems_are_read_and_short_ones_refused() {
     }
     assert!(TotpSecret::from_base32(&"A".repeat(104)).is_err());
     assert!(TotpSecret::from_base32(&"A".repeat(26)).is_ok(), "128 bits");
-    let made = [TotpSecret::generate().unwrap(), TotpSecret::generate().unwrap()];
-    assert_ne!(made[0].expose(), made[1].expose());
-    assert_eq!(made[0].expose().len(), 32, "160 bits");
+    let generated = [TotpSecret::generate().unwrap(), TotpSecret::generate().unwrap()];
+    assert_ne!(generated[0].expose(), generated[1].expose());
+    assert_eq!(generated[0].expose().len(), 32, "160 bits");
 }
 
 #[test]
-fn nothing_shows_the_secret_but_on_demand() {
+fn debug_output_does_not_show_the_secret() {
     let (secret, totp) = (secret(), totp("Lumio"));
     let setup = totp.setup(&secret, "ada");
     for shown in

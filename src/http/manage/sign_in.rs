@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::ApiKeys,
-    enroll::{EmailAddress, EnrolError, Enrolment},
+    enroll::{EmailAddress, EnrollError, Enrollment},
     http::{
         ClientIp, RequestHead,
         guard::{Guard, Precheck},
@@ -38,7 +38,7 @@ use crate::{
 /// only the limit per e-mail address applies.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     keys: ApiKeys,
     guard: Guard,
 }
@@ -65,10 +65,10 @@ struct Client {
 }
 
 impl SignIn {
-    /// Creates the routes for an enrolment.
-    pub fn new(enrolment: Enrolment) -> Self {
-        let keys = enrolment.keys().clone();
-        Self { enrolment, guard: Guard::new(keys.clone()), keys }
+    /// Creates the routes for an enrollment.
+    pub fn new(enrollment: Enrollment) -> Self {
+        let keys = enrollment.keys().clone();
+        Self { enrollment, guard: Guard::new(keys.clone()), keys }
     }
 
     /// Sets how the client's address is determined, as
@@ -114,7 +114,7 @@ impl SignIn {
 
     async fn send_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
         let email: EmailAddress = request.parse_json::<CodeRequestBody>()?.email.parse()?;
-        self.enrolment.request(&email, &client.actor_for(&email)).await?;
+        self.enrollment.request_code(&email, &client.actor_for(&email)).await?;
         // The same text for known and unknown addresses.
         let text = "If this address has an account, a code has been sent to it. \
                     The code is valid for 10 minutes.";
@@ -128,7 +128,7 @@ impl SignIn {
         let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
         let actor = client.actor_for(&email);
-        let issued = self.enrolment.verify(&email, &code, &actor).await?;
+        let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
         let caller = Caller::new(issued.key.owner.clone(), actor);
         json_response(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
     }
@@ -206,18 +206,18 @@ impl Client {
     }
 }
 
-impl From<EnrolError> for ManageError {
-    fn from(error: EnrolError) -> Self {
+impl From<EnrollError> for ManageError {
+    fn from(error: EnrollError) -> Self {
         let detail = error.to_string();
         match error {
-            EnrolError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
-            EnrolError::LateCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
-            EnrolError::TooOften(wait) => {
+            EnrollError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
+            EnrollError::ExpiredCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
+            EnrollError::TooManyAttempts(wait) => {
                 let seconds = whole_seconds(wait).max(1);
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
                     .with_retry_after(seconds)
             }
-            EnrolError::Failed(error) => error.into(),
+            EnrollError::Failed(error) => error.into(),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Private PostgreSQL, Redis and mail servers for tests, started from the binaries installed on this machine.
 //!
-//! `postgres::shared` and `redis::shared` give the one server of the whole run, started when first asked
-//! for; `TEST_POSTGRES_URL` and `TEST_REDIS_URL` name another to use instead. `Options::start` gives a test
-//! a server of its own, to kill, stop, freeze and restart. Each is `None` where the server is not installed:
-//! the test says so on standard error and returns, or fails if `REQUIRE_BACKENDS=1`.
+//! `postgres::shared` and `redis::shared` return a server for the whole run, started on first use, or the one
+//! at `TEST_POSTGRES_URL` or `TEST_REDIS_URL`. `Options::start` starts a server for one test, to kill, stop,
+//! freeze and restart. All return `None` if the server is not installed: the test then reports that on
+//! standard error and returns, or fails if `REQUIRE_BACKENDS=1`.
 //!
-//! Nothing outlives the test process, however it ends: see [`Scratch`]. Linux only, for its `/proc`.
+//! No server outlives the test process, however it ends: see [`Scratch`]. Works on Linux only, because it reads
+//! `/proc`.
 
 pub mod postgres;
 pub mod process;
@@ -26,7 +27,7 @@ use std::{
 pub use proxy::Proxy;
 pub use scratch::{Scratch, User};
 
-/// Where a server listens.
+/// The address that a server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     Unix(PathBuf),
@@ -36,27 +37,27 @@ pub enum Address {
 /// Waits until a condition holds.
 ///
 /// # Panics
-/// If it does not hold within half a minute.
+/// If it does not hold within 30 seconds.
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within_deadline(condition), "within {DEADLINE:?}, this never was so: {what}");
+    assert!(holds_within_deadline(condition), "not true within {DEADLINE:?}: {what}");
 }
 
-/// Waits until a condition holds that takes a call to find out.
+/// Waits until an asynchronous condition holds.
 ///
 /// # Panics
 /// As [`until`].
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
+    let start = Instant::now();
     while !condition().await {
-        assert!(begun.elapsed() < DEADLINE, "within {DEADLINE:?}, this never was so: {what}");
+        assert!(start.elapsed() < DEADLINE, "not true within {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
 fn holds_within_deadline(mut condition: impl FnMut() -> bool) -> bool {
-    let begun = Instant::now();
+    let start = Instant::now();
     while !condition() {
-        if begun.elapsed() > DEADLINE {
+        if start.elapsed() > DEADLINE {
             return false;
         }
         thread::sleep(Duration::from_millis(2));
@@ -64,10 +65,10 @@ fn holds_within_deadline(mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Says that a test was skipped and how to install what it needs.
+/// Reports that a test was skipped, and how to install the server it needs.
 ///
 /// # Panics
-/// If `REQUIRE_BACKENDS=1`: then a skipped test is a failed one.
+/// If `REQUIRE_BACKENDS=1`, so that a skipped test fails.
 pub fn skip(server: &str, install: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let notice = format!("SKIPPED {test}: {server} is not installed. To install it: {install}");
@@ -76,7 +77,7 @@ pub fn skip(server: &str, install: &str) {
     let _ = writeln!(std::io::stderr(), "{notice}");
 }
 
-/// The first of these programs that is in one of these folders or on the `PATH`.
+/// Returns the path of the first of these programs that exists in one of these folders or on the `PATH`.
 pub fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = folders.iter().cloned().chain(env::split_paths(&path)).collect();
@@ -86,7 +87,7 @@ pub fn program(names: &[&str], folders: &[PathBuf]) -> Option<PathBuf> {
 }
 
 pub fn text(path: &Path) -> String {
-    path.to_str().expect("folders of tests have plain names").to_owned()
+    path.to_str().expect("paths of test folders are UTF-8").to_owned()
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! PostgreSQL: one cluster for the whole run, a database for each test, and clusters to kill.
+//! PostgreSQL: a cluster shared by the whole run, a database per test, and clusters that a test may kill.
 
 use std::{
     any::Any,
@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::{Address, Proxy, Scratch, User, process::Process, program, skip, text};
 
-/// The cluster of this run, or `None` after saying that the test is skipped.
+/// Returns the shared cluster, or `None` after reporting that the test is skipped.
 pub fn shared() -> Option<&'static Cluster> {
     static SHARED: LazyLock<Option<Shared>> = LazyLock::new(Shared::start);
     let shared = SHARED.as_ref();
@@ -25,7 +25,7 @@ pub fn shared() -> Option<&'static Cluster> {
     shared.map(|shared| &shared.cluster)
 }
 
-/// A cluster that this test alone has, to kill and restart.
+/// The settings of a private cluster, which the test may kill and restart.
 #[derive(Default)]
 #[must_use]
 pub struct Options {
@@ -34,19 +34,19 @@ pub struct Options {
 }
 
 impl Options {
-    /// With `fsync`, as in production; without this, a machine that crashes may lose what was committed.
+    /// Enables `fsync`, as in production. Without it, committed data may be lost if the machine crashes.
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
     }
 
-    /// A line of `postgresql.conf`.
+    /// Adds a setting of `postgresql.conf`.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push(format!("{name}={value}"));
         self
     }
 
-    /// Starts it, or gives `None` after saying that the test is skipped.
+    /// Starts the cluster, or returns `None` after reporting that the test is skipped.
     pub fn start(self) -> Option<Server> {
         let server = self.start_if_installed();
         if server.is_none() {
@@ -63,7 +63,7 @@ impl Options {
         let arguments = self.arguments(&folder);
         let process = Process::start(scratch, &postgres, arguments, |pid| is_ready(&folder, pid));
         let process = process.unwrap_or_else(|log| panic!("PostgreSQL does not start:\n{log}"));
-        let cluster = Cluster { url: url(&folder, "postgres"), psql, name, outlives_us: false };
+        let cluster = Cluster { url: url(&folder, "postgres"), psql, name, outlives_test: false };
         Some(Server { process, cluster })
     }
 
@@ -81,8 +81,8 @@ impl Options {
             initdb.arg("--no-sync");
         }
         let output = initdb.output().expect("initdb can be run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "initdb: {said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "initdb: {errors}");
     }
 
     fn arguments(&self, folder: &Path) -> Vec<String> {
@@ -91,18 +91,18 @@ impl Options {
             format!("unix_socket_directories={}", text(folder)),
             format!("port={PORT}"),
             "max_connections=200".into(),
-            // In the folder, not in /dev/shm, where it would outlive a killed server.
+            // In the folder: in /dev/shm, the memory would outlive a killed server.
             "dynamic_shared_memory_type=mmap".into(),
         ];
-        let quick = ["fsync=off".to_owned(), "full_page_writes=off".to_owned()];
-        let quick = quick.into_iter().filter(|_| !self.durable);
-        let settings = always.into_iter().chain(quick).chain(self.settings.iter().cloned());
-        let place = ["-D".to_owned(), text(&folder.join(DATA))];
-        place.into_iter().chain(settings.flat_map(|setting| ["-c".to_owned(), setting])).collect()
+        let fast = ["fsync=off".to_owned(), "full_page_writes=off".to_owned()];
+        let fast = fast.into_iter().filter(|_| !self.durable);
+        let settings = always.into_iter().chain(fast).chain(self.settings.iter().cloned());
+        let data = ["-D".to_owned(), text(&folder.join(DATA))];
+        data.into_iter().chain(settings.flat_map(|setting| ["-c".to_owned(), setting])).collect()
     }
 }
 
-/// A running cluster that belongs to one test.
+/// A running private cluster.
 pub struct Server {
     process: Process,
     cluster: Cluster,
@@ -113,7 +113,7 @@ impl Server {
         &self.cluster
     }
 
-    /// The folder of its socket, which is also everything it has on disk.
+    /// Returns the folder that contains the socket and all data.
     pub fn folder(&self) -> &Path {
         self.process.folder()
     }
@@ -122,7 +122,7 @@ impl Server {
         self.process.pid()
     }
 
-    /// A proxy before it; `url_through` gives the URL of a database behind that.
+    /// Starts a proxy to the cluster. `url_through` returns the URL of a database through the proxy.
     pub fn proxy(&self) -> Proxy {
         Proxy::before(&Address::Unix(self.folder().join(format!(".s.PGSQL.{PORT}"))))
     }
@@ -132,15 +132,15 @@ impl Server {
         url(socket.parent().expect("a socket is in a folder"), database.name())
     }
 
-    /// `SIGKILL` for the postmaster and each backend at once.
+    /// Sends `SIGKILL` to the postmaster and all backends.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// A fast shutdown: transactions are rolled back, a checkpoint is written.
+    /// Shuts down in fast mode: rolls transactions back and writes a checkpoint.
     pub fn stop(&mut self) {
         let status = self.process.stop(Signal::INT);
-        assert!(status.success(), "PostgreSQL stops with {status}");
+        assert!(status.success(), "PostgreSQL exits with {status}");
     }
 
     pub fn restart(&mut self) {
@@ -148,7 +148,7 @@ impl Server {
         self.process.restart(|pid| is_ready(&folder, pid));
     }
 
-    /// `SIGSTOP` for all of it, until `thaw`.
+    /// Sends `SIGSTOP` to all processes, until `thaw`.
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -158,31 +158,31 @@ impl Server {
     }
 }
 
-/// A cluster to make databases in.
+/// A cluster in which tests create databases.
 #[derive(Clone)]
 pub struct Cluster {
     url: String,
     psql: PathBuf,
     name: String,
-    outlives_us: bool,
+    outlives_test: bool,
 }
 
 impl Cluster {
-    /// A new, empty database.
+    /// Creates an empty database.
     pub fn database(&self) -> Database {
         self.database_like("template1")
     }
 
     fn database_like(&self, template: &str) -> Database {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kw_{}_{}", self.name, MADE.fetch_add(1, Ordering::Relaxed));
-        let made = self.sql(&format!(r#"CREATE DATABASE "{name}" TEMPLATE "{template}""#));
-        made.unwrap_or_else(|error| panic!("no new database: {error}"));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("kw_{}_{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed));
+        let created = self.sql(&format!(r#"CREATE DATABASE "{name}" TEMPLATE "{template}""#));
+        created.unwrap_or_else(|error| panic!("cannot create a database: {error}"));
         let url = with_database(&self.url, &name);
         Database { cluster: self.clone(), name, url }
     }
 
-    /// Runs a statement in the database of the administrator; gives what `psql -At` prints.
+    /// Runs a statement in the administrator's database, and returns the output of `psql -At`.
     pub fn sql(&self, statement: &str) -> Result<String, String> {
         self.sql_at(&self.url, statement)
     }
@@ -205,7 +205,7 @@ impl Cluster {
     }
 }
 
-/// A database that one test has for itself; dropped with this.
+/// A private database of one test. `Drop` drops the database.
 pub struct Database {
     cluster: Cluster,
     name: String,
@@ -217,17 +217,17 @@ impl Database {
         &self.name
     }
 
-    /// As sqlx and libpq understand it.
+    /// Returns a URL for sqlx and libpq.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Another database with the same content. Nobody may be connected to this one.
+    /// Creates another database with the same content. This one must have no open connections.
     pub fn copy(&self) -> Self {
         self.cluster.database_like(&self.name)
     }
 
-    /// Runs a statement in this database; gives what `psql -At` prints.
+    /// Runs a statement in this database, and returns the output of `psql -At`.
     pub fn sql(&self, statement: &str) -> Result<String, String> {
         self.cluster.sql_at(&self.url, statement)
     }
@@ -235,32 +235,32 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // A cluster of one test may be dead or frozen by now, and ends with its test anyway.
-        if self.cluster.outlives_us {
+        // A private cluster may be dead or frozen, and ends with its test anyway.
+        if self.cluster.outlives_test {
             let _ = self.cluster.sql(&format!(r#"DROP DATABASE "{}" WITH (FORCE)"#, self.name));
         }
     }
 }
 
-/// The cluster of the run, and what ends with the run.
+/// The shared cluster, and the guard that ends it with the run.
 struct Shared {
     cluster: Cluster,
-    _until_the_end: Box<dyn Any + Send + Sync>,
+    _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Shared {
     fn start() -> Option<Self> {
         let Ok(url) = env::var("TEST_POSTGRES_URL") else {
             let server = Options::default().start_if_installed()?;
-            let cluster = Cluster { outlives_us: true, ..server.cluster.clone() };
-            return Some(Self { cluster, _until_the_end: Box::new(server) });
+            let cluster = Cluster { outlives_test: true, ..server.cluster.clone() };
+            return Some(Self { cluster, _guard: Box::new(server) });
         };
         let psql = Programs::psql(&bin_folders())?;
         let variables = [("psql", &*text(&psql)), ("url", &*url)];
-        let scratch = Scratch::with_will(User::current(), DROP_DATABASES, &variables);
+        let scratch = Scratch::with_cleanup(User::current(), DROP_DATABASES, &variables);
         let name = scratch.name().to_owned();
-        let cluster = Cluster { url, psql, name, outlives_us: true };
-        Some(Self { cluster, _until_the_end: Box::new(scratch) })
+        let cluster = Cluster { url, psql, name, outlives_test: true };
+        Some(Self { cluster, _guard: Box::new(scratch) })
     }
 }
 
@@ -283,7 +283,7 @@ impl Programs {
     }
 }
 
-/// Where Debian puts them, outside of the `PATH`; the newest version first.
+/// Returns Debian's folders of PostgreSQL programs, which are not on the `PATH`, newest version first.
 fn bin_folders() -> Vec<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut versions: Vec<PathBuf> =
@@ -293,7 +293,8 @@ fn bin_folders() -> Vec<PathBuf> {
     versions.into_iter().map(|folder| folder.join("bin")).collect()
 }
 
-/// Whether the postmaster with this id takes connections: its own word, which `pg_ctl` relies on too.
+/// Returns whether this postmaster accepts connections, according to `postmaster.pid`, which `pg_ctl` reads,
+/// too.
 fn is_ready(folder: &Path, pid: u32) -> bool {
     let lines = fs::read_to_string(folder.join(DATA).join("postmaster.pid")).unwrap_or_default();
     let mut lines = lines.lines();
@@ -305,12 +306,12 @@ fn url(folder: &Path, database: &str) -> String {
     format!("postgres:///{database}?host={}&port={PORT}&user={USER}", text(folder))
 }
 
-/// The URL of another database on the same server.
+/// Returns the URL of another database on the same server.
 fn with_database(url: &str, database: &str) -> String {
-    let (place, query) =
-        url.split_once('?').map_or((url, None), |(place, query)| (place, Some(query)));
-    let (scheme, place) = place.split_once("://").expect("TEST_POSTGRES_URL is postgres://…");
-    let server = place.split_once('/').map_or(place, |(server, _)| server);
+    let (base, query) =
+        url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
+    let (scheme, path) = base.split_once("://").expect("TEST_POSTGRES_URL is postgres://…");
+    let server = path.split_once('/').map_or(path, |(server, _)| server);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{scheme}://{server}/{database}{query}")
 }
@@ -328,10 +329,10 @@ fn the_url_of_another_database_keeps_everything_else() {
 
 const DATA: &str = "data";
 const USER: &str = "keyward";
-/// Names the socket file only: nothing listens on the network.
+/// Appears only in the name of the socket file: the server does not listen on the network.
 const PORT: u16 = 5432;
 const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends postgresql";
-/// For a server that is not ours: what a killed run left there goes as well.
+/// Removes the databases of a killed run from a server that was not started by the tests.
 const DROP_DATABASES: &str = r#"
 "$psql" -XAtq "$url" -c "select format('drop database %I with (force);', datname)
     from pg_database where starts_with(datname, 'kw_${folder##*-}_')" | "$psql" -Xq "$url"

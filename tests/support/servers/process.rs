@@ -1,4 +1,4 @@
-//! A server process that a test can kill, stop, freeze and start again.
+//! A server process that a test can kill, stop, freeze and restart.
 
 use std::{
     fs::{self, File},
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Scratch, holds_within_deadline, until};
 
-/// One server in a folder of its own; all of it ends when this is dropped.
+/// A server in a folder of its own. The server and its children are killed when this is dropped.
 pub struct Process {
     // Dropped first: its watchdog kills the server, so that the child can be reaped.
     scratch: Option<Scratch>,
@@ -20,7 +20,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server and waits until it is ready, or gives back its log if it ended or hung.
+    /// Starts a server and waits until it is ready. Returns its log if it exits or is not ready in time.
     pub fn start(
         scratch: Scratch,
         program: &Path,
@@ -41,7 +41,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Starts it again, on the same folder with the same arguments.
+    /// Starts the server again, in the same folder with the same arguments.
     pub fn restart(&mut self, ready: impl Fn(u32) -> bool) {
         assert!(self.ended(), "the server still runs: kill or stop it first");
         self.child = spawn(self.scratch(), &self.program, &self.arguments);
@@ -50,7 +50,7 @@ impl Process {
         }
     }
 
-    /// `SIGKILL` for the server and its children, all at once; returns when they are gone.
+    /// Sends `SIGKILL` to the server and its children, and waits until they are gone.
     pub fn kill(&mut self) {
         let family = self.halt_family();
         for pid in &family {
@@ -60,14 +60,14 @@ impl Process {
         until("the killed server's children are gone", || !family.iter().any(|pid| is_alive(*pid)));
     }
 
-    /// Asks the server to end in its own way, and waits until it has.
-    pub fn stop(&mut self, politely: Signal) -> ExitStatus {
-        signal(self.pid(), politely);
-        until("the stopped server has ended", || self.ended());
-        self.child.wait().expect("it was this process's child")
+    /// Sends a signal that shuts the server down, and waits until it has exited.
+    pub fn stop(&mut self, shutdown: Signal) -> ExitStatus {
+        signal(self.pid(), shutdown);
+        until("the stopped server has exited", || self.ended());
+        self.child.wait().expect("a child of this process")
     }
 
-    /// `SIGSTOP` for the server and its children: connections stay, nothing answers.
+    /// Sends `SIGSTOP` to the server and its children. Connections stay open, but get no response.
     pub fn freeze(&self) {
         for pid in self.halt_family() {
             signal(pid, Signal::STOP);
@@ -80,7 +80,7 @@ impl Process {
         }
     }
 
-    /// Stops the parent first, so that the list of its children stays true.
+    /// Stops the parent first, so that it cannot start further children.
     fn halt_family(&self) -> Vec<u32> {
         signal(self.pid(), Signal::STOP);
         until("the server has stopped", || matches!(state(self.pid()), None | Some('T' | 'Z')));
@@ -96,11 +96,11 @@ impl Process {
     }
 
     fn ended(&mut self) -> bool {
-        self.child.try_wait().expect("it was this process's child").is_some()
+        self.child.try_wait().expect("a child of this process").is_some()
     }
 
     fn scratch(&self) -> &Scratch {
-        self.scratch.as_ref().expect("taken only by drop")
+        self.scratch.as_ref().expect("`None` only during drop")
     }
 }
 
@@ -111,7 +111,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process is there and has not ended; one that nobody has reaped yet has ended.
+/// Returns whether a process is running. A zombie is not running.
 pub fn is_alive(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
@@ -129,17 +129,17 @@ fn spawn(scratch: &Scratch, program: &Path, arguments: &[String]) -> Child {
     child
 }
 
-/// A process that is already gone needs no signal.
+/// Sends a signal; a process that no longer exists is ignored.
 fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).expect("no process has id 0"), signal);
 }
 
-/// A process and its children. PostgreSQL's have sessions of their own: no process group holds them.
+/// Returns a process and its children. A process group would not contain PostgreSQL's children, which have
+/// sessions of their own.
 fn family(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("these tests need Linux's /proc");
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let children =
-        pids.filter(|pid| stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent));
+    let children = pids.filter(|pid| stat(*pid).is_some_and(|(_, ppid)| ppid == parent));
     [parent].into_iter().chain(children).collect()
 }
 
@@ -147,7 +147,7 @@ fn state(pid: u32) -> Option<char> {
     stat(pid).map(|(state, _)| state)
 }
 
-/// State and parent: the two fields after the name, which stands in parentheses.
+/// Returns state and parent: the two fields after the name, which is in parentheses.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');

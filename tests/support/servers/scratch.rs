@@ -1,4 +1,4 @@
-//! A temporary folder that ends with the test process, together with everyone who works in it.
+//! A temporary folder that is removed, with all processes that run in it, when the test process ends.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,10 +9,10 @@ use std::{
 
 /// A folder with a short path, and a watchdog process that removes it.
 ///
-/// The watchdog holds the read end of a pipe from this process. When the pipe closes — the folder was
-/// dropped, or this process ended, be it by `SIGKILL` — it kills each process whose working directory is
-/// in the folder and then removes the folder. It makes the folder itself, so there is no moment at which
-/// the folder exists unwatched.
+/// The watchdog reads from a pipe of this process. When the pipe closes, because the `Scratch` was dropped or
+/// this process ended (even by `SIGKILL`), the watchdog kills all processes whose working directory is in the
+/// folder, and removes the folder. The watchdog also creates the folder, so the folder never exists without a
+/// watchdog.
 pub struct Scratch {
     path: PathBuf,
     user: User,
@@ -21,23 +21,24 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(user: User) -> Self {
-        Self::with_will(user, "", &[])
+        Self::with_cleanup(user, "", &[])
     }
 
-    /// With shell commands that the watchdog runs first; they see `$folder` and the variables given.
-    pub fn with_will(user: User, will: &str, variables: &[(&str, &str)]) -> Self {
+    /// Creates a folder with cleanup commands, which the watchdog runs first in a shell. The commands can use
+    /// `$folder` and the given variables.
+    pub fn with_cleanup(user: User, cleanup: &str, variables: &[(&str, &str)]) -> Self {
         let mut watchdog = user
             .command(Path::new("sh"))
-            .args(["-c", include_str!("watchdog.sh"), "keyward-watchdog", &parent(), will])
+            .args(["-c", include_str!("watchdog.sh"), "keyward-watchdog", &parent(), cleanup])
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("a shell is always there");
+            .expect("`sh` is installed");
         let mut path = String::new();
-        let said = BufReader::new(watchdog.stdout.take().unwrap()).read_line(&mut path);
-        assert!(said.is_ok_and(|bytes| bytes > 1), "no temporary folder can be made in /tmp");
+        let read = BufReader::new(watchdog.stdout.take().unwrap()).read_line(&mut path);
+        assert!(read.is_ok_and(|bytes| bytes > 1), "cannot create a temporary folder in /tmp");
         Self { path: path.trim_end().into(), user, watchdog }
     }
 
@@ -45,23 +46,23 @@ impl Scratch {
         &self.path
     }
 
-    /// Six letters that no other folder of the moment has.
+    /// Returns the six characters that distinguish the folder from all others that exist now.
     pub fn name(&self) -> &str {
         let name = self.path.file_name().unwrap().to_str().unwrap();
         name.strip_prefix("kw-").unwrap()
     }
 
-    /// A command that runs in the folder, as its owner.
+    /// Returns a command that runs in the folder, as its owner.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = self.user.command(program);
         command.current_dir(&self.path).stdin(Stdio::null());
         command
     }
 
-    /// Names a server that works here, so that its shared memory is removed as well.
+    /// Registers a server that runs in the folder, so that its shared memory is removed as well.
     pub fn remember(&self, server: u32) {
         let mut pipe = self.watchdog.stdin.as_ref().expect("closed only by drop");
-        writeln!(pipe, "{server}").expect("the watchdog ignores every signal that could end it");
+        writeln!(pipe, "{server}").expect("the watchdog ignores signals");
     }
 }
 
@@ -72,7 +73,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Whom a server runs as.
+/// The operating system user that a server runs as.
 #[derive(Clone, Copy)]
 pub struct User(Option<(u32, u32)>);
 
@@ -81,7 +82,8 @@ impl User {
         Self(None)
     }
 
-    /// The current user; for root, which PostgreSQL refuses, `postgres` or else `nobody`.
+    /// Returns the current user. If that is root, which PostgreSQL refuses to run as, returns `postgres` or
+    /// `nobody`.
     pub fn unprivileged() -> Self {
         if !rustix::process::getuid().is_root() {
             return Self::current();
@@ -91,7 +93,7 @@ impl User {
         Self(Some(ids.expect("every system has the user nobody")))
     }
 
-    /// A command in a process group of its own: Ctrl-C reaches the tests alone.
+    /// Returns a command in a process group of its own, so that Ctrl-C reaches only the tests.
     pub fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.process_group(0).current_dir("/");
@@ -107,8 +109,8 @@ fn id(which: &str, user: &str) -> Option<u32> {
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Where to make folders: a socket's path has to fit in 108 bytes.
+/// Returns a short parent folder: the path of a Unix socket is limited to 108 bytes.
 fn parent() -> String {
-    let wanted = std::env::temp_dir().to_string_lossy().into_owned();
-    if wanted.len() <= 60 { wanted } else { "/tmp".into() }
+    let default = std::env::temp_dir().to_string_lossy().into_owned();
+    if default.len() <= 60 { default } else { "/tmp".into() }
 }

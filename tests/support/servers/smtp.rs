@@ -1,4 +1,4 @@
-//! A mail server that keeps what it is sent: aiosmtpd, a Debian package.
+//! A mail server that stores the mails it receives: aiosmtpd, a Debian package.
 
 use std::{
     fs,
@@ -14,21 +14,21 @@ use super::{Scratch, User, process::Process, program, skip};
 /// A running server that belongs to one test.
 pub struct Server(Process);
 
-/// A mail as the server got it.
+/// A received mail.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Mail {
     pub from: String,
-    /// Of the envelope: who really gets it.
+    /// The recipients of the envelope.
     pub to: Vec<String>,
-    /// Decoded, in their order.
+    /// Decoded, in their original order.
     pub headers: Vec<(String, String)>,
     pub text: Option<String>,
     pub html: Option<String>,
 }
 
-/// Starts one, or gives `None` after saying that the test is skipped.
+/// Starts a server, or returns `None` after reporting that the test is skipped.
 pub fn start() -> Option<Server> {
-    // Debian's own knows what Debian installs, whatever else is on the `PATH`.
+    // Debian's Python finds Debian's packages; another Python on the `PATH` may not.
     let folders = [vec!["/usr/bin".into()], vec![]];
     let mut pythons = folders.iter().filter_map(|folders| program(&["python3"], folders));
     let Some(python) = pythons.find(|python| has_aiosmtpd(python)) else {
@@ -47,12 +47,12 @@ impl Server {
         format!("smtp://127.0.0.1:{}", port(self.0.folder()).unwrap())
     }
 
-    /// All mails so far, in the order in which they came.
+    /// Returns all mails received so far, in order.
     pub fn mails(&self) -> Vec<Mail> {
         let lines = fs::read_to_string(self.0.folder().join("mails")).unwrap_or_default();
-        // One that is just being written is not there yet.
-        let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // Ignores a mail that is being written.
+        let complete = lines.rfind('\n').map_or("", |end| &lines[..end]);
+        complete.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub fn kill(&mut self) {
@@ -64,7 +64,7 @@ impl Server {
         self.0.restart(|_| is_ready(&folder));
     }
 
-    /// `SIGSTOP`: connections are made, and nobody speaks.
+    /// Sends `SIGSTOP`: connections are accepted, but get no response.
     pub fn freeze(&self) {
         self.0.freeze();
     }
@@ -75,11 +75,11 @@ impl Server {
 }
 
 impl Mail {
-    /// The one header of this name.
+    /// Returns the only header with this name.
     pub fn header(&self, name: &str) -> &str {
-        let mut named = self.headers.iter().filter(|(its, _)| its.eq_ignore_ascii_case(name));
+        let mut named = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let (Some((_, value)), None) = (named.next(), named.next()) else {
-            panic!("not one {name}")
+            panic!("expected one header {name}")
         };
         value
     }

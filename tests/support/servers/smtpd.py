@@ -1,7 +1,7 @@
-"""A mail server for tests: it keeps each mail as one line of JSON in the file `mails` of its folder.
+"""A mail server for tests. It appends each mail as a line of JSON to the file `mails` in its folder.
 
-It listens on a port of 127.0.0.1 that the system chooses, and tells it in the file `port`; started again,
-it takes that one. `nobody…@` is refused for ever, `busy…@` at the first attempt.
+It listens on a free port of 127.0.0.1 and writes the port to the file `port`; a restarted server uses the same
+port. It rejects `nobody…@` permanently, and `busy…@` temporarily at the first attempt.
 """
 import asyncio
 import email
@@ -12,15 +12,15 @@ import os
 from aiosmtpd.smtp import SMTP
 
 
-class Keep:
+class MailStore:
     busy = set()
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("nobody"):
-            return "550 there is none"
+            return "550 no such mailbox"
         if address.startswith("busy") and address not in self.busy:
             self.busy.add(address)
-            return "451 come again"
+            return "451 try again later"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
@@ -31,7 +31,7 @@ class Keep:
             body = mail.get_body((kind,))
             return body.get_content().replace("\r\n", "\n").rstrip("\n") + "\n" if body else None
 
-        kept = {
+        record = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "headers": [[name, str(value)] for name, value in mail.items()],
@@ -39,14 +39,14 @@ class Keep:
             "html": part("html"),
         }
         with open("mails", "a") as mails:
-            mails.write(json.dumps(kept) + "\n")
+            mails.write(json.dumps(record) + "\n")
         return "250 OK"
 
 
 async def main():
     port = int(open("port").read()) if os.path.exists("port") else 0
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(Keep(), hostname="test", loop=loop), "127.0.0.1", port)
+    server = await loop.create_server(lambda: SMTP(MailStore(), hostname="test", loop=loop), "127.0.0.1", port)
     with open("port.new", "w") as file:
         file.write(str(server.sockets[0].getsockname()[1]))
     os.rename("port.new", "port")

@@ -1,4 +1,4 @@
-//! One connection through a proxy: requests one way, replies the other.
+//! One connection through a proxy: requests in one direction, replies in the other.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, sync::Mutex};
 
@@ -20,7 +20,7 @@ pub async fn serve_tcp(
         let rules = rules.clone();
         tokio::spawn(async move {
             if let Ok(server) = TcpStream::connect(server).await {
-                carry(client, server, &rules).await;
+                forward(client, server, &rules).await;
             }
         });
     }
@@ -37,14 +37,14 @@ pub async fn serve_unix(
         let (server, rules) = (server.clone(), rules.clone());
         tokio::spawn(async move {
             if let Ok(server) = UnixStream::connect(server).await {
-                carry(client, server, &rules).await;
+                forward(client, server, &rules).await;
             }
         });
     }
 }
 
-/// Carries bytes until one side ends or the test wants the end.
-async fn carry<S: Socket>(mut client: S, mut server: S, rules: &Rules) {
+/// Forwards bytes until one side closes the connection or a rule cuts it.
+async fn forward<S: Socket>(mut client: S, mut server: S, rules: &Rules) {
     let _connected = rules.connected();
     let reply = Mutex::new(None);
     let end = {
@@ -56,7 +56,7 @@ async fn carry<S: Socket>(mut client: S, mut server: S, rules: &Rules) {
             () = rules.cut() => Ok(End::Reset),
         }
     };
-    // To the server it is always an orderly end: a reset could take back bytes that it was to get.
+    // The server always sees an orderly close: after a reset it might not read bytes that were sent to it.
     if let Ok(End::Reset) = end {
         client.reset();
     }
@@ -81,7 +81,7 @@ async fn requests<S: Socket>(
         rules.gate().await;
         match rules.fault_for(&buffer[..length]) {
             Some(Fault::CutRequest) => return Ok(End::Reset),
-            // Set before the request goes on: the reply cannot overtake it.
+            // Set before the request is forwarded, so that the reply cannot arrive earlier.
             Some(fault) => *reply.lock().unwrap() = Some(fault),
             None => {}
         }
@@ -123,15 +123,15 @@ async fn replies<S: Socket>(
 enum End {
     /// One side closed.
     Closed,
-    /// The client is to have each byte that was sent to it, and then the end.
+    /// The client receives all forwarded bytes, and then an orderly close.
     Cut,
-    /// The client is to see a reset.
+    /// The client sees a reset.
     Reset,
 }
 
-/// What TCP and unix sockets have in common.
+/// The operations that TCP and Unix sockets share.
 trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Makes the coming close a reset.
+    /// Turns the next close into a reset.
     fn reset(&self);
 }
 
@@ -142,7 +142,7 @@ impl Socket for TcpStream {
 }
 
 impl Socket for UnixStream {
-    /// A unix socket has no reset of its own; its peer sees the end, or a broken pipe.
+    /// Unix sockets have no reset: the peer sees a close or a broken pipe.
     fn reset(&self) {}
 }
 

@@ -1,4 +1,4 @@
-//! A proxy between client and server, which a test tells when to hold, cut, delay or lose bytes.
+//! A proxy between client and server that holds, cuts, delays or drops bytes on a test's command.
 
 mod connection;
 mod rules;
@@ -20,11 +20,11 @@ use rules::{Fault, Rules};
 
 pub use rules::Direction;
 
-/// A running proxy on a thread of its own: it works also while the test blocks.
+/// A running proxy on a thread of its own, so that it works while the test blocks.
 ///
-/// A unix socket is proxied by a unix socket of the same file name, TCP by TCP on 127.0.0.1. What the test
-/// arms (`…_to`, `cut_request`, `cut_after`) happens once, on whichever connection gets there first, and
-/// `sprung` waits for it. It means protocols in which one request awaits one reply.
+/// A Unix socket is proxied by a Unix socket with the same file name, TCP by TCP on 127.0.0.1. A fault that the
+/// test arms (`…_to`, `cut_request`, `cut_after`) happens once, on the first connection that matches, and
+/// `sprung` waits for it. The protocol must send one reply per request.
 pub struct Proxy {
     address: Address,
     rules: Arc<Rules>,
@@ -34,8 +34,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Starts a proxy to a server.
+    ///
     /// # Panics
-    /// If no socket can be made.
+    /// If no socket can be created.
     pub fn before(server: &Address) -> Self {
         let rules = Arc::new(Rules::default());
         let (alive, ended) = oneshot::channel();
@@ -44,14 +46,14 @@ impl Proxy {
                 let scratch = Scratch::new(User::current());
                 let own = scratch.path().join(path.file_name().expect("a socket has a name"));
                 let listener = UnixListener::bind(&own).expect("a socket in a new folder");
-                listener.set_nonblocking(true).expect("a socket of ours");
+                listener.set_nonblocking(true).expect("a socket of this process");
                 let (path, rules) = (path.clone(), rules.clone());
                 run(ended, async move || serve_unix(listener, path, rules).await);
                 (Address::Unix(own), Some(scratch))
             }
             Address::Tcp(server) => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-                listener.set_nonblocking(true).expect("a socket of ours");
+                listener.set_nonblocking(true).expect("a socket of this process");
                 let own = listener.local_addr().expect("a bound socket");
                 let (server, rules) = (*server, rules.clone());
                 run(ended, async move || serve_tcp(listener, server, rules).await);
@@ -61,7 +63,7 @@ impl Proxy {
         Self { address, rules, _alive: alive, _scratch: scratch }
     }
 
-    /// Where clients connect instead of to the server.
+    /// Returns the address that clients connect to instead of the server's.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -71,7 +73,7 @@ impl Proxy {
         self.rules.change(|rules| rules.paused = true);
     }
 
-    /// Lets go what `pause` or `hold_reply_to` holds.
+    /// Releases the bytes that `pause` or `hold_reply_to` holds.
     pub fn resume(&self) {
         self.rules.change(|rules| {
             rules.paused = false;
@@ -79,7 +81,7 @@ impl Proxy {
         });
     }
 
-    /// Ends all connections, and each new one at once, until `heal`. Clients see a reset.
+    /// Resets all connections, and each new one immediately, until `heal`.
     pub fn cut(&self) {
         self.rules.change(|rules| {
             rules.down = true;
@@ -91,40 +93,41 @@ impl Proxy {
         self.rules.change(|rules| rules.down = false);
     }
 
-    /// Makes everything late by this, in each direction.
+    /// Delays all bytes by this, in each direction.
     pub fn delay(&self, delay: Duration) {
         self.rules.change(|rules| rules.delay = delay);
     }
 
-    /// Cuts the connection instead of forwarding the next request that contains this.
+    /// Cuts the connection instead of forwarding the next request that contains this text.
     pub fn cut_request(&self, request: &str) {
         self.rules.arm(request, Fault::CutRequest);
     }
 
-    /// Forwards the next request that contains this, drops the reply to it, and cuts the connection.
+    /// Forwards the next request that contains this text, drops the reply, and cuts the connection.
     pub fn swallow_reply_to(&self, request: &str) {
         self.rules.arm(request, Fault::SwallowReply);
     }
 
-    /// Forwards the next request that contains this, and holds the reply to it until `resume`.
+    /// Forwards the next request that contains this text, and holds the reply until `resume`.
     pub fn hold_reply_to(&self, request: &str) {
         self.rules.arm(request, Fault::HoldReply);
     }
 
-    /// Cuts the connection on which so many more bytes, of all connections together, have passed.
+    /// Cuts a connection after `bytes` more bytes have passed, counted over all connections.
     pub fn cut_after(&self, bytes: usize, direction: Direction) {
         self.rules.change(|rules| rules.budget = Some((direction, bytes)));
     }
 
-    /// Waits until what was armed last has happened; for a reply, until the server has sent it.
+    /// Waits until the fault that was armed last has happened. A fault of a reply happens when the server has
+    /// sent the reply.
     ///
     /// # Panics
-    /// If it does not happen within half a minute.
+    /// If it does not happen within 30 seconds.
     pub async fn sprung(&self) {
         self.rules.sprung().await;
     }
 
-    /// How many connections are open through it.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.rules.connections()
     }
@@ -139,7 +142,7 @@ where
     thread::spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                served = serve() => served.expect("a listener of ours accepts"),
+                served = serve() => served.expect("the listener accepts"),
                 _ = ended => {}
             }
         });

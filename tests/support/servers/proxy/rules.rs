@@ -1,4 +1,4 @@
-//! What the test has told a proxy to do, and what has come of it.
+//! The faults that a test requests of a proxy, and whether they have happened.
 
 use std::{mem, time::Duration};
 
@@ -6,14 +6,14 @@ use tokio::{sync::watch, time::timeout};
 
 use super::super::DEADLINE;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     ToServer,
     ToClient,
 }
 
-/// What happens to one request or its reply.
+/// A fault of one request or its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     CutRequest,
@@ -21,7 +21,7 @@ pub enum Fault {
     HoldReply,
 }
 
-/// The state of a proxy; waiting is on a change of it.
+/// The state of a proxy. Tasks wait for changes of it.
 #[derive(Debug, Default)]
 pub struct State {
     pub paused: bool,
@@ -29,7 +29,7 @@ pub struct State {
     pub cuts: u64,
     pub releases: u64,
     pub delay: Duration,
-    /// How many more bytes pass in this direction before the cut.
+    /// The number of bytes that still pass in this direction before the connection is cut.
     pub budget: Option<(Direction, usize)>,
     armed: Option<(Vec<u8>, Fault)>,
     sprung: bool,
@@ -45,7 +45,7 @@ impl Rules {
     pub fn change(&self, change: impl FnOnce(&mut State)) {
         self.state.send_modify(|state| {
             change(state);
-            // The newest word of the test is the one that `sprung` is about.
+            // `sprung` refers to the fault that was armed last.
             state.sprung &= state.armed.is_none() && state.budget.is_none();
         });
     }
@@ -61,10 +61,10 @@ impl Rules {
     pub async fn sprung(&self) {
         let mut state = self.state.subscribe();
         let sprung = timeout(DEADLINE, state.wait_for(|state| state.sprung)).await;
-        assert!(sprung.is_ok(), "what was armed never happened: {:?}", self.state.borrow());
+        assert!(sprung.is_ok(), "the armed fault did not happen: {:?}", self.state.borrow());
     }
 
-    /// The fault for a request, if it is the one that is waited for.
+    /// Returns the armed fault if it applies to this request.
     pub fn fault_for(&self, request: &[u8]) -> Option<Fault> {
         let mut fault = None;
         self.state.send_modify(|state| {
@@ -74,7 +74,8 @@ impl Rules {
         fault
     }
 
-    /// How many of these bytes may pass before the connection is cut; `None`: all, and no cut.
+    /// Returns the number of these bytes that may pass before the connection is cut, or `None` if all may pass
+    /// and it is not cut.
     pub fn charge(&self, direction: Direction, bytes: usize) -> Option<usize> {
         let mut passes = None;
         self.state.send_modify(|state| {
@@ -90,7 +91,7 @@ impl Rules {
         passes
     }
 
-    /// Waits while bytes are held, then as long as they are delayed.
+    /// Waits while the proxy is paused, and then for the delay.
     pub async fn gate(&self) {
         let mut state = self.state.subscribe();
         let delay = state.wait_for(|state| !state.paused).await.map(|state| state.delay);
@@ -107,7 +108,7 @@ impl Rules {
         let _ = state.wait_for(|state| state.releases > before).await;
     }
 
-    /// Waits for the next `cut`; at once, if connections are cut now.
+    /// Waits for the next `cut`. Returns immediately while connections are cut.
     pub async fn cut(&self) {
         let mut state = self.state.subscribe();
         let before = state.borrow().cuts;
@@ -124,7 +125,7 @@ impl Rules {
     }
 }
 
-/// Counts one connection as long as it lives.
+/// Counts a connection as open until dropped.
 pub struct Connected<'a>(&'a Rules);
 
 impl Drop for Connected<'_> {

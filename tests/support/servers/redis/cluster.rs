@@ -4,7 +4,7 @@ use std::{io, sync::LazyLock};
 
 use super::{Address, Connection, INSTALL, Options, Server, free_port, skip, until};
 
-/// The cluster of this run, or `None` after saying that the test is skipped.
+/// Returns the shared cluster, or `None` after reporting that the test is skipped.
 pub fn shared_cluster() -> Option<&'static Cluster> {
     static SHARED: LazyLock<Option<Cluster>> = LazyLock::new(Cluster::start_if_installed);
     let shared = SHARED.as_ref();
@@ -14,16 +14,16 @@ pub fn shared_cluster() -> Option<&'static Cluster> {
     shared
 }
 
-/// A cluster whose nodes are the test's to kill.
+/// A private cluster, whose nodes the test may kill.
 pub struct Cluster {
     nodes: Vec<Server>,
 }
 
 impl Cluster {
-    /// Starts it, or gives `None` after saying that the test is skipped.
+    /// Starts a cluster, or returns `None` after reporting that the test is skipped.
     ///
     /// # Panics
-    /// If the server is older than Redis 7.0, which cannot be given a free port for the cluster bus.
+    /// If the server is older than Redis 7.0, which has no setting for the port of the cluster bus.
     pub fn start() -> Option<Self> {
         let cluster = Self::start_if_installed();
         if cluster.is_none() {
@@ -40,7 +40,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// The nodes: the first three began as primaries, and the replica of each is three places on.
+    /// Returns the nodes. The first three started as primaries; node `i + 3` started as the replica of node `i`.
     pub fn nodes(&self) -> &[Server] {
         &self.nodes
     }
@@ -53,29 +53,31 @@ impl Cluster {
         self.nodes.iter().map(Server::url).collect()
     }
 
-    /// Waits until each node that runs serves all slots, and no replica lags behind its primary.
+    /// Waits until all running nodes report a complete cluster, and each replica is linked to its primary.
     pub fn until_ok(&self) {
-        until("the cluster is in order on all its nodes", || self.nodes.iter().all(is_ok));
+        until("all nodes report a working cluster", || self.nodes.iter().all(is_ok));
     }
 
-    /// Hands out the slots and makes the nodes known to each other, as `redis-cli --cluster create` does.
+    /// Assigns the slots and joins the nodes, like `redis-cli --cluster create`.
     fn join(&self) {
         let share = SLOTS / PRIMARIES;
         for (i, node) in self.primaries().iter().enumerate() {
             let last = if i + 1 == PRIMARIES { SLOTS } else { (i + 1) * share } - 1;
-            said_ok(node, &["ADDSLOTSRANGE", &(i * share).to_string(), &last.to_string()]);
-            said_ok(node, &["SET-CONFIG-EPOCH", &(i + 1).to_string()]);
+            expect_ok(node, &["ADDSLOTSRANGE", &(i * share).to_string(), &last.to_string()]);
+            expect_ok(node, &["SET-CONFIG-EPOCH", &(i + 1).to_string()]);
         }
         for node in &self.nodes[1..] {
-            said_ok(&self.nodes[0], &["MEET", &ip(node), &port(node), &bus_port(node)]);
+            expect_ok(&self.nodes[0], &["MEET", &ip(node), &port(node), &bus_port(node)]);
         }
-        let everybody = format!("cluster_known_nodes:{}", self.nodes.len());
+        let known_nodes = format!("cluster_known_nodes:{}", self.nodes.len());
         for (replica, primary) in self.nodes[PRIMARIES..].iter().zip(self.primaries()) {
             until("the nodes have met", || {
-                self.nodes.iter().all(|node| info(node).is_ok_and(|info| info.contains(&everybody)))
+                self.nodes
+                    .iter()
+                    .all(|node| info(node).is_ok_and(|info| info.contains(&known_nodes)))
             });
             let id = primary.call(&["CLUSTER", "MYID"]);
-            said_ok(replica, &["REPLICATE", id.text()]);
+            expect_ok(replica, &["REPLICATE", id.text()]);
         }
     }
 
@@ -93,7 +95,7 @@ fn start_node() -> Option<Server> {
         .start_if_installed()
 }
 
-/// A dead node is not asked.
+/// Returns whether a node reports a working cluster. A dead node is ignored.
 fn is_ok(node: &Server) -> bool {
     if !super::super::process::is_alive(node.pid()) {
         return true;
@@ -111,7 +113,7 @@ fn ask(node: &Server, command: &[&str]) -> io::Result<String> {
     Ok(Connection::open(node.address())?.call(command)?.text().to_owned())
 }
 
-fn said_ok(node: &Server, command: &[&str]) {
+fn expect_ok(node: &Server, command: &[&str]) {
     let command = [&["CLUSTER"], command].concat();
     let reply = node.call(&command);
     assert_eq!(reply.text(), "OK", "{command:?}");

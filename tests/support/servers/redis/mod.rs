@@ -1,4 +1,4 @@
-//! Redis or Valkey: one server for the whole run, servers to kill, replicas, and a cluster.
+//! Redis or Valkey: a server shared by the whole run, servers that a test may kill, replicas and a cluster.
 
 mod cluster;
 mod resp;
@@ -19,7 +19,7 @@ pub use cluster::{Cluster, shared_cluster};
 pub use resp::{Connection, Reply};
 pub use shared::{Space, shared};
 
-/// A server that this test alone has, to kill and restart.
+/// The settings of a private server, which the test may kill and restart.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Options {
@@ -31,26 +31,25 @@ pub struct Options {
 }
 
 impl Options {
-    /// Each write is on the disk before it is answered: `appendonly yes`, `appendfsync always`.
+    /// Syncs each write to disk before the reply: `appendonly yes`, `appendfsync always`.
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
     }
 
-    /// On a free port of 127.0.0.1 instead of a unix socket; replication and clusters need that.
+    /// Listens on a free port of 127.0.0.1 instead of a Unix socket. Replication and clusters require it.
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
         self
     }
 
-    /// A limit of the size of its files (`prlimit --fsize`) is an error to it, as a full disk is, and
-    /// does not kill it.
+    /// Lets a file size limit (`prlimit --fsize`) fail writes like a full disk, instead of killing the server.
     pub fn outliving_full_disks(mut self) -> Self {
         self.outliving_full_disks = true;
         self
     }
 
-    /// A replica, ready when it has all that the primary has.
+    /// Starts a replica, which is ready when it is synchronized with the primary.
     ///
     /// # Panics
     /// If the primary was not started with `tcp`.
@@ -81,7 +80,7 @@ impl Options {
         for _ in 0..if self.tcp { ATTEMPTS } else { 1 } {
             match self.start_program(&redis) {
                 Ok(server) => return Some(server),
-                Err(said) => log = said,
+                Err(output) => log = output,
             }
         }
         panic!("Redis does not start:\n{log}");
@@ -109,7 +108,7 @@ impl Options {
             ("--maxmemory-policy", "noeviction"),
             ("--appendonly", yes_or_no(self.durable)),
             ("--appendfsync", "always"),
-            // A first synchronization would otherwise wait five seconds for more replicas.
+            // Otherwise the first synchronization waits five seconds for further replicas.
             ("--repl-diskless-sync-delay", "0"),
         ]);
         arguments.extend(match address {
@@ -127,7 +126,7 @@ impl Options {
     }
 }
 
-/// A running server that belongs to one test.
+/// A running private server.
 pub struct Server {
     process: Process,
     address: Address,
@@ -138,7 +137,7 @@ impl Server {
         &self.address
     }
 
-    /// As the `redis` crate understands it.
+    /// Returns a URL for the `redis` crate.
     pub fn url(&self) -> String {
         url(&self.address)
     }
@@ -151,12 +150,12 @@ impl Server {
         self.process.pid()
     }
 
-    /// A proxy before it; `redis::url(proxy.address())` is its URL.
+    /// Starts a proxy to the server. `redis::url(proxy.address())` is its URL.
     pub fn proxy(&self) -> Proxy {
         Proxy::before(&self.address)
     }
 
-    /// Runs one command on a connection of its own.
+    /// Runs a command on a new connection.
     ///
     /// # Panics
     /// If the server cannot be reached.
@@ -166,15 +165,15 @@ impl Server {
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// `SIGKILL` for the server and a child that saves for it.
+    /// Sends `SIGKILL` to the server and its child that saves a snapshot.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// `SIGTERM`: it saves as it is configured to, and ends.
+    /// Sends `SIGTERM`: the server saves as configured, and exits.
     pub fn stop(&mut self) {
         let status = self.process.stop(Signal::TERM);
-        assert!(status.success(), "Redis stops with {status}");
+        assert!(status.success(), "Redis exits with {status}");
     }
 
     pub fn restart(&mut self) {
@@ -182,7 +181,7 @@ impl Server {
         self.process.restart(|_| is_ready(&address));
     }
 
-    /// `SIGSTOP` for all of it, until `thaw`.
+    /// Sends `SIGSTOP` to all processes, until `thaw`.
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -192,7 +191,7 @@ impl Server {
     }
 }
 
-/// The URL of a server, or of a proxy before one.
+/// Returns the URL of a server or a proxy.
 pub fn url(address: &Address) -> String {
     match address {
         Address::Unix(socket) => format!("redis+unix://{}", text(socket)),
@@ -200,23 +199,24 @@ pub fn url(address: &Address) -> String {
     }
 }
 
-/// Whether a server has loaded what it had, and a replica has what its primary has.
+/// Returns whether a server has loaded its data and, if it is a replica, is linked to its primary.
 fn is_ready(address: &Address) -> bool {
     let Ok(mut connection) = Connection::open(address) else { return false };
-    let mut says = |command: &[&str]| connection.call(command).map(|reply| reply.text().to_owned());
-    says(&["PING"]).is_ok_and(|reply| reply == "PONG")
-        && says(&["INFO", "replication"])
+    let mut query =
+        |command: &[&str]| connection.call(command).map(|reply| reply.text().to_owned());
+    query(&["PING"]).is_ok_and(|reply| reply == "PONG")
+        && query(&["INFO", "replication"])
             .is_ok_and(|info| !info.contains("master_link_status:down"))
 }
 
-/// A port that is free now, below those that the system gives to outgoing connections.
+/// Returns a port that is free now, below the range of ports for outgoing connections.
 fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes of the same moment begin at different ports.
-    let begin = process::id().wrapping_mul(97) % u32::from(PORTS);
+    // Concurrent test processes start at different ports.
+    let start = process::id().wrapping_mul(97) % u32::from(PORTS);
     loop {
         let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let offset = u16::try_from((begin + step) % u32::from(PORTS)).expect("below PORTS");
+        let offset = u16::try_from((start + step) % u32::from(PORTS)).expect("below PORTS");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FIRST_PORT + offset));
         if TcpListener::bind(address).is_ok() {
             return address;
@@ -230,6 +230,7 @@ fn words(settings: &[(&str, &str)]) -> Vec<String> {
 
 const FIRST_PORT: u16 = 12_000;
 const PORTS: u16 = 18_000;
-/// How often a port may be taken by another process between the look and the start.
+/// The number of attempts to start a server: another process may take the port between the check and the
+/// start.
 const ATTEMPTS: u32 = 5;
 const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends redis-server";

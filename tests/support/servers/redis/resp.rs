@@ -1,4 +1,4 @@
-//! As much of the Redis protocol as tests of servers need: one command, one reply.
+//! A minimal client of the Redis protocol: one command, one reply.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -9,7 +9,7 @@ use std::{
 
 use super::super::Address;
 
-/// What a server answers.
+/// A reply of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Status(String),
@@ -20,25 +20,25 @@ pub enum Reply {
     Array(Vec<Reply>),
 }
 
-/// A connection on which each call waits for its reply.
+/// A blocking connection.
 pub struct Connection {
     stream: BufReader<Box<dyn Stream>>,
 }
 
 impl Connection {
     /// # Errors
-    /// As the socket has them. A read that takes longer than ten seconds is one.
+    /// If the connection fails. Reads time out after ten seconds.
     pub fn open(address: &Address) -> io::Result<Self> {
-        let patience = Some(Duration::from_secs(10));
+        let timeout = Some(Duration::from_secs(10));
         let stream: Box<dyn Stream> = match address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(patience)?;
+                stream.set_read_timeout(timeout)?;
                 Box::new(stream)
             }
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
-                stream.set_read_timeout(patience)?;
+                stream.set_read_timeout(timeout)?;
                 Box::new(stream)
             }
         };
@@ -46,7 +46,7 @@ impl Connection {
     }
 
     /// # Errors
-    /// As the socket has them. A refusal by the server is `Reply::Error`.
+    /// If the connection fails. An error reply of the server is `Ok(Reply::Error)`.
     pub fn call(&mut self, command: &[&str]) -> io::Result<Reply> {
         let words = command.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
         let request = format!("*{}\r\n", command.len()) + &words.collect::<String>();
@@ -88,7 +88,7 @@ impl Connection {
 }
 
 impl Reply {
-    /// The text of a reply that has some; empty for the others.
+    /// Returns the text of a status, text or error reply, and an empty string for other replies.
     pub fn text(&self) -> &str {
         match self {
             Self::Status(text) | Self::Text(text) | Self::Error(text) => text,

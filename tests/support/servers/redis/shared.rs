@@ -1,4 +1,4 @@
-//! The one server of the whole run, and the part of its keys that is one test's own.
+//! The server shared by the whole run, and the keys of one test on it.
 
 use std::{
     any::Any,
@@ -12,7 +12,7 @@ use std::{
 
 use super::{Address, Connection, INSTALL, Options, Reply, Scratch, User, skip};
 
-/// The server of this run, or `None` after saying that the test is skipped.
+/// Returns the shared server, or `None` after reporting that the test is skipped.
 pub fn shared() -> Option<&'static Shared> {
     static SHARED: LazyLock<Option<Shared>> = LazyLock::new(Shared::start);
     let shared = SHARED.as_ref();
@@ -24,57 +24,57 @@ pub fn shared() -> Option<&'static Shared> {
 
 /// A server that all tests share.
 pub struct Shared {
-    place: Place,
+    target: Target,
     name: String,
-    _until_the_end: Box<dyn Any + Send + Sync>,
+    _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Shared {
-    /// A prefix that one test has for itself.
+    /// Returns a key prefix for one test.
     pub fn space(&self) -> Space {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("kw:{}:{}:", self.name, MADE.fetch_add(1, Ordering::Relaxed));
-        Space { place: self.place.clone(), prefix }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("kw:{}:{}:", self.name, COUNT.fetch_add(1, Ordering::Relaxed));
+        Space { target: self.target.clone(), prefix }
     }
 
     fn start() -> Option<Self> {
         if let Ok(url) = env::var("TEST_REDIS_URL") {
-            let place = Place::parse(&url);
-            let scratch = Scratch::with_will(User::current(), UNLINK_KEYS, &[("url", &url)]);
+            let target = Target::parse(&url);
+            let scratch = Scratch::with_cleanup(User::current(), UNLINK_KEYS, &[("url", &url)]);
             let name = scratch.name().to_owned();
-            return Some(Self { place, name, _until_the_end: Box::new(scratch) });
+            return Some(Self { target, name, _guard: Box::new(scratch) });
         }
         let server = Options::default().start_if_installed()?;
-        let place = Place::parse(&server.url());
-        Some(Self { place, name: "run".into(), _until_the_end: Box::new(server) })
+        let target = Target::parse(&server.url());
+        Some(Self { target, name: "run".into(), _guard: Box::new(server) })
     }
 }
 
-/// The keys of one test: those with its prefix in their names. They are removed when this is dropped.
+/// The Redis keys of one test: those whose names contain its prefix. `Drop` removes them.
 pub struct Space {
-    place: Place,
+    target: Target,
     prefix: String,
 }
 
 impl Space {
     pub fn url(&self) -> &str {
-        &self.place.url
+        &self.target.url
     }
 
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Runs one command on a connection of its own.
+    /// Runs a command on a new connection.
     ///
     /// # Panics
     /// If the server cannot be reached.
     pub fn call(&self, command: &[&str]) -> Reply {
-        let reply = self.place.connect().and_then(|mut connection| connection.call(command));
+        let reply = self.target.connect().and_then(|mut connection| connection.call(command));
         reply.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Of all Redis keys that are there.
+    /// Returns the names of all Redis keys with the prefix.
     ///
     /// # Panics
     /// If the server cannot be reached.
@@ -83,10 +83,10 @@ impl Space {
     }
 
     fn scan(&self) -> std::io::Result<Vec<String>> {
-        let mut connection = self.place.connect()?;
+        let mut connection = self.target.connect()?;
         let (mut names, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
-            // A hash tag may stand around the prefix.
+            // The prefix may be inside a hash tag.
             let pattern = format!("*{}*", self.prefix);
             let page = connection.call(&["SCAN", &cursor, "MATCH", &pattern, "COUNT", "1000"])?;
             let Reply::Array(parts) = &page else { return Ok(names) };
@@ -100,7 +100,7 @@ impl Space {
     }
 
     fn remove(&self) -> std::io::Result<()> {
-        let mut connection = self.place.connect()?;
+        let mut connection = self.target.connect()?;
         for name in self.scan()? {
             connection.call(&["UNLINK", &name])?;
         }
@@ -114,16 +114,16 @@ impl Drop for Space {
     }
 }
 
-/// Where the shared server is, and what it wants to hear first.
+/// The address of the shared server, with credentials and database number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Target {
     url: String,
     address: Address,
     login: Vec<String>,
     database: String,
 }
 
-impl Place {
+impl Target {
     fn parse(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").expect("TEST_REDIS_URL is redis://…");
         if scheme != "redis" {
@@ -154,15 +154,15 @@ impl Place {
 }
 
 #[test]
-fn a_redis_url_says_who_and_which_database() {
-    let place = Place::parse("redis://:hush@127.0.0.1:7000/3");
-    assert_eq!(place.address, Address::Tcp("127.0.0.1:7000".parse().unwrap()));
-    assert_eq!((place.login, &*place.database), (vec!["hush".to_owned()], "3"));
-    let place = Place::parse("redis+unix:///tmp/a.sock");
-    assert_eq!((place.address, &*place.database), (Address::Unix("/tmp/a.sock".into()), "0"));
+fn a_redis_url_is_parsed_into_address_credentials_and_database() {
+    let target = Target::parse("redis://:hush@127.0.0.1:7000/3");
+    assert_eq!(target.address, Address::Tcp("127.0.0.1:7000".parse().unwrap()));
+    assert_eq!((target.login, &*target.database), (vec!["hush".to_owned()], "3"));
+    let target = Target::parse("redis+unix:///tmp/a.sock");
+    assert_eq!((target.address, &*target.database), (Address::Unix("/tmp/a.sock".into()), "0"));
 }
 
-/// For a server that is not ours: what a killed run left there goes as well.
+/// Removes the keys of a killed run from a server that was not started by the tests.
 const UNLINK_KEYS: &str = r#"
 case $url in *unix://*) set -- "$1" -s "${url#*://}" ;; *) set -- "$1" -u "$url" ;; esac
 redis-cli "$2" "$3" --scan --pattern "*kw:${folder##*-}:*" | xargs -r redis-cli "$2" "$3" unlink

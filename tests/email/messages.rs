@@ -1,19 +1,19 @@
 use keyward::{
     AuditSink, Pepper,
     audit::EventKind,
-    email::Words,
-    enroll::{EmailAddress, Enrolment, HostError, Members},
+    email::EmailContent,
+    enroll::{AccountLookup, EmailAddress, Enrollment, HostError},
     manage::{Reminders, Rotation},
 };
 
-use super::support::{World, about, address};
+use super::support::{EmailHarness, address, find_by_subject};
 use crate::support::{owner, servers::smtp};
 
 #[tokio::test]
-async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
+async fn the_owner_is_notified_of_key_events_in_plain_text_and_html() {
     let Some(server) = smtp::start() else { return };
-    let world = World::new(&server);
-    let World { service, sink, .. } = &world;
+    let harness = EmailHarness::new(&server);
+    let EmailHarness { service, sink, .. } = &harness;
     let issued = service.issue().await;
     let (keys, by) = (service.keys(), &service.actor);
     drop(keys.rotate(&service.owner, issued.key.id, Rotation::immediate(), by).await.unwrap());
@@ -29,19 +29,19 @@ async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
     refused.outcome = keyward::audit::Outcome::Failure;
     sink.event(&refused);
 
-    world.letters().await;
-    let letters = server.mails();
+    harness.stats().await;
+    let mails = server.mails();
     let subjects = [
         "[Lua] New API key: ci-pipeline",
         "[Lua] API key rotated: ci-pipeline",
         "[Lua] API key revoked: ci-pipeline",
         "[Lua] API key expires soon: ci-pipeline",
         "[Lua] API key should be rotated: ci-pipeline",
-        "[Lua] API key not used for long: ci-pipeline",
+        "[Lua] API key unused for a long time: ci-pipeline",
     ];
-    assert_eq!(letters.len(), subjects.len());
+    assert_eq!(mails.len(), subjects.len());
     for (n, subject) in subjects.into_iter().enumerate() {
-        let mail = about(&letters, subject);
+        let mail = find_by_subject(&mails, subject);
         assert_eq!(
             (mail.from.as_str(), &mail.to),
             ("keys@example.com", &vec!["ada@example.com".to_owned()])
@@ -55,80 +55,85 @@ async fn the_owner_is_told_what_happened_to_a_key_as_text_and_as_a_page() {
         for part in [text, html] {
             assert!(part.contains("ci-pipeline (lc_live_"), "{part}");
             assert!(part.contains("2026-01-01T00:00:00.000Z"), "{part}");
-            let who = ["ada@example.com", "192.0.2.7", "Firefox on Linux"];
-            assert!(who.iter().all(|fact| part.contains(fact) == (n < 3)), "{part}");
+            let actor_details = ["ada@example.com", "192.0.2.7", "Firefox on Linux"];
+            assert!(actor_details.iter().all(|fact| part.contains(fact) == (n < 3)), "{part}");
         }
         assert!(text.contains("https://example.com/keys?a=1&b=2\n"));
         assert!(html.contains("href=\"https://example.com/keys?a=1&amp;b=2\""));
     }
-    let revoked = about(&letters, "revoked");
+    let revoked = find_by_subject(&mails, "revoked");
     assert!(revoked.text.as_ref().unwrap().contains("laptop <lost>"));
     assert!(revoked.html.as_ref().unwrap().contains("laptop &lt;lost&gt;"));
 }
 
 #[tokio::test]
-async fn a_host_chooses_what_is_told_to_whom_and_in_which_words() {
+async fn the_host_chooses_events_recipients_and_content() {
     let Some(server) = smtp::start() else { return };
-    let world = World::with(
+    let harness = EmailHarness::with(
         &server,
         |mailer| mailer,
         |sink| {
-            sink.kinds([EventKind::Created, EventKind::Updated]).words(|notice| {
-                let own =
-                    Words::new(&format!("Neuer Schlüssel {}", notice.key_name()), "Guten Tag!\n");
+            sink.kinds([EventKind::Created, EventKind::Updated]).content(|notice| {
+                let own = EmailContent::new(
+                    &format!("Neuer Schlüssel {}", notice.key_name()),
+                    "Guten Tag!\n",
+                );
                 (notice.owner.account() != "bob").then_some(own)
             })
         },
     );
-    let service = &world.service;
+    let service = &harness.service;
     for account in ["ada", "bob", "silent"] {
         let new = keyward::manage::NewKey::new(&owner("acme", account), "ci").unwrap();
         let key = service.keys().issue(new, &service.actor).await.unwrap().key;
         service.keys().revoke(&key.owner, key.id, "", &service.actor).await.unwrap();
     }
-    assert_eq!(world.letters().await.sent, 1);
+    assert_eq!(harness.stats().await.sent, 1);
     let mails = server.mails();
-    let mail = about(&mails, "Neuer Schlüssel ci");
+    let mail = find_by_subject(&mails, "Neuer Schlüssel ci");
     assert_eq!((mails.len(), mail.text.as_deref(), &mail.html), (1, Some("Guten Tag!\n"), &None));
 }
 
 #[tokio::test]
-async fn reminders_are_written_about_once() {
+async fn a_reminder_is_sent_once() {
     let Some(server) = smtp::start() else { return };
-    let world = World::new(&server);
-    let service = &world.service;
+    let harness = EmailHarness::new(&server);
+    let service = &harness.service;
     let new = service.new_key().expiry(keyward::model::Expiry::WEEK);
     drop(service.keys().issue(new, &service.actor).await.unwrap());
     service.clock.advance(4 * crate::support::DAY);
     for _ in 0..2 {
         service.keys().remind(&service.owner, &Reminders::default()).await.unwrap();
     }
-    assert_eq!(world.letters().await.sent, 2);
+    assert_eq!(harness.stats().await.sent, 2);
     let mails = server.mails();
-    let text = about(&mails, "API key expires soon: ci-pipeline").text.as_deref().unwrap();
+    let text =
+        find_by_subject(&mails, "API key expires soon: ci-pipeline").text.as_deref().unwrap();
     assert!(text.contains("it expires at 2026-01-08T00:00:00.000Z"), "{text}");
 }
 
 #[tokio::test]
-async fn codes_go_by_the_same_mailer() {
+async fn one_time_codes_are_sent_by_the_same_mailer() {
     struct Ada;
     #[async_trait::async_trait]
-    impl Members for Ada {
+    impl AccountLookup for Ada {
         async fn owner_of(&self, _: &EmailAddress) -> Result<Option<keyward::Owner>, HostError> {
             Ok(Some(owner("acme", "ada")))
         }
     }
     let Some(server) = smtp::start() else { return };
-    let World { service, mailer, .. } = &World::new(&server);
+    let EmailHarness { service, mailer, .. } = &EmailHarness::new(&server);
     let pepper = Pepper::new(1, [1; 32]).unwrap();
-    let enrolment = Enrolment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
+    let enrollment =
+        Enrollment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
     let ada = address("ada@example.com");
-    enrolment.request(&ada, &service.actor).await.unwrap();
-    crate::support::servers::eventually("it is sent", async || mailer.letters().sent == 1).await;
+    enrollment.request_code(&ada, &service.actor).await.unwrap();
+    crate::support::servers::eventually("the code is sent", async || mailer.stats().sent == 1)
+        .await;
 
     let mails = server.mails();
-    let mail = about(&mails, "Your code");
+    let mail = find_by_subject(&mails, "Your sign-in code");
     let code = mail.text.as_deref().unwrap().lines().next().unwrap();
     assert_eq!(mail.to, ["ada@example.com"]);
-    assert!(enrolment.verify(&ada, code, &service.actor).await.is_ok());
+    assert!(enrollment.redeem_code(&ada, code, &service.actor).await.is_ok());
 }

@@ -1,0 +1,292 @@
+use std::fmt::Write as _;
+
+use crate::{
+    audit::{AuditEvent, EventKind},
+    enroll::EmailAddress,
+    model::{Key, Owner, one_line},
+};
+
+/// The content of an e-mail message.
+///
+/// Line breaks and control characters in the subject are escaped when the message is sent. HTML is sent
+/// unchanged: code that builds it MUST escape untrusted text.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct EmailContent {
+    /// The subject line.
+    pub subject: String,
+    /// The plain-text body.
+    pub text: String,
+    /// The HTML alternative, if any.
+    pub html: Option<String>,
+}
+
+/// An event that a key's owner is notified of, for hosts that write their own messages.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Notice {
+    /// The audit event.
+    pub event: AuditEvent,
+    /// The owner of the key.
+    pub owner: Owner,
+    /// The recipient of the message.
+    pub to: EmailAddress,
+    /// The key as it is stored now; `None` if it no longer exists, or if the sink has no store to
+    /// [read names from](super::EmailSinkBuilder::names_from).
+    pub key: Option<Key>,
+    /// The product name set by [`EmailSinkBuilder::product`](super::EmailSinkBuilder::product).
+    pub product: String,
+    /// The URL set by [`EmailSinkBuilder::manage_url`](super::EmailSinkBuilder::manage_url).
+    pub manage_url: Option<String>,
+}
+
+impl EmailContent {
+    /// Creates a plain-text message.
+    pub fn new(subject: &str, text: &str) -> Self {
+        Self { subject: subject.into(), text: text.into(), html: None }
+    }
+
+    /// Adds an HTML alternative.
+    pub fn html(mut self, html: &str) -> Self {
+        self.html = Some(html.into());
+        self
+    }
+}
+
+/// Shows the subject only: a body may contain a one-time code, which must not be logged.
+impl std::fmt::Debug for EmailContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmailContent").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+impl Notice {
+    /// Returns the message that is sent by default: in English, as plain text and as HTML.
+    pub fn default_content(&self) -> EmailContent {
+        let (summary, advice) = (self.summary(), self.advice());
+        let mut text = format!("{summary}\n\n");
+        let mut html = format!("<p>{}</p>\n<table>\n", escape_html(&summary));
+        // Writing to a String cannot fail.
+        for (name, value) in self.details() {
+            let label = format!("{name}:");
+            let _ = writeln!(text, "{label:<10}{value}");
+            let _ = writeln!(html, "<tr><td>{name}</td><td>{}</td></tr>", escape_html(&value));
+        }
+        let _ = write!(text, "\n{advice}\n");
+        let _ = write!(html, "</table>\n<p>{}</p>\n", escape_html(advice));
+        if let Some(url) = &self.manage_url {
+            let url = one_line(url);
+            let _ = writeln!(text, "{url}");
+            let _ = writeln!(html, "<p><a href=\"{0}\">{0}</a></p>", escape_html(&url));
+        }
+        EmailContent::new(&self.subject(), &text).html(&html)
+    }
+
+    /// Returns the name of the key, or its id if the name is unknown.
+    pub fn key_name(&self) -> String {
+        match (&self.key, self.event.key_id) {
+            (Some(key), _) => one_line(key.name.as_str()).into_owned(),
+            (None, Some(id)) => id.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Returns a short description of the actor's device, such as "Firefox on Linux".
+    pub fn device(&self) -> Option<String> {
+        self.event.user_agent.as_deref().map(describe_device)
+    }
+
+    fn subject(&self) -> String {
+        let headline = match self.event.kind {
+            EventKind::Created => "New API key",
+            EventKind::Imported => "API key imported",
+            EventKind::Rotated => "API key rotated",
+            EventKind::Revoked => "API key revoked",
+            EventKind::Expiring => "API key expires soon",
+            EventKind::RotationDue => "API key should be rotated",
+            EventKind::Unused => "API key unused for a long time",
+            _ => "API key",
+        };
+        let headline = format!("{headline}: {}", self.key_name());
+        match self.product.as_str() {
+            "" => headline,
+            product => format!("[{}] {headline}", one_line(product)),
+        }
+    }
+
+    fn summary(&self) -> String {
+        let summary = match self.event.kind {
+            EventKind::Created => "A new API key was created for your account.",
+            EventKind::Imported => "An API key was imported into your account.",
+            EventKind::Rotated => "The secret of one of your API keys was replaced.",
+            EventKind::Revoked => "One of your API keys was revoked. It no longer works.",
+            EventKind::Expiring => "One of your API keys will expire soon and stop working.",
+            EventKind::RotationDue => {
+                "The secret of one of your API keys has not been changed for a long time."
+            }
+            EventKind::Unused => "One of your API keys has not been used for a long time.",
+            kind => return format!("There was a change to one of your API keys: {kind}."),
+        };
+        summary.into()
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.event.kind {
+            EventKind::Expiring => {
+                "If you still need this key, please create a new one before it expires."
+            }
+            EventKind::RotationDue => {
+                "Please rotate this key, so that an old leaked secret stops working."
+            }
+            EventKind::Unused => "If you no longer need this key, please revoke it.",
+            EventKind::Revoked => {
+                "If you did not expect this, please check the API keys of your account."
+            }
+            _ => {
+                "If this was not you, please revoke this key and check the API keys of your account."
+            }
+        }
+    }
+
+    /// Labels and values; each value is a single line without control characters.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let event = &self.event;
+        let hint = self.key.as_ref().map(|key| format!(" ({}…)", one_line(&key.hint)));
+        let mut details = vec![
+            ("Key", self.key_name() + hint.as_deref().unwrap_or_default()),
+            ("Time", event.at.to_string()),
+        ];
+        // Reminders come from the service itself, which has no IP address and no device.
+        if !is_reminder(event.kind) {
+            details.push(("By", one_line(&event.actor).into_owned()));
+            details.push(("IP", event.ip.map_or("unknown".into(), |ip| ip.to_string())));
+            details.push(("Device", self.device().unwrap_or_else(|| "unknown".into())));
+        }
+        if let Some(reason) = &event.reason {
+            details.push(("Reason", one_line(reason).into_owned()));
+        }
+        details
+    }
+}
+
+fn is_reminder(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Expiring | EventKind::RotationDue | EventKind::Unused)
+}
+
+/// Escapes text for HTML content and quoted attributes.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Describes a user agent, such as "Firefox on Linux". An unknown program is described by the first word
+/// of the user agent, if that is plain ASCII letters and digits.
+fn describe_device(user_agent: &str) -> String {
+    let find = |known: &[(&str, &'static str)]| {
+        known.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
+    };
+    let program = find(&BROWSERS).map(str::to_owned).or_else(|| first_word(user_agent));
+    match (program, find(&SYSTEMS)) {
+        (Some(program), Some(system)) => format!("{program} on {system}"),
+        (Some(program), None) => program,
+        (None, Some(system)) => format!("an unknown program on {system}"),
+        (None, None) => "an unknown device".into(),
+    }
+}
+
+/// Returns `curl` for `curl/8.5.0`, and `None` for `Mozilla`, with which every browser's user agent begins.
+fn first_word(user_agent: &str) -> Option<String> {
+    let end = user_agent.find(['/', ' ']).unwrap_or(user_agent.len());
+    let word = &user_agent[..end];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let accepted = (1..=MAX_WORD_LEN).contains(&word.len()) && word.chars().all(is_plain);
+    (accepted && word != "Mozilla").then(|| word.into())
+}
+
+/// The first match counts: a user agent also contains the names of older browsers.
+const BROWSERS: [(&str, &str); 12] = [
+    ("Edg/", "Edge"),
+    ("EdgA/", "Edge"),
+    ("EdgiOS/", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Vivaldi/", "Vivaldi"),
+    ("FxiOS/", "Firefox"),
+    ("Firefox/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Chromium/", "Chromium"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+];
+const SYSTEMS: [(&str, &str); 8] = [
+    ("iPhone", "an iPhone"),
+    ("iPad", "an iPad"),
+    ("Android", "Android"),
+    ("CrOS", "ChromeOS"),
+    ("Windows", "Windows"),
+    ("Macintosh", "a Mac"),
+    ("Mac OS X", "a Mac"),
+    ("Linux", "Linux"),
+];
+const MAX_WORD_LEN: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::describe_device;
+
+    #[test]
+    fn user_agents_of_browsers_and_programs_are_described() {
+        let mozilla = "Mozilla/5.0 ";
+        let webkit = "AppleWebKit/537.36 (KHTML, like Gecko) ";
+        let cases = [
+            ("(X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "", "Firefox on Linux"),
+            (
+                "(Windows NT 10.0; Win64; x64) ",
+                "Chrome/140.0.0.0 Safari/537.36",
+                "Chrome on Windows",
+            ),
+            (
+                "(Windows NT 10.0; Win64; x64) ",
+                "Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+                "Edge on Windows",
+            ),
+            (
+                "(Macintosh; Intel Mac OS X 10_15_7) ",
+                "Version/18.5 Safari/605.1.15",
+                "Safari on a Mac",
+            ),
+            (
+                "(iPhone; CPU iPhone OS 18_5 like Mac OS X) ",
+                "CriOS/140.0 Mobile/15E148 Safari/604.1",
+                "Chrome on an iPhone",
+            ),
+            ("(Linux; Android 15) ", "Chrome/140.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
+        ];
+        for (system, browser, expected) in cases {
+            assert_eq!(describe_device(&format!("{mozilla}{system}{webkit}{browser}")), expected);
+        }
+        assert_eq!(describe_device("curl/8.5.0"), "curl");
+        assert_eq!(describe_device("python-requests/2.32 Linux/6.1"), "python-requests on Linux");
+    }
+
+    #[test]
+    fn hostile_user_agents_are_not_repeated() {
+        for hostile in
+            ["", "Mozilla/5.0", "\r\nBcc: eve@example.com", "<b>/1", "é/1", "\u{202e}x", "a.b"]
+        {
+            assert_eq!(describe_device(hostile), "an unknown device", "{hostile:?}");
+        }
+        assert_eq!(describe_device("<script> Windows"), "an unknown program on Windows");
+    }
+}

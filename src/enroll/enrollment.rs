@@ -1,0 +1,424 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    host::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError},
+    limits::{
+        ADDRESS, ATTEMPTS, CODE, HourlyLimits, REQUESTED_CODES, digest, hourly_charge,
+        network_digest, until_next_hour,
+    },
+};
+use crate::{
+    api::ApiKeys,
+    audit::EventKind,
+    error::{Error, ErrorKind},
+    manage::{Issued, NewKey},
+    model::{Actor, Invalid, Owner, one_line},
+    secret::{HmacSha256Hasher, Pepper, Secret, SecretDigest},
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, OneTimeCode},
+    system::{EntropyError, random},
+    verify::whole_seconds,
+};
+
+/// Issues keys to users who prove ownership of an e-mail address. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// use async_trait::async_trait;
+/// use keyward::{Actor, Owner, Pepper, enroll::{EmailAddress, Enrollment, HostError, CodeMessage, AccountLookup, CodeSender}};
+///
+/// struct Accounts;
+/// #[async_trait]
+/// impl AccountLookup for Accounts {
+///     async fn owner_of(&self, address: &EmailAddress) -> Result<Option<Owner>, HostError> {
+///         Ok((address.as_str() == "ada@example.com").then(|| Owner::account_only("ada")).transpose()?)
+///     }
+/// }
+///
+/// struct Mail;
+/// #[async_trait]
+/// impl CodeSender for Mail {
+///     async fn send(&self, message: &CodeMessage) -> Result<(), HostError> {
+///         // Send message.text() to message.to, with the subject message.subject().
+///         # let _ = (&message.to, message.subject(), message.text());
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = keyward::testing::TestKeys::new().keys;
+/// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
+/// let enrollment = Enrollment::builder(keys, Accounts, Mail, pepper).product("Lua").build();
+///
+/// let (ada, by) = ("ada@example.com".parse()?, Actor::account("ada@example.com"));
+/// enrollment.request_code(&ada, &by).await?;
+/// assert!(enrollment.redeem_code(&ada, "not the code", &by).await.is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Enrollment {
+    inner: Arc<Inner>,
+}
+
+/// Builds an [`Enrollment`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct EnrollmentBuilder {
+    inner: Inner,
+}
+
+/// The reason why no code was sent, or no key was issued.
+///
+/// Exhaustive on purpose: each variant needs a different HTTP status.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// The code is not the last one that was sent, was already used, or has no attempts left. Respond with
+    /// 400.
+    #[error("the code is wrong or was already used: check it, or request a new one")]
+    WrongCode,
+    /// The code was correct, but has expired. Respond with 400.
+    #[error("the code has expired: request a new one")]
+    ExpiredCode,
+    /// The limit of the address or network is reached. Contains the time until the limit resets. Respond
+    /// with 429 and `Retry-After`.
+    #[error("too many attempts: try again in {} s", whole_seconds(*.0).max(1))]
+    TooManyAttempts(Duration),
+    /// The store or the host failed (503), or the owner cannot have another key. Respond as when issuing a
+    /// key.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+struct Inner {
+    keys: ApiKeys,
+    accounts: Box<dyn AccountLookup>,
+    sender: Box<dyn CodeSender>,
+    hasher: HmacSha256Hasher,
+    new_key: Box<NewKeyFn>,
+    product: String,
+    limits: HourlyLimits,
+    pending_messages: Arc<Semaphore>,
+}
+
+type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
+
+impl Enrollment {
+    /// Starts an enrollment with the host's account lookup and code sender, and a pepper.
+    ///
+    /// The pepper keys the digests of codes, so that a stolen database does not reveal them. All nodes of a
+    /// service MUST use the same one.
+    pub fn builder(
+        keys: ApiKeys,
+        accounts: impl AccountLookup,
+        sender: impl CodeSender,
+        pepper: Pepper,
+    ) -> EnrollmentBuilder {
+        EnrollmentBuilder {
+            inner: Inner {
+                keys,
+                accounts: Box::new(accounts),
+                sender: Box::new(sender),
+                hasher: HmacSha256Hasher::new(pepper),
+                new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
+                product: String::new(),
+                limits: HourlyLimits::default(),
+                pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
+            },
+        }
+    }
+
+    /// Sends a code to an address if it has an account. The result is the same if it has none. A code that
+    /// was requested earlier for this address becomes invalid.
+    ///
+    /// `by` identifies the requester as far as it is known. Requests are limited per address, and per network
+    /// if the actor has an IP address.
+    ///
+    /// # Errors
+    /// [`TooManyAttempts`](EnrollError::TooManyAttempts) if a limit is reached, and
+    /// [`Failed`](EnrollError::Failed) if the store is unavailable or 1,000 messages are already pending.
+    pub async fn request_code(
+        &self,
+        address: &EmailAddress,
+        by: &Actor,
+    ) -> Result<(), EnrollError> {
+        let inner = &self.inner;
+        let pending = inner.pending_messages.clone().try_acquire_owned();
+        let pending = pending.map_err(|_| too_many_pending())?;
+        let now = inner.keys.now();
+        let limits = inner.limits;
+        let per_address = digest(&inner.hasher, REQUESTED_CODES, address.as_str());
+        let per_network = network_digest(&inner.hasher, REQUESTED_CODES, by);
+        let mut charges = vec![hourly_charge(limits.codes_per_address, &per_address, now)];
+        if let Some(per_network) = &per_network {
+            charges.push(hourly_charge(limits.codes_per_network, per_network, now));
+        }
+        inner.charge(&charges, "too_many_codes", by).await?;
+
+        let code = generate_code().map_err(Error::from)?;
+        let stored = OneTimeCode {
+            digest: inner.code_digest(address, code.expose()),
+            ends_at: now.after(CODE_LIFETIME),
+            tries: MAX_ATTEMPTS,
+        };
+        inner.keys.put_code(&inner.address_digest(address), &stored).await?;
+        let product = inner.product.clone();
+        let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
+        // In the background, so that the response time does not reveal whether there is an account.
+        let (inner, by) = (inner.clone(), by.clone());
+        tokio::spawn(async move {
+            let _pending = pending;
+            inner.deliver(&message, &by).await;
+        });
+        Ok(())
+    }
+
+    /// Issues a key to the caller that presents the code sent to an address. The code can then not be used
+    /// again, even if the key cannot be issued.
+    ///
+    /// A text that is not six digits, with or without spaces or dashes, uses up no attempt.
+    ///
+    /// # Errors
+    /// - [`WrongCode`](EnrollError::WrongCode) for a wrong code, after five wrong codes, and if there is no
+    ///   account or no code;
+    /// - [`ExpiredCode`](EnrollError::ExpiredCode) ten minutes after the code was requested;
+    /// - [`TooManyAttempts`](EnrollError::TooManyAttempts) if the limit of the network is reached;
+    /// - [`Failed`](EnrollError::Failed) with the errors of [`ApiKeys::issue`], and if the store or the host
+    ///   fails.
+    pub async fn redeem_code(
+        &self,
+        address: &EmailAddress,
+        code: &str,
+        by: &Actor,
+    ) -> Result<Issued, EnrollError> {
+        let inner = &self.inner;
+        let now = inner.keys.now();
+        if let Some(network) = network_digest(&inner.hasher, ATTEMPTS, by) {
+            let charge = hourly_charge(inner.limits.attempts_per_network, &network, now);
+            inner.charge(&[charge], "too_many_tries", by).await?;
+        }
+        let Some(code) = parse_code(code) else {
+            return Err(inner.wrong_code("malformed_code", by));
+        };
+        let attempt = CodeAttempt {
+            address: inner.address_digest(address),
+            digest: inner.code_digest(address, code.expose()),
+            at: now,
+        };
+        match inner.keys.try_code(&attempt).await? {
+            CodeOutcome::Accepted => {}
+            CodeOutcome::Expired => {
+                inner.keys.note_refused_code("expired_code", by);
+                return Err(EnrollError::ExpiredCode);
+            }
+            CodeOutcome::Wrong => return Err(inner.wrong_code("wrong_code", by)),
+            CodeOutcome::NoTriesLeft => return Err(inner.wrong_code("no_tries_left", by)),
+            CodeOutcome::NotFound => return Err(inner.wrong_code("no_code", by)),
+        }
+        let Some(owner) = inner.accounts.owner_of(address).await.map_err(Error::accounts)? else {
+            return Err(inner.wrong_code("no_account", by));
+        };
+        let new = (inner.new_key)(&owner).map_err(Error::from)?;
+        let issued = match inner.keys.issue(new, by).await {
+            Ok(issued) => issued,
+            Err(error) => {
+                inner.keys.note_refused_code("not_issued", by);
+                return Err(error.into());
+            }
+        };
+        // Best effort: the key exists and its own audit event is written, so the caller must receive it.
+        let _ = inner.keys.note_code(EventKind::CodeAccepted, &owner, by);
+        Ok(issued)
+    }
+
+    /// Returns the keys that this enrollment issues from.
+    #[cfg(feature = "manage")]
+    pub(crate) fn keys(&self) -> &ApiKeys {
+        &self.inner.keys
+    }
+}
+
+impl EnrollmentBuilder {
+    /// Sets a function that describes the key to issue for an owner. By default the key is named "signed in
+    /// by e-mail", does not expire, and has all of its owner's permissions.
+    pub fn new_key(
+        mut self,
+        make: impl Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync + 'static,
+    ) -> Self {
+        self.inner.new_key = Box::new(make);
+        self
+    }
+
+    /// Sets the product name that messages show. Defaults to none.
+    pub fn product(mut self, name: &str) -> Self {
+        self.inner.product = one_line(name).into_owned();
+        self
+    }
+
+    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. With 5 attempts
+    /// per code, an attacker who guesses all the time finds a correct code once in 40,000 hours on average.
+    pub fn codes_per_address(mut self, per_hour: u32) -> Self {
+        self.inner.limits.codes_per_address = per_hour;
+        self
+    }
+
+    /// Sets the maximum number of codes requested from one network per hour. Defaults to 30.
+    pub fn codes_per_network(mut self, per_hour: u32) -> Self {
+        self.inner.limits.codes_per_network = per_hour;
+        self
+    }
+
+    /// Sets the maximum number of attempts to redeem codes from one network per hour. Defaults to 60.
+    pub fn attempts_per_network(mut self, per_hour: u32) -> Self {
+        self.inner.limits.attempts_per_network = per_hour;
+        self
+    }
+
+    /// Builds the enrollment.
+    pub fn build(self) -> Enrollment {
+        Enrollment { inner: Arc::new(self.inner) }
+    }
+}
+
+impl Inner {
+    fn address_digest(&self, address: &EmailAddress) -> SecretDigest {
+        digest(&self.hasher, ADDRESS, address.as_str())
+    }
+
+    /// Binds the code to its address, so that equal codes of two addresses have different digests. An address
+    /// contains no space, so the text is unambiguous.
+    fn code_digest(&self, address: &EmailAddress, code: &str) -> SecretDigest {
+        digest(&self.hasher, CODE, &format!("{address} {code}"))
+    }
+
+    async fn charge(
+        &self,
+        charges: &[CounterCharge<'_>],
+        reason: &'static str,
+        by: &Actor,
+    ) -> Result<(), EnrollError> {
+        match self.keys.charge(charges).await? {
+            ChargeOutcome::Granted(_) => Ok(()),
+            ChargeOutcome::Exhausted(_) => {
+                self.keys.note_refused_code(reason, by);
+                Err(EnrollError::TooManyAttempts(until_next_hour(self.keys.now())))
+            }
+        }
+    }
+
+    /// Records the reason in the audit log; the caller learns only that the code is wrong.
+    fn wrong_code(&self, reason: &'static str, by: &Actor) -> EnrollError {
+        self.keys.note_refused_code(reason, by);
+        EnrollError::WrongCode
+    }
+
+    async fn deliver(&self, message: &CodeMessage, by: &Actor) {
+        let delivery = async {
+            let Some(owner) = self.accounts.owner_of(&message.to).await? else {
+                self.keys.note_refused_code("no_account", by);
+                return Ok(());
+            };
+            self.keys.note_code(EventKind::CodeRequested, &owner, by)?;
+            self.sender.send(message).await
+        };
+        let delivered: Result<Result<(), HostError>, _> = timeout(DELIVERY_TIMEOUT, delivery).await;
+        if !matches!(delivered, Ok(Ok(()))) {
+            self.keys.note_refused_code("not_sent", by);
+        }
+    }
+}
+
+fn too_many_pending() -> Error {
+    Error::new(ErrorKind::Unavailable, "too many codes are waiting to be sent: try again later")
+}
+
+impl std::fmt::Debug for Enrollment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrollment").field("limits", &self.inner.limits).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for EnrollmentBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnrollmentBuilder").finish_non_exhaustive()
+    }
+}
+
+/// Generates six random digits.
+fn generate_code() -> Result<Secret, EntropyError> {
+    generate_code_from(random::fill)
+}
+
+/// Private, because a generator supplied from outside could be seeded, cloned or shared.
+fn generate_code_from(
+    mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
+) -> Result<Secret, EntropyError> {
+    loop {
+        let mut bytes = [0; 4];
+        fill(&mut bytes)?;
+        let number = u32::from_be_bytes(bytes);
+        // Rejects the incomplete last million: with it, the remainder would favor small codes.
+        if number < u32::MAX / CODE_COUNT * CODE_COUNT {
+            return Ok(Secret::from(format!("{:06}", number % CODE_COUNT)));
+        }
+    }
+}
+
+/// Parses a code as a user types it: six digits, with optional spaces and dashes.
+pub(crate) fn parse_code(text: &str) -> Option<Secret> {
+    let digits: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
+    let is_code = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then(|| Secret::from(digits))
+}
+
+const CODE_COUNT: u32 = 1_000_000;
+const CODE_LIFETIME: Duration = Duration::from_secs(600);
+const MAX_ATTEMPTS: u32 = 5;
+/// The number of messages that may wait for the host's account lookup and code sender.
+const MAX_PENDING_MESSAGES: usize = 1_000;
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the code that is generated from these random numbers. Numbers after the accepted one are unused.
+    fn code_from<const N: usize>(numbers: [u32; N]) -> String {
+        let mut numbers = numbers.into_iter();
+        let fill = |bytes: &mut [u8]| {
+            let Some(next) = numbers.next() else { return random::fail(bytes) };
+            bytes.copy_from_slice(&next.to_be_bytes());
+            Ok(())
+        };
+        generate_code_from(fill).unwrap().expose().to_owned()
+    }
+
+    #[test]
+    fn all_codes_are_equally_likely() {
+        let limit = 4_294 * CODE_COUNT;
+        assert_eq!(code_from([0]), "000000");
+        assert_eq!(code_from([7]), "000007");
+        assert_eq!(code_from([CODE_COUNT]), "000000");
+        assert_eq!(code_from([limit - 1]), "999999");
+        assert_eq!(
+            code_from([limit, u32::MAX, 42]),
+            "000042",
+            "the incomplete million is rejected"
+        );
+    }
+
+    #[test]
+    fn a_failing_generator_is_an_error_and_never_a_weak_code() {
+        assert!(generate_code_from(random::fail).is_err());
+    }
+
+    #[test]
+    fn codes_are_parsed_with_spaces_and_dashes() {
+        for typed in ["123456", " 123 456\n", "123-456"] {
+            assert_eq!(parse_code(typed).unwrap().expose(), "123456", "{typed:?}");
+        }
+        for typed in ["", "12345", "1234567", "12345a", "١٢٣٤٥٦", "-12345", "123456\0"] {
+            assert!(parse_code(typed).is_none(), "{typed:?}");
+        }
+    }
+}
