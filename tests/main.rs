@@ -1,5 +1,6 @@
 //! One binary for all tests: it links once, and one guard watches the log of the whole run.
 
+mod architecture;
 mod cache;
 mod client;
 mod email;

@@ -1,0 +1,904 @@
+//! Checks the map of rooms in `CONTRIBUTING.md` against the code.
+//!
+//! The order of the table is the direction in which rooms may import each other. The test reads
+//! every `use` tree and every inline path in `src`, resolves them through re-exports, and reports
+//!
+//! - a room that imports a room above it, or one that its row does not allow;
+//! - two rooms that import each other;
+//! - a room without a row, a row without a room, and a path in `CONTRIBUTING.md` without a file;
+//! - a circle among the files of a room.
+//!
+//! Comments, strings and `#[cfg(test)]` items do not count. Nor does a `mod.rs` that only
+//! re-exports its children: a path through it leads to the file that defines the name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fs,
+    path::Path,
+};
+
+#[test]
+fn the_code_agrees_with_the_map_of_rooms_in_contributing() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let contributing = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let mut sources = Sources::new();
+    read_sources(&root.join("src"), "", &mut sources);
+    let mut violations = violations(&Map::parse(&contributing), &sources);
+    for path in named_paths(&contributing) {
+        if !root.join(&path).exists() {
+            violations.push(format!("CONTRIBUTING.md names `{path}`, which does not exist"));
+        }
+    }
+    let count = violations.len();
+    assert!(count == 0, "{count} contradictions to the map:\n{}", violations.join("\n"));
+}
+
+/// The Rust files below `src`: path relative to `src` → text.
+type Sources = BTreeMap<String, String>;
+
+/// `["verify", "cache"]` is `crate::verify::cache`; the crate's root is empty.
+type ModulePath = Vec<String>;
+
+fn read_sources(folder: &Path, prefix: &str, sources: &mut Sources) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            read_sources(&entry.path(), &format!("{path}/"), sources);
+        } else if path.ends_with(".rs") {
+            sources.insert(path, fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
+/// Every contradiction between the map and the sources, as one line each.
+fn violations(map: &Map, sources: &Sources) -> Vec<String> {
+    let code = Crate::read(sources);
+    let mut found = rooms_and_rows(map, sources);
+    let imports = room_imports(&code);
+    for import in &imports {
+        let Import { file, line, from, to, path } = import;
+        if let Some(reason) = map.objection(from, to) {
+            found.push(format!("src/{file}:{line}: `{from}` imports `{to}` ({path}): {reason}"));
+        }
+    }
+    found.extend(mutual_imports(&imports));
+    found.extend(circles(&code));
+    found
+}
+
+// ---- The map ----
+
+struct Map {
+    /// From the top room to the bottom room.
+    rows: Vec<Row>,
+}
+
+struct Row {
+    room: String,
+    /// The folder or file below `src`, as the table writes it: `verify/` or `error.rs`.
+    entry: String,
+    /// The files and folders of the room that the row names.
+    names: Vec<String>,
+    /// For a room that is apart: the only rooms that it may import. No other room imports it.
+    imports_only: Option<Vec<String>>,
+}
+
+impl Map {
+    /// Reads the rows of the table in the section whose heading contains "rooms".
+    fn parse(contributing: &str) -> Self {
+        let section = contributing
+            .lines()
+            .skip_while(|line| !(line.starts_with("## ") && line.to_lowercase().contains("rooms")))
+            .skip(1)
+            .take_while(|line| !line.starts_with("## "));
+        let rows = section.filter_map(|line| {
+            let entry = line.strip_prefix("| `")?.split('`').next()?;
+            let text = line.split_once("` |")?.1;
+            let imports_only = text.split_once("Imports only ").map(|(_, rest)| {
+                let sentence = rest.split(". ").next().unwrap_or(rest);
+                quoted(sentence).map(room_name).collect()
+            });
+            let is_entry = |name: &&str| name.ends_with(".rs") || name.ends_with('/');
+            let own_text = text.split("Imports only ").next().unwrap_or(text);
+            let names = quoted(own_text).filter(is_entry).map(str::to_owned).collect();
+            Some(Row { room: room_name(entry), entry: entry.into(), names, imports_only })
+        });
+        Self { rows: rows.collect() }
+    }
+
+    /// Why `from` must not import `to`, if so.
+    fn objection(&self, from: &str, to: &str) -> Option<String> {
+        let row = |room: &str| self.rows.iter().position(|row| row.room == room);
+        // A room without a row is reported elsewhere.
+        let (from, to) = (row(from)?, row(to)?);
+        if let Some(allowed) = &self.rows[from].imports_only {
+            let is_allowed = allowed.contains(&self.rows[to].room);
+            return (!is_allowed).then(|| format!("its row allows only {}", allowed.join(", ")));
+        }
+        if self.rows[to].imports_only.is_some() {
+            return Some("no room may import that room".into());
+        }
+        (to < from).then(|| "that room is above it in the map".into())
+    }
+}
+
+/// The texts in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn room_name(entry: &str) -> String {
+    entry.trim_end_matches('/').trim_end_matches(".rs").into()
+}
+
+/// The paths from the root of the repository that the text names in backticks.
+fn named_paths(text: &str) -> impl Iterator<Item = String> {
+    // An odd number of backticks in a code block must not shift the pairs of the lines after it.
+    let names = text.lines().filter(|line| !line.starts_with("```")).flat_map(quoted);
+    let folders = ["src/", "tests/", "benches/", "examples/", "migrations/", "scripts/", ".ci/"];
+    let is_path = move |name: &&str| folders.iter().any(|folder| name.starts_with(folder));
+    names.filter(is_path).filter(|name| !name.contains([' ', '*'])).map(str::to_owned)
+}
+
+fn rooms_and_rows(map: &Map, sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    let entry = |path: &str| match path.split_once('/') {
+        Some((folder, _)) => format!("{folder}/"),
+        None => path.to_owned(),
+    };
+    let entries: BTreeSet<String> = sources.keys().map(|path| entry(path)).collect();
+    for entry in entries.iter().filter(|entry| *entry != "lib.rs") {
+        if !map.rows.iter().any(|row| row.entry == *entry) {
+            found.push(format!("src/{entry} has no row in the map"));
+        }
+    }
+    for row in &map.rows {
+        if !entries.contains(&row.entry) {
+            found.push(format!("the map has a row for src/{}, which does not exist", row.entry));
+            continue;
+        }
+        for name in &row.names {
+            let path = format!("{}/{name}", row.room);
+            let exists = match name.ends_with('/') {
+                true => sources.keys().any(|source| source.starts_with(&path)),
+                false => sources.contains_key(&path),
+            };
+            if !exists {
+                found.push(format!("the map names src/{path}, which does not exist"));
+            }
+        }
+    }
+    found
+}
+
+// ---- Imports between rooms ----
+
+struct Import {
+    file: String,
+    line: usize,
+    from: String,
+    to: String,
+    path: String,
+}
+
+/// Every import of one room by another, also of rooms that only re-export the name.
+fn room_imports(code: &Crate) -> Vec<Import> {
+    let mut imports = Vec::new();
+    let mut seen = BTreeSet::new();
+    for reference in &code.references {
+        let Some(from) = reference.module.first() else { continue };
+        let resolved = code.resolve(&reference.module, &reference.path, MAX_REEXPORTS);
+        for to in resolved.entered.iter().filter_map(|module| module.first()) {
+            if to != from && seen.insert((reference.file.clone(), reference.line, to.clone())) {
+                imports.push(Import {
+                    file: reference.file.clone(),
+                    line: reference.line,
+                    from: from.clone(),
+                    to: to.clone(),
+                    path: reference.path.join("::"),
+                });
+            }
+        }
+    }
+    imports
+}
+
+fn mutual_imports(imports: &[Import]) -> Vec<String> {
+    let mut first: BTreeMap<(&str, &str), &Import> = BTreeMap::new();
+    for import in imports {
+        first.entry((&import.from, &import.to)).or_insert(import);
+    }
+    let pairs = first.iter().filter(|((from, to), _)| from < to);
+    let mutual = pairs.filter_map(|((from, to), there)| {
+        let back = first.get(&(*to, *from))?;
+        Some(format!(
+            "`{from}` and `{to}` import each other: src/{}:{} and src/{}:{}",
+            there.file, there.line, back.file, back.line
+        ))
+    });
+    mutual.collect()
+}
+
+// ---- Circles among the files of a room ----
+
+/// The shortest circle through each file, each circle once.
+fn circles(code: &Crate) -> Vec<String> {
+    let mut graph: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for reference in &code.references {
+        let Some(room) = reference.module.first() else { continue };
+        let resolved = code.resolve(&reference.module, &reference.path, MAX_REEXPORTS);
+        for module in resolved.defining.iter().filter(|module| module.first() == Some(room)) {
+            if code.only_reexports(reference, module) {
+                continue;
+            }
+            for file in code.modules[module].files.iter().filter(|file| **file != reference.file) {
+                let edges = graph.entry(&reference.file).or_default();
+                edges.entry(file).or_insert(reference.line);
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for start in graph.keys() {
+        let Some(circle) = shortest_circle(&graph, start) else { continue };
+        if seen.insert(circle.iter().copied().collect::<BTreeSet<_>>()) {
+            let next = circle.iter().cycle().skip(1);
+            let steps = circle.iter().zip(next).map(|(from, to)| {
+                let line = graph[from][to];
+                format!("src/{from}:{line} → {to}")
+            });
+            let room = start.split('/').next().unwrap_or(start);
+            let steps: Vec<String> = steps.collect();
+            found.push(format!("circle in `{room}`: {}", steps.join(", ")));
+        }
+    }
+    found
+}
+
+fn shortest_circle<'a>(
+    graph: &BTreeMap<&'a str, BTreeMap<&'a str, usize>>,
+    start: &'a str,
+) -> Option<Vec<&'a str>> {
+    let mut reached_from: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(file) = queue.pop_front() {
+        for next in graph.get(file).into_iter().flat_map(|edges| edges.keys().copied()) {
+            if next == start {
+                let mut circle = vec![file];
+                while circle[circle.len() - 1] != start {
+                    circle.push(reached_from[circle[circle.len() - 1]]);
+                }
+                circle.reverse();
+                return Some(circle);
+            }
+            if !reached_from.contains_key(next) {
+                reached_from.insert(next, file);
+                queue.push_back(next);
+            }
+        }
+    }
+    None
+}
+
+// ---- Modules, imports and paths of the crate ----
+
+#[derive(Default)]
+struct Crate {
+    modules: BTreeMap<ModulePath, Module>,
+    references: Vec<Reference>,
+    /// The identifiers of each file outside its `use` declarations.
+    mentions: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Default)]
+struct Module {
+    /// More than one if `cfg` chooses among files.
+    files: BTreeSet<String>,
+    children: BTreeSet<String>,
+    /// Name → the paths that it is imported from, also privately: children see private imports.
+    imports: BTreeMap<String, Vec<ModulePath>>,
+    globs: Vec<ModulePath>,
+}
+
+/// A leaf of a `use` tree, or an inline path.
+struct Reference {
+    module: ModulePath,
+    file: String,
+    line: usize,
+    path: Vec<String>,
+    /// The name under which a `pub use` exports it.
+    exported_as: Option<String>,
+}
+
+#[derive(Default)]
+struct Resolved {
+    /// Every module on the way, including those that only re-export the name.
+    entered: Vec<ModulePath>,
+    /// The modules that define the name. Empty if it comes from another crate.
+    defining: Vec<ModulePath>,
+}
+
+impl Crate {
+    fn read(sources: &Sources) -> Self {
+        let mut code = Self::default();
+        code.read_file(sources, "lib.rs", Vec::new());
+        code
+    }
+
+    fn read_file(&mut self, sources: &Sources, file: &str, module: ModulePath) {
+        let Some(text) = sources.get(file) else { return };
+        let tokens = without_test_items(tokens(text));
+        let text_at = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
+        let file_depth = module.len();
+        let mut here = module;
+        self.modules.entry(here.clone()).or_default().files.insert(file.into());
+        // The brace depths at which inline modules began.
+        let (mut depth, mut inline) = (0usize, Vec::new());
+        let mut path_attribute: Option<String> = None;
+        let mut at = 0;
+        while at < tokens.len() {
+            let token = &tokens[at];
+            match token.text.as_str() {
+                "{" => depth += 1,
+                "}" => {
+                    depth = depth.saturating_sub(1);
+                    if inline.last() == Some(&depth) {
+                        inline.pop();
+                        here.pop();
+                    }
+                }
+                "path" if text_at(at + 1) == "=" && text_at(at + 2).starts_with('"') => {
+                    path_attribute = Some(text_at(at + 2)[1..].into());
+                }
+                "mod" if matches!(text_at(at + 2), ";" | "{") => {
+                    let name = text_at(at + 1).to_owned();
+                    let parent = self.modules.entry(here.clone()).or_default();
+                    parent.children.insert(name.clone());
+                    if text_at(at + 2) == "{" {
+                        inline.push(depth);
+                        here.push(name);
+                        let files = &mut self.modules.entry(here.clone()).or_default().files;
+                        files.insert(file.into());
+                        depth += 1;
+                    } else {
+                        let mut child = here.clone();
+                        child.push(name.clone());
+                        let in_file = &here[file_depth..];
+                        let candidates = child_files(file, in_file, &name, path_attribute.take());
+                        for candidate in candidates {
+                            self.read_file(sources, &candidate, child.clone());
+                        }
+                    }
+                    at += 2;
+                }
+                // Not the `use<…>` of a precise capture.
+                "use" if text_at(at + 1) != "<" => {
+                    let is_exported = at > 0 && matches!(text_at(at - 1), "pub" | ")");
+                    let mut leaves = Vec::new();
+                    at += 1;
+                    use_tree(&tokens, &mut at, &[], &mut leaves);
+                    for leaf in leaves {
+                        self.add_import(&here, file, leaf, is_exported);
+                    }
+                    continue;
+                }
+                text if is_identifier(text) => {
+                    let mentions = self.mentions.entry(file.into()).or_default();
+                    mentions.insert(text.into());
+                    let begins = text_at(at + 1) == "::" && (at == 0 || text_at(at - 1) != "::");
+                    if begins {
+                        let (line, mut path) = (token.line, vec![text.to_owned()]);
+                        while text_at(at + 1) == "::" && is_identifier(text_at(at + 2)) {
+                            at += 2;
+                            path.push(text_at(at).into());
+                        }
+                        let (module, file) = (here.clone(), file.to_owned());
+                        let exported_as = None;
+                        self.references.push(Reference { module, file, line, path, exported_as });
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+    }
+
+    fn add_import(&mut self, here: &[String], file: &str, leaf: Leaf, is_exported: bool) {
+        let Leaf { path, name, line } = leaf;
+        let module = self.modules.entry(here.to_vec()).or_default();
+        match &name {
+            Some(name) => module.imports.entry(name.clone()).or_default().push(path.clone()),
+            None => module.globs.push(path.clone()),
+        }
+        self.references.push(Reference {
+            module: here.to_vec(),
+            file: file.into(),
+            line,
+            path,
+            exported_as: name.filter(|_| is_exported),
+        });
+    }
+
+    /// Follows a path from a module, through at most `fuel` re-exports.
+    fn resolve(&self, from: &[String], path: &[String], fuel: usize) -> Resolved {
+        let mut resolved = Resolved::default();
+        let (mut here, mut rest) = (from.to_vec(), path);
+        match path.first().map(String::as_str) {
+            Some("crate") => (here, rest) = (Vec::new(), &path[1..]),
+            Some("self") => rest = &path[1..],
+            Some("super") => {}
+            Some(first) if self.has_child(from, first) => {}
+            // Another crate, a local name or a name that a `use` declaration has imported.
+            _ => return resolved,
+        }
+        while let Some("super") = rest.first().map(String::as_str) {
+            here.pop();
+            rest = &rest[1..];
+        }
+        resolved.entered.push(here.clone());
+        while let [name, tail @ ..] = rest {
+            if self.has_child(&here, name) {
+                here.push(name.clone());
+                resolved.entered.push(here.clone());
+                rest = tail;
+                continue;
+            }
+            let targets = self.targets(&here, name);
+            if targets.is_empty() {
+                break;
+            }
+            for target in targets.into_iter().filter(|_| fuel > 0) {
+                let path = [&target, tail].concat();
+                let further = self.resolve(&here, &path, fuel - 1);
+                resolved.entered.extend(further.entered);
+                resolved.defining.extend(further.defining);
+            }
+            return resolved;
+        }
+        if self.modules.contains_key(&here) {
+            resolved.defining.push(here);
+        }
+        resolved
+    }
+
+    fn has_child(&self, module: &[String], name: &str) -> bool {
+        self.modules.get(module).is_some_and(|module| module.children.contains(name))
+    }
+
+    /// What a name imported into a module stands for, by name or by a glob.
+    fn targets(&self, module: &[String], name: &str) -> Vec<ModulePath> {
+        let Some(found) = self.modules.get(module) else { return Vec::new() };
+        if let Some(targets) = found.imports.get(name) {
+            return targets.clone();
+        }
+        let globs = found.globs.iter().filter(|glob| {
+            let resolved = self.resolve(module, glob, 1);
+            let target = resolved.defining.first().and_then(|target| self.modules.get(target));
+            target.is_some_and(|t| t.children.contains(name) || t.imports.contains_key(name))
+        });
+        globs.map(|glob| [&glob[..], &[name.to_owned()]].concat()).collect()
+    }
+
+    /// Whether a reference only re-exports a name of a child, and its file makes no use of it.
+    fn only_reexports(&self, reference: &Reference, defining: &[String]) -> bool {
+        let Some(name) = &reference.exported_as else { return false };
+        let is_child = defining.starts_with(&reference.module);
+        let mentions = self.mentions.get(&reference.file);
+        is_child && !mentions.is_some_and(|mentions| mentions.contains(name))
+    }
+}
+
+/// Where the file of `mod name;` can be. `inline` are the inline modules around the declaration.
+fn child_files(
+    file: &str,
+    inline: &[String],
+    name: &str,
+    path_attribute: Option<String>,
+) -> Vec<String> {
+    let folder = file.rfind('/').map_or("", |slash| &file[..=slash]);
+    if let Some(path) = path_attribute {
+        return vec![format!("{folder}{path}")];
+    }
+    let stem = file[folder.len()..].trim_end_matches(".rs");
+    let own_folder = if matches!(stem, "lib" | "mod") { String::new() } else { format!("{stem}/") };
+    let inline: String = inline.iter().map(|name| format!("{name}/")).collect();
+    let base = format!("{folder}{own_folder}{inline}{name}");
+    vec![format!("{base}.rs"), format!("{base}/mod.rs")]
+}
+
+struct Leaf {
+    path: Vec<String>,
+    /// The name that it has in the importing module; `None` for a glob.
+    name: Option<String>,
+    line: usize,
+}
+
+/// Reads one branch of a `use` tree. What it does not understand (another crate's `::path`, a
+/// macro's variable) it passes over.
+fn use_tree(tokens: &[Token], at: &mut usize, prefix: &[String], leaves: &mut Vec<Leaf>) {
+    let mut path = prefix.to_vec();
+    while let Some(token) = tokens.get(*at) {
+        *at += 1;
+        let next = tokens.get(*at).map_or("", |token| token.text.as_str());
+        match token.text.as_str() {
+            "{" => {
+                while tokens.get(*at).is_some_and(|token| token.text != "}") {
+                    use_tree(tokens, at, &path, leaves);
+                    if tokens.get(*at).is_some_and(|token| token.text == ",") {
+                        *at += 1;
+                    }
+                }
+                *at += 1;
+                return;
+            }
+            "*" => {
+                leaves.push(Leaf { path, name: None, line: token.line });
+                return;
+            }
+            "$" => {}
+            text if is_identifier(text) => {
+                path.push(text.into());
+                if next == "::" {
+                    *at += 1;
+                    continue;
+                }
+                if text == "self" && path.len() > 1 {
+                    path.pop();
+                }
+                let mut name = path.last().cloned();
+                if next == "as" {
+                    name = tokens.get(*at + 1).map(|token| token.text.clone());
+                    *at += 2;
+                }
+                leaves.push(Leaf { path, name, line: token.line });
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+// ---- Tokens ----
+
+#[derive(Clone, Debug)]
+struct Token {
+    /// An identifier, `::`, another character, or a string literal as `"` and its content.
+    text: String,
+    line: usize,
+}
+
+fn is_identifier(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// The tokens of a file without comments.
+fn tokens(source: &str) -> Vec<Token> {
+    let chars: Vec<char> = source.chars().collect();
+    let char_at = |at: usize| chars.get(at).copied().unwrap_or('\0');
+    let (mut tokens, mut at, mut line) = (Vec::new(), 0, 1);
+    while at < chars.len() {
+        let (begin, begin_line) = (at, line);
+        let mut text = String::new();
+        match chars[at] {
+            '/' if char_at(at + 1) == '/' => {
+                while at < chars.len() && chars[at] != '\n' {
+                    at += 1;
+                }
+            }
+            '/' if char_at(at + 1) == '*' => {
+                let mut depth = 1;
+                at += 2;
+                while at < chars.len() && depth > 0 {
+                    match (chars[at], char_at(at + 1)) {
+                        ('/', '*') => (depth, at) = (depth + 1, at + 2),
+                        ('*', '/') => (depth, at) = (depth - 1, at + 2),
+                        _ => at += 1,
+                    }
+                }
+            }
+            '"' => {
+                at += 1;
+                while at < chars.len() && chars[at] != '"' {
+                    at += if chars[at] == '\\' { 2 } else { 1 };
+                }
+                at += 1;
+                text = chars[begin..(at - 1).min(chars.len())].iter().collect();
+            }
+            // A character, or a lifetime.
+            '\'' if char_at(at + 1) == '\\' || char_at(at + 2) == '\'' => {
+                at += if char_at(at + 1) == '\\' { 3 } else { 2 };
+                while at < chars.len() && chars[at] != '\'' {
+                    at += 1;
+                }
+                at += 1;
+            }
+            '\'' => {
+                at += 1;
+                while char_at(at).is_alphanumeric() || char_at(at) == '_' {
+                    at += 1;
+                }
+            }
+            first if first.is_alphanumeric() || first == '_' => {
+                while char_at(at).is_alphanumeric() || char_at(at) == '_' {
+                    at += 1;
+                }
+                text = chars[begin..at].iter().collect();
+                let hashes = chars[at..].iter().take_while(|c| **c == '#').count();
+                if matches!(text.as_str(), "r" | "br" | "cr") && char_at(at + hashes) == '"' {
+                    let content = at + hashes + 1;
+                    let ends = |at: &usize| {
+                        let closing = chars[*at + 1..].iter().take(hashes);
+                        chars[*at] == '"' && closing.filter(|c| **c == '#').count() == hashes
+                    };
+                    let end = (content..chars.len()).find(ends).unwrap_or(chars.len());
+                    text = format!("\"{}", chars[content..end].iter().collect::<String>());
+                    at = (end + 1 + hashes).min(chars.len());
+                }
+            }
+            ':' if char_at(at + 1) == ':' => (text, at) = ("::".into(), at + 2),
+            other if other.is_whitespace() => at += 1,
+            other => (text, at) = (other.into(), at + 1),
+        }
+        line += chars[begin..at.min(chars.len())].iter().filter(|c| **c == '\n').count();
+        if !text.is_empty() {
+            tokens.push(Token { text, line: begin_line });
+        }
+    }
+    tokens
+}
+
+/// Drops each item under `#[cfg(test)]` or `#[cfg(all(test, …))]`.
+fn without_test_items(tokens: Vec<Token>) -> Vec<Token> {
+    let text_at = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
+    let begins_with = |at: usize, texts: &[&str]| {
+        texts.iter().enumerate().all(|(offset, text)| text_at(at + offset) == *text)
+    };
+    let (mut kept, mut at) = (Vec::new(), 0);
+    while at < tokens.len() {
+        let is_test = begins_with(at, &["#", "[", "cfg", "(", "test", ")"])
+            || begins_with(at, &["#", "[", "cfg", "(", "all", "(", "test"]);
+        if !is_test {
+            kept.push(tokens[at].clone());
+            at += 1;
+            continue;
+        }
+        // To the `;`, `,` or closing brace that ends the item, after its attributes.
+        let mut depth = 0;
+        while at < tokens.len() {
+            let text = text_at(at);
+            at += 1;
+            match text {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" => depth -= 1,
+                "}" => {
+                    depth -= 1;
+                    if depth <= 0 {
+                        break;
+                    }
+                }
+                ";" | "," if depth == 0 => break,
+                _ => {}
+            }
+        }
+    }
+    kept
+}
+
+const MAX_REEXPORTS: usize = 8;
+
+// ---- The checker finds what it should find ----
+
+const MAP: &str = "\
+## The map of rooms
+| room | purpose |
+|---|---|
+| `http/` | Answers requests: `guard.rs`. |
+| `store/` | Keeps keys. |
+| `error.rs` | Errors. |
+| `model/` | Plain data. |
+| `client/` | The other side. Imports only `model/`. |
+
+## Rules
+| `other/` | not a room |
+";
+
+/// A tree without contradictions, with some files replaced or added.
+fn violations_with(changes: &[(&str, &str)]) -> Vec<String> {
+    let mut sources = Sources::new();
+    let tree = [
+        ("lib.rs", "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;"),
+        ("client/mod.rs", "use crate::model::Key;"),
+        ("error.rs", "pub struct Error;"),
+        ("http/mod.rs", "mod guard;\npub use guard::Guard;"),
+        ("http/guard.rs", "use crate::store::Store;\npub struct Guard;"),
+        ("model/mod.rs", "mod key;\nmod owner;\npub use key::Key;\npub use owner::Owner;"),
+        ("model/key.rs", "use super::Owner;\npub struct Key;"),
+        ("model/owner.rs", "pub struct Owner;"),
+        ("store/mod.rs", "use crate::{error::Error, model::{Key, Owner}};\npub struct Store;"),
+    ];
+    for (path, text) in tree.iter().chain(changes) {
+        sources.insert((*path).into(), (*text).into());
+    }
+    violations(&Map::parse(MAP), &sources)
+}
+
+#[track_caller]
+fn assert_found(changes: &[(&str, &str)], expected: &[&str]) {
+    let found = violations_with(changes);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nshould begin with\n{expected}");
+    }
+}
+
+#[test]
+fn a_tree_that_follows_the_map_is_accepted() {
+    assert_found(&[], &[]);
+}
+
+#[test]
+fn an_upward_import_is_found_in_each_form() {
+    let line_two = |text: &str| format!("pub struct Key;\n{text}");
+    for text in [
+        "use crate::error::Error;",
+        "use crate::{owner::Owner, error::{self, Error}};",
+        "fn f() -> crate::error::Error { todo!() }",
+        "use super::super::error::Error;",
+        "pub(crate) use crate::error::Error as Failure;",
+        "impl From<crate::error::Error> for Key {}",
+        "macro_rules! m { () => { $crate::error::Error } }",
+        "#[cfg(feature = \"x\")] use crate::error::*;",
+        "mod inner { use super::super::super::error::Error; }",
+        "const A: char = '\"'; use crate::error::Error; const B: char = '\"';",
+        "const R: &str = r#\"a \" b\"#; fn f<'a>(e: &'a crate::error::Error) {}",
+    ] {
+        assert_found(
+            &[("model/key.rs", &line_two(text))],
+            &["src/model/key.rs:2: `model` imports `error` ("],
+        );
+    }
+}
+
+#[test]
+fn a_name_is_followed_through_the_root_and_through_other_rooms() {
+    let lib = "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;\n\
+               pub use http::Guard;";
+    assert_found(
+        &[("lib.rs", lib), ("model/owner.rs", "use crate::Guard;")],
+        &["src/model/owner.rs:1: `model` imports `http` (crate::Guard)"],
+    );
+    // A room above that only re-exports a name of a room below is still a room above.
+    let store = "pub use crate::model::Owner;\npub struct Store;";
+    assert_found(
+        &[("store/mod.rs", store), ("error.rs", "use crate::store::Owner;")],
+        &["src/error.rs:1: `error` imports `store` (crate::store::Owner)"],
+    );
+}
+
+#[test]
+fn two_rooms_that_import_each_other_are_found() {
+    assert_found(
+        &[("error.rs", "\n\nuse crate::store::Store;\npub struct Error;")],
+        &[
+            "src/error.rs:3: `error` imports `store` (crate::store::Store): that room is above",
+            "`error` and `store` import each other: src/error.rs:3 and src/store/mod.rs:1",
+        ],
+    );
+}
+
+#[test]
+fn comments_strings_and_tests_do_not_count() {
+    let text = r##"
+        //! [`Error`](crate::error::Error)
+        /* use crate::error::Error; /* nested */ use crate::error::Error; */
+        const A: &str = "crate::error::Error \" crate::error::Error";
+        const B: &str = r#"crate::error::Error"#;
+        #[cfg(test)]
+        use crate::error::Error;
+        #[cfg(test)]
+        #[allow(dead_code)]
+        mod tests {
+            use crate::error::Error;
+            fn f() { crate::error::g() }
+        }
+        #[cfg(test)]
+        mod checked;
+        struct S {
+            #[cfg(test)]
+            probe: Option<crate::error::Error>,
+        }
+        pub struct Owner;
+    "##;
+    let changes = [("model/owner.rs", text), ("model/owner/checked.rs", "use crate::error::Error;")];
+    assert_found(&changes, &[]);
+}
+
+#[test]
+fn a_test_item_does_not_hide_what_follows_it() {
+    let text = "#[cfg(test)]\nmod tests { fn f() {} }\nuse crate::error::Error;";
+    assert_found(&[("model/owner.rs", text)], &["src/model/owner.rs:3: `model` imports `error`"]);
+}
+
+#[test]
+fn a_room_without_a_row_and_a_row_without_a_room_are_found() {
+    assert_found(&[("cache/mod.rs", "")], &["src/cache/ has no row in the map"]);
+    assert_found(&[("util.rs", "")], &["src/util.rs has no row in the map"]);
+    let map = Map::parse(&MAP.replace("## Rules", "| `cache/` | Cached keys. |\n## Rules"));
+    let sources = Sources::from(
+        ["http/mod.rs", "http/guard.rs", "store/mod.rs", "error.rs", "model/mod.rs", "client/a.rs"]
+            .map(|path| (path.to_owned(), String::new())),
+    );
+    let missing = "the map has a row for src/cache/, which does not exist";
+    assert_eq!(violations(&map, &sources), [missing]);
+}
+
+#[test]
+fn a_file_that_a_row_names_must_exist() {
+    let map = Map::parse(&MAP.replace("`guard.rs`", "`guard.rs`, `layer.rs` and `views/`"));
+    let sources = Sources::from(
+        ["http/mod.rs", "http/guard.rs", "store/mod.rs", "error.rs", "model/mod.rs", "client/a.rs"]
+            .map(|path| (path.to_owned(), String::new())),
+    );
+    let expected = ["layer.rs", "views/"]
+        .map(|name| format!("the map names src/http/{name}, which does not exist"));
+    assert_eq!(violations(&map, &sources), expected);
+    let named: Vec<String> = named_paths("`src/a.rs`, `tests/x/` and `cargo test`").collect();
+    assert_eq!(named, ["src/a.rs", "tests/x/"]);
+}
+
+#[test]
+fn a_room_that_is_apart_imports_only_what_its_row_allows_and_is_imported_by_none() {
+    assert_found(
+        &[("client/mod.rs", "use crate::store::Store;")],
+        &["src/client/mod.rs:1: `client` imports `store` (crate::store::Store): its row allows only"],
+    );
+    assert_found(
+        &[("http/guard.rs", "use crate::client::Found;\npub struct Guard;")],
+        &["src/http/guard.rs:1: `http` imports `client` (crate::client::Found): no room may import"],
+    );
+}
+
+#[test]
+fn a_circle_among_files_is_found_however_the_paths_are_written() {
+    for back in [
+        "use super::Key;",
+        "use crate::model::Key;",
+        "use super::key::Key;",
+        "fn f() -> crate::model::key::Key { todo!() }",
+        "use crate::Key;",
+    ] {
+        let lib = "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;\n\
+                   pub use model::Key;";
+        assert_found(
+            &[("lib.rs", lib), ("model/owner.rs", &format!("{back}\npub struct Owner;"))],
+            &["circle in `model`: src/model/key.rs:1 → model/owner.rs, src/model/owner.rs:1 → model/key.rs"],
+        );
+    }
+}
+
+#[test]
+fn a_parent_that_uses_its_child_is_in_a_circle_with_a_child_that_uses_its_parent() {
+    let child = "use super::Store;\npub struct Row;";
+    let circle = "circle in `store`: src/store/mod.rs:2 → store/row.rs, src/store/row.rs:1 → store/mod.rs";
+    let uses = "mod row;\nuse row::Row;\npub struct Store(Row);";
+    assert_found(&[("store/mod.rs", uses), ("store/row.rs", child)], &[circle]);
+    let exports_and_uses = "mod row;\npub use row::Row;\npub struct Store(Row);";
+    assert_found(&[("store/mod.rs", exports_and_uses), ("store/row.rs", child)], &[circle]);
+    let only_exports = "mod row;\npub use row::Row;\npub struct Store;";
+    assert_found(&[("store/mod.rs", only_exports), ("store/row.rs", child)], &[]);
+}
+
+#[test]
+fn a_longer_circle_and_files_chosen_by_cfg_are_found() {
+    let changes = [
+        ("store/mod.rs", "mod a;\nmod b;\n#[path = \"off.rs\"]\nmod c;\npub struct Store;"),
+        ("store/a.rs", "use super::b::B;"),
+        ("store/b.rs", "use super::c::C;"),
+        ("store/off.rs", "\nuse super::a::A;"),
+    ];
+    assert_found(
+        &changes,
+        &["circle in `store`: src/store/a.rs:1 → store/b.rs, src/store/b.rs:1 → store/off.rs, src/store/off.rs:2 → store/a.rs"],
+    );
+}
