@@ -707,7 +707,10 @@ const MAP: &str = "\
 fn violations_with(changes: &[(&str, &str)]) -> Vec<String> {
     let mut sources = Sources::new();
     let tree = [
-        ("lib.rs", "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;"),
+        (
+            "lib.rs",
+            "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;",
+        ),
         ("client/mod.rs", "use crate::model::Key;"),
         ("error.rs", "pub struct Error;"),
         ("http/mod.rs", "mod guard;\npub use guard::Guard;"),
@@ -810,7 +813,8 @@ fn comments_strings_and_tests_do_not_count() {
         }
         pub struct Owner;
     "##;
-    let changes = [("model/owner.rs", text), ("model/owner/checked.rs", "use crate::error::Error;")];
+    let changes =
+        [("model/owner.rs", text), ("model/owner/checked.rs", "use crate::error::Error;")];
     assert_found(&changes, &[]);
 }
 
@@ -851,11 +855,15 @@ fn a_file_that_a_row_names_must_exist() {
 fn a_room_that_is_apart_imports_only_what_its_row_allows_and_is_imported_by_none() {
     assert_found(
         &[("client/mod.rs", "use crate::store::Store;")],
-        &["src/client/mod.rs:1: `client` imports `store` (crate::store::Store): its row allows only"],
+        &[
+            "src/client/mod.rs:1: `client` imports `store` (crate::store::Store): its row allows only",
+        ],
     );
     assert_found(
         &[("http/guard.rs", "use crate::client::Found;\npub struct Guard;")],
-        &["src/http/guard.rs:1: `http` imports `client` (crate::client::Found): no room may import"],
+        &[
+            "src/http/guard.rs:1: `http` imports `client` (crate::client::Found): no room may import",
+        ],
     );
 }
 
@@ -872,7 +880,9 @@ fn a_circle_among_files_is_found_however_the_paths_are_written() {
                    pub use model::Key;";
         assert_found(
             &[("lib.rs", lib), ("model/owner.rs", &format!("{back}\npub struct Owner;"))],
-            &["circle in `model`: src/model/key.rs:1 → model/owner.rs, src/model/owner.rs:1 → model/key.rs"],
+            &[
+                "circle in `model`: src/model/key.rs:1 → model/owner.rs, src/model/owner.rs:1 → model/key.rs",
+            ],
         );
     }
 }
@@ -880,7 +890,8 @@ fn a_circle_among_files_is_found_however_the_paths_are_written() {
 #[test]
 fn a_parent_that_uses_its_child_is_in_a_circle_with_a_child_that_uses_its_parent() {
     let child = "use super::Store;\npub struct Row;";
-    let circle = "circle in `store`: src/store/mod.rs:2 → store/row.rs, src/store/row.rs:1 → store/mod.rs";
+    let circle =
+        "circle in `store`: src/store/mod.rs:2 → store/row.rs, src/store/row.rs:1 → store/mod.rs";
     let uses = "mod row;\nuse row::Row;\npub struct Store(Row);";
     assert_found(&[("store/mod.rs", uses), ("store/row.rs", child)], &[circle]);
     let exports_and_uses = "mod row;\npub use row::Row;\npub struct Store(Row);";
@@ -899,6 +910,8 @@ fn a_longer_circle_and_files_chosen_by_cfg_are_found() {
     ];
     assert_found(
         &changes,
-        &["circle in `store`: src/store/a.rs:1 → store/b.rs, src/store/b.rs:1 → store/off.rs, src/store/off.rs:2 → store/a.rs"],
+        &[
+            "circle in `store`: src/store/a.rs:1 → store/b.rs, src/store/b.rs:1 → store/off.rs, src/store/off.rs:2 → store/a.rs",
+        ],
     );
 }
