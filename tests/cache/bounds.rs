@@ -4,11 +4,11 @@ use keyward::{
     VerifyError, VerifyRequest, audit::EventKind, manage::Issued, model::Rate, verify::CacheOptions,
 };
 
-use super::wrapper::Wrapper;
+use super::faulty_store::FaultyStore;
 use crate::support::{MICRO, SECOND, Service, format, stores};
 
-fn service(options: CacheOptions) -> (Service, Wrapper) {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
+fn service(options: CacheOptions) -> (Service, FaultyStore) {
+    let wrapper = FaultyStore::new(stores::memory().remove(0));
     let store = wrapper.clone();
     let service = Service::with(vec![Arc::new(store)], |builder| builder.cache(options.clone()));
     (service, wrapper)

@@ -7,7 +7,7 @@ use keyward::{
     model::Networks,
 };
 
-use super::wrapper::{Mood, Wrapper};
+use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{DAY, HOUR, Service, format, on_each_store, reason, stores};
 
 /// What a node answers now: `ok`, or why not.
@@ -127,11 +127,11 @@ async fn any_change_reaches_the_other_nodes_by_the_feed() {
 
 #[tokio::test]
 async fn a_change_whose_answer_is_lost_is_not_believed_to_have_failed() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let issued = service.issue().await;
     assert_eq!(says(service.keys(), &issued).await, "ok");
-    store.changes_are(Mood::Lossy);
+    store.set_change_fault(Fault::AnswerLost);
     let (ada, by) = (&service.owner, &service.actor);
     service.keys().revoke(ada, issued.key.id, "", by).await.unwrap_err();
     assert_eq!(says(service.keys(), &issued).await, "revoked");
@@ -167,10 +167,10 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
 
 #[tokio::test]
 async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
     let issued = Arc::new(service.issue().await);
-    store.hold();
+    store.hold_finds();
     let early = tokio::spawn({
         let (service, issued) = (service.clone(), issued.clone());
         async move { says(service.keys(), &issued).await }
@@ -186,7 +186,7 @@ async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
         async move { says(service.keys(), &issued).await }
     });
     tokio::task::yield_now().await;
-    store.let_go(10);
+    store.release_finds(10);
     let _ = early.await.unwrap();
     assert_eq!(late.await.unwrap(), "revoked");
     assert_eq!(says(service.keys(), &issued).await, "revoked");
@@ -194,7 +194,7 @@ async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
 
 #[tokio::test]
 async fn a_change_whose_caller_has_gone_away_is_made_and_told() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let (ada, by) = (&service.owner, &service.actor);
     let issued = service.issue().await;
@@ -203,7 +203,7 @@ async fn a_change_whose_caller_has_gone_away_is_made_and_told() {
     let mut revoke = Box::pin(service.keys().revoke(ada, issued.key.id, "", by));
     assert!(poll_for_a_while(revoke.as_mut()).await.is_pending());
     drop(revoke);
-    store.let_changes_go(1);
+    store.release_changes(1);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !service.events.kinds().contains(&EventKind::Revoked) {
         assert!(std::time::Instant::now() < deadline, "nobody was told");
@@ -229,7 +229,7 @@ async fn poll_for_a_while<F: Future>(
 
 #[tokio::test]
 async fn expiry_and_the_end_of_an_overlap_are_checked_on_every_hit() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let new = service.new_key().expiry(Expiry::After(HOUR));
     let short = service.keys().issue(new, &service.actor).await.unwrap();

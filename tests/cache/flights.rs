@@ -3,11 +3,11 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use keyward::{VerifyError, VerifyRequest, manage::Issued};
 use tokio::task::JoinSet;
 
-use super::wrapper::{Mood, Wrapper};
+use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{Service, format, stores};
 
-fn service() -> (Arc<Service>, Wrapper) {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
+fn service() -> (Arc<Service>, FaultyStore) {
+    let wrapper = FaultyStore::new(stores::memory().remove(0));
     (Arc::new(Service::new(vec![Arc::new(wrapper.clone())])), wrapper)
 }
 
@@ -22,7 +22,7 @@ fn many(service: &Arc<Service>, secret: &str) -> JoinSet<Result<(), VerifyError>
     tasks
 }
 
-async fn is_asked(wrapper: &Wrapper) {
+async fn is_asked(wrapper: &FaultyStore) {
     while wrapper.finds() == 0 {
         tokio::task::yield_now().await;
     }
@@ -36,10 +36,10 @@ async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
-    wrapper.hold();
+    wrapper.hold_finds();
     let tasks = many(&service, issued.secret.expose());
     is_asked(&wrapper).await;
-    wrapper.let_go(1);
+    wrapper.release_finds(1);
     assert!(tasks.join_all().await.into_iter().all(|answer| answer.is_ok()));
     assert_eq!(wrapper.finds(), 1);
 }
@@ -49,10 +49,10 @@ async fn unknown_digests_are_asked_for_once_too() {
     let (service, wrapper) = service();
     let secret = format().generate().unwrap();
     service.keys().catch_up().await.unwrap();
-    wrapper.hold();
+    wrapper.hold_finds();
     let tasks = many(&service, secret.expose());
     is_asked(&wrapper).await;
-    wrapper.let_go(1);
+    wrapper.release_finds(1);
     assert!(tasks.join_all().await.into_iter().all(|a| matches!(a, Err(VerifyError::Denied(_)))));
     assert_eq!(wrapper.finds(), 1);
 }
@@ -62,7 +62,7 @@ async fn waiters_that_go_away_hurt_nobody() {
     let (service, wrapper) = service();
     let issued: Issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
-    wrapper.hold();
+    wrapper.hold_finds();
     let request = VerifyRequest::new();
     let mut first = Box::pin(service.keys().verify(issued.secret.expose(), &request));
     let mut idle = Box::pin(service.keys().verify(issued.secret.expose(), &request));
@@ -78,7 +78,7 @@ async fn waiters_that_go_away_hurt_nobody() {
     while gone.join_next().await.is_some() {}
     let rest = many(&service, issued.secret.expose());
     is_asked(&wrapper).await;
-    wrapper.let_go(1);
+    wrapper.release_finds(1);
     assert!(rest.join_all().await.into_iter().all(|answer| answer.is_ok()));
     assert_eq!(wrapper.finds(), 1, "others drove it on from where it was");
     assert!(idle.await.is_ok(), "one that was not polled meanwhile learns it, too");
@@ -89,12 +89,12 @@ async fn when_all_have_gone_the_next_one_begins_anew() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
-    wrapper.hold();
+    wrapper.hold_finds();
     let mut tasks = many(&service, issued.secret.expose());
     is_asked(&wrapper).await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
-    wrapper.let_go(1);
+    wrapper.release_finds(1);
     assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
     assert_eq!(wrapper.finds(), 2);
 }
@@ -103,14 +103,14 @@ async fn when_all_have_gone_the_next_one_begins_anew() {
 async fn a_load_that_fails_or_panics_is_unavailable_to_all_and_leaves_nothing() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
-    for mood in [Mood::Failing, Mood::Panicking] {
-        wrapper.find_is(mood);
+    for mood in [Fault::Unavailable, Fault::Panics] {
+        wrapper.set_find_fault(mood);
         for answer in many(&service, issued.secret.expose()).join_all().await {
             assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{mood:?}: {answer:?}");
         }
         assert_eq!(service.keys().health().cached_keys, 0);
     }
-    wrapper.find_is(Mood::Fine);
+    wrapper.set_find_fault(Fault::None);
     assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 }
 

@@ -20,34 +20,34 @@ use tokio::{
     time::sleep,
 };
 
-use super::wrapper::{Mood, Wrapper};
+use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{format, on_each_store, stores::Handles};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_feed_up_nothing_revoked_is_accepted_beyond_the_bound() {
-    on_each_store(async |handles| race(handles, &[Mood::Fine]).await).await;
+    on_each_store(async |handles| race(handles, &[Fault::None]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_feed_cut_nothing_revoked_is_accepted_beyond_the_bound() {
-    on_each_store(async |handles| race(handles, &[Mood::Failing]).await).await;
+    on_each_store(async |handles| race(handles, &[Fault::Unavailable]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_feed_frozen_nothing_revoked_is_accepted_beyond_the_bound() {
-    on_each_store(async |handles| race(handles, &[Mood::Frozen]).await).await;
+    on_each_store(async |handles| race(handles, &[Fault::Hangs]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_feed_flapping_nothing_revoked_is_accepted_beyond_the_bound() {
-    let moods = [Mood::Failing, Mood::Fine, Mood::Frozen, Mood::Fine];
+    let moods = [Fault::Unavailable, Fault::None, Fault::Hangs, Fault::None];
     on_each_store(async |handles| race(handles, &moods).await).await;
 }
 
 /// Revokes all keys at one node while the feed of the other goes through the moods, and asks the
 /// other for them all the while.
-async fn race(handles: Handles, moods: &[Mood]) {
-    let wrapper = Wrapper::new(handles[handles.len() - 1].clone());
+async fn race(handles: Handles, moods: &[Fault]) {
+    let wrapper = FaultyStore::new(handles[handles.len() - 1].clone());
     let (here, there) = (node(handles[0].clone()), node(Arc::new(wrapper.clone())));
     let keys = Arc::new(issue(&here).await);
     there.catch_up().await.unwrap();
@@ -70,7 +70,7 @@ async fn race(handles: Handles, moods: &[Mood]) {
     let (turns, flapping) = (moods.to_vec(), race.clone());
     tasks.spawn(async move {
         for mood in turns.iter().cycle() {
-            wrapper.feed(*mood);
+            wrapper.set_feed_fault(*mood);
             if turns.len() == 1 || flapping.over.load(Ordering::Relaxed) {
                 break;
             }

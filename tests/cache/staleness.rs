@@ -6,13 +6,13 @@ use keyward::{
     verify::{CacheOptions, FeedState},
 };
 
-use super::wrapper::{Mood, Wrapper};
+use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{MICRO, Service, stores};
 
 /// Two nodes on one store, the second behind a wrapper that can be cut off. It has the key cached.
-async fn two_nodes(options: CacheOptions) -> (Service, Wrapper, Issued) {
+async fn two_nodes(options: CacheOptions) -> (Service, FaultyStore, Issued) {
     let store = stores::memory().remove(0);
-    let wrapper = Wrapper::new(store.clone());
+    let wrapper = FaultyStore::new(store.clone());
     let handles: Vec<Arc<dyn KeyStore>> = vec![store, Arc::new(wrapper.clone())];
     let service = Service::with(handles, |builder| builder.cache(options.clone()));
     let issued = service.issue().await;
@@ -44,10 +44,10 @@ async fn feed_becomes(node: &ApiKeys, state: FeedState) {
 
 #[tokio::test]
 async fn with_the_feed_cut_or_frozen_nothing_is_accepted_beyond_the_bound() {
-    for mood in [Mood::Failing, Mood::Frozen] {
+    for mood in [Fault::Unavailable, Fault::Hangs] {
         let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
         let other = &service.nodes[1];
-        wrapper.feed(mood);
+        wrapper.set_feed_fault(mood);
         // What was under way before the cut may still tell: from here on nothing does.
         feed_becomes(other, FeedState::Down).await;
         let staleness = other.health().staleness.unwrap();
@@ -64,13 +64,13 @@ async fn with_the_feed_cut_or_frozen_nothing_is_accepted_beyond_the_bound() {
 async fn with_the_store_gone_it_is_unavailable_beyond_the_bound_and_never_denied() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
-    wrapper.feed(Mood::Failing);
-    wrapper.find_is(Mood::Failing);
+    wrapper.set_feed_fault(Fault::Unavailable);
+    wrapper.set_find_fault(Fault::Unavailable);
     assert_eq!(says(other, &issued).await, "ok");
     service.clock.advance(BOUND + MICRO);
     assert_eq!(says(other, &issued).await, "unavailable");
-    wrapper.feed(Mood::Fine);
-    wrapper.find_is(Mood::Fine);
+    wrapper.set_feed_fault(Fault::None);
+    wrapper.set_find_fault(Fault::None);
     assert_eq!(says(other, &issued).await, "ok");
 }
 
@@ -78,11 +78,11 @@ async fn with_the_store_gone_it_is_unavailable_beyond_the_bound_and_never_denied
 async fn an_idle_entry_is_not_served_once_more_when_the_feed_comes_back() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
-    wrapper.feed(Mood::Failing);
+    wrapper.set_feed_fault(Fault::Unavailable);
     feed_becomes(other, FeedState::Down).await;
     service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
     service.clock.advance(BOUND * 100);
-    wrapper.feed(Mood::Fine);
+    wrapper.set_feed_fault(Fault::None);
     other.catch_up().await.unwrap();
     assert_eq!(says(other, &issued).await, "revoked");
 }
@@ -91,13 +91,13 @@ async fn an_idle_entry_is_not_served_once_more_when_the_feed_comes_back() {
 async fn whoever_missed_something_forgets_everything() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
-    wrapper.feed(Mood::Failing);
+    wrapper.set_feed_fault(Fault::Unavailable);
     feed_becomes(other, FeedState::Down).await;
     service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
     // The entry is removed before this node has read it.
     let later = service.now().after(BOUND * 2);
     assert!(wrapper.purge_changes(later).await.unwrap() > 0);
-    wrapper.feed(Mood::Fine);
+    wrapper.set_feed_fault(Fault::None);
     other.catch_up().await.unwrap();
     assert_eq!(says(other, &issued).await, "revoked");
 }
@@ -106,11 +106,11 @@ async fn whoever_missed_something_forgets_everything() {
 async fn a_strict_node_believes_nothing_while_the_feed_is_down() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default().strict()).await;
     let other = &service.nodes[1];
-    wrapper.feed(Mood::Failing);
-    wrapper.find_is(Mood::Failing);
+    wrapper.set_feed_fault(Fault::Unavailable);
+    wrapper.set_find_fault(Fault::Unavailable);
     feed_becomes(other, FeedState::Down).await;
     assert_eq!(says(other, &issued).await, "unavailable");
-    wrapper.find_is(Mood::Fine);
+    wrapper.set_find_fault(Fault::None);
     service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
     assert_eq!(says(other, &issued).await, "revoked", "the store itself is asked");
 }
@@ -137,9 +137,9 @@ async fn health_tells_what_is_going_on() {
     let health = other.health();
     assert_eq!((health.cached_keys, health.cached_unknown), (1, 0));
     assert!(health.staleness.is_some());
-    wrapper.feed(Mood::Failing);
+    wrapper.set_feed_fault(Fault::Unavailable);
     feed_becomes(other, FeedState::Down).await;
-    wrapper.feed(Mood::Fine);
+    wrapper.set_feed_fault(Fault::None);
     feed_becomes(other, FeedState::Pushed).await;
     other.shutdown().await.unwrap();
     feed_becomes(other, FeedState::Idle).await;
@@ -173,7 +173,7 @@ async fn after_a_shutdown_nothing_runs_and_what_was_used_is_written() {
 
 #[tokio::test]
 async fn without_a_cache_every_verification_asks_the_store() {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
+    let wrapper = FaultyStore::new(stores::memory().remove(0));
     let service = Service::with(vec![Arc::new(wrapper.clone())], |builder| builder.no_cache());
     let issued = service.issue().await;
     for _ in 0..5 {

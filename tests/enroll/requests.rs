@@ -150,16 +150,16 @@ async fn a_host_that_cannot_tell_is_unavailable() {
 
 #[tokio::test]
 async fn a_store_that_fails_is_unavailable() {
-    use crate::cache::wrapper::{Mood, Wrapper};
-    let store = Wrapper::new(stores::memory().remove(0));
+    use crate::cache::faulty_store::{Fault, FaultyStore};
+    let store = FaultyStore::new(stores::memory().remove(0));
     let office = Office::new(vec![std::sync::Arc::new(store.clone())]);
     let code = office.code().await;
-    store.changes_are(Mood::Failing);
+    store.set_change_fault(Fault::Unavailable);
     let failed = office.present(&code).await.unwrap_err();
     assert!(matches!(&failed, EnrolError::Failed(error) if error.is_unavailable()), "{failed:?}");
     let failed = office.any().request(&ada(), &at_home()).await.unwrap_err();
     assert!(matches!(&failed, EnrolError::Failed(error) if error.is_unavailable()), "{failed:?}");
-    store.changes_are(Mood::Fine);
+    store.set_change_fault(Fault::None);
     assert!(office.present(&code).await.is_ok(), "nothing was used up");
 }
 

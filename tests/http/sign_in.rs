@@ -187,11 +187,11 @@ async fn each_refusal_has_a_code_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_down_is_no_wrong_code() {
-    use crate::cache::wrapper::{Mood, Wrapper};
-    let store = Wrapper::new(stores::memory().remove(0));
+    use crate::cache::faulty_store::{Fault, FaultyStore};
+    let store = FaultyStore::new(stores::memory().remove(0));
     let front = Front::open(Office::new(vec![std::sync::Arc::new(store.clone())]));
     let code = front.office.code().await;
-    store.changes_are(Mood::Failing);
+    store.set_change_fault(Fault::Unavailable);
     for server in [0, 1] {
         let refused = front.verify(server, &code).await;
         assert_eq!(problem(&refused), (503, Some("unavailable".into())));

@@ -7,7 +7,7 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores},
 };
 
@@ -245,9 +245,9 @@ async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
 
 #[tokio::test]
 async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
-    store.uses_are(Mood::Failing);
+    store.set_use_fault(Fault::Unavailable);
     let noted =
         service.keys().record_event(&service.owner, "x", Outcome::Success, &service.actor).await;
     assert!(noted.unwrap_err().is_unavailable());

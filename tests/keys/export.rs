@@ -7,7 +7,7 @@ use keyward::{
 use serde_json::{Value, json};
 
 use crate::{
-    cache::wrapper::Wrapper,
+    cache::faulty_store::FaultyStore,
     support::{Service, hostile, on_each_store, owner, stores},
 };
 
@@ -138,7 +138,7 @@ async fn of_no_events_there_are_only_the_names() {
 
 #[tokio::test]
 async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     for _ in 0..5 {
         let _ = service.issue().await;
@@ -148,14 +148,14 @@ async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
         let mut export = service.keys().export(AuditQuery::new(&service.owner).limit(2), format);
         let mut read = String::new();
         for _ in 0..3 {
-            store.log_can_be_read(0);
+            store.allow_audit_reads(0);
             let failed = export.next_page().await.unwrap_err();
             assert_eq!(failed.kind(), ErrorKind::Unavailable);
-            store.log_can_be_read(1);
+            store.allow_audit_reads(1);
             read += &export.next_page().await.unwrap().unwrap();
         }
         assert_eq!(export.next_page().await.unwrap(), None);
-        store.log_can_be_read(usize::MAX);
+        store.allow_audit_reads(usize::MAX);
         let stored: Vec<_> = stored.iter().map(expected).collect();
         assert_eq!(parsed(format, &read), stored, "{format:?}");
     }

@@ -8,7 +8,7 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, format, owner},
 };
 
@@ -67,15 +67,15 @@ async fn after_a_shutdown_nothing_is_cleaned_up() {
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_is_told_and_done_in_another_hour() {
-    let (store, clock) = (Wrapper::new(Arc::new(MemoryStore::new())), ManualClock::default());
+    let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
     let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
     let id = revoked_key(&node).await;
     clock.advance(DAY * 91);
-    store.spends_are(Mood::Failing);
+    store.set_charge_fault(Fault::Unavailable);
     work(&node).await;
     assert!(there(&node, id).await);
     assert_eq!(node.health().failed_jobs, 1);
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     clock.advance(HOUR);
     work(&node).await;
     assert!(!there(&node, id).await);

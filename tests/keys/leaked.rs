@@ -8,7 +8,7 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, Service, on_each_store, stores},
 };
 
@@ -75,10 +75,10 @@ async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
 
 #[tokio::test]
 async fn while_the_store_is_down_nobody_can_tell_whose_a_secret_is() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![std::sync::Arc::new(store.clone())]);
     let issued = service.issue().await;
-    store.find_is(Mood::Failing);
+    store.set_find_fault(Fault::Unavailable);
     let error = service.keys().identify(issued.secret.expose()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

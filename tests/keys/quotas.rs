@@ -18,7 +18,7 @@ use keyward::{
 use tokio::task::JoinSet;
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, Service, on_each_store, servers::eventually, stores},
 };
 
@@ -246,9 +246,9 @@ async fn what_costs_nothing_passes_and_spends_nothing() {
 }
 
 /// A service whose store does as it is told, and a key with a rate and a quota of ten.
-async fn moody() -> (Service, Wrapper, Arc<dyn keyward::KeyStore>, Issued) {
+async fn moody() -> (Service, FaultyStore, Arc<dyn keyward::KeyStore>, Issued) {
     let store = stores::memory().remove(0);
-    let wrapper = Wrapper::new(store.clone());
+    let wrapper = FaultyStore::new(store.clone());
     let service = Service::new(vec![Arc::new(wrapper.clone())]);
     let rate = Some(Rate::per_hour(10));
     let issued = issue(&service, KeyLimits { rate, ..quota(Quota::total(10)) }).await;
@@ -266,12 +266,12 @@ fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
 #[tokio::test]
 async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
     let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Failing);
+    wrapper.set_charge_fault(Fault::Unavailable);
     for _ in 0..50 {
         let answer = try_cost(&service, &issued, 1).await;
         assert_eq!(unavailable(answer), ErrorKind::Unavailable);
     }
-    wrapper.spends_are(Mood::Fine);
+    wrapper.set_charge_fault(Fault::None);
     service.keys().flush().await.unwrap();
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = cost(&service, &issued, 9).await.unwrap();
@@ -281,22 +281,22 @@ async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
 #[tokio::test]
 async fn a_use_whose_counting_was_not_confirmed_is_not_let_through() {
     let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Lossy);
+    wrapper.set_charge_fault(Fault::AnswerLost);
     assert_eq!(unavailable(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
-    wrapper.spends_are(Mood::Fine);
+    wrapper.set_charge_fault(Fault::None);
     assert_eq!(used(&service, &*store, &issued).await, 2, "spent, and nobody had it");
 }
 
 #[tokio::test]
 async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
     let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Frozen);
+    wrapper.set_charge_fault(Fault::Hangs);
     {
         let mut asking = pin!(try_cost(&service, &issued, 1));
         let polled = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
         assert!(polled.is_pending());
     }
-    wrapper.spends_are(Mood::Fine);
+    wrapper.set_charge_fault(Fault::None);
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = charge(&service, &issued).await.unwrap();
     assert_eq!(verified.rates().key.unwrap().remaining, 7, "of the rate, one for nothing");
@@ -308,7 +308,7 @@ async fn what_time_has_given_back_is_not_given_back_twice() {
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     service.keys().account_changed(&service.owner).await.unwrap();
     let plain = service.issue().await;
-    wrapper.spends_are(Mood::Frozen);
+    wrapper.set_charge_fault(Fault::Hangs);
     let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
     let waiting =
         tokio::spawn(async move { keys.verify(&secret, &VerifyRequest::new().cost(9)).await });
@@ -316,7 +316,7 @@ async fn what_time_has_given_back_is_not_given_back_twice() {
     // All ten are there again when it learns that it spent for nothing.
     service.clock.advance(HOUR);
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
-    wrapper.spends_are(Mood::Failing);
+    wrapper.set_charge_fault(Fault::Unavailable);
     assert!(waiting.await.unwrap().is_err());
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
 }
@@ -358,7 +358,7 @@ async fn a_reservation_that_is_dropped_stays_spent() {
     let verified = cost(&service, &issued, 0).await.unwrap();
     drop(service.keys().reserve(&verified, 5).await.unwrap());
     assert_eq!(used(&service, &*store, &issued).await, 6);
-    wrapper.spends_are(Mood::Failing);
+    wrapper.set_charge_fault(Fault::Unavailable);
     let error = service.keys().reserve(&verified, 1).await.unwrap_err();
     assert!(matches!(error, VerifyError::Unavailable(_)), "{error}");
     assert_eq!(used(&service, &*store, &issued).await, 6);
@@ -423,6 +423,6 @@ async fn a_quota_keeps_no_other_key_waiting() {
     let (service, wrapper, ..) = moody().await;
     let plain = service.issue().await;
     assert!(charge(&service, &plain).await.is_ok());
-    wrapper.spends_are(Mood::Panicking);
+    wrapper.set_charge_fault(Fault::Panics);
     assert!(charge(&service, &plain).await.is_ok(), "it asks the store for nothing");
 }

@@ -15,7 +15,7 @@ use keyward::{
 };
 
 use super::races::poll_and_drop;
-use crate::cache::wrapper::{Mood, Wrapper};
+use crate::cache::faulty_store::{Fault, FaultyStore};
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
 
 #[tokio::test]
@@ -95,15 +95,15 @@ async fn nobody_is_reminded_of_keys_that_do_not_work() {
 
 #[tokio::test]
 async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_automatic_purge);
     drop(service.issue().await);
     let old = Reminders::none().rotation_after(DAY);
     service.clock.advance(DAY);
-    store.spends_are(Mood::Lossy);
+    store.set_charge_fault(Fault::AnswerLost);
     let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
     assert_eq!(error.kind(), keyward::error::ErrorKind::OutcomeUnknown);
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     assert_eq!(told_by_both(&service, &old).await, 0);
     service.clock.advance(HOUR);
     assert_eq!(told_by_both(&service, &old).await, 1);
@@ -111,7 +111,7 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
 
 #[tokio::test]
 async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for_it() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_automatic_purge);
     let old = Reminders::none().rotation_after(DAY);
     for _ in 0..30 {
@@ -198,12 +198,12 @@ async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_lif
 
 #[tokio::test(start_paused = true)]
 async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let hourly = Hourly::on([Arc::new(store.clone()), Arc::new(store.clone())]);
     for tenant in ["a", "b", "c"] {
         hourly.expires_in_eight_days(&owner(tenant, "ada")).await;
     }
-    store.keys_are_damaged_of("b");
+    store.corrupt_keys_of("b");
     hourly.clock.advance(DAY);
     work(&hourly.nodes[0]).await;
     assert_eq!(hourly.reminded(), ["a", "c"]);
@@ -211,7 +211,7 @@ async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_shut_down_leaves_the_rest_to_another() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let (clock, events) = (ManualClock::default(), Events::default());
     let ending = Ending::default();
     let node = |sink: Ending| {

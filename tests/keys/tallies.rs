@@ -8,7 +8,7 @@ use keyward::{
 use tokio::task::JoinSet;
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, SECOND, Service, on_each_store, stores},
 };
 
@@ -121,22 +121,22 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
 
 #[tokio::test]
 async fn a_store_that_fails_loses_no_count_and_delays_no_verification() {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
+    let wrapper = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(wrapper.clone())]);
     let issued = service.issue().await;
-    wrapper.tallies_are(Mood::Failing);
+    wrapper.set_usage_fault(Fault::Unavailable);
     for n in 0..3 {
         service.verify(&issued).await.unwrap();
         let refused = service.keys().flush().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable, "{n}");
     }
-    wrapper.tallies_are(Mood::Fine);
+    wrapper.set_usage_fault(Fault::None);
     assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0, 0)]);
     // Sums cannot tell what they have been told before.
-    wrapper.tallies_are(Mood::Lossy);
+    wrapper.set_usage_fault(Fault::AnswerLost);
     service.verify(&issued).await.unwrap();
     assert!(service.keys().flush().await.is_err());
-    wrapper.tallies_are(Mood::Fine);
+    wrapper.set_usage_fault(Fault::None);
     assert_eq!(counted(&service, issued.key.id, 1).await, [(4, 0, 0)]);
 }
 

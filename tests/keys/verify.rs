@@ -12,7 +12,7 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{Service, format, on_each_store, stores},
 };
 
@@ -70,7 +70,7 @@ async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
 
 #[tokio::test]
 async fn an_unknown_key_costs_the_work_of_a_known_one() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let (current, retired) = (Counting::default(), Counting::default());
     let service = Service::with(vec![Arc::new(store.clone())], |builder| {
         builder.no_cache().hasher(current.clone()).also_accept(retired.clone())
@@ -92,17 +92,17 @@ async fn an_unknown_key_costs_the_work_of_a_known_one() {
 
 #[tokio::test]
 async fn a_use_that_cannot_be_written_fails_no_request_and_is_written_later() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::with(vec![Arc::new(store.clone())], |builder| builder);
     let issued = service.issue().await;
-    store.uses_are(Mood::Failing);
+    store.set_use_fault(Fault::Unavailable);
     for _ in 0..3 {
         service.clock.advance(crate::support::SECOND);
         assert!(service.verify(&issued).await.is_ok());
         assert!(service.keys().flush().await.is_err());
     }
     assert_eq!(service.stored(issued.key.id).await.last_used_at, None);
-    store.uses_are(Mood::Fine);
+    store.set_use_fault(Fault::None);
     service.keys().flush().await.unwrap();
     let key = service.stored(issued.key.id).await;
     assert_eq!(key.last_used_at, Some(service.now()));

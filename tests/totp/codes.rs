@@ -8,7 +8,7 @@ use keyward::{
 
 use super::{Phone, bob, code};
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, MICRO, SECOND, on_each_store, owner, stores},
 };
 
@@ -180,9 +180,9 @@ async fn ten_thousand_guesses_in_a_day_have_twenty_tries() {
 
 #[tokio::test]
 async fn a_store_that_is_down_refuses_nothing_and_uses_up_nothing() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let phone = Phone::new(vec![Arc::new(store.clone())]);
-    store.spends_are(Mood::Failing);
+    store.set_charge_fault(Fault::Unavailable);
     for typed in [phone.code(0), phone.wrong(0)] {
         for _ in 0..6 {
             let failed = phone.check(&typed).await;
@@ -190,13 +190,13 @@ async fn a_store_that_is_down_refuses_nothing_and_uses_up_nothing() {
             assert!(matches!(&failed, Err(TotpError::Failed(e)) if unavailable(e)), "{failed:?}");
         }
     }
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     assert!(phone.check(&phone.code(0)).await.is_ok());
     phone.service.clock.advance(STEP);
-    store.spends_are(Mood::Lossy);
+    store.set_charge_fault(Fault::AnswerLost);
     let Err(TotpError::Failed(lost)) = phone.check(&phone.code(0)).await else { panic!("failed") };
     assert_eq!(lost.kind(), ErrorKind::OutcomeUnknown);
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     assert!(matches!(phone.check(&phone.code(0)).await, Err(TotpError::UsedCode)));
 }
 

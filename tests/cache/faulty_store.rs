@@ -20,21 +20,21 @@ use keyward::{
 };
 use tokio::{sync::Semaphore, task::yield_now};
 
-/// What becomes of a kind of call.
+/// How calls of one kind fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum Fault {
     #[default]
-    Fine,
-    Failing,
-    /// It never answers.
-    Frozen,
-    Panicking,
-    /// The change is made, and its answer is lost.
-    Lossy,
+    None,
+    Unavailable,
+    /// The call never completes.
+    Hangs,
+    Panics,
+    /// The change is made, but reported as *outcome unknown*.
+    AnswerLost,
 }
 
 #[derive(Clone)]
-pub struct Wrapper {
+pub struct FaultyStore {
     store: Arc<dyn KeyStore>,
     moods: Arc<Mutex<Moods>>,
     /// The tenant whose keys cannot be listed.
@@ -49,17 +49,17 @@ pub struct Wrapper {
 
 #[derive(Clone, Copy, Default)]
 struct Moods {
-    feed: Mood,
-    find: Mood,
-    change: Mood,
-    uses: Mood,
-    spend: Mood,
-    tally: Mood,
+    feed: Fault,
+    find: Fault,
+    change: Fault,
+    uses: Fault,
+    spend: Fault,
+    tally: Fault,
     /// How often the log can still be read; always, unless told.
     log: Option<usize>,
 }
 
-impl Wrapper {
+impl FaultyStore {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = || Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         Self {
@@ -73,36 +73,36 @@ impl Wrapper {
         }
     }
 
-    pub fn feed(&self, mood: Mood) {
+    pub fn set_feed_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().feed = mood;
     }
 
-    pub fn find_is(&self, mood: Mood) {
+    pub fn set_find_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().find = mood;
     }
 
-    pub fn keys_are_damaged_of(&self, tenant: &str) {
+    pub fn corrupt_keys_of(&self, tenant: &str) {
         *self.damaged.lock().unwrap() = Some(tenant.into());
     }
 
-    pub fn changes_are(&self, mood: Mood) {
+    pub fn set_change_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().change = mood;
     }
 
-    pub fn uses_are(&self, mood: Mood) {
+    pub fn set_use_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().uses = mood;
     }
 
-    pub fn tallies_are(&self, mood: Mood) {
+    pub fn set_usage_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().tally = mood;
     }
 
-    pub fn spends_are(&self, mood: Mood) {
+    pub fn set_charge_fault(&self, mood: Fault) {
         self.moods.lock().unwrap().spend = mood;
     }
 
     /// So often; then it fails.
-    pub fn log_can_be_read(&self, times: usize) {
+    pub fn allow_audit_reads(&self, times: usize) {
         self.moods.lock().unwrap().log = Some(times);
     }
 
@@ -117,11 +117,11 @@ impl Wrapper {
     }
 
     /// From now on look-ups wait, each after it has read, until it is let go.
-    pub fn hold(&self) {
+    pub fn hold_finds(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    pub fn let_go(&self, lookups: usize) {
+    pub fn release_finds(&self, lookups: usize) {
         self.gate.add_permits(lookups);
     }
 
@@ -130,7 +130,7 @@ impl Wrapper {
         self.changes.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    pub fn let_changes_go(&self, changes: usize) {
+    pub fn release_changes(&self, changes: usize) {
         self.changes.add_permits(changes);
     }
 
@@ -143,28 +143,28 @@ impl Wrapper {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let mood = self.moods().change;
-        if mood != Mood::Lossy {
+        if mood != Fault::AnswerLost {
             obey(mood).await?;
         }
         self.changes.acquire().await.unwrap().forget();
         let answer = work.await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { answer }
+        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { answer }
     }
 }
 
-async fn obey(mood: Mood) -> Result<(), StoreError> {
+async fn obey(mood: Fault) -> Result<(), StoreError> {
     match mood {
-        Mood::Fine | Mood::Lossy => Ok(()),
-        Mood::Failing => Err(StoreError::unavailable("told to fail")),
-        Mood::Frozen => pending().await,
-        Mood::Panicking => panic!("told to panic"),
+        Fault::None | Fault::AnswerLost => Ok(()),
+        Fault::Unavailable => Err(StoreError::unavailable("told to fail")),
+        Fault::Hangs => pending().await,
+        Fault::Panics => panic!("told to panic"),
     }
 }
 
 type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
-impl KeyStore for Wrapper {
+impl KeyStore for FaultyStore {
     async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.change(self.store.insert(new)).await
     }
@@ -276,11 +276,11 @@ impl KeyStore for Wrapper {
 
     async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
         let mood = self.moods().tally;
-        if mood != Mood::Lossy {
+        if mood != Fault::AnswerLost {
             obey(mood).await?;
         }
         let tallied = self.store.add_usage(tallies).await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { tallied }
+        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { tallied }
     }
 
     async fn usage_history(
@@ -301,15 +301,15 @@ impl KeyStore for Wrapper {
             self.charges.fetch_add(1, Ordering::SeqCst);
         }
         // Told otherwise, it goes on.
-        while self.moods().spend == Mood::Frozen {
+        while self.moods().spend == Fault::Hangs {
             tokio::task::yield_now().await;
         }
         let mood = self.moods().spend;
-        if mood != Mood::Lossy {
+        if mood != Fault::AnswerLost {
             obey(mood).await?;
         }
         let spent = self.store.charge(charges).await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { spent }
+        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { spent }
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Answer<()> {
