@@ -20,7 +20,7 @@ async fn verify(service: &Service, secret: &str, ip: &str) -> Result<(), VerifyE
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones() {
+async fn a_flood_of_unknown_keys_uses_bounded_memory_and_evicts_no_valid_key() {
     let options = CacheOptions::default().max_unknown(1_000).unknown_lookups_per_second(u32::MAX);
     let (service, wrapper) = service(options);
     let mut good: Vec<Issued> = Vec::new();
@@ -49,7 +49,7 @@ async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones()
 }
 
 #[tokio::test]
-async fn more_keys_than_there_is_room_for_work_all_the_same() {
+async fn keys_beyond_the_cache_capacity_still_verify() {
     let (service, _) = service(CacheOptions::default().max_keys(10));
     let mut issued = Vec::new();
     for _ in 0..50 {
@@ -64,7 +64,7 @@ async fn more_keys_than_there_is_room_for_work_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_store_is_asked_for_unknown_keys_only_so_often_and_good_ones_are_served() {
+async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() {
     let (service, wrapper) = service(CacheOptions::default().unknown_lookups_per_second(100));
     let (cached, stale) = (service.issue().await, service.issue().await);
     let cold = service.issue().await;
@@ -95,7 +95,7 @@ async fn the_store_is_asked_for_unknown_keys_only_so_often_and_good_ones_are_ser
 }
 
 #[tokio::test]
-async fn a_network_that_fails_too_often_waits_before_anything_is_looked_up() {
+async fn a_network_with_too_many_failures_is_limited_before_any_lookup() {
     let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(10));
     let (service, wrapper) = service(options);
     let (cached, cold) = (service.issue().await, service.issue().await);
@@ -133,7 +133,7 @@ async fn a_network_that_fails_too_often_waits_before_anything_is_looked_up() {
 }
 
 #[tokio::test]
-async fn attempts_whose_address_is_not_known_are_throttled_with_nobody() {
+async fn attempts_without_an_address_are_not_throttled() {
     let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(1));
     let (service, _) = service(options);
     for _ in 0..20 {

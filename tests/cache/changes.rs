@@ -92,7 +92,7 @@ async fn issue_for(service: &Service, n: usize, change: &str) -> Issued {
 }
 
 #[tokio::test]
-async fn after_any_change_the_node_that_made_it_denies_at_once() {
+async fn every_change_takes_effect_immediately_on_the_node_that_made_it() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         for (n, (change, expected)) in CHANGES.into_iter().enumerate() {
@@ -108,7 +108,7 @@ async fn after_any_change_the_node_that_made_it_denies_at_once() {
 }
 
 #[tokio::test]
-async fn any_change_reaches_the_other_nodes_by_the_feed() {
+async fn every_change_reaches_other_nodes_through_the_feed() {
     on_each_store(async |handles| {
         // The store in memory lasts as long as its handles: two nodes share one.
         let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
@@ -126,7 +126,7 @@ async fn any_change_reaches_the_other_nodes_by_the_feed() {
 }
 
 #[tokio::test]
-async fn a_change_whose_answer_is_lost_is_not_believed_to_have_failed() {
+async fn a_change_with_a_lost_answer_is_invalidated() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let issued = service.issue().await;
@@ -138,7 +138,7 @@ async fn a_change_whose_answer_is_lost_is_not_believed_to_have_failed() {
 }
 
 #[tokio::test]
-async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
+async fn a_new_key_is_not_hidden_by_a_negative_entry() {
     on_each_store(async |handles| {
         let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
         let service = Service::new(handles);
@@ -166,7 +166,7 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
 }
 
 #[tokio::test]
-async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
+async fn a_read_that_began_before_a_revoke_does_not_restore_the_key() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
     let issued = Arc::new(service.issue().await);
@@ -193,7 +193,7 @@ async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
 }
 
 #[tokio::test]
-async fn a_change_whose_caller_has_gone_away_is_made_and_told() {
+async fn a_change_completes_and_notifies_sinks_if_its_future_is_dropped() {
     let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let (ada, by) = (&service.owner, &service.actor);

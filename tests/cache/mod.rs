@@ -1,6 +1,6 @@
 mod bounds;
 mod changes;
 pub mod faulty_store;
-mod flights;
 mod revocations;
+mod single_flight;
 mod staleness;

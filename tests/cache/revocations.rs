@@ -24,22 +24,22 @@ use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{format, on_each_store, stores::Handles};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_feed_up_nothing_revoked_is_accepted_beyond_the_bound() {
+async fn with_the_feed_up_no_revoked_key_is_accepted_after_the_bound() {
     on_each_store(async |handles| race(handles, &[Fault::None]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_feed_cut_nothing_revoked_is_accepted_beyond_the_bound() {
+async fn with_the_feed_failing_no_revoked_key_is_accepted_after_the_bound() {
     on_each_store(async |handles| race(handles, &[Fault::Unavailable]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_feed_frozen_nothing_revoked_is_accepted_beyond_the_bound() {
+async fn with_the_feed_hanging_no_revoked_key_is_accepted_after_the_bound() {
     on_each_store(async |handles| race(handles, &[Fault::Hangs]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_feed_flapping_nothing_revoked_is_accepted_beyond_the_bound() {
+async fn with_the_feed_flapping_no_revoked_key_is_accepted_after_the_bound() {
     let moods = [Fault::Unavailable, Fault::None, Fault::Hangs, Fault::None];
     on_each_store(async |handles| race(handles, &moods).await).await;
 }

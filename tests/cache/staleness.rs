@@ -43,7 +43,7 @@ async fn feed_becomes(node: &ApiKeys, state: FeedState) {
 }
 
 #[tokio::test]
-async fn with_the_feed_cut_or_frozen_nothing_is_accepted_beyond_the_bound() {
+async fn with_the_feed_failing_or_hanging_no_stale_key_is_accepted_after_the_bound() {
     for mood in [Fault::Unavailable, Fault::Hangs] {
         let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
         let other = &service.nodes[1];
@@ -61,7 +61,7 @@ async fn with_the_feed_cut_or_frozen_nothing_is_accepted_beyond_the_bound() {
 }
 
 #[tokio::test]
-async fn with_the_store_gone_it_is_unavailable_beyond_the_bound_and_never_denied() {
+async fn with_the_store_down_a_stale_key_is_unavailable_and_never_denied() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     wrapper.set_feed_fault(Fault::Unavailable);
@@ -75,7 +75,7 @@ async fn with_the_store_gone_it_is_unavailable_beyond_the_bound_and_never_denied
 }
 
 #[tokio::test]
-async fn an_idle_entry_is_not_served_once_more_when_the_feed_comes_back() {
+async fn a_stale_entry_is_not_served_after_the_feed_recovers() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     wrapper.set_feed_fault(Fault::Unavailable);
@@ -88,7 +88,7 @@ async fn an_idle_entry_is_not_served_once_more_when_the_feed_comes_back() {
 }
 
 #[tokio::test]
-async fn whoever_missed_something_forgets_everything() {
+async fn a_node_that_missed_feed_entries_clears_its_cache() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     wrapper.set_feed_fault(Fault::Unavailable);
@@ -103,7 +103,7 @@ async fn whoever_missed_something_forgets_everything() {
 }
 
 #[tokio::test]
-async fn a_strict_node_believes_nothing_while_the_feed_is_down() {
+async fn a_strict_node_uses_no_cached_key_while_the_feed_is_down() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default().strict()).await;
     let other = &service.nodes[1];
     wrapper.set_feed_fault(Fault::Unavailable);
@@ -116,7 +116,7 @@ async fn a_strict_node_believes_nothing_while_the_feed_is_down() {
 }
 
 #[tokio::test]
-async fn an_account_is_asked_again_after_the_bound_though_nobody_told_of_it() {
+async fn an_account_is_refreshed_after_the_bound_without_a_notification() {
     let (service, wrapper, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     let asked = wrapper.finds();
@@ -130,7 +130,7 @@ async fn an_account_is_asked_again_after_the_bound_though_nobody_told_of_it() {
 }
 
 #[tokio::test]
-async fn health_tells_what_is_going_on() {
+async fn health_reports_the_feed_state_and_the_cache_size() {
     let (service, wrapper, _issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     feed_becomes(other, FeedState::Pushed).await;
@@ -147,7 +147,7 @@ async fn health_tells_what_is_going_on() {
 }
 
 #[tokio::test]
-async fn a_key_whose_account_was_asked_for_again_is_one_key_with_unwritten_uses() {
+async fn a_key_with_a_refreshed_account_counts_once_in_unwritten_uses() {
     let (service, _, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     other.flush().await.unwrap();
@@ -159,7 +159,7 @@ async fn a_key_whose_account_was_asked_for_again_is_one_key_with_unwritten_uses(
 }
 
 #[tokio::test]
-async fn after_a_shutdown_nothing_runs_and_what_was_used_is_written() {
+async fn a_shutdown_writes_uses_and_stops_the_background_tasks() {
     let (service, _, issued) = two_nodes(CacheOptions::default()).await;
     let other = &service.nodes[1];
     other.shutdown().await.unwrap();
@@ -172,7 +172,7 @@ async fn after_a_shutdown_nothing_runs_and_what_was_used_is_written() {
 }
 
 #[tokio::test]
-async fn without_a_cache_every_verification_asks_the_store() {
+async fn without_a_cache_every_verification_queries_the_store() {
     let wrapper = FaultyStore::new(stores::memory().remove(0));
     let service = Service::with(vec![Arc::new(wrapper.clone())], |builder| builder.no_cache());
     let issued = service.issue().await;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sinks() {
+async fn every_change_is_logged_with_its_actor_and_origin_and_sent_to_the_sinks() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -72,7 +72,7 @@ async fn the_first_use_is_logged_once() {
 /// A writer ends with its runtime. The clock of the runtimes stands still but for what is slept for:
 /// nobody waits.
 #[test]
-fn garbage_alone_brings_the_writer_back() {
+fn malformed_keys_alone_restart_the_writer() {
     let service = Service::new(stores::memory());
     for wait in [Duration::ZERO, SECOND * 120] {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -86,7 +86,7 @@ fn garbage_alone_brings_the_writer_back() {
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
+async fn a_flood_of_denials_is_aggregated_into_few_rows() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -131,7 +131,7 @@ async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
 }
 
 #[tokio::test]
-async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
+async fn the_log_is_queried_by_owner_key_kind_and_time_in_pages() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -169,7 +169,7 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
 }
 
 #[tokio::test]
-async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
+async fn hostile_text_is_stored_unchanged_and_displayed_as_one_escaped_line() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let hostile =
@@ -195,7 +195,7 @@ async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
 }
 
 #[tokio::test]
-async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_sinks() {
+async fn a_host_event_is_in_the_same_log_on_every_node_and_sent_to_the_sinks() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -225,7 +225,7 @@ async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_si
 }
 
 #[tokio::test]
-async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
+async fn a_host_event_with_hostile_text_is_truncated_and_displayed_as_one_line() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -244,7 +244,7 @@ async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
 }
 
 #[tokio::test]
-async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
+async fn a_host_event_that_cannot_be_written_is_unavailable_and_not_sent_to_the_sinks() {
     let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     store.set_use_fault(Fault::Unavailable);
@@ -263,7 +263,7 @@ impl AuditSink for Panicking {
 }
 
 #[tokio::test]
-async fn a_sink_that_panics_harms_neither_the_change_nor_the_other_sinks() {
+async fn a_panicking_sink_affects_neither_the_change_nor_other_sinks() {
     let service = Service::with(stores::memory(), |builder| builder.audit(Panicking));
     let after = keyward::testing::Events::default();
     let keys = ApiKeys::builder(MemoryStore::new(), format())

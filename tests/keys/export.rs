@@ -71,7 +71,7 @@ fn expected(event: &AuditEvent) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
+async fn five_hundred_hostile_names_are_exported_unchanged_and_escaped() {
     let service = Service::new(stores::memory());
     let keys = service.keys();
     let names = hostile::for_tables();
@@ -98,7 +98,7 @@ async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
 }
 
 #[tokio::test]
-async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
+async fn an_export_has_each_event_once_in_pages() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada) = (service.keys(), &service.owner);
@@ -129,7 +129,7 @@ async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
 }
 
 #[tokio::test]
-async fn of_no_events_there_are_only_the_names() {
+async fn an_empty_export_has_only_the_header() {
     let service = Service::new(stores::memory());
     let export = |format| service.keys().export(AuditQuery::new(&service.owner), format);
     assert_eq!(pages(export(ExportFormat::JsonLines)).await, [""; 0]);
@@ -137,7 +137,7 @@ async fn of_no_events_there_are_only_the_names() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
+async fn an_export_continues_with_the_same_page_after_a_store_failure() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     for _ in 0..5 {
@@ -162,7 +162,7 @@ async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
 }
 
 #[tokio::test]
-async fn a_line_has_the_names_of_the_management_api_and_null_for_what_is_not_known() {
+async fn a_json_line_uses_the_field_names_of_the_management_api_and_null_for_unknown_values() {
     let service = Service::new(stores::memory());
     let by = keyward::model::Actor::system("import");
     let issued = service.keys().issue(service.new_key(), &by).await.unwrap();

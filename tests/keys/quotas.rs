@@ -62,7 +62,7 @@ async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued)
 }
 
 #[tokio::test]
-async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
+async fn each_answer_reports_the_remaining_quota_until_it_is_exhausted() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(3))).await;
@@ -86,7 +86,7 @@ async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
 }
 
 #[tokio::test]
-async fn a_new_day_brings_a_new_quota() {
+async fn a_daily_quota_resets_the_next_day() {
     let service = Service::new(stores::memory());
     service.clock.advance(HOUR * 20);
     let issued = issue(&service, quota(Quota::per_day(2))).await;
@@ -154,7 +154,7 @@ async fn all_keys_of_an_owner_share_the_quota_of_the_plan() {
 }
 
 #[tokio::test]
-async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
+async fn a_use_rejected_by_one_limit_is_charged_to_none() {
     let service = Service::new(stores::memory());
     let plan = Limits::default().quota(Quota::total(10)).rate(Rate::per_hour(10));
     service.host.limit(&service.owner, plan);
@@ -178,7 +178,7 @@ async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
 }
 
 #[tokio::test]
-async fn a_denied_request_spends_no_quota() {
+async fn a_denied_request_charges_no_quota() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Service::new(handles);
@@ -209,7 +209,7 @@ async fn a_denied_request_spends_no_quota() {
 }
 
 #[tokio::test]
-async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
+async fn a_rotation_and_an_update_keep_the_used_quota() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(2))).await;
@@ -228,7 +228,7 @@ async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
 }
 
 #[tokio::test]
-async fn what_costs_nothing_passes_and_spends_nothing() {
+async fn a_request_with_cost_zero_passes_and_charges_nothing() {
     let handles = stores::memory();
     let store = handles[0].clone();
     for service in [Service::new(handles.clone()), Service::uncached(handles)] {
@@ -264,7 +264,7 @@ fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
+async fn a_failed_charge_is_unavailable_and_charges_nothing() {
     let (service, wrapper, store, issued) = moody().await;
     wrapper.set_charge_fault(Fault::Unavailable);
     for _ in 0..50 {
@@ -279,7 +279,7 @@ async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
 }
 
 #[tokio::test]
-async fn a_use_whose_counting_was_not_confirmed_is_not_let_through() {
+async fn a_use_with_an_unconfirmed_charge_is_rejected() {
     let (service, wrapper, store, issued) = moody().await;
     wrapper.set_charge_fault(Fault::AnswerLost);
     assert_eq!(unavailable(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
@@ -288,7 +288,7 @@ async fn a_use_whose_counting_was_not_confirmed_is_not_let_through() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
+async fn a_dropped_verification_charges_at_most_one_use() {
     let (service, wrapper, store, issued) = moody().await;
     wrapper.set_charge_fault(Fault::Hangs);
     {
@@ -303,7 +303,7 @@ async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
 }
 
 #[tokio::test]
-async fn what_time_has_given_back_is_not_given_back_twice() {
+async fn a_refund_after_the_rate_recovered_is_not_added_twice() {
     let (service, wrapper, _, issued) = moody().await;
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     service.keys().account_changed(&service.owner).await.unwrap();
@@ -322,7 +322,7 @@ async fn what_time_has_given_back_is_not_given_back_twice() {
 }
 
 #[tokio::test]
-async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
+async fn a_reservation_charges_only_the_committed_uses() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Service::new(handles);
@@ -353,7 +353,7 @@ async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_is_dropped_stays_spent() {
+async fn a_dropped_reservation_stays_charged() {
     let (service, wrapper, store, issued) = moody().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     drop(service.keys().reserve(&verified, 5).await.unwrap());
@@ -365,7 +365,7 @@ async fn a_reservation_that_is_dropped_stays_spent() {
 }
 
 #[tokio::test]
-async fn what_is_committed_is_settled_without_its_caller() {
+async fn a_commit_completes_if_its_future_is_dropped() {
     let (service, _, store, issued) = moody().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     let held = service.keys().reserve(&verified, 9).await.unwrap();
@@ -378,7 +378,7 @@ async fn what_is_committed_is_settled_without_its_caller() {
 }
 
 #[tokio::test]
-async fn what_was_reserved_yesterday_is_not_given_back_today() {
+async fn a_reservation_of_a_past_period_is_not_refunded_to_the_current_one() {
     let service = Service::new(stores::memory());
     let issued = issue(&service, quota(Quota::per_day(10))).await;
     let verified = cost(&service, &issued, 0).await.unwrap();
@@ -391,7 +391,7 @@ async fn what_was_reserved_yesterday_is_not_given_back_today() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_reservations_hold_no_more_than_there_is() {
+async fn racing_reservations_never_exceed_the_quota() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Arc::new(Service::new(handles));
@@ -419,7 +419,7 @@ async fn racing_reservations_hold_no_more_than_there_is() {
 }
 
 #[tokio::test]
-async fn a_quota_keeps_no_other_key_waiting() {
+async fn a_quota_does_not_delay_other_keys() {
     let (service, wrapper, ..) = moody().await;
     let plain = service.issue().await;
     assert!(charge(&service, &plain).await.is_ok());

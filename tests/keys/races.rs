@@ -108,7 +108,7 @@ async fn racing_rotations_leave_one_current_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_changes_are_all_there_in_the_end() {
+async fn racing_updates_are_all_applied() {
     on_each_store(async |handles| {
         let service = Arc::new(Service::new(handles));
         let id = service.issue().await.key.id;
@@ -130,7 +130,7 @@ async fn racing_changes_are_all_there_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
+async fn a_secret_is_always_found_while_it_moves_between_peppers() {
     on_each_store(async |handles| {
         let service = Service::new(handles.clone());
         let issued = service.issue().await;
@@ -170,7 +170,7 @@ pub async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) -> 
 }
 
 #[tokio::test]
-async fn a_dropped_future_leaves_nothing_half_done() {
+async fn a_dropped_future_leaves_no_partial_change() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);

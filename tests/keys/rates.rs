@@ -24,7 +24,7 @@ async fn limited_key(service: &Service, rate: Rate) -> Issued {
 }
 
 #[tokio::test]
-async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back() {
+async fn a_key_is_limited_at_its_rate_and_the_error_has_the_retry_time() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(3)).await;
     for left in [2, 1, 0] {
@@ -91,7 +91,7 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
 }
 
 #[tokio::test]
-async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
+async fn the_stricter_rate_and_burst_of_key_and_plan_apply() {
     let service = Service::new(stores::memory());
     let per_hour = |uses, burst| Rate::per_hour(uses).burst(burst);
     for (plan, own, expected) in [
@@ -116,7 +116,7 @@ async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
 }
 
 #[tokio::test]
-async fn what_one_rate_refuses_counts_against_neither() {
+async fn a_use_rejected_by_one_rate_is_charged_to_neither() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     let narrow = limited_key(&service, Rate::per_hour(1)).await;
@@ -138,7 +138,7 @@ async fn what_one_rate_refuses_counts_against_neither() {
 }
 
 #[tokio::test]
-async fn a_denied_request_counts_against_no_rate() {
+async fn a_denied_request_charges_no_rate() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     for request in [VerifyRequest::new().tenant("other"), VerifyRequest::new().tenant("")] {
@@ -148,7 +148,7 @@ async fn a_denied_request_counts_against_no_rate() {
 }
 
 #[tokio::test]
-async fn a_rotation_starts_no_new_count() {
+async fn a_rotation_does_not_reset_the_rate() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     assert!(charge(&service, &issued).await.is_ok());
@@ -158,7 +158,7 @@ async fn a_rotation_starts_no_new_count() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_locks_nobody_out() {
+async fn a_clock_that_is_set_back_does_not_block_a_key() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(2)).await;
     service.clock.advance(HOUR);
@@ -191,7 +191,7 @@ async fn sixty_four_tasks_at_a_rate_of_a_hundred_get_exactly_a_hundred() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_in_the_log() {
+async fn limited_requests_are_in_the_log() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     for _ in 0..5 {
@@ -203,7 +203,7 @@ async fn too_many_requests_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_request_costs_what_it_says() {
+async fn a_request_charges_its_cost() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(20)));
     let issued = limited_key(&service, Rate::per_minute(6)).await;

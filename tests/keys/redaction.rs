@@ -98,7 +98,7 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 }
 
 #[test]
-fn public_types_can_cross_threads_and_be_shown() {
+fn public_types_are_send_sync_and_debug() {
     use keyward::accounts::SensitiveChange;
     use keyward::email::{
         EmailSink, EmailSinkBuilder, Letters, Mailer, MailerBuilder, Notice, Words,
@@ -302,7 +302,7 @@ fn public_types(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_verification_can_be_awaited_anywhere() {
+fn futures_of_the_facade_are_send() {
     fn sends<T: Send>(_: T) {}
     let keys = TestKeys::new().keys;
     let (owner, by) = (crate::support::owner("a", "b"), Actor::system("x"));

@@ -19,7 +19,7 @@ use crate::cache::faulty_store::{Fault, FaultyStore};
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
 
 #[tokio::test]
-async fn what_two_nodes_find_due_at_once_is_told_once() {
+async fn a_reminder_found_by_two_nodes_concurrently_is_sent_once() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         for expiry in [Expiry::days(92), Expiry::Never] {
@@ -48,7 +48,7 @@ async fn what_two_nodes_find_due_at_once_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_rotation_and_a_use_start_the_count_anew() {
+async fn a_rotation_and_a_use_restart_the_reminder_period() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let issued = service.issue().await;
@@ -79,7 +79,7 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
 }
 
 #[tokio::test]
-async fn nobody_is_reminded_of_keys_that_do_not_work() {
+async fn inactive_keys_cause_no_reminders() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
@@ -94,7 +94,7 @@ async fn nobody_is_reminded_of_keys_that_do_not_work() {
 }
 
 #[tokio::test]
-async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
+async fn a_claimed_reminder_that_was_not_sent_is_retried_after_an_hour() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_automatic_purge);
     drop(service.issue().await);
@@ -110,7 +110,7 @@ async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
 }
 
 #[tokio::test]
-async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for_it() {
+async fn each_logged_reminder_reaches_the_sinks_if_its_future_is_dropped() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_automatic_purge);
     let old = Reminders::none().rotation_after(DAY);
@@ -133,7 +133,7 @@ async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
+async fn one_node_of_the_cluster_sends_reminders_hourly_for_all_tenants() {
     let store = Arc::new(MemoryStore::new());
     let hourly = Hourly::on([store.clone(), store]);
     let [one, two] = &hourly.nodes;
@@ -167,7 +167,7 @@ async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_all_at_once_comes_over_some_hours() {
+async fn many_due_reminders_are_spread_over_hours() {
     let store = Arc::new(MemoryStore::new());
     let hourly = Hourly::on([store.clone(), store]);
     for tenant in ["a", "b", "c"] {
@@ -184,7 +184,7 @@ async fn what_is_due_all_at_once_comes_over_some_hours() {
 }
 
 #[tokio::test]
-async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_life() {
+async fn a_key_with_a_lifetime_within_the_notice_is_reminded_at_half_its_lifetime() {
     let service = Service::new(stores::memory());
     let new = service.new_key().expiry(Expiry::days(7));
     let _ = service.keys().issue(new, &service.actor).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_lif
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
+async fn a_corrupt_tenant_does_not_block_reminders_of_other_tenants() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let hourly = Hourly::on([Arc::new(store.clone()), Arc::new(store.clone())]);
     for tenant in ["a", "b", "c"] {
@@ -210,7 +210,7 @@ async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_shut_down_leaves_the_rest_to_another() {
+async fn another_node_sends_the_reminders_that_remain_after_a_shutdown() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let (clock, events) = (ManualClock::default(), Events::default());
     let ending = Ending::default();

@@ -12,7 +12,7 @@ async fn rotate(service: &Service, issued: &Issued, rotation: Rotation) -> Issue
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_the_old_secret_at_once() {
+async fn an_immediate_rotation_ends_the_old_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
@@ -27,7 +27,7 @@ async fn a_rotation_at_once_ends_the_old_secret_at_once() {
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_slow() {
+async fn an_immediate_rotation_ends_the_old_secret_on_a_node_with_a_slow_clock() {
     on_each_store(async |handles| {
         let slow = Service::new(handles.clone());
         let service = Service::new(handles);
@@ -42,7 +42,7 @@ async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_sl
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before() {
+async fn an_immediate_rotation_with_a_used_token_ends_all_old_secrets() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let first = service.issue().await;
@@ -61,7 +61,7 @@ async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before
 }
 
 #[tokio::test]
-async fn in_an_overlap_both_secrets_work_until_its_very_end() {
+async fn both_secrets_work_until_the_exact_end_of_an_overlap() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
@@ -163,7 +163,7 @@ async fn a_revoked_key_is_not_rotated_and_a_disabled_one_stays_disabled() {
 }
 
 #[tokio::test]
-async fn a_retry_after_a_lost_answer_locks_nobody_out() {
+async fn a_retried_rotation_keeps_the_secret_that_the_client_has() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;

@@ -94,7 +94,7 @@ fn digest_of_another() -> SecretDigest {
 }
 
 #[tokio::test]
-async fn every_change_that_lets_a_key_do_more_needs_the_factor_that_is_demanded() {
+async fn every_widening_change_requires_the_demanded_second_factor() {
     for (change, told) in ALL {
         let world = World::new().await;
         let (ada, nobody) = (&world.service.owner, Actor::account("ada"));
@@ -119,7 +119,7 @@ async fn every_change_that_lets_a_key_do_more_needs_the_factor_that_is_demanded(
 }
 
 #[tokio::test]
-async fn nothing_that_takes_away_is_asked_about() {
+async fn narrowing_changes_never_ask_the_policy() {
     let world = World::new().await;
     let (keys, ada, by) = (world.service.keys(), &world.service.owner, &Actor::account("ada"));
     keys.enable(ada, world.key, by).await.unwrap();
@@ -137,7 +137,7 @@ async fn nothing_that_takes_away_is_asked_about() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_for_a_second_factor_in_vain() {
+async fn no_second_factor_is_demanded_for_a_forbidden_change() {
     let world = World::new().await;
     world.service.policy.demand(Some(HOUR));
     let limited = Actor::account("intern").limited_to(Permissions::only::<&str>([]).unwrap());
@@ -154,7 +154,7 @@ async fn nobody_is_sent_for_a_second_factor_in_vain() {
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_answer_neither_refuses_nor_lets_pass() {
+async fn a_failing_policy_makes_a_change_unavailable() {
     for (change, _) in ALL {
         let world = World::new().await;
         world.service.policy.fail(true);
@@ -168,7 +168,7 @@ async fn a_policy_that_does_not_answer_neither_refuses_nor_lets_pass() {
 }
 
 #[tokio::test]
-async fn a_factor_from_the_future_is_none_but_for_what_clocks_differ() {
+async fn a_second_factor_from_the_future_is_accepted_only_within_clock_skew() {
     let world = World::new().await;
     world.service.policy.demand(Some(SECOND));
     let at = |ahead| Actor::account("ada").second_factor_at(world.service.now().after(ahead));
@@ -180,7 +180,7 @@ async fn a_factor_from_the_future_is_none_but_for_what_clocks_differ() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_factor_fresh_again() {
+async fn a_clock_that_is_set_back_does_not_renew_a_second_factor() {
     let world = World::new().await;
     world.service.policy.demand(Some(SECOND * 60));
     let (noon, by) = (world.service.now(), world.confirmed(Duration::ZERO));
@@ -193,7 +193,7 @@ async fn a_clock_that_is_set_back_makes_no_factor_fresh_again() {
 }
 
 #[tokio::test]
-async fn a_key_that_manages_keys_has_no_second_factor() {
+async fn a_key_as_actor_has_no_second_factor() {
     let world = World::new().await;
     let issued = world.service.issue().await;
     let by_key = Actor::key(&world.service.verify(&issued).await.unwrap());

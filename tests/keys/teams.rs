@@ -92,7 +92,7 @@ const BOUND: Duration = Duration::from_secs(5);
 
 /// > All API keys inherit the permissions of the account that created them.
 #[tokio::test]
-async fn each_role_has_the_powers_of_the_page_and_no_others() {
+async fn each_role_has_exactly_the_permissions_of_the_page() {
     let (service, team) = service(stores::memory());
     for (role, allowed) in MATRIX {
         let member = owner("acme", &format!("{role:?}"));
@@ -105,7 +105,7 @@ async fn each_role_has_the_powers_of_the_page_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_every_node() {
+async fn a_role_change_applies_to_existing_keys_on_every_node() {
     on_each_store(async |handles| {
         let (service, team) = service(handles);
         let (keys, ada) = (service.keys(), &service.owner);
@@ -135,7 +135,7 @@ async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_ever
 }
 
 #[tokio::test]
-async fn a_host_that_tells_nobody_of_the_change_is_asked_again_within_the_bound() {
+async fn a_role_change_without_a_notification_applies_within_the_bound() {
     let (service, team) = service(stores::memory());
     let issued = service.issue().await;
     let keys = service.keys();
@@ -150,7 +150,7 @@ async fn a_host_that_tells_nobody_of_the_change_is_asked_again_within_the_bound(
 
 /// > Rotate API keys immediately when a team member with access to the key leaves.
 #[tokio::test]
-async fn the_keys_of_who_has_left_stop_and_of_who_was_thrown_out_for_good() {
+async fn keys_of_a_removed_member_are_denied_and_revoked_keys_stay_revoked() {
     on_each_store(async |handles| {
         let (service, team) = service(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -175,7 +175,7 @@ async fn the_keys_of_who_has_left_stop_and_of_who_was_thrown_out_for_good() {
 }
 
 #[tokio::test]
-async fn nobody_hands_out_more_than_the_role_has() {
+async fn an_actor_cannot_grant_more_than_its_role() {
     let (service, team) = service(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     team.has(ada, Role::Member);
@@ -199,7 +199,7 @@ async fn nobody_hands_out_more_than_the_role_has() {
 }
 
 #[test]
-fn who_holds_several_roles_may_do_what_each_of_them_may_and_who_holds_none_nothing() {
+fn several_roles_combine_their_permissions_and_no_role_means_suspended() {
     let only = |scopes: &[&str]| Permissions::only(scopes).unwrap();
     let roles = Roles::new()
         .role("writer", only(&["write", "read"]))

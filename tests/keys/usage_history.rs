@@ -22,7 +22,7 @@ async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64,
 }
 
 #[tokio::test]
-async fn uses_and_refusals_are_counted_by_the_hour() {
+async fn uses_and_rejections_are_counted_by_the_hour() {
     on_each_store(async |handles| {
         for service in [Service::new(handles.clone()), Service::uncached(handles)] {
             let rate = Some(Rate::per_minute(5));
@@ -56,7 +56,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
 }
 
 #[tokio::test]
-async fn another_hour_in_the_same_entry_is_another_count() {
+async fn a_cached_key_counts_each_hour_separately() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     service.clock.advance(HOUR - SECOND);
@@ -71,7 +71,7 @@ async fn another_hour_in_the_same_entry_is_another_count() {
 }
 
 #[tokio::test]
-async fn uses_before_and_after_the_account_is_asked_again_are_all_counted() {
+async fn uses_before_and_after_an_account_refresh_are_all_counted() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     for _ in 0..3 {
@@ -120,7 +120,7 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_loses_no_count_and_delays_no_verification() {
+async fn a_failing_store_loses_no_count_and_delays_no_verification() {
     let wrapper = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(wrapper.clone())]);
     let issued = service.issue().await;

@@ -18,7 +18,7 @@ async fn identified(service: &Service, issued: &Issued) -> Option<(bool, bool)> 
 }
 
 #[tokio::test]
-async fn a_secret_is_identified_whatever_became_of_its_key() {
+async fn a_secret_is_identified_until_its_key_is_deleted() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
@@ -39,7 +39,7 @@ async fn a_secret_is_identified_whatever_became_of_its_key() {
 }
 
 #[tokio::test]
-async fn to_identify_a_secret_is_no_use_of_it() {
+async fn identifying_a_secret_counts_no_use() {
     let service = Service::new(stores::memory());
     let limits = KeyLimits { rate: Some(Rate::per_hour(1)), ..KeyLimits::default() };
     let new = service.new_key().limits(limits);
@@ -54,7 +54,7 @@ async fn to_identify_a_secret_is_no_use_of_it() {
 }
 
 #[tokio::test]
-async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
+async fn a_leak_is_recorded_once_per_location() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
@@ -74,7 +74,7 @@ async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_nobody_can_tell_whose_a_secret_is() {
+async fn identifying_a_secret_is_unavailable_while_the_store_is_down() {
     let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![std::sync::Arc::new(store.clone())]);
     let issued = service.issue().await;

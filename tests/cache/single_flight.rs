@@ -32,7 +32,7 @@ async fn is_asked(wrapper: &FaultyStore) {
 }
 
 #[tokio::test]
-async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
+async fn concurrent_lookups_of_a_digest_query_the_store_once() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
@@ -45,7 +45,7 @@ async fn however_many_wait_for_a_digest_the_store_is_asked_once() {
 }
 
 #[tokio::test]
-async fn unknown_digests_are_asked_for_once_too() {
+async fn concurrent_lookups_of_an_unknown_digest_query_the_store_once() {
     let (service, wrapper) = service();
     let secret = format().generate().unwrap();
     service.keys().catch_up().await.unwrap();
@@ -58,7 +58,7 @@ async fn unknown_digests_are_asked_for_once_too() {
 }
 
 #[tokio::test]
-async fn waiters_that_go_away_hurt_nobody() {
+async fn dropped_waiters_do_not_affect_others() {
     let (service, wrapper) = service();
     let issued: Issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
@@ -85,7 +85,7 @@ async fn waiters_that_go_away_hurt_nobody() {
 }
 
 #[tokio::test]
-async fn when_all_have_gone_the_next_one_begins_anew() {
+async fn a_lookup_after_all_waiters_were_dropped_starts_again() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
     service.keys().catch_up().await.unwrap();
@@ -100,7 +100,7 @@ async fn when_all_have_gone_the_next_one_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_load_that_fails_or_panics_is_unavailable_to_all_and_leaves_nothing() {
+async fn a_lookup_that_fails_or_panics_is_unavailable_to_all_waiters_and_caches_nothing() {
     let (service, wrapper) = service();
     let issued = service.issue().await;
     for mood in [Fault::Unavailable, Fault::Panics] {

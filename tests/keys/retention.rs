@@ -15,7 +15,7 @@ use crate::{
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 #[tokio::test(start_paused = true)]
-async fn one_of_all_nodes_cleans_up_once_an_hour() {
+async fn one_node_of_the_cluster_purges_once_an_hour() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
     let node = || begin(&store, &clock).build();
     let (one, two) = (node(), node());
@@ -38,7 +38,7 @@ async fn one_of_all_nodes_cleans_up_once_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_for_how_long_is_for_the_host_to_say() {
+async fn the_host_sets_the_retention_or_disables_the_purge() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
     let never = begin(&store, &clock).no_automatic_purge().build();
     let id = revoked_key(&never).await;
@@ -54,7 +54,7 @@ async fn what_is_kept_for_how_long_is_for_the_host_to_say() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_shutdown_nothing_is_cleaned_up() {
+async fn nothing_is_purged_after_a_shutdown() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
     let keys = begin(&store, &clock).build();
     let id = revoked_key(&keys).await;
@@ -66,7 +66,7 @@ async fn after_a_shutdown_nothing_is_cleaned_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_is_told_and_done_in_another_hour() {
+async fn a_failed_purge_is_reported_and_retried_an_hour_later() {
     let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
     let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
     let id = revoked_key(&node).await;
