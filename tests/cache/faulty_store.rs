@@ -1,4 +1,4 @@
-//! A store between the cache and a real one, which counts what it is asked and does what it is told.
+//! A store that wraps another one, counts calls, and injects faults and delays.
 
 use std::{
     future::pending,
@@ -36,27 +36,27 @@ pub enum Fault {
 #[derive(Clone)]
 pub struct FaultyStore {
     store: Arc<dyn KeyStore>,
-    moods: Arc<Mutex<Moods>>,
-    /// The tenant whose keys cannot be listed.
-    damaged: Arc<Mutex<Option<String>>>,
+    faults: Arc<Mutex<Faults>>,
+    /// The tenant with corrupt keys: listing them fails.
+    corrupt_tenant: Arc<Mutex<Option<String>>>,
     finds: Arc<AtomicUsize>,
     charges: Arc<AtomicUsize>,
-    /// Each look-up by digest takes one permit, between its read and its answer.
-    gate: Arc<Semaphore>,
-    /// Each change takes one, before it is made.
-    changes: Arc<Semaphore>,
+    /// Each look-up by digest takes one permit between its read and its answer.
+    find_gate: Arc<Semaphore>,
+    /// Each change takes one permit before it is made.
+    change_gate: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Moods {
+struct Faults {
     feed: Fault,
     find: Fault,
     change: Fault,
     uses: Fault,
-    spend: Fault,
-    tally: Fault,
-    /// How often the log can still be read; always, unless told.
-    log: Option<usize>,
+    charge: Fault,
+    usage: Fault,
+    /// The number of audit reads that still succeed. `None` is unlimited.
+    audit_reads: Option<usize>,
 }
 
 impl FaultyStore {
@@ -64,100 +64,100 @@ impl FaultyStore {
         let gate = || Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         Self {
             store,
-            moods: Arc::default(),
-            damaged: Arc::default(),
+            faults: Arc::default(),
+            corrupt_tenant: Arc::default(),
             finds: Arc::default(),
             charges: Arc::default(),
-            gate: gate(),
-            changes: gate(),
+            find_gate: gate(),
+            change_gate: gate(),
         }
     }
 
-    pub fn set_feed_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().feed = mood;
+    pub fn set_feed_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().feed = fault;
     }
 
-    pub fn set_find_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().find = mood;
+    pub fn set_find_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().find = fault;
     }
 
     pub fn corrupt_keys_of(&self, tenant: &str) {
-        *self.damaged.lock().unwrap() = Some(tenant.into());
+        *self.corrupt_tenant.lock().unwrap() = Some(tenant.into());
     }
 
-    pub fn set_change_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().change = mood;
+    pub fn set_change_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().change = fault;
     }
 
-    pub fn set_use_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().uses = mood;
+    pub fn set_use_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().uses = fault;
     }
 
-    pub fn set_usage_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().tally = mood;
+    pub fn set_usage_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().usage = fault;
     }
 
-    pub fn set_charge_fault(&self, mood: Fault) {
-        self.moods.lock().unwrap().spend = mood;
+    pub fn set_charge_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().charge = fault;
     }
 
-    /// So often; then it fails.
+    /// Makes audit reads fail after this number of calls.
     pub fn allow_audit_reads(&self, times: usize) {
-        self.moods.lock().unwrap().log = Some(times);
+        self.faults.lock().unwrap().audit_reads = Some(times);
     }
 
-    /// How often it was asked to spend for keys and owners.
+    /// Returns the number of charges for keys and owners.
     pub fn charges(&self) -> usize {
         self.charges.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked for a digest.
+    /// Returns the number of look-ups by digest.
     pub fn finds(&self) -> usize {
         self.finds.load(Ordering::SeqCst)
     }
 
-    /// From now on look-ups wait, each after it has read, until it is let go.
+    /// Makes look-ups wait between their read and their answer, until `release_finds`.
     pub fn hold_finds(&self) {
-        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+        self.find_gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
     pub fn release_finds(&self, lookups: usize) {
-        self.gate.add_permits(lookups);
+        self.find_gate.add_permits(lookups);
     }
 
-    /// From now on changes wait before they are made, until they are let go.
+    /// Makes changes wait before they are made, until `release_changes`.
     pub fn hold_changes(&self) {
-        self.changes.forget_permits(Semaphore::MAX_PERMITS);
+        self.change_gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
     pub fn release_changes(&self, changes: usize) {
-        self.changes.add_permits(changes);
+        self.change_gate.add_permits(changes);
     }
 
-    fn moods(&self) -> Moods {
-        *self.moods.lock().unwrap()
+    fn faults(&self) -> Faults {
+        *self.faults.lock().unwrap()
     }
 
     async fn change<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let mood = self.moods().change;
-        if mood != Fault::AnswerLost {
-            obey(mood).await?;
+        let fault = self.faults().change;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        self.changes.acquire().await.unwrap().forget();
+        self.change_gate.acquire().await.unwrap().forget();
         let answer = work.await;
-        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { answer }
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { answer }
     }
 }
 
-async fn obey(mood: Fault) -> Result<(), StoreError> {
-    match mood {
+async fn inject(fault: Fault) -> Result<(), StoreError> {
+    match fault {
         Fault::None | Fault::AnswerLost => Ok(()),
-        Fault::Unavailable => Err(StoreError::unavailable("told to fail")),
+        Fault::Unavailable => Err(StoreError::unavailable("injected fault")),
         Fault::Hangs => pending().await,
-        Fault::Panics => panic!("told to panic"),
+        Fault::Panics => panic!("injected panic"),
     }
 }
 
@@ -172,9 +172,9 @@ impl KeyStore for FaultyStore {
     fn find<'a>(&'a self, digests: &'a [SecretDigest]) -> Lookup<'a> {
         self.finds.fetch_add(1, Ordering::SeqCst);
         Lookup::later(async {
-            obey(self.moods().find).await?;
+            inject(self.faults().find).await?;
             let found = self.store.find(digests).await;
-            self.gate.acquire().await.unwrap().forget();
+            self.find_gate.acquire().await.unwrap().forget();
             found
         })
     }
@@ -184,8 +184,8 @@ impl KeyStore for FaultyStore {
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
-        if self.damaged.lock().unwrap().as_deref() == Some(query.within.tenant()) {
-            return Err(StoreError::corrupt("told to be damaged"));
+        if self.corrupt_tenant.lock().unwrap().as_deref() == Some(query.within.tenant()) {
+            return Err(StoreError::corrupt("injected corruption"));
         }
         self.store.list(query).await
     }
@@ -233,7 +233,7 @@ impl KeyStore for FaultyStore {
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
-        obey(self.moods().uses).await?;
+        inject(self.faults().uses).await?;
         self.store.record_uses(uses).await
     }
 
@@ -242,16 +242,16 @@ impl KeyStore for FaultyStore {
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Answer<()> {
-        obey(self.moods().uses).await?;
+        inject(self.faults().uses).await?;
         let answer = self.store.record_events(events).await;
-        // That of a store with a disk comes later.
+        // A store with a disk answers later.
         yield_now().await;
         answer
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
-        if let Some(left) = &mut self.moods.lock().unwrap().log {
-            let read = left.checked_sub(1).ok_or(StoreError::unavailable("told to fail"));
+        if let Some(left) = &mut self.faults.lock().unwrap().audit_reads {
+            let read = left.checked_sub(1).ok_or(StoreError::unavailable("injected fault"));
             *left = read?;
         }
         self.store.events(query).await
@@ -262,25 +262,25 @@ impl KeyStore for FaultyStore {
     }
 
     async fn changes(&self, after: Option<u64>) -> Answer<ChangeBatch> {
-        obey(self.moods().feed).await?;
+        inject(self.faults().feed).await?;
         self.store.changes(after).await
     }
 
     async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Answer<FeedMode> {
-        obey(self.moods().feed).await?;
+        inject(self.faults().feed).await?;
         let feed = self.store.wait_for_changes(after, at_most).await?;
-        // What was frozen meanwhile does not tell either.
-        obey(self.moods().feed).await?;
+        // A fault that was set meanwhile applies too.
+        inject(self.faults().feed).await?;
         Ok(feed)
     }
 
     async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
-        let mood = self.moods().tally;
-        if mood != Fault::AnswerLost {
-            obey(mood).await?;
+        let fault = self.faults().usage;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        let tallied = self.store.add_usage(tallies).await;
-        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { tallied }
+        let added = self.store.add_usage(tallies).await;
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { added }
     }
 
     async fn usage_history(
@@ -300,16 +300,16 @@ impl KeyStore for FaultyStore {
         if !matches!(charges[0].payer, CounterKey::Job(_)) {
             self.charges.fetch_add(1, Ordering::SeqCst);
         }
-        // Told otherwise, it goes on.
-        while self.moods().spend == Fault::Hangs {
+        // Continues when the fault is cleared.
+        while self.faults().charge == Fault::Hangs {
             tokio::task::yield_now().await;
         }
-        let mood = self.moods().spend;
-        if mood != Fault::AnswerLost {
-            obey(mood).await?;
+        let fault = self.faults().charge;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        let spent = self.store.charge(charges).await;
-        if mood == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { spent }
+        let outcome = self.store.charge(charges).await;
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { outcome }
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Answer<()> {
