@@ -1,6 +1,6 @@
 //! Two nodes under load, with the system clock: a key that one node revokes is not accepted by the
 //! other after the bound. `REVOCATIONS` sets the number of revocations per store and feed state; the
-//! default keeps CI fast. With `--nocapture`, each test prints how long they took to arrive.
+//! default keeps CI fast. With `--nocapture`, it prints how long the revocations took.
 
 use std::{
     env,

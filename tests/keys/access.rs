@@ -100,16 +100,17 @@ async fn an_actor_cannot_grant_more_than_its_own_permissions() {
         }
     }
     let rotated = keys.rotate(ada, wide.key.id, Rotation::immediate(), &limited).await;
-    assert_eq!(rotated.unwrap_err().kind(), ErrorKind::Forbidden, "its secret would go to him");
-    assert!(service.verify(&wide).await.is_ok());
-    assert!(
-        keys.disable(ada, wide.key.id, &limited).await.is_ok(),
-        "taking away is no handing out"
+    assert_eq!(
+        rotated.unwrap_err().kind(),
+        ErrorKind::Forbidden,
+        "the actor would receive the secret"
     );
+    assert!(service.verify(&wide).await.is_ok());
+    assert!(keys.disable(ada, wide.key.id, &limited).await.is_ok(), "disabling grants nothing");
 }
 
-/// A key that manages keys, as an actor.
-async fn maker(service: &Service, new: NewKey) -> Actor {
+/// Issues a key and returns it as an actor.
+async fn key_actor(service: &Service, new: NewKey) -> Actor {
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     let request = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
     Actor::key(&service.verify_for(&issued, &request).await.unwrap())
@@ -122,16 +123,16 @@ async fn a_key_issued_by_a_key_is_never_wider_than_the_issuing_key() {
     let office = Networks::only(["192.0.2.0/24"]).unwrap();
     let child = || service.new_key().access(access(["a"]));
 
-    let by = maker(&service, service.new_key().access(access(["a"]))).await;
+    let by = key_actor(&service, service.new_key().access(access(["a"]))).await;
     assert!(keys.issue(child(), &by).await.is_ok());
-    assert!(keys.issue(service.new_key(), &by).await.is_err(), "inherited is wider");
+    assert!(keys.issue(service.new_key(), &by).await.is_err(), "inherited access is wider");
 
-    let by = maker(&service, child().expiry(Expiry::After(HOUR))).await;
+    let by = key_actor(&service, child().expiry(Expiry::After(HOUR))).await;
     assert!(keys.issue(child().expiry(Expiry::After(HOUR)), &by).await.is_ok());
     assert!(keys.issue(child().expiry(Expiry::After(HOUR * 2)), &by).await.is_err());
-    assert!(keys.issue(child(), &by).await.is_err(), "never ending is longer");
+    assert!(keys.issue(child(), &by).await.is_err(), "no expiry is longer");
 
-    let by = maker(&service, child().networks(office.clone())).await;
+    let by = key_actor(&service, child().networks(office.clone())).await;
     assert!(keys.issue(child().networks(office), &by).await.is_ok());
     let inside = Networks::only(["192.0.2.128/25"]).unwrap();
     let around = Networks::only(["192.0.0.0/16"]).unwrap();
@@ -144,10 +145,10 @@ async fn a_key_issued_by_a_key_is_never_wider_than_the_issuing_key() {
 async fn an_inheriting_key_issues_inheriting_keys_only_for_its_own_owner() {
     let service = Service::new(stores::memory());
     service.host.set(&service.owner, |account| account.permissions = only(["a"]));
-    let by = maker(&service, service.new_key()).await;
+    let by = key_actor(&service, service.new_key()).await;
     assert!(service.keys().issue(service.new_key(), &by).await.is_ok());
     let bobs = NewKey::new(&owner("acme", "bob"), "bob's").unwrap();
-    assert!(service.keys().issue(bobs.clone(), &by).await.is_err(), "bob may do everything");
+    assert!(service.keys().issue(bobs.clone(), &by).await.is_err(), "bob has all permissions");
     assert!(service.keys().issue(bobs.access(access(["a"])), &by).await.is_ok());
     let less = by.limited_to(only(["a"]));
     assert!(service.keys().issue(service.new_key(), &less).await.is_err());
@@ -161,9 +162,9 @@ async fn a_key_with_limits_cannot_issue_or_become_a_key_with_wider_limits() {
         rate: Some(Rate::per_minute(per_minute)),
         quota: Some(Quota::total(in_all)),
     };
-    let maker_key = service.new_key().access(access(["a"])).limits(limits(60, 100));
-    let maker_key = keys.issue(maker_key, &service.actor).await.unwrap();
-    let by = Actor::key(&service.verify(&maker_key).await.unwrap());
+    let issuer = service.new_key().access(access(["a"])).limits(limits(60, 100));
+    let issuer = keys.issue(issuer, &service.actor).await.unwrap();
+    let by = Actor::key(&service.verify(&issuer).await.unwrap());
     let child = |limits| service.new_key().access(access(["a"])).limits(limits);
     for (wanted, fine) in [
         (limits(60, 100), true),
@@ -179,17 +180,17 @@ async fn a_key_with_limits_cannot_issue_or_become_a_key_with_wider_limits() {
         let issued = keys.issue(child(wanted), &by).await;
         assert_eq!(issued.is_ok(), fine, "{wanted:?}");
         let change = KeyChange::default().limits(wanted);
-        let changed = keys.update(ada, maker_key.key.id, &change, &by).await;
-        assert_eq!(changed.is_ok(), fine, "nor does it free itself: {wanted:?}");
+        let changed = keys.update(ada, issuer.key.id, &change, &by).await;
+        assert_eq!(changed.is_ok(), fine, "it cannot widen itself: {wanted:?}");
         let back = KeyChange::default().limits(limits(60, 100));
-        keys.update(ada, maker_key.key.id, &back, &service.actor).await.unwrap();
+        keys.update(ada, issuer.key.id, &back, &service.actor).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_key_cannot_issue_keys_of_another_tenant() {
     let service = Service::new(stores::memory());
-    let by = maker(&service, service.new_key()).await;
+    let by = key_actor(&service, service.new_key()).await;
     let elsewhere = NewKey::new(&owner("umbrella", "ada"), "not mine").unwrap();
     let refused = service.keys().issue(elsewhere.access(access(["a"])), &by).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Forbidden);
@@ -241,7 +242,7 @@ async fn keys_of_a_suspended_owner_are_denied_until_the_suspension_ends() {
         let refused = keys.rotate(ada, issued.key.id, Rotation::immediate(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         let id = issued.key.id;
-        keys.disable(ada, id, by).await.expect("narrowing is always possible");
+        keys.disable(ada, id, by).await.expect("narrowing is always allowed");
         let refused = keys.enable(ada, id, by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         service.host.set(ada, |account| account.suspended = false);

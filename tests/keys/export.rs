@@ -21,14 +21,14 @@ async fn pages(mut export: AuditExport) -> Vec<String> {
     pages
 }
 
-/// Each event as the text of its fields, read by a real parser.
+/// Parses an export and returns the fields of each event as text.
 fn parsed(format: ExportFormat, text: &str) -> Vec<Vec<String>> {
     match format {
         ExportFormat::JsonLines => text.lines().map(fields_of_line).collect(),
         _ => {
             let mut reader = csv::Reader::from_reader(text.as_bytes());
             assert_eq!(reader.headers().unwrap(), &NAMES[..]);
-            reader.records().map(|row| row.unwrap().iter().map(unmarked).collect()).collect()
+            reader.records().map(|row| row.unwrap().iter().map(unescaped).collect()).collect()
         }
     }
 }
@@ -44,8 +44,8 @@ fn fields_of_line(line: &str) -> Vec<String> {
     NAMES.iter().map(text).collect()
 }
 
-/// Nothing that a spreadsheet would calculate; without the mark, what was stored.
-pub fn unmarked(cell: &str) -> String {
+/// Asserts that a cell cannot be a formula in a spreadsheet, and returns it without its escape.
+pub fn unescaped(cell: &str) -> String {
     let seen =
         cell.trim_start_matches(|c: char| c.is_whitespace() || "\u{feff}\u{200b}".contains(c));
     assert!(!seen.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{cell:?}");
@@ -90,9 +90,9 @@ async fn five_hundred_hostile_names_are_exported_unchanged_and_escaped() {
         let text = pages(keys.export(query.limit(64), format)).await.concat();
         assert_eq!(parsed(format, &text), stored, "{format:?}");
         if format == ExportFormat::JsonLines {
-            let harmless =
+            let is_escaped =
                 |c: char| c == '\n' || (!c.is_control() && !"\u{202e}\u{2066}".contains(c));
-            assert!(text.chars().all(harmless));
+            assert!(text.chars().all(is_escaped));
         }
     }
 }

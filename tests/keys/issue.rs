@@ -15,7 +15,7 @@ async fn an_issued_key_verifies_and_is_listed_without_its_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
-        // Before its first use, which is written at some time after that.
+        // Compared before the first use, which is written in the background.
         assert_eq!(*issued.key, service.stored(issued.key.id).await);
         let verified = service.verify(&issued).await.unwrap();
         assert_eq!(verified.key_id(), issued.key.id);
@@ -215,8 +215,8 @@ async fn limits_and_networks_of_any_size_can_be_stored() {
             let stored = service.stored(issued.key.id).await;
             assert_eq!(stored.networks, issued.key.networks);
             let stored = stored.limits.rate.unwrap().period;
-            let lasting = period.min(Duration::from_secs(365 * 86_400));
-            assert!(stored >= lasting.saturating_sub(MICRO), "{period:?} became {stored:?}");
+            let capped = period.min(Duration::from_secs(365 * 86_400));
+            assert!(stored >= capped.saturating_sub(MICRO), "{period:?} became {stored:?}");
         }
     })
     .await;

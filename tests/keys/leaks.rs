@@ -59,16 +59,16 @@ async fn a_leak_is_recorded_once_per_location() {
         let service = Service::new(handles);
         let issued = service.issue().await;
         let scanner = Actor::system("scanner");
-        for place in ["a gist", "a gist", "an issue", "a gist"] {
+        for location in ["a gist", "a gist", "an issue", "a gist"] {
             service.clock.advance(Duration::from_secs(1));
-            service.keys().record_leak(&issued.key, place, &scanner).await.unwrap();
+            service.keys().record_leak(&issued.key, location, &scanner).await.unwrap();
         }
         let query = AuditQuery::new(&service.owner).kind(EventKind::Leaked);
-        let noted = service.keys().events(query).await.unwrap();
-        let places: Vec<_> = noted.iter().map(|event| event.reason.as_deref()).collect();
-        assert_eq!(places, [Some("an issue"), Some("a gist")]);
-        let told = service.events.all();
-        assert_eq!(told.iter().filter(|event| event.kind == EventKind::Leaked).count(), 2);
+        let recorded = service.keys().events(query).await.unwrap();
+        let locations: Vec<_> = recorded.iter().map(|event| event.reason.as_deref()).collect();
+        assert_eq!(locations, [Some("an issue"), Some("a gist")]);
+        let received = service.events.all();
+        assert_eq!(received.iter().filter(|event| event.kind == EventKind::Leaked).count(), 2);
     })
     .await;
 }

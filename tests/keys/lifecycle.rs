@@ -125,8 +125,8 @@ async fn revoke_all_revokes_exactly_the_keys_of_the_owner() {
         }
         let query = AuditQuery::new(ada).kind(EventKind::Revoked);
         assert_eq!(keys.events(query).await.unwrap().len(), 12);
-        let told = service.events.kinds().iter().filter(|k| **k == EventKind::Revoked).count();
-        assert_eq!(told, 12);
+        let received = service.events.kinds().iter().filter(|k| **k == EventKind::Revoked).count();
+        assert_eq!(received, 12);
         assert!(keys.revoke_all(ada, "again", by).await.unwrap().is_empty());
     })
     .await;
@@ -142,7 +142,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_by_any_operation() {
         let unknown: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
         let bob = owner("acme", "bob");
         let elsewhere = owner("other", "ada");
-        let ways: [(OwnerScope, KeyId); 5] = [
+        let attempts_by: [(OwnerScope, KeyId); 5] = [
             ((&bob).into(), id),
             ((&elsewhere).into(), id),
             (OwnerScope::Tenant("other"), id),
@@ -150,7 +150,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_by_any_operation() {
             ((&service.owner).into(), unknown),
         ];
         let change = KeyChange::default().name("mine now").unwrap();
-        for (within, id) in ways {
+        for (within, id) in attempts_by {
             let attempts = [
                 keys.get(within, id).await.map(drop),
                 keys.update(within, id, &change, by).await.map(drop),
@@ -272,17 +272,17 @@ async fn purge_removes_long_dead_keys_in_batches_and_no_live_key() {
         }
         let fresh = service.new_key().expiry(Expiry::After(HOUR * 2));
         let fresh = keys.issue(fresh, by).await.unwrap().key.id;
-        // The last of the seven died an hour after it was issued: 90 days later and a moment.
+        // The last of the seven expires one hour after it was issued. Now it has been dead for 90 days.
         service.clock.advance(HOUR + DAY * 90 + MICRO);
 
-        let mut told = Vec::new();
+        let mut progress = Vec::new();
         let purge = Retention::default().batch(3);
-        let purged = keys.purge(purge, |so_far| told.push(so_far.keys)).await.unwrap();
+        let purged = keys.purge(purge, |so_far| progress.push(so_far.keys)).await.unwrap();
         assert_eq!(purged.keys, 7);
         assert_eq!(
-            told,
+            progress,
             [3, 6, 7, 7, 7, 7, 7],
-            "three batches of keys, and nothing else that is old"
+            "three batches of keys, then one step for each other kind of data"
         );
         let left = keys.list(ada, Page::first()).await.unwrap();
         let left: Vec<KeyId> = left.keys.iter().map(|key| key.id).collect();

@@ -50,7 +50,7 @@ fn quota(quota: Quota) -> KeyLimits {
     KeyLimits { quota: Some(quota), ..KeyLimits::default() }
 }
 
-/// How much of a quota of a key the store has counted.
+/// Returns how much of a key's total quota the store has counted.
 async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued) -> u64 {
     let period = Period::Ever;
     let window = period.begins_at(service.now());
@@ -93,7 +93,11 @@ async fn a_daily_quota_resets_the_next_day() {
     let state = charge(&service, &issued).await.unwrap().quotas().key.unwrap();
     assert_eq!((state.remaining, state.reset), (1, Some(HOUR * 4)));
     assert_eq!(cost(&service, &issued, 2).await.unwrap_err().retry_after, Some(HOUR * 4));
-    assert_eq!(cost(&service, &issued, 3).await.unwrap_err().retry_after, None, "it never fits");
+    assert_eq!(
+        cost(&service, &issued, 3).await.unwrap_err().retry_after,
+        None,
+        "the cost exceeds the quota"
+    );
     assert!(charge(&service, &issued).await.is_ok());
     service.clock.advance(HOUR * 4);
     assert!(cost(&service, &issued, 2).await.is_ok());
@@ -123,7 +127,10 @@ async fn sixty_four_tasks_at_a_quota_of_a_hundred_get_exactly_a_hundred() {
         assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 100);
         let other = service.issue().await;
         let owner = charge(&service, &other).await.unwrap().quotas().owner.unwrap();
-        assert_eq!(owner.remaining, 49, "what the key's quota refused is not its owner's loss");
+        assert_eq!(
+            owner.remaining, 49,
+            "uses rejected by the key's quota are not charged to its owner"
+        );
     })
     .await;
 }
@@ -144,11 +151,14 @@ async fn all_keys_of_an_owner_share_the_quota_of_the_plan() {
         service.host.limit(&service.owner, better);
         let node = service.nodes.last().unwrap();
         node.account_changed(&service.owner).await.unwrap();
-        assert!(cost(&service, &keys[0], 2).await.is_ok(), "a better plan takes effect at once");
+        assert!(
+            cost(&service, &keys[0], 2).await.is_ok(),
+            "a larger plan takes effect immediately"
+        );
         assert!(charge(&service, &keys[0]).await.is_err());
         service.host.limit(&service.owner, Limits::default());
         node.account_changed(&service.owner).await.unwrap();
-        assert!(charge(&service, &keys[0]).await.is_ok(), "as does one without a quota");
+        assert!(charge(&service, &keys[0]).await.is_ok(), "as does a plan without a quota");
     })
     .await;
 }
@@ -221,7 +231,7 @@ async fn a_rotation_and_an_update_keep_the_used_quota() {
         assert!(charge(&service, &rotated).await.is_err());
         let more = KeyChange::default().limits(quota(Quota::total(3)));
         node.update(&service.owner, id, &more, &service.actor).await.unwrap();
-        assert!(charge(&service, &rotated).await.is_ok(), "a change takes effect at once");
+        assert!(charge(&service, &rotated).await.is_ok(), "a change takes effect immediately");
         assert!(charge(&service, &rotated).await.is_err());
     })
     .await;
@@ -241,22 +251,22 @@ async fn a_request_with_cost_zero_passes_and_charges_nothing() {
         assert_eq!(used(&service, &*store, &issued).await, 1);
         service.keys().flush().await.unwrap();
         let key = service.stored(issued.key.id).await;
-        assert_eq!(key.last_used_at, Some(service.now()), "and is a use all the same");
+        assert_eq!(key.last_used_at, Some(service.now()), "it still counts as a use");
     }
 }
 
-/// A service whose store does as it is told, and a key with a rate and a quota of ten.
-async fn moody() -> (Service, FaultyStore, Arc<dyn keyward::KeyStore>, Issued) {
+/// A service on a `FaultyStore`, and a key with a rate and a quota of ten. One use is charged.
+async fn faulty_service() -> (Service, FaultyStore, Arc<dyn keyward::KeyStore>, Issued) {
     let store = stores::memory().remove(0);
-    let wrapper = FaultyStore::new(store.clone());
-    let service = Service::new(vec![Arc::new(wrapper.clone())]);
+    let faulty = FaultyStore::new(store.clone());
+    let service = Service::new(vec![Arc::new(faulty.clone())]);
     let rate = Some(Rate::per_hour(10));
     let issued = issue(&service, KeyLimits { rate, ..quota(Quota::total(10)) }).await;
     assert!(charge(&service, &issued).await.is_ok());
-    (service, wrapper, store, issued)
+    (service, faulty, store, issued)
 }
 
-fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
+fn unavailable_kind(answer: Result<Verified, VerifyError>) -> ErrorKind {
     match answer.unwrap_err() {
         VerifyError::Unavailable(error) => error.kind(),
         other => panic!("{other:?}"),
@@ -265,58 +275,58 @@ fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
 
 #[tokio::test]
 async fn a_failed_charge_is_unavailable_and_charges_nothing() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.set_charge_fault(Fault::Unavailable);
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::Unavailable);
     for _ in 0..50 {
         let answer = try_cost(&service, &issued, 1).await;
-        assert_eq!(unavailable(answer), ErrorKind::Unavailable);
+        assert_eq!(unavailable_kind(answer), ErrorKind::Unavailable);
     }
-    wrapper.set_charge_fault(Fault::None);
+    faulty.set_charge_fault(Fault::None);
     service.keys().flush().await.unwrap();
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = cost(&service, &issued, 9).await.unwrap();
-    assert_eq!(verified.rates().key.unwrap().remaining, 0, "nor has a rate been spent");
+    assert_eq!(verified.rates().key.unwrap().remaining, 0, "no rate was charged either");
 }
 
 #[tokio::test]
 async fn a_use_with_an_unconfirmed_charge_is_rejected() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.set_charge_fault(Fault::AnswerLost);
-    assert_eq!(unavailable(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
-    wrapper.set_charge_fault(Fault::None);
-    assert_eq!(used(&service, &*store, &issued).await, 2, "spent, and nobody had it");
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::AnswerLost);
+    assert_eq!(unavailable_kind(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
+    faulty.set_charge_fault(Fault::None);
+    assert_eq!(used(&service, &*store, &issued).await, 2, "charged without a use");
 }
 
 #[tokio::test]
 async fn a_dropped_verification_charges_at_most_one_use() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.set_charge_fault(Fault::Hangs);
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::Hangs);
     {
         let mut asking = pin!(try_cost(&service, &issued, 1));
         let polled = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
         assert!(polled.is_pending());
     }
-    wrapper.set_charge_fault(Fault::None);
+    faulty.set_charge_fault(Fault::None);
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = charge(&service, &issued).await.unwrap();
-    assert_eq!(verified.rates().key.unwrap().remaining, 7, "of the rate, one for nothing");
+    assert_eq!(verified.rates().key.unwrap().remaining, 7, "one charge of the rate was lost");
 }
 
 #[tokio::test]
 async fn a_refund_after_the_rate_recovered_is_not_added_twice() {
-    let (service, wrapper, _, issued) = moody().await;
+    let (service, faulty, _, issued) = faulty_service().await;
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     service.keys().account_changed(&service.owner).await.unwrap();
     let plain = service.issue().await;
-    wrapper.set_charge_fault(Fault::Hangs);
+    faulty.set_charge_fault(Fault::Hangs);
     let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
     let waiting =
         tokio::spawn(async move { keys.verify(&secret, &VerifyRequest::new().cost(9)).await });
-    eventually("it has spent from its rates", async || wrapper.charges() == 2).await;
-    // All ten are there again when it learns that it spent for nothing.
+    eventually("its rates are charged", async || faulty.charges() == 2).await;
+    // The rate has recovered completely before the failed charge is refunded.
     service.clock.advance(HOUR);
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
-    wrapper.set_charge_fault(Fault::Unavailable);
+    faulty.set_charge_fault(Fault::Unavailable);
     assert!(waiting.await.unwrap().is_err());
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
 }
@@ -341,9 +351,13 @@ async fn a_reservation_charges_only_the_committed_uses() {
         keys.reserve(&verified, 75).await.unwrap().release().await.unwrap();
         assert_eq!(used(&service, &*store, &issued).await, 25);
         let held = keys.reserve(&verified, 50).await.unwrap();
-        assert_eq!(held.commit(75).await.unwrap(), Settlement::Full, "beyond it, there was more");
+        assert_eq!(
+            held.commit(75).await.unwrap(),
+            Settlement::Full,
+            "the quota covered more than the reservation"
+        );
         let none = keys.reserve(&verified, 0).await.unwrap();
-        assert_eq!(none.commit(1).await.unwrap(), Settlement::Partial(1), "and now there is not");
+        assert_eq!(none.commit(1).await.unwrap(), Settlement::Partial(1), "the quota is exhausted");
         assert_eq!(used(&service, &*store, &issued).await, 100);
         let plain = service.issue().await;
         let owner = charge(&service, &plain).await.unwrap().quotas().owner.unwrap();
@@ -354,11 +368,11 @@ async fn a_reservation_charges_only_the_committed_uses() {
 
 #[tokio::test]
 async fn a_dropped_reservation_stays_charged() {
-    let (service, wrapper, store, issued) = moody().await;
+    let (service, faulty, store, issued) = faulty_service().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     drop(service.keys().reserve(&verified, 5).await.unwrap());
     assert_eq!(used(&service, &*store, &issued).await, 6);
-    wrapper.set_charge_fault(Fault::Unavailable);
+    faulty.set_charge_fault(Fault::Unavailable);
     let error = service.keys().reserve(&verified, 1).await.unwrap_err();
     assert!(matches!(error, VerifyError::Unavailable(_)), "{error}");
     assert_eq!(used(&service, &*store, &issued).await, 6);
@@ -366,15 +380,14 @@ async fn a_dropped_reservation_stays_charged() {
 
 #[tokio::test]
 async fn a_commit_completes_if_its_future_is_dropped() {
-    let (service, _, store, issued) = moody().await;
+    let (service, _, store, issued) = faulty_service().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     let held = service.keys().reserve(&verified, 9).await.unwrap();
     {
         let mut committing = pin!(held.commit(2));
         let _ = poll_fn(|context| Poll::Ready(committing.as_mut().poll(context))).await;
     }
-    eventually("the rest is given back", async || used(&service, &*store, &issued).await == 3)
-        .await;
+    eventually("the rest is refunded", async || used(&service, &*store, &issued).await == 3).await;
 }
 
 #[tokio::test]
@@ -397,32 +410,33 @@ async fn racing_reservations_never_exceed_the_quota() {
         let service = Arc::new(Service::new(handles));
         let issued = issue(&service, quota(Quota::total(50))).await;
         let verified = cost(&service, &issued, 0).await.unwrap();
-        let paid = Arc::new(AtomicU64::new(0));
+        let committed = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for n in 0..16_usize {
-            let (service, verified, paid) = (service.clone(), verified.clone(), paid.clone());
+            let (service, verified, committed) =
+                (service.clone(), verified.clone(), committed.clone());
             tasks.spawn(async move {
                 let node = &service.nodes[n % service.nodes.len()];
                 for actual in [1, 3, 7] {
                     let Ok(held) = node.reserve(&verified, 7).await else { continue };
                     assert_eq!(held.commit(actual).await.unwrap(), Settlement::Full);
-                    paid.fetch_add(actual, Ordering::Relaxed);
+                    committed.fetch_add(actual, Ordering::Relaxed);
                 }
             });
         }
         tasks.join_all().await;
-        let paid = paid.load(Ordering::Relaxed);
-        assert!(paid <= 50);
-        assert_eq!(used(&service, &*store, &issued).await, paid);
+        let committed = committed.load(Ordering::Relaxed);
+        assert!(committed <= 50);
+        assert_eq!(used(&service, &*store, &issued).await, committed);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_quota_does_not_delay_other_keys() {
-    let (service, wrapper, ..) = moody().await;
+    let (service, faulty, ..) = faulty_service().await;
     let plain = service.issue().await;
     assert!(charge(&service, &plain).await.is_ok());
-    wrapper.set_charge_fault(Fault::Panics);
-    assert!(charge(&service, &plain).await.is_ok(), "it asks the store for nothing");
+    faulty.set_charge_fault(Fault::Panics);
+    assert!(charge(&service, &plain).await.is_ok(), "it does not query the store");
 }

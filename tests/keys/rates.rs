@@ -35,7 +35,7 @@ async fn a_key_is_limited_at_its_rate_and_the_error_has_the_retry_time() {
     assert_eq!(limited.retry_after, Some(SECOND * 20));
     assert_eq!(limited.rates.key.unwrap().reset, SECOND * 60);
 
-    // Asking all the time does not keep it out.
+    // Rejected attempts do not extend the wait.
     for _ in 0..19 {
         service.clock.advance(SECOND);
         assert!(charge(&service, &issued).await.is_err());
@@ -58,7 +58,7 @@ async fn all_keys_of_an_owner_share_the_rate_of_the_plan() {
     }
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(600)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(charge(&service, &keys[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &keys[0]).await.is_ok(), "a larger plan takes effect immediately");
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
     for (issued, uses) in [(&plain[0], 4), (&lower, 2), (&higher, 4)] {
         for n in 1..=uses {
             let rates = charge(&service, issued).await.unwrap().rates();
-            let told = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
-            assert_eq!(told, Some((uses, uses - n)));
+            let reported = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
+            assert_eq!(reported, Some((uses, uses - n)));
         }
         let rates = charge(&service, issued).await.unwrap_err().rates;
         assert_eq!(rates.key.unwrap().remaining, 0);
@@ -83,11 +83,11 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
     assert!(charge(&service, &plain[1]).await.is_ok());
     let rates = charge(&service, &plain[1]).await.unwrap_err().rates;
     let left = [rates.key, rates.owner].map(|state| state.unwrap().remaining);
-    assert_eq!(left, [3, 0], "all of them together have eleven");
+    assert_eq!(left, [3, 0], "the owner's keys share eleven");
 
     service.host.limit(&service.owner, Limits::default().rate_per_key(Rate::per_minute(40)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(charge(&service, &plain[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &plain[0]).await.is_ok(), "a larger plan takes effect immediately");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_use_rejected_by_one_rate_is_charged_to_neither() {
     service.clock.advance(HOUR);
     assert!(
         charge(&service, &narrow).await.is_ok(),
-        "the owner's refusals left the key's own alone"
+        "rejections by the owner's rate did not charge the key's rate"
     );
 }
 
@@ -207,7 +207,7 @@ async fn a_request_charges_its_cost() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(20)));
     let issued = limited_key(&service, Rate::per_minute(6)).await;
-    let ask = async |uses| match service
+    let verify = async |uses| match service
         .keys()
         .verify(issued.secret.expose(), &VerifyRequest::new().cost(uses))
         .await
@@ -216,12 +216,12 @@ async fn a_request_charges_its_cost() {
         Err(VerifyError::Limited(limited)) => Err(limited.retry_after),
         Err(other) => panic!("{other}"),
     };
-    assert_eq!(ask(4).await, Ok(2));
-    assert_eq!(ask(5).await, Err(Some(SECOND * 30)), "all of them or none");
-    assert_eq!(ask(2).await, Ok(0));
-    assert_eq!(ask(0).await, Ok(0), "what costs nothing is refused by no rate");
-    assert_eq!(ask(7).await, Err(None), "more than a burst never comes");
+    assert_eq!(verify(4).await, Ok(2));
+    assert_eq!(verify(5).await, Err(Some(SECOND * 30)), "all uses or none");
+    assert_eq!(verify(2).await, Ok(0));
+    assert_eq!(verify(0).await, Ok(0), "cost zero is never limited");
+    assert_eq!(verify(7).await, Err(None), "the cost exceeds the burst");
     service.clock.advance(HOUR);
-    assert_eq!(ask(u32::MAX).await, Err(None));
-    assert_eq!(ask(6).await, Ok(0));
+    assert_eq!(verify(u32::MAX).await, Err(None));
+    assert_eq!(verify(6).await, Ok(0));
 }

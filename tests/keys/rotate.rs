@@ -49,7 +49,7 @@ async fn an_immediate_rotation_with_a_used_token_ends_all_old_secrets() {
         let second = rotate(&service, &first, Rotation::overlap(DAY).token("nightly")).await;
         let third = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*third.key, service.stored(first.key.id).await);
-        // Its own retry finds nothing left to end.
+        // A retry of the same rotation.
         let fourth = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*fourth.key, service.stored(first.key.id).await);
         for old in [&first, &second, &third] {
@@ -110,7 +110,7 @@ async fn a_rotation_changes_nothing_but_the_secret() {
         service.clock.advance(DAY);
         let answer = rotate(&service, &old, Rotation::overlap(DAY * 365)).await.key;
         let stored = service.stored(old.key.id).await;
-        assert_eq!(*answer, stored, "the answer tells what is stored");
+        assert_eq!(*answer, stored, "the answer is the stored key");
         let mut expected = (*old.key).clone();
         expected.hint = stored.hint.clone();
         expected.retiring = stored.retiring.clone();
@@ -175,12 +175,12 @@ async fn a_retried_rotation_keeps_the_secret_that_the_client_has() {
 
         let stored = service.stored(old.key.id).await;
         assert_eq!(*retried.key, stored);
-        assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not prolonged");
+        assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not extended");
         assert_eq!(service.verify(&lost).await.unwrap_err().as_str(), "unknown");
-        assert!(service.verify(&old).await.is_ok(), "the client still has the old one");
+        assert!(service.verify(&old).await.is_ok(), "the client still has the old secret");
         assert!(service.verify(&retried).await.is_ok());
 
-        // Another token is another rotation.
+        // Another token makes another rotation.
         let next = rotate(&service, &old, Rotation::overlap(HOUR).token("deploy-2")).await;
         assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "unknown");
         assert!(service.verify(&retried).await.is_ok());

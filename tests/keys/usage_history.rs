@@ -12,13 +12,13 @@ use crate::{
     support::{HOUR, SECOND, Service, on_each_store, stores},
 };
 
-/// Accepted, denied and limited in the last hours, the present one at the end.
+/// Returns accepted, denied and limited uses of the last hours. The current hour is last.
 async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64, u64, u64)> {
     for node in &service.nodes {
         node.flush().await.unwrap();
     }
-    let tallies = service.keys().usage_history(&service.owner, id, hours).await.unwrap();
-    tallies.iter().map(|tally| (tally.accepted, tally.denied, tally.limited)).collect()
+    let history = service.keys().usage_history(&service.owner, id, hours).await.unwrap();
+    history.iter().map(|hour| (hour.accepted, hour.denied, hour.limited)).collect()
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn uses_and_rejections_are_counted_by_the_hour() {
                 let _ = node.verify(text, &VerifyRequest::new()).await;
             }
             assert!(node.verify(text, &VerifyRequest::new().tenant("other")).await.is_err());
-            // Two hours later, and nothing was written in between.
+            // Two hours later, without a write in between.
             service.clock.advance(HOUR * 2);
             node.catch_up().await.unwrap();
             for _ in 0..3 {
@@ -47,7 +47,7 @@ async fn uses_and_rejections_are_counted_by_the_hour() {
                 "nothing is counted twice"
             );
             assert!(node.verify(text, &VerifyRequest::new()).await.is_ok());
-            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
+            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "also at the same instant");
             let hours = service.keys().usage_history(&service.owner, id, 3).await.unwrap();
             assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
         }
@@ -77,7 +77,7 @@ async fn uses_before_and_after_an_account_refresh_are_all_counted() {
     for _ in 0..3 {
         service.verify(&issued).await.unwrap();
     }
-    // The accounts are asked again, the store is not.
+    // The account is refreshed, without a query of the store.
     service.clock.advance(SECOND * 6);
     service.keys().catch_up().await.unwrap();
     for _ in 0..2 {
@@ -132,7 +132,7 @@ async fn a_failing_store_loses_no_count_and_delays_no_verification() {
     }
     wrapper.set_usage_fault(Fault::None);
     assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0, 0)]);
-    // Sums cannot tell what they have been told before.
+    // A retry must not add the same uses again.
     wrapper.set_usage_fault(Fault::AnswerLost);
     service.verify(&issued).await.unwrap();
     assert!(service.keys().flush().await.is_err());

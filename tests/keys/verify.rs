@@ -16,7 +16,7 @@ use crate::{
     support::{Service, format, on_each_store, stores},
 };
 
-/// Counts how often something is hashed at all.
+/// Counts the digests that are computed.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -65,7 +65,7 @@ async fn malformed_text_is_rejected_before_hashing() {
     }
     assert_eq!(hasher.0.load(Ordering::Relaxed), hashed);
     assert!(service.verify(&issued).await.is_ok());
-    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "and a key is hashed once");
+    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "a well-formed key is hashed once");
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn moves_to_the_current_pepper(handles: stores::Handles, cached: bool) {
     assert!(store.find(&[current.digest(text)]).await.unwrap().is_some());
     assert!(service.verify(&issued).await.is_ok());
     let err = before.verify(&issued).await.unwrap_err();
-    assert_eq!(err.as_str(), "unknown", "the old pepper alone is of no use any more");
+    assert_eq!(err.as_str(), "unknown", "the old pepper alone no longer finds the key");
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn writes_a_first_use(service: &Service) {
         if key.first_used_at.is_some() {
             break key;
         }
-        assert!(std::time::Instant::now() < deadline, "nobody wrote it");
+        assert!(std::time::Instant::now() < deadline, "the first use was not written");
         tokio::task::yield_now().await;
     };
     assert_eq!(key.first_used_at, Some(service.now()));
@@ -249,7 +249,7 @@ async fn uses_are_coalesced_and_only_move_forward() {
         }
         let key = service.stored(issued.key.id).await;
         assert_eq!(key.last_used_at, Some(last));
-        assert_eq!(key.revision, 0, "a use is no change");
+        assert_eq!(key.revision, 0, "a use does not change the revision");
     })
     .await;
 }
@@ -266,7 +266,7 @@ fn a_verification_works_outside_a_runtime() {
     assert!(matches!(verify.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
 }
 
-/// Many changes within a tick of the coarse clock, which is behind the exact one.
+/// Makes many changes within one tick of the coarse clock, which lags behind the exact one.
 #[tokio::test]
 async fn no_event_is_dated_before_an_earlier_one() {
     let keys = ApiKeys::builder(keyward::MemoryStore::new(), format()).build();
