@@ -134,8 +134,7 @@ fn room_name(entry: &str) -> String {
 
 /// The paths from the root of the repository that the text names in backticks.
 fn named_paths(text: &str) -> impl Iterator<Item = String> {
-    // An odd number of backticks in a code block must not shift the pairs of the lines after it.
-    let names = text.lines().filter(|line| !line.starts_with("```")).flat_map(quoted);
+    let names = text.lines().flat_map(quoted);
     let folders = ["src/", "tests/", "benches/", "examples/", "migrations/", "scripts/", ".ci/"];
     let is_path = move |name: &&str| folders.iter().any(|folder| name.starts_with(folder));
     names.filter(is_path).filter(|name| !name.contains([' ', '*'])).map(str::to_owned)
@@ -339,6 +338,7 @@ impl Crate {
         let mut at = 0;
         while at < tokens.len() {
             let token = &tokens[at];
+            let previous = at.checked_sub(1).map_or("", text_at);
             match token.text.as_str() {
                 "{" => depth += 1,
                 "}" => {
@@ -348,7 +348,7 @@ impl Crate {
                         here.pop();
                     }
                 }
-                "path" if text_at(at + 1) == "=" && text_at(at + 2).starts_with('"') => {
+                "path" if previous == "[" && text_at(at + 2).starts_with('"') => {
                     path_attribute = Some(text_at(at + 2)[1..].into());
                 }
                 "mod" if matches!(text_at(at + 2), ";" | "{") => {
@@ -374,7 +374,7 @@ impl Crate {
                 }
                 // Not the `use<…>` of a precise capture.
                 "use" if text_at(at + 1) != "<" => {
-                    let is_exported = at > 0 && matches!(text_at(at - 1), "pub" | ")");
+                    let is_exported = matches!(previous, "pub" | ")");
                     let mut leaves = Vec::new();
                     at += 1;
                     use_tree(&tokens, &mut at, &[], &mut leaves);
@@ -386,7 +386,10 @@ impl Crate {
                 text if is_identifier(text) => {
                     let mentions = self.mentions.entry(file.into()).or_default();
                     mentions.insert(text.into());
-                    let begins = text_at(at + 1) == "::" && (at == 0 || text_at(at - 1) != "::");
+                    // Not the rest of a path, nor the `crate::room` of `pub(in crate::room)`.
+                    let is_visibility = previous == "in" && text_at(at - 2) == "(";
+                    let is_rest = previous == "::" || is_visibility;
+                    let begins = text_at(at + 1) == "::" && !is_rest;
                     if begins {
                         let (line, mut path) = (token.line, vec![text.to_owned()]);
                         while text_at(at + 1) == "::" && is_identifier(text_at(at + 2)) {
@@ -664,20 +667,27 @@ fn without_test_items(tokens: Vec<Token>) -> Vec<Token> {
             continue;
         }
         // To the `;`, `,` or closing brace that ends the item, after its attributes.
-        let mut depth = 0;
+        let (mut depth, mut generics) = (0, 0);
         while at < tokens.len() {
             let text = text_at(at);
+            // The end of the struct whose last field this is.
+            if text == "}" && depth == 0 {
+                break;
+            }
             at += 1;
             match text {
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" => depth -= 1,
+                "<" => generics += 1,
+                ">" if !matches!(text_at(at - 2), "-" | "=") => generics -= 1,
                 "}" => {
                     depth -= 1;
-                    if depth <= 0 {
+                    if depth == 0 {
                         break;
                     }
                 }
-                ";" | "," if depth == 0 => break,
+                ";" if depth == 0 => break,
+                "," if depth == 0 && generics == 0 => break,
                 _ => {}
             }
         }
@@ -750,6 +760,7 @@ fn an_upward_import_is_found_in_each_form() {
         "use super::super::error::Error;",
         "pub(crate) use crate::error::Error as Failure;",
         "impl From<crate::error::Error> for Key {}",
+        "fn f() { for error in crate::error::all() {} }",
         "macro_rules! m { () => { $crate::error::Error } }",
         "#[cfg(feature = \"x\")] use crate::error::*;",
         "mod inner { use super::super::super::error::Error; }",
@@ -791,6 +802,14 @@ fn two_rooms_that_import_each_other_are_found() {
 }
 
 #[test]
+fn a_visibility_is_not_an_import() {
+    let owner = "pub(in crate::model) fn f() {}\npub struct Owner;";
+    let module =
+        "mod key;\nmod owner;\npub use key::Key;\npub use owner::Owner;\nfn g() { owner::f() }";
+    assert_found(&[("model/owner.rs", owner), ("model/mod.rs", module)], &[]);
+}
+
+#[test]
 fn comments_strings_and_tests_do_not_count() {
     let text = r##"
         //! [`Error`](crate::error::Error)
@@ -820,8 +839,19 @@ fn comments_strings_and_tests_do_not_count() {
 
 #[test]
 fn a_test_item_does_not_hide_what_follows_it() {
-    let text = "#[cfg(test)]\nmod tests { fn f() {} }\nuse crate::error::Error;";
-    assert_found(&[("model/owner.rs", text)], &["src/model/owner.rs:3: `model` imports `error`"]);
+    for item in [
+        "mod tests { fn f() {} }",
+        "fn f<A, B>(a: A) -> Option<B> { crate::error::f() }",
+        "use crate::{error::Error, http::Guard};",
+        "mod m;",
+    ] {
+        let text = format!("#[cfg(test)]\n{item}\nuse crate::error::Error;");
+        let expected = "src/model/owner.rs:3: `model` imports `error`";
+        assert_found(&[("model/owner.rs", &text)], &[expected]);
+    }
+    let last_field = "mod inner { struct S { #[cfg(test)] f: crate::error::Error } }\n\
+                      use super::super::error::Error;";
+    assert_found(&[("model/owner.rs", last_field)], &["src/model/owner.rs:2: `model` imports"]);
 }
 
 #[test]
