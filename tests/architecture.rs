@@ -99,13 +99,13 @@ impl Map {
         let rows = section.filter_map(|line| {
             let entry = line.strip_prefix("| `")?.split('`').next()?;
             let text = line.split_once("` |")?.1;
-            let imports_only = text.split_once("Imports only ").map(|(_, rest)| {
-                let sentence = rest.split(". ").next().unwrap_or(rest);
-                quoted(sentence).map(room_name).collect()
-            });
+            let (before, rest) = text.split_once("Imports only ").unwrap_or((text, ""));
+            let (sentence, after) = rest.split_once('.').unwrap_or((rest, ""));
+            let imports_only = quoted(sentence).map(room_name).collect::<Vec<_>>();
+            let imports_only = Some(imports_only).filter(|rooms| !rooms.is_empty());
             let is_entry = |name: &&str| name.ends_with(".rs") || name.ends_with('/');
-            let own_text = text.split("Imports only ").next().unwrap_or(text);
-            let names = quoted(own_text).filter(is_entry).map(str::to_owned).collect();
+            let names = quoted(before).chain(quoted(after)).filter(is_entry);
+            let names = names.map(str::to_owned).collect();
             Some(Row { room: room_name(entry), entry: entry.into(), names, imports_only })
         });
         Self { rows: rows.collect() }
@@ -294,7 +294,7 @@ const MAP: &str = "\
 | `store/` | Keeps keys. |
 | `error.rs` | Errors. |
 | `model/` | Plain data. |
-| `client/` | The other side. Imports only `model/`. |
+| `client/` | The other side. Imports only `model/`. `a.rs` uses a key. |
 
 ## Rules
 | `other/` | not a room |
@@ -309,6 +309,7 @@ fn violations_with(changes: &[(&str, &str)]) -> Vec<String> {
             "pub mod client;\npub mod error;\npub mod http;\npub mod model;\npub mod store;",
         ),
         ("client/mod.rs", "use crate::model::Key;"),
+        ("client/a.rs", ""),
         ("error.rs", "pub struct Error;"),
         ("http/mod.rs", "mod guard;\npub use guard::Guard;"),
         ("http/guard.rs", "use crate::store::Store;\npub struct Guard;"),
@@ -456,13 +457,14 @@ fn a_room_without_a_row_and_a_row_without_a_room_are_found() {
 
 #[test]
 fn a_file_that_a_row_names_must_exist() {
-    let map = Map::parse(&MAP.replace("`guard.rs`", "`guard.rs`, `layer.rs` and `views/`"));
+    let map = MAP.replace("`guard.rs`", "`guard.rs`, `layer.rs` and `views/`");
+    let map = Map::parse(&map.replace("`a.rs`", "`b.rs`"));
     let sources = Sources::from(
         ["http/mod.rs", "http/guard.rs", "store/mod.rs", "error.rs", "model/mod.rs", "client/a.rs"]
             .map(|path| (path.to_owned(), String::new())),
     );
-    let expected = ["layer.rs", "views/"]
-        .map(|name| format!("the map names src/http/{name}, which does not exist"));
+    let expected = ["http/layer.rs", "http/views/", "client/b.rs"]
+        .map(|path| format!("the map names src/{path}, which does not exist"));
     assert_eq!(violations(&map, &sources), expected);
     let named: Vec<String> = named_paths("`src/a.rs`, `tests/x/` and `cargo test`").collect();
     assert_eq!(named, ["src/a.rs", "tests/x/"]);
