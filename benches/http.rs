@@ -1,5 +1,5 @@
-//! Requests per second through axum with the layer, divided by those without it: one route, one
-//! run, real sockets, a key that is in the cache. `cargo bench --bench http`.
+//! Measures requests per second through axum with and without the layer, and prints the ratio: one
+//! route, one run, real sockets, a cached key. `cargo bench --bench http`.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // `cargo test --all-targets` starts it as well, without this.
+    // `cargo test --all-targets` also starts benches, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         issued.secret.expose()
     );
     let (mut with, mut without, mut ratios) = (0.0, 0.0, Vec::new());
-    // In turns, so that whatever else the machine does slows both.
+    // Alternately, so that other load on the machine slows both.
     for round in 0..ROUNDS {
         let (a, b) = (measure(guarded, &request).await?, measure(bare, &request).await?);
         if round > 0 {
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counted = ratios.len() as f64;
     println!("with the layer     {:>9.0} requests per second", with / counted);
     println!("without the layer  {:>9.0} requests per second", without / counted);
-    println!("ratio              {:>9.3} (median; wanted: 0.9)", ratios[ratios.len() / 2]);
+    println!("ratio              {:>9.3} (median; target ≥ 0.9)", ratios[ratios.len() / 2]);
     Ok(())
 }
 
@@ -61,21 +61,21 @@ async fn serve(app: Router) -> std::io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// How many requests a second a few connections get answered.
+/// Returns the number of responses per second over `CONNECTIONS` connections.
 async fn measure(to: SocketAddr, request: &str) -> std::io::Result<f64> {
     let mut connections = JoinSet::new();
-    let begun = Instant::now();
+    let start = Instant::now();
     for _ in 0..CONNECTIONS {
         let request = request.to_owned();
         connections.spawn(async move {
             let mut stream = TcpStream::connect(to).await?;
-            let (mut answer, mut count) = ([0; 4_096], 0_u32);
-            while begun.elapsed() < ROUND {
+            let (mut response, mut count) = ([0; 4_096], 0_u32);
+            while start.elapsed() < ROUND {
                 stream.write_all(request.as_bytes()).await?;
-                // An answer is so small that it comes in one piece.
-                let length = stream.read(&mut answer).await?;
-                assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "the key works");
-                assert!(answer[..length].ends_with(b"hello"), "the answer is whole");
+                // A response is small enough to arrive in one read.
+                let length = stream.read(&mut response).await?;
+                assert!(response[..length].starts_with(b"HTTP/1.1 200"), "the key works");
+                assert!(response[..length].ends_with(b"hello"), "the response is complete");
                 count += 1;
             }
             Ok::<_, std::io::Error>(count)
@@ -85,7 +85,7 @@ async fn measure(to: SocketAddr, request: &str) -> std::io::Result<f64> {
     while let Some(done) = connections.join_next().await {
         count += done.expect("no connection panics")?;
     }
-    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+    Ok(f64::from(count) / start.elapsed().as_secs_f64())
 }
 
 const CONNECTIONS: usize = 8;

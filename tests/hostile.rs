@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 use crate::{
     email::hostile::has_own_headers_only,
-    keys::export::unmarked,
+    keys::export::unescaped,
     support::{
         Service,
         hostile::{for_emails, for_tables},
@@ -232,7 +232,9 @@ async fn check_every_output(handles: Handles) {
     let names = reader.headers().unwrap().clone();
     let rows: Vec<BTreeMap<_, _>> = reader
         .records()
-        .map(|row| names.iter().map(str::to_owned).zip(row.unwrap().iter().map(unmarked)).collect())
+        .map(|row| {
+            names.iter().map(str::to_owned).zip(row.unwrap().iter().map(unescaped)).collect()
+        })
         .collect();
     assert_eq!(rows.len(), created.len());
     for (row, event) in rows.iter().zip(&listed) {

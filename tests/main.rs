@@ -1,5 +1,6 @@
 //! A single binary for all tests: it links once, and one check for secrets covers the log of the whole run.
 
+mod architecture;
 mod cache;
 mod client;
 mod email;

@@ -1,4 +1,4 @@
-//! Keys that a node has in its cache: what they weigh, and that none is there before it is used.
+//! Measures the memory of cached keys, and shows that a node loads none before it is used.
 
 use keyward::{
     ApiKeys, Hasher, KeyFormat, SecretDigest, Sha256Hasher, SqliteStore, VerifyRequest,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub async fn measure(keys: u64) {
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("keys.db");
     let store = SqliteStore::open(&path).await.expect("a new file");
     let format = KeyFormat::builder("lc").build().expect("a plain word");
@@ -26,14 +26,14 @@ pub async fn measure(keys: u64) {
     fill(&pool, keys, digest).await;
 
     let before = resident();
-    let roomy = CacheOptions::default().max_keys(2 * keys as usize);
-    let node = ApiKeys::builder(store, format).cache(roomy).build();
+    let options = CacheOptions::default().max_keys(2 * keys as usize);
+    let node = ApiKeys::builder(store, format).cache(options).build();
     println!("  cached when the node starts: {}", node.health().cached_keys);
     for secret in &secrets {
         node.verify(secret.expose(), &VerifyRequest::new()).await.expect("it was issued");
     }
-    // What verifications leave to be written is no part of the cache.
-    node.flush().await.expect("a file of our own");
+    // Unwritten uses are not part of the cache.
+    node.flush().await.expect("a private file");
     assert_eq!(node.health().cached_keys as u64, keys);
     per_key("cached", resident().saturating_sub(before), keys);
 }

@@ -1,8 +1,8 @@
-//! What the stores cost beside the bare equivalent, on one machine in one run.
+//! Compares look-ups in the stores with the bare equivalent, on one machine in one run.
 //!
-//! `cargo bench --bench stores` measures with a million keys and takes some minutes; `KEYS=10000`
-//! is for a quick look. `STORES=postgres,sqlite` picks some. Each comparison takes turns between
-//! the two ways, so that whatever else the machine does hits both.
+//! `cargo bench --bench stores` measures with a million keys and takes several minutes; use
+//! `KEYS=10000` for a quick run. `STORES=postgres,sqlite` selects stores. The two sides of a
+//! comparison alternate, so that other load on the machine affects both.
 
 mod cached;
 mod measure;
@@ -19,7 +19,7 @@ use keyward::{Hasher, SecretDigest, Sha256Hasher};
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --all-targets` starts it as well, without this.
+    // `cargo test --all-targets` also starts benches, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -43,12 +43,12 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// The digest of one of the keys, from 1 on: `sha256('secret' || n)`, as the databases say it.
+/// Returns the digest of the `n`th key, from 1: `sha256('secret' || n)`, as the SQL computes it.
 fn digest(n: u64) -> SecretDigest {
     Sha256Hasher.digest(format!("secret{n}").as_bytes())
 }
 
-/// Some key for the `n`th call: all over the table, so that no page is warmer than others.
+/// Returns the key of the `n`th call: spread over the table, so that all pages are equally warm.
 fn pick(n: u64, keys: u64) -> u64 {
     (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % keys + 1
 }

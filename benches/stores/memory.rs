@@ -1,4 +1,4 @@
-//! Keys in memory: what they weigh.
+//! Measures the memory of keys in `MemoryStore`.
 
 use std::hint::black_box;
 

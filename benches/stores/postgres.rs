@@ -1,4 +1,4 @@
-//! `PostgresStore` beside the same SELECT by sqlx alone and by `pgbench`, on a private server.
+//! Compares `PostgresStore` with the same SELECT by sqlx alone and by `pgbench`, on a private server.
 
 use std::{fs, pin::Pin, process::Command, sync::Arc};
 
@@ -29,8 +29,8 @@ pub async fn measure(keys: u64) {
     };
     let pool = PgPoolOptions::new().max_connections(10).test_before_acquire(false);
     let same_settings = bare(pool.connect(database.url()).await.expect("the server runs"), keys);
-    latency("find, one after the other", 1.3, ours.clone(), same_settings.clone()).await;
-    // As it is usually written: nothing set but the size.
+    latency("find, sequential", 1.3, ours.clone(), same_settings.clone()).await;
+    // The usual configuration: only the size is set.
     let naive = PgPoolOptions::new().max_connections(10).connect(database.url()).await;
     let naive = bare(naive.expect("the server runs"), keys);
     throughput("find by 64 tasks, naive pool", 2.0, ours.clone(), naive).await;
@@ -38,7 +38,7 @@ pub async fn measure(keys: u64) {
     pgbench(&database, keys);
 }
 
-/// The SELECT of the store, and no more than a look at its answer.
+/// Runs the SELECT of the store and reads one column of the answer.
 fn bare(
     pool: PgPool,
     keys: u64,
@@ -54,7 +54,7 @@ fn bare(
     }
 }
 
-/// The same look-up without any Rust: what the server and the socket alone take.
+/// Runs the same look-up without Rust: the cost of the server and the socket alone.
 fn pgbench(database: &Database, keys: u64) {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let programs = versions.map(|version| version.path().join("bin/pgbench"));
@@ -69,8 +69,8 @@ fn pgbench(database: &Database, keys: u64) {
         let mut command = Command::new(&program);
         command.args(["-n", "-M", "prepared", "-T", "5", "-c", clients, "-j", clients, "-f"]);
         let output = command.arg(script.path()).arg(database.url()).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        for line in said.lines().filter(|l| l.starts_with("latency") || l.starts_with("tps")) {
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        for line in report.lines().filter(|l| l.starts_with("latency") || l.starts_with("tps")) {
             println!("  pgbench -M prepared, {clients} clients: {line}");
         }
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -89,7 +89,7 @@ fn fill(database: &Database, keys: u64) {
          FROM generate_series(1, {keys}) i"
     );
     database.sql(&rows).expect("there is room");
-    database.sql("VACUUM (ANALYZE)").expect("nobody else is there");
+    database.sql("VACUUM (ANALYZE)").expect("no other connection is open");
 }
 
 fn size(database: &Database, keys: u64) {

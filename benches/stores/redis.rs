@@ -1,4 +1,4 @@
-//! `RedisStore` beside GET by the redis crate alone, on a private server.
+//! Compares `RedisStore` with GET by the redis crate alone, on a private server.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::{
 
 pub async fn measure(keys: u64) {
     let Some(server) = Options::default().start() else { return };
-    // A disk is not what is measured here; `appendfsync` costs a look-up nothing.
+    // The disk is not measured here; `appendfsync` does not affect look-ups.
     let options = RedisOptions::new().danger_allow_no_persistence();
     let store = Arc::new(options.connect(&server.url()).await.expect("an empty server"));
     let empty = used_memory(&server);
@@ -33,10 +33,10 @@ pub async fn measure(keys: u64) {
     per_key("memory, with one audit event each", used_memory(&server) - empty, keys);
     server.call(&["BGSAVE"]);
     let saving = || server.call(&["INFO", "persistence"]).text().contains("in_progress:1");
-    until("it is saved", || !saving());
+    until("the snapshot is saved", || !saving());
     let saved = server.folder().join("dump.rdb");
-    per_key("disk", fs::metadata(saved).expect("what was saved").len(), keys);
-    let client = Client::open(server.url()).expect("an address of our own");
+    per_key("disk", fs::metadata(saved).expect("the snapshot").len(), keys);
+    let client = Client::open(server.url()).expect("a valid address");
     let connect = async || client.get_multiplexed_async_connection().await.expect("it runs");
     fill_bare(connect().await, keys).await;
 
@@ -49,7 +49,7 @@ pub async fn measure(keys: u64) {
     };
     let connection = connect().await;
     let bare = move |n| get(connection.clone(), pick(n, keys));
-    latency("find, one after the other", 1.3, ours.clone(), bare).await;
+    latency("find, sequential", 1.3, ours.clone(), bare).await;
     let mut pool = Vec::new();
     for _ in 0..10 {
         pool.push(Mutex::new(connect().await));
@@ -65,11 +65,11 @@ pub async fn measure(keys: u64) {
     throughput("find by 64 tasks, naive pool of 10", 2.0, ours, naive).await;
 }
 
-/// The same digest, and what comes back weighs as much as a key.
+/// Gets the same digest; the value is as large as a key.
 async fn get(mut connection: MultiplexedConnection, n: u64) {
     let wanted = digest(n).to_bytes();
     let value: Vec<u8> = connection.get(&wanted[..]).await.expect("the server runs");
-    assert_eq!(value.len(), WEIGHT);
+    assert_eq!(value.len(), VALUE_SIZE);
 }
 
 async fn fill(store: &Arc<RedisStore>, keys: u64) {
@@ -92,10 +92,10 @@ async fn fill(store: &Arc<RedisStore>, keys: u64) {
 
 async fn fill_bare(mut connection: MultiplexedConnection, keys: u64) {
     let all: Vec<u64> = (1..=keys).collect();
-    for some in all.chunks(1_000) {
+    for chunk in all.chunks(1_000) {
         let mut pipeline = redis::pipe();
-        for n in some {
-            pipeline.set(&digest(*n).to_bytes()[..], &[0u8; WEIGHT][..]).ignore();
+        for n in chunk {
+            pipeline.set(&digest(*n).to_bytes()[..], &[0u8; VALUE_SIZE][..]).ignore();
         }
         let () = pipeline.query_async(&mut connection).await.expect("there is room");
     }
@@ -104,7 +104,7 @@ async fn fill_bare(mut connection: MultiplexedConnection, keys: u64) {
 fn used_memory(server: &Server) -> u64 {
     let info = server.call(&["INFO", "memory"]);
     let line = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.expect("INFO says it").trim().parse().expect("a number")
+    line.expect("INFO has used_memory").trim().parse().expect("a number")
 }
 
-const WEIGHT: usize = 200;
+const VALUE_SIZE: usize = 200;

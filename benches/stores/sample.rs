@@ -1,4 +1,4 @@
-//! The `n`th key, as a service would add it.
+//! Inserts the `n`th key as a service would.
 
 use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
@@ -19,8 +19,8 @@ pub async fn insert(store: &dyn KeyStore, n: u64) {
 fn key(n: u64) -> Key {
     Key {
         id: KeyId::from_bytes(id(n)),
-        owner: Owner::new("acme", &format!("account{n}")).expect("plain words"),
-        name: Name::new("ci-pipeline").expect("a plain word"),
+        owner: Owner::new("acme", &format!("account{n}")).expect("valid names"),
+        name: Name::new("ci-pipeline").expect("a valid name"),
         hint: "lc_live_a1b2c3d4".into(),
         retiring: None,
         access: Access::only(["builds:read"]).expect("a scope"),

@@ -1,9 +1,9 @@
-//! What a verification costs beside the one hash that it cannot do without: `Sha256Hasher::digest` of the
-//! crate `sha2`, of the same key.
+//! Measures the cost of a verification relative to one bare digest: SHA-256 of the same key by the
+//! crate `sha2`.
 //!
-//! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A word
-//! behind `--` picks what criterion measures: `cargo bench --bench verify -- compare`. The ratios come
-//! in any case; alone, if nothing is called so.
+//! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A filter
+//! after `--` selects the criterion benchmarks: `cargo bench --bench verify -- compare`. The ratios
+//! are always measured; a filter that matches nothing (`-- none`) measures only them.
 
 mod ratios;
 mod service;
@@ -39,7 +39,7 @@ fn main() {
         valid_keys(&mut criterion, &mut ratios, &runtime, count);
         ratios.measure();
     }
-    refusals(&mut criterion, &mut ratios, &runtime);
+    rejections(&mut criterion, &mut ratios, &runtime);
     digests(&mut ratios);
     ratios.measure();
     compare(&mut criterion);
@@ -50,8 +50,8 @@ fn main() {
     ratios.print();
 }
 
-/// Checksum, digest, constant-time comparison, expiry and access; from the cache with a rate limit
-/// too, without one as a service has it that set nothing but `no_cache`.
+/// Measures checksum, digest, constant-time comparison, expiry and access. The cached keys also have a
+/// rate; the service without a cache has default options except `no_cache`.
 fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime, count: usize) {
     let mut group = criterion.benchmark_group(format!("valid/{count}"));
     group.throughput(Throughput::Elements(1));
@@ -70,18 +70,18 @@ fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime,
     ratios.add(&format!("uncached verify, {count} keys"), count, uncached, bare);
 }
 
-fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
-    let mut group = criterion.benchmark_group("refused");
+fn rejections(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
+    let mut group = criterion.benchmark_group("rejected");
     let service = Arc::new(Service::cached(runtime, COUNT));
     let format = service.keys.formats().current();
-    // Within the allowance of look-ups for unknown keys: afterwards they are known as such.
+    // Within the limit of look-ups for unknown keys, so that all of them are cached as unknown.
     let unknown: Arc<[_]> = (0..400).map(|_| format.generate().unwrap()).collect();
-    unknown.iter().for_each(|secret| service.ask(secret.expose(), false));
+    unknown.iter().for_each(|secret| service.check(secret.expose(), false));
     let typos: Arc<[_]> = service.typos().into();
     let bare = bare(&service);
-    let asked = service.clone();
-    let unknown = move |n: usize| asked.ask(unknown[n % unknown.len()].expose(), false);
-    let typo = move |n: usize| service.ask(&typos[n], false);
+    let shared = service.clone();
+    let unknown = move |n: usize| shared.check(unknown[n % unknown.len()].expose(), false);
+    let typo = move |n: usize| service.check(&typos[n], false);
     let mut next = rotation(COUNT);
     group.bench_function("unknown key", |b| b.iter(|| unknown(next())));
     group.bench_function("wrong checksum", |b| b.iter(|| typo(next())));
@@ -90,7 +90,7 @@ fn refusals(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime) {
     ratios.add("wrong checksum", COUNT, typo, bare);
 }
 
-/// The part of a verification that is the same for every key.
+/// Measures the digest, which is the same for every key.
 fn digests(ratios: &mut Ratios) {
     let format = KeyFormat::builder("lc").build().unwrap();
     let secrets: Arc<[_]> = (0..COUNT).map(|_| format.generate().unwrap()).collect();
@@ -107,7 +107,7 @@ fn digests(ratios: &mut Ratios) {
     ratios.add("digest with a pepper", COUNT, peppered, bare);
 }
 
-/// Two digests: as four lanes, and as `subtle` compares slices.
+/// Compares two digests as four lanes, and as slices by `subtle`.
 fn compare(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compare");
     let (a, b) = (keyward::Sha256Hasher.digest(b"a"), keyward::Sha256Hasher.digest(b"a"));
@@ -124,7 +124,7 @@ fn issue(criterion: &mut Criterion, runtime: &Runtime) {
     let mut n = 0;
     criterion.bench_function("issue", |bench| {
         bench.iter(|| {
-            // Of an owner of its own each, who by default may have five.
+            // An owner may have five keys by default, so each key has a separate owner.
             n += 1;
             service.owner = Owner::new("acme", &format!("eve-{n}")).unwrap();
             runtime.block_on(service.issue())
@@ -132,45 +132,45 @@ fn issue(criterion: &mut Criterion, runtime: &Runtime) {
     });
 }
 
-/// How much more two threads get done than one: each of them with half of the keys, or with one.
+/// Measures the throughput of two threads relative to one: each uses half of the keys, or all use one.
 fn threads(ratios: &mut Ratios, runtime: &Runtime) {
     let service = Arc::new(Service::cached(runtime, COUNT));
     let typos: Arc<[_]> = service.typos().into();
     let mut add = |what: &str, work: fn(&Service, &[String], usize)| {
-        let (asked, typos, handle) = (service.clone(), typos.clone(), runtime.handle().clone());
+        let (shared, typos, handle) = (service.clone(), typos.clone(), runtime.handle().clone());
         let service = service.clone();
         let warm_up = move || (0..COUNT).for_each(|n| service.verify(n));
-        ratios.add_alike(what, warm_up, move || {
-            let work = |n: usize| work(&asked, &typos, n);
-            [2 * at_once(&handle, 1, &work), at_once(&handle, 2, &work)]
+        ratios.add_threads(what, warm_up, move || {
+            let work = |n: usize| work(&shared, &typos, n);
+            [2 * elapsed(&handle, 1, &work), elapsed(&handle, 2, &work)]
         });
     };
     add("two threads, different keys", |service, _, n| service.verify(n));
     add("two threads, one key", |service, _, _| service.verify(7));
-    add("two threads, wrong checksums", |service, typos, n| service.ask(&typos[n], false));
+    add("two threads, wrong checksums", |service, typos, n| service.check(&typos[n], false));
 }
 
-/// How long it takes from when the first of so many threads begins until the last is through.
-fn at_once(runtime: &Handle, threads: usize, work: &(dyn Fn(usize) + Sync)) -> Duration {
+/// Returns the time from the start of the first thread to the end of the last.
+fn elapsed(runtime: &Handle, threads: usize, work: &(dyn Fn(usize) + Sync)) -> Duration {
     let start = &Barrier::new(threads);
     let worker = |thread: usize| {
         let mut next = rotation(COUNT / 2);
         move || {
             let _entered = runtime.enter();
             start.wait();
-            let begun = Instant::now();
+            let started = Instant::now();
             (0..PER_THREAD).for_each(|_| work(thread * COUNT / 2 + next()));
-            (begun, Instant::now())
+            (started, Instant::now())
         }
     };
-    let (begun, ended): (Vec<_>, Vec<_>) = thread::scope(|scope| {
+    let (started, ended): (Vec<_>, Vec<_>) = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(worker(thread))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).unzip()
     });
-    ended.into_iter().max().unwrap() - begun.into_iter().min().unwrap()
+    ended.into_iter().max().unwrap() - started.into_iter().min().unwrap()
 }
 
-/// What a verification cannot do without.
+/// Computes the bare digest of the `n`th key.
 fn bare(service: &Arc<Service>) -> impl Fn(usize) + Clone + use<> {
     let service = service.clone();
     move |n| service.bare(n)

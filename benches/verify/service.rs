@@ -1,4 +1,4 @@
-//! A service with keys, of which each has an owner of its own, and what is asked of it.
+//! A service with one key per owner.
 
 use std::{
     hint::black_box,
@@ -24,12 +24,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// With a rate that no benchmark exceeds.
+    /// Creates a service with a cache. Its keys have a rate that no benchmark exceeds.
     pub fn cached(runtime: &Runtime, count: usize) -> Self {
         let rate = Rate::per_second(10).burst(u32::MAX);
-        // A cache that has to push keys out is another matter.
-        let roomy = CacheOptions::default().max_keys(2 * count);
-        Self::new(builder().cache(roomy).build(), Some(rate), runtime, count)
+        // Evictions are not measured.
+        let options = CacheOptions::default().max_keys(2 * count);
+        Self::new(builder().cache(options).build(), Some(rate), runtime, count)
     }
 
     pub fn uncached(runtime: &Runtime, count: usize) -> Self {
@@ -40,12 +40,12 @@ impl Service {
         let owner = Owner::new("acme", "ada").unwrap();
         let mut service = Self { keys, owner, rate, issued: Vec::new() };
         for n in 0..count {
-            // Each has an owner of its own, or counting the active ones makes it quadratic.
+            // Counting the active keys of one owner would make this quadratic.
             service.owner = Owner::new("acme", &format!("ada-{n}")).unwrap();
             let issued = runtime.block_on(service.issue());
             service.issued.push(issued);
         }
-        // The first uses are written, and the follower begins, before anything is measured.
+        // Writes the first uses and starts the background tasks before the measurement.
         for _ in 0..2 {
             (0..count).for_each(|n| service.verify(n));
             runtime.block_on(service.keys.flush()).unwrap();
@@ -62,7 +62,7 @@ impl Service {
         self.keys.issue(new, &Actor::system("bench")).await.unwrap()
     }
 
-    /// All secrets, each with another character at its end.
+    /// Returns all secrets with a wrong last character.
     pub fn typos(&self) -> Vec<String> {
         let typo = |text: &str| {
             let last = if text.ends_with('A') { "B" } else { "A" };
@@ -75,31 +75,31 @@ impl Service {
         self.issued[n].secret.expose()
     }
 
-    /// What a verification cannot do without.
+    /// Computes the bare digest of the `n`th secret.
     pub fn bare(&self, n: usize) {
         black_box(sha2::Sha256::digest(self.secret(n)));
     }
 
     pub fn verify(&self, n: usize) {
-        self.ask(self.secret(n), true);
+        self.check(self.secret(n), true);
     }
 
-    /// Without a runtime's `block_on`, which would cost more than what is measured, unless there is
-    /// something to wait for.
-    pub fn ask(&self, text: &str, good: bool) {
+    /// Verifies a text. Polls once without `block_on`, which would cost more than the verification,
+    /// and blocks only if the future is pending.
+    pub fn check(&self, text: &str, good: bool) {
         let request = VerifyRequest::new().require(&["builds:read"]);
         let verification = pin!(self.keys.verify(text, &request));
-        // Looked at where it is: to move an answer costs something, too.
+        // Matched by reference: moving the result would be measured too.
         match &verification.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => assert_eq!(black_box(answer).is_ok(), good),
-            Poll::Pending => self.wait(text, &request, good),
+            Poll::Ready(result) => assert_eq!(black_box(result).is_ok(), good),
+            Poll::Pending => self.block(text, &request, good),
         }
     }
 
     #[cold]
-    fn wait(&self, text: &str, request: &VerifyRequest<'_>, good: bool) {
-        let answer = Handle::current().block_on(self.keys.verify(text, request));
-        assert_eq!(answer.is_ok(), good);
+    fn block(&self, text: &str, request: &VerifyRequest<'_>, good: bool) {
+        let result = Handle::current().block_on(self.keys.verify(text, request));
+        assert_eq!(result.is_ok(), good);
     }
 }
 

@@ -1,17 +1,17 @@
 use std::sync::Arc;
 
 use keyward::{
-    VerifyError, VerifyRequest, audit::EventKind, manage::Issued, model::Rate, verify::CacheOptions,
+    KeyStore, VerifyError, VerifyRequest, audit::EventKind, manage::Issued, model::Rate,
+    verify::CacheOptions,
 };
 
-use super::wrapper::Wrapper;
+use super::faulty_store::FaultyStore;
 use crate::support::{MICRO, SECOND, Service, format, stores};
 
-fn service(options: CacheOptions) -> (Service, Wrapper) {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
-    let store = wrapper.clone();
-    let service = Service::with(vec![Arc::new(store)], |builder| builder.cache(options.clone()));
-    (service, wrapper)
+fn service(options: CacheOptions) -> (Service, FaultyStore) {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let handles: Vec<Arc<dyn KeyStore>> = vec![Arc::new(store.clone())];
+    (Service::with(handles, |builder| builder.cache(options.clone())), store)
 }
 
 async fn verify(service: &Service, secret: &str, ip: &str) -> Result<(), VerifyError> {
@@ -20,9 +20,9 @@ async fn verify(service: &Service, secret: &str, ip: &str) -> Result<(), VerifyE
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones() {
+async fn a_flood_of_unknown_keys_uses_bounded_memory_and_evicts_no_valid_key() {
     let options = CacheOptions::default().max_unknown(1_000).unknown_lookups_per_second(u32::MAX);
-    let (service, wrapper) = service(options);
+    let (service, store) = service(options);
     let mut good: Vec<Issued> = Vec::new();
     for _ in 0..100 {
         good.push(service.issue().await);
@@ -31,9 +31,9 @@ async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones()
     for issued in &good {
         verify(&service, issued.secret.expose(), HOME).await.unwrap();
     }
-    for n in 0..FLOOD {
-        let garbage = format().generate().unwrap();
-        verify(&service, garbage.expose(), HOME).await.unwrap_err();
+    for n in 0..UNKNOWN_KEYS {
+        let unknown = format().generate().unwrap();
+        verify(&service, unknown.expose(), HOME).await.unwrap_err();
         if n % 100 == 0 {
             service.clock.advance(MICRO);
         }
@@ -41,15 +41,15 @@ async fn a_flood_of_unknown_keys_takes_bounded_memory_and_leaves_the_good_ones()
     let health = service.keys().health();
     assert!(health.cached_unknown <= 1_000, "{health:?}");
     assert_eq!(health.cached_keys, 100);
-    let asked = wrapper.finds();
+    let before = store.finds();
     for issued in &good {
         verify(&service, issued.secret.expose(), HOME).await.unwrap();
     }
-    assert_eq!(wrapper.finds(), asked, "each of them is still there");
+    assert_eq!(store.finds(), before, "all of them are still cached");
 }
 
 #[tokio::test]
-async fn more_keys_than_there_is_room_for_work_all_the_same() {
+async fn keys_beyond_the_cache_capacity_still_verify() {
     let (service, _) = service(CacheOptions::default().max_keys(10));
     let mut issued = Vec::new();
     for _ in 0..50 {
@@ -64,48 +64,50 @@ async fn more_keys_than_there_is_room_for_work_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_store_is_asked_for_unknown_keys_only_so_often_and_good_ones_are_served() {
-    let (service, wrapper) = service(CacheOptions::default().unknown_lookups_per_second(100));
+async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() {
+    let (service, store) = service(CacheOptions::default().unknown_lookups_per_second(100));
     let (cached, stale) = (service.issue().await, service.issue().await);
     let cold = service.issue().await;
     for issued in [&cached, &stale] {
         verify(&service, issued.secret.expose(), HOME).await.unwrap();
     }
-    let asked = wrapper.finds();
+    let before = store.finds();
     let mut unavailable = 0;
     for _ in 0..10_000 {
         service.clock.advance(SECOND / 1_000);
-        let garbage = format().generate().unwrap();
-        match verify(&service, garbage.expose(), ELSEWHERE).await.unwrap_err() {
+        let unknown = format().generate().unwrap();
+        match verify(&service, unknown.expose(), ELSEWHERE).await.unwrap_err() {
             VerifyError::Denied(_) => {}
             VerifyError::Unavailable(_) => unavailable += 1,
             VerifyError::Limited(limited) => panic!("{limited}"),
         }
     }
-    let asked = wrapper.finds() - asked;
-    assert!(asked <= 1_000 + 100, "of 100 a second in 10 seconds: {asked}");
-    assert_eq!(unavailable, 10_000 - asked, "nobody is told that a key is unknown without asking");
+    let finds = store.finds() - before;
+    assert!(finds <= 1_000 + 100, "100 per second for 10 seconds: {finds}");
+    assert_eq!(unavailable, 10_000 - finds, "a key is denied only after a look-up");
 
     let (ada, by) = (&service.owner, &service.actor);
     service.keys().disable(ada, stale.key.id, by).await.unwrap();
     service.keys().enable(ada, stale.key.id, by).await.unwrap();
     verify(&service, cached.secret.expose(), ELSEWHERE).await.unwrap();
     verify(&service, stale.secret.expose(), ELSEWHERE).await.unwrap();
-    verify(&service, cold.secret.expose(), HOME).await.expect("no garbage came from there");
+    verify(&service, cold.secret.expose(), HOME)
+        .await
+        .expect("no unknown keys came from this network");
 }
 
 #[tokio::test]
-async fn a_network_that_fails_too_often_waits_before_anything_is_looked_up() {
+async fn a_network_with_too_many_failures_is_limited_before_any_lookup() {
     let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(10));
-    let (service, wrapper) = service(options);
+    let (service, store) = service(options);
     let (cached, cold) = (service.issue().await, service.issue().await);
     verify(&service, cached.secret.expose(), ELSEWHERE).await.unwrap();
-    let asked = wrapper.finds();
+    let before = store.finds();
     for n in 0..100 {
-        let garbage = format().generate().unwrap();
+        let unknown = format().generate().unwrap();
         // Another host of the same network each time.
         let ip = format!("198.51.100.{n}");
-        let refused = verify(&service, garbage.expose(), &ip).await.unwrap_err();
+        let refused = verify(&service, unknown.expose(), &ip).await.unwrap_err();
         match refused {
             VerifyError::Denied(_) => assert!(n < 10, "{n}"),
             VerifyError::Limited(limited) => {
@@ -114,35 +116,38 @@ async fn a_network_that_fails_too_often_waits_before_anything_is_looked_up() {
             VerifyError::Unavailable(error) => panic!("{error}"),
         }
     }
-    assert_eq!(wrapper.finds() - asked, 10);
+    assert_eq!(store.finds() - before, 10);
     service.keys().flush().await.unwrap();
     let reasons = service.events.all().into_iter().filter(|event| event.kind == EventKind::Denied);
     let reasons: Vec<_> = reasons.map(|event| (event.reason.unwrap(), event.count)).collect();
     assert_eq!(reasons, [("unknown".into(), 10), ("throttled".into(), 90)]);
     let throttled = verify(&service, cold.secret.expose(), ELSEWHERE).await;
-    assert!(matches!(throttled, Err(VerifyError::Limited(_))), "also with a good key, unseen");
+    assert!(
+        matches!(throttled, Err(VerifyError::Limited(_))),
+        "a valid key that is not cached is limited too"
+    );
     verify(&service, cold.secret.expose(), HOME).await.expect("another network is open");
 
     verify(&service, cached.secret.expose(), ELSEWHERE).await.expect("a cached key always works");
-    let garbage = format().generate().unwrap();
-    let refused = verify(&service, garbage.expose(), ELSEWHERE).await.unwrap_err();
-    assert!(matches!(refused, VerifyError::Denied(_)), "its success made up for one failure");
+    let unknown = format().generate().unwrap();
+    let refused = verify(&service, unknown.expose(), ELSEWHERE).await.unwrap_err();
+    assert!(matches!(refused, VerifyError::Denied(_)), "its success compensates one failure");
     service.clock.advance(SECOND * 6);
-    let refused = verify(&service, garbage.expose(), ELSEWHERE).await.unwrap_err();
-    assert!(matches!(refused, VerifyError::Denied(_)), "and time does");
+    let refused = verify(&service, unknown.expose(), ELSEWHERE).await.unwrap_err();
+    assert!(matches!(refused, VerifyError::Denied(_)), "and so does time");
 }
 
 #[tokio::test]
-async fn attempts_whose_address_is_not_known_are_throttled_with_nobody() {
+async fn attempts_without_an_address_are_not_throttled() {
     let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(1));
     let (service, _) = service(options);
     for _ in 0..20 {
-        let garbage = format().generate().unwrap();
-        let refused = service.keys().verify(garbage.expose(), &VerifyRequest::new()).await;
+        let unknown = format().generate().unwrap();
+        let refused = service.keys().verify(unknown.expose(), &VerifyRequest::new()).await;
         assert!(matches!(refused, Err(VerifyError::Denied(_))));
     }
 }
 
-const FLOOD: usize = 120_000;
+const UNKNOWN_KEYS: usize = 120_000;
 const HOME: &str = "192.0.2.7";
 const ELSEWHERE: &str = "198.51.100.7";

@@ -7,11 +7,11 @@ use keyward::{
     model::Networks,
 };
 
-use super::wrapper::{Mood, Wrapper};
+use super::faulty_store::{Fault, FaultyStore};
 use crate::support::{DAY, HOUR, Service, format, on_each_store, reason, stores};
 
-/// What a node answers now: `ok`, or why not.
-async fn says(node: &ApiKeys, issued: &Issued) -> &'static str {
+/// Returns `ok`, or the reason of a denial.
+async fn outcome(node: &ApiKeys, issued: &Issued) -> &'static str {
     let request = VerifyRequest::new().ip("192.0.2.7".parse().unwrap()).require(&["builds:read"]);
     match node.verify(issued.secret.expose(), &request).await {
         Ok(_) => "ok",
@@ -19,20 +19,20 @@ async fn says(node: &ApiKeys, issued: &Issued) -> &'static str {
     }
 }
 
-/// Waits until a node has heard of it by itself.
-async fn comes_to_say(node: &ApiKeys, issued: &Issued, expected: &str, what: &str) {
-    let told = tokio::time::timeout(Duration::from_secs(30), async {
-        while says(node, issued).await != expected {
+/// Waits until a node returns the expected outcome.
+async fn wait_for_outcome(node: &ApiKeys, issued: &Issued, expected: &str, what: &str) {
+    let reached = tokio::time::timeout(Duration::from_secs(30), async {
+        while outcome(node, issued).await != expected {
             tokio::task::yield_now().await;
         }
     });
-    assert!(told.await.is_ok(), "{what}: within half a minute it never was {expected}");
+    assert!(reached.await.is_ok(), "{what}: not {expected} within 30 seconds");
 }
 
 const CHANGES: [(&str, &str); 11] = [
     ("revoke", "revoked"),
     ("revoke_all", "revoked"),
-    ("rotate at once", "secret_retired"),
+    ("rotate immediately", "secret_retired"),
     ("rotate twice", "unknown"),
     ("disable", "disabled"),
     ("narrow the access", "access_missing"),
@@ -43,13 +43,15 @@ const CHANGES: [(&str, &str); 11] = [
     ("purge", "unknown"),
 ];
 
-async fn make(service: &Service, change: &str, issued: &Issued) {
+async fn apply_change(service: &Service, change: &str, issued: &Issued) {
     let (keys, ada, by, id) = (service.keys(), &issued.key.owner, &service.actor, issued.key.id);
     let narrowed = KeyChange::default();
     match change {
         "revoke" => keys.revoke(ada, id, "lost", by).await.unwrap(),
         "revoke_all" => drop(keys.revoke_all(ada, "left", by).await.unwrap()),
-        "rotate at once" => drop(keys.rotate(ada, id, Rotation::immediate(), by).await.unwrap()),
+        "rotate immediately" => {
+            drop(keys.rotate(ada, id, Rotation::immediate(), by).await.unwrap())
+        }
         "rotate twice" => {
             for _ in 0..2 {
                 drop(keys.rotate(ada, id, Rotation::overlap(HOUR), by).await.unwrap());
@@ -78,7 +80,7 @@ async fn make(service: &Service, change: &str, issued: &Issued) {
             service.clock.advance(DAY * 121);
             keys.purge(Retention::default(), |_| ()).await.unwrap();
         }
-        other => panic!("no change is called {other}"),
+        other => panic!("unknown change {other}"),
     }
 }
 
@@ -92,53 +94,53 @@ async fn issue_for(service: &Service, n: usize, change: &str) -> Issued {
 }
 
 #[tokio::test]
-async fn after_any_change_the_node_that_made_it_denies_at_once() {
+async fn every_change_takes_effect_immediately_on_the_node_that_made_it() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         for (n, (change, expected)) in CHANGES.into_iter().enumerate() {
             let issued = issue_for(&service, n, change).await;
             for _ in 0..2 {
-                assert_eq!(says(service.keys(), &issued).await, "ok", "before {change}");
+                assert_eq!(outcome(service.keys(), &issued).await, "ok", "before {change}");
             }
-            make(&service, change, &issued).await;
-            assert_eq!(says(service.keys(), &issued).await, expected, "{change}");
+            apply_change(&service, change, &issued).await;
+            assert_eq!(outcome(service.keys(), &issued).await, expected, "{change}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn any_change_reaches_the_other_nodes_by_the_feed() {
+async fn every_change_reaches_other_nodes_through_the_feed() {
     on_each_store(async |handles| {
-        // The store in memory lasts as long as its handles: two nodes share one.
+        // The memory store has one handle, which two nodes share.
         let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
         let service = Service::new(handles);
         let other = &service.nodes[1];
         other.catch_up().await.unwrap();
         for (n, (change, expected)) in CHANGES.into_iter().enumerate() {
             let issued = issue_for(&service, n, change).await;
-            comes_to_say(other, &issued, "ok", change).await;
-            make(&service, change, &issued).await;
-            comes_to_say(other, &issued, expected, change).await;
+            wait_for_outcome(other, &issued, "ok", change).await;
+            apply_change(&service, change, &issued).await;
+            wait_for_outcome(other, &issued, expected, change).await;
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_change_whose_answer_is_lost_is_not_believed_to_have_failed() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn a_change_with_a_lost_answer_is_invalidated() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let issued = service.issue().await;
-    assert_eq!(says(service.keys(), &issued).await, "ok");
-    store.changes_are(Mood::Lossy);
+    assert_eq!(outcome(service.keys(), &issued).await, "ok");
+    store.set_change_fault(Fault::AnswerLost);
     let (ada, by) = (&service.owner, &service.actor);
     service.keys().revoke(ada, issued.key.id, "", by).await.unwrap_err();
-    assert_eq!(says(service.keys(), &issued).await, "revoked");
+    assert_eq!(outcome(service.keys(), &issued).await, "revoked");
 }
 
 #[tokio::test]
-async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
+async fn a_new_key_is_not_hidden_by_a_negative_entry() {
     on_each_store(async |handles| {
         let handles = if handles.len() == 1 { vec![handles[0].clone(); 2] } else { handles };
         let service = Service::new(handles);
@@ -155,67 +157,67 @@ async fn a_key_just_created_is_not_hidden_by_having_been_unknown() {
             keyward::secret::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
         here.import(service.new_key(), digest, "lc_live_", &service.actor).await.unwrap();
         assert!(here.verify(secret.expose(), &VerifyRequest::new()).await.is_ok());
-        let known = tokio::time::timeout(Duration::from_secs(30), async {
+        let found = tokio::time::timeout(Duration::from_secs(30), async {
             while other.verify(secret.expose(), &VerifyRequest::new()).await.is_err() {
                 tokio::task::yield_now().await;
             }
         });
-        assert!(known.await.is_ok(), "the other node never came to know it");
+        assert!(found.await.is_ok(), "the other node never found it");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_read_that_began_before_a_revoke_does_not_bring_the_key_back() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn a_read_that_began_before_a_revoke_does_not_restore_the_key() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
     let issued = Arc::new(service.issue().await);
-    store.hold();
+    store.hold_finds();
     let early = tokio::spawn({
         let (service, issued) = (service.clone(), issued.clone());
-        async move { says(service.keys(), &issued).await }
+        async move { outcome(service.keys(), &issued).await }
     });
     while store.finds() == 0 {
         tokio::task::yield_now().await;
     }
     let (ada, by) = (&service.owner, &service.actor);
     service.keys().revoke(ada, issued.key.id, "", by).await.unwrap();
-    // It comes later and joins the flight, which knows only what was before.
+    // This look-up starts later and joins the one in flight, which has read the old state.
     let late = tokio::spawn({
         let (service, issued) = (service.clone(), issued.clone());
-        async move { says(service.keys(), &issued).await }
+        async move { outcome(service.keys(), &issued).await }
     });
     tokio::task::yield_now().await;
-    store.let_go(10);
+    store.release_finds(10);
     let _ = early.await.unwrap();
     assert_eq!(late.await.unwrap(), "revoked");
-    assert_eq!(says(service.keys(), &issued).await, "revoked");
+    assert_eq!(outcome(service.keys(), &issued).await, "revoked");
 }
 
 #[tokio::test]
-async fn a_change_whose_caller_has_gone_away_is_made_and_told() {
-    let store = Wrapper::new(stores::memory().remove(0));
+async fn a_change_completes_and_notifies_sinks_if_its_future_is_dropped() {
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let (ada, by) = (&service.owner, &service.actor);
     let issued = service.issue().await;
-    assert_eq!(says(service.keys(), &issued).await, "ok");
+    assert_eq!(outcome(service.keys(), &issued).await, "ok");
     store.hold_changes();
     let mut revoke = Box::pin(service.keys().revoke(ada, issued.key.id, "", by));
     assert!(poll_for_a_while(revoke.as_mut()).await.is_pending());
     drop(revoke);
-    store.let_changes_go(1);
+    store.release_changes(1);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !service.events.kinds().contains(&EventKind::Revoked) {
-        assert!(std::time::Instant::now() < deadline, "nobody was told");
+        assert!(std::time::Instant::now() < deadline, "no sink was notified");
         tokio::task::yield_now().await;
     }
-    assert_eq!(says(service.keys(), &issued).await, "revoked");
+    assert_eq!(outcome(service.keys(), &issued).await, "revoked");
 }
 
 async fn poll_for_a_while<F: Future>(
     mut future: std::pin::Pin<&mut F>,
 ) -> std::task::Poll<F::Output> {
-    // The change is under way when all that is ready has had its turn.
+    // The change has started once all ready tasks have run.
     for _ in 0..100 {
         let once =
             std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context)));
@@ -229,7 +231,7 @@ async fn poll_for_a_while<F: Future>(
 
 #[tokio::test]
 async fn expiry_and_the_end_of_an_overlap_are_checked_on_every_hit() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
     let new = service.new_key().expiry(Expiry::After(HOUR));
     let short = service.keys().issue(new, &service.actor).await.unwrap();
@@ -238,19 +240,23 @@ async fn expiry_and_the_end_of_an_overlap_are_checked_on_every_hit() {
     let (ada, by) = (&service.owner, &service.actor);
     let _ = service.keys().rotate(ada, old.key.id, overlap, by).await.unwrap();
     for issued in [&short, &old] {
-        assert_eq!(says(service.keys(), issued).await, "ok");
+        assert_eq!(outcome(service.keys(), issued).await, "ok");
     }
-    let asked = store.finds();
-    // Someone sets the clock of the machine: no time passes, and the entries stay.
+    let finds = store.finds();
+    // The calendar clock is set forward: no time passes, and the entries remain cached.
     service.clock.set(service.now().after(HOUR));
-    assert_eq!(says(service.keys(), &short).await, "expired");
-    assert_eq!(says(service.keys(), &old).await, "secret_retired");
+    assert_eq!(outcome(service.keys(), &short).await, "expired");
+    assert_eq!(outcome(service.keys(), &old).await, "secret_retired");
 
     service.clock.set(service.now().before(HOUR));
-    assert_eq!(says(service.keys(), &short).await, "expired", "a step back revives nothing");
-    assert_eq!(says(service.keys(), &old).await, "secret_retired");
+    assert_eq!(
+        outcome(service.keys(), &short).await,
+        "expired",
+        "setting the clock back restores nothing"
+    );
+    assert_eq!(outcome(service.keys(), &old).await, "secret_retired");
     assert_eq!(service.keys().health().clock_set_back, HOUR);
-    assert_eq!(store.finds(), asked, "all of these were hits");
+    assert_eq!(store.finds(), finds, "all of these were hits");
 }
 
 #[tokio::test]
@@ -261,7 +267,7 @@ async fn networks_access_and_tenant_are_checked_on_every_hit() {
         .networks(Networks::only(["192.0.2.0/24"]).unwrap())
         .access(Access::only(["builds:read"]).unwrap());
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
-    assert_eq!(says(service.keys(), &issued).await, "ok");
+    assert_eq!(outcome(service.keys(), &issued).await, "ok");
     let at_home = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
     for (request, expected) in [
         (VerifyRequest::new().ip("198.51.100.7".parse().unwrap()), "network_not_allowed"),

@@ -1,6 +1,6 @@
 mod bounds;
 mod changes;
-mod flights;
+pub mod faulty_store;
 mod revocations;
+mod single_flight;
 mod staleness;
-pub mod wrapper;

@@ -150,16 +150,16 @@ async fn a_failing_host_is_reported_as_unavailable() {
 
 #[tokio::test]
 async fn a_failing_store_is_reported_as_unavailable() {
-    use crate::cache::wrapper::{Mood, Wrapper};
-    let store = Wrapper::new(stores::memory().remove(0));
+    use crate::cache::faulty_store::{Fault, FaultyStore};
+    let store = FaultyStore::new(stores::memory().remove(0));
     let harness = EnrollmentHarness::new(vec![std::sync::Arc::new(store.clone())]);
     let code = harness.code().await;
-    store.changes_are(Mood::Failing);
+    store.set_change_fault(Fault::Unavailable);
     let failed = harness.redeem(&code).await.unwrap_err();
     assert!(matches!(&failed, EnrollError::Failed(error) if error.is_unavailable()), "{failed:?}");
     let failed = harness.node().request_code(&ada(), &ada_actor()).await.unwrap_err();
     assert!(matches!(&failed, EnrollError::Failed(error) if error.is_unavailable()), "{failed:?}");
-    store.changes_are(Mood::Fine);
+    store.set_change_fault(Fault::None);
     assert!(harness.redeem(&code).await.is_ok(), "the code is still valid");
 }
 

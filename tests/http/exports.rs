@@ -77,17 +77,17 @@ async fn an_export_interrupted_by_the_store_is_not_mistaken_for_a_complete_one()
     events(&world).await;
     for (name, server) in start(&world).both {
         for path in ["/audit.jsonl", "/audit.csv"] {
-            world.store.log_can_be_read(1);
+            world.store.allow_audit_reads(1);
             // The connection may fail before or after the first bytes.
             let cut = async { try_get(server, path).await?.error_for_status()?.bytes().await };
             let cut = cut.await.unwrap_err();
             assert_eq!(cut.status(), None, "{name}: {path}: {cut}");
-            world.store.log_can_be_read(0);
+            world.store.allow_audit_reads(0);
             let refused = get(server, path).await;
             assert_eq!(refused.status(), 503, "{name}: {path}");
             assert_eq!(refused.headers()["content-type"], "application/problem+json");
             assert!(refused.headers().get("retry-after").is_some());
-            world.store.log_can_be_read(usize::MAX);
+            world.store.allow_audit_reads(usize::MAX);
             assert!(get(server, path).await.bytes().await.is_ok());
         }
     }

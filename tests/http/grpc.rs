@@ -23,7 +23,7 @@ use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
 use super::world::{World, text};
-use crate::cache::wrapper::Mood;
+use crate::cache::faulty_store::Fault;
 
 /// Greets the account of the key.
 #[derive(Clone)]
@@ -109,10 +109,10 @@ async fn grpc_returns_unavailable_while_the_store_is_down() {
     let world = World::new();
     let channel = serve(&world).await;
     let good = world.reader().await;
-    world.store.find_is(Mood::Failing);
+    world.store.set_find_fault(Fault::Unavailable);
     let status = call(&channel, &[("x-api-key", &good)]).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.metadata().get("retry-after").unwrap(), "5");
-    world.store.find_is(Mood::Fine);
+    world.store.set_find_fault(Fault::None);
     assert_eq!(call(&channel, &[("x-api-key", &good)]).await.unwrap(), "hello, ada");
 }

@@ -303,7 +303,7 @@ async fn rejections_have_grpc_statuses() {
     check(&world.revoked().await, "16").await;
     check(&other, "7").await;
     check(&limited, "8").await;
-    world.store.find_is(crate::cache::wrapper::Mood::Failing);
+    world.store.set_find_fault(crate::cache::faulty_store::Fault::Unavailable);
     check(&world.unknown(), "14").await;
 }
 

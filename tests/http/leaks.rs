@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::world::World;
 use crate::{
-    cache::wrapper::Mood,
+    cache::faulty_store::Fault,
     support::{DAY, log::holds_a_secret},
 };
 
@@ -252,17 +252,17 @@ async fn a_report_is_answered_503_while_the_store_is_down() {
     let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
     let (one, two) = (world.service.issue().await, world.service.issue().await);
     let body = found(&[one.secret.expose(), two.secret.expose()]);
-    world.store.find_is(Mood::Failing);
+    world.store.set_find_fault(Fault::Unavailable);
     assert_eq!(send(&leaks, "one", &body).await.0, 503);
-    world.store.find_is(Mood::Fine);
+    world.store.set_find_fault(Fault::None);
     assert!(works(&world, &one).await && works(&world, &two).await);
 
     // Both revocations succeed, but their outcome is unknown. The second key is revoked although the
     // first one failed.
-    world.store.changes_are(Mood::Lossy);
+    world.store.set_change_fault(Fault::AnswerLost);
     assert_eq!(send(&leaks, "one", &body).await.0, 503);
     assert!(!works(&world, &one).await && !works(&world, &two).await);
-    world.store.changes_are(Mood::Fine);
+    world.store.set_change_fault(Fault::None);
     let (status, labels) = send(&leaks, "one", &body).await;
     assert_eq!((status, &labels[1]["label"]), (200, &json!("true_positive")));
     assert_eq!(kinds(&world, &two).await.len(), 3, "each event is written once");

@@ -10,7 +10,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::world::{World, text};
-use crate::{cache::wrapper::Mood, support::log::holds_a_secret};
+use crate::{cache::faulty_store::Fault, support::log::holds_a_secret};
 
 #[tokio::test]
 async fn checks_are_counted_by_outcome_and_no_label_identifies_a_key() {
@@ -33,7 +33,7 @@ async fn checks_are_counted_by_outcome_and_no_label_identifies_a_key() {
     }
     ask("").await;
     ask(&good[..20]).await;
-    world.store.find_is(Mood::Failing);
+    world.store.set_find_fault(Fault::Unavailable);
     ask(&world.unknown()).await;
 
     let (mut counts, mut timed) = (BTreeMap::new(), 0);

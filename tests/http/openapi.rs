@@ -21,7 +21,7 @@ use super::{
     manage::Client,
     world::World,
 };
-use crate::cache::wrapper::Mood;
+use crate::cache::faulty_store::Fault;
 
 pub const METHODS: [&str; 8] =
     ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"];
@@ -113,7 +113,7 @@ async fn routes_behind_a_guard_describe_its_security_and_error_responses() {
         let twice = [("x-api-key", "a"), ("x-api-key", "b"), ("x-key", "a"), ("x-key", "b")];
         seen.push(ask(&app, &document, path, &twice).await);
     }
-    world.store.find_is(Mood::Failing);
+    world.store.set_find_fault(Fault::Unavailable);
     let unknown = world.unknown();
     seen.push(ask(&app, &document, "/builds", &[("x-api-key", &unknown)]).await);
     seen.sort_unstable();

@@ -191,11 +191,11 @@ async fn every_sign_in_error_has_its_own_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unavailable_store_is_not_reported_as_a_wrong_code() {
-    use crate::cache::wrapper::{Mood, Wrapper};
-    let store = Wrapper::new(stores::memory().remove(0));
+    use crate::cache::faulty_store::{Fault, FaultyStore};
+    let store = FaultyStore::new(stores::memory().remove(0));
     let front = Front::open(EnrollmentHarness::new(vec![std::sync::Arc::new(store.clone())]));
     let code = front.harness.code().await;
-    store.changes_are(Mood::Failing);
+    store.set_change_fault(Fault::Unavailable);
     for server in [0, 1] {
         let refused = front.verify(server, &code).await;
         assert_eq!(problem(&refused), (503, Some("unavailable".into())));

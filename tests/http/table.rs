@@ -10,7 +10,7 @@ use super::{
     servers::{Rules, Servers},
     world::World,
 };
-use crate::{cache::wrapper::Mood, support::mistyped};
+use crate::{cache::faulty_store::Fault, support::mistyped};
 
 pub fn start(world: &World) -> Servers {
     let query = Credentials::bearer().danger_or_query_parameter("key");
@@ -295,7 +295,7 @@ async fn quota_headers_report_remaining_uses_and_retry_after_only_if_it_resets()
 async fn an_unavailable_store_is_never_a_401() {
     let world = World::new();
     let known = world.reader().await;
-    world.store.find_is(Mood::Failing);
+    world.store.set_find_fault(Fault::Unavailable);
     let servers = start(&world);
     for secret in [known, world.unknown()] {
         for path in ["/any", "/builds", "/optional"] {

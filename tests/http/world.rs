@@ -14,13 +14,13 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::Wrapper,
+    cache::faulty_store::FaultyStore,
     support::{DAY, Service, stores},
 };
 
 pub struct World {
     pub service: Service,
-    pub store: Wrapper,
+    pub store: FaultyStore,
     hashes: Arc<AtomicUsize>,
 }
 
@@ -39,7 +39,7 @@ impl Hasher for Counting {
 
 impl World {
     pub fn new() -> Self {
-        let (store, hashes) = (Wrapper::new(stores::memory().remove(0)), Arc::default());
+        let (store, hashes) = (FaultyStore::new(stores::memory().remove(0)), Arc::default());
         let service = Service::with(vec![Arc::new(store.clone())], |builder| {
             builder.hasher(Counting(Arc::clone(&hashes)))
         });

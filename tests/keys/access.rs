@@ -15,7 +15,7 @@ fn access<const N: usize>(scopes: [&str; N]) -> Access {
 }
 
 #[tokio::test]
-async fn an_empty_set_of_scopes_means_nothing() {
+async fn an_empty_set_of_scopes_allows_nothing() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue_with(access([])).await;
@@ -46,7 +46,7 @@ async fn a_request_needs_all_of_its_scopes() {
 }
 
 #[tokio::test]
-async fn access_is_what_key_and_owner_share_at_that_moment() {
+async fn permissions_are_the_intersection_of_key_access_and_current_owner_permissions() {
     let service = Service::new(stores::memory());
     let narrow = service.issue_with(access(["a", "b"])).await;
     let inherited = service.issue().await;
@@ -61,7 +61,7 @@ async fn access_is_what_key_and_owner_share_at_that_moment() {
 }
 
 #[tokio::test]
-async fn no_key_is_issued_or_widened_beyond_its_owner() {
+async fn a_key_cannot_be_issued_or_widened_beyond_its_owners_permissions() {
     let service = Service::new(stores::memory());
     let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
     service.host.set(ada, |account| account.permissions = only(["a"]));
@@ -77,7 +77,7 @@ async fn no_key_is_issued_or_widened_beyond_its_owner() {
 }
 
 #[tokio::test]
-async fn nobody_hands_out_more_than_he_has() {
+async fn an_actor_cannot_grant_more_than_its_own_permissions() {
     let service = Service::new(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     let wide = service.issue_with(access(["a", "b"])).await;
@@ -100,38 +100,39 @@ async fn nobody_hands_out_more_than_he_has() {
         }
     }
     let rotated = keys.rotate(ada, wide.key.id, Rotation::immediate(), &limited).await;
-    assert_eq!(rotated.unwrap_err().kind(), ErrorKind::Forbidden, "its secret would go to him");
-    assert!(service.verify(&wide).await.is_ok());
-    assert!(
-        keys.disable(ada, wide.key.id, &limited).await.is_ok(),
-        "taking away is no handing out"
+    assert_eq!(
+        rotated.unwrap_err().kind(),
+        ErrorKind::Forbidden,
+        "the actor would receive the secret"
     );
+    assert!(service.verify(&wide).await.is_ok());
+    assert!(keys.disable(ada, wide.key.id, &limited).await.is_ok(), "disabling grants nothing");
 }
 
-/// A key that manages keys, as an actor.
-async fn maker(service: &Service, new: NewKey) -> Actor {
+/// Issues a key and returns it as an actor.
+async fn key_actor(service: &Service, new: NewKey) -> Actor {
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
     let request = VerifyRequest::new().ip("192.0.2.7".parse().unwrap());
     Actor::key(&service.verify_for(&issued, &request).await.unwrap())
 }
 
 #[tokio::test]
-async fn a_key_made_by_a_key_is_never_wider_than_its_maker() {
+async fn a_key_issued_by_a_key_is_never_wider_than_the_issuing_key() {
     let service = Service::new(stores::memory());
     let keys = service.keys();
     let office = Networks::only(["192.0.2.0/24"]).unwrap();
     let child = || service.new_key().access(access(["a"]));
 
-    let by = maker(&service, service.new_key().access(access(["a"]))).await;
+    let by = key_actor(&service, service.new_key().access(access(["a"]))).await;
     assert!(keys.issue(child(), &by).await.is_ok());
-    assert!(keys.issue(service.new_key(), &by).await.is_err(), "inherited is wider");
+    assert!(keys.issue(service.new_key(), &by).await.is_err(), "inherited access is wider");
 
-    let by = maker(&service, child().expiry(Expiry::After(HOUR))).await;
+    let by = key_actor(&service, child().expiry(Expiry::After(HOUR))).await;
     assert!(keys.issue(child().expiry(Expiry::After(HOUR)), &by).await.is_ok());
     assert!(keys.issue(child().expiry(Expiry::After(HOUR * 2)), &by).await.is_err());
-    assert!(keys.issue(child(), &by).await.is_err(), "never ending is longer");
+    assert!(keys.issue(child(), &by).await.is_err(), "no expiry is longer");
 
-    let by = maker(&service, child().networks(office.clone())).await;
+    let by = key_actor(&service, child().networks(office.clone())).await;
     assert!(keys.issue(child().networks(office), &by).await.is_ok());
     let inside = Networks::only(["192.0.2.128/25"]).unwrap();
     let around = Networks::only(["192.0.0.0/16"]).unwrap();
@@ -141,29 +142,29 @@ async fn a_key_made_by_a_key_is_never_wider_than_its_maker() {
 }
 
 #[tokio::test]
-async fn a_key_that_inherits_makes_keys_that_inherit_from_the_same_owner_only() {
+async fn an_inheriting_key_issues_inheriting_keys_only_for_its_own_owner() {
     let service = Service::new(stores::memory());
     service.host.set(&service.owner, |account| account.permissions = only(["a"]));
-    let by = maker(&service, service.new_key()).await;
+    let by = key_actor(&service, service.new_key()).await;
     assert!(service.keys().issue(service.new_key(), &by).await.is_ok());
     let bobs = NewKey::new(&owner("acme", "bob"), "bob's").unwrap();
-    assert!(service.keys().issue(bobs.clone(), &by).await.is_err(), "bob may do everything");
+    assert!(service.keys().issue(bobs.clone(), &by).await.is_err(), "bob has all permissions");
     assert!(service.keys().issue(bobs.access(access(["a"])), &by).await.is_ok());
     let less = by.limited_to(only(["a"]));
     assert!(service.keys().issue(service.new_key(), &less).await.is_err());
 }
 
 #[tokio::test]
-async fn a_key_that_is_limited_makes_no_key_that_is_not() {
+async fn a_key_with_limits_cannot_issue_or_become_a_key_with_wider_limits() {
     let service = Service::new(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     let limits = |per_minute, in_all| KeyLimits {
         rate: Some(Rate::per_minute(per_minute)),
         quota: Some(Quota::total(in_all)),
     };
-    let maker_key = service.new_key().access(access(["a"])).limits(limits(60, 100));
-    let maker_key = keys.issue(maker_key, &service.actor).await.unwrap();
-    let by = Actor::key(&service.verify(&maker_key).await.unwrap());
+    let issuer = service.new_key().access(access(["a"])).limits(limits(60, 100));
+    let issuer = keys.issue(issuer, &service.actor).await.unwrap();
+    let by = Actor::key(&service.verify(&issuer).await.unwrap());
     let child = |limits| service.new_key().access(access(["a"])).limits(limits);
     for (wanted, fine) in [
         (limits(60, 100), true),
@@ -179,24 +180,24 @@ async fn a_key_that_is_limited_makes_no_key_that_is_not() {
         let issued = keys.issue(child(wanted), &by).await;
         assert_eq!(issued.is_ok(), fine, "{wanted:?}");
         let change = KeyChange::default().limits(wanted);
-        let changed = keys.update(ada, maker_key.key.id, &change, &by).await;
-        assert_eq!(changed.is_ok(), fine, "nor does it free itself: {wanted:?}");
+        let changed = keys.update(ada, issuer.key.id, &change, &by).await;
+        assert_eq!(changed.is_ok(), fine, "it cannot widen itself: {wanted:?}");
         let back = KeyChange::default().limits(limits(60, 100));
-        keys.update(ada, maker_key.key.id, &back, &service.actor).await.unwrap();
+        keys.update(ada, issuer.key.id, &back, &service.actor).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_key_makes_no_key_of_another_tenant() {
+async fn a_key_cannot_issue_keys_of_another_tenant() {
     let service = Service::new(stores::memory());
-    let by = maker(&service, service.new_key()).await;
+    let by = key_actor(&service, service.new_key()).await;
     let elsewhere = NewKey::new(&owner("umbrella", "ada"), "not mine").unwrap();
     let refused = service.keys().issue(elsewhere.access(access(["a"])), &by).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Forbidden);
 }
 
 #[tokio::test]
-async fn nobody_switches_on_what_he_could_not_hand_out() {
+async fn an_actor_cannot_enable_a_key_that_it_could_not_issue() {
     let service = Service::new(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     let wide = service.issue_with(access(["a", "b"])).await;
@@ -208,7 +209,7 @@ async fn nobody_switches_on_what_he_could_not_hand_out() {
 }
 
 #[tokio::test]
-async fn a_key_is_narrowed_by_whoever_may_touch_it_and_whatever_its_owner_has_lost() {
+async fn a_key_can_be_narrowed_by_a_limited_actor_and_after_its_owner_lost_permissions() {
     let service = Service::new(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     let id = service.issue_with(access(["a", "b", "c"])).await.key.id;
@@ -229,7 +230,7 @@ async fn a_key_is_narrowed_by_whoever_may_touch_it_and_whatever_its_owner_has_lo
 }
 
 #[tokio::test]
-async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
+async fn keys_of_a_suspended_owner_are_denied_until_the_suspension_ends() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -241,7 +242,7 @@ async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
         let refused = keys.rotate(ada, issued.key.id, Rotation::immediate(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         let id = issued.key.id;
-        keys.disable(ada, id, by).await.expect("narrowing is always possible");
+        keys.disable(ada, id, by).await.expect("narrowing is always allowed");
         let refused = keys.enable(ada, id, by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
         service.host.set(ada, |account| account.suspended = false);
@@ -253,7 +254,7 @@ async fn a_suspended_owners_keys_are_refused_and_work_again_afterwards() {
 }
 
 #[tokio::test]
-async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
+async fn a_key_works_only_for_its_tenant_and_from_its_networks() {
     let service = Service::new(stores::memory());
     let office = Networks::only(["192.0.2.0/24", "2001:db8::1"]).unwrap();
     let issued = service.keys().issue(service.new_key().networks(office), &service.actor).await;
@@ -278,7 +279,7 @@ async fn a_key_works_for_its_own_tenant_and_from_its_own_networks_only() {
 }
 
 #[test]
-fn an_ipv4_network_written_as_ipv6_is_that_network() {
+fn an_ipv4_mapped_ipv6_network_equals_the_ipv4_network() {
     for (written, wide) in [("::ffff:192.0.2.7", false), ("::ffff:192.0.2.0/120", true)] {
         let office = Networks::only([written]).unwrap();
         for address in ["192.0.2.7", "::ffff:192.0.2.7"] {

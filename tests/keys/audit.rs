@@ -7,12 +7,12 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores},
 };
 
 #[tokio::test]
-async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sinks() {
+async fn every_change_is_logged_with_its_actor_and_origin_and_sent_to_the_sinks() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -28,7 +28,7 @@ async fn every_change_is_in_the_log_with_who_and_from_where_and_told_to_the_sink
 
         let mut stored = keys.events(AuditQuery::new(ada)).await.unwrap();
         stored.reverse();
-        assert_eq!(stored, service.events.all(), "sinks are told what is stored");
+        assert_eq!(stored, service.events.all(), "sinks receive the stored events");
         let kinds: Vec<EventKind> = stored.iter().map(|event| event.kind).collect();
         use EventKind::*;
         assert_eq!(kinds, [Created, Updated, Disabled, Enabled, Rotated, Revoked, Deleted]);
@@ -63,16 +63,16 @@ async fn the_first_use_is_logged_once() {
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].user_agent.as_deref(), Some("curl/8"));
         assert_eq!(events[0].ip, "198.51.100.9".parse().ok());
-        let told = service.events.kinds();
-        assert_eq!(told.iter().filter(|kind| **kind == EventKind::FirstUsed).count(), 1);
+        let received = service.events.kinds();
+        assert_eq!(received.iter().filter(|kind| **kind == EventKind::FirstUsed).count(), 1);
     })
     .await;
 }
 
-/// A writer ends with its runtime. The clock of the runtimes stands still but for what is slept for:
-/// nobody waits.
+/// The writer task ends with its runtime. The runtimes' clock is paused and advances only in `sleep`, so the
+/// test does not wait.
 #[test]
-fn garbage_alone_brings_the_writer_back() {
+fn malformed_keys_alone_restart_the_writer() {
     let service = Service::new(stores::memory());
     for wait in [Duration::ZERO, SECOND * 120] {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -81,12 +81,12 @@ fn garbage_alone_brings_the_writer_back() {
             tokio::time::sleep(wait).await;
         });
     }
-    let told: Vec<u32> = service.events.all().iter().map(|event| event.count).collect();
-    assert_eq!(told, [2]);
+    let received: Vec<u32> = service.events.all().iter().map(|event| event.count).collect();
+    assert_eq!(received, [2]);
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
+async fn a_flood_of_denials_is_aggregated_into_few_rows() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -110,28 +110,28 @@ async fn a_flood_of_refusals_makes_a_handful_of_rows_that_count_them_all() {
             assert!(keys.verify(issued.secret.expose(), &request).await.is_err());
         }
         keys.flush().await.unwrap();
-        let told = &service.events.all()[before..];
-        assert!(told.iter().all(|event| event.kind == EventKind::Denied));
-        assert!(told.len() <= 256 + 3, "{} rows", told.len());
+        let received = &service.events.all()[before..];
+        assert!(received.iter().all(|event| event.kind == EventKind::Denied));
+        assert!(received.len() <= 256 + 3, "{} rows", received.len());
         let count = |reason: &str| -> u32 {
-            let same = told.iter().filter(|event| event.reason.as_deref() == Some(reason));
+            let same = received.iter().filter(|event| event.reason.as_deref() == Some(reason));
             same.map(|event| event.count).sum()
         };
         assert_eq!((count("malformed"), count("unknown"), count("revoked")), (5_000, 100, 900));
-        assert!(told.iter().all(|event| event.ip == "203.0.113.5".parse().ok()));
-        assert!(told.iter().all(|event| event.outcome == Outcome::Failure));
+        assert!(received.iter().all(|event| event.ip == "203.0.113.5".parse().ok()));
+        assert!(received.iter().all(|event| event.outcome == Outcome::Failure));
 
         let query = AuditQuery::new(ada).kind(EventKind::Denied).limit(1_000);
         let of_keys = keys.events(query).await.unwrap();
-        assert_eq!(of_keys.len(), 256, "with the owner's keys");
-        let nobodys = AuditQuery::new(OwnerScope::Tenant("")).kind(EventKind::Denied);
-        assert_eq!(keys.events(nobodys).await.unwrap().len(), 3, "of no owner");
+        assert_eq!(of_keys.len(), 256, "events of the owner's keys");
+        let without_owner = AuditQuery::new(OwnerScope::Tenant("")).kind(EventKind::Denied);
+        assert_eq!(keys.events(without_owner).await.unwrap().len(), 3, "events without an owner");
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
+async fn the_log_is_queried_by_owner_key_kind_and_time_in_pages() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -163,13 +163,13 @@ async fn the_log_is_read_by_owner_key_event_and_time_in_pages() {
             let _ = service.issue().await;
         }
         assert_eq!(seen.len(), 21);
-        assert!(seen.is_sorted_by(|a, b| a.id > b.id), "newest first, each once");
+        assert!(seen.is_sorted_by(|a, b| a.id > b.id), "newest first, each event once");
     })
     .await;
 }
 
 #[tokio::test]
-async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
+async fn hostile_text_is_stored_unchanged_and_displayed_as_one_escaped_line() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let hostile =
@@ -195,7 +195,7 @@ async fn hostile_text_is_stored_as_it_is_and_shown_as_one_harmless_line() {
 }
 
 #[tokio::test]
-async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_sinks() {
+async fn a_host_event_is_in_the_same_log_on_every_node_and_sent_to_the_sinks() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -206,12 +206,12 @@ async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_si
         keys.record_event(ada, "extension.deployed", Outcome::Success, &key).await.unwrap();
 
         let query = AuditQuery::new(ada).kind(EventKind::HostEvent);
-        let is_noted = |event: &AuditEvent| event.kind == EventKind::HostEvent;
-        let mut noted = service.nodes.last().unwrap().events(query).await.unwrap();
-        noted.reverse();
-        let told: Vec<_> = service.events.all().into_iter().filter(is_noted).collect();
-        assert_eq!(noted, told, "sinks are told what is stored");
-        let [by_ada, by_key] = noted.try_into().unwrap();
+        let is_host_event = |event: &AuditEvent| event.kind == EventKind::HostEvent;
+        let mut events = service.nodes.last().unwrap().events(query).await.unwrap();
+        events.reverse();
+        let received: Vec<_> = service.events.all().into_iter().filter(is_host_event).collect();
+        assert_eq!(events, received, "sinks receive the stored events");
+        let [by_ada, by_key] = events.try_into().unwrap();
         let fields = |event: &AuditEvent| (event.outcome, event.reason.clone(), event.key_id);
         assert_eq!(fields(&by_ada), (Outcome::Failure, Some("session.begun".into()), None));
         assert_eq!((by_ada.at, by_ada.actor.as_str()), (service.now(), "ada@example.com"));
@@ -225,32 +225,32 @@ async fn what_the_host_notes_is_in_the_same_log_on_every_node_and_told_to_the_si
 }
 
 #[tokio::test]
-async fn a_note_of_hostile_length_or_letters_is_kept_in_bounds_and_one_line() {
+async fn a_host_event_with_hostile_text_is_truncated_and_displayed_as_one_line() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
         let hostile = format!("x\0\n2026-01-01 key.created\u{202e}{}", "ä".repeat(100_000));
         keys.record_event(ada, &hostile, Outcome::Success, by).await.unwrap();
         keys.record_event(ada, "", Outcome::Success, by).await.unwrap();
-        let noted = keys.events(AuditQuery::new(ada)).await.unwrap();
-        assert_eq!(noted[0].reason, None);
-        let kept = noted[1].reason.as_deref().unwrap();
+        let events = keys.events(AuditQuery::new(ada)).await.unwrap();
+        assert_eq!(events[0].reason, None);
+        let kept = events[1].reason.as_deref().unwrap();
         assert_eq!(kept.chars().count(), 1_000);
         assert!(kept.starts_with("x\u{fffd}\n2026"), "{kept}");
-        let line = noted[1].to_string();
+        let line = events[1].to_string();
         assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line}");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_note_that_cannot_be_written_is_unavailable_and_told_to_nobody() {
-    let store = Wrapper::new(stores::memory().remove(0));
+async fn a_host_event_that_cannot_be_written_is_unavailable_and_not_sent_to_the_sinks() {
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(store.clone())]);
-    store.uses_are(Mood::Failing);
-    let noted =
+    store.set_use_fault(Fault::Unavailable);
+    let result =
         service.keys().record_event(&service.owner, "x", Outcome::Success, &service.actor).await;
-    assert!(noted.unwrap_err().is_unavailable());
+    assert!(result.unwrap_err().is_unavailable());
     assert!(service.events.all().is_empty());
 }
 
@@ -258,12 +258,12 @@ struct Panicking;
 
 impl AuditSink for Panicking {
     fn event(&self, _: &AuditEvent) {
-        panic!("a sink of the host's has a bug");
+        panic!("a bug in the host's sink");
     }
 }
 
 #[tokio::test]
-async fn a_sink_that_panics_harms_neither_the_change_nor_the_other_sinks() {
+async fn a_panicking_sink_affects_neither_the_change_nor_other_sinks() {
     let service = Service::with(stores::memory(), |builder| builder.audit(Panicking));
     let after = keyward::testing::Events::default();
     let keys = ApiKeys::builder(MemoryStore::new(), format())
@@ -290,7 +290,7 @@ async fn the_tracing_sink_writes_one_line_per_event() {
     }
 }
 
-/// What is logged in a future, as text. The sinks run in a task of this thread's runtime.
+/// Returns the log of a future as text. The sinks run in a task of this thread's runtime.
 async fn capture(work: impl Future<Output = ()>) -> String {
     use std::sync::Mutex;
     #[derive(Clone, Default)]

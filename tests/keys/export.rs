@@ -7,7 +7,7 @@ use keyward::{
 use serde_json::{Value, json};
 
 use crate::{
-    cache::wrapper::Wrapper,
+    cache::faulty_store::FaultyStore,
     support::{Service, hostile, on_each_store, owner, stores},
 };
 
@@ -21,14 +21,14 @@ async fn pages(mut export: AuditExport) -> Vec<String> {
     pages
 }
 
-/// Each event as the text of its fields, read by a real parser.
+/// Parses an export and returns the fields of each event as text.
 fn parsed(format: ExportFormat, text: &str) -> Vec<Vec<String>> {
     match format {
         ExportFormat::JsonLines => text.lines().map(fields_of_line).collect(),
         _ => {
             let mut reader = csv::Reader::from_reader(text.as_bytes());
             assert_eq!(reader.headers().unwrap(), &NAMES[..]);
-            reader.records().map(|row| row.unwrap().iter().map(unmarked).collect()).collect()
+            reader.records().map(|row| row.unwrap().iter().map(unescaped).collect()).collect()
         }
     }
 }
@@ -44,8 +44,8 @@ fn fields_of_line(line: &str) -> Vec<String> {
     NAMES.iter().map(text).collect()
 }
 
-/// Nothing that a spreadsheet would calculate; without the mark, what was stored.
-pub fn unmarked(cell: &str) -> String {
+/// Asserts that a cell cannot be a formula in a spreadsheet, and returns it without its escape.
+pub fn unescaped(cell: &str) -> String {
     let seen =
         cell.trim_start_matches(|c: char| c.is_whitespace() || "\u{feff}\u{200b}".contains(c));
     assert!(!seen.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{cell:?}");
@@ -71,7 +71,7 @@ fn expected(event: &AuditEvent) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
+async fn five_hundred_hostile_names_are_exported_unchanged_and_escaped() {
     let service = Service::new(stores::memory());
     let keys = service.keys();
     let names = hostile::for_tables();
@@ -90,15 +90,15 @@ async fn five_hundred_hostile_names_come_out_as_they_went_in_and_harmless() {
         let text = pages(keys.export(query.limit(64), format)).await.concat();
         assert_eq!(parsed(format, &text), stored, "{format:?}");
         if format == ExportFormat::JsonLines {
-            let harmless =
+            let is_escaped =
                 |c: char| c == '\n' || (!c.is_control() && !"\u{202e}\u{2066}".contains(c));
-            assert!(text.chars().all(harmless));
+            assert!(text.chars().all(is_escaped));
         }
     }
 }
 
 #[tokio::test]
-async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
+async fn an_export_has_each_event_once_in_pages() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada) = (service.keys(), &service.owner);
@@ -129,7 +129,7 @@ async fn an_export_has_each_event_once_and_a_page_of_them_at_a_time() {
 }
 
 #[tokio::test]
-async fn of_no_events_there_are_only_the_names() {
+async fn an_empty_export_has_only_the_header() {
     let service = Service::new(stores::memory());
     let export = |format| service.keys().export(AuditQuery::new(&service.owner), format);
     assert_eq!(pages(export(ExportFormat::JsonLines)).await, [""; 0]);
@@ -137,8 +137,8 @@ async fn of_no_events_there_are_only_the_names() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn an_export_continues_with_the_same_page_after_a_store_failure() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::new(vec![Arc::new(store.clone())]);
     for _ in 0..5 {
         let _ = service.issue().await;
@@ -148,21 +148,21 @@ async fn a_store_that_fails_in_between_is_asked_for_the_same_page_again() {
         let mut export = service.keys().export(AuditQuery::new(&service.owner).limit(2), format);
         let mut read = String::new();
         for _ in 0..3 {
-            store.log_can_be_read(0);
+            store.allow_audit_reads(0);
             let failed = export.next_page().await.unwrap_err();
             assert_eq!(failed.kind(), ErrorKind::Unavailable);
-            store.log_can_be_read(1);
+            store.allow_audit_reads(1);
             read += &export.next_page().await.unwrap().unwrap();
         }
         assert_eq!(export.next_page().await.unwrap(), None);
-        store.log_can_be_read(usize::MAX);
+        store.allow_audit_reads(usize::MAX);
         let stored: Vec<_> = stored.iter().map(expected).collect();
         assert_eq!(parsed(format, &read), stored, "{format:?}");
     }
 }
 
 #[tokio::test]
-async fn a_line_has_the_names_of_the_management_api_and_null_for_what_is_not_known() {
+async fn a_json_line_uses_the_field_names_of_the_management_api_and_null_for_unknown_values() {
     let service = Service::new(stores::memory());
     let by = keyward::model::Actor::system("import");
     let issued = service.keys().issue(service.new_key(), &by).await.unwrap();

@@ -15,7 +15,7 @@ async fn an_issued_key_verifies_and_is_listed_without_its_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
-        // Before its first use, which is written at some time after that.
+        // Compared before the first use, which is written in the background.
         assert_eq!(*issued.key, service.stored(issued.key.id).await);
         let verified = service.verify(&issued).await.unwrap();
         assert_eq!(verified.key_id(), issued.key.id);
@@ -30,7 +30,7 @@ async fn an_issued_key_verifies_and_is_listed_without_its_secret() {
 }
 
 #[tokio::test]
-async fn keys_are_refused_at_the_plans_limit_and_the_error_names_it() {
+async fn issuing_fails_at_the_plans_limit_and_the_error_names_it() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let owner = &service.owner;
@@ -67,7 +67,7 @@ async fn keys_are_refused_at_the_plans_limit_and_the_error_names_it() {
 }
 
 #[tokio::test]
-async fn a_plan_without_keys_gives_none() {
+async fn a_plan_with_a_limit_of_zero_issues_no_keys() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().max_active_keys(0));
     let refused = service.keys().issue(service.new_key(), &service.actor).await.unwrap_err();
@@ -75,7 +75,7 @@ async fn a_plan_without_keys_gives_none() {
 }
 
 #[tokio::test]
-async fn a_key_is_invalid_from_the_very_instant_at_which_it_expires() {
+async fn a_key_is_denied_from_the_exact_instant_of_its_expiry() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let new = service.new_key().expiry(Expiry::DAYS_30);
@@ -94,7 +94,7 @@ async fn a_key_is_invalid_from_the_very_instant_at_which_it_expires() {
 }
 
 #[tokio::test]
-async fn an_expiry_that_is_not_in_the_future_is_refused() {
+async fn an_expiry_that_is_not_in_the_future_is_rejected() {
     let service = Service::new(stores::memory());
     for past in
         [Expiry::At(service.now()), Expiry::At(service.now().before(MICRO)), Expiry::days(0)]
@@ -109,7 +109,7 @@ async fn an_expiry_that_is_not_in_the_future_is_refused() {
 }
 
 #[tokio::test]
-async fn the_plans_longest_lifetime_holds_for_new_keys() {
+async fn the_plans_maximum_lifetime_applies_to_new_keys() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().max_lifetime(DAY * 90));
     let issue =
@@ -125,7 +125,7 @@ async fn the_plans_longest_lifetime_holds_for_new_keys() {
 }
 
 #[tokio::test]
-async fn bad_names_are_refused_with_a_reason() {
+async fn invalid_names_are_rejected_with_a_reason() {
     let owner = owner("acme", "ada");
     let long = "x".repeat(101);
     for (name, why) in [("", "empty"), (" \t ", "empty"), (&long, "100"), ("a\0b", "NUL")] {
@@ -163,7 +163,7 @@ async fn keys_of_other_systems_are_imported_by_their_hash() {
 }
 
 #[tokio::test]
-async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
+async fn a_digest_of_an_unconfigured_hasher_is_not_imported() {
     let service = Service::new(stores::memory());
     let foreign = HmacSha256Hasher::new(Pepper::new(9, vec![9; 32]).unwrap()).digest(b"x");
     let import = service.keys().import(service.new_key(), foreign, "lc_", &service.actor);
@@ -173,7 +173,7 @@ async fn a_digest_that_nothing_here_could_verify_is_not_imported() {
 }
 
 #[tokio::test]
-async fn a_hint_that_holds_the_secret_or_cannot_be_shown_is_not_stored() {
+async fn a_hint_that_contains_the_secret_or_invisible_characters_is_rejected() {
     let service = Service::new(stores::memory());
     let old = format().generate().unwrap();
     let digest = Sha256Hasher.digest(old.expose().as_bytes());
@@ -201,7 +201,7 @@ async fn a_hint_that_holds_the_secret_or_cannot_be_shown_is_not_stored() {
 }
 
 #[tokio::test]
-async fn limits_and_networks_of_any_size_are_read_back() {
+async fn limits_and_networks_of_any_size_can_be_stored() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let one = NonZeroU32::MIN;
@@ -216,8 +216,8 @@ async fn limits_and_networks_of_any_size_are_read_back() {
             let stored = service.stored(issued.key.id).await;
             assert_eq!(stored.networks, issued.key.networks);
             let stored = stored.limits.rate.unwrap().period;
-            let lasting = period.min(Duration::from_secs(365 * 86_400));
-            assert!(stored >= lasting.saturating_sub(MICRO), "{period:?} became {stored:?}");
+            let capped = period.min(Duration::from_secs(365 * 86_400));
+            assert!(stored >= capped.saturating_sub(MICRO), "{period:?} became {stored:?}");
         }
     })
     .await;

@@ -8,7 +8,7 @@ use keyward::{
 use crate::support::{DAY, HOUR, MICRO, Service, on_each_store, owner};
 
 #[tokio::test]
-async fn a_change_is_there_and_no_change_writes_nothing() {
+async fn an_update_is_stored_and_an_update_without_changes_writes_nothing() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -32,7 +32,7 @@ async fn a_change_is_there_and_no_change_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_disabled_key_is_refused_until_it_is_enabled() {
+async fn a_disabled_key_is_denied_until_it_is_enabled() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -50,7 +50,7 @@ async fn a_disabled_key_is_refused_until_it_is_enabled() {
 }
 
 #[tokio::test]
-async fn nothing_brings_a_revoked_key_back() {
+async fn no_operation_restores_a_revoked_key() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -79,7 +79,7 @@ async fn nothing_brings_a_revoked_key_back() {
 }
 
 #[tokio::test]
-async fn no_words_can_stop_a_revocation() {
+async fn no_reason_text_prevents_a_revocation() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -101,7 +101,7 @@ async fn no_words_can_stop_a_revocation() {
 }
 
 #[tokio::test]
-async fn all_of_an_owners_keys_are_revoked_in_one_call_and_no_others() {
+async fn revoke_all_revokes_exactly_the_keys_of_the_owner() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -125,15 +125,15 @@ async fn all_of_an_owners_keys_are_revoked_in_one_call_and_no_others() {
         }
         let query = AuditQuery::new(ada).kind(EventKind::Revoked);
         assert_eq!(keys.events(query).await.unwrap().len(), 12);
-        let told = service.events.kinds().iter().filter(|k| **k == EventKind::Revoked).count();
-        assert_eq!(told, 12);
+        let received = service.events.kinds().iter().filter(|k| **k == EventKind::Revoked).count();
+        assert_eq!(received, 12);
         assert!(keys.revoke_all(ada, "again", by).await.unwrap().is_empty());
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
+async fn an_id_of_another_owner_or_tenant_is_not_found_by_any_operation() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, by) = (service.keys(), &service.actor);
@@ -142,7 +142,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
         let unknown: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
         let bob = owner("acme", "bob");
         let elsewhere = owner("other", "ada");
-        let ways: [(OwnerScope, KeyId); 5] = [
+        let attempts_by: [(OwnerScope, KeyId); 5] = [
             ((&bob).into(), id),
             ((&elsewhere).into(), id),
             (OwnerScope::Tenant("other"), id),
@@ -150,7 +150,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
             ((&service.owner).into(), unknown),
         ];
         let change = KeyChange::default().name("mine now").unwrap();
-        for (within, id) in ways {
+        for (within, id) in attempts_by {
             let attempts = [
                 keys.get(within, id).await.map(drop),
                 keys.update(within, id, &change, by).await.map(drop),
@@ -175,7 +175,7 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_on_any_way() {
 }
 
 #[tokio::test]
-async fn a_deleted_keys_secret_is_unknown_and_its_audit_trail_stays() {
+async fn a_deleted_keys_secret_is_unknown_and_its_audit_trail_remains() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -219,7 +219,7 @@ async fn pages_cover_every_key_once_while_keys_are_issued() {
 }
 
 #[tokio::test]
-async fn a_list_can_be_of_one_status_and_of_a_whole_tenant() {
+async fn a_list_can_be_filtered_by_status_and_cover_a_tenant() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -255,7 +255,7 @@ async fn a_list_can_be_of_one_status_and_of_a_whole_tenant() {
 }
 
 #[tokio::test]
-async fn purge_takes_what_died_long_ago_in_batches_and_nothing_that_lives() {
+async fn purge_removes_long_dead_keys_in_batches_and_no_live_key() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -272,17 +272,17 @@ async fn purge_takes_what_died_long_ago_in_batches_and_nothing_that_lives() {
         }
         let fresh = service.new_key().expiry(Expiry::After(HOUR * 2));
         let fresh = keys.issue(fresh, by).await.unwrap().key.id;
-        // The last of the seven died an hour after it was issued: 90 days later and a moment.
+        // The last of the seven expires one hour after it was issued. Now it has been dead for 90 days.
         service.clock.advance(HOUR + DAY * 90 + MICRO);
 
-        let mut told = Vec::new();
+        let mut progress = Vec::new();
         let purge = Retention::default().batch(3);
-        let purged = keys.purge(purge, |so_far| told.push(so_far.keys)).await.unwrap();
+        let purged = keys.purge(purge, |so_far| progress.push(so_far.keys)).await.unwrap();
         assert_eq!(purged.keys, 7);
         assert_eq!(
-            told,
+            progress,
             [3, 6, 7, 7, 7, 7, 7],
-            "three batches of keys, and nothing else that is old"
+            "three batches of keys, then one step for each other kind of data"
         );
         let left = keys.list(ada, Page::first()).await.unwrap();
         let left: Vec<KeyId> = left.keys.iter().map(|key| key.id).collect();
@@ -294,7 +294,7 @@ async fn purge_takes_what_died_long_ago_in_batches_and_nothing_that_lives() {
 }
 
 #[tokio::test]
-async fn the_audit_log_is_kept_a_year() {
+async fn audit_events_are_kept_for_a_year() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada) = (service.keys(), &service.owner);
@@ -310,7 +310,7 @@ async fn the_audit_log_is_kept_a_year() {
 }
 
 #[tokio::test]
-async fn a_host_without_tenants_needs_none() {
+async fn an_owner_without_a_tenant_can_have_keys() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let ada = Owner::account_only("ada").unwrap();

@@ -18,7 +18,7 @@ use keyward::{
 use tokio::task::JoinSet;
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, Service, on_each_store, servers::eventually, stores},
 };
 
@@ -50,7 +50,7 @@ fn quota(quota: Quota) -> KeyLimits {
     KeyLimits { quota: Some(quota), ..KeyLimits::default() }
 }
 
-/// How much of a quota of a key the store has counted.
+/// Returns how much of a key's total quota the store has counted.
 async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued) -> u64 {
     let period = Period::Ever;
     let window = period.begins_at(service.now());
@@ -62,7 +62,7 @@ async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued)
 }
 
 #[tokio::test]
-async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
+async fn each_answer_reports_the_remaining_quota_until_it_is_exhausted() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(3))).await;
@@ -86,14 +86,18 @@ async fn a_quota_is_used_up_and_the_answers_say_how_much_is_left() {
 }
 
 #[tokio::test]
-async fn a_new_day_brings_a_new_quota() {
+async fn a_daily_quota_resets_the_next_day() {
     let service = Service::new(stores::memory());
     service.clock.advance(HOUR * 20);
     let issued = issue(&service, quota(Quota::per_day(2))).await;
     let state = charge(&service, &issued).await.unwrap().quotas().key.unwrap();
     assert_eq!((state.remaining, state.reset), (1, Some(HOUR * 4)));
     assert_eq!(cost(&service, &issued, 2).await.unwrap_err().retry_after, Some(HOUR * 4));
-    assert_eq!(cost(&service, &issued, 3).await.unwrap_err().retry_after, None, "it never fits");
+    assert_eq!(
+        cost(&service, &issued, 3).await.unwrap_err().retry_after,
+        None,
+        "the cost exceeds the quota"
+    );
     assert!(charge(&service, &issued).await.is_ok());
     service.clock.advance(HOUR * 4);
     assert!(cost(&service, &issued, 2).await.is_ok());
@@ -123,7 +127,10 @@ async fn sixty_four_tasks_at_a_quota_of_a_hundred_get_exactly_a_hundred() {
         assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 100);
         let other = service.issue().await;
         let owner = charge(&service, &other).await.unwrap().quotas().owner.unwrap();
-        assert_eq!(owner.remaining, 49, "what the key's quota refused is not its owner's loss");
+        assert_eq!(
+            owner.remaining, 49,
+            "uses rejected by the key's quota are not charged to its owner"
+        );
     })
     .await;
 }
@@ -144,17 +151,20 @@ async fn all_keys_of_an_owner_share_the_quota_of_the_plan() {
         service.host.limit(&service.owner, better);
         let node = service.nodes.last().unwrap();
         node.account_changed(&service.owner).await.unwrap();
-        assert!(cost(&service, &keys[0], 2).await.is_ok(), "a better plan takes effect at once");
+        assert!(
+            cost(&service, &keys[0], 2).await.is_ok(),
+            "a larger plan takes effect immediately"
+        );
         assert!(charge(&service, &keys[0]).await.is_err());
         service.host.limit(&service.owner, Limits::default());
         node.account_changed(&service.owner).await.unwrap();
-        assert!(charge(&service, &keys[0]).await.is_ok(), "as does one without a quota");
+        assert!(charge(&service, &keys[0]).await.is_ok(), "as does a plan without a quota");
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
+async fn a_use_rejected_by_one_limit_is_charged_to_none() {
     let service = Service::new(stores::memory());
     let plan = Limits::default().quota(Quota::total(10)).rate(Rate::per_hour(10));
     service.host.limit(&service.owner, plan);
@@ -178,7 +188,7 @@ async fn what_one_quota_or_a_rate_refuses_counts_against_none() {
 }
 
 #[tokio::test]
-async fn a_denied_request_spends_no_quota() {
+async fn a_denied_request_charges_no_quota() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Service::new(handles);
@@ -209,7 +219,7 @@ async fn a_denied_request_spends_no_quota() {
 }
 
 #[tokio::test]
-async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
+async fn a_rotation_and_an_update_keep_the_used_quota() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = issue(&service, quota(Quota::total(2))).await;
@@ -221,14 +231,14 @@ async fn a_rotation_and_a_change_of_the_key_keep_what_is_spent() {
         assert!(charge(&service, &rotated).await.is_err());
         let more = KeyChange::default().limits(quota(Quota::total(3)));
         node.update(&service.owner, id, &more, &service.actor).await.unwrap();
-        assert!(charge(&service, &rotated).await.is_ok(), "a change takes effect at once");
+        assert!(charge(&service, &rotated).await.is_ok(), "a change takes effect immediately");
         assert!(charge(&service, &rotated).await.is_err());
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_costs_nothing_passes_and_spends_nothing() {
+async fn a_request_with_cost_zero_passes_and_charges_nothing() {
     let handles = stores::memory();
     let store = handles[0].clone();
     for service in [Service::new(handles.clone()), Service::uncached(handles)] {
@@ -241,22 +251,22 @@ async fn what_costs_nothing_passes_and_spends_nothing() {
         assert_eq!(used(&service, &*store, &issued).await, 1);
         service.keys().flush().await.unwrap();
         let key = service.stored(issued.key.id).await;
-        assert_eq!(key.last_used_at, Some(service.now()), "and is a use all the same");
+        assert_eq!(key.last_used_at, Some(service.now()), "it still counts as a use");
     }
 }
 
-/// A service whose store does as it is told, and a key with a rate and a quota of ten.
-async fn moody() -> (Service, Wrapper, Arc<dyn keyward::KeyStore>, Issued) {
+/// A service on a `FaultyStore`, and a key with a rate and a quota of ten. One use is charged.
+async fn faulty_service() -> (Service, FaultyStore, Arc<dyn keyward::KeyStore>, Issued) {
     let store = stores::memory().remove(0);
-    let wrapper = Wrapper::new(store.clone());
-    let service = Service::new(vec![Arc::new(wrapper.clone())]);
+    let faulty = FaultyStore::new(store.clone());
+    let service = Service::new(vec![Arc::new(faulty.clone())]);
     let rate = Some(Rate::per_hour(10));
     let issued = issue(&service, KeyLimits { rate, ..quota(Quota::total(10)) }).await;
     assert!(charge(&service, &issued).await.is_ok());
-    (service, wrapper, store, issued)
+    (service, faulty, store, issued)
 }
 
-fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
+fn unavailable_kind(answer: Result<Verified, VerifyError>) -> ErrorKind {
     match answer.unwrap_err() {
         VerifyError::Unavailable(error) => error.kind(),
         other => panic!("{other:?}"),
@@ -264,65 +274,65 @@ fn unavailable(answer: Result<Verified, VerifyError>) -> ErrorKind {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_unavailable_and_spends_nothing() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Failing);
+async fn a_failed_charge_is_unavailable_and_charges_nothing() {
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::Unavailable);
     for _ in 0..50 {
         let answer = try_cost(&service, &issued, 1).await;
-        assert_eq!(unavailable(answer), ErrorKind::Unavailable);
+        assert_eq!(unavailable_kind(answer), ErrorKind::Unavailable);
     }
-    wrapper.spends_are(Mood::Fine);
+    faulty.set_charge_fault(Fault::None);
     service.keys().flush().await.unwrap();
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = cost(&service, &issued, 9).await.unwrap();
-    assert_eq!(verified.rates().key.unwrap().remaining, 0, "nor has a rate been spent");
+    assert_eq!(verified.rates().key.unwrap().remaining, 0, "no rate was charged either");
 }
 
 #[tokio::test]
-async fn a_use_whose_counting_was_not_confirmed_is_not_let_through() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Lossy);
-    assert_eq!(unavailable(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
-    wrapper.spends_are(Mood::Fine);
-    assert_eq!(used(&service, &*store, &issued).await, 2, "spent, and nobody had it");
+async fn a_use_with_an_unconfirmed_charge_is_rejected() {
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::AnswerLost);
+    assert_eq!(unavailable_kind(try_cost(&service, &issued, 1).await), ErrorKind::OutcomeUnknown);
+    faulty.set_charge_fault(Fault::None);
+    assert_eq!(used(&service, &*store, &issued).await, 2, "charged without a use");
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_has_spent_one_use_at_most() {
-    let (service, wrapper, store, issued) = moody().await;
-    wrapper.spends_are(Mood::Frozen);
+async fn a_dropped_verification_charges_at_most_one_use() {
+    let (service, faulty, store, issued) = faulty_service().await;
+    faulty.set_charge_fault(Fault::Hangs);
     {
         let mut asking = pin!(try_cost(&service, &issued, 1));
         let polled = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
         assert!(polled.is_pending());
     }
-    wrapper.spends_are(Mood::Fine);
+    faulty.set_charge_fault(Fault::None);
     assert_eq!(used(&service, &*store, &issued).await, 1);
     let verified = charge(&service, &issued).await.unwrap();
-    assert_eq!(verified.rates().key.unwrap().remaining, 7, "of the rate, one for nothing");
+    assert_eq!(verified.rates().key.unwrap().remaining, 7, "one charge of the rate was lost");
 }
 
 #[tokio::test]
-async fn what_time_has_given_back_is_not_given_back_twice() {
-    let (service, wrapper, _, issued) = moody().await;
+async fn a_refund_after_the_rate_recovered_is_not_added_twice() {
+    let (service, faulty, _, issued) = faulty_service().await;
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     service.keys().account_changed(&service.owner).await.unwrap();
     let plain = service.issue().await;
-    wrapper.spends_are(Mood::Frozen);
+    faulty.set_charge_fault(Fault::Hangs);
     let (keys, secret) = (service.keys().clone(), issued.secret.expose().to_owned());
     let waiting =
         tokio::spawn(async move { keys.verify(&secret, &VerifyRequest::new().cost(9)).await });
-    eventually("it has spent from its rates", async || wrapper.charges() == 2).await;
-    // All ten are there again when it learns that it spent for nothing.
+    eventually("its rates are charged", async || faulty.charges() == 2).await;
+    // The rate has recovered completely before the failed charge is refunded.
     service.clock.advance(HOUR);
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 9);
-    wrapper.spends_are(Mood::Failing);
+    faulty.set_charge_fault(Fault::Unavailable);
     assert!(waiting.await.unwrap().is_err());
     assert_eq!(charge(&service, &plain).await.unwrap().rates().owner.unwrap().remaining, 8);
 }
 
 #[tokio::test]
-async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
+async fn a_reservation_charges_only_the_committed_uses() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Service::new(handles);
@@ -341,9 +351,13 @@ async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
         keys.reserve(&verified, 75).await.unwrap().release().await.unwrap();
         assert_eq!(used(&service, &*store, &issued).await, 25);
         let held = keys.reserve(&verified, 50).await.unwrap();
-        assert_eq!(held.commit(75).await.unwrap(), Settlement::Full, "beyond it, there was more");
+        assert_eq!(
+            held.commit(75).await.unwrap(),
+            Settlement::Full,
+            "the quota covered more than the reservation"
+        );
         let none = keys.reserve(&verified, 0).await.unwrap();
-        assert_eq!(none.commit(1).await.unwrap(), Settlement::Partial(1), "and now there is not");
+        assert_eq!(none.commit(1).await.unwrap(), Settlement::Partial(1), "the quota is exhausted");
         assert_eq!(used(&service, &*store, &issued).await, 100);
         let plain = service.issue().await;
         let owner = charge(&service, &plain).await.unwrap().quotas().owner.unwrap();
@@ -353,32 +367,31 @@ async fn a_reservation_is_paid_for_as_far_as_it_was_used() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_is_dropped_stays_spent() {
-    let (service, wrapper, store, issued) = moody().await;
+async fn a_dropped_reservation_stays_charged() {
+    let (service, faulty, store, issued) = faulty_service().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     drop(service.keys().reserve(&verified, 5).await.unwrap());
     assert_eq!(used(&service, &*store, &issued).await, 6);
-    wrapper.spends_are(Mood::Failing);
+    faulty.set_charge_fault(Fault::Unavailable);
     let error = service.keys().reserve(&verified, 1).await.unwrap_err();
     assert!(matches!(error, VerifyError::Unavailable(_)), "{error}");
     assert_eq!(used(&service, &*store, &issued).await, 6);
 }
 
 #[tokio::test]
-async fn what_is_committed_is_settled_without_its_caller() {
-    let (service, _, store, issued) = moody().await;
+async fn a_commit_completes_if_its_future_is_dropped() {
+    let (service, _, store, issued) = faulty_service().await;
     let verified = cost(&service, &issued, 0).await.unwrap();
     let held = service.keys().reserve(&verified, 9).await.unwrap();
     {
         let mut committing = pin!(held.commit(2));
         let _ = poll_fn(|context| Poll::Ready(committing.as_mut().poll(context))).await;
     }
-    eventually("the rest is given back", async || used(&service, &*store, &issued).await == 3)
-        .await;
+    eventually("the rest is refunded", async || used(&service, &*store, &issued).await == 3).await;
 }
 
 #[tokio::test]
-async fn what_was_reserved_yesterday_is_not_given_back_today() {
+async fn a_reservation_of_a_past_period_is_not_refunded_to_the_current_one() {
     let service = Service::new(stores::memory());
     let issued = issue(&service, quota(Quota::per_day(10))).await;
     let verified = cost(&service, &issued, 0).await.unwrap();
@@ -391,38 +404,39 @@ async fn what_was_reserved_yesterday_is_not_given_back_today() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_reservations_hold_no_more_than_there_is() {
+async fn racing_reservations_never_exceed_the_quota() {
     on_each_store(async |handles| {
         let store = handles[0].clone();
         let service = Arc::new(Service::new(handles));
         let issued = issue(&service, quota(Quota::total(50))).await;
         let verified = cost(&service, &issued, 0).await.unwrap();
-        let paid = Arc::new(AtomicU64::new(0));
+        let committed = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
         for n in 0..16_usize {
-            let (service, verified, paid) = (service.clone(), verified.clone(), paid.clone());
+            let (service, verified, committed) =
+                (service.clone(), verified.clone(), committed.clone());
             tasks.spawn(async move {
                 let node = &service.nodes[n % service.nodes.len()];
                 for actual in [1, 3, 7] {
                     let Ok(held) = node.reserve(&verified, 7).await else { continue };
                     assert_eq!(held.commit(actual).await.unwrap(), Settlement::Full);
-                    paid.fetch_add(actual, Ordering::Relaxed);
+                    committed.fetch_add(actual, Ordering::Relaxed);
                 }
             });
         }
         tasks.join_all().await;
-        let paid = paid.load(Ordering::Relaxed);
-        assert!(paid <= 50);
-        assert_eq!(used(&service, &*store, &issued).await, paid);
+        let committed = committed.load(Ordering::Relaxed);
+        assert!(committed <= 50);
+        assert_eq!(used(&service, &*store, &issued).await, committed);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_quota_keeps_no_other_key_waiting() {
-    let (service, wrapper, ..) = moody().await;
+async fn a_quota_does_not_delay_other_keys() {
+    let (service, faulty, ..) = faulty_service().await;
     let plain = service.issue().await;
     assert!(charge(&service, &plain).await.is_ok());
-    wrapper.spends_are(Mood::Panicking);
-    assert!(charge(&service, &plain).await.is_ok(), "it asks the store for nothing");
+    faulty.set_charge_fault(Fault::Panics);
+    assert!(charge(&service, &plain).await.is_ok(), "it does not query the store");
 }

@@ -56,7 +56,7 @@ async fn a_revoke_wins_every_race() {
                     let (ada, by, id) = (&service.owner, &service.actor, issued.key.id);
                     let narrow = KeyChange::default().access(Access::only(["a"]).unwrap());
                     start.wait().await;
-                    // What the others answer does not matter, only what is there in the end.
+                    // The results of the others do not matter, only the final state.
                     match n {
                         0 => keys.revoke(ada, id, "now", by).await.unwrap(),
                         1 => drop(keys.rotate(ada, id, Rotation::overlap(HOUR), by).await),
@@ -108,7 +108,7 @@ async fn racing_rotations_leave_one_current_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_changes_are_all_there_in_the_end() {
+async fn racing_updates_are_all_applied() {
     on_each_store(async |handles| {
         let service = Arc::new(Service::new(handles));
         let id = service.issue().await.key.id;
@@ -130,7 +130,7 @@ async fn racing_changes_are_all_there_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
+async fn a_secret_is_always_found_while_it_moves_between_peppers() {
     on_each_store(async |handles| {
         let service = Service::new(handles.clone());
         let issued = service.issue().await;
@@ -148,14 +148,14 @@ async fn a_secret_that_moves_between_many_peppers_is_found_all_the_while() {
         });
         while !moving.is_finished() {
             let found = handles.last().unwrap().find(&digests).await.unwrap();
-            assert_eq!(found.expect("it is under one of them").key.id, issued.key.id);
+            assert_eq!(found.expect("one of the digests is stored").key.id, issued.key.id);
         }
         moving.await.unwrap();
     })
     .await;
 }
 
-/// Polls a future so many times and drops it; true if it was ready by then.
+/// Polls a future at most `polls` times, then drops it. Returns whether it was ready.
 pub async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = Box::pin(future);
     for _ in 0..polls {
@@ -170,7 +170,7 @@ pub async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) -> 
 }
 
 #[tokio::test]
-async fn a_dropped_future_leaves_nothing_half_done() {
+async fn a_dropped_future_leaves_no_partial_change() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -185,8 +185,7 @@ async fn a_dropped_future_leaves_nothing_half_done() {
             poll_and_drop(keys.revoke(ada, id, "", by), polls).await;
             poll_and_drop(keys.issue(service.new_key(), by), polls).await;
         }
-        // A change that was begun runs on without its caller; one more behind it on every way tells
-        // that those before are through.
+        // A started change completes without its caller. These calls complete after all earlier ones.
         keys.revoke_all(ada, "", by).await.unwrap();
         keys.flush().await.unwrap();
         assert!(started > 0);

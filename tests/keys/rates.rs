@@ -24,7 +24,7 @@ async fn limited_key(service: &Service, rate: Rate) -> Issued {
 }
 
 #[tokio::test]
-async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back() {
+async fn a_key_is_limited_at_its_rate_and_the_error_has_the_retry_time() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(3)).await;
     for left in [2, 1, 0] {
@@ -35,7 +35,7 @@ async fn a_key_is_used_as_often_as_its_rate_allows_and_learns_when_to_come_back(
     assert_eq!(limited.retry_after, Some(SECOND * 20));
     assert_eq!(limited.rates.key.unwrap().reset, SECOND * 60);
 
-    // Asking all the time does not keep it out.
+    // Rejected attempts do not extend the wait.
     for _ in 0..19 {
         service.clock.advance(SECOND);
         assert!(charge(&service, &issued).await.is_err());
@@ -58,7 +58,7 @@ async fn all_keys_of_an_owner_share_the_rate_of_the_plan() {
     }
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_minute(600)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(charge(&service, &keys[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &keys[0]).await.is_ok(), "a larger plan takes effect immediately");
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
     for (issued, uses) in [(&plain[0], 4), (&lower, 2), (&higher, 4)] {
         for n in 1..=uses {
             let rates = charge(&service, issued).await.unwrap().rates();
-            let told = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
-            assert_eq!(told, Some((uses, uses - n)));
+            let reported = rates.key.map(|state| (state.rate.uses.get(), state.remaining));
+            assert_eq!(reported, Some((uses, uses - n)));
         }
         let rates = charge(&service, issued).await.unwrap_err().rates;
         assert_eq!(rates.key.unwrap().remaining, 0);
@@ -83,15 +83,15 @@ async fn each_key_of_an_owner_has_the_rate_of_the_plan_or_a_lower_one() {
     assert!(charge(&service, &plain[1]).await.is_ok());
     let rates = charge(&service, &plain[1]).await.unwrap_err().rates;
     let left = [rates.key, rates.owner].map(|state| state.unwrap().remaining);
-    assert_eq!(left, [3, 0], "all of them together have eleven");
+    assert_eq!(left, [3, 0], "the owner's keys share eleven");
 
     service.host.limit(&service.owner, Limits::default().rate_per_key(Rate::per_minute(40)));
     service.keys().account_changed(&service.owner).await.unwrap();
-    assert!(charge(&service, &plain[0]).await.is_ok(), "a better plan takes effect at once");
+    assert!(charge(&service, &plain[0]).await.is_ok(), "a larger plan takes effect immediately");
 }
 
 #[tokio::test]
-async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
+async fn the_stricter_rate_and_burst_of_key_and_plan_apply() {
     let service = Service::new(stores::memory());
     let per_hour = |uses, burst| Rate::per_hour(uses).burst(burst);
     for (plan, own, expected) in [
@@ -116,7 +116,7 @@ async fn a_key_keeps_to_its_own_rate_and_to_the_burst_of_the_plan() {
 }
 
 #[tokio::test]
-async fn what_one_rate_refuses_counts_against_neither() {
+async fn a_use_rejected_by_one_rate_is_charged_to_neither() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(10)));
     let narrow = limited_key(&service, Rate::per_hour(1)).await;
@@ -133,12 +133,12 @@ async fn what_one_rate_refuses_counts_against_neither() {
     service.clock.advance(HOUR);
     assert!(
         charge(&service, &narrow).await.is_ok(),
-        "the owner's refusals left the key's own alone"
+        "rejections by the owner's rate did not charge the key's rate"
     );
 }
 
 #[tokio::test]
-async fn a_denied_request_counts_against_no_rate() {
+async fn a_denied_request_charges_no_rate() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     for request in [VerifyRequest::new().tenant("other"), VerifyRequest::new().tenant("")] {
@@ -148,7 +148,7 @@ async fn a_denied_request_counts_against_no_rate() {
 }
 
 #[tokio::test]
-async fn a_rotation_starts_no_new_count() {
+async fn a_rotation_does_not_reset_the_rate() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     assert!(charge(&service, &issued).await.is_ok());
@@ -158,7 +158,7 @@ async fn a_rotation_starts_no_new_count() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_locks_nobody_out() {
+async fn a_clock_that_is_set_back_does_not_block_a_key() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_minute(2)).await;
     service.clock.advance(HOUR);
@@ -191,7 +191,7 @@ async fn sixty_four_tasks_at_a_rate_of_a_hundred_get_exactly_a_hundred() {
 }
 
 #[tokio::test]
-async fn too_many_requests_are_in_the_log() {
+async fn limited_requests_are_in_the_log() {
     let service = Service::new(stores::memory());
     let issued = limited_key(&service, Rate::per_hour(1)).await;
     for _ in 0..5 {
@@ -203,11 +203,11 @@ async fn too_many_requests_are_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_request_costs_what_it_says() {
+async fn a_request_charges_its_cost() {
     let service = Service::new(stores::memory());
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(20)));
     let issued = limited_key(&service, Rate::per_minute(6)).await;
-    let ask = async |uses| match service
+    let verify = async |uses| match service
         .keys()
         .verify(issued.secret.expose(), &VerifyRequest::new().cost(uses))
         .await
@@ -216,12 +216,12 @@ async fn a_request_costs_what_it_says() {
         Err(VerifyError::Limited(limited)) => Err(limited.retry_after),
         Err(other) => panic!("{other}"),
     };
-    assert_eq!(ask(4).await, Ok(2));
-    assert_eq!(ask(5).await, Err(Some(SECOND * 30)), "all of them or none");
-    assert_eq!(ask(2).await, Ok(0));
-    assert_eq!(ask(0).await, Ok(0), "what costs nothing is refused by no rate");
-    assert_eq!(ask(7).await, Err(None), "more than a burst never comes");
+    assert_eq!(verify(4).await, Ok(2));
+    assert_eq!(verify(5).await, Err(Some(SECOND * 30)), "all uses or none");
+    assert_eq!(verify(2).await, Ok(0));
+    assert_eq!(verify(0).await, Ok(0), "cost zero is never limited");
+    assert_eq!(verify(7).await, Err(None), "the cost exceeds the burst");
     service.clock.advance(HOUR);
-    assert_eq!(ask(u32::MAX).await, Err(None));
-    assert_eq!(ask(6).await, Ok(0));
+    assert_eq!(verify(u32::MAX).await, Err(None));
+    assert_eq!(verify(6).await, Ok(0));
 }

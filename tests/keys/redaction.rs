@@ -98,7 +98,7 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
 }
 
 #[test]
-fn public_types_can_cross_threads_and_be_shown() {
+fn public_types_are_send_sync_and_debug() {
     use keyward::accounts::SensitiveChange;
     use keyward::email::{
         EmailContent, EmailSink, EmailSinkBuilder, Mailer, MailerBuilder, MailerStats, Notice,
@@ -106,12 +106,12 @@ fn public_types_can_cross_threads_and_be_shown() {
     use keyward::manage::{DuePage, Reminder, Reminders};
     use keyward::totp::{Totp, TotpError, TotpSecret, TotpSetup};
     use keyward::{accounts::Roles, audit::ExportFormat, manage::AuditExport};
-    fn crosses<T: Send + Sync + 'static>() {}
-    fn is_shown<T: Debug>() {}
+    fn is_send_sync<T: Send + Sync + 'static>() {}
+    fn is_debug<T: Debug>() {}
     macro_rules! all {
         ($($type:ty),* $(,)?) => {{
-            $(crosses::<$type>();
-            is_shown::<$type>();)*
+            $(is_send_sync::<$type>();
+            is_debug::<$type>();)*
             [$(stringify!($type)),*]
         }};
     }
@@ -267,20 +267,20 @@ fn public_types_can_cross_threads_and_be_shown() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let all = public_types(&sources);
     assert!(all.len() > 50);
-    let forgotten = |name: &&String| !seen.contains(name.as_str());
-    let forgotten: Vec<_> = all.iter().filter(forgotten).collect();
-    assert!(forgotten.is_empty(), "not looked at: {forgotten:?}");
+    let unchecked = |name: &&String| !seen.contains(name.as_str());
+    let unchecked: Vec<_> = all.iter().filter(unchecked).collect();
+    assert!(unchecked.is_empty(), "not looked at: {unchecked:?}");
 }
 
-/// The names of all types that a folder of the crate's source calls public.
+/// Returns the names of all public types in a folder of `src`.
 fn public_types(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let apart = ["conformance", "client", "http", "tower", "axum", "actix"];
-        if apart.iter().any(|folder| path.ends_with(folder)) {
-            // What a test prints, given no secret but those it makes itself; what holds a person's
-            // own key, which the tests of the client look at; and the web, whose tests do.
+        let excluded = ["conformance", "client", "http", "tower", "axum", "actix"];
+        if excluded.iter().any(|folder| path.ends_with(folder)) {
+            // The conformance suite holds only secrets that it generates. The tests of the client and of
+            // the web check their own types.
         } else if path.is_dir() {
             names.extend(public_types(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -298,15 +298,15 @@ fn public_types(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_verification_can_be_awaited_anywhere() {
-    fn sends<T: Send>(_: T) {}
+fn futures_of_the_facade_are_send() {
+    fn is_send<T: Send>(_: T) {}
     let keys = TestKeys::new().keys;
     let (owner, by) = (crate::support::owner("a", "b"), Actor::system("x"));
     let id: KeyId = "0190a5b2-0000-7000-8000-000000000000".parse().unwrap();
-    sends(keys.verify("x", &VerifyRequest::new()));
-    sends(keys.issue(NewKey::new(&owner, "x").unwrap(), &by));
-    sends(keys.rotate(&owner, id, Rotation::immediate(), &by));
-    sends(keys.update(&owner, id, &KeyChange::default(), &by));
-    sends(keys.revoke_all(&owner, "", &by));
-    sends(keys.purge(Retention::default(), |_| ()));
+    is_send(keys.verify("x", &VerifyRequest::new()));
+    is_send(keys.issue(NewKey::new(&owner, "x").unwrap(), &by));
+    is_send(keys.rotate(&owner, id, Rotation::immediate(), &by));
+    is_send(keys.update(&owner, id, &KeyChange::default(), &by));
+    is_send(keys.revoke_all(&owner, "", &by));
+    is_send(keys.purge(Retention::default(), |_| ()));
 }

@@ -1,4 +1,4 @@
-//! Each reminder once, whoever gives it.
+//! Each reminder is sent once, by any node.
 
 use std::{
     collections::BTreeSet,
@@ -15,11 +15,11 @@ use keyward::{
 };
 
 use super::races::poll_and_drop;
-use crate::cache::wrapper::{Mood, Wrapper};
+use crate::cache::faulty_store::{Fault, FaultyStore};
 use crate::support::{DAY, HOUR, MICRO, Service, format, on_each_store, owner, stores};
 
 #[tokio::test]
-async fn what_two_nodes_find_due_at_once_is_told_once() {
+async fn a_reminder_found_by_two_nodes_concurrently_is_sent_once() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         for expiry in [Expiry::days(92), Expiry::Never] {
@@ -28,27 +28,32 @@ async fn what_two_nodes_find_due_at_once_is_told_once() {
         }
         let all = Reminders::default();
         service.clock.advance(DAY * 85 - MICRO);
-        assert_eq!(told_by_both(&service, &all).await, 0);
+        assert_eq!(remind_on_both(&service, &all).await, 0);
         service.clock.advance(MICRO);
-        assert_eq!(told_by_both(&service, &all).await, 1, "one expires");
+        assert_eq!(remind_on_both(&service, &all).await, 1, "one key expires soon");
         service.clock.advance(DAY * 5);
-        assert_eq!(told_by_both(&service, &all).await, 4, "both are old and were never used");
+        assert_eq!(
+            remind_on_both(&service, &all).await,
+            4,
+            "both secrets are old and both keys are unused"
+        );
         service.clock.advance(HOUR);
-        assert_eq!(told_by_both(&service, &all).await, 0);
+        assert_eq!(remind_on_both(&service, &all).await, 0);
 
         let kinds = [EventKind::Expiring, EventKind::RotationDue, EventKind::Unused];
         for (kind, times) in kinds.into_iter().zip([1, 2, 2]) {
             let query = AuditQuery::new(&service.owner).kind(kind);
             assert_eq!(service.keys().events(query).await.unwrap().len(), times, "{kind}");
-            let heard = service.events.kinds().into_iter().filter(|heard| *heard == kind).count();
-            assert_eq!(heard, times, "{kind}");
+            let received =
+                service.events.kinds().into_iter().filter(|received| *received == kind).count();
+            assert_eq!(received, times, "{kind}");
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_rotation_and_a_use_start_the_count_anew() {
+async fn a_rotation_and_a_use_restart_the_reminder_period() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let issued = service.issue().await;
@@ -68,18 +73,18 @@ async fn a_rotation_and_a_use_start_the_count_anew() {
         assert_eq!(due().await, [EventKind::RotationDue]);
         service.clock.advance(DAY);
         assert_eq!(due().await, [EventKind::RotationDue, EventKind::Unused]);
-        assert_eq!(told_by_both(&service, &both).await, 2);
+        assert_eq!(remind_on_both(&service, &both).await, 2);
         drop(keys.rotate(&service.owner, id, Rotation::immediate(), &service.actor).await.unwrap());
         service.clock.advance(DAY * 89);
-        assert_eq!(told_by_both(&service, &both).await, 0);
+        assert_eq!(remind_on_both(&service, &both).await, 0);
         service.clock.advance(DAY);
-        assert_eq!(told_by_both(&service, &both).await, 1, "due a second time");
+        assert_eq!(remind_on_both(&service, &both).await, 1, "due a second time");
     })
     .await;
 }
 
 #[tokio::test]
-async fn nobody_is_reminded_of_keys_that_do_not_work() {
+async fn inactive_keys_cause_no_reminders() {
     on_each_store(async |handles| {
         let service = Service::with(handles, ApiKeysBuilder::no_automatic_purge);
         let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
@@ -88,30 +93,30 @@ async fn nobody_is_reminded_of_keys_that_do_not_work() {
         keys.revoke(owner, revoked.key.id, "", by).await.unwrap();
         keys.disable(owner, disabled.key.id, by).await.unwrap();
         service.clock.advance(DAY * 100);
-        assert_eq!(told_by_both(&service, &Reminders::default()).await, 0);
+        assert_eq!(remind_on_both(&service, &Reminders::default()).await, 0);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_turn_that_somebody_took_and_did_not_use_is_free_again_in_an_hour() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn a_claimed_reminder_that_was_not_sent_is_retried_after_an_hour() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_automatic_purge);
     drop(service.issue().await);
     let old = Reminders::none().rotation_after(DAY);
     service.clock.advance(DAY);
-    store.spends_are(Mood::Lossy);
+    store.set_charge_fault(Fault::AnswerLost);
     let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
     assert_eq!(error.kind(), keyward::error::ErrorKind::OutcomeUnknown);
-    store.spends_are(Mood::Fine);
-    assert_eq!(told_by_both(&service, &old).await, 0);
+    store.set_charge_fault(Fault::None);
+    assert_eq!(remind_on_both(&service, &old).await, 0);
     service.clock.advance(HOUR);
-    assert_eq!(told_by_both(&service, &old).await, 1);
+    assert_eq!(remind_on_both(&service, &old).await, 1);
 }
 
 #[tokio::test]
-async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for_it() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn each_logged_reminder_reaches_the_sinks_if_its_future_is_dropped() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store)], ApiKeysBuilder::no_automatic_purge);
     let old = Reminders::none().rotation_after(DAY);
     for _ in 0..30 {
@@ -122,69 +127,72 @@ async fn of_each_reminder_in_the_log_the_sinks_are_told_also_if_nobody_waits_for
         poll_and_drop(service.keys().remind(&service.owner, &old), polls).await;
         service.clock.advance(HOUR);
     }
-    assert!(service.keys().remind(&service.owner, &old).await.unwrap() < 30, "some were told");
+    assert!(
+        service.keys().remind(&service.owner, &old).await.unwrap() < 30,
+        "some were sent before"
+    );
     let query = AuditQuery::new(&service.owner).kind(EventKind::RotationDue).limit(100);
     let logged = service.keys().events(query).await.unwrap();
-    let mut heard = service.events.all();
-    heard.retain(|event| event.kind == EventKind::RotationDue);
+    let mut received = service.events.all();
+    received.retain(|event| event.kind == EventKind::RotationDue);
     let ids = |events: &[AuditEvent]| events.iter().map(|event| event.id).collect::<BTreeSet<_>>();
-    assert_eq!((logged.len(), heard.len()), (30, 30));
-    assert_eq!(ids(&heard), ids(&logged));
+    assert_eq!((logged.len(), received.len()), (30, 30));
+    assert_eq!(ids(&received), ids(&logged));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_of_all_nodes_reminds_every_hour_in_all_tenants() {
+async fn one_node_of_the_cluster_sends_reminders_hourly_for_all_tenants() {
     let store = Arc::new(MemoryStore::new());
-    let hourly = Hourly::on([store.clone(), store]);
+    let hourly = HourlyNodes::on([store.clone(), store]);
     let [one, two] = &hourly.nodes;
-    // More than are read at a time, and one that has no name.
+    // More tenants than one page, and one with an empty name.
     let mut all = vec![Owner::account_only("ada").unwrap()];
     all.extend((0..250).map(|n| owner(&format!("tenant {n}"), "ada")));
     for owner in &all {
         hourly.expires_in_eight_days(owner).await;
     }
-    work(one).await;
-    work(two).await;
+    run_jobs(one).await;
+    run_jobs(two).await;
     assert_eq!(hourly.reminded(), [""; 0]);
     hourly.clock.advance(DAY);
-    work(one).await;
-    work(two).await;
+    run_jobs(one).await;
+    run_jobs(two).await;
     let mut tenants: Vec<_> = all.iter().map(Owner::tenant).collect();
     tenants.sort();
     assert_eq!(hourly.reminded(), tenants);
     for _ in 0..3 {
         hourly.clock.advance(HOUR);
-        work(two).await;
-        work(one).await;
+        run_jobs(two).await;
+        run_jobs(one).await;
     }
     assert_eq!(hourly.reminded(), tenants);
-    // Nobody has to be told of a new one.
+    // A new tenant needs no registration.
     let new = owner("a new one", "ada");
     hourly.expires_in_eight_days(&new).await;
     hourly.clock.advance(DAY);
-    work(one).await;
+    run_jobs(one).await;
     assert_eq!(hourly.reminded().len(), tenants.len() + 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_all_at_once_comes_over_some_hours() {
+async fn many_due_reminders_are_spread_over_hours() {
     let store = Arc::new(MemoryStore::new());
-    let hourly = Hourly::on([store.clone(), store]);
+    let hourly = HourlyNodes::on([store.clone(), store]);
     for tenant in ["a", "b", "c"] {
         for n in 0..400 {
             hourly.expires_in_eight_days(&owner(tenant, &format!("account {n}"))).await;
         }
     }
     hourly.clock.advance(DAY);
-    for (hour, told) in [500, 1_000, 1_200, 1_200].into_iter().enumerate() {
-        work(&hourly.nodes[hour % 2]).await;
-        assert_eq!(hourly.reminded().len(), told, "hour {hour}");
+    for (hour, sent) in [500, 1_000, 1_200, 1_200].into_iter().enumerate() {
+        run_jobs(&hourly.nodes[hour % 2]).await;
+        assert_eq!(hourly.reminded().len(), sent, "hour {hour}");
         hourly.clock.advance(HOUR);
     }
 }
 
 #[tokio::test]
-async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_life() {
+async fn a_key_with_a_lifetime_within_the_notice_is_reminded_at_half_its_lifetime() {
     let service = Service::new(stores::memory());
     let new = service.new_key().expiry(Expiry::days(7));
     let _ = service.keys().issue(new, &service.actor).await.unwrap();
@@ -197,48 +205,48 @@ async fn a_key_that_lives_no_longer_than_the_notice_is_spoken_of_at_half_its_lif
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_damaged_in_one_tenant_keeps_no_other_from_being_reminded() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
-    let hourly = Hourly::on([Arc::new(store.clone()), Arc::new(store.clone())]);
+async fn a_corrupt_tenant_does_not_block_reminders_of_other_tenants() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
+    let hourly = HourlyNodes::on([Arc::new(store.clone()), Arc::new(store.clone())]);
     for tenant in ["a", "b", "c"] {
         hourly.expires_in_eight_days(&owner(tenant, "ada")).await;
     }
-    store.keys_are_damaged_of("b");
+    store.corrupt_keys_of("b");
     hourly.clock.advance(DAY);
-    work(&hourly.nodes[0]).await;
+    run_jobs(&hourly.nodes[0]).await;
     assert_eq!(hourly.reminded(), ["a", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_shut_down_leaves_the_rest_to_another() {
-    let store = Wrapper::new(Arc::new(MemoryStore::new()));
+async fn another_node_sends_the_reminders_that_remain_after_a_shutdown() {
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let (clock, events) = (ManualClock::default(), Events::default());
-    let ending = Ending::default();
-    let node = |sink: Ending| {
+    let sink_of_first = ShutdownSink::default();
+    let node = |sink: ShutdownSink| {
         let builder = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone());
         let builder = builder.audit(events.clone()).audit(sink).no_automatic_purge();
         builder.reminders(Reminders::default()).build()
     };
-    let nodes = [node(ending.clone()), node(Ending::default())];
-    let hourly = Hourly { nodes, clock, events };
+    let nodes = [node(sink_of_first.clone()), node(ShutdownSink::default())];
+    let hourly = HourlyNodes { nodes, clock, events };
     for n in 0..20 {
         hourly.expires_in_eight_days(&owner("one", &format!("account {n}"))).await;
     }
     hourly.clock.advance(DAY);
-    assert!(ending.0.set(hourly.nodes[0].clone()).is_ok());
-    work(&hourly.nodes[0]).await;
-    let told = hourly.reminded().len();
-    assert!((1..10).contains(&told), "{told}");
+    assert!(sink_of_first.0.set(hourly.nodes[0].clone()).is_ok());
+    run_jobs(&hourly.nodes[0]).await;
+    let sent = hourly.reminded().len();
+    assert!((1..10).contains(&sent), "{sent}");
     hourly.clock.advance(HOUR);
-    work(&hourly.nodes[1]).await;
+    run_jobs(&hourly.nodes[1]).await;
     assert_eq!(hourly.reminded().len(), 20);
 }
 
-/// Shuts down what tells of something.
+/// Shuts down a node when the node reports an event.
 #[derive(Clone, Default)]
-struct Ending(Arc<OnceLock<ApiKeys>>);
+struct ShutdownSink(Arc<OnceLock<ApiKeys>>);
 
-impl AuditSink for Ending {
+impl AuditSink for ShutdownSink {
     fn event(&self, _: &AuditEvent) {
         if let Some(keys) = self.0.get().cloned() {
             tokio::spawn(async move { keys.shutdown().await });
@@ -246,14 +254,14 @@ impl AuditSink for Ending {
     }
 }
 
-/// Two nodes whose hourly job reminds, and nothing else.
-struct Hourly {
+/// Two nodes whose only hourly job is the reminders.
+struct HourlyNodes {
     nodes: [ApiKeys; 2],
     clock: ManualClock,
     events: Events,
 }
 
-impl Hourly {
+impl HourlyNodes {
     fn on(stores: [Arc<dyn KeyStore>; 2]) -> Self {
         let (clock, events) = (ManualClock::default(), Events::default());
         let nodes = stores.map(|store| {
@@ -269,7 +277,7 @@ impl Hourly {
         drop(self.nodes[0].issue(new, &keyward::model::Actor::system("test")).await.unwrap());
     }
 
-    /// In which tenants, sorted.
+    /// Returns the tenants of the reminders that were sent, sorted.
     fn reminded(&self) -> Vec<String> {
         let mut events = self.events.all();
         events.retain(|event| event.kind == EventKind::Expiring);
@@ -279,7 +287,7 @@ impl Hourly {
     }
 }
 
-async fn told_by_both(service: &Service, reminders: &Reminders) -> u64 {
+async fn remind_on_both(service: &Service, reminders: &Reminders) -> u64 {
     let within = OwnerScope::Tenant(service.owner.tenant());
     let (one, two) = (service.keys(), service.nodes.last().unwrap());
     let (one, two) = tokio::join!(one.remind(within, reminders), two.remind(within, reminders));
@@ -292,8 +300,8 @@ async fn due(service: &Service, reminders: &Reminders) -> Vec<EventKind> {
     page.reminders.iter().map(|reminder| reminder.kind).collect()
 }
 
-/// Lets a node do what it does by itself, for a virtual minute.
-async fn work(keys: &ApiKeys) {
+/// Runs the background jobs of a node for one virtual minute.
+async fn run_jobs(keys: &ApiKeys) {
     let _denied = keys.verify("lc_live_nothing", &VerifyRequest::new()).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
 }

@@ -12,7 +12,7 @@ async fn rotate(service: &Service, issued: &Issued, rotation: Rotation) -> Issue
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_the_old_secret_at_once() {
+async fn an_immediate_rotation_ends_the_old_secret() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
@@ -27,7 +27,7 @@ async fn a_rotation_at_once_ends_the_old_secret_at_once() {
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_slow() {
+async fn an_immediate_rotation_ends_the_old_secret_on_a_node_with_a_slow_clock() {
     on_each_store(async |handles| {
         let slow = Service::new(handles.clone());
         let service = Service::new(handles);
@@ -42,14 +42,14 @@ async fn a_rotation_at_once_ends_the_old_secret_also_on_a_node_whose_clock_is_sl
 }
 
 #[tokio::test]
-async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before() {
+async fn an_immediate_rotation_with_a_used_token_ends_all_old_secrets() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let first = service.issue().await;
         let second = rotate(&service, &first, Rotation::overlap(DAY).token("nightly")).await;
         let third = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*third.key, service.stored(first.key.id).await);
-        // Its own retry finds nothing left to end.
+        // A retry of the same rotation.
         let fourth = rotate(&service, &first, Rotation::immediate().token("nightly")).await;
         assert_eq!(*fourth.key, service.stored(first.key.id).await);
         for old in [&first, &second, &third] {
@@ -61,7 +61,7 @@ async fn a_rotation_at_once_ends_all_secrets_also_when_its_token_was_used_before
 }
 
 #[tokio::test]
-async fn in_an_overlap_both_secrets_work_until_its_very_end() {
+async fn both_secrets_work_until_the_exact_end_of_an_overlap() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
@@ -110,7 +110,7 @@ async fn a_rotation_changes_nothing_but_the_secret() {
         service.clock.advance(DAY);
         let answer = rotate(&service, &old, Rotation::overlap(DAY * 365)).await.key;
         let stored = service.stored(old.key.id).await;
-        assert_eq!(*answer, stored, "the answer tells what is stored");
+        assert_eq!(*answer, stored, "the answer is the stored key");
         let mut expected = (*old.key).clone();
         expected.hint = stored.hint.clone();
         expected.retiring = stored.retiring.clone();
@@ -163,7 +163,7 @@ async fn a_revoked_key_is_not_rotated_and_a_disabled_one_stays_disabled() {
 }
 
 #[tokio::test]
-async fn a_retry_after_a_lost_answer_locks_nobody_out() {
+async fn a_retried_rotation_keeps_the_secret_that_the_client_has() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let old = service.issue().await;
@@ -175,12 +175,12 @@ async fn a_retry_after_a_lost_answer_locks_nobody_out() {
 
         let stored = service.stored(old.key.id).await;
         assert_eq!(*retried.key, stored);
-        assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not prolonged");
+        assert_eq!(stored.retiring.unwrap().ends_at, overlap_end, "the overlap is not extended");
         assert_eq!(service.verify(&lost).await.unwrap_err().as_str(), "unknown");
-        assert!(service.verify(&old).await.is_ok(), "the client still has the old one");
+        assert!(service.verify(&old).await.is_ok(), "the client still has the old secret");
         assert!(service.verify(&retried).await.is_ok());
 
-        // Another token is another rotation.
+        // Another token makes another rotation.
         let next = rotate(&service, &old, Rotation::overlap(HOUR).token("deploy-2")).await;
         assert_eq!(service.verify(&old).await.unwrap_err().as_str(), "unknown");
         assert!(service.verify(&retried).await.is_ok());

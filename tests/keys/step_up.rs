@@ -10,13 +10,13 @@ use keyward::{
 
 use crate::support::{HOUR, MICRO, SECOND, Service, stores};
 
-/// A service, and a key that can be widened in everything.
+/// A service, and a disabled key whose access, networks and rate can be widened.
 struct World {
     service: Service,
     key: KeyId,
 }
 
-/// Every change of the facade that makes, or can make, a key do more.
+/// Every change that gives a key, or can give it, more permissions.
 #[derive(Clone, Copy, Debug)]
 enum Sensitive {
     Issue,
@@ -50,13 +50,13 @@ impl World {
         Self { service, key }
     }
 
-    async fn make(&self, change: Sensitive, by: &Actor) -> Result<(), Error> {
+    async fn apply(&self, change: Sensitive, by: &Actor) -> Result<(), Error> {
         let (keys, ada) = (self.service.keys(), &self.service.owner);
         let update = async |change| keys.update(ada, self.key, &change, by).await.map(drop);
         match change {
             Sensitive::Issue => keys.issue(self.service.new_key(), by).await.map(drop),
             Sensitive::Import => {
-                let digest = digest_of_another();
+                let digest = new_digest();
                 keys.import(self.service.new_key(), digest, "lc_a1b2", by).await.map(drop)
             }
             Sensitive::Rotate => {
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// All keys and how many events there are: what a change would change.
+    /// Returns all keys and the number of events.
     async fn state(&self) -> (Vec<Key>, usize) {
         let (keys, ada) = (self.service.keys(), &self.service.owner);
         let all = keys.list(ada, keyward::manage::Page::first()).await.unwrap().keys;
@@ -88,38 +88,38 @@ fn access<const N: usize>(scopes: [&str; N]) -> Access {
     Access::only(scopes).unwrap()
 }
 
-fn digest_of_another() -> SecretDigest {
+fn new_digest() -> SecretDigest {
     let format = crate::support::format();
     Sha256Hasher.digest(format.generate().unwrap().expose().as_bytes())
 }
 
 #[tokio::test]
-async fn every_change_that_lets_a_key_do_more_needs_the_factor_that_is_demanded() {
-    for (change, told) in ALL {
+async fn every_widening_change_requires_the_demanded_second_factor() {
+    for (change, kind) in ALL {
         let world = World::new().await;
-        let (ada, nobody) = (&world.service.owner, Actor::account("ada"));
+        let (ada, without_factor) = (&world.service.owner, Actor::account("ada"));
         world.service.policy.demand(Some(SECOND * 90));
         let before = world.state().await;
-        for by in [&nobody, &world.confirmed(SECOND * 90 + MICRO)] {
-            let refused = world.make(change, by).await.unwrap_err();
+        for by in [&without_factor, &world.confirmed(SECOND * 90 + MICRO)] {
+            let refused = world.apply(change, by).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::SecondFactorRequired, "{change:?}");
             assert_eq!(refused.max_age(), Some(SECOND * 90), "{change:?}");
             assert!(refused.to_string().contains("90 seconds"), "{refused}");
         }
         assert_eq!(world.state().await, before, "{change:?}: nothing was changed");
-        world.make(change, &world.confirmed(SECOND * 90)).await.unwrap();
-        let asked = (ada.clone(), "ada".to_owned(), told);
+        world.apply(change, &world.confirmed(SECOND * 90)).await.unwrap();
+        let asked = (ada.clone(), "ada".to_owned(), kind);
         assert_eq!(world.service.policy.asked(), vec![asked; 3], "{change:?}");
         assert_ne!(world.state().await, before, "{change:?}");
 
         let world = World::new().await;
-        world.make(change, &nobody).await.expect("none is demanded");
+        world.apply(change, &without_factor).await.expect("no second factor is demanded");
         assert_eq!(world.service.policy.asked().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn nothing_that_takes_away_is_asked_about() {
+async fn narrowing_changes_never_ask_the_policy() {
     let world = World::new().await;
     let (keys, ada, by) = (world.service.keys(), &world.service.owner, &Actor::account("ada"));
     keys.enable(ada, world.key, by).await.unwrap();
@@ -127,7 +127,7 @@ async fn nothing_that_takes_away_is_asked_about() {
     world.service.policy.fail(true);
     let narrow = KeyChange::default().name("narrow").unwrap().access(access([]));
     keys.update(ada, world.key, &narrow, by).await.unwrap();
-    keys.enable(ada, world.key, by).await.expect("it is on");
+    keys.enable(ada, world.key, by).await.expect("the key is already enabled");
     keys.disable(ada, world.key, by).await.unwrap();
     keys.revoke(ada, world.key, "stolen", by).await.unwrap();
     keys.delete(ada, world.key, by).await.unwrap();
@@ -137,29 +137,29 @@ async fn nothing_that_takes_away_is_asked_about() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_for_a_second_factor_in_vain() {
+async fn no_second_factor_is_demanded_for_a_forbidden_change() {
     let world = World::new().await;
     world.service.policy.demand(Some(HOUR));
     let limited = Actor::account("intern").limited_to(Permissions::only::<&str>([]).unwrap());
     for (change, _) in ALL {
-        let refused = world.make(change, &limited).await.unwrap_err();
+        let refused = world.apply(change, &limited).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Forbidden, "{change:?}");
     }
     world.service.host.set(&world.service.owner, |account| account.suspended = true);
     for (change, _) in ALL {
-        let refused = world.make(change, &Actor::account("ada")).await.unwrap_err();
+        let refused = world.apply(change, &Actor::account("ada")).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended, "{change:?}");
     }
     assert_eq!(world.service.policy.asked(), []);
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_answer_neither_refuses_nor_lets_pass() {
+async fn a_failing_policy_makes_a_change_unavailable() {
     for (change, _) in ALL {
         let world = World::new().await;
         world.service.policy.fail(true);
         let before = world.state().await;
-        let failed = world.make(change, &world.confirmed(SECOND)).await.unwrap_err();
+        let failed = world.apply(change, &world.confirmed(SECOND)).await.unwrap_err();
         assert!(failed.is_unavailable() && failed.max_age().is_none(), "{change:?}: {failed}");
         let source = std::error::Error::source(&failed).unwrap().to_string();
         assert_eq!(source, "the policy's database is down");
@@ -168,37 +168,37 @@ async fn a_policy_that_does_not_answer_neither_refuses_nor_lets_pass() {
 }
 
 #[tokio::test]
-async fn a_factor_from_the_future_is_none_but_for_what_clocks_differ() {
+async fn a_second_factor_from_the_future_is_accepted_only_within_clock_skew() {
     let world = World::new().await;
     world.service.policy.demand(Some(SECOND));
     let at = |ahead| Actor::account("ada").second_factor_at(world.service.now().after(ahead));
-    world.make(Sensitive::Rotate, &at(SECOND * 5)).await.unwrap();
+    world.apply(Sensitive::Rotate, &at(SECOND * 5)).await.unwrap();
     for ahead in [SECOND * 5 + MICRO, HOUR * 24 * 365 * 9_000] {
-        let refused = world.make(Sensitive::Rotate, &at(ahead)).await.unwrap_err();
+        let refused = world.apply(Sensitive::Rotate, &at(ahead)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::SecondFactorRequired);
     }
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_makes_no_factor_fresh_again() {
+async fn a_clock_that_is_set_back_does_not_renew_a_second_factor() {
     let world = World::new().await;
     world.service.policy.demand(Some(SECOND * 60));
     let (noon, by) = (world.service.now(), world.confirmed(Duration::ZERO));
-    world.make(Sensitive::Rotate, &by).await.unwrap();
+    world.apply(Sensitive::Rotate, &by).await.unwrap();
     world.service.clock.advance(HOUR);
-    assert!(world.make(Sensitive::Rotate, &by).await.is_err());
+    assert!(world.apply(Sensitive::Rotate, &by).await.is_err());
     world.service.clock.set(noon);
-    let refused = world.make(Sensitive::Rotate, &by).await.unwrap_err();
+    let refused = world.apply(Sensitive::Rotate, &by).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::SecondFactorRequired);
 }
 
 #[tokio::test]
-async fn a_key_that_manages_keys_has_no_second_factor() {
+async fn a_key_as_actor_has_no_second_factor() {
     let world = World::new().await;
     let issued = world.service.issue().await;
     let by_key = Actor::key(&world.service.verify(&issued).await.unwrap());
-    world.make(Sensitive::Issue, &by_key).await.unwrap();
+    world.apply(Sensitive::Issue, &by_key).await.unwrap();
     world.service.policy.demand(Some(HOUR * 24 * 365));
-    let refused = world.make(Sensitive::Issue, &by_key).await.unwrap_err();
+    let refused = world.apply(Sensitive::Issue, &by_key).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::SecondFactorRequired);
 }

@@ -1,4 +1,4 @@
-//! A team with the roles of Lumio's page, each member with keys of its own.
+//! A team with the roles of Lumio's page. Each member has keys.
 
 use std::{
     collections::HashMap,
@@ -29,7 +29,7 @@ const MATRIX: [(Role, [bool; 4]); 3] = [
     (Role::Member, [true, false, false, false]),
 ];
 
-const POWERS: [&str; 4] = ["deploy", "publish", "billing", "invite"];
+const SCOPES: [&str; 4] = ["deploy", "publish", "billing", "invite"];
 
 fn roles() -> Roles<Role> {
     Roles::new()
@@ -73,12 +73,12 @@ fn service(handles: stores::Handles) -> (Service, Team) {
     (service, team)
 }
 
-/// What a node answers to each power, without waiting for anything.
-async fn powers(node: &keyward::ApiKeys, issued: &Issued) -> [&'static str; 4] {
+/// Returns the outcome of a request for each scope.
+async fn outcomes(node: &keyward::ApiKeys, issued: &Issued) -> [&'static str; 4] {
     let mut answers = [""; 4];
-    for (answer, power) in answers.iter_mut().zip(POWERS) {
+    for (answer, scope) in answers.iter_mut().zip(SCOPES) {
         let request = VerifyRequest::new();
-        *answer = match node.verify(issued.secret.expose(), &request.require(&[power])).await {
+        *answer = match node.verify(issued.secret.expose(), &request.require(&[scope])).await {
             Ok(_) => "ok",
             Err(error) => reason(error).as_str(),
         };
@@ -87,12 +87,12 @@ async fn powers(node: &keyward::ApiKeys, issued: &Issued) -> [&'static str; 4] {
 }
 
 const NO: &str = "access_missing";
-/// Of the default cache.
+/// The default staleness bound.
 const BOUND: Duration = Duration::from_secs(5);
 
 /// > All API keys inherit the permissions of the account that created them.
 #[tokio::test]
-async fn each_role_has_the_powers_of_the_page_and_no_others() {
+async fn each_role_has_exactly_the_permissions_of_the_page() {
     let (service, team) = service(stores::memory());
     for (role, allowed) in MATRIX {
         let member = owner("acme", &format!("{role:?}"));
@@ -100,12 +100,12 @@ async fn each_role_has_the_powers_of_the_page_and_no_others() {
         let new = NewKey::new(&member, "ci").unwrap();
         let issued = service.keys().issue(new, &service.actor).await.unwrap();
         let expected = allowed.map(|allowed| if allowed { "ok" } else { NO });
-        assert_eq!(powers(service.keys(), &issued).await, expected, "{role:?}");
+        assert_eq!(outcomes(service.keys(), &issued).await, expected, "{role:?}");
     }
 }
 
 #[tokio::test]
-async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_every_node() {
+async fn a_role_change_applies_to_existing_keys_on_every_node() {
     on_each_store(async |handles| {
         let (service, team) = service(handles);
         let (keys, ada) = (service.keys(), &service.owner);
@@ -113,8 +113,8 @@ async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_ever
         let named = service.issue_with(Access::only(["publish", "deploy"]).unwrap()).await;
         for node in &service.nodes {
             node.catch_up().await.unwrap();
-            assert_eq!(powers(node, &inherited).await, ["ok", "ok", NO, "ok"]);
-            assert_eq!(powers(node, &named).await, ["ok", "ok", NO, NO]);
+            assert_eq!(outcomes(node, &inherited).await, ["ok", "ok", NO, "ok"]);
+            assert_eq!(outcomes(node, &named).await, ["ok", "ok", NO, NO]);
         }
         for (role, first, second) in [
             (Role::Member, ["ok", NO, NO, NO], ["ok", NO, NO, NO]),
@@ -126,8 +126,8 @@ async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_ever
                 if n > 0 {
                     node.catch_up().await.unwrap();
                 }
-                assert_eq!(powers(node, &inherited).await, first, "node {n}: {role:?}");
-                assert_eq!(powers(node, &named).await, second, "node {n}: {role:?}");
+                assert_eq!(outcomes(node, &inherited).await, first, "node {n}: {role:?}");
+                assert_eq!(outcomes(node, &named).await, second, "node {n}: {role:?}");
             }
         }
     })
@@ -135,22 +135,22 @@ async fn a_member_whose_role_shrinks_loses_those_powers_on_existing_keys_on_ever
 }
 
 #[tokio::test]
-async fn a_host_that_tells_nobody_of_the_change_is_asked_again_within_the_bound() {
+async fn a_role_change_without_a_notification_applies_within_the_bound() {
     let (service, team) = service(stores::memory());
     let issued = service.issue().await;
     let keys = service.keys();
-    assert_eq!(powers(keys, &issued).await, ["ok", "ok", NO, "ok"]);
+    assert_eq!(outcomes(keys, &issued).await, ["ok", "ok", NO, "ok"]);
     team.has(&service.owner, Role::Member);
     service.clock.advance(BOUND + MICRO);
-    assert_eq!(powers(keys, &issued).await, ["ok", NO, NO, NO]);
+    assert_eq!(outcomes(keys, &issued).await, ["ok", NO, NO, NO]);
     team.loses(&service.owner);
     service.clock.advance(BOUND + MICRO);
-    assert_eq!(powers(keys, &issued).await, ["owner_suspended"; 4]);
+    assert_eq!(outcomes(keys, &issued).await, ["owner_suspended"; 4]);
 }
 
 /// > Rotate API keys immediately when a team member with access to the key leaves.
 #[tokio::test]
-async fn the_keys_of_who_has_left_stop_and_of_who_was_thrown_out_for_good() {
+async fn keys_of_a_removed_member_are_denied_and_revoked_keys_stay_revoked() {
     on_each_store(async |handles| {
         let (service, team) = service(handles);
         let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
@@ -160,22 +160,26 @@ async fn the_keys_of_who_has_left_stop_and_of_who_was_thrown_out_for_good() {
         keys.account_changed(ada).await.unwrap();
         for node in &service.nodes {
             node.catch_up().await.unwrap();
-            assert_eq!(powers(node, &issued).await, ["owner_suspended"; 4]);
+            assert_eq!(outcomes(node, &issued).await, ["owner_suspended"; 4]);
         }
         let refused = keys.issue(service.new_key(), by).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Suspended);
 
         team.has(ada, Role::Member);
         keys.account_changed(ada).await.unwrap();
-        assert_eq!(powers(keys, &issued).await, ["ok", NO, NO, NO], "back, as a member");
-        keys.revoke_all(ada, "thrown out", by).await.unwrap();
-        assert_eq!(powers(keys, &issued).await, ["revoked"; 4]);
+        assert_eq!(
+            outcomes(keys, &issued).await,
+            ["ok", NO, NO, NO],
+            "the owner is a member again"
+        );
+        keys.revoke_all(ada, "removed", by).await.unwrap();
+        assert_eq!(outcomes(keys, &issued).await, ["revoked"; 4]);
     })
     .await;
 }
 
 #[tokio::test]
-async fn nobody_hands_out_more_than_the_role_has() {
+async fn an_actor_cannot_grant_more_than_its_role() {
     let (service, team) = service(stores::memory());
     let (keys, ada) = (service.keys(), &service.owner);
     team.has(ada, Role::Member);
@@ -188,7 +192,7 @@ async fn nobody_hands_out_more_than_the_role_has() {
     let refused = keys.update(ada, id, &wider, &service.actor).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Forbidden);
 
-    // An admin who makes a key for the owner of the team gives it no more than its own role has.
+    // An admin's key for the team owner has at most the admin's permissions.
     let boss = owner("acme", "boss");
     team.has(&boss, Role::Owner);
     let admin = Actor::account("eve").limited_to(roles().permissions(&[Role::Admin]));
@@ -199,7 +203,7 @@ async fn nobody_hands_out_more_than_the_role_has() {
 }
 
 #[test]
-fn who_holds_several_roles_may_do_what_each_of_them_may_and_who_holds_none_nothing() {
+fn several_roles_combine_their_permissions_and_no_role_means_suspended() {
     let only = |scopes: &[&str]| Permissions::only(scopes).unwrap();
     let roles = Roles::new()
         .role("writer", only(&["write", "read"]))
@@ -210,13 +214,13 @@ fn who_holds_several_roles_may_do_what_each_of_them_may_and_who_holds_none_nothi
         (&["reader"][..], only(&["list", "read"])),
         (&["reader", "writer"], only(&["list", "read", "write"])),
         (&["writer", "root"], Permissions::All),
-        (&["writer", "unheard of"], only(&["read", "write"])),
+        (&["writer", "unknown role"], only(&["read", "write"])),
     ] {
         assert_eq!(roles.permissions(held), permissions, "{held:?}");
         let account = roles.account(held, Limits::default());
         assert_eq!((account.permissions, account.suspended), (permissions, false), "{held:?}");
     }
-    for held in [&[][..], &["unheard of"]] {
+    for held in [&[][..], &["unknown role"]] {
         assert_eq!(roles.permissions(held), only(&[]));
         assert!(roles.account(held, Limits::default()).suspended, "{held:?}");
     }

@@ -12,11 +12,11 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{Service, format, on_each_store, stores},
 };
 
-/// Counts how often something is hashed at all.
+/// Counts the digests that are computed.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -36,7 +36,7 @@ fn peppered(id: u16) -> HmacSha256Hasher {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
+async fn malformed_text_is_rejected_before_hashing() {
     let hasher = Counting::default();
     let service = Service::with(stores::memory(), |builder| builder.hasher(hasher.clone()));
     let issued = service.issue().await;
@@ -65,12 +65,12 @@ async fn what_cannot_be_a_key_is_refused_before_it_is_hashed() {
     }
     assert_eq!(hasher.0.load(Ordering::Relaxed), hashed);
     assert!(service.verify(&issued).await.is_ok());
-    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "and a key is hashed once");
+    assert_eq!(hasher.0.load(Ordering::Relaxed), hashed + 1, "a well-formed key is hashed once");
 }
 
 #[tokio::test]
-async fn an_unknown_key_costs_the_work_of_a_known_one() {
-    let store = Wrapper::new(stores::memory().remove(0));
+async fn an_unknown_key_costs_the_same_work_as_a_known_one() {
+    let store = FaultyStore::new(stores::memory().remove(0));
     let (current, retired) = (Counting::default(), Counting::default());
     let service = Service::with(vec![Arc::new(store.clone())], |builder| {
         builder.no_cache().hasher(current.clone()).also_accept(retired.clone())
@@ -91,18 +91,18 @@ async fn an_unknown_key_costs_the_work_of_a_known_one() {
 }
 
 #[tokio::test]
-async fn a_use_that_cannot_be_written_fails_no_request_and_is_written_later() {
-    let store = Wrapper::new(stores::memory().remove(0));
+async fn a_use_that_cannot_be_written_is_written_later_and_fails_no_request() {
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::with(vec![Arc::new(store.clone())], |builder| builder);
     let issued = service.issue().await;
-    store.uses_are(Mood::Failing);
+    store.set_use_fault(Fault::Unavailable);
     for _ in 0..3 {
         service.clock.advance(crate::support::SECOND);
         assert!(service.verify(&issued).await.is_ok());
         assert!(service.keys().flush().await.is_err());
     }
     assert_eq!(service.stored(issued.key.id).await.last_used_at, None);
-    store.uses_are(Mood::Fine);
+    store.set_use_fault(Fault::None);
     service.keys().flush().await.unwrap();
     let key = service.stored(issued.key.id).await;
     assert_eq!(key.last_used_at, Some(service.now()));
@@ -110,7 +110,7 @@ async fn a_use_that_cannot_be_written_fails_no_request_and_is_written_later() {
 }
 
 #[tokio::test]
-async fn every_refusal_reads_the_same_to_the_caller() {
+async fn every_denial_has_the_same_message() {
     let service = Service::new(stores::memory());
     let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
     let issued = service.issue().await;
@@ -125,7 +125,7 @@ async fn every_refusal_reads_the_same_to_the_caller() {
 }
 
 #[tokio::test]
-async fn accounts_that_cannot_be_asked_make_it_unavailable_and_never_denied() {
+async fn an_accounts_failure_is_unavailable_and_never_denied() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     service.host.fail(true);
@@ -171,11 +171,11 @@ async fn moves_to_the_current_pepper(handles: stores::Handles, cached: bool) {
     assert!(store.find(&[current.digest(text)]).await.unwrap().is_some());
     assert!(service.verify(&issued).await.is_ok());
     let err = before.verify(&issued).await.unwrap_err();
-    assert_eq!(err.as_str(), "unknown", "the old pepper alone is of no use any more");
+    assert_eq!(err.as_str(), "unknown", "the old pepper alone no longer finds the key");
 }
 
 #[tokio::test]
-async fn the_secret_of_an_overlap_moves_to_the_current_pepper_too() {
+async fn a_retiring_secret_moves_to_the_current_pepper_too() {
     on_each_store(async |handles| {
         let before = Service::with(handles.clone(), |builder| builder.hasher(peppered(1)));
         let old = before.issue().await;
@@ -202,7 +202,7 @@ async fn the_secret_of_an_overlap_moves_to_the_current_pepper_too() {
 }
 
 #[tokio::test]
-async fn a_first_use_is_written_without_being_asked() {
+async fn a_first_use_is_written_without_a_flush() {
     on_each_store(async |handles| {
         writes_a_first_use(&Service::new(handles.clone())).await;
         writes_a_first_use(&Service::uncached(handles)).await;
@@ -220,7 +220,7 @@ async fn writes_a_first_use(service: &Service) {
         if key.first_used_at.is_some() {
             break key;
         }
-        assert!(std::time::Instant::now() < deadline, "nobody wrote it");
+        assert!(std::time::Instant::now() < deadline, "the first use was not written");
         tokio::task::yield_now().await;
     };
     assert_eq!(key.first_used_at, Some(service.now()));
@@ -249,13 +249,13 @@ async fn uses_are_coalesced_and_only_move_forward() {
         }
         let key = service.stored(issued.key.id).await;
         assert_eq!(key.last_used_at, Some(last));
-        assert_eq!(key.revision, 0, "a use is no change");
+        assert_eq!(key.revision, 0, "a use does not change the revision");
     })
     .await;
 }
 
 #[test]
-fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
+fn a_verification_works_outside_a_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let test = keyward::testing::TestKeys::new();
     let issued = runtime.block_on(test.issue(["a"]));
@@ -266,9 +266,9 @@ fn outside_of_a_runtime_a_verification_works_and_flush_can_wait() {
     assert!(matches!(verify.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(_))));
 }
 
-/// Many changes within a tick of the coarse clock, which is behind the exact one.
+/// Makes many changes within one tick of the coarse clock, which lags behind the exact one.
 #[tokio::test]
-async fn nothing_is_dated_before_what_it_follows() {
+async fn no_event_is_dated_before_an_earlier_one() {
     let keys = ApiKeys::builder(keyward::MemoryStore::new(), format()).build();
     let by = keyward::model::Actor::system("test");
     for n in 0..200 {

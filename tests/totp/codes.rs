@@ -8,7 +8,7 @@ use keyward::{
 
 use super::{TotpHarness, bob, code};
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, MICRO, SECOND, on_each_store, owner, stores},
 };
 
@@ -196,9 +196,9 @@ async fn of_ten_thousand_guesses_in_a_day_twenty_are_checked() {
 
 #[tokio::test]
 async fn a_failing_store_is_reported_as_unavailable_and_uses_up_nothing() {
-    let store = Wrapper::new(stores::memory().remove(0));
+    let store = FaultyStore::new(stores::memory().remove(0));
     let harness = TotpHarness::new(vec![Arc::new(store.clone())]);
-    store.spends_are(Mood::Failing);
+    store.set_charge_fault(Fault::Unavailable);
     for typed in [harness.code(0), harness.wrong_code(0)] {
         for _ in 0..6 {
             let failed = harness.check(&typed).await;
@@ -206,15 +206,15 @@ async fn a_failing_store_is_reported_as_unavailable_and_uses_up_nothing() {
             assert!(matches!(&failed, Err(TotpError::Failed(e)) if unavailable(e)), "{failed:?}");
         }
     }
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     assert!(harness.check(&harness.code(0)).await.is_ok());
     harness.service.clock.advance(STEP);
-    store.spends_are(Mood::Lossy);
+    store.set_charge_fault(Fault::AnswerLost);
     let Err(TotpError::Failed(lost)) = harness.check(&harness.code(0)).await else {
         panic!("failed")
     };
     assert_eq!(lost.kind(), ErrorKind::OutcomeUnknown);
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     assert!(matches!(harness.check(&harness.code(0)).await, Err(TotpError::UsedCode)));
 }
 

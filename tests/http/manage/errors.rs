@@ -2,7 +2,7 @@ use keyward::{Limits, Owner};
 use serde_json::json;
 
 use super::Client;
-use crate::{cache::wrapper::Mood, http::world::World, support::DAY};
+use crate::{cache::faulty_store::Fault, http::world::World, support::DAY};
 
 #[tokio::test]
 async fn plan_limits_are_reported_with_their_number() {
@@ -105,13 +105,15 @@ async fn an_unavailable_store_is_reported_as_503() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let body = r#"{"name": "x"}"#;
-    for (mood, code) in [(Mood::Failing, "unavailable"), (Mood::Lossy, "outcome_unknown")] {
-        world.store.changes_are(mood);
+    for (mood, code) in
+        [(Fault::Unavailable, "unavailable"), (Fault::AnswerLost, "outcome_unknown")]
+    {
+        world.store.set_change_fault(mood);
         let reply = ada.call("POST", "/api-keys", body).await;
         assert_eq!(reply.problem(), (503, code.into()));
         assert_eq!(reply.fields["retry-after"], "5");
     }
-    world.store.changes_are(Mood::Fine);
+    world.store.set_change_fault(Fault::None);
     world.service.host.fail(true);
     assert_eq!(ada.call("POST", "/api-keys", body).await.problem(), (503, "unavailable".into()));
 }

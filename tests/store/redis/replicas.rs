@@ -6,7 +6,7 @@ use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore};
 use tokio::task::JoinSet;
 
 use super::{REVOKED, impatient, options, revoke, service, verify};
-use crate::cache::wrapper::{Mood, Wrapper};
+use crate::cache::faulty_store::{Fault, FaultyStore};
 use crate::support::{
     Service,
     servers::{
@@ -65,7 +65,7 @@ async fn an_unconfirmed_revocation_is_removed_from_the_cache_immediately() {
     let Some((primary, replica)) = a_pair() else { return };
     let store = impatient().replicas(1).connect(&primary.url()).await.unwrap();
     // The change feed would invalidate the key during the wait for the replica.
-    let store = Wrapper::new(Arc::new(store));
+    let store = FaultyStore::new(Arc::new(store));
     let caching = Service::new(vec![Arc::new(store.clone()) as Arc<dyn KeyStore>]);
     let issued = caching.issue().await;
     eventually("it is answered from the cache", async || {
@@ -74,7 +74,7 @@ async fn an_unconfirmed_revocation_is_removed_from_the_cache_immediately() {
         store.finds() == finds
     })
     .await;
-    store.feed(Mood::Frozen);
+    store.set_feed_fault(Fault::Hangs);
     replica.freeze();
     let error = revoke(&caching, &issued, "leaked").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed, "{error}");

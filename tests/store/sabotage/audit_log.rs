@@ -41,7 +41,11 @@ pub struct LosesTheCount;
 #[async_trait]
 impl Sabotage for LosesTheCount {
     async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<()> {
-        let one = |event: &AuditEvent| AuditEvent { count: 1, ..event.clone() };
+        let one = |event: &AuditEvent| {
+            let mut event = event.clone();
+            event.count = 1;
+            event
+        };
         inner.record_events(&events.iter().map(one).collect::<Vec<_>>()).await
     }
 }

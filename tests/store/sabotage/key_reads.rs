@@ -111,7 +111,8 @@ impl Sabotage for TruncatesReasons {
         event: &AuditEvent,
     ) -> StoreResult<RevokeOutcome> {
         let reason = event.reason.as_deref().and_then(|reason| reason.lines().next());
-        let event = AuditEvent { reason: reason.map(Into::into), ..event.clone() };
+        let mut event = event.clone();
+        event.reason = reason.map(Into::into);
         inner.revoke(within, id, &event).await
     }
 }

@@ -8,21 +8,21 @@ use keyward::{
 use tokio::task::JoinSet;
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, SECOND, Service, on_each_store, stores},
 };
 
-/// Accepted, denied and limited in the last hours, the present one at the end.
+/// Returns accepted, denied and limited uses of the last hours. The current hour is last.
 async fn counted(service: &Service, id: keyward::KeyId, hours: u32) -> Vec<(u64, u64, u64)> {
     for node in &service.nodes {
         node.flush().await.unwrap();
     }
-    let tallies = service.keys().usage_history(&service.owner, id, hours).await.unwrap();
-    tallies.iter().map(|tally| (tally.accepted, tally.denied, tally.limited)).collect()
+    let history = service.keys().usage_history(&service.owner, id, hours).await.unwrap();
+    history.iter().map(|hour| (hour.accepted, hour.denied, hour.limited)).collect()
 }
 
 #[tokio::test]
-async fn uses_and_refusals_are_counted_by_the_hour() {
+async fn uses_and_rejections_are_counted_by_the_hour() {
     on_each_store(async |handles| {
         for service in [Service::new(handles.clone()), Service::uncached(handles)] {
             let rate = Some(Rate::per_minute(5));
@@ -33,7 +33,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
                 let _ = node.verify(text, &VerifyRequest::new()).await;
             }
             assert!(node.verify(text, &VerifyRequest::new().tenant("other")).await.is_err());
-            // Two hours later, and nothing was written in between.
+            // Two hours later, without a write in between.
             service.clock.advance(HOUR * 2);
             node.catch_up().await.unwrap();
             for _ in 0..3 {
@@ -47,7 +47,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
                 "nothing is counted twice"
             );
             assert!(node.verify(text, &VerifyRequest::new()).await.is_ok());
-            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "of the same moment, too");
+            assert_eq!(counted(&service, id, 1).await, [(4, 0, 0)], "also at the same instant");
             let hours = service.keys().usage_history(&service.owner, id, 3).await.unwrap();
             assert_eq!(hours[1].hour, hours[0].hour.after(HOUR));
         }
@@ -56,7 +56,7 @@ async fn uses_and_refusals_are_counted_by_the_hour() {
 }
 
 #[tokio::test]
-async fn another_hour_in_the_same_entry_is_another_count() {
+async fn a_cached_key_counts_each_hour_separately() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     service.clock.advance(HOUR - SECOND);
@@ -71,13 +71,13 @@ async fn another_hour_in_the_same_entry_is_another_count() {
 }
 
 #[tokio::test]
-async fn uses_before_and_after_the_account_is_asked_again_are_all_counted() {
+async fn uses_before_and_after_an_account_refresh_are_all_counted() {
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     for _ in 0..3 {
         service.verify(&issued).await.unwrap();
     }
-    // The accounts are asked again, the store is not.
+    // The account is refreshed, without a query of the store.
     service.clock.advance(SECOND * 6);
     service.keys().catch_up().await.unwrap();
     for _ in 0..2 {
@@ -120,23 +120,23 @@ async fn no_use_is_lost_between_many_threads_and_the_writer() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_loses_no_count_and_delays_no_verification() {
-    let wrapper = Wrapper::new(stores::memory().remove(0));
+async fn a_failing_store_loses_no_count_and_delays_no_verification() {
+    let wrapper = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![Arc::new(wrapper.clone())]);
     let issued = service.issue().await;
-    wrapper.tallies_are(Mood::Failing);
+    wrapper.set_usage_fault(Fault::Unavailable);
     for n in 0..3 {
         service.verify(&issued).await.unwrap();
         let refused = service.keys().flush().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unavailable, "{n}");
     }
-    wrapper.tallies_are(Mood::Fine);
+    wrapper.set_usage_fault(Fault::None);
     assert_eq!(counted(&service, issued.key.id, 1).await, [(3, 0, 0)]);
-    // Sums cannot tell what they have been told before.
-    wrapper.tallies_are(Mood::Lossy);
+    // A retry must not add the same uses again.
+    wrapper.set_usage_fault(Fault::AnswerLost);
     service.verify(&issued).await.unwrap();
     assert!(service.keys().flush().await.is_err());
-    wrapper.tallies_are(Mood::Fine);
+    wrapper.set_usage_fault(Fault::None);
     assert_eq!(counted(&service, issued.key.id, 1).await, [(4, 0, 0)]);
 }
 

@@ -8,7 +8,7 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{HOUR, Service, on_each_store, stores},
 };
 
@@ -18,7 +18,7 @@ async fn identified(service: &Service, issued: &Issued) -> Option<(bool, bool)> 
 }
 
 #[tokio::test]
-async fn a_secret_is_identified_whatever_became_of_its_key() {
+async fn a_secret_is_identified_until_its_key_is_deleted() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let (keys, owner, by) = (service.keys(), &service.owner, &service.actor);
@@ -39,7 +39,7 @@ async fn a_secret_is_identified_whatever_became_of_its_key() {
 }
 
 #[tokio::test]
-async fn to_identify_a_secret_is_no_use_of_it() {
+async fn identifying_a_secret_counts_no_use() {
     let service = Service::new(stores::memory());
     let limits = KeyLimits { rate: Some(Rate::per_hour(1)), ..KeyLimits::default() };
     let new = service.new_key().limits(limits);
@@ -54,31 +54,31 @@ async fn to_identify_a_secret_is_no_use_of_it() {
 }
 
 #[tokio::test]
-async fn a_leak_is_noted_once_for_each_place_where_it_was_found() {
+async fn a_leak_is_recorded_once_per_location() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let issued = service.issue().await;
         let scanner = Actor::system("scanner");
-        for place in ["a gist", "a gist", "an issue", "a gist"] {
+        for location in ["a gist", "a gist", "an issue", "a gist"] {
             service.clock.advance(Duration::from_secs(1));
-            service.keys().record_leak(&issued.key, place, &scanner).await.unwrap();
+            service.keys().record_leak(&issued.key, location, &scanner).await.unwrap();
         }
         let query = AuditQuery::new(&service.owner).kind(EventKind::Leaked);
-        let noted = service.keys().events(query).await.unwrap();
-        let places: Vec<_> = noted.iter().map(|event| event.reason.as_deref()).collect();
-        assert_eq!(places, [Some("an issue"), Some("a gist")]);
-        let told = service.events.all();
-        assert_eq!(told.iter().filter(|event| event.kind == EventKind::Leaked).count(), 2);
+        let recorded = service.keys().events(query).await.unwrap();
+        let locations: Vec<_> = recorded.iter().map(|event| event.reason.as_deref()).collect();
+        assert_eq!(locations, [Some("an issue"), Some("a gist")]);
+        let received = service.events.all();
+        assert_eq!(received.iter().filter(|event| event.kind == EventKind::Leaked).count(), 2);
     })
     .await;
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_nobody_can_tell_whose_a_secret_is() {
-    let store = Wrapper::new(stores::memory().remove(0));
+async fn identifying_a_secret_is_unavailable_while_the_store_is_down() {
+    let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![std::sync::Arc::new(store.clone())]);
     let issued = service.issue().await;
-    store.find_is(Mood::Failing);
+    store.set_find_fault(Fault::Unavailable);
     let error = service.keys().identify(issued.secret.expose()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
 }

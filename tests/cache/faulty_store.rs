@@ -1,4 +1,4 @@
-//! A store between the cache and a real one, which counts what it is asked and does what it is told.
+//! A store that wraps another one, counts calls, and injects faults and delays.
 
 use std::{
     future::pending,
@@ -20,160 +20,160 @@ use keyward::{
 };
 use tokio::{sync::Semaphore, task::yield_now};
 
-/// What becomes of a kind of call.
+/// How calls of one kind fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
+pub enum Fault {
     #[default]
-    Fine,
-    Failing,
-    /// It never answers.
-    Frozen,
-    Panicking,
-    /// The change is made, and its answer is lost.
-    Lossy,
+    None,
+    Unavailable,
+    /// The call never completes.
+    Hangs,
+    Panics,
+    /// The change is made, but reported as *outcome unknown*.
+    AnswerLost,
 }
 
 #[derive(Clone)]
-pub struct Wrapper {
+pub struct FaultyStore {
     store: Arc<dyn KeyStore>,
-    moods: Arc<Mutex<Moods>>,
-    /// The tenant whose keys cannot be listed.
-    damaged: Arc<Mutex<Option<String>>>,
+    faults: Arc<Mutex<Faults>>,
+    /// The tenant with corrupt keys: listing them fails.
+    corrupt_tenant: Arc<Mutex<Option<String>>>,
     finds: Arc<AtomicUsize>,
     charges: Arc<AtomicUsize>,
-    /// Each look-up by digest takes one permit, between its read and its answer.
-    gate: Arc<Semaphore>,
-    /// Each change takes one, before it is made.
-    changes: Arc<Semaphore>,
+    /// Each look-up by digest takes one permit between its read and its answer.
+    find_gate: Arc<Semaphore>,
+    /// Each change takes one permit before it is made.
+    change_gate: Arc<Semaphore>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Moods {
-    feed: Mood,
-    find: Mood,
-    change: Mood,
-    uses: Mood,
-    spend: Mood,
-    tally: Mood,
-    /// How often the log can still be read; always, unless told.
-    log: Option<usize>,
+struct Faults {
+    feed: Fault,
+    find: Fault,
+    change: Fault,
+    uses: Fault,
+    charge: Fault,
+    usage: Fault,
+    /// The number of audit reads that still succeed. `None` is unlimited.
+    audit_reads: Option<usize>,
 }
 
-impl Wrapper {
+impl FaultyStore {
     pub fn new(store: Arc<dyn KeyStore>) -> Self {
         let gate = || Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         Self {
             store,
-            moods: Arc::default(),
-            damaged: Arc::default(),
+            faults: Arc::default(),
+            corrupt_tenant: Arc::default(),
             finds: Arc::default(),
             charges: Arc::default(),
-            gate: gate(),
-            changes: gate(),
+            find_gate: gate(),
+            change_gate: gate(),
         }
     }
 
-    pub fn feed(&self, mood: Mood) {
-        self.moods.lock().unwrap().feed = mood;
+    pub fn set_feed_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().feed = fault;
     }
 
-    pub fn find_is(&self, mood: Mood) {
-        self.moods.lock().unwrap().find = mood;
+    pub fn set_find_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().find = fault;
     }
 
-    pub fn keys_are_damaged_of(&self, tenant: &str) {
-        *self.damaged.lock().unwrap() = Some(tenant.into());
+    pub fn corrupt_keys_of(&self, tenant: &str) {
+        *self.corrupt_tenant.lock().unwrap() = Some(tenant.into());
     }
 
-    pub fn changes_are(&self, mood: Mood) {
-        self.moods.lock().unwrap().change = mood;
+    pub fn set_change_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().change = fault;
     }
 
-    pub fn uses_are(&self, mood: Mood) {
-        self.moods.lock().unwrap().uses = mood;
+    pub fn set_use_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().uses = fault;
     }
 
-    pub fn tallies_are(&self, mood: Mood) {
-        self.moods.lock().unwrap().tally = mood;
+    pub fn set_usage_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().usage = fault;
     }
 
-    pub fn spends_are(&self, mood: Mood) {
-        self.moods.lock().unwrap().spend = mood;
+    pub fn set_charge_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().charge = fault;
     }
 
-    /// So often; then it fails.
-    pub fn log_can_be_read(&self, times: usize) {
-        self.moods.lock().unwrap().log = Some(times);
+    /// Makes audit reads fail after this number of calls.
+    pub fn allow_audit_reads(&self, times: usize) {
+        self.faults.lock().unwrap().audit_reads = Some(times);
     }
 
-    /// How often it was asked to spend for keys and owners.
+    /// Returns the number of charges for keys and owners.
     pub fn charges(&self) -> usize {
         self.charges.load(Ordering::SeqCst)
     }
 
-    /// How often it was asked for a digest.
+    /// Returns the number of look-ups by digest.
     pub fn finds(&self) -> usize {
         self.finds.load(Ordering::SeqCst)
     }
 
-    /// From now on look-ups wait, each after it has read, until it is let go.
-    pub fn hold(&self) {
-        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    /// Makes look-ups wait between their read and their answer, until `release_finds`.
+    pub fn hold_finds(&self) {
+        self.find_gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    pub fn let_go(&self, lookups: usize) {
-        self.gate.add_permits(lookups);
+    pub fn release_finds(&self, lookups: usize) {
+        self.find_gate.add_permits(lookups);
     }
 
-    /// From now on changes wait before they are made, until they are let go.
+    /// Makes changes wait before they are made, until `release_changes`.
     pub fn hold_changes(&self) {
-        self.changes.forget_permits(Semaphore::MAX_PERMITS);
+        self.change_gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    pub fn let_changes_go(&self, changes: usize) {
-        self.changes.add_permits(changes);
+    pub fn release_changes(&self, changes: usize) {
+        self.change_gate.add_permits(changes);
     }
 
-    fn moods(&self) -> Moods {
-        *self.moods.lock().unwrap()
+    fn faults(&self) -> Faults {
+        *self.faults.lock().unwrap()
     }
 
     async fn change<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let mood = self.moods().change;
-        if mood != Mood::Lossy {
-            obey(mood).await?;
+        let fault = self.faults().change;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        self.changes.acquire().await.unwrap().forget();
+        self.change_gate.acquire().await.unwrap().forget();
         let answer = work.await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { answer }
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { answer }
     }
 }
 
-async fn obey(mood: Mood) -> Result<(), StoreError> {
-    match mood {
-        Mood::Fine | Mood::Lossy => Ok(()),
-        Mood::Failing => Err(StoreError::unavailable("told to fail")),
-        Mood::Frozen => pending().await,
-        Mood::Panicking => panic!("told to panic"),
+async fn inject(fault: Fault) -> Result<(), StoreError> {
+    match fault {
+        Fault::None | Fault::AnswerLost => Ok(()),
+        Fault::Unavailable => Err(StoreError::unavailable("injected fault")),
+        Fault::Hangs => pending().await,
+        Fault::Panics => panic!("injected panic"),
     }
 }
 
 type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
-impl KeyStore for Wrapper {
+impl KeyStore for FaultyStore {
     async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.change(self.store.insert(new)).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         self.finds.fetch_add(1, Ordering::SeqCst);
-        obey(self.moods().find).await?;
+        inject(self.faults().find).await?;
         let found = self.store.find(digests).await;
-        self.gate.acquire().await.unwrap().forget();
+        self.find_gate.acquire().await.unwrap().forget();
         found
     }
 
@@ -182,8 +182,8 @@ impl KeyStore for Wrapper {
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Answer<Vec<Arc<Key>>> {
-        if self.damaged.lock().unwrap().as_deref() == Some(query.within.tenant()) {
-            return Err(StoreError::corrupt("told to be damaged"));
+        if self.corrupt_tenant.lock().unwrap().as_deref() == Some(query.within.tenant()) {
+            return Err(StoreError::corrupt("injected corruption"));
         }
         self.store.list(query).await
     }
@@ -231,7 +231,7 @@ impl KeyStore for Wrapper {
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
-        obey(self.moods().uses).await?;
+        inject(self.faults().uses).await?;
         self.store.record_uses(uses).await
     }
 
@@ -240,16 +240,16 @@ impl KeyStore for Wrapper {
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Answer<()> {
-        obey(self.moods().uses).await?;
+        inject(self.faults().uses).await?;
         let answer = self.store.record_events(events).await;
-        // That of a store with a disk comes later.
+        // A store with a disk answers later.
         yield_now().await;
         answer
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Answer<Vec<AuditEvent>> {
-        if let Some(left) = &mut self.moods.lock().unwrap().log {
-            let read = left.checked_sub(1).ok_or(StoreError::unavailable("told to fail"));
+        if let Some(left) = &mut self.faults.lock().unwrap().audit_reads {
+            let read = left.checked_sub(1).ok_or(StoreError::unavailable("injected fault"));
             *left = read?;
         }
         self.store.events(query).await
@@ -260,25 +260,25 @@ impl KeyStore for Wrapper {
     }
 
     async fn changes(&self, after: Option<u64>) -> Answer<ChangeBatch> {
-        obey(self.moods().feed).await?;
+        inject(self.faults().feed).await?;
         self.store.changes(after).await
     }
 
     async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Answer<FeedMode> {
-        obey(self.moods().feed).await?;
+        inject(self.faults().feed).await?;
         let feed = self.store.wait_for_changes(after, at_most).await?;
-        // What was frozen meanwhile does not tell either.
-        obey(self.moods().feed).await?;
+        // A fault that was set meanwhile applies too.
+        inject(self.faults().feed).await?;
         Ok(feed)
     }
 
     async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
-        let mood = self.moods().tally;
-        if mood != Mood::Lossy {
-            obey(mood).await?;
+        let fault = self.faults().usage;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        let tallied = self.store.add_usage(tallies).await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { tallied }
+        let added = self.store.add_usage(tallies).await;
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { added }
     }
 
     async fn usage_history(
@@ -298,16 +298,16 @@ impl KeyStore for Wrapper {
         if !matches!(charges[0].payer, CounterKey::Job(_)) {
             self.charges.fetch_add(1, Ordering::SeqCst);
         }
-        // Told otherwise, it goes on.
-        while self.moods().spend == Mood::Frozen {
+        // Continues when the fault is cleared.
+        while self.faults().charge == Fault::Hangs {
             tokio::task::yield_now().await;
         }
-        let mood = self.moods().spend;
-        if mood != Mood::Lossy {
-            obey(mood).await?;
+        let fault = self.faults().charge;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
         }
-        let spent = self.store.charge(charges).await;
-        if mood == Mood::Lossy { Err(StoreError::outcome_unknown("lost")) } else { spent }
+        let outcome = self.store.charge(charges).await;
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { outcome }
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Answer<()> {

@@ -1,4 +1,4 @@
-//! Cleaning up by itself. Time is virtual: it moves on when nothing else is to be done.
+//! The hourly purge. Time is virtual: it advances when all tasks are idle.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,81 +8,80 @@ use keyward::{
 };
 
 use crate::{
-    cache::wrapper::{Mood, Wrapper},
+    cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, format, owner},
 };
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 #[tokio::test(start_paused = true)]
-async fn one_of_all_nodes_cleans_up_once_an_hour() {
+async fn one_node_of_the_cluster_purges_once_an_hour() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
-    let node = || begin(&store, &clock).build();
+    let node = || builder(&store, &clock).build();
     let (one, two) = (node(), node());
     let first = revoked_key(&one).await;
     clock.advance(TEN_MINUTES);
     let second = revoked_key(&one).await;
 
     clock.advance(DAY * 90 - TEN_MINUTES + Duration::from_secs(1));
-    work(&one).await;
-    assert!(!there(&one, first).await && there(&one, second).await);
-    // Now the second one is old enough as well, and another node comes to life; but of this hour,
-    // the work is done.
+    run_jobs(&one).await;
+    assert!(!exists(&one, first).await && exists(&one, second).await);
+    // Now the second key is old enough too, and another node starts; but the purge of this hour is done.
     clock.advance(TEN_MINUTES);
-    work(&two).await;
-    work(&one).await;
-    assert!(there(&one, second).await);
+    run_jobs(&two).await;
+    run_jobs(&one).await;
+    assert!(exists(&one, second).await);
     clock.advance(HOUR);
-    work(&two).await;
-    assert!(!there(&one, second).await);
+    run_jobs(&two).await;
+    assert!(!exists(&one, second).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_for_how_long_is_for_the_host_to_say() {
+async fn the_host_sets_the_retention_or_disables_the_purge() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
-    let never = begin(&store, &clock).no_automatic_purge().build();
+    let never = builder(&store, &clock).no_automatic_purge().build();
     let id = revoked_key(&never).await;
     clock.advance(DAY * 1_000);
-    work(&never).await;
-    assert!(there(&never, id).await);
-    let weekly = begin(&store, &clock).retention(Retention::default().keys(DAY * 2_000)).build();
-    work(&weekly).await;
-    assert!(there(&never, id).await);
+    run_jobs(&never).await;
+    assert!(exists(&never, id).await);
+    let weekly = builder(&store, &clock).retention(Retention::default().keys(DAY * 2_000)).build();
+    run_jobs(&weekly).await;
+    assert!(exists(&never, id).await);
     clock.advance(DAY * 1_000 + Duration::from_secs(1));
-    work(&weekly).await;
-    assert!(!there(&never, id).await);
+    run_jobs(&weekly).await;
+    assert!(!exists(&never, id).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_shutdown_nothing_is_cleaned_up() {
+async fn nothing_is_purged_after_a_shutdown() {
     let (store, clock) = (MemoryStore::new(), ManualClock::default());
-    let keys = begin(&store, &clock).build();
+    let keys = builder(&store, &clock).build();
     let id = revoked_key(&keys).await;
-    work(&keys).await;
+    run_jobs(&keys).await;
     keys.shutdown().await.unwrap();
     clock.advance(DAY * 91);
-    work(&keys).await;
-    assert!(there(&keys, id).await);
+    run_jobs(&keys).await;
+    assert!(exists(&keys, id).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_is_told_and_done_in_another_hour() {
-    let (store, clock) = (Wrapper::new(Arc::new(MemoryStore::new())), ManualClock::default());
+async fn a_failed_purge_is_reported_and_retried_an_hour_later() {
+    let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
     let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
     let id = revoked_key(&node).await;
     clock.advance(DAY * 91);
-    store.spends_are(Mood::Failing);
-    work(&node).await;
-    assert!(there(&node, id).await);
+    store.set_charge_fault(Fault::Unavailable);
+    run_jobs(&node).await;
+    assert!(exists(&node, id).await);
     assert_eq!(node.health().failed_jobs, 1);
-    store.spends_are(Mood::Fine);
+    store.set_charge_fault(Fault::None);
     clock.advance(HOUR);
-    work(&node).await;
-    assert!(!there(&node, id).await);
+    run_jobs(&node).await;
+    assert!(!exists(&node, id).await);
     assert_eq!(node.health().failed_jobs, 1);
 }
 
-fn begin(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
+fn builder(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
     ApiKeys::builder(store.clone(), format()).clock(clock.clone())
 }
 
@@ -94,12 +93,12 @@ async fn revoked_key(keys: &ApiKeys) -> KeyId {
     issued.key.id
 }
 
-async fn there(keys: &ApiKeys, id: KeyId) -> bool {
+async fn exists(keys: &ApiKeys, id: KeyId) -> bool {
     keys.get(&owner("acme", "ada"), id).await.is_ok()
 }
 
-/// Lets a node do what it does by itself, for a virtual minute.
-async fn work(keys: &ApiKeys) {
+/// Runs the background jobs of a node for one virtual minute.
+async fn run_jobs(keys: &ApiKeys) {
     let _denied = keys.verify("lc_live_nothing", &VerifyRequest::new()).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
