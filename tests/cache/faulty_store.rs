@@ -45,6 +45,9 @@ pub struct FaultyStore {
     find_gate: Arc<Semaphore>,
     /// Each change takes one permit before it is made.
     change_gate: Arc<Semaphore>,
+    /// Each reading of the change feed takes one permit between its read and its answer.
+    feed_gate: Arc<Semaphore>,
+    feed_reads: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -70,6 +73,8 @@ impl FaultyStore {
             charges: Arc::default(),
             find_gate: gate(),
             change_gate: gate(),
+            feed_gate: gate(),
+            feed_reads: Arc::default(),
         }
     }
 
@@ -132,6 +137,20 @@ impl FaultyStore {
 
     pub fn release_changes(&self, changes: usize) {
         self.change_gate.add_permits(changes);
+    }
+
+    /// Returns how often the change feed was read, whether it was answered or not.
+    pub fn feed_reads(&self) -> usize {
+        self.feed_reads.load(Ordering::SeqCst)
+    }
+
+    /// Holds readings of the change feed, each after its read, until they are released.
+    pub fn hold_feed(&self) {
+        self.feed_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn release_feed(&self, readings: usize) {
+        self.feed_gate.add_permits(readings);
     }
 
     fn faults(&self) -> Faults {
@@ -261,7 +280,10 @@ impl KeyStore for FaultyStore {
 
     async fn changes(&self, after: Option<u64>) -> Answer<ChangeBatch> {
         inject(self.faults().feed).await?;
-        self.store.changes(after).await
+        let changes = self.store.changes(after).await;
+        self.feed_reads.fetch_add(1, Ordering::SeqCst);
+        self.feed_gate.acquire().await.unwrap().forget();
+        changes
     }
 
     async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Answer<FeedMode> {

@@ -3,11 +3,14 @@ use std::{
     env, fs,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
 };
 
 use keyward::client::Profile;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    process::{Signal, getppid, set_parent_process_death_signal},
+};
 
 use super::support::{TestUser, key, mode, set_mode};
 
@@ -59,6 +62,7 @@ fn ten_thousand_path_swaps_redirect_no_write() {
             "--quiet",
         ])
         .env(HOME, user.home())
+        .env(PARENT, process::id().to_string())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -98,6 +102,7 @@ fn ten_thousand_path_swaps_redirect_no_write() {
 #[ignore = "started by the test above"]
 fn attacker_process() {
     let home = env::var_os(HOME).expect("this test is started by another test");
+    die_with_the_parent();
     let paths = AttackPaths::of(Path::new(&home));
     let file = paths.credentials_dir.join("credentials");
     let mut swaps = 0;
@@ -116,6 +121,14 @@ fn attacker_process() {
         assert_no_exposed_file(&paths.credentials_dir);
         swaps += 6;
     }
+}
+
+/// Without it, this process would outlive a suite that is killed.
+fn die_with_the_parent() {
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    // A parent that ended before this call sends no signal.
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    assert_eq!(parent, env::var(PARENT).ok(), "the parent has ended already");
 }
 
 fn exchange(one: &Path, other: &Path) {
@@ -141,3 +154,4 @@ fn assert_no_exposed_file(folder: &Path) {
 /// The minimum number of writes and of rejections, which shows that both processes ran concurrently.
 const MIN_OUTCOMES: usize = 200;
 const HOME: &str = "KEYWARD_TEST_HOME";
+const PARENT: &str = "KEYWARD_TEST_PARENT";

@@ -10,3 +10,4 @@ mod prompts;
 mod resolve;
 pub mod support;
 mod types;
+mod unsafe_file;

@@ -5,6 +5,7 @@ mod idempotency;
 mod others;
 mod shapes;
 mod step_up;
+mod tokens;
 
 use axum::{
     Router,

@@ -5,6 +5,7 @@ mod layers;
 mod leaks;
 mod manage;
 mod metrics;
+mod nested;
 mod openapi;
 pub mod raw;
 mod servers;

@@ -1,6 +1,10 @@
 mod access;
+mod actors;
 mod audit;
+mod decisions;
+mod ends;
 pub mod export;
+mod imports;
 mod issue;
 mod leaks;
 mod lifecycle;
@@ -8,6 +12,7 @@ mod quotas;
 mod races;
 mod rates;
 mod redaction;
+mod reminded_once;
 mod reminders;
 mod retention;
 mod rotate;

@@ -1,5 +1,6 @@
 //! Rate limits that all nodes share through Redis.
 
+mod in_process;
 mod leases;
 mod outages;
 mod shared;

@@ -13,7 +13,7 @@ use std::{
 use keyward::{KeyId, KeyStore, store::FeedMode};
 use tokio::task::JoinHandle;
 
-use super::{Stage, connect, connect_store, ended, patient, until};
+use super::{DEADLINE, Stage, connect, connect_store, ended, patient, until};
 use crate::support::{Service, servers::postgres::Options, stores};
 
 /// A node that follows the feed as one with a cache does.
@@ -123,31 +123,41 @@ async fn while_a_listener_is_rejected_the_feed_is_polled_and_no_change_is_missed
 async fn a_frozen_listener_is_noticed_and_no_change_is_missed() {
     let Some(server) = Options::default().start() else { return };
     let stage = Stage::new(server).await;
-    let hasty = connect(super::hasty(), stage.database.url()).await;
-    let mut cursor = hasty.changes(None).await.unwrap().cursor;
-    let mut wait = async |feed| {
+    // A listener that does not answer for this long is frozen: also a slow machine answers sooner.
+    let store = connect(patient().timeout(DEADLINE / 10), stage.database.url()).await;
+    let mut cursor = store.changes(None).await.unwrap().cursor;
+    let mut wait = async |mode, meanwhile: &mut dyn FnMut()| {
         until("the feed has the expected mode", async || {
-            match hasty.wait_for_changes(cursor, Duration::from_millis(100)).await {
-                Ok(said) if said == feed => Some(()),
+            meanwhile();
+            match store.wait_for_changes(cursor, Duration::from_millis(100)).await {
+                Ok(found) if found == mode => Some(()),
                 _ => None,
             }
         })
         .await;
         let key = stage.service.issue().await.key.id;
         until("the change is received", async || {
-            let changes = hasty.changes(Some(cursor)).await.ok()?;
+            let changes = store.changes(Some(cursor)).await.ok()?;
             cursor = changes.cursor;
             changes.keys.contains(&key).then_some(())
         })
         .await;
     };
-    wait(FeedMode::Pushed).await;
-    // The connection stays open, but nothing arrives on it any more.
-    let pid = stage.sql(&format!("SELECT pid {LISTENERS}"));
-    super::outages::signal("STOP", &pid);
-    wait(FeedMode::Polled).await;
-    wait(FeedMode::Pushed).await;
-    super::outages::signal("CONT", &pid);
+    wait(FeedMode::Pushed, &mut || ()).await;
+    // The connection stays open, but nothing arrives on it any more. If the listener is replaced for another reason at
+    // this moment, the next one is frozen as well.
+    let mut frozen = HashSet::new();
+    let mut freeze = || {
+        for pid in stage.sql(&format!("SELECT pid {LISTENERS}")).lines() {
+            if frozen.insert(pid.to_owned()) {
+                super::outages::signal("STOP", pid);
+            }
+        }
+    };
+    wait(FeedMode::Polled, &mut freeze).await;
+    assert!(!frozen.is_empty(), "a listener was frozen");
+    wait(FeedMode::Pushed, &mut || ()).await;
+    frozen.iter().for_each(|pid| super::outages::signal("CONT", pid));
 }
 
 /// After a failover to a lagging standby, or with a restored backup, new changes get the numbers of
