@@ -1,6 +1,6 @@
 //! Heap allocations of a verification. A binary of its own, because the counter replaces the global allocator.
 
-use std::{pin::pin, task::Poll, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use allocation_counter::measure;
 use keyward::{
@@ -107,4 +107,53 @@ async fn the_counter_counts_the_allocations_of_a_cache_miss() {
     let issued = issue(&keys, "ada").await;
     let counted = measure(|| drop(poll_once(keys.verify(issued.secret.expose(), &request()))));
     assert!(counted.count_total > 0, "otherwise the other tests check nothing");
+}
+
+/// With its share of the maps, and with everything that a verification left behind and that is not written yet freed.
+/// The records are owned by many owners of one tenant; each has scopes and an expiry. A rate of its own adds a bucket.
+#[test]
+fn an_ordinary_cached_key_takes_less_than_400_bytes() {
+    const KEYS: usize = 20_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (rate, max_bytes) in [(None, 400), (Some(Rate::per_second(1_000_000)), 560)] {
+        let store: Arc<dyn keyward::KeyStore> = Arc::new(MemoryStore::new());
+        let node = || {
+            let options = CacheOptions::default().max_keys(KEYS);
+            let format = KeyFormat::builder("lc").build().unwrap();
+            ApiKeys::builder_on(store.clone(), format).cache(options).build()
+        };
+        let issuer = node();
+        let secrets: Vec<_> = runtime.block_on(async {
+            let mut secrets = Vec::new();
+            for n in 0..KEYS {
+                let new = NewKey::new(&Owner::new("acme", &format!("account-{n}")).unwrap(), "ci")
+                    .unwrap()
+                    .access(Access::only(["builds:read", "builds:write"]).unwrap())
+                    .expiry(Expiry::YEAR)
+                    .limits(KeyLimits { rate, ..KeyLimits::default() });
+                let issued = issuer.issue(new, &Actor::system("test")).await.unwrap();
+                secrets.push(issued.secret);
+            }
+            secrets
+        });
+        let verify_all = |keys: &ApiKeys| {
+            runtime.block_on(async {
+                for secret in &secrets {
+                    keys.verify(secret.expose(), &VerifyRequest::new()).await.unwrap();
+                }
+                keys.flush().await.unwrap();
+            });
+        };
+        // The first uses are recorded in the store before anything is counted.
+        verify_all(&issuer);
+        let mut keys = None;
+        let counted = measure(|| {
+            let node = keys.insert(node());
+            verify_all(node);
+        });
+        assert_eq!(keys.unwrap().health().cached_keys, KEYS);
+        let bytes = counted.bytes_current / KEYS as i64;
+        println!("{bytes} bytes per cached key, rate: {}", rate.is_some());
+        assert!((1..max_bytes).contains(&bytes), "{bytes} bytes per key");
+    }
 }

@@ -4,7 +4,7 @@ use super::{ApiKeys, Shared};
 use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
-    manage::{Manager, ManagerParts, Reminders, Retention},
+    manage::{Jobs, Manager, ManagerParts, Reminders, Retention},
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
     system::{Clock, IdGenerator, NodeClock, SystemClock},
@@ -174,9 +174,8 @@ impl ApiKeysBuilder {
             ids: ids.clone(),
             sinks: sinks.clone(),
             cache: cache.clone(),
-            retention,
-            reminders,
         }));
+        let shared_store = store.clone();
         let parts = VerifierParts {
             store,
             accounts,
@@ -188,14 +187,16 @@ impl ApiKeysBuilder {
             ids: ids.clone(),
             sinks,
         };
-        let jobs = Arc::downgrade(&manager);
+        let jobs = Arc::new(Jobs::new(manager.clone(), retention, reminders));
+        let due_jobs = Arc::downgrade(&jobs);
         let start_due_jobs = move || {
-            if let Some(manager) = jobs.upgrade() {
-                manager.start_due_jobs();
+            if let Some(jobs) = due_jobs.upgrade() {
+                jobs.start_due();
             }
         };
         let verifier = Arc::new(Verifier::new(parts, start_due_jobs));
-        ApiKeys { verifier, manager, shared: Arc::new(Shared { formats, clock, ids, cache }) }
+        let shared = Shared { store: shared_store, formats, clock, ids, cache };
+        ApiKeys { verifier, manager, jobs, shared: Arc::new(shared) }
     }
 }
 

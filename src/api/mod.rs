@@ -10,16 +10,18 @@ use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
     error::Error,
     manage::{
-        AuditExport, DuePage, Identified, Issued, KeyChange, KeyPage, Manager, NewKey, Page,
-        Purged, Reminders, Retention, Rotation,
+        AuditExport, DuePage, Issued, Jobs, KeyChange, KeyPage, Manager, NewKey, Page, Purged,
+        Reminders, Retention, Rotation,
     },
     model::{Actor, Key, KeyId, Owner, OwnerScope, Timestamp},
     secret::{Formats, SecretDigest},
-    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, OneTimeCode},
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, KeyStore, OneTimeCode,
+    },
     system::{IdGenerator, NodeClock},
     verify::{
-        Attempt, Cache, DeniedReason, FeedState, Reservation, Verified, Verifier, VerifyError,
-        VerifyRequest,
+        Attempt, Cache, DeniedReason, FeedState, IdentifiedKey, Reservation, Verified, Verifier,
+        VerifyError, VerifyRequest,
     },
 };
 
@@ -50,11 +52,13 @@ use crate::{
 pub struct ApiKeys {
     verifier: Arc<Verifier>,
     manager: Arc<Manager>,
+    jobs: Arc<Jobs>,
     shared: Arc<Shared>,
 }
 
 /// What both parts use.
 struct Shared {
+    store: Arc<dyn KeyStore>,
     formats: Arc<Formats>,
     clock: Arc<NodeClock>,
     ids: Arc<IdGenerator>,
@@ -509,13 +513,8 @@ impl ApiKeys {
     pub async fn identify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
-    ) -> Result<Option<Identified>, Error> {
-        let found = self.verifier.identify(presented.as_ref()).await?;
-        Ok(found.map(|found| Identified {
-            key: found.key,
-            denied: found.denied,
-            superseded: found.superseded,
-        }))
+    ) -> Result<Option<IdentifiedKey>, Error> {
+        self.verifier.identify(presented.as_ref()).await
     }
 
     /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, and notifies no
@@ -658,7 +657,7 @@ impl ApiKeys {
             cached_unknown,
             unwritten_uses: writer.usage.len(),
             unwritten_events: writer.unwritten_events(),
-            failed_jobs: self.manager.failed_jobs(),
+            failed_jobs: self.jobs.failed(),
             clock_set_back: clock.set_back_by(),
         }
     }
@@ -698,7 +697,7 @@ impl ApiKeys {
     /// Errors of the store; it can be called again.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.verifier.stop();
-        self.manager.stop_jobs();
+        self.jobs.stop();
         self.flush().await
     }
 }
@@ -746,18 +745,18 @@ impl ApiKeys {
         address: &SecretDigest,
         code: &OneTimeCode,
     ) -> Result<(), Error> {
-        self.manager.put_code(address, code).await
+        Ok(self.shared.store.put_code(address, code).await?)
     }
 
     pub(crate) async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, Error> {
-        self.manager.try_code(attempt).await
+        Ok(self.shared.store.try_code(attempt).await?)
     }
 
     pub(crate) async fn charge(
         &self,
         charges: &[CounterCharge<'_>],
     ) -> Result<ChargeOutcome, Error> {
-        self.manager.charge_counters(charges).await
+        Ok(self.shared.store.charge(charges).await?)
     }
 
     /// Records in the audit log what was done with a one-time code of an owner. Written behind.

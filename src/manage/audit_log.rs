@@ -1,10 +1,10 @@
 use std::{mem::take, sync::Arc};
 
-use super::Manager;
+use super::manager::Manager;
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
     error::Error,
-    model::{Actor, Owner, OwnerScope},
+    model::{Actor, Key, Owner, OwnerScope},
 };
 
 impl Manager {
@@ -23,6 +23,21 @@ impl Manager {
         let id = self.ids.event_id(now)?;
         let event = AuditEvent::of_owner(id, now, EventKind::HostEvent, of, by).reason(what);
         self.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
+    }
+
+    pub(crate) async fn record_leak(
+        &self,
+        key: &Key,
+        place: &str,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let event = self.event(EventKind::Leaked, key, by)?.reason(place);
+        let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
+        let known = self.store.events(&known.limit(1_000)).await?;
+        if known.iter().any(|known| known.reason == event.reason && known.actor == event.actor) {
+            return Ok(());
+        }
+        self.write_event(event).await
     }
 
     pub(crate) fn export(

@@ -1,4 +1,4 @@
-use super::Manager;
+use super::manager::Manager;
 use crate::{
     accounts::{Account, SensitiveChange},
     error::{Error, ErrorKind},

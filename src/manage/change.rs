@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Manager;
+use super::manager::Manager;
 use crate::{
     audit::{AuditEvent, AuditSink},
     error::Error,
@@ -16,8 +16,8 @@ pub(super) struct Written<T> {
 
 /// What a change may affect in the cache.
 pub(super) enum Affected {
-    /// No existing key, but digests that were unknown.
-    NewKey,
+    /// Digests that no key had.
+    UnknownDigests,
     Key(KeyId),
     /// All keys of an owner.
     Owner(Owner),
@@ -86,7 +86,7 @@ struct Invalidation<'a> {
 impl Invalidation<'_> {
     fn apply(&self) {
         match &self.affected {
-            Affected::NewKey => self.cache.invalidate_unknown(),
+            Affected::UnknownDigests => self.cache.invalidate_unknown(),
             Affected::Key(id) => self.cache.invalidate_key(*id),
             Affected::Owner(owner) => self.cache.invalidate_owner(owner),
         }

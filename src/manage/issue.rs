@@ -1,9 +1,11 @@
 use std::{borrow::Cow, sync::Arc};
 
+use sha2::Digest as _;
+
 use super::{
-    Manager,
     authorize_change::{check_within_actor, check_within_owner},
     change::{Affected, Written},
+    manager::Manager,
 };
 use crate::{
     accounts::{Account, SensitiveChange},
@@ -106,7 +108,7 @@ impl NewKey {
     /// Sets the token by which a retry of this issue is recognized. It is stored as a [`Rotation`](super::Rotation)'s
     /// token, so that the retry can replace the secret whose answer was lost.
     pub(crate) fn token(mut self, token: &str) -> Self {
-        self.token = Some(super::rotate::token_hash(token));
+        self.token = Some(token_hash(token));
         self
     }
 
@@ -120,6 +122,10 @@ impl NewKey {
         (owner, name, access) == (&key.owner, &key.name, &key.access)
             && (limits, networks, metadata) == (&key.limits, &key.networks, &key.metadata)
     }
+}
+
+pub(super) fn token_hash(token: &str) -> [u8; 32] {
+    sha2::Sha256::digest(token).into()
 }
 
 impl Manager {
@@ -185,7 +191,7 @@ impl Manager {
                 refused => Ok(Written::nothing(refused)),
             }
         };
-        match self.change(Affected::NewKey, write).await? {
+        match self.change(Affected::UnknownDigests, write).await? {
             InsertOutcome::Inserted => Ok(key),
             InsertOutcome::LimitReached => Err(Error::limit_reached(max_active)),
             InsertOutcome::DigestTaken => {

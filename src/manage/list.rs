@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::Manager;
+use super::manager::Manager;
 use crate::{
     error::Error,
     model::{Key, KeyId, OwnerScope, Status},
@@ -59,10 +59,6 @@ impl Default for Page {
 }
 
 impl Manager {
-    pub(crate) async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
-        self.store.get(within, id).await?.ok_or_else(Error::not_found)
-    }
-
     pub(crate) async fn list(&self, within: OwnerScope<'_>, page: Page) -> Result<KeyPage, Error> {
         let Page { status, after, limit } = page;
         // One more than the limit, to know whether there are more.

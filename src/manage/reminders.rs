@@ -1,14 +1,11 @@
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use sha2::Digest as _;
 
-use super::{Manager, Page, jobs::running};
+use super::{list::Page, manager::Manager};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    error::{Error, ErrorKind},
+    error::Error,
     model::{Actor, EventId, Key, KeyId, OwnerScope, Status, Timestamp},
     secret::{Hasher, Sha256Hasher},
     store::CounterKey,
@@ -204,7 +201,7 @@ impl Manager {
 }
 
 /// Writes the events of due reminders while `manager` returns one, up to `max`. Holds nothing between two reminders.
-async fn remind_while(
+pub(super) async fn remind_while(
     manager: impl Fn() -> Option<Arc<Manager>>,
     within: OwnerScope<'_>,
     reminders: &Reminders,
@@ -226,37 +223,4 @@ async fn remind_while(
     Ok(written)
 }
 
-/// The hourly job: reminds the owners of all tenants.
-pub(super) async fn remind_all(manager: Weak<Manager>) -> Result<(), Error> {
-    let manager = || running(&manager);
-    let Some(first) = manager() else { return Ok(()) };
-    let Some(reminders) = first.jobs.reminders.clone() else { return Ok(()) };
-    if !first.claim_turn(CounterKey::Job("remind"), first.clock.now()).await? {
-        return Ok(());
-    }
-    drop(first);
-    let mut left = MAX_PER_HOUR;
-    let mut after: Option<String> = None;
-    while let Some(current) = manager() {
-        let mut tenants = current.store.tenants(after.as_deref(), TENANTS_PER_PAGE).await?;
-        drop(current);
-        for tenant in &tenants {
-            match remind_while(manager, OwnerScope::Tenant(tenant), &reminders, left).await {
-                Ok(written) => left -= written,
-                // A damaged record of one tenant does not stop the reminders of others.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
-                Err(error) => return Err(error),
-            }
-        }
-        after = tenants.pop();
-        if after.is_none() || left == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Leaves room for other e-mails when many reminders are due the first time.
-const MAX_PER_HOUR: u64 = 500;
-const TENANTS_PER_PAGE: u32 = 100;
 const DAY: Duration = Duration::from_secs(86_400);

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Manager,
     change::{Affected, Written},
+    manager::Manager,
 };
 use crate::{
     audit::{AuditEvent, EventKind},
@@ -154,7 +154,7 @@ impl Manager {
             let events = store.purge_keys(now.before(retention), batch, &event).await?;
             Ok(Written { answer: events.len() as u32, events })
         };
-        self.change(Affected::NewKey, write).await
+        self.change(Affected::UnknownDigests, write).await
     }
 }
 

@@ -1,11 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use sha2::Digest as _;
-
 use super::{
-    Issued, MAX_ATTEMPTS, Manager,
     authorize_change::check_within_actor,
     change::{Affected, Written},
+    issue::{Issued, token_hash},
+    manager::{MAX_ATTEMPTS, Manager},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
@@ -53,10 +52,6 @@ impl Rotation {
         self.token = Some(token_hash(token));
         self
     }
-}
-
-pub(super) fn token_hash(token: &str) -> [u8; 32] {
-    sha2::Sha256::digest(token).into()
 }
 
 impl Manager {

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use super::{
-    MAX_ATTEMPTS, Manager,
     authorize_change::{check_within_actor, check_within_owner},
     change::{Affected, Written},
+    manager::{MAX_ATTEMPTS, Manager},
 };
 use crate::{
     accounts::{Account, SensitiveChange},

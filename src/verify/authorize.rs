@@ -3,7 +3,10 @@
 //! Every path uses this function: a cache hit, a key that was just read, a key with a quota, a guard inside
 //! another guard, introspection, and the leak receiver. A new condition belongs here and nowhere else.
 
-use super::{DeniedReason, VerifyRequest, cache::KeyFacts};
+use super::{
+    DeniedReason, VerifyRequest,
+    facts::{KeyFacts, KeyState},
+};
 use crate::{accounts::Account, model::Timestamp};
 
 /// Decides whether a request with this key is allowed at `now`. If several reasons to deny apply, the first one in
@@ -65,14 +68,6 @@ pub(crate) fn authorize_secret(key: &KeyFacts, now: Timestamp) -> Result<(), Den
     }
 }
 
-/// What the owner and the administrators of a key have decided about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyState {
-    Enabled,
-    Disabled,
-    Revoked,
-}
-
 #[cfg(test)]
 mod tests {
     use std::{net::IpAddr, sync::Arc};
@@ -87,7 +82,7 @@ mod tests {
         },
         secret::SecretDigest,
         store::FoundKey,
-        verify::cache::Interner,
+        verify::facts::Interner,
     };
 
     /// The decision as the documentation states it, from the whole record and without anything precomputed.

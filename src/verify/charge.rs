@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
 use super::{
-    CachedKey, QuotaStates, RateCharge, RateLevels, RateLimiter, RateOutcome, RateStates, Verifier,
     VerifyError, VerifyRequest,
-    limits::{KeyRates, Quotas, RatesCharged, rates_of},
+    cache::CachedKey,
+    limits::{
+        KeyRates, QuotaStates, Quotas, RateCharge, RateLevels, RateLimiter, RateOutcome,
+        RateStates, RatesCharged, rates_of,
+    },
     verified::Charged,
+    verifier::Verifier,
 };
 use crate::{
     error::{Error, ErrorKind},

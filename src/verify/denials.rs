@@ -10,7 +10,7 @@ use std::{
 
 use thread_local::ThreadLocal;
 
-use super::LimitedReason;
+use super::limits::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},

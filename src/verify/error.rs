@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use super::limits::{QuotaStates, RateStates};
+use super::limits::Limited;
 use crate::{error::Error, secret::Malformed};
 
 /// The reasons why a request is not verified.
@@ -84,65 +82,5 @@ impl DeniedReason {
             Self::NetworkNotAllowed => "network_not_allowed",
             Self::AccessMissing => "access_missing",
         }
-    }
-}
-
-/// A use that would exceed a limit. Nothing was charged for it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", advice(.retry_after))]
-#[non_exhaustive]
-pub struct Limited {
-    /// Which kind of limit applies.
-    pub reason: LimitedReason,
-    /// How long to wait before trying again; `None` if waiting does not help, because the quota is never renewed
-    /// or the use costs more than the limit ever allows.
-    pub retry_after: Option<Duration>,
-    /// The state of the rates; empty if the network is limited and not the key.
-    pub rates: RateStates,
-    /// The state of the quotas; empty if a rate was exceeded, because quotas are then not read.
-    pub quotas: QuotaStates,
-}
-
-/// Which kind of limit a use would have exceeded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LimitedReason {
-    /// A [`Rate`](crate::model::Rate) of the key, or the rate that all keys of its owner share.
-    Rate,
-    /// A [`Quota`](crate::model::Quota): less is left than the use costs.
-    Quota,
-    /// Too many failed attempts from the network; the key was not looked up.
-    Network,
-}
-
-impl LimitedReason {
-    /// Returns a stable name: `rate_limited`, `quota_exhausted` or `throttled`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rate => "rate_limited",
-            Self::Quota => "quota_exhausted",
-            Self::Network => "throttled",
-        }
-    }
-}
-
-impl std::fmt::Display for LimitedReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Rate | Self::Network => "too many requests",
-            Self::Quota => "the quota is used up",
-        })
-    }
-}
-
-/// Rounds up: a client that comes a second early is limited again.
-pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
-}
-
-fn advice(retry_after: &Option<Duration>) -> String {
-    match retry_after {
-        Some(wait) => format!(": try again in {} s", whole_seconds(*wait)),
-        None => ": waiting does not help".into(),
     }
 }

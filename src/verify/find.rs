@@ -1,9 +1,11 @@
 use std::sync::{Arc, LazyLock};
 
 use super::{
-    Verifier, VerifyError, VerifyRequest,
+    VerifyError, VerifyRequest,
     authorize::authorize_secret,
-    cache::{CacheMiss, CachedKey, Interner, KeyFacts, ReadStamp},
+    cache::{CacheMiss, CachedKey, Loaded},
+    facts::{Interner, KeyFacts},
+    verifier::Verifier,
 };
 use crate::{
     accounts::Account,
@@ -12,14 +14,6 @@ use crate::{
     store::{FoundKey, StoreError},
     system::Now,
 };
-
-/// The result of a load, which several callers may share.
-#[derive(Clone)]
-pub(super) enum Loaded {
-    Key(Arc<CachedKey>),
-    NoSuchKey(ReadStamp),
-    Failed(Error),
-}
 
 impl Verifier {
     /// Finds a key that the cache does not have, or does not trust: with one query per digest, however many callers wait
@@ -34,6 +28,7 @@ impl Verifier {
     ) -> Result<Arc<CachedKey>, VerifyError> {
         self.feed.ensure_running();
         let throttle = self.cache.throttle();
+        let arrived = self.cache.begin_read(now.monotonic);
         loop {
             // A digest that was a key's once is looked up, however many unknown ones are presented.
             let may_be_unknown = matches!(miss, CacheMiss::NoSuchKey | CacheMiss::Unknown);
@@ -50,13 +45,17 @@ impl Verifier {
             if is_new && !throttle.may_look_up(request.ip, now.monotonic_timestamp()) {
                 return Err(VerifyError::Unavailable(too_many_unknown()));
             }
-            let arrived = self.cache.begin_read(now.monotonic);
             let loaded = self.load_shared(presented, digest, miss).await;
             *now = self.clock.coarse_now();
-            // What was invalidated since this caller arrived is looked up again.
+            // A load that began before this caller arrived is repeated if it is outdated: if it was invalidated since,
+            // or if it took longer than the bound.
             match loaded {
-                Loaded::Key(key) if self.cache.answers(&key, arrived) => return Ok(key),
-                Loaded::NoSuchKey(read) if self.cache.answers_unknown(read, arrived) => {
+                Loaded::Key(key) if self.cache.answers(&key, arrived, now.monotonic) => {
+                    return Ok(key);
+                }
+                Loaded::NoSuchKey(read)
+                    if self.cache.answers_unknown(read, arrived, now.monotonic) =>
+                {
                     if is_new {
                         throttle.record_unknown(request.ip, now.monotonic_timestamp());
                     }

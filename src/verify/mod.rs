@@ -15,271 +15,37 @@ mod change_feed;
 mod charge;
 mod denials;
 mod error;
+mod facts;
 mod find;
 mod limits;
 mod request;
 mod reserve;
 mod throttle;
 mod usage;
+mod use_counter;
 mod verified;
+mod verifier;
 mod write_behind;
-
-use std::sync::Arc;
 
 #[cfg(feature = "redis")]
 pub use self::limits::{RedisOutage, RedisRateLimiter};
-use self::{
-    authorize::{authorize, authorize_secret},
-    cache::{CachedKey, Interner, KeyFacts, SingleFlight},
-    change_feed::ChangeFeed,
-    find::Loaded,
-    usage::{Recorded, Use},
-    write_behind::WriteBehind,
-};
 pub(crate) use self::{
-    cache::Cache, denials::Attempt, error::whole_seconds, limits::Rates, usage::start_of_hour,
+    cache::Cache,
+    denials::Attempt,
+    limits::{Rates, whole_seconds},
+    use_counter::start_of_hour,
+    verifier::{Verifier, VerifierParts},
     write_behind::run_to_end,
 };
 pub use self::{
     cache::{CacheOptions, FeedState},
-    error::{Denied, DeniedReason, Limited, LimitedReason, VerifyError},
+    error::{Denied, DeniedReason, VerifyError},
     limits::{
-        QuotaState, QuotaStates, RateCharge, RateLevels, RateLimiter, RateLimiterError,
-        RateOutcome, RateState, RateStates, RateSubject,
+        Limited, LimitedReason, QuotaState, QuotaStates, RateCharge, RateLevels, RateLimiter,
+        RateLimiterError, RateOutcome, RateState, RateStates, RateSubject,
     },
     request::VerifyRequest,
     reserve::{Reservation, Settlement},
     verified::Verified,
+    verifier::IdentifiedKey,
 };
-use crate::{
-    accounts::Accounts,
-    audit::Fanout,
-    error::Error,
-    model::{Key, Timestamp},
-    secret::{Formats, Hashers, Malformed},
-    store::KeyStore,
-    system::{IdGenerator, NodeClock, Now},
-};
-
-/// Verifies secrets: one of the two parts of [`ApiKeys`](crate::ApiKeys).
-pub(crate) struct Verifier {
-    store: Arc<dyn KeyStore>,
-    accounts: Arc<dyn Accounts>,
-    formats: Arc<Formats>,
-    hashers: Hashers,
-    clock: Arc<NodeClock>,
-    cache: Arc<Cache>,
-    loads: SingleFlight<Loaded>,
-    feed: Arc<ChangeFeed>,
-    rates: Rates,
-    writer: Arc<WriteBehind>,
-}
-
-/// The key that a secret belongs to, and why the secret does not work, if it does not.
-pub(crate) struct IdentifiedKey {
-    pub(crate) key: Arc<Key>,
-    pub(crate) denied: Option<DeniedReason>,
-    /// Whether a rotation replaced the secret, and its overlap has ended.
-    pub(crate) superseded: bool,
-}
-
-/// What a [`Verifier`] is made of.
-pub(crate) struct VerifierParts {
-    pub(crate) store: Arc<dyn KeyStore>,
-    pub(crate) accounts: Arc<dyn Accounts>,
-    pub(crate) formats: Arc<Formats>,
-    pub(crate) hashers: Hashers,
-    pub(crate) clock: Arc<NodeClock>,
-    pub(crate) cache: Arc<Cache>,
-    pub(crate) rates: Rates,
-    pub(crate) ids: Arc<IdGenerator>,
-    pub(crate) sinks: Arc<Fanout>,
-}
-
-impl Verifier {
-    /// Puts a verifier together. `after_write` is called after each write of the background writer.
-    pub(crate) fn new(
-        parts: VerifierParts,
-        after_write: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
-        let VerifierParts { store, accounts, formats, hashers, clock, cache, rates, ids, sinks } =
-            parts;
-        Self {
-            loads: SingleFlight::new(),
-            feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
-            writer: Arc::new(WriteBehind::new(store.clone(), sinks, ids, after_write)),
-            store,
-            accounts,
-            formats,
-            hashers,
-            clock,
-            cache,
-            rates,
-        }
-    }
-
-    /// Verifies a presented text: the six steps.
-    pub(crate) async fn verify(
-        self: &Arc<Self>,
-        presented: &[u8],
-        request: &VerifyRequest<'_>,
-    ) -> Result<Verified, VerifyError> {
-        if let Err(malformed) = self.formats.check(presented) {
-            return Err(self.deny_malformed(malformed, request));
-        }
-        let digest = self.hashers.digest(presented);
-        let mut now = self.clock.coarse_now();
-        let key = match self.cache.get(&digest, now.monotonic) {
-            Ok(key) => key,
-            Err(miss) => {
-                let found = Box::pin(self.find(presented, digest, miss, request, &mut now));
-                found.await?
-            }
-        };
-        self.authorize(&key, request, now)?;
-        let charged = if key.rates.is_charged_remotely() {
-            Box::pin(self.charge_remotely(&key, request, now)).await?
-        } else {
-            self.charge_locally(&key, request, now)?
-        };
-        self.record_use(&key, request, now);
-        Ok(Verified::new(key, now.at, request.ip, charged))
-    }
-
-    /// Authorizes a request with a known key. Rejections are counted.
-    ///
-    /// The coarse clock may lag, so a key that would be over at the upper bound of the present is decided again by the
-    /// precise clock.
-    #[inline]
-    fn authorize(
-        self: &Arc<Self>,
-        key: &CachedKey,
-        request: &VerifyRequest<'_>,
-        now: Now,
-    ) -> Result<(), VerifyError> {
-        match authorize(&key.facts, &key.account, request, now.upper_bound) {
-            Ok(()) => Ok(()),
-            Err(_) => self.authorize_precisely(key, request),
-        }
-    }
-
-    #[cold]
-    fn authorize_precisely(
-        self: &Arc<Self>,
-        key: &CachedKey,
-        request: &VerifyRequest<'_>,
-    ) -> Result<(), VerifyError> {
-        let now = self.clock.precise_now().at;
-        let Err(reason) = authorize(&key.facts, &key.account, request, now) else { return Ok(()) };
-        if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
-            // Even if the clock is set back, this does not become valid again.
-            self.clock.hold(now);
-        }
-        self.writer.usage.record_denied(key.facts.id, now);
-        self.count_rejection(reason.as_str(), Some(&key.facts), now, request);
-        Err(Denied::new(reason).into())
-    }
-
-    #[inline]
-    fn record_use(self: &Arc<Self>, key: &Arc<CachedKey>, request: &VerifyRequest<'_>, now: Now) {
-        self.writer.ensure_running();
-        let used = Use { at: now.at, ip: request.ip.as_ref(), user_agent: request.user_agent };
-        if self.writer.usage.record(key, used) == Recorded::FirstUse {
-            self.writer.hurry();
-        }
-        self.cache.throttle().record_success(request.ip, now.monotonic_timestamp());
-    }
-
-    /// Denies a text that cannot be a secret. It costs next to nothing, because garbage arrives in floods.
-    #[inline]
-    fn deny_malformed(
-        self: &Arc<Self>,
-        malformed: Malformed,
-        request: &VerifyRequest<'_>,
-    ) -> VerifyError {
-        let reason = DeniedReason::Malformed(malformed);
-        self.writer.ensure_running();
-        self.writer.denials.add_malformed(|| self.attempt(reason.as_str(), None, None, request));
-        Denied::new(reason).into()
-    }
-
-    /// Denies a secret that no key has.
-    fn deny_unknown(self: &Arc<Self>, request: &VerifyRequest<'_>, now: Now) -> VerifyError {
-        self.cache.throttle().record_failure(request.ip, now.monotonic_timestamp());
-        let reason = DeniedReason::Unknown;
-        self.count_rejection(reason.as_str(), None, now.at, request);
-        Denied::new(reason).into()
-    }
-
-    /// Rejects a request that exceeds a limit.
-    #[cold]
-    fn limit(
-        self: &Arc<Self>,
-        limited: Box<Limited>,
-        key: Option<&KeyFacts>,
-        at: Timestamp,
-        request: &VerifyRequest<'_>,
-    ) -> VerifyError {
-        if let Some(key) = key {
-            self.writer.usage.record_limited(key.id, at);
-        }
-        self.count_rejection(limited.reason.as_str(), key, at, request);
-        VerifyError::Limited(limited)
-    }
-
-    fn count_rejection(
-        self: &Arc<Self>,
-        reason: &'static str,
-        key: Option<&KeyFacts>,
-        at: Timestamp,
-        request: &VerifyRequest<'_>,
-    ) {
-        self.writer.ensure_running();
-        self.writer.denials.add(self.attempt(reason, key, Some(at), request));
-    }
-
-    fn attempt<'a>(
-        &self,
-        reason: &'static str,
-        key: Option<&'a KeyFacts>,
-        at: Option<Timestamp>,
-        request: &VerifyRequest<'a>,
-    ) -> Attempt<'a> {
-        let at = at.unwrap_or_else(|| self.clock.now());
-        let key = key.map(|key| (key.id, &key.owner));
-        Attempt { reason, key, at, ip: request.ip, user_agent: request.user_agent }
-    }
-
-    /// Returns the key that a text is, or was, a secret of. Nothing is charged or recorded.
-    pub(crate) async fn identify(&self, presented: &[u8]) -> Result<Option<IdentifiedKey>, Error> {
-        if self.formats.check(presented).is_err() {
-            return Ok(None);
-        }
-        let now = self.clock.now();
-        let candidates = self.hashers.candidates(presented);
-        let found = self.find_in_store(candidates.as_slice()).await?;
-        Ok(found.map(|found| {
-            let facts = KeyFacts::new(&found, &Interner::default());
-            IdentifiedKey {
-                denied: authorize_secret(&facts, now).err(),
-                superseded: now >= facts.secret_ends_at,
-                key: found.key,
-            }
-        }))
-    }
-
-    /// Reads the change feed to its end.
-    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        if self.cache.is_enabled() { self.feed.read_to_end().await.map(drop) } else { Ok(()) }
-    }
-
-    pub(crate) fn writer(&self) -> &Arc<WriteBehind> {
-        &self.writer
-    }
-
-    /// Stops the background tasks. Verification still works, but writes nothing by itself.
-    pub(crate) fn stop(&self) {
-        self.feed.stop();
-        self.writer.stop();
-    }
-}

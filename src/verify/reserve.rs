@@ -1,8 +1,12 @@
 use std::sync::Arc;
 
 use super::{
-    QuotaStates, Verified, Verifier, VerifyError, VerifyRequest, charge::charge_error,
-    limits::Quotas, write_behind::run_to_end,
+    VerifyError, VerifyRequest,
+    charge::charge_error,
+    limits::{QuotaStates, Quotas},
+    verified::Verified,
+    verifier::Verifier,
+    write_behind::run_to_end,
 };
 use crate::{
     error::Error,

@@ -1,6 +1,9 @@
 use std::{hash::BuildHasher, net::IpAddr, time::Duration};
 
-use super::{Limited, LimitedReason, cache::KeyedHash, limits::RateBucket};
+use super::{
+    cache::KeyedHash,
+    limits::{Limited, LimitedReason, RateBucket},
+};
 use crate::model::{Rate, Timestamp};
 
 /// Limits what unknown secrets cost: the look-ups that find nothing, and the failed attempts of a network.

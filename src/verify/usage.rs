@@ -7,16 +7,15 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 use thread_local::ThreadLocal;
 
-use super::cache::CachedKey;
+use super::{
+    cache::CachedKey,
+    use_counter::{UseTag, start_of_hour},
+};
 use crate::{
     model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     store::{HourlyUsage, KeyUse},
@@ -97,7 +96,7 @@ impl UsageRecorder {
                     user_agent: user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
                 });
             }
-            // Only while the store has been down for long. The key's next use after that is recorded.
+            // The key's next use after the next write is recorded.
             Entry::Vacant(_) => _ = key.uses.restart(None),
         }
         if first { Recorded::FirstUse } else { Recorded::LaterUse }
@@ -126,8 +125,9 @@ impl UsageRecorder {
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<KeyUse>, EntropyError> {
         let mut all = std::mem::take(&mut *lock(&self.unwritten));
         for pending in &self.pending {
+            let mut pending = lock(pending);
             // Drained in place, so that the thread's next uses allocate nothing.
-            for (id, mut pending) in lock(pending).drain() {
+            for (id, mut pending) in pending.drain() {
                 if let Some(key) = pending.key.take() {
                     self.add_counted(id, key.uses.restart(None));
                 }
@@ -136,6 +136,7 @@ impl UsageRecorder {
                     Entry::Vacant(new) => _ = new.insert(pending),
                 }
             }
+            pending.shrink_to(KEPT_CAPACITY);
         }
         let mut uses = Vec::with_capacity(all.len());
         for (key_id, PendingUse { owner, key: _, first_at, last_at, ip, user_agent }) in all {
@@ -152,9 +153,11 @@ impl UsageRecorder {
             let (owner, user_agent) = (owner.clone(), user_agent.clone());
             let (first_at, last_at, ip) = (*first_at, *last_at, *ip);
             let pending = PendingUse { owner, key: None, first_at, last_at, ip, user_agent };
+            let has_room = unwritten.len() < MAX_UNWRITTEN_KEYS;
             match unwritten.entry(*key_id) {
                 Entry::Occupied(mut known) => known.get_mut().merge(pending),
-                Entry::Vacant(new) => _ = new.insert(pending),
+                Entry::Vacant(new) if has_room => _ = new.insert(pending),
+                Entry::Vacant(_) => {}
             }
         }
     }
@@ -223,101 +226,27 @@ impl HourlyCounts {
     }
 }
 
-/// The uses of a cached key in the same second from the same address.
-pub(crate) struct UseCounter {
-    /// The tag in the high bits, the number of uses in the low bits; 0 if nothing is counted.
-    packed: AtomicU64,
-    /// The hour of the uses in `packed`. Locked when a second or an address begins, not for each use.
-    hour: Mutex<u32>,
-    used_before: AtomicBool,
-}
-
-/// A hash of the second and the address of a use, in the high bits. The low bits are zero.
-#[derive(Clone, Copy)]
-struct UseTag(u64);
-
-impl UseTag {
-    #[inline]
-    fn new(at: Timestamp, ip: Option<&IpAddr>) -> Self {
-        let address = match ip {
-            None => 1,
-            Some(IpAddr::V4(v4)) => u64::from(v4.to_bits()).wrapping_mul(GOLDEN_RATIO),
-            Some(IpAddr::V6(v6)) => {
-                let bits = v6.to_bits();
-                let high = ((bits >> 64) as u64).wrapping_mul(GOLDEN_RATIO);
-                (bits as u64 ^ high).wrapping_mul(GOLDEN_RATIO)
-            }
-        };
-        let second = at.as_unix_micros() as u64 / 1_000_000;
-        // Never zero, which means that nothing is counted.
-        Self((second.wrapping_mul(GOLDEN_RATIO) ^ (address >> 1)) & !MAX_COUNTED | LOWEST_TAG_BIT)
-    }
-}
-
-impl UseCounter {
-    pub(crate) fn new(used_before: bool) -> Self {
-        let (packed, hour) = (AtomicU64::new(0), Mutex::new(0));
-        Self { packed, hour, used_before: AtomicBool::new(used_before) }
-    }
-
-    /// Returns whether the key's first use was recorded.
-    pub(crate) fn used_before(&self) -> bool {
-        self.used_before.load(Ordering::Relaxed)
-    }
-
-    /// Counts a use if the last one had the same tag and there is room in the low bits.
-    #[inline]
-    fn count(&self, UseTag(tag): UseTag) -> bool {
-        let mut seen = self.packed.load(Ordering::Relaxed);
-        while seen ^ tag < MAX_COUNTED {
-            let order = Ordering::Relaxed;
-            match self.packed.compare_exchange_weak(seen, seen + 1, order, order) {
-                Ok(_) => return true,
-                Err(other) => seen = other,
-            }
-        }
-        false
-    }
-
-    /// Starts to count uses with another tag, beginning with one use, or stops. Returns what was counted, and in
-    /// which hour.
-    fn restart(&self, next: Option<(UseTag, Timestamp)>) -> (Timestamp, u64) {
-        let packed = next.map_or(0, |(UseTag(tag), _)| tag + 1);
-        let mut hour = lock(&self.hour);
-        let counted = self.packed.swap(packed, Ordering::Relaxed) & MAX_COUNTED;
-        let counted_in = Timestamp::MIN.after(HOUR * *hour);
-        if let Some((_, at)) = next {
-            *hour = (at.since(Timestamp::MIN).as_secs() / HOUR.as_secs()) as u32;
-        }
-        (counted_in, counted)
-    }
-}
-
-pub(crate) fn start_of_hour(at: Timestamp) -> Timestamp {
-    at.rounded_down_to(HOUR)
-}
-
-const HOUR: Duration = Duration::from_secs(3_600);
-/// The largest number that the low bits of a counter hold.
-const MAX_COUNTED: u64 = LOWEST_TAG_BIT - 1;
-const LOWEST_TAG_BIT: u64 = 1 << 12;
-/// 2⁶⁴ divided by the golden ratio: spreads similar values over all bits.
-const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 const SHARDS: usize = 16;
 /// Per thread.
 const MAX_PENDING_KEYS: usize = 1 << 18;
+/// Per thread, after a write.
+const KEPT_CAPACITY: usize = 1 << 10;
+/// Keys whose uses the store did not take. The next use of a key that is not among them is recorded.
+const MAX_UNWRITTEN_KEYS: usize = 1 << 18;
 /// Per shard.
 const MAX_HOURLY_COUNTS: usize = 8_192;
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{sync::atomic::AtomicBool, thread, time::Duration};
 
     use super::*;
 
     fn used(at: Timestamp, agent: Option<&str>) -> Use<'_> {
         Use { at, ip: None, user_agent: agent }
     }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn noon() -> Timestamp {
         Timestamp::MIN.after(HOUR * 12)
@@ -392,28 +321,5 @@ mod tests {
         let rest: u64 = hourly(&usage).iter().map(|(_, uses)| uses).sum();
         assert_eq!(drained + rest, 400_000);
         assert_eq!(usage.len(), 0);
-    }
-
-    #[test]
-    fn only_uses_in_the_same_second_from_the_same_address_share_a_counter() {
-        let (ip, other) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([192, 0, 2, 8]));
-        let counter = UseCounter::new(false);
-        let tag = |micros, ip| UseTag::new(noon().after(Duration::from_micros(micros)), ip);
-        assert!(!counter.count(tag(0, Some(&ip))));
-        assert_eq!(counter.restart(Some((tag(0, Some(&ip)), noon()))).1, 0);
-        assert!(counter.count(tag(999_999, Some(&ip))));
-        assert!(!counter.count(tag(1_000_000, Some(&ip))));
-        assert!(!counter.count(tag(0, Some(&other))));
-        assert!(!counter.count(tag(0, None)));
-        assert_eq!(counter.restart(None), (noon(), 2));
-        assert!(!counter.count(tag(0, Some(&ip))));
-    }
-
-    #[test]
-    fn a_full_counter_is_restarted() {
-        let (counter, tag) = (UseCounter::new(false), UseTag::new(noon(), None));
-        assert_eq!(counter.restart(Some((tag, noon()))).1, 0);
-        let counted = (0..10_000).filter(|_| counter.count(tag)).count() as u64;
-        assert_eq!((counted + 1, counter.restart(None).1), (MAX_COUNTED, MAX_COUNTED));
     }
 }

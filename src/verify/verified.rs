@@ -1,7 +1,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{
-    cache::{CachedKey, KeyFacts},
+    cache::CachedKey,
+    facts::KeyFacts,
     limits::{QuotaStates, RateStates, RatesCharged},
 };
 use crate::{

@@ -1,10 +1,10 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use keyward::{VerifyError, VerifyRequest, manage::Issued};
-use tokio::task::JoinSet;
+use keyward::{KeyStore, VerifyError, VerifyRequest, manage::Issued, verify::CacheOptions};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::faulty_store::{Fault, FaultyStore};
-use crate::support::{Service, format, stores};
+use crate::support::{SECOND, Service, format, reason, stores};
 
 fn service() -> (Arc<Service>, FaultyStore) {
     let store = FaultyStore::new(stores::memory().remove(0));
@@ -97,6 +97,74 @@ async fn a_lookup_after_all_waiters_were_dropped_starts_again() {
     store.release_finds(1);
     assert!(service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
     assert_eq!(store.finds(), 2);
+}
+
+/// Two nodes on one store. The second uses it through a `FaultyStore` whose change feed is down, so it learns of no
+/// change, and trusts what it knows for one second.
+fn node_without_a_feed() -> (Arc<Service>, FaultyStore) {
+    let inner = stores::memory().remove(0);
+    let store = FaultyStore::new(inner.clone());
+    store.set_feed_fault(Fault::Unavailable);
+    let handles: Vec<Arc<dyn KeyStore>> = vec![inner, Arc::new(store.clone())];
+    let options = CacheOptions::default().max_staleness(SECOND);
+    (Arc::new(Service::with(handles, |builder| builder.cache(options.clone()))), store)
+}
+
+async fn verify_in_task(
+    service: &Arc<Service>,
+    secret: &str,
+) -> JoinHandle<Result<(), VerifyError>> {
+    let (service, secret) = (service.clone(), secret.to_owned());
+    let task = tokio::spawn(async move {
+        service.nodes[1].verify(&secret, &VerifyRequest::new()).await.map(drop)
+    });
+    for _ in 0..WAITERS {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+#[tokio::test]
+async fn a_lookup_that_takes_longer_than_the_bound_does_not_answer_callers_that_join_it() {
+    let (service, store) = node_without_a_feed();
+    let issued = service.issue().await;
+    let secret = issued.secret.expose();
+    store.hold_finds();
+    let first = verify_in_task(&service, secret).await;
+    assert_eq!(store.finds(), 1, "the key was read, and the answer is held");
+    service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
+    service.clock.advance(SECOND * 2);
+    let late = verify_in_task(&service, secret).await;
+    assert_eq!(store.finds(), 1, "the second caller joins the look-up");
+    store.release_finds(2);
+    assert!(first.await.unwrap().is_ok(), "it began before the revocation");
+    let denied = late.await.unwrap().unwrap_err();
+    assert_eq!(reason(denied).as_str(), "revoked");
+}
+
+#[tokio::test]
+async fn a_slow_reload_of_an_account_does_not_extend_the_trust_in_the_key() {
+    let (service, store) = node_without_a_feed();
+    let issued = service.issue().await;
+    let secret = issued.secret.expose();
+    // The feed is read once, later than the key: the key is trusted when its account is already stale.
+    assert!(verify_in_task(&service, secret).await.await.unwrap().is_ok());
+    service.clock.advance(SECOND * 3 / 4);
+    store.set_feed_fault(Fault::None);
+    service.nodes[1].catch_up().await.unwrap();
+    assert!(verify_in_task(&service, secret).await.await.unwrap().is_ok());
+    store.set_feed_fault(Fault::Unavailable);
+    service.clock.advance(SECOND * 9 / 10);
+
+    service.host.hold();
+    let first = verify_in_task(&service, secret).await;
+    service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
+    service.clock.advance(SECOND * 2);
+    let late = verify_in_task(&service, secret).await;
+    service.host.release();
+    drop(first.await.unwrap());
+    let denied = late.await.unwrap().unwrap_err();
+    assert_eq!(reason(denied).as_str(), "revoked");
 }
 
 #[tokio::test]

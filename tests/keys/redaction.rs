@@ -10,7 +10,7 @@ use keyward::{
     api::{ApiKeysBuilder, Health},
     audit::{EventKind, Fanout, Outcome, TracingSink},
     enroll::{CodeMessage, EmailAddress, EnrollError, Enrollment, EnrollmentBuilder},
-    manage::{Identified, Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
+    manage::{Issued, KeyChange, KeyPage, Page, Purged, Retention, Rotation},
     model::{
         EventId, Invalid, KeyLimits, Metadata, Name, Networks, Period, Permissions, Quota, Rate,
         RetiringSecret, Revocation, Scope, Scopes,
@@ -28,9 +28,9 @@ use keyward::{
     system::{ClockReading, EntropyError, SystemClock},
     testing::{Events, ManualClock, TestKeys},
     verify::{
-        CacheOptions, DeniedReason, FeedState, Limited, LimitedReason, QuotaState, QuotaStates,
-        RateCharge, RateLevels, RateOutcome, RateState, RateStates, RateSubject, RedisOutage,
-        RedisRateLimiter, Reservation, Settlement,
+        CacheOptions, DeniedReason, FeedState, IdentifiedKey, Limited, LimitedReason, QuotaState,
+        QuotaStates, RateCharge, RateLevels, RateOutcome, RateState, RateStates, RateSubject,
+        RedisOutage, RedisRateLimiter, Reservation, Settlement,
     },
 };
 
@@ -165,7 +165,7 @@ fn public_types_are_send_sync_and_debug() {
         Hashers,
         Health,
         HmacSha256Hasher,
-        Identified,
+        IdentifiedKey,
         InsertOutcome,
         Invalid,
         Issued,

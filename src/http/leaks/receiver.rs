@@ -9,10 +9,9 @@ use crate::{
     api::ApiKeys,
     error::{Error, ErrorKind},
     http::responses::{PROBLEM_JSON, no_store_response, problem_json},
-    manage::Identified,
     model::{Actor, one_line},
     secret::KeyFormat,
-    verify::DeniedReason,
+    verify::{DeniedReason, IdentifiedKey},
 };
 
 /// Receives reports about leaked keys of an [`ApiKeys`]. Cheap to clone.
@@ -123,7 +122,8 @@ impl LeakReceiver {
 
     /// Applies the policy to the key of a match. Returns whether the match is a secret.
     async fn process(&self, found: &LeakMatch) -> Result<bool, Error> {
-        let Some(Identified { key, denied, superseded }) = self.keys.identify(&found.token).await?
+        let Some(IdentifiedKey { key, denied, superseded }) =
+            self.keys.identify(&found.token).await?
         else {
             return Ok(false);
         };

@@ -1,13 +1,15 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::{ReadStamp, epochs::Slot};
+use super::epochs::{ReadStamp, Slot};
 use crate::{
     accounts::Account,
-    model::{Access, Key, KeyId, KeyLimits, Metadata, Networks, Owner, Scopes, Timestamp},
     secret::SecretDigest,
     store::FoundKey,
-    system::lock,
-    verify::{authorize::KeyState, limits::KeyRates, usage::UseCounter},
+    verify::{
+        facts::{Interner, KeyFacts},
+        limits::KeyRates,
+        use_counter::UseCounter,
+    },
 };
 
 /// A key as verification needs it, with the account of its owner and the counter of its uses.
@@ -27,23 +29,6 @@ pub(crate) struct CachedKey {
     pub(super) account_read_at: u64,
     /// Where invalidations of the key, and of its owner's keys, are recorded.
     pub(super) slots: [Slot; 2],
-}
-
-/// What verification knows of a key and of the secret that it was found by.
-pub(crate) struct KeyFacts {
-    pub(crate) id: KeyId,
-    pub(crate) owner: Owner,
-    pub(crate) created_at: Timestamp,
-    pub(crate) state: KeyState,
-    /// [`Timestamp::MAX`] if the key does not expire.
-    pub(crate) expires_at: Timestamp,
-    /// [`Timestamp::MAX`] for the current secret.
-    pub(crate) secret_ends_at: Timestamp,
-    pub(crate) access: Access,
-    pub(crate) networks: Networks,
-    /// `None` stands for the default.
-    pub(crate) limits: Option<Arc<KeyLimits>>,
-    pub(crate) metadata: Metadata,
 }
 
 impl CachedKey {
@@ -116,160 +101,9 @@ impl CachedKey {
     }
 }
 
-impl KeyFacts {
-    /// Takes what verification needs from a key's record. All fields are destructured, so that a new field does not
-    /// compile until it is considered here.
-    pub(crate) fn new(found: &FoundKey, interner: &Interner) -> Self {
-        let FoundKey { key, digest: _, ends_at } = found;
-        let Key {
-            id,
-            owner,
-            name: _,
-            hint: _,
-            retiring: _,
-            access,
-            limits,
-            networks,
-            metadata,
-            created_at,
-            expires_at,
-            disabled_at,
-            revoked,
-            rotated_at: _,
-            rotation_token: _,
-            first_used_at: _,
-            last_used_at: _,
-            last_used_ip: _,
-            revision: _,
-        } = &**key;
-        let state = match (revoked, disabled_at) {
-            (Some(_), _) => KeyState::Revoked,
-            (None, Some(_)) => KeyState::Disabled,
-            (None, None) => KeyState::Enabled,
-        };
-        Self {
-            id: *id,
-            owner: owner.clone(),
-            created_at: *created_at,
-            state,
-            expires_at: expires_at.unwrap_or(Timestamp::MAX),
-            secret_ends_at: ends_at.unwrap_or(Timestamp::MAX),
-            access: interner.access(access),
-            networks: networks.clone(),
-            limits: interner.limits(limits),
-            metadata: metadata.clone(),
-        }
-    }
-
-    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
-        (self.expires_at < Timestamp::MAX).then_some(self.expires_at)
-    }
-
-    pub(crate) fn limits(&self) -> KeyLimits {
-        self.limits.as_deref().copied().unwrap_or_default()
-    }
-}
-
-impl Clone for KeyFacts {
-    fn clone(&self) -> Self {
-        let Self {
-            id,
-            owner,
-            created_at,
-            state,
-            expires_at,
-            secret_ends_at,
-            access,
-            networks,
-            limits,
-            metadata,
-        } = self;
-        Self {
-            id: *id,
-            owner: owner.clone(),
-            created_at: *created_at,
-            state: *state,
-            expires_at: *expires_at,
-            secret_ends_at: *secret_ends_at,
-            access: access.clone(),
-            networks: networks.clone(),
-            limits: limits.clone(),
-            metadata: metadata.clone(),
-        }
-    }
-}
-
-/// Shares what many keys have in common, so that it is stored once and stays in the processor's cache: most keys
-/// have one of a few sets of scopes, and one of a few limits.
-#[derive(Default)]
-pub(crate) struct Interner {
-    scopes: Mutex<Vec<Scopes>>,
-    limits: Mutex<Vec<Arc<KeyLimits>>>,
-}
-
-impl Interner {
-    fn access(&self, access: &Access) -> Access {
-        match access {
-            Access::Inherited => Access::Inherited,
-            Access::Only(scopes) => {
-                Access::Only(intern(&self.scopes, |known| known == scopes, || scopes.clone()))
-            }
-        }
-    }
-
-    fn limits(&self, limits: &KeyLimits) -> Option<Arc<KeyLimits>> {
-        if *limits == KeyLimits::default() {
-            return None;
-        }
-        Some(intern(&self.limits, |known| **known == *limits, || Arc::new(*limits)))
-    }
-}
-
-/// Returns the known value that is equal, or the new one. Where each key has a value of its own, nothing is shared, and
-/// the known values are dropped now and then.
-fn intern<T: Clone>(
-    known: &Mutex<Vec<T>>,
-    is_equal: impl Fn(&T) -> bool,
-    new: impl FnOnce() -> T,
-) -> T {
-    let mut known = lock(known);
-    if let Some(found) = known.iter().find(|known| is_equal(known)) {
-        return found.clone();
-    }
-    if known.len() >= MAX_INTERNED {
-        known.clear();
-    }
-    let new = new();
-    known.push(new.clone());
-    new
-}
-
-const MAX_INTERNED: usize = 64;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equal_sets_of_scopes_are_stored_once() {
-        let interner = Interner::default();
-        let interned = |set: [&str; 2]| match interner.access(&Access::only(set).unwrap()) {
-            Access::Only(scopes) => scopes.iter().next().unwrap().as_ptr() as usize,
-            Access::Inherited => unreachable!(),
-        };
-        assert_eq!(interned(["x", "y"]), interned(["y", "x"]));
-        assert_ne!(interned(["x", "y"]), interned(["x", "z"]));
-    }
-
-    #[test]
-    fn the_number_of_shared_values_is_bounded() {
-        let interner = Interner::default();
-        for n in 0..3 * MAX_INTERNED {
-            let access = Access::only([format!("s{n}")]).unwrap();
-            assert_eq!(interner.access(&access), access);
-            assert!(lock(&interner.scopes).len() <= MAX_INTERNED);
-        }
-    }
 
     #[test]
     fn a_cached_key_stays_small() {

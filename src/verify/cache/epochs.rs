@@ -27,6 +27,13 @@ pub(crate) struct Slot(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Epoch(u64);
 
+/// When a read began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadStamp {
+    pub(super) epoch: Epoch,
+    pub(super) at: u64,
+}
+
 /// An atomic number: of the standard library, or of the model checker.
 pub(crate) trait AtomicNumber {
     fn zero() -> Self;
@@ -101,9 +108,9 @@ impl Slot {
 }
 
 #[cfg(test)]
-impl Epoch {
+impl ReadStamp {
     pub(crate) fn for_tests() -> Self {
-        Self(0)
+        Self { epoch: Epoch(0), at: 0 }
     }
 }
 

@@ -16,18 +16,17 @@ use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use self::{
     bounded_map::BoundedMap,
-    epochs::{Epoch, InvalidationEpochs, Slot},
+    epochs::{InvalidationEpochs, Slot},
 };
 pub(crate) use self::{
-    bounded_map::KeyedHash,
-    cached_key::{CachedKey, Interner, KeyFacts},
-    freshness::Freshness,
+    bounded_map::KeyedHash, cached_key::CachedKey, epochs::ReadStamp, freshness::Freshness,
     single_flight::SingleFlight,
 };
 pub use self::{freshness::FeedState, options::CacheOptions};
-use super::{limits::KeyRates, throttle::Throttle};
+use super::{facts::Interner, limits::KeyRates, throttle::Throttle};
 use crate::{
     accounts::Account,
+    error::Error,
     model::{KeyId, Owner},
     secret::SecretDigest,
     store::FoundKey,
@@ -60,11 +59,12 @@ pub(crate) enum CacheMiss {
     Unknown,
 }
 
-/// When a read began.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadStamp {
-    epoch: Epoch,
-    at: u64,
+/// The result of a load, which several callers may share.
+#[derive(Clone)]
+pub(crate) enum Loaded {
+    Key(Arc<CachedKey>),
+    NoSuchKey(ReadStamp),
+    Failed(Error),
 }
 
 /// A digest that no key had when it was looked up.
@@ -161,15 +161,22 @@ impl Cache {
         self.unknown.insert(digest.first_lane(), UnknownDigest { digest, read });
     }
 
-    /// Returns whether a caller that arrived at `arrived` may use this key: its read began later, or nothing of it was
-    /// invalidated since.
-    pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp) -> bool {
-        key.read.epoch >= arrived.epoch || self.epochs.is_current(key.read.epoch, key.slots)
+    /// Returns whether a caller that arrived at `arrived` may use a key that was loaded, perhaps for an earlier caller:
+    /// nothing of it was invalidated between the read and the arrival, and it is not older than the bound.
+    pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp, now: u64) -> bool {
+        let is_current =
+            key.read.epoch >= arrived.epoch || self.epochs.is_current(key.read.epoch, key.slots);
+        is_current && self.is_fresh_for(key.read, arrived, now)
     }
 
-    /// Returns whether a caller that arrived at `arrived` may be answered that this read found nothing.
-    pub(crate) fn answers_unknown(&self, read: ReadStamp, arrived: ReadStamp) -> bool {
-        read.epoch >= arrived.epoch || self.epochs.is_unchanged(read.epoch)
+    /// Returns whether a caller that arrived at `arrived` may be answered that a read found nothing.
+    pub(crate) fn answers_unknown(&self, read: ReadStamp, arrived: ReadStamp, now: u64) -> bool {
+        let is_current = read.epoch >= arrived.epoch || self.epochs.is_unchanged(read.epoch);
+        is_current && self.is_fresh_for(read, arrived, now)
+    }
+
+    fn is_fresh_for(&self, read: ReadStamp, arrived: ReadStamp, now: u64) -> bool {
+        read.at >= arrived.at || self.freshness.covers(read.at, now)
     }
 
     pub(crate) fn invalidate_key(&self, id: KeyId) {
@@ -220,12 +227,5 @@ impl Cache {
 
     fn owner_slot(&self, owner: &Owner) -> Slot {
         self.epochs.slot(self.slot_hash.hash_one(owner))
-    }
-}
-
-#[cfg(test)]
-impl ReadStamp {
-    pub(crate) fn for_tests() -> Self {
-        Self { epoch: Epoch::for_tests(), at: 0 }
     }
 }

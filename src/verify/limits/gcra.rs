@@ -1,18 +1,7 @@
 use std::time::Duration;
 
+use super::limited::RateState;
 use crate::model::{MAX_RATE_PERIOD_MICROS, Rate, Timestamp};
-
-/// What is left of a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RateState {
-    /// The rate.
-    pub rate: Rate,
-    /// How many uses may follow immediately.
-    pub remaining: u32,
-    /// How long until the whole burst is available again.
-    pub reset: Duration,
-}
 
 /// The generic cell rate algorithm: the one definition of a rate.
 ///

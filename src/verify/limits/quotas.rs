@@ -1,34 +1,10 @@
-use std::time::Duration;
-
-use super::RateStates;
+use super::limited::{Limited, LimitedReason, QuotaState, QuotaStates, RateStates};
 use crate::{
     accounts::Account,
     model::{KeyId, Owner, Period, Quota, Timestamp},
     store::{CounterCharge, CounterKey},
-    verify::{Limited, LimitedReason, cache::KeyFacts},
+    verify::facts::KeyFacts,
 };
-
-/// What is left of a quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QuotaState {
-    /// The quota.
-    pub quota: Quota,
-    /// How many uses are left.
-    pub remaining: u64,
-    /// When the quota is renewed; `None` if it never is.
-    pub reset: Option<Duration>,
-}
-
-/// The quotas that a use is charged to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QuotaStates {
-    /// The key's own quota.
-    pub key: Option<QuotaState>,
-    /// The quota that all of the owner's keys share.
-    pub owner: Option<QuotaState>,
-}
 
 /// The quotas of one key, as the store charges them: its own, then its owner's.
 pub(crate) struct Quotas<'a> {

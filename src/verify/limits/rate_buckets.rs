@@ -9,24 +9,14 @@ use std::{
 };
 
 use super::{
-    QuotaStates, RateLimiter, RateState,
     gcra::{Bucket, Gcra, NEVER},
+    limited::{Limited, LimitedReason, QuotaStates, RateState, RateStates},
+    rate_limiter::RateLimiter,
 };
 use crate::{
     model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp},
     system::lock,
-    verify::{Limited, LimitedReason},
 };
-
-/// The state of the rates that a use is charged to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RateStates {
-    /// The key's rate: its own, or the one that the plan gives to each key.
-    pub key: Option<RateState>,
-    /// The rate that all of the owner's keys share.
-    pub owner: Option<RateState>,
-}
 
 /// Where rates are counted.
 pub(crate) enum Rates {

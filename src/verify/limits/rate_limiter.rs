@@ -3,13 +3,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    QuotaStates, RateStates,
     gcra::{Gcra, NEVER},
+    limited::{Limited, LimitedReason, QuotaStates, RateStates},
 };
-use crate::{
-    model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp},
-    verify::{Limited, LimitedReason},
-};
+use crate::model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp};
 
 /// Counts rates for all nodes together. Without one, each node counts in its own memory.
 ///
