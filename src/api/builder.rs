@@ -130,7 +130,7 @@ impl ApiKeysBuilder {
     }
 
     /// Reminds the owners of all tenants every hour, on one node, as [`ApiKeys::remind`] does: by an event in the audit
-    /// log, which the sinks receive. By default, no reminders are sent.
+    /// log, which the sinks receive. By default, no reminders are sent. A node takes part from its first verification on.
     ///
     /// At most 500 reminders are sent in an hour, and the rest in the following hours, so that other e-mails are not
     /// delayed when many reminders are due the first time.

@@ -27,8 +27,9 @@ use crate::{
 
 /// Issues keys, verifies secrets, and manages both. Cheap to clone; clones share everything.
 ///
-/// Every change is written atomically, together with its audit event, before it is acknowledged, and runs to its end if
-/// the caller's future is dropped.
+/// Every change is written atomically, together with its audit event, before it is acknowledged. A change has up to
+/// three steps: it reads the key and the owner's account, asks the host's policy, and writes. If the caller's future is
+/// dropped, a write that has begun runs to its end; before that, nothing is changed.
 ///
 /// # Examples
 /// ```
@@ -80,7 +81,7 @@ pub struct Health {
     pub cached_unknown: usize,
     /// The number of keys with uses that are not written yet.
     pub unwritten_uses: usize,
-    /// The number of events that the store has failed to write.
+    /// The number of events that wait to be written.
     pub unwritten_events: usize,
     /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour, on some
     /// node.
@@ -96,7 +97,12 @@ impl ApiKeys {
     ///
     /// Checks run in this order, and the first failure is returned: format, digest, revoked, expired, disabled, retired
     /// secret, suspended owner, tenant, network, scopes, rate, quota. A text that is malformed is rejected before it is
-    /// hashed, and an unknown secret costs as much as a known one. A rejected request consumes neither rate nor quota.
+    /// hashed, and an unknown secret costs as much as a known one.
+    ///
+    /// A rejected request consumes neither rate nor quota, with three exceptions: a guard inside another guard decides
+    /// after the outer one has charged; with a [`RateLimiter`](crate::verify::RateLimiter), a rate that was charged before
+    /// the quota was exceeded is returned if the limiter can be reached; and if the store lost the answer to a charge, the
+    /// request is *unavailable* and may have been charged.
     ///
     /// # Performance
     /// A cache hit does not allocate, does not await and takes no lock shared with other keys, except:
@@ -104,24 +110,26 @@ impl ApiKeys {
     ///   memory for the list of the keys that the thread used;
     /// - on a thread's first verification;
     /// - when the owner's account is read again;
-    /// - when the key or its owner has a quota: one write to the store is awaited.
+    /// - when the key or its owner has a quota: one write to the store is awaited;
+    /// - with a [rate limiter](ApiKeysBuilder::rate_limiter), which is awaited for keys that have a rate.
     ///
     /// # Cancellation
     /// If the future is dropped while a quota is charged, the use may have been charged.
     ///
     /// # Errors
     /// [`VerifyError::Denied`] if the secret is not that of a key that may do this; [`VerifyError::Limited`] if the key
-    /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if the store or the host's accounts fail.
+    /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if it cannot be decided.
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys};
+    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys, verify::DeniedReason};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// # let keys = TestKeys::new().keys;
     /// let answer = keys.verify("lc_guessed", &VerifyRequest::new()).await;
     /// let status = match &answer {
     ///     Ok(_) => 200,
+    ///     Err(VerifyError::Denied(denied)) if denied.reason() == DeniedReason::AccessMissing => 403,
     ///     Err(VerifyError::Denied(_)) => 401,
     ///     Err(VerifyError::Limited(_)) => 429,
     ///     Err(VerifyError::Unavailable(_)) => 503,
@@ -191,13 +199,21 @@ impl ApiKeys {
 }
 
 /// # Changing keys
+///
+/// If the store loses the answer to a write, the error is
+/// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the change may have happened. Repeat what is safe to repeat:
+/// revoking, disabling, enabling, updating, deleting. Repeat a rotation with its [token](Rotation::token). List the keys
+/// before a key is issued again, and revoke the one whose secret was not received.
+///
+/// # Panics
+/// All of these panic outside of a Tokio runtime.
 impl ApiKeys {
     /// Issues a key. Its secret is in the answer and nowhere else.
     ///
     /// # Errors
     /// - [`LimitReached`](crate::ErrorKind::LimitReached) if the owner has as many live keys as its plan allows;
     /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the key would exceed the permissions of its owner or its actor;
-    /// - an error of its own if the key would live longer than the plan allows;
+    /// - [`LifetimeTooLong`](crate::ErrorKind::LifetimeTooLong) if the key would live longer than the plan allows;
     /// - [`Suspended`](crate::ErrorKind::Suspended) if the owner is suspended;
     /// - [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future;
     /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired) if the host's policy requires one;
@@ -247,7 +263,7 @@ impl ApiKeys {
     /// # Errors
     /// - [`NotFound`](crate::ErrorKind::NotFound);
     /// - [`NotLive`](crate::ErrorKind::NotLive) if the key is revoked or expired: rotation does not revive it;
-    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the actor may not hand out such a key;
+    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the actor lacks a permission that the key has;
     /// - [`Suspended`](crate::ErrorKind::Suspended);
     /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired);
     /// - errors of the store, of the host's accounts and of its policy.
@@ -457,7 +473,7 @@ impl ApiKeys {
     }
 
     /// Returns how often a key was accepted, denied and limited in each of the last `hours` hours, oldest first,
-    /// including the current one and hours without a use.
+    /// including the current one and hours without a use. `hours` is limited to 1 to 744, which is 31 days.
     ///
     /// Uses are counted in memory and written about once a minute. They are kept for the time that
     /// [`Retention`] sets, 30 days by default.
@@ -488,9 +504,10 @@ impl ApiKeys {
         self.manager.usage_history(within.into(), id, hours).await
     }
 
-    /// Returns the key that a text is, or was, a secret of: for support, and for a secret that was found in public.
+    /// Returns the key that has this secret: for support, and for a secret that was found in public.
     ///
-    /// It proves nothing, charges nothing and records no use. Revoked, expired and disabled keys are returned as well.
+    /// Revoked, expired and disabled keys are found too, and a key's latest former secret; earlier ones are unknown.
+    /// Nothing is charged and no use is recorded. Do not use it to authenticate a request: it checks nothing.
     ///
     /// # Errors
     /// Errors of the store.
@@ -665,10 +682,15 @@ impl ApiKeys {
     /// Writes what verification has left to be written: first and last uses, usage history, denials, digests that move to
     /// the current hasher.
     ///
-    /// It is written by itself every few seconds. A test calls this before it reads.
+    /// A background task does the same: every 5 seconds for uses and digests, and every minute for counts and denials. A
+    /// test calls this before it reads.
     ///
     /// # Errors
-    /// Errors of the store. Nothing is lost; it is written again later.
+    /// Errors of the store. What was not written is kept and written later, except hourly counts that may have been written:
+    /// they are dropped rather than counted twice.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub async fn flush(&self) -> Result<(), Error> {
         self.verifier.writer().flush().await
     }
@@ -677,7 +699,8 @@ impl ApiKeys {
     /// one-time codes, and entries of the change feed. Live keys are not affected.
     ///
     /// It removes small batches, and calls `progress` after each; if the future is dropped, the batches that were reported
-    /// are done. It is also done every hour, on one node, with the [retention](ApiKeysBuilder::retention) of the builder.
+    /// are done. It is also done every hour, on one node, with the [retention](ApiKeysBuilder::retention) of the builder;
+    /// a node takes part from its first verification on.
     ///
     /// # Errors
     /// Errors of the store. What was purged before stays purged.
@@ -689,9 +712,11 @@ impl ApiKeys {
         self.manager.purge(retention, progress).await
     }
 
-    /// Stops background tasks and writes what is left to be written. Call it before the service exits.
+    /// Stops background tasks and writes what is left to be written. Call it before the service exits, and then flush
+    /// sinks that send in the background, such as the mailer of the feature `email`.
     ///
-    /// Verification still works afterwards, but writes nothing by itself.
+    /// Verification still works afterwards, but writes nothing by itself, and learns of changes that other nodes make only
+    /// by reading entries again after [`max_staleness`](crate::verify::CacheOptions::max_staleness).
     ///
     /// # Errors
     /// Errors of the store; it can be called again.

@@ -42,7 +42,7 @@ impl Manager {
     /// the write panics, or if the runtime is shut down. So this node stops trusting its cache before the change is
     /// acknowledged. Keys that the events name are invalidated as well.
     ///
-    /// It runs to its end if the caller is dropped.
+    /// Once begun, it runs to its end, also if the caller is dropped. If the outcome is unknown, no sink is notified.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         affected: Affected,

@@ -1,8 +1,8 @@
 //! Everything that issues, changes, lists, removes or reminds of keys.
 //!
 //! Every change goes through one function, in `change.rs`: it writes the change with its audit event, invalidates this
-//! node's cache before and after, then notifies the sinks, and runs to its end if the caller is dropped. Every change by
-//! which a key can do more is authorized in `authorize_change.rs` first.
+//! node's cache before and after, and notifies the sinks. Every change by which a key can do more is authorized in
+//! `authorize_change.rs` first.
 
 mod audit_log;
 mod authorize_change;

@@ -46,8 +46,9 @@ impl Rotation {
     /// Makes a retry safe after the answer was lost: a rotation with the token of the key's last rotation replaces the
     /// secret that was not received, and leaves the overlap as it was.
     ///
-    /// Use a token for one rotation only, and retry only after the first attempt has ended: of two concurrent attempts, only
-    /// the secret of the last one works. Only a hash of the token is stored.
+    /// Use a token for one rotation only: a later rotation with the same token is taken for a retry, and ends the current
+    /// secret without an overlap. Retry only after the first attempt has ended: of two concurrent attempts, only the secret
+    /// of the last one works. Only a hash of the token is stored.
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(token_hash(token));
         self

@@ -32,8 +32,8 @@ impl Verifier {
         }
     }
 
-    /// Charges a use to the rates, then to the quotas; to none if one of them is exceeded, or if the rate limiter or the
-    /// store fails.
+    /// Charges a use to the rates, then to the quotas. If a quota is exceeded or the store fails, the rates are refunded,
+    /// as far as the rate limiter can be reached.
     pub(super) async fn charge_remotely(
         self: &Arc<Self>,
         key: &CachedKey,

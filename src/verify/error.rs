@@ -16,7 +16,8 @@ pub enum VerifyError {
     /// Boxed, because every answer would be as large as this rare one.
     #[error(transparent)]
     Limited(Box<Limited>),
-    /// The store or the host's accounts did not answer: 503.
+    /// It cannot be decided now: 503. The store or the host's accounts failed, or the rate limiter if it is set to fail
+    /// closed; a stored record is damaged; or too many unknown secrets were looked up in this second.
     #[error(transparent)]
     Unavailable(Error),
 }

@@ -30,7 +30,7 @@ impl Verifier {
         let throttle = self.cache.throttle();
         let arrived = self.cache.begin_read(now.monotonic);
         loop {
-            // A digest that was a key's once is looked up, however many unknown ones are presented.
+            // A digest that this node knows as a key's is looked up, however many unknown ones are presented.
             let may_be_unknown = matches!(miss, CacheMiss::NoSuchKey | CacheMiss::Unknown);
             if may_be_unknown
                 && let Err(limited) = throttle.check(request.ip, now.monotonic_timestamp())

@@ -1,11 +1,11 @@
-//! Answering a request: one path, the same six steps with or without a cache.
+//! Verification of requests: the same six steps with or without a cache.
 //!
 //! 1. **Parse** the text offline: prefix, length, checksum, alphabet.
 //! 2. **Digest** it once.
-//! 3. **Find** the key: in the [cache](CacheOptions), else in the store ([`find`](self)).
+//! 3. **Find** the key: in the [cache](CacheOptions), else in the store (`find.rs`).
 //! 4. **Authorize**: one function decides (`authorize.rs`).
-//! 5. **Charge** rates, then quotas (`charge.rs`). A rejected request is charged nothing.
-//! 6. **Record** the use in memory; it is written behind (`usage.rs`, `write_behind.rs`).
+//! 5. **Charge** rates, then quotas (`charge.rs`).
+//! 6. **Record** the use in memory (`usage.rs`); a background task writes it (`write_behind.rs`).
 //!
 //! The first failure is returned. An unknown key costs as much as a known one.
 

@@ -61,13 +61,14 @@ impl<'a> VerifyRequest<'a> {
         self
     }
 
-    /// Sets the scopes that the request needs; the key must have all of them.
+    /// Sets the scopes that the request needs; the key must have all of them. A second call replaces the first.
     pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
         self.scopes = scopes;
         self
     }
 
-    /// Sets alternative scopes; the key must have at least one of them. An empty list requires none.
+    /// Sets alternative scopes; the key must have at least one of them. An empty list requires none. A second call replaces
+    /// the first.
     pub fn require_any(mut self, scopes: &'a [&'a str]) -> Self {
         self.any_scope = scopes;
         self

@@ -87,10 +87,12 @@ impl Reservation {
     /// Charges what the work cost, and returns the rest of the reservation to the quotas. If the work cost more, the
     /// difference is charged as well, if the quotas have it.
     ///
-    /// Uses of a day or a month that has ended are not returned.
+    /// Uses of a day or a month that has ended are not returned: they no longer count.
     ///
     /// # Errors
-    /// Errors of the store; what was reserved then stays charged.
+    /// Errors of the store. The reservation is consumed: what was reserved stays charged, unless the error is
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), when the rest may have been returned, or the difference
+    /// charged.
     ///
     /// # Cancellation
     /// The commit runs to its end if the future is dropped.

@@ -87,7 +87,7 @@ impl WriteBehind {
         self.ensure_running();
     }
 
-    /// Returns how many events the store has failed to write.
+    /// Returns how many events are waiting to be written.
     pub(crate) fn unwritten_events(&self) -> usize {
         lock(&self.events).len()
     }
@@ -130,7 +130,7 @@ impl WriteBehind {
 
     async fn write(self: &Arc<Self>, with_counts: bool) -> Result<(), Error> {
         let this = self.clone();
-        // In a task of its own: a caller that is dropped must not lose what was drained.
+        // In a task of its own: what was drained must not be lost if the caller is dropped.
         let write = async move {
             let _one_at_a_time = this.writing.lock().await;
             this.write_uses().await?;

@@ -47,16 +47,17 @@ impl CacheOptions {
     /// Sets the revocation bound: the longest time for which a key can be accepted after another node ended it,
     /// whatever happens to the store, the network or the change feed. Defaults to 5 seconds.
     ///
-    /// While the change feed works, other nodes learn of a change as soon as the store notifies them. When it does
-    /// not, entries are trusted until they are this old, and then the store is read. The host's accounts are read
-    /// again after this time in any case.
+    /// While the change feed works, a node learns of a change within milliseconds if the store pushes changes, and within
+    /// a quarter of the bound if it has to be polled. An entry is trusted for this time after it was read, or after the
+    /// feed was last read to its end, whichever is later; then the store is read. The host's accounts are read again
+    /// after this time in any case.
     pub fn max_staleness(mut self, bound: Duration) -> Self {
         self.max_staleness = bound;
         self
     }
 
-    /// Fails closed: trusts no entry while the change feed is known to be down. Each verification then reads the
-    /// store, and is *unavailable* if the store does not answer. Off by default.
+    /// Fails closed: trusts no entry while the last reading of the change feed has failed, or none was made yet. Each
+    /// verification then reads the store, and is *unavailable* if the store does not answer. Off by default.
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
@@ -65,8 +66,8 @@ impl CacheOptions {
     /// Sets how many look-ups per second may find no key. Defaults to 1,000; the minimum is 2.
     ///
     /// Beyond it, well-formed but unknown secrets are answered *unavailable*, because only the store can tell that they
-    /// are unknown. Cached keys are not affected, also if they have to be read again; a key that this node never
-    /// saw competes with the flood. Half of the look-ups are reserved for client networks that sent no unknown
+    /// are unknown. Cached keys are not affected, also if they have to be read again; a key that is not in the cache
+    /// competes with the flood. Half of the look-ups are reserved for client networks that sent no unknown
     /// secret, so that a flood from a few networks does not block new keys of others. A look-up that finds a key
     /// is not counted.
     pub fn unknown_lookups_per_second(mut self, lookups: u32) -> Self {
@@ -74,7 +75,7 @@ impl CacheOptions {
         self
     }
 
-    /// Sets how many attempts of one client network (an IPv4 /24 or an IPv6 /64) may fail. Beyond it, requests of
+    /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests of
     /// the network are answered [`Limited`](crate::VerifyError::Limited) before anything is looked up. Off by
     /// default; requests without a known address are not limited.
     ///
