@@ -145,6 +145,8 @@ fn threads(ratios: &mut Ratios, runtime: &Runtime) {
             [2 * elapsed(&handle, 1, &work), elapsed(&handle, 2, &work)]
         });
     };
+    // What the second processor core is worth.
+    add("two threads, bare digests", |service, _, n| service.bare(n));
     add("two threads, different keys", |service, _, n| service.verify(n));
     add("two threads, one key", |service, _, _| service.verify(7));
     add("two threads, wrong checksums", |service, typos, n| service.check(&typos[n], false));
