@@ -62,6 +62,10 @@ impl ChangeFeed {
             let pace = Pace::new(self.cache.max_staleness());
             let task = runtime.spawn(follow(feed, self.store.clone(), pace, running));
             *lock(&self.task) = Some(task.abort_handle());
+            // `stop` may have come before there was a task to abort.
+            if self.stopped.load(Ordering::Acquire) {
+                self.abort();
+            }
         }
     }
 

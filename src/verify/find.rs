@@ -120,7 +120,8 @@ impl Verifier {
             }
             Err(error) => return Loaded::Failed(error.into()),
         };
-        let account = match self.account(&found, now).await {
+        let facts = KeyFacts::new(&found, &Interner::default());
+        let account = match self.account(&facts, now).await {
             Ok(account) => account,
             Err(error) => return Loaded::Failed(error),
         };
@@ -149,7 +150,7 @@ impl Verifier {
 
     async fn reload_account(&self, key: &CachedKey, now: Now) -> Result<CachedKey, Error> {
         let facts = &key.facts;
-        let account = self.accounts.account(&facts.owner).await.map_err(Error::accounts)?;
+        let account = self.account(facts, now).await?;
         let rates = self.rates.of_key(
             facts.id,
             &facts.owner,
@@ -161,10 +162,10 @@ impl Verifier {
     }
 
     /// Returns the account of a key's owner. A key that does not work is denied without asking the host.
-    async fn account(&self, found: &FoundKey, now: Now) -> Result<Arc<Account>, Error> {
+    async fn account(&self, key: &KeyFacts, now: Now) -> Result<Arc<Account>, Error> {
         static UNKNOWN: LazyLock<Arc<Account>> = LazyLock::new(|| Arc::new(Account::unknown()));
-        match authorize_secret(&KeyFacts::new(found, &Interner::default()), now.at) {
-            Ok(()) => self.accounts.account(&found.key.owner).await.map_err(Error::accounts),
+        match authorize_secret(key, now.at) {
+            Ok(()) => self.accounts.account(&key.owner).await.map_err(Error::accounts),
             Err(_) => Ok(UNKNOWN.clone()),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     audit::{AuditEvent, AuditSink, Fanout},
     error::{Error, ErrorKind},
     secret::SecretDigest,
-    store::{KeyStore, StoreErrorKind},
+    store::{KeyStore, KeyUse, StoreErrorKind},
     system::{IdGenerator, lock},
 };
 
@@ -146,14 +146,11 @@ impl WriteBehind {
 
     async fn write_uses(&self) -> Result<(), Error> {
         let uses = self.usage.drain(&self.ids)?;
-        for (n, batch) in uses.chunks(BATCH).enumerate() {
-            match self.store.record_uses(batch).await {
-                Ok(events) => events.iter().for_each(|event| self.sinks.event(event)),
-                Err(error) => {
-                    self.usage.restore(&uses[n * BATCH..]);
-                    return Err(error.into());
-                }
-            }
+        let mut drained = DrainedUses { usage: &self.usage, uses: &uses };
+        for batch in uses.chunks(BATCH) {
+            let events = self.store.record_uses(batch).await?;
+            drained.uses = &drained.uses[batch.len()..];
+            events.iter().for_each(|event| self.sinks.event(event));
         }
         Ok(())
     }
@@ -194,6 +191,18 @@ impl WriteBehind {
         lock(&self.events).drain(..events.len());
         events.iter().for_each(|event| self.sinks.event(event));
         Ok(())
+    }
+}
+
+/// Uses that are being written. What is left is put back, also if the store panics or the runtime is shut down.
+struct DrainedUses<'a> {
+    usage: &'a UsageRecorder,
+    uses: &'a [KeyUse],
+}
+
+impl Drop for DrainedUses<'_> {
+    fn drop(&mut self) {
+        self.usage.restore(self.uses);
     }
 }
 

@@ -1,8 +1,10 @@
 mod bounds;
 mod changes;
+mod collisions;
 pub mod faulty_store;
 mod feed;
 mod lost;
 mod revocations;
 mod single_flight;
 mod staleness;
+mod suspended;

@@ -1,13 +1,14 @@
 //! Guards inside guards: the inner guard applies its own rules to a request that is already verified.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
-use keyward::{Access, http::Guard, tower::ApiKeyLayer};
+use keyward::{Access, Expiry, http::Guard, model::Networks, tower::ApiKeyLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::world::{World, text};
+use crate::support::{HOUR, MICRO};
 
 fn with_key(secret: &str) -> Request<Body> {
     Request::builder().uri("/acme").header("x-api-key", secret).body(Body::empty()).unwrap()
@@ -60,5 +61,64 @@ async fn an_inner_guard_requires_its_own_scopes() {
             assert_eq!(checked(&outer, inner, &secret).await, expected, "{access:?}: {inner:?}");
             assert_eq!(layered(&outer, inner, &secret).await, expected, "{access:?}: {inner:?}");
         }
+    }
+}
+
+/// Returns the status of a request from `peer` that two guards check, one after the other, `wait` apart.
+async fn checked_later(
+    world: &World,
+    [outer, inner]: [&Guard; 2],
+    secret: &str,
+    [outer_peer, inner_peer]: [Option<IpAddr>; 2],
+    wait: Duration,
+) -> u16 {
+    let (mut head, _) = with_key(secret).into_parts();
+    assert!(outer.check(&mut head, outer_peer).await.unwrap().is_some());
+    world.service.clock.advance(wait);
+    match inner.check(&mut head, inner_peer).await {
+        Ok(verified) => {
+            assert!(verified.is_some());
+            200
+        }
+        Err(refusal) => refusal.into_response::<String>().status().as_u16(),
+    }
+}
+
+#[tokio::test]
+async fn an_inner_guard_rejects_a_key_of_another_tenant() {
+    let world = World::new();
+    let secret = world.reader().await;
+    for (template, expected) in [("/{tenant}", 200), ("/acme/{tenant}", 401)] {
+        let inner = world.guard_builder().tenant_in_path(template).build().unwrap();
+        assert_eq!(checked(&world.guard(), &inner, &secret).await, expected, "{template}");
+        assert_eq!(layered(&world.guard(), &inner, &secret).await, expected, "{template}");
+    }
+}
+
+#[tokio::test]
+async fn an_inner_guard_rejects_a_key_that_has_expired_since_the_outer_one() {
+    let world = World::new();
+    let guard = world.guard();
+    let new = world.service.new_key().expiry(Expiry::After(HOUR));
+    let issued = world.keys().issue(new, &world.service.actor).await.unwrap();
+    let secret = text(&issued);
+    let nobody = [None, None];
+    let status = checked_later(&world, [&guard, &guard], &secret, nobody, HOUR - MICRO).await;
+    assert_eq!(status, 200);
+    assert_eq!(checked_later(&world, [&guard, &guard], &secret, nobody, MICRO).await, 401);
+}
+
+#[tokio::test]
+async fn an_inner_guard_decides_by_the_address_that_the_outer_one_has_seen() {
+    let world = World::new();
+    let guard = world.guard();
+    let new = world.service.new_key().networks(Networks::only(["192.0.2.0/24"]).unwrap());
+    let issued = world.keys().issue(new, &world.service.actor).await.unwrap();
+    let secret = text(&issued);
+    let home: Option<IpAddr> = "192.0.2.7".parse().ok();
+    for inner_peer in [home, None, "198.51.100.7".parse().ok()] {
+        let peers = [home, inner_peer];
+        let status = checked_later(&world, [&guard, &guard], &secret, peers, Duration::ZERO).await;
+        assert_eq!(status, 200, "{inner_peer:?}");
     }
 }

@@ -162,11 +162,14 @@ impl Cache {
     }
 
     /// Returns whether a caller that arrived at `arrived` may use a key that was loaded, perhaps for an earlier caller:
-    /// nothing of it was invalidated between the read and the arrival, and it is not older than the bound.
+    /// nothing of it was invalidated between the read and the arrival, and neither it nor its account is older than the
+    /// bound.
     pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp, now: u64) -> bool {
         let is_current =
             key.read.epoch >= arrived.epoch || self.epochs.is_current(key.read.epoch, key.slots);
-        is_current && self.is_fresh_for(key.read, arrived, now)
+        let has_account = key.account_read_at >= arrived.at
+            || self.freshness.covers_account(key.account_read_at, now);
+        is_current && has_account && self.is_fresh_for(key.read, arrived, now)
     }
 
     /// Returns whether a caller that arrived at `arrived` may be answered that a read found nothing.

@@ -52,14 +52,14 @@ impl<T: Clone> SingleFlight<T> {
             in_flight.insert(digest, Arc::downgrade(&flight));
             flight
         });
-        Caller { flights: self, digest, flight }
+        Caller { flights: self, digest, flight: Some(flight) }
     }
 }
 
 impl<T> SingleFlight<T> {
-    fn remove(&self, digest: &SecretDigest, flight: &Arc<Flight<T>>) {
+    fn remove(&self, digest: &SecretDigest, flight: &Weak<Flight<T>>) {
         let mut in_flight = lock(&self.in_flight);
-        if in_flight.get(digest).is_some_and(|other| other.as_ptr() == Arc::as_ptr(flight)) {
+        if in_flight.get(digest).is_some_and(|other| other.ptr_eq(flight)) {
             in_flight.remove(digest);
         }
     }
@@ -68,24 +68,26 @@ impl<T> SingleFlight<T> {
 struct Caller<'a, T> {
     flights: &'a SingleFlight<T>,
     digest: SecretDigest,
-    flight: Arc<Flight<T>>,
+    /// Taken when this is dropped.
+    flight: Option<Arc<Flight<T>>>,
 }
 
 impl<T: Clone> Caller<'_, T> {
     fn poll(&self, context: &Context<'_>) -> Poll<Option<T>> {
+        let Some(flight) = &self.flight else { return Poll::Ready(None) };
         // Before the load is polled, which may wake all callers before it returns.
-        self.flight.wakers.add(context.waker());
-        let mut load = lock(&self.flight.load);
+        flight.wakers.add(context.waker());
+        let mut load = lock(&flight.load);
         let future = match &mut *load {
             Load::Done(result) => return Poll::Ready(result.clone()),
             Load::Running(future) => future,
         };
-        let waker = Waker::from(self.flight.wakers.clone());
+        let waker = Waker::from(flight.wakers.clone());
         let Poll::Ready(result) = poll_caught(future, &mut Context::from_waker(&waker)) else {
             return Poll::Pending;
         };
         // Callers that arrive from now on start a new load.
-        self.flights.remove(&self.digest, &self.flight);
+        self.flights.remove(&self.digest, &Arc::downgrade(flight));
         *load = Load::Done(result.clone());
         waker.wake();
         Poll::Ready(result)
@@ -93,10 +95,13 @@ impl<T: Clone> Caller<'_, T> {
 }
 
 impl<T> Drop for Caller<'_, T> {
-    /// The last caller removes the load that it abandons.
+    /// The last caller removes the load that it abandons. Exactly one of several that are dropped at the same time is
+    /// the last.
     fn drop(&mut self) {
-        if Arc::strong_count(&self.flight) == 1 {
-            self.flights.remove(&self.digest, &self.flight);
+        let Some(flight) = self.flight.take() else { return };
+        let abandoned = Arc::downgrade(&flight);
+        if Arc::into_inner(flight).is_some() {
+            self.flights.remove(&self.digest, &abandoned);
         }
     }
 }
@@ -129,4 +134,33 @@ impl Wake for Wakers {
         let wakers = std::mem::take(&mut *lock(&self.0));
         wakers.into_iter().for_each(Waker::wake);
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Barrier, thread};
+
+    use super::*;
+
+    #[test]
+    fn callers_that_are_dropped_at_the_same_time_leave_nothing_behind() {
+        let loads = SingleFlight::<()>::new();
+        let (ready, gone) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let caller = loads.join(SecretDigest::nothing(), || Box::pin(pending()));
+                        ready.wait();
+                        drop(caller);
+                        gone.wait();
+                        assert!(lock(&loads.in_flight).is_empty());
+                        gone.wait();
+                    }
+                });
+            }
+        });
+    }
+
+    const ROUNDS: usize = 20_000;
 }

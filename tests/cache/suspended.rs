@@ -1,0 +1,192 @@
+//! A look-up that takes long: the process was suspended meanwhile, or the store or the host is slow.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use keyward::{
+    Account, Accounts, KeyStore, Limits, Owner, VerifyError, VerifyRequest,
+    accounts::AccountsError, manage::Issued, model::Permissions,
+};
+use tokio::{sync::Semaphore, task::JoinHandle};
+
+use super::faulty_store::{Fault, FaultyStore};
+use crate::support::{Service, format, stores};
+
+/// Two nodes on one store. The second never hears of what the first one does: its feed fails.
+fn two_nodes() -> (Arc<Service>, FaultyStore) {
+    let inner = stores::memory().remove(0);
+    let store = FaultyStore::new(inner.clone());
+    store.set_feed_fault(Fault::Unavailable);
+    let handles: Vec<Arc<dyn KeyStore>> = vec![inner, Arc::new(store.clone())];
+    (Arc::new(Service::new(handles)), store)
+}
+
+/// Verifies on the second node, in a task of its own.
+fn verifies(service: &Arc<Service>, secret: &str) -> JoinHandle<&'static str> {
+    let (service, secret) = (service.clone(), secret.to_owned());
+    tokio::spawn(async move { says(&service, &secret).await })
+}
+
+async fn says(service: &Service, secret: &str) -> &'static str {
+    match service.nodes[1].verify(secret, &VerifyRequest::new()).await {
+        Ok(_) => "ok",
+        Err(VerifyError::Denied(denied)) => denied.reason().as_str(),
+        Err(VerifyError::Limited(_)) => "limited",
+        Err(VerifyError::Unavailable(_)) => "unavailable",
+    }
+}
+
+async fn wait_for(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn revoke(service: &Service, issued: &Issued) {
+    service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_joins_a_look_up_from_before_a_suspension_finds_a_new_key() {
+    let (service, store) = two_nodes();
+    let secret = format().generate().unwrap();
+    store.hold_finds();
+    let first = verifies(&service, secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    let digest = keyward::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
+    let (keys, by) = (service.keys(), &service.actor);
+    let _ = keys.import(service.new_key(), digest, "lc_live_", by).await.unwrap();
+    service.clock.advance(BOUND * 10);
+    let joined = verifies(&service, secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    store.release_finds(10);
+    assert_eq!(joined.await.unwrap(), "ok");
+    drop(first.await);
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_slow_but_within_the_bound_is_shared_and_answered() {
+    let (service, store) = two_nodes();
+    let issued = service.issue().await;
+    store.hold_finds();
+    let first = verifies(&service, issued.secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    service.clock.advance(BOUND);
+    let joined = verifies(&service, issued.secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    store.release_finds(1);
+    assert_eq!((first.await.unwrap(), joined.await.unwrap()), ("ok", "ok"));
+    assert_eq!(store.finds(), 1);
+}
+
+/// Accounts that read an owner's state, and answer when the test lets them.
+#[derive(Clone)]
+struct Slow {
+    asked: Arc<AtomicUsize>,
+    suspended: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Accounts for Slow {
+    async fn account(&self, _: &Owner) -> Result<Arc<Account>, AccountsError> {
+        let suspended = self.suspended.load(Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await?.forget();
+        Ok(Arc::new(Account::new(Permissions::All, Limits::default()).suspended(suspended)))
+    }
+}
+
+/// The change feed works: only the account is old.
+#[tokio::test]
+async fn a_caller_that_joins_a_slow_reload_of_an_account_does_not_get_an_account_older_than_the_bound()
+ {
+    let gate = Arc::new(Semaphore::new(2));
+    let slow = Slow { asked: Arc::default(), suspended: Arc::default(), gate };
+    let store: Arc<dyn KeyStore> = stores::memory().remove(0);
+    let handles = vec![store.clone(), store];
+    let service = Arc::new(Service::with(handles, |builder| builder.accounts(slow.clone())));
+    let issued = service.issue().await;
+    let other = &service.nodes[1];
+    other.catch_up().await.unwrap();
+    assert_eq!(says(&service, issued.secret.expose()).await, "ok");
+    service.clock.advance(BOUND + Duration::from_secs(1));
+    other.catch_up().await.unwrap();
+    let first = verifies(&service, issued.secret.expose());
+    wait_for(|| slow.asked.load(Ordering::SeqCst) == 3).await;
+    slow.suspended.store(true, Ordering::SeqCst);
+    service.clock.advance(BOUND * 10);
+    other.catch_up().await.unwrap();
+    let joined = verifies(&service, issued.secret.expose());
+    wait_for(|| true).await;
+    assert_eq!(slow.asked.load(Ordering::SeqCst), 3, "the second caller joins the reload");
+    slow.gate.add_permits(10);
+    drop(first.await.unwrap());
+    assert_eq!(joined.await.unwrap(), "owner_suspended");
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_denied_while_the_host_is_down_however_long_it_is_cached() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    revoke(&service, &issued).await;
+    assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "revoked");
+    service.host.fail(true);
+    service.clock.advance(BOUND + Duration::from_secs(1));
+    // The feed is up, so the key is trusted; only its account would be read again.
+    assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "revoked");
+}
+
+#[tokio::test]
+async fn a_store_that_panics_loses_no_use() {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
+    let issued = service.issue().await;
+    service.verify(&issued).await.unwrap();
+    store.set_use_fault(Fault::Panics);
+    let flushed = tokio::spawn({
+        let service = service.clone();
+        async move { service.keys().flush().await }
+    });
+    assert!(flushed.await.unwrap_err().is_panic());
+    store.set_use_fault(Fault::None);
+    service.keys().flush().await.unwrap();
+    assert_eq!(service.stored(issued.key.id).await.last_used_at, Some(service.now()));
+}
+
+/// The uses that a runtime was writing when it ended are written by the next one.
+#[test]
+fn a_runtime_that_ends_during_a_write_loses_no_use() {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let service = Arc::new(Service::new(vec![Arc::new(store.clone())]));
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let issued = first.block_on(async {
+        let issued = service.issue().await;
+        service.verify(&issued).await.unwrap();
+        store.set_use_fault(Fault::Hangs);
+        let service = service.clone();
+        tokio::spawn(async move { service.keys().flush().await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        issued
+    });
+    drop(first);
+    store.set_use_fault(Fault::None);
+    runtime().block_on(async {
+        service.keys().flush().await.unwrap();
+        assert_eq!(service.stored(issued.key.id).await.last_used_at, Some(service.now()));
+    });
+}
+
+const BOUND: Duration = Duration::from_secs(5);
