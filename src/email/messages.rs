@@ -64,7 +64,7 @@ impl std::fmt::Debug for EmailContent {
 impl Notice {
     /// Returns the message that is sent by default: in English, as plain text and as HTML.
     pub fn default_content(&self) -> EmailContent {
-        let (summary, advice) = (self.summary(), self.advice());
+        let (headline, summary, advice) = self.wording();
         let mut text = format!("{summary}\n\n");
         let mut html = format!("<p>{}</p>\n<table>\n", escape_html(&summary));
         // Writing to a String cannot fail.
@@ -80,7 +80,10 @@ impl Notice {
             let _ = writeln!(text, "{url}");
             let _ = writeln!(html, "<p><a href=\"{0}\">{0}</a></p>", escape_html(&url));
         }
-        EmailContent::new(&self.subject(), &text).html(&html)
+        let product = one_line(&self.product);
+        let product = if product.is_empty() { String::new() } else { format!("[{product}] ") };
+        let subject = format!("{product}{headline}: {}", self.key_name());
+        EmailContent::new(&subject, &text).html(&html)
     }
 
     /// Returns the name of the key, or its id if the name is unknown.
@@ -97,56 +100,46 @@ impl Notice {
         self.event.user_agent.as_deref().map(describe_device)
     }
 
-    fn subject(&self) -> String {
-        let headline = match self.event.kind {
-            EventKind::Created => "New API key",
-            EventKind::Imported => "API key imported",
-            EventKind::Rotated => "API key rotated",
-            EventKind::Revoked => "API key revoked",
-            EventKind::Expiring => "API key expires soon",
-            EventKind::RotationDue => "API key should be rotated",
-            EventKind::Unused => "API key unused for a long time",
-            _ => "API key",
+    /// Returns the headline, the summary and the advice.
+    fn wording(&self) -> (&'static str, String, &'static str) {
+        const CHECK: &str =
+            "If this was not you, please revoke this key and check the API keys of your account.";
+        let (headline, summary, advice) = match self.event.kind {
+            EventKind::Created => {
+                ("New API key", "A new API key was created for your account.", CHECK)
+            }
+            EventKind::Imported => {
+                ("API key imported", "An API key was imported into your account.", CHECK)
+            }
+            EventKind::Rotated => {
+                ("API key rotated", "The secret of one of your API keys was replaced.", CHECK)
+            }
+            EventKind::Revoked => (
+                "API key revoked",
+                "One of your API keys was revoked. It no longer works.",
+                "If you did not expect this, please check the API keys of your account.",
+            ),
+            EventKind::Expiring => (
+                "API key expires soon",
+                "One of your API keys will expire soon and stop working.",
+                "If you still need this key, please create a new one before it expires.",
+            ),
+            EventKind::RotationDue => (
+                "API key should be rotated",
+                "The secret of one of your API keys has not been changed for a long time.",
+                "Please rotate this key, so that an old leaked secret stops working.",
+            ),
+            EventKind::Unused => (
+                "API key unused for a long time",
+                "One of your API keys has not been used for a long time.",
+                "If you no longer need this key, please revoke it.",
+            ),
+            kind => {
+                let summary = format!("There was a change to one of your API keys: {kind}.");
+                return ("API key", summary, CHECK);
+            }
         };
-        let headline = format!("{headline}: {}", self.key_name());
-        match self.product.as_str() {
-            "" => headline,
-            product => format!("[{}] {headline}", one_line(product)),
-        }
-    }
-
-    fn summary(&self) -> String {
-        let summary = match self.event.kind {
-            EventKind::Created => "A new API key was created for your account.",
-            EventKind::Imported => "An API key was imported into your account.",
-            EventKind::Rotated => "The secret of one of your API keys was replaced.",
-            EventKind::Revoked => "One of your API keys was revoked. It no longer works.",
-            EventKind::Expiring => "One of your API keys will expire soon and stop working.",
-            EventKind::RotationDue => {
-                "The secret of one of your API keys has not been changed for a long time."
-            }
-            EventKind::Unused => "One of your API keys has not been used for a long time.",
-            kind => return format!("There was a change to one of your API keys: {kind}."),
-        };
-        summary.into()
-    }
-
-    fn advice(&self) -> &'static str {
-        match self.event.kind {
-            EventKind::Expiring => {
-                "If you still need this key, please create a new one before it expires."
-            }
-            EventKind::RotationDue => {
-                "Please rotate this key, so that an old leaked secret stops working."
-            }
-            EventKind::Unused => "If you no longer need this key, please revoke it.",
-            EventKind::Revoked => {
-                "If you did not expect this, please check the API keys of your account."
-            }
-            _ => {
-                "If this was not you, please revoke this key and check the API keys of your account."
-            }
-        }
+        (headline, summary.into(), advice)
     }
 
     /// Labels and values; each value is a single line without control characters.
@@ -158,7 +151,7 @@ impl Notice {
             ("Time", event.at.to_string()),
         ];
         // Reminders come from the service itself, which has no IP address and no device.
-        if !is_reminder(event.kind) {
+        if !matches!(event.kind, EventKind::Expiring | EventKind::RotationDue | EventKind::Unused) {
             details.push(("By", one_line(&event.actor).into_owned()));
             details.push(("IP", event.ip.map_or("unknown".into(), |ip| ip.to_string())));
             details.push(("Device", self.device().unwrap_or_else(|| "unknown".into())));
@@ -168,10 +161,6 @@ impl Notice {
         }
         details
     }
-}
-
-fn is_reminder(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Expiring | EventKind::RotationDue | EventKind::Unused)
 }
 
 /// Escapes text for HTML content and quoted attributes.
@@ -247,34 +236,21 @@ mod tests {
 
     #[test]
     fn user_agents_of_browsers_and_programs_are_described() {
-        let mozilla = "Mozilla/5.0 ";
-        let webkit = "AppleWebKit/537.36 (KHTML, like Gecko) ";
-        let cases = [
-            ("(X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "", "Firefox on Linux"),
+        for (system, browser, expected) in [
+            ("X11; Linux x86_64; rv:140.0", "Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+            ("Windows NT 10.0; Win64; x64", "Chrome/140 Safari/537.36", "Chrome on Windows"),
+            ("Windows NT 10.0; Win64; x64", "Chrome/140 Safari/537 Edg/140", "Edge on Windows"),
+            ("Macintosh; Intel Mac OS X 10_15_7", "Version/18.5 Safari/605", "Safari on a Mac"),
             (
-                "(Windows NT 10.0; Win64; x64) ",
-                "Chrome/140.0.0.0 Safari/537.36",
-                "Chrome on Windows",
-            ),
-            (
-                "(Windows NT 10.0; Win64; x64) ",
-                "Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
-                "Edge on Windows",
-            ),
-            (
-                "(Macintosh; Intel Mac OS X 10_15_7) ",
-                "Version/18.5 Safari/605.1.15",
-                "Safari on a Mac",
-            ),
-            (
-                "(iPhone; CPU iPhone OS 18_5 like Mac OS X) ",
-                "CriOS/140.0 Mobile/15E148 Safari/604.1",
+                "iPhone; CPU iPhone OS 18_5 like Mac OS X",
+                "CriOS/140 Safari/604",
                 "Chrome on an iPhone",
             ),
-            ("(Linux; Android 15) ", "Chrome/140.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
-        ];
-        for (system, browser, expected) in cases {
-            assert_eq!(describe_device(&format!("{mozilla}{system}{webkit}{browser}")), expected);
+            ("Linux; Android 15", "Chrome/140.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
+        ] {
+            let engine = "AppleWebKit/537.36 (KHTML, like Gecko)";
+            let user_agent = format!("Mozilla/5.0 ({system}) {engine} {browser}");
+            assert_eq!(describe_device(&user_agent), expected);
         }
         assert_eq!(describe_device("curl/8.5.0"), "curl");
         assert_eq!(describe_device("python-requests/2.32 Linux/6.1"), "python-requests on Linux");

@@ -4,9 +4,8 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use super::{
-    mailer::{Mailer, MessageHeaders},
+    mailer::{Delivery, Mailer, SendError},
     messages::{EmailContent, Notice},
-    retry::{Delivery, SendError},
 };
 use crate::{
     AuditEvent, AuditSink, KeyStore,
@@ -101,14 +100,14 @@ impl AuditSink for EmailSink {
             return;
         }
         let Some(owner) = owner_of(event) else { return };
-        let Some(slot) = self.inner.mailer.queue().reserve() else { return };
+        let Some(slot) = self.inner.mailer.reserve() else { return };
         // Without a runtime nothing can be sent: dropping the slot counts the message as dropped.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, event) = (self.inner.clone(), event.clone());
         runtime.spawn(async move {
             let attempt = || inner.send_once(&event, &owner);
             // The queue has counted and logged a failure; there is no caller to return it to.
-            let _ = inner.mailer.queue().run(slot, attempt).await;
+            let _ = inner.mailer.deliver(slot, attempt).await;
         });
     }
 }
@@ -187,9 +186,7 @@ impl Inner {
             manage_url: self.manage_url.clone(),
         };
         let Some(content) = (self.content)(&notice) else { return Ok(Delivery::Skipped) };
-        let id = Some(format!("{}.keyward", event.id));
-        let headers = MessageHeaders { id, date: Some(event.at.into()) };
-        self.mailer.send_once(&notice.to, &content, headers).await
+        self.mailer.send_once(&notice.to, &content, Some(event)).await
     }
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
