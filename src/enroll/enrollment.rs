@@ -1,22 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{
-    host::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError},
-    limits::{
-        ADDRESS, ATTEMPTS, CODE, HourlyLimits, REQUESTED_CODES, digest, hourly_charge,
-        network_digest, until_next_hour,
-    },
-};
+use super::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError};
 use crate::{
     api::ApiKeys,
     audit::EventKind,
     error::{Error, ErrorKind},
     manage::{Issued, NewKey},
-    model::{Actor, Invalid, Owner, one_line},
-    secret::{HmacSha256Hasher, Pepper, Secret, SecretDigest},
-    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, OneTimeCode},
+    model::{Actor, Invalid, Owner, Period, one_line},
+    secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode},
     system::{EntropyError, random},
     verify::whole_seconds,
 };
@@ -101,6 +95,14 @@ struct Inner {
     pending_messages: Arc<Semaphore>,
 }
 
+/// Maximum numbers per hour.
+#[derive(Debug)]
+struct HourlyLimits {
+    codes_per_address: u32,
+    codes_per_network: u32,
+    attempts_per_network: u32,
+}
+
 type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
 
 impl Enrollment {
@@ -122,7 +124,11 @@ impl Enrollment {
                 hasher: HmacSha256Hasher::new(pepper),
                 new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
                 product: String::new(),
-                limits: HourlyLimits::default(),
+                limits: HourlyLimits {
+                    codes_per_address: 5,
+                    codes_per_network: 30,
+                    attempts_per_network: 60,
+                },
                 pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
             },
         }
@@ -144,24 +150,23 @@ impl Enrollment {
     ) -> Result<(), EnrollError> {
         let inner = &self.inner;
         let pending = inner.pending_messages.clone().try_acquire_owned();
-        let pending = pending.map_err(|_| too_many_pending())?;
-        let now = inner.keys.now();
-        let limits = inner.limits;
-        let per_address = digest(&inner.hasher, REQUESTED_CODES, address.as_str());
-        let per_network = network_digest(&inner.hasher, REQUESTED_CODES, by);
-        let mut charges = vec![hourly_charge(limits.codes_per_address, &per_address, now)];
-        if let Some(per_network) = &per_network {
-            charges.push(hourly_charge(limits.codes_per_network, per_network, now));
-        }
-        inner.charge(&charges, "too_many_codes", by).await?;
+        let pending = pending.map_err(|_| {
+            let message = "too many codes are waiting to be sent: try again later";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        let limits = [
+            (Some(inner.digest(REQUESTS, address.as_str())), inner.limits.codes_per_address),
+            (inner.network_digest(REQUESTS, by), inner.limits.codes_per_network),
+        ];
+        inner.charge(&limits, "too_many_codes", by).await?;
 
-        let code = generate_code().map_err(Error::from)?;
+        let code = generate_code(random::fill).map_err(Error::from)?;
         let stored = OneTimeCode {
             digest: inner.code_digest(address, code.expose()),
-            ends_at: now.after(CODE_LIFETIME),
+            ends_at: inner.keys.now().after(CODE_LIFETIME),
             tries: MAX_ATTEMPTS,
         };
-        inner.keys.put_code(&inner.address_digest(address), &stored).await?;
+        inner.keys.put_code(&inner.digest(ADDRESS, address.as_str()), &stored).await?;
         let product = inner.product.clone();
         let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
         // In the background, so that the response time does not reveal whether there is an account.
@@ -192,18 +197,15 @@ impl Enrollment {
         by: &Actor,
     ) -> Result<Issued, EnrollError> {
         let inner = &self.inner;
-        let now = inner.keys.now();
-        if let Some(network) = network_digest(&inner.hasher, ATTEMPTS, by) {
-            let charge = hourly_charge(inner.limits.attempts_per_network, &network, now);
-            inner.charge(&[charge], "too_many_tries", by).await?;
-        }
+        let limit = (inner.network_digest(ATTEMPTS, by), inner.limits.attempts_per_network);
+        inner.charge(&[limit], "too_many_tries", by).await?;
         let Some(code) = parse_code(code) else {
             return Err(inner.wrong_code("malformed_code", by));
         };
         let attempt = CodeAttempt {
-            address: inner.address_digest(address),
+            address: inner.digest(ADDRESS, address.as_str()),
             digest: inner.code_digest(address, code.expose()),
-            at: now,
+            at: inner.keys.now(),
         };
         match inner.keys.try_code(&attempt).await? {
             CodeOutcome::Accepted => {}
@@ -219,13 +221,8 @@ impl Enrollment {
             return Err(inner.wrong_code("no_account", by));
         };
         let new = (inner.new_key)(&owner).map_err(Error::from)?;
-        let issued = match inner.keys.issue(new, by).await {
-            Ok(issued) => issued,
-            Err(error) => {
-                inner.keys.note_refused_code("not_issued", by);
-                return Err(error.into());
-            }
-        };
+        let issued = inner.keys.issue(new, by).await;
+        let issued = issued.inspect_err(|_| inner.keys.note_refused_code("not_issued", by))?;
         // Best effort: the key exists and its own audit event is written, so the caller must receive it.
         let _ = inner.keys.note_code(EventKind::CodeAccepted, &owner, by);
         Ok(issued)
@@ -281,27 +278,55 @@ impl EnrollmentBuilder {
 }
 
 impl Inner {
-    fn address_digest(&self, address: &EmailAddress) -> SecretDigest {
-        digest(&self.hasher, ADDRESS, address.as_str())
+    /// Returns a keyed digest, which cannot be reversed by trying all addresses or networks. The prefix
+    /// separates digests of different kinds.
+    fn digest(&self, prefix: &str, text: &str) -> SecretDigest {
+        self.hasher.digest(format!("{prefix} {text}").as_bytes())
     }
 
     /// Binds the code to its address, so that equal codes of two addresses have different digests. An address
     /// contains no space, so the text is unambiguous.
     fn code_digest(&self, address: &EmailAddress, code: &str) -> SecretDigest {
-        digest(&self.hasher, CODE, &format!("{address} {code}"))
+        self.digest(CODE, &format!("{address} {code}"))
     }
 
+    /// Returns the digest of the actor's network, or `None` if the actor has no IP address. A network is one
+    /// IPv4 address or one IPv6 /64, the smallest block that a subscriber has.
+    fn network_digest(&self, prefix: &str, by: &Actor) -> Option<SecretDigest> {
+        let network = match by.address()? {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("{:x}", u128::from(ip) >> 64),
+        };
+        Some(self.digest(prefix, &network))
+    }
+
+    /// Charges one use in the current hour to each counter that has a limit here.
     async fn charge(
         &self,
-        charges: &[CounterCharge<'_>],
+        limits: &[(Option<SecretDigest>, u32)],
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), EnrollError> {
-        match self.keys.charge(charges).await? {
+        let now = self.keys.now();
+        let charges = limits.iter().filter_map(|(counter, limit)| {
+            Some(CounterCharge {
+                payer: CounterKey::Anonymous(counter.as_ref()?),
+                // Stores have no hourly period: the window's start identifies the hour.
+                period: Period::Ever,
+                window: now.rounded_down_to(HOUR),
+                limit: u64::from(*limit),
+                uses: 1,
+            })
+        });
+        let charges: Vec<_> = charges.collect();
+        if charges.is_empty() {
+            return Ok(());
+        }
+        match self.keys.charge(&charges).await? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);
-                Err(EnrollError::TooManyAttempts(until_next_hour(self.keys.now())))
+                Err(EnrollError::TooManyAttempts(self.keys.now().until_next(HOUR)))
             }
         }
     }
@@ -328,10 +353,6 @@ impl Inner {
     }
 }
 
-fn too_many_pending() -> Error {
-    Error::new(ErrorKind::Unavailable, "too many codes are waiting to be sent: try again later")
-}
-
 impl std::fmt::Debug for Enrollment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Enrollment").field("limits", &self.inner.limits).finish_non_exhaustive()
@@ -344,13 +365,9 @@ impl std::fmt::Debug for EnrollmentBuilder {
     }
 }
 
-/// Generates six random digits.
-fn generate_code() -> Result<Secret, EntropyError> {
-    generate_code_from(random::fill)
-}
-
-/// Private, because a generator supplied from outside could be seeded, cloned or shared.
-fn generate_code_from(
+/// Generates six random digits. Private, because a generator supplied from outside could be seeded, cloned
+/// or shared.
+fn generate_code(
     mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
 ) -> Result<Secret, EntropyError> {
     loop {
@@ -371,6 +388,12 @@ pub(crate) fn parse_code(text: &str) -> Option<Secret> {
     is_code.then(|| Secret::from(digits))
 }
 
+/// Prefixes of the digested text.
+const ADDRESS: &str = "address";
+const CODE: &str = "code";
+const REQUESTS: &str = "codes of";
+const ATTEMPTS: &str = "tries of";
+const HOUR: Duration = Duration::from_secs(3_600);
 const CODE_COUNT: u32 = 1_000_000;
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
 const MAX_ATTEMPTS: u32 = 5;
@@ -390,7 +413,7 @@ mod tests {
             bytes.copy_from_slice(&next.to_be_bytes());
             Ok(())
         };
-        generate_code_from(fill).unwrap().expose().to_owned()
+        generate_code(fill).unwrap().expose().to_owned()
     }
 
     #[test]
@@ -409,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_code() {
-        assert!(generate_code_from(random::fail).is_err());
+        assert!(generate_code(random::fail).is_err());
     }
 
     #[test]
