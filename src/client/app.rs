@@ -144,9 +144,8 @@ impl App {
     /// # Errors
     /// - [`NotFound`](ClientErrorKind::NotFound) if no source has a key.
     /// - [`Malformed`](ClientErrorKind::Malformed) if the first text is not a key.
-    /// - The errors of [`CredentialsFile::load`](CredentialsFile::load), and
-    ///   [`Io`](ClientErrorKind::Io) if the `.env` file cannot be read. If a source with higher
-    ///   precedence has a text, these are returned as [`Warning`]s instead.
+    /// - The errors of [`CredentialsFile::load`], and [`Io`](ClientErrorKind::Io) if the `.env` file cannot be read.
+    ///   If a source with higher precedence has a text, these are returned as [`Warning`]s instead.
     ///
     /// # Examples
     /// ```no_run

@@ -8,7 +8,7 @@ use lettre::{
     AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
     message::{
         Mailbox, MultiPart, SinglePart,
-        header::{Header, HeaderName, HeaderValue},
+        header::{HeaderName, HeaderValue},
     },
     transport::smtp::extension::ClientId,
 };
@@ -38,12 +38,13 @@ use crate::{
 /// assert_eq!(mailer.stats().dropped, 0);
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Mailer {
     inner: Arc<Inner>,
 }
 
 /// Builds a [`Mailer`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MailerBuilder {
     inner: Inner,
@@ -148,36 +149,32 @@ impl Mailer {
         mut slot: PendingSlot,
         attempt: impl Fn() -> F,
     ) -> Result<(), SendError> {
+        let Inner { connections, attempt_timeout, max_attempts, stats, .. } = &*self.inner;
         let mut delay = self.inner.retry_delay;
         for number in 1.. {
-            let error = match self.limit(attempt()).await {
+            // Held for the attempt only, so that a message between two attempts does not block others.
+            let permit = connections.acquire().await.map_err(SendError::permanent)?;
+            let result = timeout(*attempt_timeout, attempt()).await;
+            drop(permit);
+            let timed_out = "the mail server, or the host, took too long";
+            let error = match result.unwrap_or_else(|_| Err(SendError::temporary(timed_out))) {
                 Ok(delivery) => {
-                    lock(&self.inner.stats).sent += u64::from(matches!(delivery, Delivery::Sent));
+                    lock(stats).sent += u64::from(matches!(delivery, Delivery::Sent));
                     slot.delivered = true;
                     break;
                 }
                 Err(error) => error,
             };
-            let giving_up = error.permanent || number >= self.inner.max_attempts;
+            let giving_up = error.permanent || number >= *max_attempts;
             log::attempt_failed(number, giving_up, &error);
             if giving_up {
                 return Err(error);
             }
-            lock(&self.inner.stats).retried += 1;
+            lock(stats).retried += 1;
             sleep(delay).await;
             delay = (delay * 4).min(MAX_RETRY_DELAY);
         }
         Ok(())
-    }
-
-    /// Holds a permit for the attempt only, so that a message between two attempts does not block others.
-    async fn limit(
-        &self,
-        attempt: impl Future<Output = Result<Delivery, SendError>>,
-    ) -> Result<Delivery, SendError> {
-        let _permit = self.inner.connections.acquire().await.map_err(SendError::permanent)?;
-        let timed_out = |_| SendError::temporary("the mail server, or the host, took too long");
-        timeout(self.inner.attempt_timeout, attempt).await.map_err(timed_out)?
     }
 
     /// Makes one attempt to send a message, about an event if there is one.
@@ -187,23 +184,7 @@ impl Mailer {
         content: &EmailContent,
         event: Option<&AuditEvent>,
     ) -> Result<Delivery, SendError> {
-        let message = self.message(to, content, event)?;
-        match self.inner.transport.send(message).await {
-            Ok(_) => Ok(Delivery::Sent),
-            Err(error) if error.is_permanent() || error.is_client() => {
-                Err(SendError::permanent(error))
-            }
-            Err(error) => Err(SendError::temporary(error)),
-        }
-    }
-
-    fn message(
-        &self,
-        to: &EmailAddress,
-        content: &EmailContent,
-        event: Option<&AuditEvent>,
-    ) -> Result<Message, SendError> {
-        let Inner { from, name, .. } = &*self.inner;
+        let Inner { transport, from, name, .. } = &*self.inner;
         let mailbox = |name: Option<String>, address: &EmailAddress| {
             let address = address.as_str().parse().map_err(SendError::permanent)?;
             Ok::<_, SendError>(Mailbox::new(name, address))
@@ -216,16 +197,26 @@ impl Mailer {
             // The same for all attempts, so that a mail server recognizes a repeated message.
             .message_id(event.map(|event| format!("<{}.keyward@{}>", event.id, domain(from))))
             .date(event.map_or_else(SystemTime::now, |event| event.at.into()))
-            .header(AutoSubmitted);
+            // Marks the message as machine-generated, so that no vacation responder answers it (RFC 3834).
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".into(),
+            ));
         let text = SinglePart::plain(content.text.clone());
-        let message = match &content.html {
+        let built = match &content.html {
             None => builder.singlepart(text),
             Some(html) => {
                 let html = SinglePart::html(html.clone());
                 builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
             }
         };
-        message.map_err(SendError::permanent)
+        match transport.send(built.map_err(SendError::permanent)?).await {
+            Ok(_) => Ok(Delivery::Sent),
+            Err(error) if error.is_permanent() || error.is_client() => {
+                Err(SendError::permanent(error))
+            }
+            Err(error) => Err(SendError::temporary(error)),
+        }
     }
 }
 
@@ -280,16 +271,10 @@ impl MailerBuilder {
     }
 }
 
-impl std::fmt::Debug for Mailer {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (from, stats) = (&self.inner.from, self.stats());
-        f.debug_struct("Mailer").field("from", from).field("stats", &stats).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for MailerBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MailerBuilder").field("from", &self.inner.from).finish_non_exhaustive()
+        let Self { from, stats, .. } = self;
+        f.debug_struct("Inner").field("from", from).field("stats", stats).finish_non_exhaustive()
     }
 }
 
@@ -358,24 +343,6 @@ mod log {
     pub(super) fn queue_full() {}
 }
 
-/// Marks the message as machine-generated, so that no vacation responder answers it (RFC 3834).
-#[derive(Clone)]
-struct AutoSubmitted;
-
-impl Header for AutoSubmitted {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Auto-Submitted")
-    }
-
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self)
-    }
-
-    fn display(&self) -> HeaderValue {
-        HeaderValue::new(Self::name(), "auto-generated".into())
-    }
-}
-
 /// Returns the text as a single line that contains no encoded word (RFC 2047). ASCII text is sent without
 /// encoding, so a mail program would otherwise decode line breaks hidden in such a word.
 fn header_text(text: &str) -> String {
@@ -406,39 +373,3 @@ const MAX_SUBJECT_LEN: usize = 200;
 const MAX_CONCURRENT_ATTEMPTS: usize = 4;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 const DEFAULT_MAX_PENDING: u32 = 1_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_without_tls_are_rejected_unless_the_server_is_local() {
-        let accepts = |url| Mailer::builder(url, "a@example.com".parse().unwrap()).is_ok();
-        let encrypted = ["smtps://mail.example.com", "smtp://u:p@m.example.com:587?tls=required"];
-        let local = [
-            "smtp://localhost",
-            "smtp://127.0.0.1:25",
-            "smtp://[::1]:25",
-            "smtp://u:p@localhost:1/",
-        ];
-        assert!(encrypted.into_iter().chain(local).all(accepts));
-        let rejected = [
-            "smtp://mail.example.com",
-            "smtp://m.example.com?tls=opportunistic",
-            "http://localhost",
-            "",
-            "smtp://localhost@m.example.com",
-            "smtp://m.example.com/?x=@localhost",
-            "smtp://",
-            "smtps://",
-            "smtp://localhost:x@m.example.com:25/",
-            "smtp://m.example.com#@localhost",
-            "smtp://m.example.com\\@localhost",
-            "SMTP://m.example.com",
-            "smtp://m.example.com?a&tls=required",
-        ];
-        for url in rejected {
-            assert!(!accepts(url), "{url}");
-        }
-    }
-}

@@ -102,34 +102,31 @@ impl Notice {
 
     /// Returns the headline, the summary and the advice.
     fn wording(&self) -> (&'static str, String, &'static str) {
+        use EventKind::{Created, Expiring, Imported, Revoked, Rotated, RotationDue, Unused};
         const CHECK: &str =
             "If this was not you, please revoke this key and check the API keys of your account.";
         let (headline, summary, advice) = match self.event.kind {
-            EventKind::Created => {
-                ("New API key", "A new API key was created for your account.", CHECK)
-            }
-            EventKind::Imported => {
-                ("API key imported", "An API key was imported into your account.", CHECK)
-            }
-            EventKind::Rotated => {
+            Created => ("New API key", "A new API key was created for your account.", CHECK),
+            Imported => ("API key imported", "An API key was imported into your account.", CHECK),
+            Rotated => {
                 ("API key rotated", "The secret of one of your API keys was replaced.", CHECK)
             }
-            EventKind::Revoked => (
+            Revoked => (
                 "API key revoked",
                 "One of your API keys was revoked. It no longer works.",
                 "If you did not expect this, please check the API keys of your account.",
             ),
-            EventKind::Expiring => (
+            Expiring => (
                 "API key expires soon",
                 "One of your API keys will expire soon and stop working.",
                 "If you still need this key, please create a new one before it expires.",
             ),
-            EventKind::RotationDue => (
+            RotationDue => (
                 "API key should be rotated",
                 "The secret of one of your API keys has not been changed for a long time.",
                 "Please rotate this key, so that an old leaked secret stops working.",
             ),
-            EventKind::Unused => (
+            Unused => (
                 "API key unused for a long time",
                 "One of your API keys has not been used for a long time.",
                 "If you no longer need this key, please revoke it.",
@@ -165,18 +162,8 @@ impl Notice {
 
 /// Escapes text for HTML content and quoted attributes.
 fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 /// Describes a user agent, such as "Firefox on Linux". An unknown program is described by the first word

@@ -53,12 +53,13 @@ pub trait Recipients: Send + Sync + 'static {
 /// let keys = ApiKeys::builder(store, KeyFormat::builder("lua").build()?).audit(sink).build();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EmailSink {
     inner: Arc<Inner>,
 }
 
 /// Builds an [`EmailSink`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EmailSinkBuilder {
     inner: Inner,
@@ -79,17 +80,16 @@ type ContentFn = dyn Fn(&Notice) -> Option<EmailContent> + Send + Sync;
 impl EmailSink {
     /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
-        EmailSinkBuilder {
-            inner: Inner {
-                mailer,
-                recipients: Box::new(recipients),
-                names_from: None,
-                kinds: DEFAULT_KINDS.into(),
-                product: String::new(),
-                manage_url: None,
-                content: Box::new(|notice| Some(notice.default_content())),
-            },
-        }
+        let inner = Inner {
+            mailer,
+            recipients: Box::new(recipients),
+            names_from: None,
+            kinds: DEFAULT_KINDS.into(),
+            product: String::new(),
+            manage_url: None,
+            content: Box::new(|notice| Some(notice.default_content())),
+        };
+        EmailSinkBuilder { inner }
     }
 }
 
@@ -205,20 +205,14 @@ fn owner_of(event: &AuditEvent) -> Option<Owner> {
     .ok()
 }
 
-impl std::fmt::Debug for EmailSink {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { mailer, kinds, product, .. } = &*self.inner;
-        f.debug_struct("EmailSink")
+        let Self { mailer, kinds, product, .. } = self;
+        f.debug_struct("Inner")
             .field("mailer", mailer)
             .field("kinds", kinds)
             .field("product", product)
             .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for EmailSinkBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmailSinkBuilder").finish_non_exhaustive()
     }
 }
 

@@ -51,12 +51,13 @@ use crate::{
 /// assert!(enrollment.redeem_code(&ada, "not the code", &by).await.is_err());
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Enrollment {
     inner: Arc<Inner>,
 }
 
 /// Builds an [`Enrollment`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EnrollmentBuilder {
     inner: Inner,
@@ -91,16 +92,11 @@ struct Inner {
     hasher: HmacSha256Hasher,
     new_key: Box<NewKeyFn>,
     product: String,
-    limits: HourlyLimits,
-    pending_messages: Arc<Semaphore>,
-}
-
-/// Maximum numbers per hour.
-#[derive(Debug)]
-struct HourlyLimits {
+    /// Maximum numbers per hour.
     codes_per_address: u32,
     codes_per_network: u32,
     attempts_per_network: u32,
+    pending_messages: Arc<Semaphore>,
 }
 
 type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
@@ -116,22 +112,19 @@ impl Enrollment {
         sender: impl CodeSender,
         pepper: Pepper,
     ) -> EnrollmentBuilder {
-        EnrollmentBuilder {
-            inner: Inner {
-                keys,
-                accounts: Box::new(accounts),
-                sender: Box::new(sender),
-                hasher: HmacSha256Hasher::new(pepper),
-                new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
-                product: String::new(),
-                limits: HourlyLimits {
-                    codes_per_address: 5,
-                    codes_per_network: 30,
-                    attempts_per_network: 60,
-                },
-                pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
-            },
-        }
+        let inner = Inner {
+            keys,
+            accounts: Box::new(accounts),
+            sender: Box::new(sender),
+            hasher: HmacSha256Hasher::new(pepper),
+            new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
+            product: String::new(),
+            codes_per_address: 5,
+            codes_per_network: 30,
+            attempts_per_network: 60,
+            pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
+        };
+        EnrollmentBuilder { inner }
     }
 
     /// Sends a code to an address if it has an account. The result is the same if it has none. A code that
@@ -155,8 +148,8 @@ impl Enrollment {
             Error::new(ErrorKind::Unavailable, message)
         })?;
         let limits = [
-            (Some(inner.digest(REQUESTS, address.as_str())), inner.limits.codes_per_address),
-            (inner.network_digest(REQUESTS, by), inner.limits.codes_per_network),
+            (Some(inner.digest(REQUESTS, address.as_str())), inner.codes_per_address),
+            (inner.network_digest(REQUESTS, by), inner.codes_per_network),
         ];
         inner.charge(&limits, "too_many_codes", by).await?;
 
@@ -197,7 +190,7 @@ impl Enrollment {
         by: &Actor,
     ) -> Result<Issued, EnrollError> {
         let inner = &self.inner;
-        let limit = (inner.network_digest(ATTEMPTS, by), inner.limits.attempts_per_network);
+        let limit = (inner.network_digest(ATTEMPTS, by), inner.attempts_per_network);
         inner.charge(&[limit], "too_many_tries", by).await?;
         let Some(code) = parse_code(code) else {
             return Err(inner.wrong_code("malformed_code", by));
@@ -255,19 +248,19 @@ impl EnrollmentBuilder {
     /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. With 5 attempts
     /// per code, an attacker who guesses all the time finds a correct code once in 40,000 hours on average.
     pub fn codes_per_address(mut self, per_hour: u32) -> Self {
-        self.inner.limits.codes_per_address = per_hour;
+        self.inner.codes_per_address = per_hour;
         self
     }
 
     /// Sets the maximum number of codes requested from one network per hour. Defaults to 30.
     pub fn codes_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.limits.codes_per_network = per_hour;
+        self.inner.codes_per_network = per_hour;
         self
     }
 
     /// Sets the maximum number of attempts to redeem codes from one network per hour. Defaults to 60.
     pub fn attempts_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.limits.attempts_per_network = per_hour;
+        self.inner.attempts_per_network = per_hour;
         self
     }
 
@@ -353,15 +346,9 @@ impl Inner {
     }
 }
 
-impl std::fmt::Debug for Enrollment {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enrollment").field("limits", &self.inner.limits).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for EnrollmentBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnrollmentBuilder").finish_non_exhaustive()
+        f.debug_struct("Inner").field("product", &self.product).finish_non_exhaustive()
     }
 }
 
