@@ -1,7 +1,7 @@
 //! Codes of authenticator apps as a second factor: six digits that change every 30 seconds (TOTP, RFC 6238).
 //!
-//! The host generates a [`TotpSecret`] for an account and stores it. [`Totp::setup`] shows the secret to the
-//! user, as a QR code and as text; the first code that [`Totp::check`] accepts proves that the app has it.
+//! The host generates a [`TotpSecret`] for an account and stores it. [`Totp::setup`] shows it to the user once,
+//! as a QR code and as text; the first code that [`Totp::check`] accepts proves that the app has it.
 //! `check` returns the time of the confirmation, for [`Actor::second_factor_at`]. A
 //! [`StepUp`](crate::accounts::StepUp) policy may require a recent one.
 //!
@@ -120,12 +120,8 @@ impl Totp {
     /// The host MUST have authenticated `by` as `owner` by other means: this is only the second factor.
     ///
     /// # Errors
-    /// - [`WrongCode`](TotpError::WrongCode) for a wrong code. It uses up one of 5 attempts per 15 minutes and
-    ///   20 per day, unless the text is not six digits.
-    /// - [`UsedCode`](TotpError::UsedCode) if this code or a later one was accepted before.
-    /// - [`TooManyAttempts`](TotpError::TooManyAttempts) if no attempts are left, whether the code is correct
-    ///   or not.
-    /// - [`Failed`](TotpError::Failed) if the store fails.
+    /// Any [`TotpError`]. A wrong code uses up one of 5 attempts per 15 minutes and 20 per day, unless the text
+    /// is not six digits. When no attempts are left, correct codes are rejected, too.
     pub async fn check(
         &self,
         owner: &Owner,
@@ -215,16 +211,14 @@ impl CodeCounters {
     }
 }
 
-/// The secret that an authenticator app and the service share. [`Totp::setup`] shows it
-/// once; the host stores it, encrypted.
+/// The secret that an authenticator app and the service share.
 ///
 /// Like [`Secret`], it does not implement `Display`, `Serialize` or `PartialEq`, its `Debug` output is
 /// redacted, and its memory is zeroed on drop.
 ///
 /// # Examples
 /// ```
-/// use keyward::totp::TotpSecret;
-///
+/// # use keyward::totp::TotpSecret;
 /// let secret = TotpSecret::generate()?;
 /// let stored = secret.expose().to_owned(); // encrypt this
 /// assert_eq!(TotpSecret::from_base32(&stored)?.expose(), stored);

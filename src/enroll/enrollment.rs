@@ -68,19 +68,16 @@ pub struct EnrollmentBuilder {
 /// Exhaustive on purpose: each variant needs a different HTTP status.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// The code is not the last one that was sent, was already used, or has no attempts left. Respond with
-    /// 400.
+    /// Not the last code that was sent, or it was used already or has no attempts left. Respond with 400.
     #[error("the code is wrong or was already used: check it, or request a new one")]
     WrongCode,
     /// The code was correct, but has expired. Respond with 400.
     #[error("the code has expired: request a new one")]
     ExpiredCode,
-    /// The limit of the address or network is reached. Contains the time until the limit resets. Respond
-    /// with 429 and `Retry-After`.
+    /// An hourly limit is reached. Contains the time until it resets. Respond with 429 and `Retry-After`.
     #[error("too many attempts: try again in {} s", whole_seconds(*.0).max(1))]
     TooManyAttempts(Duration),
-    /// The store or the host failed (503), or the owner cannot have another key. Respond as when issuing a
-    /// key.
+    /// The store or the host failed (503), or no key can be issued. Respond as when issuing a key.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -134,8 +131,8 @@ impl Enrollment {
     /// if the actor has an IP address.
     ///
     /// # Errors
-    /// [`TooManyAttempts`](EnrollError::TooManyAttempts) if a limit is reached, and
-    /// [`Failed`](EnrollError::Failed) if the store is unavailable or 1,000 messages are already pending.
+    /// [`EnrollError::TooManyAttempts`], and [`EnrollError::Failed`] if the store is unavailable or 1,000
+    /// messages are already pending.
     pub async fn request_code(
         &self,
         address: &EmailAddress,
@@ -177,12 +174,8 @@ impl Enrollment {
     /// A text that is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
     /// # Errors
-    /// - [`WrongCode`](EnrollError::WrongCode) for a wrong code, after five wrong codes, and if there is no
-    ///   account or no code;
-    /// - [`ExpiredCode`](EnrollError::ExpiredCode) ten minutes after the code was requested;
-    /// - [`TooManyAttempts`](EnrollError::TooManyAttempts) if the limit of the network is reached;
-    /// - [`Failed`](EnrollError::Failed) with the errors of [`ApiKeys::issue`], and if the store or the host
-    ///   fails.
+    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes and if there is no account or no
+    /// code. It expires after ten minutes. `Failed` has the errors of [`ApiKeys::issue`].
     pub async fn redeem_code(
         &self,
         address: &EmailAddress,
