@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ClientError, Warning,
-    private_dir::{FileModes, PrivateDir},
+    private_dir::{FILE_NAME, FileModes, PrivateDir},
 };
 use crate::secret::Secret;
 
@@ -73,7 +73,7 @@ impl CredentialsFile {
     /// another user, or is writable by others; [`Io`](super::ClientErrorKind::Io) if it cannot be read.
     pub fn load(&self, profile: &Profile) -> Result<Option<StoredCredential>, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(None) };
-        let Some((bytes, modes)) = dir.read(FILE_NAME)? else { return Ok(None) };
+        let Some((bytes, modes)) = dir.read()? else { return Ok(None) };
         Ok(CredentialsText::parse(&bytes).get(profile).map(|text| StoredCredential {
             path: self.path.clone(),
             text: Zeroizing::new(text.to_owned()),
@@ -89,8 +89,8 @@ impl CredentialsFile {
     pub fn save(&self, profile: &Profile, key: &Secret) -> Result<Option<Warning>, ClientError> {
         let dir = PrivateDir::create(&self.dir)?;
         let _lock = dir.lock()?;
-        let (old, modes) = dir.read(FILE_NAME)?.unwrap_or_default();
-        dir.replace(FILE_NAME, CredentialsText::parse(&old).set(profile, key).as_bytes())?;
+        let (old, modes) = dir.read()?.unwrap_or_default();
+        dir.replace(CredentialsText::parse(&old).set(profile, key).as_bytes())?;
         Ok(self.warning(modes))
     }
 
@@ -102,13 +102,13 @@ impl CredentialsFile {
     pub fn remove(&self, profile: &Profile) -> Result<bool, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(false) };
         let _lock = dir.lock()?;
-        let Some((bytes, _)) = dir.read(FILE_NAME)? else { return Ok(false) };
+        let Some((bytes, _)) = dir.read()? else { return Ok(false) };
         let text = CredentialsText::parse(&bytes);
         let existed = text.get(profile).is_some();
         match text.without(profile) {
-            Some(rest) if existed => dir.replace(FILE_NAME, rest.as_bytes())?,
+            Some(rest) if existed => dir.replace(rest.as_bytes())?,
             Some(_) => {}
-            None => dir.remove(FILE_NAME)?,
+            None => dir.remove()?,
         }
         Ok(existed)
     }
@@ -122,8 +122,8 @@ impl CredentialsFile {
     pub fn check_writable(&self) -> Result<(), ClientError> {
         let dir = PrivateDir::create(&self.dir)?;
         let _lock = dir.lock()?;
-        dir.read(FILE_NAME)?;
-        dir.check_writable(FILE_NAME)
+        dir.read()?;
+        dir.check_writable()
     }
 
     fn warning(&self, modes: FileModes) -> Option<Warning> {
@@ -289,6 +289,5 @@ fn push_line(text: &mut String, line: &[u8]) {
     text.push_str(&String::from_utf8_lossy(line));
 }
 
-const FILE_NAME: &str = "credentials";
 const DEFAULT_PROFILE: &str = "default";
 const MAX_PROFILE_LEN: usize = 64;

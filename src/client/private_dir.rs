@@ -31,7 +31,7 @@ impl PrivateDir {
         if lock.is_some() {
             for name in self.file_names().map_err(ClientError::io("list", &self.path))? {
                 let text = name.to_string_lossy();
-                if text.starts_with(".credentials.") && text.ends_with(TEMPORARY_SUFFIX) {
+                if text.starts_with(TEMPORARY_PREFIX) && text.ends_with(TEMPORARY_SUFFIX) {
                     let _ = self.remove_file(&name);
                 }
             }
@@ -39,13 +39,10 @@ impl PrivateDir {
         Ok(lock)
     }
 
-    /// Reads a file of this directory, if it exists. If others can read it, its mode is first set to 0600.
-    pub(super) fn read(
-        &self,
-        name: &str,
-    ) -> Result<Option<(Zeroizing<Vec<u8>>, FileModes)>, ClientError> {
-        let path = self.path.join(name);
-        let Some((file, modes)) = self.open_file(name, &path)? else { return Ok(None) };
+    /// Reads the file, if it exists. If others can read it, its mode is first set to 0600.
+    pub(super) fn read(&self) -> Result<Option<(Zeroizing<Vec<u8>>, FileModes)>, ClientError> {
+        let path = self.path.join(FILE_NAME);
+        let Some((file, modes)) = self.open_file(&path)? else { return Ok(None) };
         // Full capacity up front: a buffer that reallocates leaves copies of keys in freed memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN + 1));
         let read = file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes);
@@ -57,37 +54,38 @@ impl PrivateDir {
         Ok(Some((bytes, modes)))
     }
 
-    /// Atomically replaces a file with new contents.
-    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), ClientError> {
-        let temporary = self.write_temporary(name, bytes)?;
-        if let Err(error) = self.rename(&temporary, name) {
+    /// Atomically replaces the file with new contents.
+    pub(super) fn replace(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        let temporary = self.write_temporary(bytes)?;
+        if let Err(error) = self.rename(&temporary, FILE_NAME) {
             let _ = self.remove_file(temporary.as_ref());
-            return Err(ClientError::io("replace", &self.path.join(name))(error));
+            return Err(ClientError::io("replace", &self.path.join(FILE_NAME))(error));
         }
         self.sync()
     }
 
     /// Checks that [`replace`](Self::replace) can create a file here.
-    pub(super) fn check_writable(&self, name: &str) -> Result<(), ClientError> {
-        let temporary = self.write_temporary(name, &[])?;
+    pub(super) fn check_writable(&self) -> Result<(), ClientError> {
+        let temporary = self.write_temporary(&[])?;
         self.remove_file(temporary.as_ref()).map_err(ClientError::io("write to", &self.path))
     }
 
-    pub(super) fn remove(&self, name: &str) -> Result<(), ClientError> {
-        match self.remove_file(name.as_ref()) {
+    pub(super) fn remove(&self) -> Result<(), ClientError> {
+        match self.remove_file(FILE_NAME.as_ref()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ClientError::io("remove", &self.path.join(name))(error))
+                Err(ClientError::io("remove", &self.path.join(FILE_NAME))(error))
             }
             _ => self.sync(),
         }
     }
 
     /// Writes and syncs a new file with mode 0600, and returns its name.
-    fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<String, ClientError> {
+    fn write_temporary(&self, bytes: &[u8]) -> Result<String, ClientError> {
         let mut suffix = [0; 8];
         let filled = random::fill(&mut suffix).map_err(io::Error::other);
         filled.map_err(ClientError::io("create a file name in", &self.path))?;
-        let temporary = format!(".{name}.{:016x}{TEMPORARY_SUFFIX}", u64::from_ne_bytes(suffix));
+        let suffix = u64::from_ne_bytes(suffix);
+        let temporary = format!("{TEMPORARY_PREFIX}{suffix:016x}{TEMPORARY_SUFFIX}");
         let written = self.create_file(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
@@ -100,6 +98,8 @@ impl PrivateDir {
     }
 }
 
+pub(super) const FILE_NAME: &str = "credentials";
+const TEMPORARY_PREFIX: &str = ".credentials.";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const MAX_FILE_LEN: usize = 64 * 1024;
 const TOO_LONG: &str = "is too long for a credentials file";
@@ -199,10 +199,10 @@ mod platform {
         }
 
         /// Opens a file that only the current user can write to, and restricts its mode.
-        pub(super) fn open_file(&self, name: &str, path: &Path) -> OpenedFile {
+        pub(super) fn open_file(&self, path: &Path) -> OpenedFile {
             // Non-blocking: opening a named pipe would otherwise block.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = match openat(&self.handle, name, flags, Mode::empty()) {
+            let file = match openat(&self.handle, FILE_NAME, flags, Mode::empty()) {
                 Ok(fd) => File::from(fd),
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::LOOP | Errno::MLINK) => {
@@ -361,7 +361,7 @@ mod platform {
             locked.map(|file| Some(DirLock(file))).map_err(ClientError::io("lock", &path))
         }
 
-        pub(super) fn open_file(&self, _: &str, path: &Path) -> OpenedFile {
+        pub(super) fn open_file(&self, path: &Path) -> OpenedFile {
             match fs::symlink_metadata(path) {
                 Ok(metadata) if metadata.is_file() => {}
                 Ok(_) => return Err(ClientError::unsafe_path(path, NOT_A_FILE, "move it away")),

@@ -80,11 +80,12 @@ type ContentFn = dyn Fn(&Notice) -> Option<EmailContent> + Send + Sync;
 impl EmailSink {
     /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
+        use EventKind::{Created, Expiring, Revoked, Rotated, RotationDue, Unused};
         let inner = Inner {
             mailer,
             recipients: Box::new(recipients),
             names_from: None,
-            kinds: DEFAULT_KINDS.into(),
+            kinds: vec![Created, Rotated, Revoked, Expiring, RotationDue, Unused],
             product: String::new(),
             manage_url: None,
             content: Box::new(|notice| Some(notice.default_content())),
@@ -215,12 +216,3 @@ impl std::fmt::Debug for Inner {
             .finish_non_exhaustive()
     }
 }
-
-const DEFAULT_KINDS: [EventKind; 6] = [
-    EventKind::Created,
-    EventKind::Rotated,
-    EventKind::Revoked,
-    EventKind::Expiring,
-    EventKind::RotationDue,
-    EventKind::Unused,
-];
