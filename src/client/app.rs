@@ -195,8 +195,7 @@ impl App {
     }
 
     pub(super) fn dotenv_candidate(&self) -> Result<Option<Candidate>, ClientError> {
-        let path =
-            env::current_dir().map_or_else(|_| PathBuf::from(".env"), |dir| dir.join(".env"));
+        let path = env::current_dir().unwrap_or_default().join(".env");
         // Python virtual environments are directories of this name, and reading a named pipe would block.
         if !fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
             return Ok(None);
@@ -226,23 +225,23 @@ impl App {
     /// Describes a malformed key without showing the text: any part of it may be secret.
     fn malformed(&self, text: &str, origin: &str, malformed: Malformed) -> ClientError {
         let format = self.formats.current();
-        let problem = if text.contains(char::is_whitespace) {
-            "it contains a space or a line break: remove it".to_owned()
-        } else if text.starts_with(['"', '\'']) {
-            "it begins with a quotation mark: remove the quotation marks".to_owned()
-        } else {
-            let advice = "verify that you copied the complete key";
-            match malformed {
-                Malformed::Prefix | Malformed::Environment => {
-                    format!("{malformed}, keys begin with {}: {advice}", format.secret_prefix())
-                }
-                Malformed::Length => format!(
-                    "it has {} characters, but keys have {}: {advice}",
-                    text.chars().count(),
-                    format.total_len()
-                ),
-                other => format!("{other}: {advice}"),
+        let (prefix, expected) = (format.secret_prefix(), format.total_len());
+        let advice = "verify that you copied the complete key";
+        let problem = match malformed {
+            _ if text.contains(char::is_whitespace) => {
+                "it contains a space or a line break: remove it".to_owned()
             }
+            _ if text.starts_with(['"', '\'']) => {
+                "it begins with a quotation mark: remove the quotation marks".to_owned()
+            }
+            Malformed::Prefix | Malformed::Environment => {
+                format!("{malformed}, keys begin with {prefix}: {advice}")
+            }
+            Malformed::Length => {
+                let len = text.chars().count();
+                format!("it has {len} characters, but keys have {expected}: {advice}")
+            }
+            other => format!("{other}: {advice}"),
         };
         let message =
             format!("the text from {origin} is not an API key of {} ({problem})", self.name);
@@ -367,29 +366,22 @@ fn absolute(path: Option<PathBuf>, variable: &str) -> Result<PathBuf, ClientErro
 // so an unrelated malformed line would hide the key.
 fn dotenv_value(name: &str, file: &[u8]) -> Option<String> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
-    let lines = file.split(|&byte| byte == b'\n');
-    let value = lines
-        .filter_map(|line| dotenv_line_value(name, std::str::from_utf8(line).ok()?))
-        .next_back()?;
+    let mut lines = file.rsplit(|&byte| byte == b'\n');
+    let value = lines.find_map(|line| dotenv_line_value(name, std::str::from_utf8(line).ok()?))?;
     (!value.is_empty()).then(|| value.to_owned())
 }
 
 fn dotenv_line_value<'a>(name: &str, line: &'a str) -> Option<&'a str> {
     let line = line.trim();
-    let line = match line.strip_prefix("export") {
-        Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
-        _ => line,
-    };
+    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let line = exported.map_or(line, str::trim_start);
     let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?.trim_start();
-    for quote in ['"', '\''] {
-        if let Some((inside, _)) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote))
-        {
-            return Some(inside.trim());
-        }
-    }
-    let comment =
-        value.find('#').filter(|&at| at == 0 || value[..at].ends_with(char::is_whitespace));
-    Some(value[..comment.unwrap_or(value.len())].trim_end())
+    let quoted = |quote| Some(value.strip_prefix(quote)?.split_once(quote)?.0.trim());
+    let unquoted = || {
+        let is_comment = |at: &usize| *at == 0 || value[..*at].ends_with(char::is_whitespace);
+        value[..value.find('#').filter(is_comment).unwrap_or(value.len())].trim_end()
+    };
+    Some(quoted('"').or_else(|| quoted('\'')).unwrap_or_else(unquoted))
 }
 
 /// Only the first MiB of a `.env` file is read.

@@ -166,28 +166,27 @@ fn escape_html(text: &str) -> String {
     text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// Describes a user agent, such as "Firefox on Linux". An unknown program is described by the first word
-/// of the user agent, if that is plain ASCII letters and digits.
+/// An unknown program is described by the first word of the user agent, if that is plain ASCII letters and
+/// digits: `curl` for `curl/8.5.0`.
 fn describe_device(user_agent: &str) -> String {
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)
     };
-    let program = find(&BROWSERS).map(str::to_owned).or_else(|| first_word(user_agent));
+    let program = find(&BROWSERS).or_else(|| first_word(user_agent));
     match (program, find(&SYSTEMS)) {
         (Some(program), Some(system)) => format!("{program} on {system}"),
-        (Some(program), None) => program,
+        (Some(program), None) => program.into(),
         (None, Some(system)) => format!("an unknown program on {system}"),
         (None, None) => "an unknown device".into(),
     }
 }
 
-/// Returns `curl` for `curl/8.5.0`, and `None` for `Mozilla`, with which every browser's user agent begins.
-fn first_word(user_agent: &str) -> Option<String> {
-    let end = user_agent.find(['/', ' ']).unwrap_or(user_agent.len());
-    let word = &user_agent[..end];
+fn first_word(user_agent: &str) -> Option<&str> {
+    let word = user_agent.split(['/', ' ']).next()?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let accepted = (1..=MAX_WORD_LEN).contains(&word.len()) && word.chars().all(is_plain);
-    (accepted && word != "Mozilla").then(|| word.into())
+    // The user agent of every browser begins with `Mozilla`.
+    (accepted && word != "Mozilla").then_some(word)
 }
 
 /// The first match counts: a user agent also contains the names of older browsers.
