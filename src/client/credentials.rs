@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     ClientError, Warning,
-    private_dir::{FILE_NAME, FileModes, PrivateDir},
+    private_dir::{FILE_NAME, PrivateDir},
 };
 use crate::secret::Secret;
 
@@ -73,13 +73,10 @@ impl CredentialsFile {
     /// another user, or is writable by others; [`Io`](super::ClientErrorKind::Io) if it cannot be read.
     pub fn load(&self, profile: &Profile) -> Result<Option<StoredCredential>, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(None) };
-        let Some((bytes, modes)) = dir.read()? else { return Ok(None) };
-        Ok(CredentialsText::parse(&bytes).get(profile).map(|text| StoredCredential {
-            path: self.path.clone(),
-            text: Zeroizing::new(text.to_owned()),
-            mode: modes.current,
-            warning: self.warning(modes),
-        }))
+        let Some((bytes, mode, warning)) = dir.read()? else { return Ok(None) };
+        let Some(text) = CredentialsText::parse(&bytes).get(profile) else { return Ok(None) };
+        let (path, text) = (self.path.clone(), Zeroizing::new(text.to_owned()));
+        Ok(Some(StoredCredential { path, text, mode, warning }))
     }
 
     /// Stores a key for a profile. Returns a warning if other users could read the file until now.
@@ -89,9 +86,9 @@ impl CredentialsFile {
     pub fn save(&self, profile: &Profile, key: &Secret) -> Result<Option<Warning>, ClientError> {
         let dir = PrivateDir::create(&self.dir)?;
         let _lock = dir.lock()?;
-        let (old, modes) = dir.read()?.unwrap_or_default();
+        let (old, _, warning) = dir.read()?.unwrap_or_default();
         dir.replace(CredentialsText::parse(&old).set(profile, key).as_bytes())?;
-        Ok(self.warning(modes))
+        Ok(warning)
     }
 
     /// Removes the key of a profile, and the file if no other profile has a key. Returns whether the profile
@@ -102,7 +99,7 @@ impl CredentialsFile {
     pub fn remove(&self, profile: &Profile) -> Result<bool, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(false) };
         let _lock = dir.lock()?;
-        let Some((bytes, _)) = dir.read()? else { return Ok(false) };
+        let Some((bytes, ..)) = dir.read()? else { return Ok(false) };
         let text = CredentialsText::parse(&bytes);
         let existed = text.get(profile).is_some();
         match text.without(profile) {
@@ -124,10 +121,6 @@ impl CredentialsFile {
         let _lock = dir.lock()?;
         dir.read()?;
         dir.check_writable()
-    }
-
-    fn warning(&self, modes: FileModes) -> Option<Warning> {
-        modes.readable.map(|mode| Warning::WasReadable { path: self.path.clone(), mode })
     }
 }
 

@@ -6,26 +6,17 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) use self::platform::PrivateDir;
-use super::ClientError;
+use super::{ClientError, Warning};
 use crate::system::random;
 
-/// The permissions of a file, if the platform has them.
-#[derive(Clone, Copy, Default)]
-pub(super) struct FileModes {
-    pub(super) current: Option<u32>,
-    /// The previous permissions, if others could read the file until now.
-    pub(super) readable: Option<u32>,
-}
-
-/// An opened file, if it exists.
-type OpenedFile = Result<Option<(File, FileModes)>, ClientError>;
-
-/// Blocks other writers until it is dropped.
-pub(super) struct DirLock(#[allow(dead_code, reason = "holds the lock")] File);
+/// A file or its contents, if it exists. Then the permissions, if the platform has them, and a warning if
+/// others could read the file until now.
+type Opened<T> = Result<Option<(T, Option<u32>, Option<Warning>)>, ClientError>;
 
 impl PrivateDir {
-    /// Waits for the exclusive lock on the directory, then removes temporary files of killed writers.
-    pub(super) fn lock(&self) -> Result<Option<DirLock>, ClientError> {
+    /// Waits for the exclusive lock on the directory, then removes temporary files of killed writers. The lock
+    /// blocks other writers until it is dropped.
+    pub(super) fn lock(&self) -> Result<Option<File>, ClientError> {
         let lock = self.lock_exclusive()?;
         // Only under the lock: no other writer has a temporary file then.
         if lock.is_some() {
@@ -40,9 +31,9 @@ impl PrivateDir {
     }
 
     /// Reads the file, if it exists. If others can read it, its mode is first set to 0600.
-    pub(super) fn read(&self) -> Result<Option<(Zeroizing<Vec<u8>>, FileModes)>, ClientError> {
+    pub(super) fn read(&self) -> Opened<Zeroizing<Vec<u8>>> {
         let path = self.path.join(FILE_NAME);
-        let Some((file, modes)) = self.open_file(&path)? else { return Ok(None) };
+        let Some((file, mode, warning)) = self.open_file(&path)? else { return Ok(None) };
         // Full capacity up front: a buffer that reallocates leaves copies of keys in freed memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN + 1));
         let read = file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes);
@@ -51,7 +42,7 @@ impl PrivateDir {
             let advice = "move it away and store the key again";
             return Err(ClientError::unsafe_path(&path, TOO_LONG, advice));
         }
-        Ok(Some((bytes, modes)))
+        Ok(Some((bytes, mode, warning)))
     }
 
     /// Atomically replaces the file with new contents.
@@ -153,8 +144,8 @@ mod platform {
                 }
                 Err(error) => return Err(ClientError::io("open", path)(error)),
             };
-            check_parent(parent_path, &metadata(&parent, parent_path)?)?;
-            check_private(path, &metadata(&handle, path)?)?;
+            check_access(parent_path, &parent, true)?;
+            check_access(path, &handle, false)?;
             Ok(Some(Self { handle, path: path.to_owned() }))
         }
 
@@ -167,7 +158,7 @@ mod platform {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(parent_path);
             created.map_err(ClientError::io("create", parent_path))?;
             let parent = open_parent(parent_path).map_err(ClientError::io("open", parent_path))?;
-            check_parent(parent_path, &metadata(&parent, parent_path)?)?;
+            check_access(parent_path, &parent, true)?;
             let created = match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
                 Ok(()) => sync(&parent, parent_path).map(|()| true)?,
                 Err(Errno::EXIST) => false,
@@ -184,14 +175,14 @@ mod platform {
         }
 
         /// Returns `None` if the file system has no locks. The atomic rename still keeps the file whole.
-        pub(super) fn lock_exclusive(&self) -> Result<Option<DirLock>, ClientError> {
+        pub(super) fn lock_exclusive(&self) -> Result<Option<File>, ClientError> {
             // The lock belongs to the open file description, so each one opens the directory again.
             let fd = openat(&self.handle, c".", DIRECTORY, Mode::empty())
                 .map_err(ClientError::io("lock", &self.path))?;
             let file = File::from(fd);
             loop {
                 match file.lock() {
-                    Ok(()) => return Ok(Some(DirLock(file))),
+                    Ok(()) => return Ok(Some(file)),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => return Ok(None),
                 }
@@ -199,7 +190,7 @@ mod platform {
         }
 
         /// Opens a file that only the current user can write to, and restricts its mode.
-        pub(super) fn open_file(&self, path: &Path) -> OpenedFile {
+        pub(super) fn open_file(&self, path: &Path) -> Opened<File> {
             // Non-blocking: opening a named pipe would otherwise block.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = match openat(&self.handle, FILE_NAME, flags, Mode::empty()) {
@@ -211,18 +202,18 @@ mod platform {
                 }
                 Err(error) => return Err(ClientError::io("open", path)(error)),
             };
-            let metadata = metadata(&file, path)?;
+            let metadata = check_access(path, &file, false)?;
             if !metadata.is_file() {
                 return Err(ClientError::unsafe_path(path, NOT_A_FILE, "move it away"));
             }
-            check_private(path, &metadata)?;
             let mode = metadata.mode() & 0o777;
             if mode & OTHERS_ANY == 0 {
-                return Ok(Some((file, FileModes { current: Some(mode), readable: None })));
+                return Ok(Some((file, Some(mode), None)));
             }
             let restricted = file.set_permissions(Permissions::from_mode(0o600));
             restricted.map_err(ClientError::io("restrict access to", path))?;
-            Ok(Some((file, FileModes { current: Some(0o600), readable: Some(mode) })))
+            let warning = Warning::WasReadable { path: path.to_owned(), mode };
+            Ok(Some((file, Some(0o600), Some(warning))))
         }
 
         pub(super) fn create_file(&self, name: &str) -> io::Result<File> {
@@ -270,36 +261,25 @@ mod platform {
         rustix::fs::open(path, DIRECTORY, Mode::empty()).map(File::from)
     }
 
-    fn check_parent(path: &Path, metadata: &Metadata) -> Result<(), ClientError> {
-        if metadata.uid() != 0 && metadata.uid() != effective_uid() {
-            let advice =
-                "set HOME to your own home directory, or set the key's environment variable";
-            return Err(ClientError::unsafe_path(path, OTHER_OWNER, advice));
+    /// Checks the owner, and that others cannot write: a user with write access may have replaced the key.
+    fn check_access(path: &Path, file: &File, is_parent: bool) -> Result<Metadata, ClientError> {
+        let metadata = file.metadata().map_err(ClientError::io("inspect", path))?;
+        let by_root = is_parent && metadata.uid() == 0;
+        if !by_root && metadata.uid() != rustix::process::geteuid().as_raw() {
+            let advice = if is_parent {
+                "set HOME to your own home directory, or set the key's environment variable"
+            } else {
+                "it may contain another user's key; move it away, or take ownership with chown"
+            };
+            return Err(ClientError::unsafe_path(path, "belongs to another user", advice));
         }
         // In a sticky directory such as /tmp, other users cannot rename or remove our directory.
-        if metadata.mode() & STICKY == 0 { check_not_writable(path, metadata) } else { Ok(()) }
-    }
-
-    fn check_private(path: &Path, metadata: &Metadata) -> Result<(), ClientError> {
-        if metadata.uid() != effective_uid() {
-            let advice =
-                "it may contain another user's key; move it away, or take ownership with chown";
-            return Err(ClientError::unsafe_path(path, OTHER_OWNER, advice));
-        }
-        check_not_writable(path, metadata)
-    }
-
-    /// A user with write access may have replaced the key.
-    fn check_not_writable(path: &Path, metadata: &Metadata) -> Result<(), ClientError> {
-        if metadata.mode() & OTHERS_WRITE != 0 {
+        let is_sticky = is_parent && metadata.mode() & STICKY != 0;
+        if !is_sticky && metadata.mode() & OTHERS_WRITE != 0 {
             let advice = format!("check its contents, then run `chmod go-w {}`", path.display());
             return Err(ClientError::unsafe_path(path, "is writable by other users", &advice));
         }
-        Ok(())
-    }
-
-    fn metadata(file: &File, path: &Path) -> Result<Metadata, ClientError> {
-        file.metadata().map_err(ClientError::io("inspect", path))
+        Ok(metadata)
     }
 
     fn sync(dir: &File, path: &Path) -> Result<(), ClientError> {
@@ -310,15 +290,10 @@ mod platform {
         }
     }
 
-    fn effective_uid() -> u32 {
-        rustix::process::geteuid().as_raw()
-    }
-
     const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
     const OTHERS_ANY: u32 = 0o077;
     const OTHERS_WRITE: u32 = 0o022;
     const STICKY: u32 = 0o1000;
-    const OTHER_OWNER: &str = "belongs to another user";
 }
 
 /// The file inherits the access rules of the user's profile directory: only the user and administrators can
@@ -354,14 +329,14 @@ mod platform {
             dir.map_err(ClientError::io("open", path))
         }
 
-        pub(super) fn lock_exclusive(&self) -> Result<Option<DirLock>, ClientError> {
+        pub(super) fn lock_exclusive(&self) -> Result<Option<File>, ClientError> {
             let path = self.path.join(".lock");
             let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
             let locked = opened.and_then(|file| file.lock().map(|()| file));
-            locked.map(|file| Some(DirLock(file))).map_err(ClientError::io("lock", &path))
+            locked.map(Some).map_err(ClientError::io("lock", &path))
         }
 
-        pub(super) fn open_file(&self, path: &Path) -> OpenedFile {
+        pub(super) fn open_file(&self, path: &Path) -> Opened<File> {
             match fs::symlink_metadata(path) {
                 Ok(metadata) if metadata.is_file() => {}
                 Ok(_) => return Err(ClientError::unsafe_path(path, NOT_A_FILE, "move it away")),
@@ -369,7 +344,7 @@ mod platform {
                 Err(error) => return Err(ClientError::io("inspect", path)(error)),
             }
             let file = File::open(path).map_err(ClientError::io("read", path))?;
-            Ok(Some((file, FileModes::default())))
+            Ok(Some((file, None, None)))
         }
 
         pub(super) fn create_file(&self, name: &str) -> io::Result<File> {
