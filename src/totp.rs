@@ -114,8 +114,7 @@ impl Totp {
         TotpSetup::new(secret, &self.issuer, account)
     }
 
-    /// Accepts a current code, once, and returns the time for [`Actor::second_factor_at`]. The code may
-    /// contain spaces and dashes.
+    /// Accepts a current code once, and returns the time for [`Actor::second_factor_at`]. Ignores spaces and `-`.
     ///
     /// The host MUST have authenticated `by` as `owner` by other means: this is only the second factor.
     ///
@@ -177,8 +176,7 @@ impl CodeCounters {
     }
 
     /// Returns the charge for a code: one attempt if it is wrong, its time step if it is correct. All three
-    /// counters are charged atomically, so a correct code is rejected when no attempts are left, in the same
-    /// way as a wrong one.
+    /// counters are charged atomically, so a correct code is rejected, too, when no attempts are left.
     ///
     /// A time step is a period with a limit of one use. A store never returns to an earlier period, so an
     /// accepted step also rejects all steps before it.
@@ -213,8 +211,7 @@ impl CodeCounters {
 
 /// The secret that an authenticator app and the service share.
 ///
-/// Like [`Secret`], it does not implement `Display`, `Serialize` or `PartialEq`, its `Debug` output is
-/// redacted, and its memory is zeroed on drop.
+/// Like [`Secret`], it is redacted in `Debug`, has no `Display`, `Serialize` or `PartialEq`, and is zeroed on drop.
 ///
 /// # Examples
 /// ```
@@ -247,8 +244,7 @@ impl TotpSecret {
         Ok(Self::from_secret(&totp_rs::Secret::new_stack(*random)))
     }
 
-    /// Parses a stored secret, or one that another system generated: base32 in upper or lower case, with
-    /// optional padding and spaces.
+    /// Parses a stored or imported secret: base32 in upper or lower case, with optional padding and spaces.
     ///
     /// # Errors
     /// If the text is not base32, or does not encode 16 to 64 bytes. Shorter secrets could be guessed.
@@ -265,8 +261,7 @@ impl TotpSecret {
         Ok(Self::from_secret(&secret))
     }
 
-    /// Returns the secret in base32, for storage and for users who cannot scan a QR code. Review each call:
-    /// it is where the secret could leak.
+    /// Returns the secret in base32, to store or type in. Review each call: it is where the secret could leak.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
@@ -275,8 +270,7 @@ impl TotpSecret {
         Self(Secret::from(secret.to_base32()))
     }
 
-    /// Returns the code generator with the parameters that all apps support: SHA-1, six digits, 30 seconds.
-    /// It accepts one step before and after.
+    /// SHA-1, six digits, 30 seconds, which all apps support. Accepts one step before and after.
     fn codes(&self) -> totp_rs::Totp {
         let secret = totp_rs::Secret::try_from_base32(self.expose());
         let secret = secret.expect("`from_secret`, the only constructor, writes base32");
@@ -310,8 +304,7 @@ impl TotpSetup {
         Self { uri: Secret::from(uri) }
     }
 
-    /// Returns the URI that apps understand: `otpauth://totp/Lumio:ada?secret=…`. On a phone it also works as
-    /// a link. Long names are truncated.
+    /// Returns the URI, which is a link on phones: `otpauth://totp/Lumio:ada?secret=…`. Truncates long names.
     pub fn uri(&self) -> &Secret {
         &self.uri
     }
@@ -354,8 +347,7 @@ fn escape(text: &str, max_len: usize) -> String {
     escaped
 }
 
-/// The windows in which wrong codes are limited: length, and number of wrong codes. The period only keeps the
-/// two counters apart in the store.
+/// Length and maximum number of wrong codes. The period only keeps the counters apart in the store.
 const ATTEMPT_LIMITS: [(Duration, Period, u64); 2] =
     [(Duration::from_secs(900), Period::Ever, 5), (Duration::from_secs(86_400), Period::Day, 20)];
 const STEP_MICROS: u64 = 30_000_000;

@@ -104,8 +104,7 @@ impl App {
     /// `origin` names where the text came from, for the error message.
     ///
     /// # Errors
-    /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message names the cause
-    /// and does not show the text.
+    /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message does not show it.
     ///
     /// # Examples
     /// ```
@@ -134,8 +133,7 @@ impl App {
         Ok(CredentialsFile::in_dir((self.base_dir)()?.join(&self.credentials_dir)))
     }
 
-    /// Finds the key in the environment variable, the credentials file, or the `.env` file of the working
-    /// directory, in this order.
+    /// Finds the key in the environment variable, the credentials file, or `.env` in the working directory.
     ///
     /// The `.env` file comes last, so that a cloned repository cannot replace the user's own key. A blank
     /// variable counts as absent. The first source with a text decides: if the text is malformed, later

@@ -91,8 +91,7 @@ impl CredentialsFile {
         Ok(warning)
     }
 
-    /// Removes the key of a profile, and the file if no other profile has a key. Returns whether the profile
-    /// had a key.
+    /// Removes the key of a profile, and the file if no key is left. Returns whether the profile had a key.
     ///
     /// # Errors
     /// The same as [`load`](Self::load).

@@ -9,13 +9,11 @@ pub(super) use self::platform::PrivateDir;
 use super::{ClientError, Warning};
 use crate::system::random;
 
-/// A file or its contents, if it exists. Then the permissions, if the platform has them, and a warning if
-/// others could read the file until now.
+/// A file that exists, its mode if the platform has modes, and a warning if others could read it until now.
 type Opened<T> = Result<Option<(T, Option<u32>, Option<Warning>)>, ClientError>;
 
 impl PrivateDir {
-    /// Waits for the exclusive lock on the directory, then removes temporary files of killed writers. The lock
-    /// blocks other writers until it is dropped.
+    /// Locks out other writers until the result is dropped, and removes temporary files of killed writers.
     pub(super) fn lock(&self) -> Result<Option<File>, ClientError> {
         let lock = self.lock_exclusive()?;
         // Only under the lock: no other writer has a temporary file then.
@@ -296,8 +294,7 @@ mod platform {
     const STICKY: u32 = 0o1000;
 }
 
-/// The file inherits the access rules of the user's profile directory: only the user and administrators can
-/// access it.
+/// The file inherits the access rules of the user's profile directory, which is private.
 #[cfg(not(unix))]
 mod platform {
     use std::{

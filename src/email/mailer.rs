@@ -126,8 +126,7 @@ impl Mailer {
         MailerStats { pending, ..*lock(stats) }
     }
 
-    /// Waits until no message is pending: each was sent or dropped. A service calls this before it exits,
-    /// with a timeout of its own.
+    /// Waits until no message is pending. A service calls this before it exits, with a timeout of its own.
     pub async fn flush(&self) {
         // Fails only if the semaphore is closed, which never happens.
         let _all = self.inner.free_slots.acquire_many(self.inner.max_pending).await;
@@ -244,8 +243,7 @@ impl MailerBuilder {
         self
     }
 
-    /// Sets the delay before the second attempt. Defaults to 5 seconds. Each further delay is four times
-    /// as long, up to ten minutes.
+    /// Sets the delay before the second attempt. Defaults to 5 seconds. It grows fourfold, up to ten minutes.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
         self.inner.retry_delay = delay;
         self
@@ -257,8 +255,7 @@ impl MailerBuilder {
         self
     }
 
-    /// Sets the maximum number of pending messages, between 1 and 1,000,000. Defaults to 1,000. Further
-    /// messages are dropped and counted.
+    /// Sets the maximum number of pending messages: 1 to 1,000,000, by default 1,000. Others count as dropped.
     pub fn max_pending(mut self, messages: u32) -> Self {
         self.inner.max_pending = messages.clamp(1, 1_000_000);
         self.inner.free_slots = Arc::new(Semaphore::new(self.inner.max_pending as usize));

@@ -166,8 +166,7 @@ fn escape_html(text: &str) -> String {
     text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// An unknown program is described by the first word of the user agent, if that is plain ASCII letters and
-/// digits: `curl` for `curl/8.5.0`.
+/// Describes an unknown program by the first word of its user agent, if that is plain ASCII: `curl`.
 fn describe_device(user_agent: &str) -> String {
     let find = |known: &[(&str, &'static str)]| {
         known.iter().find(|(mark, _)| user_agent.contains(mark)).map(|(_, name)| *name)

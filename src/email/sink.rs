@@ -19,8 +19,7 @@ use crate::{
 pub trait Recipients: Send + Sync + 'static {
     /// Returns the address of an owner, or `None` if the owner has none or does not want e-mail.
     ///
-    /// Called in the background, before each attempt to send. An error is retried like an error of the
-    /// mail server.
+    /// Called in the background before each attempt to send. Errors are retried like those of the mail server.
     async fn address_of(&self, owner: &Owner) -> Result<Option<EmailAddress>, HostError>;
 }
 
@@ -138,8 +137,7 @@ impl EmailSinkBuilder {
         self
     }
 
-    /// Sets the kinds of events that owners are notified of. Defaults to created, rotated and revoked keys
-    /// and all reminders.
+    /// Sets the kinds of events to notify of. Defaults to created, rotated, revoked, and all reminders.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.inner.kinds = kinds.into_iter().collect();
         self

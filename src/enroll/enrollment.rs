@@ -101,8 +101,7 @@ type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
 impl Enrollment {
     /// Starts an enrollment with the host's account lookup and code sender, and a pepper.
     ///
-    /// The pepper keys the digests of codes, so that a stolen database does not reveal them. All nodes of a
-    /// service MUST use the same one.
+    /// The pepper keys the digests of codes. All nodes of a service MUST use the same one.
     pub fn builder(
         keys: ApiKeys,
         accounts: impl AccountLookup,
@@ -127,12 +126,10 @@ impl Enrollment {
     /// Sends a code to an address if it has an account. The result is the same if it has none. A code that
     /// was requested earlier for this address becomes invalid.
     ///
-    /// `by` identifies the requester as far as it is known. Requests are limited per address, and per network
-    /// if the actor has an IP address.
+    /// `by` is the requester, as far as known. Requests are limited per address, and per network if it has an IP.
     ///
     /// # Errors
-    /// [`EnrollError::TooManyAttempts`], and [`EnrollError::Failed`] if the store is unavailable or 1,000
-    /// messages are already pending.
+    /// `TooManyAttempts`, and `Failed` if the store is unavailable or 1,000 messages are pending.
     pub async fn request_code(
         &self,
         address: &EmailAddress,
@@ -168,8 +165,7 @@ impl Enrollment {
         Ok(())
     }
 
-    /// Issues a key to the caller that presents the code sent to an address. The code can then not be used
-    /// again, even if the key cannot be issued.
+    /// Issues a key in exchange for the code sent to an address. The code is used up even if issuing fails.
     ///
     /// A text that is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
@@ -264,14 +260,12 @@ impl EnrollmentBuilder {
 }
 
 impl Inner {
-    /// Returns a keyed digest, which cannot be reversed by trying all addresses or networks. The prefix
-    /// separates digests of different kinds.
+    /// Returns a keyed digest: it cannot be reversed by trying all addresses. Prefixes keep kinds apart.
     fn digest(&self, prefix: &str, text: &str) -> SecretDigest {
         self.hasher.digest(format!("{prefix} {text}").as_bytes())
     }
 
-    /// Binds the code to its address, so that equal codes of two addresses have different digests. An address
-    /// contains no space, so the text is unambiguous.
+    /// Binds the code to its address. An address contains no space, so the text is unambiguous.
     fn code_digest(&self, address: &EmailAddress, code: &str) -> SecretDigest {
         self.digest(CODE, &format!("{address} {code}"))
     }
@@ -345,8 +339,7 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Generates six random digits. Private, because a generator supplied from outside could be seeded, cloned
-/// or shared.
+/// Returns six random digits. Private: a generator from outside could be seeded, cloned or shared.
 fn generate_code(
     mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
 ) -> Result<Secret, EntropyError> {

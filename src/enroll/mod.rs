@@ -17,8 +17,7 @@
 //!   timing reveals whether an address has an account. For an address without an account, a code is stored
 //!   but never sent.
 //!
-//! A remaining limitation: requesting codes for another person's address uses up that address's codes for
-//! the hour.
+//! A remaining limitation: requests for another person's address use up its codes for the hour.
 
 mod enrollment;
 
@@ -54,8 +53,7 @@ pub trait CodeSender: Send + Sync + 'static {
     /// Sends a message. It MUST be sent to `message.to` only.
     ///
     /// Called in the background, and cancelled after one minute. A failure is recorded in the audit log, but
-    /// not reported to the caller of `request_code`: the response is the same whether a message was sent or
-    /// not.
+    /// not returned by `request_code`, which does not reveal whether a message was sent.
     async fn send(&self, message: &CodeMessage) -> Result<(), HostError>;
 }
 

@@ -250,8 +250,7 @@ pub(super) fn prompt(question: &str, echo: Echo) -> Result<Zeroizing<String>, Co
     line.ok_or_else(CommandError::cancelled)
 }
 
-/// Asks a yes-or-no question. Any other answer than `y` or `yes` cancels the command. `advice` is for a
-/// program without a terminal.
+/// Any other answer than `y` or `yes` cancels the command. `advice` is shown if there is no terminal.
 pub(super) fn confirm(question: &str, advice: &str) -> Result<(), CommandError> {
     if !is_interactive() {
         return Err(CommandError::no_terminal(advice));

@@ -24,8 +24,7 @@
 //! The commands make no network calls themselves: the program implements [`Server`], or passes [`NoServer`].
 //!
 //! # Behaviour of all commands
-//! - The result goes to standard output, everything else to standard error: `key --force | pbcopy` copies
-//!   only the key.
+//! - Only the result goes to standard output: `key --force | pbcopy` copies the key and nothing else.
 //! - With `--json`, standard output is one JSON object, also for an error:
 //!   `{"error": {"kind": …, "message": …}}`. Usage errors that `clap` detects stay plain text.
 //! - Prompts appear only if standard input is a terminal. Otherwise the error names the option or variable to
