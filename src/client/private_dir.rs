@@ -1,6 +1,8 @@
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
@@ -100,14 +102,11 @@ const NOT_A_FILE: &str = "is not a regular file";
 #[cfg(unix)]
 mod platform {
     use std::{
-        ffi::{OsStr, OsString},
-        fs::{DirBuilder, File, Metadata, Permissions},
-        io,
+        fs::{DirBuilder, Metadata, Permissions},
         os::unix::{
             ffi::OsStrExt as _,
             fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         },
-        path::{Path, PathBuf},
     };
 
     use rustix::{
@@ -297,12 +296,7 @@ mod platform {
 /// The file inherits the access rules of the user's profile directory, which is private.
 #[cfg(not(unix))]
 mod platform {
-    use std::{
-        ffi::{OsStr, OsString},
-        fs::{self, File, OpenOptions},
-        io,
-        path::{Path, PathBuf},
-    };
+    use std::fs::{self, OpenOptions};
 
     use super::*;
 

@@ -95,13 +95,10 @@ impl Mailer {
                 "it does not require TLS: use smtps://host, or smtp://host?tls=required",
             ));
         }
+        let why = "expected smtp://host or smtps://host, and trusted TLS roots on this machine";
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
             // The cause is left out: it could contain the password.
-            .map_err(|_| {
-                invalid(
-                    "expected smtp://host or smtps://host, and trusted TLS roots on this machine",
-                )
-            })?
+            .map_err(|_| invalid(why))?
             .hello_name(ClientId::Domain(domain(&from).into()))
             .build();
         let inner = Inner {

@@ -60,37 +60,6 @@ struct CommonOptions {
     profile: Profile,
 }
 
-/// What every command runs with.
-struct Session<'a> {
-    app: &'a App,
-    server: &'a dyn Server,
-    profile: &'a Profile,
-    console: Console,
-}
-
-impl Session<'_> {
-    fn resolve(&self) -> Result<ResolvedKey, CommandError> {
-        let resolved = self.app.resolve(self.profile)?;
-        resolved.warnings.iter().for_each(|warning| self.console.note(warning));
-        Ok(resolved)
-    }
-
-    /// Notes that the program stays signed in by another source.
-    fn note_other_sources(&self) {
-        if let Some((source, _)) = self.app.env_var_candidate() {
-            self.console
-                .note(format!("The {source} is still set and will be used: unset it to sign out"));
-        } else if let Ok(Some((source, _))) = self.app.dotenv_candidate() {
-            self.console
-                .note(format!("{source} is still set and will be used: remove it to sign out"));
-        }
-    }
-
-    fn server_error(&self, error: ServerError) -> CommandError {
-        CommandError::server(error, self.app, None)
-    }
-}
-
 /// Set up authentication: store an API key.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Configure {
@@ -155,94 +124,6 @@ impl Configure {
             }
             _ => session.read_key().map(Some),
         }
-    }
-}
-
-/// The steps of [`Configure`].
-impl Session<'_> {
-    /// Reads a key from standard input, or from a hidden prompt if that is a terminal.
-    fn read_key(&self) -> Result<Secret, CommandError> {
-        if is_interactive() {
-            let key = prompt("? Your API key (input is hidden):", Echo::Off)?;
-            return Ok(self.app.parse(&key, "the terminal")?);
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_STDIN_LEN));
-        let read = io::stdin().lock().take(MAX_STDIN_LEN as u64).read_to_end(&mut bytes);
-        read.map_err(|error| CommandError::read("standard input", error))?;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        if text.trim().is_empty() {
-            return Err(CommandError::usage(
-                "no key on standard input: provide one, as in `… configure - < key.txt`",
-            ));
-        }
-        Ok(self.app.parse(text, "standard input")?)
-    }
-
-    fn prompt_and_store(&self, file: &CredentialsFile) -> CommandResult {
-        if !is_interactive() {
-            return Err(CommandError::no_terminal(&format!(
-                "pass the key with --api-key-stdin, or set the environment variable {}",
-                self.app.env_var_name()
-            )));
-        }
-        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
-        let key = prompt(question, Echo::Off)?;
-        if !key.trim().is_empty() {
-            return self.check_and_store(file, &self.app.parse(&key, "the terminal")?);
-        }
-        let email = prompt("? Your email address:", Echo::On)?;
-        self.request_code(&email)?;
-        let code = prompt("? Check your email for a 6-digit code and enter it:", Echo::On)?;
-        self.verify_code(file, &email, &Secret::from(code.as_str().to_owned()))
-    }
-
-    fn request_code(&self, email: &str) -> Result<(), CommandError> {
-        let email = parse_address(email)?;
-        let requested = self.server.request_code(email);
-        requested.map_err(|error| CommandError::server(error, self.app, Some(email)))
-    }
-
-    fn verify_code(&self, file: &CredentialsFile, email: &str, code: &Secret) -> CommandResult {
-        let email = parse_address(email)?;
-        let code = Secret::from(code.expose().trim().to_owned());
-        if code.expose().is_empty() {
-            return Err(CommandError::usage("the code is empty: enter the code from the email"));
-        }
-        // A code yields one key. Check first that the key can be stored, or the code would be wasted.
-        file.check_writable()?;
-        let created = self.server.verify_code(email, &code);
-        let key = created.map_err(|error| CommandError::server(error, self.app, Some(email)))?;
-        let parsed = self.app.parse(key.expose(), "the server").map_err(CommandError::from);
-        let stored = parsed.and_then(|key| self.store(file, &key));
-        if stored.is_err() && self.server.revoke_key(&key).is_err() {
-            self.console.note(
-                "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
-            );
-        }
-        stored
-    }
-
-    fn check_and_store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
-        match self.server.check_key(key) {
-            Ok(()) | Err(ServerError::Unsupported) => {}
-            Err(error @ ServerError::KeyRejected) => return Err(self.server_error(error)),
-            Err(error) => self.console.note(format!(
-                "The key is stored without checking it ({error}): run `{} status --check` later",
-                self.app.command_name()
-            )),
-        }
-        self.store(file, key)
-    }
-
-    fn store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
-        if let Some(warning) = file.save(self.profile, key)? {
-            self.console.note(warning);
-        }
-        let (hint, path, profile) = (self.app.hint(key), file.path(), self.profile.as_str());
-        let text = format!("API key {hint}******** stored in {}", path.display());
-        let path = path.to_string_lossy();
-        let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });
-        Ok(CommandOutput::new(text, json))
     }
 }
 
@@ -377,6 +258,124 @@ impl Logout {
         let path = file.path().to_string_lossy();
         let json = json!({ "deleted": true, "revoked": self.revoke, "path": path });
         Ok(CommandOutput::new("API key deleted successfully.", json))
+    }
+}
+
+/// What every command runs with.
+struct Session<'a> {
+    app: &'a App,
+    server: &'a dyn Server,
+    profile: &'a Profile,
+    console: Console,
+}
+
+impl Session<'_> {
+    fn resolve(&self) -> Result<ResolvedKey, CommandError> {
+        let resolved = self.app.resolve(self.profile)?;
+        resolved.warnings.iter().for_each(|warning| self.console.note(warning));
+        Ok(resolved)
+    }
+
+    /// Notes that the program stays signed in by another source.
+    fn note_other_sources(&self) {
+        if let Some((source, _)) = self.app.env_var_candidate() {
+            self.console
+                .note(format!("The {source} is still set and will be used: unset it to sign out"));
+        } else if let Ok(Some((source, _))) = self.app.dotenv_candidate() {
+            self.console
+                .note(format!("{source} is still set and will be used: remove it to sign out"));
+        }
+    }
+
+    fn server_error(&self, error: ServerError) -> CommandError {
+        CommandError::server(error, self.app, None)
+    }
+
+    // The steps of `Configure`.
+
+    /// Reads a key from standard input, or from a hidden prompt if that is a terminal.
+    fn read_key(&self) -> Result<Secret, CommandError> {
+        if is_interactive() {
+            let key = prompt("? Your API key (input is hidden):", Echo::Off)?;
+            return Ok(self.app.parse(&key, "the terminal")?);
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_STDIN_LEN));
+        let read = io::stdin().lock().take(MAX_STDIN_LEN as u64).read_to_end(&mut bytes);
+        read.map_err(|error| CommandError::read("standard input", error))?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        if text.trim().is_empty() {
+            return Err(CommandError::usage(
+                "no key on standard input: provide one, as in `… configure - < key.txt`",
+            ));
+        }
+        Ok(self.app.parse(text, "standard input")?)
+    }
+
+    fn prompt_and_store(&self, file: &CredentialsFile) -> CommandResult {
+        if !is_interactive() {
+            return Err(CommandError::no_terminal(&format!(
+                "pass the key with --api-key-stdin, or set the environment variable {}",
+                self.app.env_var_name()
+            )));
+        }
+        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
+        let key = prompt(question, Echo::Off)?;
+        if !key.trim().is_empty() {
+            return self.check_and_store(file, &self.app.parse(&key, "the terminal")?);
+        }
+        let email = prompt("? Your email address:", Echo::On)?;
+        self.request_code(&email)?;
+        let code = prompt("? Check your email for a 6-digit code and enter it:", Echo::On)?;
+        self.verify_code(file, &email, &Secret::from(code.as_str().to_owned()))
+    }
+
+    fn request_code(&self, email: &str) -> Result<(), CommandError> {
+        let email = parse_address(email)?;
+        let requested = self.server.request_code(email);
+        requested.map_err(|error| CommandError::server(error, self.app, Some(email)))
+    }
+
+    fn verify_code(&self, file: &CredentialsFile, email: &str, code: &Secret) -> CommandResult {
+        let email = parse_address(email)?;
+        let code = Secret::from(code.expose().trim().to_owned());
+        if code.expose().is_empty() {
+            return Err(CommandError::usage("the code is empty: enter the code from the email"));
+        }
+        // A code yields one key. Check first that the key can be stored, or the code would be wasted.
+        file.check_writable()?;
+        let created = self.server.verify_code(email, &code);
+        let key = created.map_err(|error| CommandError::server(error, self.app, Some(email)))?;
+        let parsed = self.app.parse(key.expose(), "the server").map_err(CommandError::from);
+        let stored = parsed.and_then(|key| self.store(file, &key));
+        if stored.is_err() && self.server.revoke_key(&key).is_err() {
+            self.console.note(
+                "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
+            );
+        }
+        stored
+    }
+
+    fn check_and_store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
+        match self.server.check_key(key) {
+            Ok(()) | Err(ServerError::Unsupported) => {}
+            Err(error @ ServerError::KeyRejected) => return Err(self.server_error(error)),
+            Err(error) => self.console.note(format!(
+                "The key is stored without checking it ({error}): run `{} status --check` later",
+                self.app.command_name()
+            )),
+        }
+        self.store(file, key)
+    }
+
+    fn store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
+        if let Some(warning) = file.save(self.profile, key)? {
+            self.console.note(warning);
+        }
+        let (hint, path, profile) = (self.app.hint(key), file.path(), self.profile.as_str());
+        let text = format!("API key {hint}******** stored in {}", path.display());
+        let path = path.to_string_lossy();
+        let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });
+        Ok(CommandOutput::new(text, json))
     }
 }
 
