@@ -3,6 +3,7 @@ use std::{
     error::Error as _,
     fmt,
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
     process,
 };
 
@@ -207,17 +208,14 @@ impl From<ClientError> for CommandError {
 }
 
 pub(super) fn source_json(source: &KeySource) -> Value {
-    let mut json = json!({ "kind": source.as_str() });
-    if let Some(path) = source.path() {
-        json["path"] = path.to_string_lossy().into();
-    }
+    let (kind, path) = (source.as_str(), source.path().map(Path::to_string_lossy));
     match source {
-        KeySource::EnvVar { name } | KeySource::DotEnv { name, .. } => {
-            json["variable"] = name.as_str().into();
+        KeySource::EnvVar { name } => json!({ "kind": kind, "variable": name }),
+        KeySource::File { profile, .. } => {
+            json!({ "kind": kind, "path": path, "profile": profile.as_str() })
         }
-        KeySource::File { profile, .. } => json["profile"] = profile.as_str().into(),
+        KeySource::DotEnv { name, .. } => json!({ "kind": kind, "path": path, "variable": name }),
     }
-    json
 }
 
 /// Removes control characters from a server's message, so that it cannot move the cursor, and truncates it.
