@@ -110,7 +110,7 @@ mod platform {
     };
 
     use rustix::{
-        fs::{AtFlags, Dir, Mode, OFlags, openat},
+        fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, openat},
         io::Errno,
     };
 
@@ -173,14 +173,13 @@ mod platform {
 
         /// Returns `None` if the file system has no locks. The atomic rename still keeps the file whole.
         pub(super) fn lock_exclusive(&self) -> Result<Option<File>, ClientError> {
-            // The lock belongs to the open file description, so each one opens the directory again.
+            // `flock` belongs to the open file description, so each lock opens the directory again.
             let fd = openat(&self.handle, c".", DIRECTORY, Mode::empty())
                 .map_err(ClientError::io("lock", &self.path))?;
-            let file = File::from(fd);
             loop {
-                match file.lock() {
-                    Ok(()) => return Ok(Some(file)),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
+                    Ok(()) => return Ok(Some(File::from(fd))),
+                    Err(Errno::INTR) => {}
                     Err(_) => return Ok(None),
                 }
             }
