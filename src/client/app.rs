@@ -1,11 +1,14 @@
 use std::{
-    env,
+    env, fmt, fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
+use zeroize::Zeroizing;
+
 use super::{
-    credentials::{CredentialsFile, Profile},
-    error::{ClientError, ClientErrorKind},
+    ClientError, ClientErrorKind, Warning,
+    credentials::{CredentialsFile, Profile, StoredCredential},
 };
 use crate::secret::{Formats, Malformed, Secret};
 
@@ -26,13 +29,9 @@ pub struct App {
     formats: Formats,
     env_var: String,
     command: String,
-    credentials_dir: CredentialsDir,
-}
-
-#[derive(Clone, Debug)]
-enum CredentialsDir {
-    InHome(String),
-    InConfig(String),
+    /// The directory that `credentials_dir` is relative to.
+    base_dir: fn() -> Result<PathBuf, ClientError>,
+    credentials_dir: String,
 }
 
 impl App {
@@ -46,7 +45,8 @@ impl App {
         Self {
             env_var: format!("{}_API_KEY", name.chars().map(upper).collect::<String>()),
             command: format!("{name} auth"),
-            credentials_dir: CredentialsDir::InHome(format!(".{name}")),
+            base_dir: home_dir,
+            credentials_dir: format!(".{name}"),
             formats: formats.into(),
             name,
         }
@@ -60,7 +60,7 @@ impl App {
 
     /// Sets the directory of the credentials file, relative to the home directory: `.lua-cli`.
     pub fn credentials_dir(mut self, name: impl Into<String>) -> Self {
-        self.credentials_dir = CredentialsDir::InHome(name.into());
+        (self.base_dir, self.credentials_dir) = (home_dir, name.into());
         self
     }
 
@@ -69,7 +69,7 @@ impl App {
     /// That is `$XDG_CONFIG_HOME` or `~/.config` on Unix, `~/Library/Application Support` on macOS, and
     /// `%APPDATA%` on Windows.
     pub fn config_dir(mut self, name: impl Into<String>) -> Self {
-        self.credentials_dir = CredentialsDir::InConfig(name.into());
+        (self.base_dir, self.credentials_dir) = (config_dir, name.into());
         self
     }
 
@@ -104,8 +104,7 @@ impl App {
     /// `origin` names where the text came from, for the error message.
     ///
     /// # Errors
-    /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message names the cause
-    /// and does not show the text.
+    /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message does not show it.
     ///
     /// # Examples
     /// ```
@@ -116,10 +115,9 @@ impl App {
     /// ```
     pub fn parse(&self, text: &str, origin: &str) -> Result<Secret, ClientError> {
         let text = text.trim();
-        match self.formats.parse(text) {
-            Ok(parsed) => Ok(Secret::from(parsed.expose().to_owned())),
-            Err(malformed) => Err(self.malformed(text, origin, malformed)),
-        }
+        let parsed = self.formats.parse(text);
+        let key = parsed.map(|parsed| Secret::from(parsed.expose().to_owned()));
+        key.map_err(|malformed| self.malformed(text, origin, malformed))
     }
 
     /// Returns the part of a key that may be shown.
@@ -132,11 +130,81 @@ impl App {
     /// # Errors
     /// [`ClientErrorKind::Io`] if the home or configuration directory is unknown.
     pub fn credentials(&self) -> Result<CredentialsFile, ClientError> {
-        let dir = match &self.credentials_dir {
-            CredentialsDir::InHome(name) => home_dir()?.join(name),
-            CredentialsDir::InConfig(name) => config_dir()?.join(name),
+        Ok(CredentialsFile::in_dir((self.base_dir)()?.join(&self.credentials_dir)))
+    }
+
+    /// Finds the key in the environment variable, the credentials file, or `.env` in the working directory.
+    ///
+    /// The `.env` file comes last, so that a cloned repository cannot replace the user's own key. A blank
+    /// variable counts as absent. The first source with a text decides: if the text is malformed, later
+    /// sources are not tried. The environment of the process is not modified.
+    ///
+    /// # Errors
+    /// - [`NotFound`](ClientErrorKind::NotFound) if no source has a key.
+    /// - [`Malformed`](ClientErrorKind::Malformed) if the first text is not a key.
+    /// - The errors of [`CredentialsFile::load`], and [`Io`](ClientErrorKind::Io) if the `.env` file cannot be read.
+    ///   If a source with higher precedence has a text, these are returned as [`Warning`]s instead.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
+    /// let resolved = app.resolve(&Default::default())?;
+    /// println!("{} from {}", resolved.masked(), resolved.source);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resolve(&self, profile: &Profile) -> Result<ResolvedKey, ClientError> {
+        let (mut mode, mut warnings) = (None, Vec::new());
+        // A container without a home directory has no credentials file.
+        let file = self.credentials().map_or(Ok(None), |file| file.load(profile));
+        let file = file.map(|stored| {
+            let StoredCredential { path, text, mode: file_mode, warning } = stored?;
+            mode = file_mode;
+            warnings.extend(warning);
+            Some((KeySource::File { path, profile: profile.clone() }, text))
+        });
+        let mut candidates = Vec::new();
+        for candidate in [Ok(self.env_var_candidate()), file, self.dotenv_candidate()] {
+            match candidate {
+                Ok(found) => candidates.extend(found),
+                Err(error) if candidates.is_empty() => return Err(error),
+                Err(error) => warnings.push(Warning::SourceSkipped { message: error.to_string() }),
+            }
+        }
+        let mut candidates = candidates.into_iter();
+        let Some((source, text)) = candidates.next() else {
+            let file = self.credentials().ok();
+            return Err(self.no_key(profile, file.as_ref().map(CredentialsFile::path)));
         };
-        Ok(CredentialsFile::in_dir(dir))
+        let key = self.parse(&text, &source.to_string())?;
+        Ok(ResolvedKey {
+            hint: self.hint(&key),
+            mode: mode.filter(|_| matches!(source, KeySource::File { .. })),
+            shadowed: candidates.map(|(source, _)| source).collect(),
+            key,
+            source,
+            warnings,
+        })
+    }
+
+    pub(super) fn env_var_candidate(&self) -> Option<Candidate> {
+        let name = self.env_var.clone();
+        let text = Zeroizing::new(env::var_os(&name)?.to_string_lossy().into_owned());
+        (!text.trim().is_empty()).then_some((KeySource::EnvVar { name }, text))
+    }
+
+    pub(super) fn dotenv_candidate(&self) -> Result<Option<Candidate>, ClientError> {
+        let path = env::current_dir().unwrap_or_default().join(".env");
+        // Python virtual environments are directories of this name, and reading a named pipe would block.
+        if !fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(None);
+        }
+        let mut bytes = Zeroizing::new(Vec::new());
+        fs::File::open(&path)
+            .and_then(|file| file.take(MAX_DOTENV_LEN).read_to_end(&mut bytes))
+            .map_err(ClientError::io("read", &path))?;
+        let name = self.env_var.clone();
+        let text = dotenv_value(&name, &bytes).map(Zeroizing::new);
+        Ok(text.map(|text| (KeySource::DotEnv { path, name }, text)))
     }
 
     /// Returns the error for a missing key, with the ways to provide one.
@@ -155,23 +223,23 @@ impl App {
     /// Describes a malformed key without showing the text: any part of it may be secret.
     fn malformed(&self, text: &str, origin: &str, malformed: Malformed) -> ClientError {
         let format = self.formats.current();
-        let problem = if text.contains(char::is_whitespace) {
-            "it contains a space or a line break: remove it".to_owned()
-        } else if text.starts_with(['"', '\'']) {
-            "it begins with a quotation mark: remove the quotation marks".to_owned()
-        } else {
-            let advice = "verify that you copied the complete key";
-            match malformed {
-                Malformed::Prefix | Malformed::Environment => {
-                    format!("{malformed}, keys begin with {}: {advice}", format.secret_prefix())
-                }
-                Malformed::Length => format!(
-                    "it has {} characters, but keys have {}: {advice}",
-                    text.chars().count(),
-                    format.total_len()
-                ),
-                other => format!("{other}: {advice}"),
+        let (prefix, expected) = (format.secret_prefix(), format.total_len());
+        let advice = "verify that you copied the complete key";
+        let problem = match malformed {
+            _ if text.contains(char::is_whitespace) => {
+                "it contains a space or a line break: remove it".to_owned()
             }
+            _ if text.starts_with(['"', '\'']) => {
+                "it begins with a quotation mark: remove the quotation marks".to_owned()
+            }
+            Malformed::Prefix | Malformed::Environment => {
+                format!("{malformed}, keys begin with {prefix}: {advice}")
+            }
+            Malformed::Length => {
+                let len = text.chars().count();
+                format!("it has {len} characters, but keys have {expected}: {advice}")
+            }
+            other => format!("{other}: {advice}"),
         };
         let message =
             format!("the text from {origin} is not an API key of {} ({problem})", self.name);
@@ -179,34 +247,179 @@ impl App {
     }
 }
 
+/// A key, the source it came from, and the sources that it shadows.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ResolvedKey {
+    /// The key.
+    pub key: Secret,
+    /// The part of the key that may be shown.
+    pub hint: String,
+    /// The source of the key.
+    pub source: KeySource,
+    /// The sources that also have a key but are ignored, in order of precedence.
+    pub shadowed: Vec<KeySource>,
+    /// The permissions of the credentials file, if the key came from it and the platform has permissions.
+    pub mode: Option<u32>,
+    /// Problems to report to the user.
+    pub warnings: Vec<Warning>,
+}
+
+impl ResolvedKey {
+    /// Returns the hint and eight stars. The number of stars does not depend on the key's length.
+    pub fn masked(&self) -> String {
+        format!("{}********", self.hint)
+    }
+}
+
+/// A place where a key can be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// An environment variable.
+    #[non_exhaustive]
+    EnvVar {
+        /// The name of the variable.
+        name: String,
+    },
+    /// The credentials file.
+    #[non_exhaustive]
+    File {
+        /// The path of the file.
+        path: PathBuf,
+        /// The profile within the file.
+        profile: Profile,
+    },
+    /// A line of the `.env` file in the working directory.
+    #[non_exhaustive]
+    DotEnv {
+        /// The path of the file.
+        path: PathBuf,
+        /// The variable that the line sets.
+        name: String,
+    },
+}
+
+impl KeySource {
+    /// Returns `variable`, `file` or `dotenv`, for machine-readable output.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::EnvVar { .. } => "variable",
+            Self::File { .. } => "file",
+            Self::DotEnv { .. } => "dotenv",
+        }
+    }
+
+    /// Returns the path of the file, if the source is a file.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::EnvVar { .. } => None,
+            Self::File { path, .. } | Self::DotEnv { path, .. } => Some(path),
+        }
+    }
+}
+
+/// A source and the text that it has for the key.
+type Candidate = (KeySource, Zeroizing<String>);
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EnvVar { name } => write!(f, "environment variable {name}"),
+            Self::File { path, profile } if profile.is_default() => write!(f, "{}", path.display()),
+            Self::File { path, profile } => write!(f, "{} (profile {profile})", path.display()),
+            Self::DotEnv { path, name } => write!(f, "{name} in {}", path.display()),
+        }
+    }
+}
+
 fn home_dir() -> Result<PathBuf, ClientError> {
-    absolute(env::home_dir()).ok_or_else(|| unknown_dir("set HOME to an absolute path"))
+    absolute(env::home_dir(), "HOME")
 }
 
 fn config_dir() -> Result<PathBuf, ClientError> {
+    let variable = |name| absolute(env::var_os(name).map(PathBuf::from), name);
     if cfg!(windows) {
-        return absolute(env_path("APPDATA"))
-            .ok_or_else(|| unknown_dir("set APPDATA to an absolute path"));
+        variable("APPDATA")
+    } else if cfg!(target_os = "macos") {
+        Ok(home_dir()?.join("Library/Application Support"))
+    } else {
+        variable("XDG_CONFIG_HOME").or_else(|_| Ok(home_dir()?.join(".config")))
     }
-    if cfg!(target_os = "macos") {
-        return Ok(home_dir()?.join("Library/Application Support"));
-    }
-    match absolute(env_path("XDG_CONFIG_HOME")) {
-        Some(dir) => Ok(dir),
-        None => Ok(home_dir()?.join(".config")),
-    }
-}
-
-fn env_path(name: &str) -> Option<PathBuf> {
-    env::var_os(name).map(PathBuf::from)
 }
 
 /// Rejects a relative path: the file, and so the user's identity, would depend on the working directory.
-fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| path.is_absolute())
+fn absolute(path: Option<PathBuf>, variable: &str) -> Result<PathBuf, ClientError> {
+    path.filter(|path| path.is_absolute()).ok_or_else(|| {
+        let message =
+            format!("cannot locate the credentials file: set {variable} to an absolute path");
+        ClientError::new(ClientErrorKind::Io, message)
+    })
 }
 
-fn unknown_dir(advice: &str) -> ClientError {
-    let message = format!("cannot locate the credentials file: {advice}");
-    ClientError::new(ClientErrorKind::Io, message)
+/// Returns the value that a `.env` file gives to a variable.
+///
+/// As in a shell, the last line that sets the variable wins, and a blank value counts as absent.
+// Not the crate `dotenvy`: it expands `$` within values, and stops at the first line that it cannot parse,
+// so an unrelated malformed line would hide the key.
+fn dotenv_value(name: &str, file: &[u8]) -> Option<String> {
+    let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+    let mut lines = file.rsplit(|&byte| byte == b'\n');
+    let value = lines.find_map(|line| dotenv_line_value(name, std::str::from_utf8(line).ok()?))?;
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn dotenv_line_value<'a>(name: &str, line: &'a str) -> Option<&'a str> {
+    let line = line.trim();
+    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let line = exported.map_or(line, str::trim_start);
+    let value = line.strip_prefix(name)?.trim_start().strip_prefix('=')?.trim_start();
+    let quoted = |quote| Some(value.strip_prefix(quote)?.split_once(quote)?.0.trim());
+    let unquoted = || {
+        let is_comment = |at: &usize| *at == 0 || value[..*at].ends_with(char::is_whitespace);
+        value[..value.find('#').filter(is_comment).unwrap_or(value.len())].trim_end()
+    };
+    Some(quoted('"').or_else(|| quoted('\'')).unwrap_or_else(unquoted))
+}
+
+/// Only the first MiB of a `.env` file is read.
+const MAX_DOTENV_LEN: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::dotenv_value;
+
+    #[test]
+    fn dotenv_lines_are_read_like_a_shell() {
+        for (file, value) in [
+            ("KEY=lk_1", Some("lk_1")),
+            ("KEY=lk_1\n", Some("lk_1")),
+            ("KEY=lk_1\r\nOTHER=2\r\n", Some("lk_1")),
+            ("\u{feff}KEY=lk_1", Some("lk_1")),
+            ("export KEY=lk_1", Some("lk_1")),
+            ("export\tKEY = lk_1 ", Some("lk_1")),
+            ("KEY=\"lk_1\" # mine", Some("lk_1")),
+            ("KEY=' lk_1 '", Some("lk_1")),
+            ("KEY=lk_1 # mine", Some("lk_1")),
+            ("KEY=lk_1#2", Some("lk_1#2")),
+            ("KEY=l$HOME", Some("l$HOME")),
+            ("KEY=\"unclosed", Some("\"unclosed")),
+            ("KEY=lk_1\nKEY=lk_2", Some("lk_2")),
+            ("= nonsense ${\n'\nKEY=lk_1\n\"", Some("lk_1")),
+            ("KEY=lk_1\nKEY=", None),
+            ("KEY=", None),
+            ("KEY=  ", None),
+            ("KEY=\"\"", None),
+            ("KEY= # none", None),
+            ("#KEY=lk_1", None),
+            ("MYKEY=lk_1", None),
+            ("KEYS=lk_1", None),
+            ("exportKEY=lk_1", None),
+            ("KEY", None),
+            ("", None),
+        ] {
+            assert_eq!(dotenv_value("KEY", file.as_bytes()).as_deref(), value, "{file:?}");
+        }
+        assert_eq!(dotenv_value("KEY", b"A=\xff\xfe\nKEY=lk_1\n").as_deref(), Some("lk_1"));
+    }
 }

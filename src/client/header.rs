@@ -11,11 +11,9 @@ use crate::secret::Secret;
 ///
 /// # Examples
 /// ```
-/// use http::{Request, header::AUTHORIZATION};
-///
 /// let key = keyward::secret::KeyFormat::builder("lk").build()?.generate()?;
-/// let mut request = Request::new(());
-/// request.headers_mut().insert(AUTHORIZATION, keyward::client::bearer(&key)?);
+/// let mut request = http::Request::new(());
+/// request.headers_mut().insert("authorization", keyward::client::bearer(&key)?);
 /// assert!(!format!("{request:?}").contains(key.expose()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -48,15 +46,12 @@ pub trait SendKey: Sized {
 
 impl SendKey for http::request::Builder {
     fn api_key(mut self, key: &Secret) -> Self {
-        match (bearer(key), self.headers_mut()) {
-            (Ok(value), Some(headers)) => {
-                headers.insert(AUTHORIZATION, value);
-                self
-            }
-            // The builder keeps its first error. An invalid header value causes one.
-            (Err(_), _) => self.header(AUTHORIZATION, "\n"),
-            (_, None) => self,
+        // The builder keeps its first error. An invalid header value causes one.
+        let Ok(value) = bearer(key) else { return self.header(AUTHORIZATION, "\n") };
+        if let Some(headers) = self.headers_mut() {
+            headers.insert(AUTHORIZATION, value);
         }
+        self
     }
 }
 

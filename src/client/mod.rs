@@ -16,18 +16,103 @@
 //!
 //! On Windows the file is stored in the user's profile directory and inherits its access rules.
 
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
 mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod credentials;
-mod error;
 #[cfg(feature = "client-http")]
 mod header;
-mod resolve;
+mod private_dir;
 
-pub use app::App;
+pub use app::{App, KeySource, ResolvedKey};
 pub use credentials::{CredentialsFile, InvalidProfile, Profile, StoredCredential};
-pub use error::{ClientError, ClientErrorKind, Warning};
 #[cfg(feature = "client-http")]
 pub use header::{SendKey, bearer};
-pub use resolve::{KeySource, ResolvedKey};
+
+/// Why a key could not be found, stored or deleted.
+///
+/// `Display` names the cause and what to do. It shows nothing of a key but the prefix that all keys share.
+/// Use [`kind`](ClientError::kind) to match on the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    kind: ClientErrorKind,
+    message: String,
+    source: Option<io::Error>,
+}
+
+/// The kind of a [`ClientError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientErrorKind {
+    /// No key was found in any source.
+    NotFound,
+    /// A text was found, but it is not a key of this product.
+    Malformed,
+    /// Another user can modify the file or its directory, or the path is not a regular file or directory.
+    Unsafe,
+    /// The file system returned an error.
+    Io,
+}
+
+impl ClientError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ClientErrorKind {
+        self.kind
+    }
+
+    fn new(kind: ClientErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    fn unsafe_path(path: &Path, problem: &str, advice: &str) -> Self {
+        Self::new(ClientErrorKind::Unsafe, format!("{} {problem}: {advice}", path.display()))
+    }
+
+    /// For `map_err`: returns the error of an action on a path, such as `open`.
+    fn io<E: Into<io::Error>>(action: &str, path: &Path) -> impl FnOnce(E) -> Self {
+        let message = format!("cannot {action} {}", path.display());
+        |source| Self { source: Some(source.into()), ..Self::new(ClientErrorKind::Io, message) }
+    }
+}
+
+/// A problem that did not stop the operation, but that the user should know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Other users could read the credentials file until now.
+    #[non_exhaustive]
+    WasReadable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The permissions that the file had.
+        mode: u32,
+    },
+    /// A source with lower precedence could not be read. Another source had the key, so it was not needed.
+    #[non_exhaustive]
+    SourceSkipped {
+        /// The error.
+        message: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WasReadable { path, mode } => write!(
+                f,
+                "{} was readable by other users (mode {mode:04o}). Its mode is now 0600. \
+                 If other people use this machine, replace the key",
+                path.display()
+            ),
+            Self::SourceSkipped { message } => {
+                write!(f, "skipped a source that was not needed: {message}")
+            }
+        }
+    }
+}

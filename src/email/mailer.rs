@@ -1,28 +1,28 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
     message::{
         Mailbox, MultiPart, SinglePart,
-        header::{Header, HeaderName, HeaderValue},
+        header::{HeaderName, HeaderValue},
     },
     transport::smtp::extension::ClientId,
 };
-
-use super::{
-    messages::EmailContent,
-    retry::{Delivery, RetryPolicy, RetryQueue, SendError},
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
+
+use super::messages::EmailContent;
 use crate::{
+    audit::AuditEvent,
     enroll::{CodeMessage, CodeSender, EmailAddress, HostError},
     model::{Invalid, one_line},
+    system::lock,
 };
 
 /// Sends messages to a mail server over SMTP. Cheap to clone; clones share the pending messages.
@@ -38,18 +38,16 @@ use crate::{
 /// assert_eq!(mailer.stats().dropped, 0);
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Mailer {
     inner: Arc<Inner>,
 }
 
 /// Builds a [`Mailer`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct MailerBuilder {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
-    from: EmailAddress,
-    name: String,
-    policy: RetryPolicy,
+    inner: Inner,
 }
 
 /// The messages of a [`Mailer`] since it was built.
@@ -70,15 +68,15 @@ struct Inner {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: EmailAddress,
     name: String,
-    queue: RetryQueue,
-}
-
-/// Headers that stay the same for all attempts to send a message.
-#[derive(Clone, Default)]
-pub(super) struct MessageHeaders {
-    /// The part of the `Message-ID` before the `@`. It lets a mail server recognize a repeated message.
-    pub(super) id: Option<String>,
-    pub(super) date: Option<SystemTime>,
+    max_attempts: u32,
+    /// The delay before the second attempt; it is multiplied by four after each further one.
+    retry_delay: Duration,
+    attempt_timeout: Duration,
+    max_pending: u32,
+    free_slots: Arc<Semaphore>,
+    connections: Semaphore,
+    /// All fields but `pending`.
+    stats: Mutex<MailerStats>,
 }
 
 impl Mailer {
@@ -97,55 +95,118 @@ impl Mailer {
                 "it does not require TLS: use smtps://host, or smtp://host?tls=required",
             ));
         }
+        let why = "expected smtp://host or smtps://host, and trusted TLS roots on this machine";
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
             // The cause is left out: it could contain the password.
-            .map_err(|_| {
-                invalid(
-                    "expected smtp://host or smtps://host, and trusted TLS roots on this machine",
-                )
-            })?
+            .map_err(|_| invalid(why))?
             .hello_name(ClientId::Domain(domain(&from).into()))
             .build();
-        let policy = RetryPolicy {
+        let inner = Inner {
+            transport,
+            from,
+            name: String::new(),
             max_attempts: 5,
-            delay: Duration::from_secs(5),
+            retry_delay: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(30),
-            max_pending: 1_000,
+            max_pending: DEFAULT_MAX_PENDING,
+            free_slots: Arc::new(Semaphore::new(DEFAULT_MAX_PENDING as usize)),
+            connections: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
+            stats: Mutex::default(),
         };
-        Ok(MailerBuilder { transport, from, name: String::new(), policy })
+        Ok(MailerBuilder { inner })
     }
 
     /// Returns the numbers of messages sent, dropped, retried and pending, for metrics and alerts.
     pub fn stats(&self) -> MailerStats {
-        let RetryQueue { counters, .. } = &self.inner.queue;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        MailerStats {
-            sent: read(&counters.sent),
-            dropped: read(&counters.dropped),
-            retried: read(&counters.retried),
-            pending: self.inner.queue.pending() as u64,
-        }
+        let Inner { stats, max_pending, free_slots, .. } = &*self.inner;
+        let pending = u64::from(*max_pending) - free_slots.available_permits() as u64;
+        MailerStats { pending, ..*lock(stats) }
     }
 
-    /// Waits until no message is pending: each was sent or dropped. A service calls this before it exits,
-    /// with a timeout of its own.
+    /// Waits until no message is pending. A service calls this before it exits, with a timeout of its own.
     pub async fn flush(&self) {
-        self.inner.queue.flush().await;
+        // Fails only if the semaphore is closed, which never happens.
+        let _all = self.inner.free_slots.acquire_many(self.inner.max_pending).await;
     }
 
-    pub(super) fn queue(&self) -> &RetryQueue {
-        &self.inner.queue
+    /// Reserves a slot for one message. If all are taken, counts the message as dropped and returns `None`.
+    pub(super) fn reserve(&self) -> Option<PendingSlot> {
+        let Ok(permit) = self.inner.free_slots.clone().try_acquire_owned() else {
+            lock(&self.inner.stats).dropped += 1;
+            log::queue_full();
+            return None;
+        };
+        Some(PendingSlot { inner: self.inner.clone(), delivered: false, _permit: permit })
     }
 
-    /// Makes one attempt to send a message.
+    /// Attempts until one succeeds, one fails permanently, or the last allowed one has failed.
+    pub(super) async fn deliver<F: Future<Output = Result<Delivery, SendError>>>(
+        &self,
+        mut slot: PendingSlot,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), SendError> {
+        let Inner { connections, attempt_timeout, max_attempts, stats, .. } = &*self.inner;
+        let mut delay = self.inner.retry_delay;
+        for number in 1.. {
+            // Held for the attempt only, so that a message between two attempts does not block others.
+            let permit = connections.acquire().await.map_err(SendError::permanent)?;
+            let result = timeout(*attempt_timeout, attempt()).await;
+            drop(permit);
+            let timed_out = "the mail server, or the host, took too long";
+            let error = match result.unwrap_or_else(|_| Err(SendError::temporary(timed_out))) {
+                Ok(delivery) => {
+                    lock(stats).sent += u64::from(matches!(delivery, Delivery::Sent));
+                    slot.delivered = true;
+                    break;
+                }
+                Err(error) => error,
+            };
+            let giving_up = error.permanent || number >= *max_attempts;
+            log::attempt_failed(number, giving_up, &error);
+            if giving_up {
+                return Err(error);
+            }
+            lock(stats).retried += 1;
+            sleep(delay).await;
+            delay = (delay * 4).min(MAX_RETRY_DELAY);
+        }
+        Ok(())
+    }
+
+    /// Makes one attempt to send a message, about an event if there is one.
     pub(super) async fn send_once(
         &self,
         to: &EmailAddress,
         content: &EmailContent,
-        headers: MessageHeaders,
+        event: Option<&AuditEvent>,
     ) -> Result<Delivery, SendError> {
-        let message = self.message(to, content, headers)?;
-        match self.inner.transport.send(message).await {
+        let Inner { transport, from, name, .. } = &*self.inner;
+        let mailbox = |name: Option<String>, address: &EmailAddress| {
+            let address = address.as_str().parse().map_err(SendError::permanent)?;
+            Ok::<_, SendError>(Mailbox::new(name, address))
+        };
+        let subject: String = header_text(&content.subject).chars().take(MAX_SUBJECT_LEN).collect();
+        let builder = Message::builder()
+            .from(mailbox(Some(name.clone()).filter(|name| !name.is_empty()), from)?)
+            .to(mailbox(None, to)?)
+            .subject(subject)
+            // The same for all attempts, so that a mail server recognizes a repeated message.
+            .message_id(event.map(|event| format!("<{}.keyward@{}>", event.id, domain(from))))
+            .date(event.map_or_else(SystemTime::now, |event| event.at.into()))
+            // Marks the message as machine-generated, so that no vacation responder answers it (RFC 3834).
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".into(),
+            ));
+        let text = SinglePart::plain(content.text.clone());
+        let built = match &content.html {
+            None => builder.singlepart(text),
+            Some(html) => {
+                let html = SinglePart::html(html.clone());
+                builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
+            }
+        };
+        match transport.send(built.map_err(SendError::permanent)?).await {
             Ok(_) => Ok(Delivery::Sent),
             Err(error) if error.is_permanent() || error.is_client() => {
                 Err(SendError::permanent(error))
@@ -153,122 +214,127 @@ impl Mailer {
             Err(error) => Err(SendError::temporary(error)),
         }
     }
-
-    fn message(
-        &self,
-        to: &EmailAddress,
-        content: &EmailContent,
-        headers: MessageHeaders,
-    ) -> Result<Message, SendError> {
-        let Inner { from, name, .. } = &*self.inner;
-        let name = (!name.is_empty()).then(|| name.clone());
-        let address =
-            |address: &EmailAddress| address.as_str().parse().map_err(SendError::permanent);
-        let sender = Mailbox::new(name, address(from)?);
-        let subject: String = header_text(&content.subject).chars().take(MAX_SUBJECT_LEN).collect();
-        let id = headers.id.map(|id| format!("<{id}@{}>", domain(from)));
-        let mut builder = Message::builder()
-            .from(sender)
-            .to(Mailbox::new(None, address(to)?))
-            .subject(subject)
-            .message_id(id)
-            .header(AutoSubmitted);
-        if let Some(date) = headers.date {
-            builder = builder.date(date);
-        }
-        let text = SinglePart::plain(content.text.clone());
-        let message = match &content.html {
-            None => builder.singlepart(text),
-            Some(html) => {
-                let html = SinglePart::html(html.clone());
-                builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
-            }
-        };
-        message.map_err(SendError::permanent)
-    }
 }
 
 /// Retries until the minute that enrollment allows is over. A failure appears in the audit log only.
 #[async_trait]
 impl CodeSender for Mailer {
     async fn send(&self, message: &CodeMessage) -> Result<(), HostError> {
-        let slot = self.queue().reserve().ok_or("too many e-mails are pending")?;
+        let slot = self.reserve().ok_or("too many e-mails are pending")?;
         let content = EmailContent::new(&message.subject(), &message.text());
-        let attempt = || self.send_once(&message.to, &content, MessageHeaders::default());
-        Ok(self.queue().run(slot, attempt).await?)
+        let attempt = || self.send_once(&message.to, &content, None);
+        Ok(self.deliver(slot, attempt).await?)
     }
 }
 
 impl MailerBuilder {
     /// Sets the sender's display name, such as the product name. Defaults to none.
     pub fn name(mut self, name: &str) -> Self {
-        self.name = header_text(name);
+        self.inner.name = header_text(name);
         self
     }
 
     /// Sets the maximum number of attempts per message. Defaults to 5; 0 is treated as 1.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.policy.max_attempts = attempts.max(1);
+        self.inner.max_attempts = attempts.max(1);
         self
     }
 
-    /// Sets the delay before the second attempt. Defaults to 5 seconds. Each further delay is four times
-    /// as long, up to ten minutes.
+    /// Sets the delay before the second attempt. Defaults to 5 seconds. It grows fourfold, up to ten minutes.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.policy.delay = delay;
+        self.inner.retry_delay = delay;
         self
     }
 
     /// Sets the timeout of one attempt. Defaults to 30 seconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.policy.attempt_timeout = timeout;
+        self.inner.attempt_timeout = timeout;
         self
     }
 
-    /// Sets the maximum number of pending messages, between 1 and 1,000,000. Defaults to 1,000. Further
-    /// messages are dropped and counted.
+    /// Sets the maximum number of pending messages: 1 to 1,000,000, by default 1,000. Others count as dropped.
     pub fn max_pending(mut self, messages: u32) -> Self {
-        self.policy.max_pending = messages.clamp(1, 1_000_000);
+        self.inner.max_pending = messages.clamp(1, 1_000_000);
+        self.inner.free_slots = Arc::new(Semaphore::new(self.inner.max_pending as usize));
         self
     }
 
     /// Builds the mailer. It connects when it sends the first message.
     pub fn build(self) -> Mailer {
-        let Self { transport, from, name, policy } = self;
-        let queue = RetryQueue::new(policy);
-        Mailer { inner: Arc::new(Inner { transport, from, name, queue }) }
+        Mailer { inner: Arc::new(self.inner) }
     }
 }
 
-impl std::fmt::Debug for Mailer {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { from, queue, .. } = &*self.inner;
-        f.debug_struct("Mailer").field("from", from).field("queue", queue).finish_non_exhaustive()
+        let Self { from, stats, .. } = self;
+        f.debug_struct("Inner").field("from", from).field("stats", stats).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for MailerBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MailerBuilder").field("from", &self.from).finish_non_exhaustive()
+/// The place of one pending message. A message whose slot is dropped before it was sent counts as dropped.
+pub(super) struct PendingSlot {
+    inner: Arc<Inner>,
+    delivered: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Runs also when the runtime shuts down and drops the task.
+impl Drop for PendingSlot {
+    fn drop(&mut self) {
+        if !self.delivered {
+            lock(&self.inner.stats).dropped += 1;
+        }
     }
 }
 
-/// Marks the message as machine-generated, so that no vacation responder answers it (RFC 3834).
-#[derive(Clone)]
-struct AutoSubmitted;
+/// A successful attempt.
+pub(super) enum Delivery {
+    Sent,
+    /// The owner has no address, or the host wants no message.
+    Skipped,
+}
 
-impl Header for AutoSubmitted {
-    fn name() -> HeaderName {
-        HeaderName::new_from_ascii_str("Auto-Submitted")
+/// The reason why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub(super) struct SendError {
+    cause: Box<dyn std::error::Error + Send + Sync>,
+    /// A retry would fail in the same way.
+    permanent: bool,
+}
+
+impl SendError {
+    pub(super) fn temporary(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause: cause.into(), permanent: false }
     }
 
-    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Self)
+    pub(super) fn permanent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { cause: cause.into(), permanent: true }
+    }
+}
+
+/// Neither the recipient nor the content is logged.
+#[cfg(feature = "tracing")]
+mod log {
+    use super::{SendError, one_line};
+
+    pub(super) fn attempt_failed(attempt: u32, giving_up: bool, error: &SendError) {
+        let reason = error.to_string();
+        let reason = one_line(&reason);
+        tracing::warn!(target: "keyward::email", attempt, giving_up, %reason, "cannot send an e-mail");
     }
 
-    fn display(&self) -> HeaderValue {
-        HeaderValue::new(Self::name(), "auto-generated".into())
+    pub(super) fn queue_full() {
+        tracing::warn!(target: "keyward::email", "an e-mail was dropped: too many are pending");
     }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod log {
+    pub(super) fn attempt_failed(_: u32, _: bool, _: &super::SendError) {}
+
+    pub(super) fn queue_full() {}
 }
 
 /// Returns the text as a single line that contains no encoded word (RFC 2047). ASCII text is sent without
@@ -297,39 +363,7 @@ fn domain(address: &EmailAddress) -> &str {
 }
 
 const MAX_SUBJECT_LEN: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_without_tls_are_rejected_unless_the_server_is_local() {
-        let accepts = |url| Mailer::builder(url, "a@example.com".parse().unwrap()).is_ok();
-        let encrypted = ["smtps://mail.example.com", "smtp://u:p@m.example.com:587?tls=required"];
-        let local = [
-            "smtp://localhost",
-            "smtp://127.0.0.1:25",
-            "smtp://[::1]:25",
-            "smtp://u:p@localhost:1/",
-        ];
-        assert!(encrypted.into_iter().chain(local).all(accepts));
-        let rejected = [
-            "smtp://mail.example.com",
-            "smtp://m.example.com?tls=opportunistic",
-            "http://localhost",
-            "",
-            "smtp://localhost@m.example.com",
-            "smtp://m.example.com/?x=@localhost",
-            "smtp://",
-            "smtps://",
-            "smtp://localhost:x@m.example.com:25/",
-            "smtp://m.example.com#@localhost",
-            "smtp://m.example.com\\@localhost",
-            "SMTP://m.example.com",
-            "smtp://m.example.com?a&tls=required",
-        ];
-        for url in rejected {
-            assert!(!accepts(url), "{url}");
-        }
-    }
-}
+/// The number of connections to the mail server.
+const MAX_CONCURRENT_ATTEMPTS: usize = 4;
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
+const DEFAULT_MAX_PENDING: u32 = 1_000;

@@ -16,7 +16,6 @@
 
 mod mailer;
 mod messages;
-mod retry;
 mod sink;
 
 pub use mailer::{Mailer, MailerBuilder, MailerStats};

@@ -4,9 +4,8 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use super::{
-    mailer::{Mailer, MessageHeaders},
+    mailer::{Delivery, Mailer, SendError},
     messages::{EmailContent, Notice},
-    retry::{Delivery, SendError},
 };
 use crate::{
     AuditEvent, AuditSink, KeyStore,
@@ -20,8 +19,7 @@ use crate::{
 pub trait Recipients: Send + Sync + 'static {
     /// Returns the address of an owner, or `None` if the owner has none or does not want e-mail.
     ///
-    /// Called in the background, before each attempt to send. An error is retried like an error of the
-    /// mail server.
+    /// Called in the background before each attempt to send. Errors are retried like those of the mail server.
     async fn address_of(&self, owner: &Owner) -> Result<Option<EmailAddress>, HostError>;
 }
 
@@ -54,12 +52,13 @@ pub trait Recipients: Send + Sync + 'static {
 /// let keys = ApiKeys::builder(store, KeyFormat::builder("lua").build()?).audit(sink).build();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct EmailSink {
     inner: Arc<Inner>,
 }
 
 /// Builds an [`EmailSink`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EmailSinkBuilder {
     inner: Inner,
@@ -80,17 +79,17 @@ type ContentFn = dyn Fn(&Notice) -> Option<EmailContent> + Send + Sync;
 impl EmailSink {
     /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
-        EmailSinkBuilder {
-            inner: Inner {
-                mailer,
-                recipients: Box::new(recipients),
-                names_from: None,
-                kinds: DEFAULT_KINDS.into(),
-                product: String::new(),
-                manage_url: None,
-                content: Box::new(|notice| Some(notice.default_content())),
-            },
-        }
+        use EventKind::{Created, Expiring, Revoked, Rotated, RotationDue, Unused};
+        let inner = Inner {
+            mailer,
+            recipients: Box::new(recipients),
+            names_from: None,
+            kinds: vec![Created, Rotated, Revoked, Expiring, RotationDue, Unused],
+            product: String::new(),
+            manage_url: None,
+            content: Box::new(|notice| Some(notice.default_content())),
+        };
+        EmailSinkBuilder { inner }
     }
 }
 
@@ -101,14 +100,14 @@ impl AuditSink for EmailSink {
             return;
         }
         let Some(owner) = owner_of(event) else { return };
-        let Some(slot) = self.inner.mailer.queue().reserve() else { return };
+        let Some(slot) = self.inner.mailer.reserve() else { return };
         // Without a runtime nothing can be sent: dropping the slot counts the message as dropped.
         let Ok(runtime) = Handle::try_current() else { return };
         let (inner, event) = (self.inner.clone(), event.clone());
         runtime.spawn(async move {
             let attempt = || inner.send_once(&event, &owner);
             // The queue has counted and logged a failure; there is no caller to return it to.
-            let _ = inner.mailer.queue().run(slot, attempt).await;
+            let _ = inner.mailer.deliver(slot, attempt).await;
         });
     }
 }
@@ -138,8 +137,7 @@ impl EmailSinkBuilder {
         self
     }
 
-    /// Sets the kinds of events that owners are notified of. Defaults to created, rotated and revoked keys
-    /// and all reminders.
+    /// Sets the kinds of events to notify of. Defaults to created, rotated, revoked, and all reminders.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
         self.inner.kinds = kinds.into_iter().collect();
         self
@@ -187,9 +185,7 @@ impl Inner {
             manage_url: self.manage_url.clone(),
         };
         let Some(content) = (self.content)(&notice) else { return Ok(Delivery::Skipped) };
-        let id = Some(format!("{}.keyward", event.id));
-        let headers = MessageHeaders { id, date: Some(event.at.into()) };
-        self.mailer.send_once(&notice.to, &content, headers).await
+        self.mailer.send_once(&notice.to, &content, Some(event)).await
     }
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
@@ -208,28 +204,13 @@ fn owner_of(event: &AuditEvent) -> Option<Owner> {
     .ok()
 }
 
-impl std::fmt::Debug for EmailSink {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inner { mailer, kinds, product, .. } = &*self.inner;
-        f.debug_struct("EmailSink")
+        let Self { mailer, kinds, product, .. } = self;
+        f.debug_struct("Inner")
             .field("mailer", mailer)
             .field("kinds", kinds)
             .field("product", product)
             .finish_non_exhaustive()
     }
 }
-
-impl std::fmt::Debug for EmailSinkBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmailSinkBuilder").finish_non_exhaustive()
-    }
-}
-
-const DEFAULT_KINDS: [EventKind; 6] = [
-    EventKind::Created,
-    EventKind::Rotated,
-    EventKind::Revoked,
-    EventKind::Expiring,
-    EventKind::RotationDue,
-    EventKind::Unused,
-];

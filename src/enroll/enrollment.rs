@@ -1,22 +1,16 @@
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{
-    host::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError},
-    limits::{
-        ADDRESS, ATTEMPTS, CODE, HourlyLimits, REQUESTED_CODES, digest, hourly_charge,
-        network_digest, until_next_hour,
-    },
-};
+use super::{AccountLookup, CodeMessage, CodeSender, EmailAddress, HostError};
 use crate::{
     api::ApiKeys,
     audit::EventKind,
     error::{Error, ErrorKind},
     manage::{Issued, NewKey},
-    model::{Actor, Invalid, Owner, one_line},
-    secret::{HmacSha256Hasher, Pepper, Secret, SecretDigest},
-    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, OneTimeCode},
+    model::{Actor, Invalid, Owner, Period, one_line},
+    secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
+    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode},
     system::{EntropyError, random},
     verify::whole_seconds,
 };
@@ -57,12 +51,13 @@ use crate::{
 /// assert!(enrollment.redeem_code(&ada, "not the code", &by).await.is_err());
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Enrollment {
     inner: Arc<Inner>,
 }
 
 /// Builds an [`Enrollment`].
+#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct EnrollmentBuilder {
     inner: Inner,
@@ -73,19 +68,16 @@ pub struct EnrollmentBuilder {
 /// Exhaustive on purpose: each variant needs a different HTTP status.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
-    /// The code is not the last one that was sent, was already used, or has no attempts left. Respond with
-    /// 400.
+    /// Not the last code that was sent, or it was used already or has no attempts left. Respond with 400.
     #[error("the code is wrong or was already used: check it, or request a new one")]
     WrongCode,
     /// The code was correct, but has expired. Respond with 400.
     #[error("the code has expired: request a new one")]
     ExpiredCode,
-    /// The limit of the address or network is reached. Contains the time until the limit resets. Respond
-    /// with 429 and `Retry-After`.
+    /// An hourly limit is reached. Contains the time until it resets. Respond with 429 and `Retry-After`.
     #[error("too many attempts: try again in {} s", whole_seconds(*.0).max(1))]
     TooManyAttempts(Duration),
-    /// The store or the host failed (503), or the owner cannot have another key. Respond as when issuing a
-    /// key.
+    /// The store or the host failed (503), or no key can be issued. Respond as when issuing a key.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -97,7 +89,10 @@ struct Inner {
     hasher: HmacSha256Hasher,
     new_key: Box<NewKeyFn>,
     product: String,
-    limits: HourlyLimits,
+    /// Maximum numbers per hour.
+    codes_per_address: u32,
+    codes_per_network: u32,
+    attempts_per_network: u32,
     pending_messages: Arc<Semaphore>,
 }
 
@@ -106,37 +101,35 @@ type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
 impl Enrollment {
     /// Starts an enrollment with the host's account lookup and code sender, and a pepper.
     ///
-    /// The pepper keys the digests of codes, so that a stolen database does not reveal them. All nodes of a
-    /// service MUST use the same one.
+    /// The pepper keys the digests of codes. All nodes of a service MUST use the same one.
     pub fn builder(
         keys: ApiKeys,
         accounts: impl AccountLookup,
         sender: impl CodeSender,
         pepper: Pepper,
     ) -> EnrollmentBuilder {
-        EnrollmentBuilder {
-            inner: Inner {
-                keys,
-                accounts: Box::new(accounts),
-                sender: Box::new(sender),
-                hasher: HmacSha256Hasher::new(pepper),
-                new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
-                product: String::new(),
-                limits: HourlyLimits::default(),
-                pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
-            },
-        }
+        let inner = Inner {
+            keys,
+            accounts: Box::new(accounts),
+            sender: Box::new(sender),
+            hasher: HmacSha256Hasher::new(pepper),
+            new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
+            product: String::new(),
+            codes_per_address: 5,
+            codes_per_network: 30,
+            attempts_per_network: 60,
+            pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
+        };
+        EnrollmentBuilder { inner }
     }
 
     /// Sends a code to an address if it has an account. The result is the same if it has none. A code that
     /// was requested earlier for this address becomes invalid.
     ///
-    /// `by` identifies the requester as far as it is known. Requests are limited per address, and per network
-    /// if the actor has an IP address.
+    /// `by` is the requester, as far as known. Requests are limited per address, and per network if it has an IP.
     ///
     /// # Errors
-    /// [`TooManyAttempts`](EnrollError::TooManyAttempts) if a limit is reached, and
-    /// [`Failed`](EnrollError::Failed) if the store is unavailable or 1,000 messages are already pending.
+    /// `TooManyAttempts`, and `Failed` if the store is unavailable or 1,000 messages are pending.
     pub async fn request_code(
         &self,
         address: &EmailAddress,
@@ -144,24 +137,23 @@ impl Enrollment {
     ) -> Result<(), EnrollError> {
         let inner = &self.inner;
         let pending = inner.pending_messages.clone().try_acquire_owned();
-        let pending = pending.map_err(|_| too_many_pending())?;
-        let now = inner.keys.now();
-        let limits = inner.limits;
-        let per_address = digest(&inner.hasher, REQUESTED_CODES, address.as_str());
-        let per_network = network_digest(&inner.hasher, REQUESTED_CODES, by);
-        let mut charges = vec![hourly_charge(limits.codes_per_address, &per_address, now)];
-        if let Some(per_network) = &per_network {
-            charges.push(hourly_charge(limits.codes_per_network, per_network, now));
-        }
-        inner.charge(&charges, "too_many_codes", by).await?;
+        let pending = pending.map_err(|_| {
+            let message = "too many codes are waiting to be sent: try again later";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        let limits = [
+            (Some(inner.digest(REQUESTS, address.as_str())), inner.codes_per_address),
+            (inner.network_digest(REQUESTS, by), inner.codes_per_network),
+        ];
+        inner.charge(&limits, "too_many_codes", by).await?;
 
-        let code = generate_code().map_err(Error::from)?;
+        let code = generate_code(random::fill).map_err(Error::from)?;
         let stored = OneTimeCode {
             digest: inner.code_digest(address, code.expose()),
-            ends_at: now.after(CODE_LIFETIME),
+            ends_at: inner.keys.now().after(CODE_LIFETIME),
             tries: MAX_ATTEMPTS,
         };
-        inner.keys.put_code(&inner.address_digest(address), &stored).await?;
+        inner.keys.put_code(&inner.digest(ADDRESS, address.as_str()), &stored).await?;
         let product = inner.product.clone();
         let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
         // In the background, so that the response time does not reveal whether there is an account.
@@ -173,18 +165,13 @@ impl Enrollment {
         Ok(())
     }
 
-    /// Issues a key to the caller that presents the code sent to an address. The code can then not be used
-    /// again, even if the key cannot be issued.
+    /// Issues a key in exchange for the code sent to an address. The code is used up even if issuing fails.
     ///
     /// A text that is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
     /// # Errors
-    /// - [`WrongCode`](EnrollError::WrongCode) for a wrong code, after five wrong codes, and if there is no
-    ///   account or no code;
-    /// - [`ExpiredCode`](EnrollError::ExpiredCode) ten minutes after the code was requested;
-    /// - [`TooManyAttempts`](EnrollError::TooManyAttempts) if the limit of the network is reached;
-    /// - [`Failed`](EnrollError::Failed) with the errors of [`ApiKeys::issue`], and if the store or the host
-    ///   fails.
+    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes and if there is no account or no
+    /// code. It expires after ten minutes. `Failed` has the errors of [`ApiKeys::issue`].
     pub async fn redeem_code(
         &self,
         address: &EmailAddress,
@@ -192,18 +179,15 @@ impl Enrollment {
         by: &Actor,
     ) -> Result<Issued, EnrollError> {
         let inner = &self.inner;
-        let now = inner.keys.now();
-        if let Some(network) = network_digest(&inner.hasher, ATTEMPTS, by) {
-            let charge = hourly_charge(inner.limits.attempts_per_network, &network, now);
-            inner.charge(&[charge], "too_many_tries", by).await?;
-        }
+        let limit = (inner.network_digest(ATTEMPTS, by), inner.attempts_per_network);
+        inner.charge(&[limit], "too_many_tries", by).await?;
         let Some(code) = parse_code(code) else {
             return Err(inner.wrong_code("malformed_code", by));
         };
         let attempt = CodeAttempt {
-            address: inner.address_digest(address),
+            address: inner.digest(ADDRESS, address.as_str()),
             digest: inner.code_digest(address, code.expose()),
-            at: now,
+            at: inner.keys.now(),
         };
         match inner.keys.try_code(&attempt).await? {
             CodeOutcome::Accepted => {}
@@ -219,13 +203,8 @@ impl Enrollment {
             return Err(inner.wrong_code("no_account", by));
         };
         let new = (inner.new_key)(&owner).map_err(Error::from)?;
-        let issued = match inner.keys.issue(new, by).await {
-            Ok(issued) => issued,
-            Err(error) => {
-                inner.keys.note_refused_code("not_issued", by);
-                return Err(error.into());
-            }
-        };
+        let issued = inner.keys.issue(new, by).await;
+        let issued = issued.inspect_err(|_| inner.keys.note_refused_code("not_issued", by))?;
         // Best effort: the key exists and its own audit event is written, so the caller must receive it.
         let _ = inner.keys.note_code(EventKind::CodeAccepted, &owner, by);
         Ok(issued)
@@ -258,19 +237,19 @@ impl EnrollmentBuilder {
     /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. With 5 attempts
     /// per code, an attacker who guesses all the time finds a correct code once in 40,000 hours on average.
     pub fn codes_per_address(mut self, per_hour: u32) -> Self {
-        self.inner.limits.codes_per_address = per_hour;
+        self.inner.codes_per_address = per_hour;
         self
     }
 
     /// Sets the maximum number of codes requested from one network per hour. Defaults to 30.
     pub fn codes_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.limits.codes_per_network = per_hour;
+        self.inner.codes_per_network = per_hour;
         self
     }
 
     /// Sets the maximum number of attempts to redeem codes from one network per hour. Defaults to 60.
     pub fn attempts_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.limits.attempts_per_network = per_hour;
+        self.inner.attempts_per_network = per_hour;
         self
     }
 
@@ -281,27 +260,53 @@ impl EnrollmentBuilder {
 }
 
 impl Inner {
-    fn address_digest(&self, address: &EmailAddress) -> SecretDigest {
-        digest(&self.hasher, ADDRESS, address.as_str())
+    /// Returns a keyed digest: it cannot be reversed by trying all addresses. Prefixes keep kinds apart.
+    fn digest(&self, prefix: &str, text: &str) -> SecretDigest {
+        self.hasher.digest(format!("{prefix} {text}").as_bytes())
     }
 
-    /// Binds the code to its address, so that equal codes of two addresses have different digests. An address
-    /// contains no space, so the text is unambiguous.
+    /// Binds the code to its address. An address contains no space, so the text is unambiguous.
     fn code_digest(&self, address: &EmailAddress, code: &str) -> SecretDigest {
-        digest(&self.hasher, CODE, &format!("{address} {code}"))
+        self.digest(CODE, &format!("{address} {code}"))
     }
 
+    /// Returns the digest of the actor's network, or `None` if the actor has no IP address. A network is one
+    /// IPv4 address or one IPv6 /64, the smallest block that a subscriber has.
+    fn network_digest(&self, prefix: &str, by: &Actor) -> Option<SecretDigest> {
+        let network = match by.address()? {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("{:x}", u128::from(ip) >> 64),
+        };
+        Some(self.digest(prefix, &network))
+    }
+
+    /// Charges one use in the current hour to each counter that has a limit here.
     async fn charge(
         &self,
-        charges: &[CounterCharge<'_>],
+        limits: &[(Option<SecretDigest>, u32)],
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), EnrollError> {
-        match self.keys.charge(charges).await? {
+        let now = self.keys.now();
+        let charges = limits.iter().filter_map(|(counter, limit)| {
+            Some(CounterCharge {
+                payer: CounterKey::Anonymous(counter.as_ref()?),
+                // Stores have no hourly period: the window's start identifies the hour.
+                period: Period::Ever,
+                window: now.rounded_down_to(HOUR),
+                limit: u64::from(*limit),
+                uses: 1,
+            })
+        });
+        let charges: Vec<_> = charges.collect();
+        if charges.is_empty() {
+            return Ok(());
+        }
+        match self.keys.charge(&charges).await? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);
-                Err(EnrollError::TooManyAttempts(until_next_hour(self.keys.now())))
+                Err(EnrollError::TooManyAttempts(self.keys.now().until_next(HOUR)))
             }
         }
     }
@@ -328,29 +333,14 @@ impl Inner {
     }
 }
 
-fn too_many_pending() -> Error {
-    Error::new(ErrorKind::Unavailable, "too many codes are waiting to be sent: try again later")
-}
-
-impl std::fmt::Debug for Enrollment {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enrollment").field("limits", &self.inner.limits).finish_non_exhaustive()
+        f.debug_struct("Inner").field("product", &self.product).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for EnrollmentBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EnrollmentBuilder").finish_non_exhaustive()
-    }
-}
-
-/// Generates six random digits.
-fn generate_code() -> Result<Secret, EntropyError> {
-    generate_code_from(random::fill)
-}
-
-/// Private, because a generator supplied from outside could be seeded, cloned or shared.
-fn generate_code_from(
+/// Returns six random digits. Private: a generator from outside could be seeded, cloned or shared.
+fn generate_code(
     mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
 ) -> Result<Secret, EntropyError> {
     loop {
@@ -371,6 +361,12 @@ pub(crate) fn parse_code(text: &str) -> Option<Secret> {
     is_code.then(|| Secret::from(digits))
 }
 
+/// Prefixes of the digested text.
+const ADDRESS: &str = "address";
+const CODE: &str = "code";
+const REQUESTS: &str = "codes of";
+const ATTEMPTS: &str = "tries of";
+const HOUR: Duration = Duration::from_secs(3_600);
 const CODE_COUNT: u32 = 1_000_000;
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
 const MAX_ATTEMPTS: u32 = 5;
@@ -390,7 +386,7 @@ mod tests {
             bytes.copy_from_slice(&next.to_be_bytes());
             Ok(())
         };
-        generate_code_from(fill).unwrap().expose().to_owned()
+        generate_code(fill).unwrap().expose().to_owned()
     }
 
     #[test]
@@ -409,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_code() {
-        assert!(generate_code_from(random::fail).is_err());
+        assert!(generate_code(random::fail).is_err());
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::{
     thread,
 };
 
-use keyward::client::{ClientErrorKind, CredentialsFile, Profile, Warning};
+use keyward::{
+    Secret,
+    client::{ClientErrorKind, CredentialsFile, Profile, Warning},
+};
 
 use super::support::{TestUser, key, mode, set_mode};
 
@@ -178,4 +181,64 @@ pub fn assert_only_credentials_file(folder: &Path) {
     let names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["credentials"]);
+}
+
+/// Runs `edit` on a credentials file with this text, and returns the text afterwards.
+fn edited(text: &str, edit: impl FnOnce(&CredentialsFile)) -> Option<String> {
+    let home = tempfile::tempdir().unwrap();
+    let file = CredentialsFile::in_dir(home.path());
+    fs::write(file.path(), text).unwrap();
+    edit(&file);
+    fs::read_to_string(file.path()).ok()
+}
+
+fn profile(name: &str) -> Profile {
+    name.parse().unwrap()
+}
+
+#[test]
+fn a_key_belongs_to_the_profile_header_above_it() {
+    let load = |text: &str, name: &str| {
+        let mut stored = None;
+        edited(text, |file| stored = file.load(&profile(name)).unwrap());
+        stored.map(|stored| stored.text.to_string())
+    };
+    let text = "# mine\n[default]\napi_key = lk_1\n\n[work]\nother=3\n api_key=lk_2 \r\n[empty]\napi_key=\n";
+    assert_eq!(load(text, "default").as_deref(), Some("lk_1"));
+    assert_eq!(load(text, "work").as_deref(), Some("lk_2"));
+    assert_eq!(load(text, "empty"), None);
+    assert_eq!(load(text, "absent"), None);
+    assert_eq!(load("lk_3\n", "default").as_deref(), Some("lk_3"));
+    assert_eq!(load("lk_3", "work"), None);
+    assert_eq!(load("", "default"), None);
+}
+
+#[test]
+fn saving_a_key_keeps_all_other_lines() {
+    let new = Secret::from("NEW".to_owned());
+    let save = |text: &str, name: &str| {
+        edited(text, |file| assert!(file.save(&profile(name), &new).is_ok())).unwrap()
+    };
+    assert_eq!(save("", "default"), "[default]\napi_key = NEW\n");
+    assert_eq!(save("old", "default"), "[default]\napi_key = NEW\n");
+    assert_eq!(save("old", "work"), "old\n[work]\napi_key = NEW\n");
+    assert_eq!(
+        save("# a\n[default]\napi_key=old\nb=1\n[work]\napi_key = kept", "default"),
+        "# a\n[default]\napi_key = NEW\nb=1\n[work]\napi_key = kept"
+    );
+    assert_eq!(
+        save("[a]\napi_key=1\n[b]\n[a]\napi_key=2\n", "a"),
+        "[a]\napi_key = NEW\n[b]\n[a]\n"
+    );
+}
+
+#[test]
+fn removing_a_profile_keeps_the_others() {
+    let remove = |text: &str, name: &str| {
+        edited(text, |file| assert!(file.remove(&profile(name)).unwrap(), "{text}"))
+    };
+    let two = "[default]\napi_key = 1\n[work]\napi_key = 2\n";
+    assert_eq!(remove(two, "default").as_deref(), Some("[work]\napi_key = 2\n"));
+    assert_eq!(remove("old\n[work]\napi_key = 2\n", "work").as_deref(), Some("old\n"));
+    assert_eq!(remove("# only this\n[default]\napi_key = 1\n", "default"), None);
 }

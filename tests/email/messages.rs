@@ -1,13 +1,13 @@
 use keyward::{
     AuditSink, Pepper,
     audit::EventKind,
-    email::EmailContent,
+    email::{EmailContent, EmailSink, Mailer, Notice},
     enroll::{AccountLookup, EmailAddress, Enrollment, HostError},
     manage::{Reminders, Rotation},
 };
 
-use super::support::{EmailHarness, address, find_by_subject};
-use crate::support::{owner, servers::smtp};
+use super::support::{Accounts, EmailHarness, address, find_by_subject};
+use crate::support::{Service, owner, servers::smtp, stores};
 
 #[tokio::test]
 async fn the_owner_is_notified_of_key_events_in_plain_text_and_html() {
@@ -136,4 +136,58 @@ async fn one_time_codes_are_sent_by_the_same_mailer() {
     let code = mail.text.as_deref().unwrap().lines().next().unwrap();
     assert_eq!(mail.to, ["ada@example.com"]);
     assert!(enrollment.redeem_code(&ada, code, &service.actor).await.is_ok());
+}
+
+/// Returns how a message about a request with this user agent describes the device.
+async fn device(user_agent: &str) -> String {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let from = address("keys@example.com");
+    let mailer = Mailer::builder("smtp://localhost:1", from).unwrap().build();
+    let describe = move |notice: &Notice| {
+        sender.send(notice.device().unwrap()).unwrap();
+        None
+    };
+    let sink = EmailSink::builder(mailer, Accounts).content(describe).build();
+    let service = Service::with(stores::memory(), |builder| builder);
+    drop(service.issue().await);
+    let mut event = service.events.all().pop().unwrap();
+    event.user_agent = Some(user_agent.into());
+    sink.event(&event);
+    receiver.recv().await.unwrap()
+}
+
+#[tokio::test]
+async fn user_agents_of_browsers_and_programs_are_described() {
+    for (system, browser, expected) in [
+        ("X11; Linux x86_64; rv:140.0", "Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+        ("Windows NT 10.0; Win64; x64", "Chrome/140.0.0.0 Safari/537.36", "Chrome on Windows"),
+        (
+            "Windows NT 10.0; Win64; x64",
+            "Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+            "Edge on Windows",
+        ),
+        ("Macintosh; Intel Mac OS X 10_15_7", "Version/18.5 Safari/605.1.15", "Safari on a Mac"),
+        (
+            "iPhone; CPU iPhone OS 18_5 like Mac OS X",
+            "CriOS/140.0 Mobile/15E148 Safari/604.1",
+            "Chrome on an iPhone",
+        ),
+        ("Linux; Android 15", "Chrome/140.0.0.0 Mobile Safari/537.36", "Chrome on Android"),
+    ] {
+        let engine = "AppleWebKit/537.36 (KHTML, like Gecko)";
+        let user_agent = format!("Mozilla/5.0 ({system}) {engine} {browser}");
+        assert_eq!(device(&user_agent).await, expected);
+    }
+    assert_eq!(device("curl/8.5.0").await, "curl");
+    assert_eq!(device("python-requests/2.32 Linux/6.1").await, "python-requests on Linux");
+}
+
+#[tokio::test]
+async fn hostile_user_agents_are_not_repeated() {
+    for hostile in
+        ["", "Mozilla/5.0", "\r\nBcc: eve@example.com", "<b>/1", "é/1", "\u{202e}x", "a.b"]
+    {
+        assert_eq!(device(hostile).await, "an unknown device", "{hostile:?}");
+    }
+    assert_eq!(device("<script> Windows").await, "an unknown program on Windows");
 }

@@ -1,19 +1,17 @@
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, Read as _};
 
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    console::{CommandError, CommandOutput, Console, Exit, source_json},
-    server::{Server, ServerError},
-    terminal::{self, Echo},
+    Server, ServerError,
+    console::{
+        CommandError, CommandOutput, CommandResult, Console, Echo, Exit, confirm, is_interactive,
+        prompt, source_json,
+    },
 };
 use crate::{
-    client::{
-        app::App,
-        credentials::{CredentialsFile, Profile},
-        resolve::ResolvedKey,
-    },
+    client::{App, CredentialsFile, Profile, ResolvedKey},
     secret::Secret,
 };
 
@@ -34,20 +32,20 @@ pub enum AuthCommand {
 impl AuthCommand {
     /// Runs the command, prints its result, and returns the outcome.
     pub fn run(&self, app: &App, server: &dyn Server) -> Exit {
-        let common = match self {
+        let CommonOptions { json, profile } = match self {
             Self::Configure(command) => &command.common,
             Self::Key(command) => &command.common,
             Self::Status(command) => &command.common,
             Self::Logout(command) => &command.common,
         };
-        let console = Console::new(common.json);
+        let session = Session { app, server, profile, console: Console::new(*json) };
         let result = match self {
-            Self::Configure(command) => command.run(app, server, &console),
-            Self::Key(command) => command.run(app, &console),
-            Self::Status(command) => command.run(app, server, &console),
-            Self::Logout(command) => command.run(app, server, &console),
+            Self::Configure(command) => command.run(&session),
+            Self::Key(command) => command.run(&session),
+            Self::Status(command) => command.run(&session),
+            Self::Logout(command) => command.run(&session),
         };
-        console.finish(result)
+        session.console.finish(result)
     }
 }
 
@@ -85,146 +83,47 @@ pub struct Configure {
 }
 
 impl Configure {
-    fn run(
-        &self,
-        app: &App,
-        server: &dyn Server,
-        console: &Console,
-    ) -> Result<CommandOutput, CommandError> {
-        let file = app.credentials()?;
-        if let Some((source, _)) = app.env_var_candidate() {
-            console.note(format!(
+    fn run(&self, session: &Session<'_>) -> CommandResult {
+        let file = session.app.credentials()?;
+        if let Some((source, _)) = session.app.env_var_candidate() {
+            session.console.note(format!(
                 "The {source} is set and takes precedence over the stored key: unset it to use the stored key"
             ));
         }
-        let profile = &self.common.profile;
-        let setup = KeySetup { app, server, console, file: &file, profile };
         match (&self.email, &self.otp) {
             (Some(email), None) => {
-                setup.request_code(email)?;
-                let command = app.command_name();
+                session.request_code(email)?;
+                let command = session.app.command_name();
                 let text = format!(
                     "Check your email for a 6-digit code. Then run `{command} configure --email {email} --otp CODE`.\n\
                      It may take a few minutes to arrive. Check the spam folder, too"
                 );
                 Ok(CommandOutput::new(text, json!({ "code_sent": true, "stored": false })))
             }
-            (Some(email), Some(code)) => setup.verify_code(email, code),
-            (None, _) => match self.provided_key(app, console)? {
-                Some(key) => setup.check_and_store(&key),
-                None => setup.prompt(),
+            (Some(email), Some(code)) => session.verify_code(&file, email, code),
+            (None, _) => match self.provided_key(session)? {
+                Some(key) => session.check_and_store(&file, &key),
+                None => session.prompt_and_store(&file),
             },
         }
     }
 
     /// Returns the key from the arguments or standard input, if there is one.
-    fn provided_key(&self, app: &App, console: &Console) -> Result<Option<Secret>, CommandError> {
-        if let Some(argument) = &self.stdin {
-            if argument.expose() != "-" {
-                return Err(CommandError::usage(
-                    "unexpected argument: use `-` to read the key from standard input",
-                ));
-            }
-            return from_stdin(app).map(Some);
-        }
-        match &self.api_key {
-            _ if self.api_key_stdin => from_stdin(app).map(Some),
-            Some(key) if key.expose() == "-" => from_stdin(app).map(Some),
-            Some(key) => {
-                console.note(
+    fn provided_key(&self, session: &Session<'_>) -> Result<Option<Secret>, CommandError> {
+        match (&self.stdin, &self.api_key) {
+            (Some(argument), _) if argument.expose() != "-" => Err(CommandError::usage(
+                "unexpected argument: use `-` to read the key from standard input",
+            )),
+            (None, None) if !self.api_key_stdin => Ok(None),
+            (None, Some(key)) if key.expose() != "-" => {
+                session.console.note(
                     "Arguments are visible to other users of this machine and stay in the shell history: \
                      prefer --api-key-stdin",
                 );
-                Ok(Some(app.parse(key.expose(), "--api-key")?))
+                Ok(Some(session.app.parse(key.expose(), "--api-key")?))
             }
-            None => Ok(None),
+            _ => session.read_key().map(Some),
         }
-    }
-}
-
-/// The steps of [`Configure`].
-struct KeySetup<'a> {
-    app: &'a App,
-    server: &'a dyn Server,
-    console: &'a Console,
-    file: &'a CredentialsFile,
-    profile: &'a Profile,
-}
-
-impl KeySetup<'_> {
-    fn prompt(&self) -> Result<CommandOutput, CommandError> {
-        if !terminal::is_interactive() {
-            return Err(CommandError::no_terminal(&format!(
-                "pass the key with --api-key-stdin, or set the environment variable {}",
-                self.app.env_var_name()
-            )));
-        }
-        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
-        let key = terminal::prompt(question, Echo::Off)?;
-        if !key.trim().is_empty() {
-            return self.check_and_store(&self.app.parse(&key, "the terminal")?);
-        }
-        let email = terminal::prompt("? Your email address:", Echo::On)?;
-        let email = email.trim();
-        self.request_code(email)?;
-        let code =
-            terminal::prompt("? Check your email for a 6-digit code and enter it:", Echo::On)?;
-        self.verify_code(email, &Secret::from(code.trim().to_owned()))
-    }
-
-    fn request_code(&self, email: &str) -> Result<(), CommandError> {
-        let email = parse_address(email)?;
-        self.server
-            .request_code(email)
-            .map_err(|error| CommandError::server(error, self.app, Some(email)))
-    }
-
-    fn verify_code(&self, email: &str, code: &Secret) -> Result<CommandOutput, CommandError> {
-        let email = parse_address(email)?;
-        let code = Secret::from(code.expose().trim().to_owned());
-        if code.expose().is_empty() {
-            return Err(CommandError::usage("the code is empty: enter the code from the email"));
-        }
-        // A code yields one key. Check first that the key can be stored, or the code would be wasted.
-        self.file.check_writable()?;
-        let created = self.server.verify_code(email, &code);
-        let key = created.map_err(|error| CommandError::server(error, self.app, Some(email)))?;
-        let stored = self
-            .app
-            .parse(key.expose(), "the server")
-            .map_err(CommandError::from)
-            .and_then(|key| self.store(&key));
-        if stored.is_err() && self.server.revoke_key(&key).is_err() {
-            self.console.note(
-                "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
-            );
-        }
-        stored
-    }
-
-    fn check_and_store(&self, key: &Secret) -> Result<CommandOutput, CommandError> {
-        match self.server.check_key(key) {
-            Ok(()) | Err(ServerError::Unsupported) => {}
-            Err(error @ ServerError::KeyRejected) => {
-                return Err(CommandError::server(error, self.app, None));
-            }
-            Err(error) => self.console.note(format!(
-                "The key is stored without checking it ({error}): run `{} status --check` later",
-                self.app.command_name()
-            )),
-        }
-        self.store(key)
-    }
-
-    fn store(&self, key: &Secret) -> Result<CommandOutput, CommandError> {
-        if let Some(warning) = self.file.save(self.profile, key)? {
-            self.console.note(warning);
-        }
-        let (hint, path) = (self.app.hint(key), self.file.path());
-        let text = format!("API key {hint}******** stored in {}", path.display());
-        let (path, profile) = (path.to_string_lossy(), self.profile.as_str());
-        let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });
-        Ok(CommandOutput::new(text, json))
     }
 }
 
@@ -239,23 +138,17 @@ pub struct ShowKey {
 }
 
 impl ShowKey {
-    fn run(&self, app: &App, console: &Console) -> Result<CommandOutput, CommandError> {
-        let resolved = app.resolve(&self.common.profile)?;
-        resolved.warnings.iter().for_each(|warning| console.note(warning));
+    fn run(&self, session: &Session<'_>) -> CommandResult {
+        let ResolvedKey { key, source, .. } = session.resolve()?;
         if !self.force {
-            if !terminal::is_interactive() {
-                return Err(CommandError::no_terminal(
-                    "add --force to display the key without confirmation",
-                ));
-            }
-            terminal::confirm(
+            confirm(
                 "This will display your API key. Are you sure you want to continue?",
+                "add --force to display the key without confirmation",
             )?;
         }
-        console.caption("🔑 Your API key:");
-        let json =
-            json!({ "api_key": resolved.key.expose(), "source": source_json(&resolved.source) });
-        Ok(CommandOutput::new(resolved.key.expose(), json))
+        session.console.caption("🔑 Your API key:");
+        let json = json!({ "api_key": key.expose(), "source": source_json(&source) });
+        Ok(CommandOutput::new(key.expose(), json))
     }
 }
 
@@ -270,36 +163,41 @@ pub struct ShowStatus {
 }
 
 impl ShowStatus {
-    fn run(
-        &self,
-        app: &App,
-        server: &dyn Server,
-        console: &Console,
-    ) -> Result<CommandOutput, CommandError> {
-        let resolved = app.resolve(&self.common.profile)?;
-        resolved.warnings.iter().for_each(|warning| console.note(warning));
-        let mut output = describe(&resolved);
-        if self.check {
-            let accepted = match server.check_key(&resolved.key) {
-                Ok(()) => true,
-                Err(ServerError::KeyRejected) => false,
-                Err(error) => return Err(CommandError::server(error, app, None)),
-            };
-            output.json["accepted"] = accepted.into();
-            output.text.push_str("\nServer   ");
-            output.text.push_str(if accepted {
-                "accepts the key"
-            } else {
-                "does not accept the key"
-            });
-            if !accepted {
-                output.exit = Exit::NotAuthenticated;
-                let (command, name) = (app.command_name(), app.name());
-                console.note(format!(
-                    "❌ Authentication failed: the key may have been revoked, or belong to another {name} server. \
-                     Store a new one with `{command} configure`"
-                ));
-            }
+    fn run(&self, session: &Session<'_>) -> CommandResult {
+        let resolved = session.resolve()?;
+        let mode = resolved.mode.map(|mode| format!("{mode:04o}"));
+        let mut text = format!("Key      {}\nSource   {}", resolved.masked(), resolved.source);
+        if let Some(mode) = &mode {
+            text.push_str(&format!("\nMode     {mode}"));
+        }
+        for shadowed in &resolved.shadowed {
+            text.push_str(&format!("\nShadows  {shadowed}"));
+        }
+        let json = json!({
+            "hint": resolved.hint,
+            "source": source_json(&resolved.source),
+            "mode": mode,
+            "shadows": resolved.shadowed.iter().map(source_json).collect::<Vec<_>>(),
+        });
+        let mut output = CommandOutput::new(text, json);
+        if !self.check {
+            return Ok(output);
+        }
+        let accepted = match session.server.check_key(&resolved.key) {
+            Ok(()) => true,
+            Err(ServerError::KeyRejected) => false,
+            Err(error) => return Err(session.server_error(error)),
+        };
+        output.json["accepted"] = accepted.into();
+        let answer = if accepted { "accepts the key" } else { "does not accept the key" };
+        output.text.push_str(&format!("\nServer   {answer}"));
+        if !accepted {
+            output.exit = Exit::NotAuthenticated;
+            let (command, name) = (session.app.command_name(), session.app.name());
+            session.console.note(format!(
+                "❌ Authentication failed: the key may have been revoked, or belong to another {name} server. \
+                 Store a new one with `{command} configure`"
+            ));
         }
         Ok(output)
     }
@@ -319,32 +217,24 @@ pub struct Logout {
 }
 
 impl Logout {
-    fn run(
-        &self,
-        app: &App,
-        server: &dyn Server,
-        console: &Console,
-    ) -> Result<CommandOutput, CommandError> {
-        let (file, profile) = (app.credentials()?, &self.common.profile);
+    fn run(&self, session: &Session<'_>) -> CommandResult {
+        let Session { app, server, profile, console } = session;
+        let file = app.credentials()?;
         let Some(stored) = file.load(profile)? else {
             if self.revoke {
                 return Err(app.no_key(profile, Some(file.path())).into());
             }
             // Also removes temporary files of killed writers.
             file.remove(profile)?;
-            note_other_sources(app, console);
+            session.note_other_sources();
             let text = format!("No API key is stored in {}", file.path().display());
             return Ok(CommandOutput::new(text, json!({ "deleted": false, "revoked": false })));
         };
         stored.warning.iter().for_each(|warning| console.note(warning));
         if !self.force {
-            if !terminal::is_interactive() {
-                return Err(CommandError::no_terminal(
-                    "add --force to delete the key without confirmation",
-                ));
-            }
-            terminal::confirm(
+            confirm(
                 "Are you sure you want to delete your API key? This action cannot be undone.",
+                "add --force to delete the key without confirmation",
             )?;
         }
         if self.revoke {
@@ -352,11 +242,9 @@ impl Logout {
             let key = app.parse(&stored.text, &file.path().display().to_string())?;
             match server.revoke_key(&key) {
                 Ok(()) => {}
-                Err(ServerError::KeyRejected) => {
-                    console
-                        .note("The server no longer accepted the key; the local copy was deleted");
-                }
-                Err(error) => return Err(CommandError::server(error, app, None)),
+                Err(ServerError::KeyRejected) => console
+                    .note("The server no longer accepted the key; the local copy was deleted"),
+                Err(error) => return Err(session.server_error(error)),
             }
         }
         file.remove(profile)?;
@@ -366,27 +254,129 @@ impl Logout {
                  `logout --revoke` does both",
             );
         }
-        note_other_sources(app, console);
-        let json = json!({ "deleted": true, "revoked": self.revoke, "path": file.path().to_string_lossy() });
+        session.note_other_sources();
+        let path = file.path().to_string_lossy();
+        let json = json!({ "deleted": true, "revoked": self.revoke, "path": path });
         Ok(CommandOutput::new("API key deleted successfully.", json))
     }
 }
 
-fn from_stdin(app: &App) -> Result<Secret, CommandError> {
-    if io::stdin().is_terminal() {
-        let key = terminal::prompt("? Your API key (input is hidden):", Echo::Off)?;
-        return Ok(app.parse(&key, "the terminal")?);
+/// What every command runs with.
+struct Session<'a> {
+    app: &'a App,
+    server: &'a dyn Server,
+    profile: &'a Profile,
+    console: Console,
+}
+
+impl Session<'_> {
+    fn resolve(&self) -> Result<ResolvedKey, CommandError> {
+        let resolved = self.app.resolve(self.profile)?;
+        resolved.warnings.iter().for_each(|warning| self.console.note(warning));
+        Ok(resolved)
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_STDIN_LEN));
-    let read = io::stdin().lock().take(MAX_STDIN_LEN as u64).read_to_end(&mut bytes);
-    read.map_err(|error| CommandError::other(format!("cannot read standard input: {error}")))?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    if text.trim().is_empty() {
-        return Err(CommandError::usage(
-            "no key on standard input: provide one, as in `… configure - < key.txt`",
-        ));
+
+    /// Notes that the program stays signed in by another source.
+    fn note_other_sources(&self) {
+        if let Some((source, _)) = self.app.env_var_candidate() {
+            self.console
+                .note(format!("The {source} is still set and will be used: unset it to sign out"));
+        } else if let Ok(Some((source, _))) = self.app.dotenv_candidate() {
+            self.console
+                .note(format!("{source} is still set and will be used: remove it to sign out"));
+        }
     }
-    Ok(app.parse(text, "standard input")?)
+
+    fn server_error(&self, error: ServerError) -> CommandError {
+        CommandError::server(error, self.app, None)
+    }
+
+    // The steps of `Configure`.
+
+    /// Reads a key from standard input, or from a hidden prompt if that is a terminal.
+    fn read_key(&self) -> Result<Secret, CommandError> {
+        if is_interactive() {
+            let key = prompt("? Your API key (input is hidden):", Echo::Off)?;
+            return Ok(self.app.parse(&key, "the terminal")?);
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_STDIN_LEN));
+        let read = io::stdin().lock().take(MAX_STDIN_LEN as u64).read_to_end(&mut bytes);
+        read.map_err(|error| CommandError::read("standard input", error))?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        if text.trim().is_empty() {
+            return Err(CommandError::usage(
+                "no key on standard input: provide one, as in `… configure - < key.txt`",
+            ));
+        }
+        Ok(self.app.parse(text, "standard input")?)
+    }
+
+    fn prompt_and_store(&self, file: &CredentialsFile) -> CommandResult {
+        if !is_interactive() {
+            return Err(CommandError::no_terminal(&format!(
+                "pass the key with --api-key-stdin, or set the environment variable {}",
+                self.app.env_var_name()
+            )));
+        }
+        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
+        let key = prompt(question, Echo::Off)?;
+        if !key.trim().is_empty() {
+            return self.check_and_store(file, &self.app.parse(&key, "the terminal")?);
+        }
+        let email = prompt("? Your email address:", Echo::On)?;
+        self.request_code(&email)?;
+        let code = prompt("? Check your email for a 6-digit code and enter it:", Echo::On)?;
+        self.verify_code(file, &email, &Secret::from(code.as_str().to_owned()))
+    }
+
+    fn request_code(&self, email: &str) -> Result<(), CommandError> {
+        let email = parse_address(email)?;
+        let requested = self.server.request_code(email);
+        requested.map_err(|error| CommandError::server(error, self.app, Some(email)))
+    }
+
+    fn verify_code(&self, file: &CredentialsFile, email: &str, code: &Secret) -> CommandResult {
+        let email = parse_address(email)?;
+        let code = Secret::from(code.expose().trim().to_owned());
+        if code.expose().is_empty() {
+            return Err(CommandError::usage("the code is empty: enter the code from the email"));
+        }
+        // A code yields one key. Check first that the key can be stored, or the code would be wasted.
+        file.check_writable()?;
+        let created = self.server.verify_code(email, &code);
+        let key = created.map_err(|error| CommandError::server(error, self.app, Some(email)))?;
+        let parsed = self.app.parse(key.expose(), "the server").map_err(CommandError::from);
+        let stored = parsed.and_then(|key| self.store(file, &key));
+        if stored.is_err() && self.server.revoke_key(&key).is_err() {
+            self.console.note(
+                "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
+            );
+        }
+        stored
+    }
+
+    fn check_and_store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
+        match self.server.check_key(key) {
+            Ok(()) | Err(ServerError::Unsupported) => {}
+            Err(error @ ServerError::KeyRejected) => return Err(self.server_error(error)),
+            Err(error) => self.console.note(format!(
+                "The key is stored without checking it ({error}): run `{} status --check` later",
+                self.app.command_name()
+            )),
+        }
+        self.store(file, key)
+    }
+
+    fn store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
+        if let Some(warning) = file.save(self.profile, key)? {
+            self.console.note(warning);
+        }
+        let (hint, path, profile) = (self.app.hint(key), file.path(), self.profile.as_str());
+        let text = format!("API key {hint}******** stored in {}", path.display());
+        let path = path.to_string_lossy();
+        let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });
+        Ok(CommandOutput::new(text, json))
+    }
 }
 
 /// Rejects obvious mistakes and control characters. The server validates the address.
@@ -397,33 +387,6 @@ fn parse_address(text: &str) -> Result<&str, CommandError> {
         Ok(text)
     } else {
         Err(CommandError::usage("invalid email address: use the form ada@example.com"))
-    }
-}
-
-fn describe(resolved: &ResolvedKey) -> CommandOutput {
-    let mode = resolved.mode.map(|mode| format!("{mode:04o}"));
-    let mut text = format!("Key      {}\nSource   {}", resolved.masked(), resolved.source);
-    if let Some(mode) = &mode {
-        text.push_str(&format!("\nMode     {mode}"));
-    }
-    for shadowed in &resolved.shadowed {
-        text.push_str(&format!("\nShadows  {shadowed}"));
-    }
-    let json = json!({
-        "hint": resolved.hint,
-        "source": source_json(&resolved.source),
-        "mode": mode,
-        "shadows": resolved.shadowed.iter().map(source_json).collect::<Vec<_>>(),
-    });
-    CommandOutput::new(text, json)
-}
-
-/// Notes that the program stays signed in by another source.
-fn note_other_sources(app: &App, console: &Console) {
-    if let Some((source, _)) = app.env_var_candidate() {
-        console.note(format!("The {source} is still set and will be used: unset it to sign out"));
-    } else if let Ok(Some((source, _))) = app.dotenv_candidate() {
-        console.note(format!("{source} is still set and will be used: remove it to sign out"));
     }
 }
 

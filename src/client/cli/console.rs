@@ -1,14 +1,18 @@
-use std::{cell::RefCell, error::Error as _, fmt, io::Write, process};
+use std::{
+    cell::RefCell,
+    error::Error as _,
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+    path::Path,
+    process,
+};
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use super::server::ServerError;
-use crate::client::{
-    app::App,
-    error::{ClientError, ClientErrorKind},
-    resolve::KeySource,
-};
+use super::ServerError;
+use crate::client::{App, ClientError, ClientErrorKind, KeySource};
 
 /// The outcome of a command. The exit statuses are stable.
 ///
@@ -23,24 +27,19 @@ use crate::client::{
 #[must_use = "the process should end with this status"]
 pub enum Exit {
     /// Success.
-    Success,
+    Success = 0,
     /// An error.
-    Error,
+    Error = 1,
     /// A usage error, or cancelled.
-    Usage,
+    Usage = 2,
     /// Not authenticated.
-    NotAuthenticated,
+    NotAuthenticated = 4,
 }
 
 impl Exit {
     /// Returns the exit status.
     pub fn status(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Error => 1,
-            Self::Usage => 2,
-            Self::NotAuthenticated => 4,
-        }
+        self as u8
     }
 
     /// Ends the process with this status.
@@ -82,7 +81,7 @@ impl Console {
         }
     }
 
-    pub(super) fn finish(self, result: Result<CommandOutput, CommandError>) -> Exit {
+    pub(super) fn finish(self, result: CommandResult) -> Exit {
         let (exit, text, mut json) = match result {
             Ok(output) => (output.exit, output.text, output.json),
             Err(error) if self.json => {
@@ -107,6 +106,8 @@ impl Console {
     }
 }
 
+pub(super) type CommandResult = Result<CommandOutput, CommandError>;
+
 /// The result of a command, as text and as JSON.
 pub(super) struct CommandOutput {
     pub(super) exit: Exit,
@@ -129,13 +130,8 @@ pub(super) struct CommandError {
 }
 
 impl CommandError {
-    pub(super) fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage(message: &str) -> Self {
         Self { exit: Exit::Usage, kind: "usage", message: message.into() }
-    }
-
-    pub(super) fn cancelled() -> Self {
-        let message = "Cancelled; nothing was changed".into();
-        Self { exit: Exit::Usage, kind: "cancelled", message }
     }
 
     pub(super) fn no_terminal(advice: &str) -> Self {
@@ -143,67 +139,56 @@ impl CommandError {
         Self { exit: Exit::Usage, kind: "no_terminal", message }
     }
 
-    pub(super) fn other(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Error, kind: "error", message: message.into() }
+    pub(super) fn read(source: &str, error: impl fmt::Display) -> Self {
+        let message = format!("cannot read {source}: {error}");
+        Self { exit: Exit::Error, kind: "error", message }
+    }
+
+    fn cancelled() -> Self {
+        let message = "Cancelled; nothing was changed".into();
+        Self { exit: Exit::Usage, kind: "cancelled", message }
     }
 
     pub(super) fn server(error: ServerError, app: &App, email: Option<&str>) -> Self {
         use ServerError as E;
-        let command = app.command_name();
+        let (exit, kind) = match error {
+            E::InvalidCode => (Exit::NotAuthenticated, "invalid_code"),
+            E::ExpiredCode => (Exit::NotAuthenticated, "expired_code"),
+            E::KeyRejected => (Exit::NotAuthenticated, "rejected"),
+            E::RateLimited { .. } => (Exit::Error, "rate_limited"),
+            E::Refused { .. } => (Exit::Error, "refused"),
+            E::Unavailable(_) => (Exit::Error, "unavailable"),
+            E::Unsupported => (Exit::Error, "unsupported"),
+        };
+        let (name, command) = (app.name(), app.command_name());
         let retry = format!("{command} configure --email {}", email.unwrap_or("YOU@EXAMPLE.COM"));
-        let (exit, kind, message) = match error {
-            E::InvalidCode => (
-                Exit::NotAuthenticated,
-                "invalid_code",
-                format!(
-                    "❌ Invalid OTP code. Double-check the code from the email, or request a new one: `{retry}`"
-                ),
+        let message = match error {
+            E::InvalidCode => format!(
+                "❌ Invalid OTP code. Double-check the code from the email, or request a new one: `{retry}`"
             ),
-            E::ExpiredCode => (
-                Exit::NotAuthenticated,
-                "expired_code",
-                format!("❌ Expired OTP code. Request a new one, and use it soon: `{retry}`"),
-            ),
-            E::KeyRejected => (
-                Exit::NotAuthenticated,
-                "rejected",
-                format!(
-                    "❌ Authentication failed: the server does not accept the key. Verify that you copied the \
-                     complete key, with no extra spaces, and that it has not been revoked. Then store it, or a \
-                     new one, with `{command} configure`"
-                ),
-            ),
-            E::RateLimited { retry_after } => {
-                let wait = retry_after.map_or_else(
-                    || "a while".to_owned(),
-                    |wait| format!("{} s", wait.as_secs().max(1)),
-                );
-                (
-                    Exit::Error,
-                    "rate_limited",
-                    format!("Too many attempts. Wait {wait}, then try again"),
-                )
+            E::ExpiredCode => {
+                format!("❌ Expired OTP code. Request a new one, and use it soon: `{retry}`")
             }
-            E::Refused { message } => (
-                Exit::Error,
-                "refused",
-                format!("The server refused the request: {}", printable(&message)),
+            E::KeyRejected => format!(
+                "❌ Authentication failed: the server does not accept the key. Verify that you copied the \
+                 complete key, with no extra spaces, and that it has not been revoked. Then store it, or a \
+                 new one, with `{command} configure`"
             ),
-            E::Unavailable(source) => (
-                Exit::Error,
-                "unavailable",
-                format!(
-                    "The server is unavailable ({source}). The key may still be valid: try again later"
-                ),
+            E::RateLimited { retry_after: None } => {
+                "Too many attempts. Wait a while, then try again".into()
+            }
+            E::RateLimited { retry_after: Some(wait) } => {
+                format!("Too many attempts. Wait {} s, then try again", wait.as_secs().max(1))
+            }
+            E::Refused { message } => {
+                format!("The server refused the request: {}", printable(&message))
+            }
+            E::Unavailable(source) => format!(
+                "The server is unavailable ({source}). The key may still be valid: try again later"
             ),
-            E::Unsupported => (
-                Exit::Error,
-                "unsupported",
-                format!(
-                    "{} does not support this on the command line: use its website",
-                    app.name()
-                ),
-            ),
+            E::Unsupported => {
+                format!("{name} does not support this on the command line: use its website")
+            }
         };
         Self { exit, kind, message }
     }
@@ -223,17 +208,14 @@ impl From<ClientError> for CommandError {
 }
 
 pub(super) fn source_json(source: &KeySource) -> Value {
-    let mut json = json!({ "kind": source.as_str() });
-    if let Some(path) = source.path() {
-        json["path"] = path.to_string_lossy().into();
-    }
+    let (kind, path) = (source.as_str(), source.path().map(Path::to_string_lossy));
     match source {
-        KeySource::EnvVar { name } | KeySource::DotEnv { name, .. } => {
-            json["variable"] = name.as_str().into();
+        KeySource::EnvVar { name } => json!({ "kind": kind, "variable": name }),
+        KeySource::File { profile, .. } => {
+            json!({ "kind": kind, "path": path, "profile": profile.as_str() })
         }
-        KeySource::File { profile, .. } => json["profile"] = profile.as_str().into(),
+        KeySource::DotEnv { name, .. } => json!({ "kind": kind, "path": path, "variable": name }),
     }
-    json
 }
 
 /// Removes control characters from a server's message, so that it cannot move the cursor, and truncates it.
@@ -244,6 +226,149 @@ fn printable(text: &str) -> String {
 fn print_labelled(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {message}");
+}
+
+/// Whether the terminal shows what the user types.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    On,
+    Off,
+}
+
+/// Returns whether prompts are possible: standard input is a terminal.
+pub(super) fn is_interactive() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Prompts on standard error, so that standard output has only the result, and reads one line.
+pub(super) fn prompt(question: &str, echo: Echo) -> Result<Zeroizing<String>, CommandError> {
+    let line = platform::read_line(question, echo);
+    let _ = writeln!(io::stderr());
+    let line = line.map_err(|error| CommandError::read("from the terminal", error))?;
+    line.ok_or_else(CommandError::cancelled)
+}
+
+/// Any other answer than `y` or `yes` cancels the command. `advice` is shown if there is no terminal.
+pub(super) fn confirm(question: &str, advice: &str) -> Result<(), CommandError> {
+    if !is_interactive() {
+        return Err(CommandError::no_terminal(advice));
+    }
+    let answer = prompt(&format!("? {question} (y/N)"), Echo::On)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CommandError::cancelled()),
+    }
+}
+
+#[cfg(not(unix))]
+mod platform {
+    use super::*;
+
+    /// Prompts and reads a line from the console. Returns `None` at the end of input.
+    pub(super) fn read_line(question: &str, echo: Echo) -> io::Result<Option<Zeroizing<String>>> {
+        write!(io::stderr(), "{question} ")?;
+        if echo == Echo::Off {
+            return rpassword::read_password().map(|line| Some(Zeroizing::new(line)));
+        }
+        let mut line = Zeroizing::new(String::new());
+        let read = io::stdin().read_line(&mut line)?;
+        Ok((read > 0).then_some(line))
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::io::Read as _;
+
+    use rustix::termios::{
+        LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+    };
+
+    use super::*;
+
+    /// Prompts and reads a line from standard input. Returns `None` if it was cancelled by Ctrl-C or Ctrl-D.
+    // Not the crate `rpassword`: with it, Ctrl-C ends the process and leaves the terminal's echo disabled.
+    pub(super) fn read_line(question: &str, echo: Echo) -> io::Result<Option<Zeroizing<String>>> {
+        // Entered before the prompt is printed, so that a key pasted immediately is not echoed.
+        let _raw = RawTerminal::enter()?;
+        write!(io::stderr(), "{question} ")?;
+        // `bytes` retries a read that a signal interrupted.
+        let mut bytes = io::stdin().lock().bytes();
+        let mut next = || bytes.next().transpose();
+        // Full capacity up front: a buffer that reallocates leaves copies of the key in freed memory.
+        let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE_LEN));
+        while let Some(byte) = next()? {
+            match byte {
+                b'\r' | b'\n' => {
+                    let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
+                    return Ok(Some(Zeroizing::new(text.to_owned())));
+                }
+                CTRL_C => return Ok(None),
+                CTRL_D if line.is_empty() => return Ok(None),
+                BACKSPACE | DELETE => erase(&mut line, echo)?,
+                CTRL_U => {
+                    while !line.is_empty() {
+                        erase(&mut line, echo)?;
+                    }
+                }
+                // Skip the escape sequence of a key such as an arrow.
+                ESCAPE if next()? == Some(b'[') => {
+                    while next()?.is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {}
+                }
+                0x20.. if line.len() < MAX_LINE_LEN => {
+                    line.push(byte);
+                    write_echo(&[byte], echo)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn erase(line: &mut Vec<u8>, echo: Echo) -> io::Result<()> {
+        while let Some(byte) = line.pop() {
+            // Remove all bytes of one UTF-8 character.
+            if byte & 0xc0 != 0x80 {
+                return write_echo(b"\x08 \x08", echo);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_echo(bytes: &[u8], echo: Echo) -> io::Result<()> {
+        if echo == Echo::On { io::stderr().write_all(bytes) } else { Ok(()) }
+    }
+
+    /// Puts the terminal into raw mode (unbuffered, no echo, no signals) until it is dropped.
+    struct RawTerminal(Termios);
+
+    impl RawTerminal {
+        fn enter() -> io::Result<Self> {
+            let before = tcgetattr(io::stdin())?;
+            let mut raw = before.clone();
+            raw.local_modes -=
+                LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
+            raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+            raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+            tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+            Ok(Self(before))
+        }
+    }
+
+    impl Drop for RawTerminal {
+        fn drop(&mut self) {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+        }
+    }
+
+    const CTRL_C: u8 = 0x03;
+    const CTRL_D: u8 = 0x04;
+    const BACKSPACE: u8 = 0x08;
+    const CTRL_U: u8 = 0x15;
+    const ESCAPE: u8 = 0x1b;
+    const DELETE: u8 = 0x7f;
+    /// Longer than any key or email address.
+    const MAX_LINE_LEN: usize = 1024;
 }
 
 const MAX_SERVER_MESSAGE_CHARS: usize = 300;

@@ -1,8 +1,3 @@
-#[cfg(not(unix))]
-mod portable;
-#[cfg(unix)]
-mod unix;
-
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -11,11 +6,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-#[cfg(not(unix))]
-use self::portable::{FileContents, PrivateDir};
-#[cfg(unix)]
-use self::unix::{FileContents, PrivateDir};
-use super::error::{ClientError, Warning};
+use super::{
+    ClientError, Warning,
+    private_dir::{FILE_NAME, PrivateDir},
+};
 use crate::secret::Secret;
 
 /// The file that stores the user's keys, one per profile.
@@ -79,11 +73,10 @@ impl CredentialsFile {
     /// another user, or is writable by others; [`Io`](super::ClientErrorKind::Io) if it cannot be read.
     pub fn load(&self, profile: &Profile) -> Result<Option<StoredCredential>, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(None) };
-        let Some(file) = dir.read(FILE_NAME)? else { return Ok(None) };
-        let warning = self.warning(&file);
-        let text = CredentialsText::parse(&file.bytes).get(profile);
-        let path = self.path.clone();
-        Ok(text.map(|text| StoredCredential { path, text, mode: file.mode, warning }))
+        let Some((bytes, mode, warning)) = dir.read()? else { return Ok(None) };
+        let Some(text) = CredentialsText::parse(&bytes).get(profile) else { return Ok(None) };
+        let (path, text) = (self.path.clone(), Zeroizing::new(text.to_owned()));
+        Ok(Some(StoredCredential { path, text, mode, warning }))
     }
 
     /// Stores a key for a profile. Returns a warning if other users could read the file until now.
@@ -93,27 +86,25 @@ impl CredentialsFile {
     pub fn save(&self, profile: &Profile, key: &Secret) -> Result<Option<Warning>, ClientError> {
         let dir = PrivateDir::create(&self.dir)?;
         let _lock = dir.lock()?;
-        let file = dir.read(FILE_NAME)?;
-        let old = file.as_ref().map_or(&[][..], |file| &file.bytes);
-        dir.replace(FILE_NAME, CredentialsText::parse(old).set(profile, key).as_bytes())?;
-        Ok(file.and_then(|file| self.warning(&file)))
+        let (old, _, warning) = dir.read()?.unwrap_or_default();
+        dir.replace(CredentialsText::parse(&old).set(profile, key).as_bytes())?;
+        Ok(warning)
     }
 
-    /// Removes the key of a profile, and the file if no other profile has a key. Returns whether the profile
-    /// had a key.
+    /// Removes the key of a profile, and the file if no key is left. Returns whether the profile had a key.
     ///
     /// # Errors
     /// The same as [`load`](Self::load).
     pub fn remove(&self, profile: &Profile) -> Result<bool, ClientError> {
         let Some(dir) = PrivateDir::open(&self.dir)? else { return Ok(false) };
         let _lock = dir.lock()?;
-        let Some(file) = dir.read(FILE_NAME)? else { return Ok(false) };
-        let text = CredentialsText::parse(&file.bytes);
+        let Some((bytes, ..)) = dir.read()? else { return Ok(false) };
+        let text = CredentialsText::parse(&bytes);
         let existed = text.get(profile).is_some();
         match text.without(profile) {
-            Some(rest) if existed => dir.replace(FILE_NAME, rest.as_bytes())?,
+            Some(rest) if existed => dir.replace(rest.as_bytes())?,
             Some(_) => {}
-            None => dir.remove(FILE_NAME)?,
+            None => dir.remove()?,
         }
         Ok(existed)
     }
@@ -127,12 +118,8 @@ impl CredentialsFile {
     pub fn check_writable(&self) -> Result<(), ClientError> {
         let dir = PrivateDir::create(&self.dir)?;
         let _lock = dir.lock()?;
-        dir.read(FILE_NAME)?;
-        dir.check_writable(FILE_NAME)
-    }
-
-    fn warning(&self, file: &FileContents) -> Option<Warning> {
-        file.unsafe_mode.map(|mode| Warning::WasReadable { path: self.path.clone(), mode })
+        dir.read()?;
+        dir.check_writable()
     }
 }
 
@@ -200,83 +187,73 @@ impl fmt::Display for Profile {
     }
 }
 
-/// The parsed text of the credentials file: each line with its profile.
-struct CredentialsText<'a> {
-    lines: Vec<Line<'a>>,
-}
+/// The parsed lines of the credentials file.
+struct CredentialsText<'a>(Vec<Line<'a>>);
 
 struct Line<'a> {
     text: &'a [u8],
     profile: &'a str,
-    kind: LineKind<'a>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LineKind<'a> {
-    Header,
-    Key(&'a str),
-    Other,
+    is_header: bool,
+    key: Option<&'a str>,
 }
 
 impl<'a> CredentialsText<'a> {
     fn parse(bytes: &'a [u8]) -> Self {
-        let mut profile = DEFAULT_PROFILE;
-        let mut seen_header = false;
-        let mut lines = Vec::new();
-        for text in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let mut header = None;
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n').map(|text| {
             let line = std::str::from_utf8(text).unwrap_or_default().trim();
-            let kind = match header_name(line) {
-                Some(name) => {
-                    (profile, seen_header) = (name, true);
-                    LineKind::Header
-                }
-                None => key_value(line, seen_header).map_or(LineKind::Other, LineKind::Key),
-            };
-            lines.push(Line { text, profile, kind });
-        }
-        Self { lines }
+            let name = header_name(line);
+            header = name.or(header);
+            let key = if name.is_none() { key_value(line, header.is_some()) } else { None };
+            let profile = header.unwrap_or(DEFAULT_PROFILE);
+            Line { text, profile, is_header: name.is_some(), key }
+        });
+        Self(lines.collect())
     }
 
-    fn get(&self, profile: &Profile) -> Option<Zeroizing<String>> {
-        let lines = self.lines.iter().filter(|line| line.profile == profile.as_str());
-        lines.rev().find_map(|line| match line.kind {
-            LineKind::Key(text) => Some(Zeroizing::new(text.to_owned())),
-            LineKind::Header | LineKind::Other => None,
-        })
+    fn get(&self, profile: &Profile) -> Option<&'a str> {
+        let lines = self.0.iter().filter(|line| line.profile == profile.as_str());
+        lines.rev().find_map(|line| line.key)
     }
 
     /// Returns the whole text with the key of one profile replaced.
     fn set(&self, profile: &Profile, key: &Secret) -> Zeroizing<String> {
         let line = Zeroizing::new(format!("api_key = {}\n", key.expose()));
-        let mut new =
-            TextWriter::with_capacity_for(&self.lines, line.len() + profile.as_str().len());
+        let mut new = self.new_text(line.len() + profile.as_str().len());
         let mut written = false;
-        for old in &self.lines {
+        for old in &self.0 {
             let matches = old.profile == profile.as_str();
-            if !(matches && matches!(old.kind, LineKind::Key(_))) {
-                new.line(old.text);
+            if !(matches && old.key.is_some()) {
+                push_line(&mut new, old.text);
             }
-            if matches && old.kind == LineKind::Header && !written {
-                new.line(line.as_bytes());
+            if matches && old.is_header && !written {
+                push_line(&mut new, line.as_bytes());
                 written = true;
             }
         }
         if !written {
-            new.line(format!("[{profile}]\n").as_bytes());
-            new.line(line.as_bytes());
+            push_line(&mut new, format!("[{profile}]\n").as_bytes());
+            push_line(&mut new, line.as_bytes());
         }
-        new.0
+        new
     }
 
     /// Returns the text without a profile, or `None` if no other profile has a key.
     fn without(&self, profile: &Profile) -> Option<Zeroizing<String>> {
-        let kept = || self.lines.iter().filter(|line| line.profile != profile.as_str());
-        if !kept().any(|line| matches!(line.kind, LineKind::Key(_))) {
-            return None;
-        }
-        let mut new = TextWriter::with_capacity_for(&self.lines, 0);
-        kept().for_each(|line| new.line(line.text));
-        Some(new.0)
+        let kept = || self.0.iter().filter(|line| line.profile != profile.as_str());
+        kept().any(|line| line.key.is_some()).then(|| {
+            let mut new = self.new_text(0);
+            kept().for_each(|line| push_line(&mut new, line.text));
+            new
+        })
+    }
+
+    /// Reserves the full capacity up front: a string that reallocates leaves copies of keys in freed memory.
+    fn new_text(&self, extra: usize) -> Zeroizing<String> {
+        // Each byte that is not UTF-8 is replaced by a character of three bytes. The 8 bytes are for the
+        // brackets and line breaks that `set` adds.
+        let len = self.0.iter().map(|line| 3 * line.text.len()).sum::<usize>();
+        Zeroizing::new(String::with_capacity(len + extra + 8))
     }
 }
 
@@ -296,83 +273,13 @@ fn key_value(line: &str, seen_header: bool) -> Option<&str> {
     value.filter(|value| !value.is_empty())
 }
 
-/// Reserves its full capacity up front: a string that reallocates leaves copies of keys in freed memory.
-struct TextWriter(Zeroizing<String>);
-
-impl TextWriter {
-    fn with_capacity_for(lines: &[Line<'_>], extra: usize) -> Self {
-        // Each byte that is not UTF-8 is replaced by a character of three bytes. The 8 bytes are for the
-        // brackets and line breaks that `set` adds.
-        let len = lines.iter().map(|line| 3 * line.text.len()).sum::<usize>();
-        Self(Zeroizing::new(String::with_capacity(len + extra + 8)))
+/// Appends a line; a text that does not end in a line break gets one first.
+fn push_line(text: &mut String, line: &[u8]) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
     }
-
-    fn line(&mut self, text: &[u8]) {
-        if !self.0.is_empty() && !self.0.ends_with('\n') {
-            self.0.push('\n');
-        }
-        self.0.push_str(&String::from_utf8_lossy(text));
-    }
+    text.push_str(&String::from_utf8_lossy(line));
 }
 
-const FILE_NAME: &str = "credentials";
 const DEFAULT_PROFILE: &str = "default";
 const MAX_PROFILE_LEN: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn profile(name: &str) -> Profile {
-        name.parse().unwrap()
-    }
-
-    fn get(text: &str, name: &str) -> Option<String> {
-        CredentialsText::parse(text.as_bytes()).get(&profile(name)).map(|text| text.to_string())
-    }
-
-    #[test]
-    fn a_key_belongs_to_the_profile_header_above_it() {
-        let text = "# mine\n[default]\napi_key = lk_1\n\n[work]\nother=3\n api_key=lk_2 \r\n[empty]\napi_key=\n";
-        assert_eq!(get(text, "default").as_deref(), Some("lk_1"));
-        assert_eq!(get(text, "work").as_deref(), Some("lk_2"));
-        assert_eq!(get(text, "empty"), None);
-        assert_eq!(get(text, "absent"), None);
-        assert_eq!(get("lk_3\n", "default").as_deref(), Some("lk_3"));
-        assert_eq!(get("lk_3", "work"), None);
-        assert_eq!(get("", "default"), None);
-    }
-
-    #[test]
-    fn setting_a_key_keeps_all_other_lines() {
-        let set = |text: &str, name: &str| {
-            CredentialsText::parse(text.as_bytes())
-                .set(&profile(name), &Secret::from("NEW".to_owned()))
-                .to_string()
-        };
-        assert_eq!(set("", "default"), "[default]\napi_key = NEW\n");
-        assert_eq!(set("old", "default"), "[default]\napi_key = NEW\n");
-        assert_eq!(set("old", "work"), "old\n[work]\napi_key = NEW\n");
-        assert_eq!(
-            set("# a\n[default]\napi_key=old\nb=1\n[work]\napi_key = kept", "default"),
-            "# a\n[default]\napi_key = NEW\nb=1\n[work]\napi_key = kept"
-        );
-        assert_eq!(
-            set("[a]\napi_key=1\n[b]\n[a]\napi_key=2\n", "a"),
-            "[a]\napi_key = NEW\n[b]\n[a]\n"
-        );
-    }
-
-    #[test]
-    fn removing_a_profile_keeps_the_others() {
-        let without = |text: &str, name: &str| {
-            CredentialsText::parse(text.as_bytes())
-                .without(&profile(name))
-                .map(|text| text.to_string())
-        };
-        let two = "[default]\napi_key = 1\n[work]\napi_key = 2\n";
-        assert_eq!(without(two, "default").as_deref(), Some("[work]\napi_key = 2\n"));
-        assert_eq!(without("old\n[work]\napi_key = 2\n", "work").as_deref(), Some("old\n"));
-        assert_eq!(without("# only this\n[default]\napi_key = 1\n", "default"), None);
-    }
-}
