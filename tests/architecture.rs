@@ -6,7 +6,7 @@
 //! - a room that imports a room above it, or one that its row does not allow;
 //! - two rooms that import each other;
 //! - a room without a row, a row without a room, and a path in `CONTRIBUTING.md` without a file;
-//! - a circle among the files of a room.
+//! - a cycle among the files of a room.
 //!
 //! Comments, strings and `#[cfg(test)]` items do not count. Nor does a `mod.rs` that only
 //! re-exports its children: a path through it leads to the file that defines the name.
@@ -67,7 +67,7 @@ fn violations(map: &Map, sources: &Sources) -> Vec<String> {
         }
     }
     found.extend(mutual_imports(&imports));
-    found.extend(circles(&code));
+    found.extend(cycles(&code));
     found
 }
 
@@ -223,10 +223,10 @@ fn mutual_imports(imports: &[Import]) -> Vec<String> {
     mutual.collect()
 }
 
-// ---- Circles among the files of a room ----
+// ---- Cycles among the files of a room ----
 
-/// The shortest circle through each file, each circle once.
-fn circles(code: &Crate) -> Vec<String> {
+/// The shortest cycle through each file, each cycle once.
+fn cycles(code: &Crate) -> Vec<String> {
     let mut graph: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     for reference in &code.references {
         let Some(room) = reference.module.first() else { continue };
@@ -244,22 +244,22 @@ fn circles(code: &Crate) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for start in graph.keys() {
-        let Some(circle) = shortest_circle(&graph, start) else { continue };
-        if seen.insert(circle.iter().copied().collect::<BTreeSet<_>>()) {
-            let next = circle.iter().cycle().skip(1);
-            let steps = circle.iter().zip(next).map(|(from, to)| {
+        let Some(cycle) = shortest_cycle(&graph, start) else { continue };
+        if seen.insert(cycle.iter().copied().collect::<BTreeSet<_>>()) {
+            let next = cycle.iter().cycle().skip(1);
+            let steps = cycle.iter().zip(next).map(|(from, to)| {
                 let line = graph[from][to];
                 format!("src/{from}:{line} → {to}")
             });
             let room = start.split('/').next().unwrap_or(start);
             let steps: Vec<String> = steps.collect();
-            found.push(format!("circle in `{room}`: {}", steps.join(", ")));
+            found.push(format!("cycle in `{room}`: {}", steps.join(", ")));
         }
     }
     found
 }
 
-fn shortest_circle<'a>(
+fn shortest_cycle<'a>(
     graph: &BTreeMap<&'a str, BTreeMap<&'a str, usize>>,
     start: &'a str,
 ) -> Option<Vec<&'a str>> {
@@ -268,12 +268,12 @@ fn shortest_circle<'a>(
     while let Some(file) = queue.pop_front() {
         for next in graph.get(file).into_iter().flat_map(|edges| edges.keys().copied()) {
             if next == start {
-                let mut circle = vec![file];
-                while circle[circle.len() - 1] != start {
-                    circle.push(reached_from[circle[circle.len() - 1]]);
+                let mut cycle = vec![file];
+                while cycle[cycle.len() - 1] != start {
+                    cycle.push(reached_from[cycle[cycle.len() - 1]]);
                 }
-                circle.reverse();
-                return Some(circle);
+                cycle.reverse();
+                return Some(cycle);
             }
             if !reached_from.contains_key(next) {
                 reached_from.insert(next, file);
@@ -487,7 +487,7 @@ fn a_room_that_is_apart_imports_only_what_its_row_allows_and_is_imported_by_none
 }
 
 #[test]
-fn a_circle_among_files_is_found_however_the_paths_are_written() {
+fn a_cycle_among_files_is_found_however_the_paths_are_written() {
     for back in [
         "use super::Key;",
         "use crate::model::Key;",
@@ -500,27 +500,27 @@ fn a_circle_among_files_is_found_however_the_paths_are_written() {
         assert_found(
             &[("lib.rs", lib), ("model/owner.rs", &format!("{back}\npub struct Owner;"))],
             &[
-                "circle in `model`: src/model/key.rs:1 → model/owner.rs, src/model/owner.rs:1 → model/key.rs",
+                "cycle in `model`: src/model/key.rs:1 → model/owner.rs, src/model/owner.rs:1 → model/key.rs",
             ],
         );
     }
 }
 
 #[test]
-fn a_parent_that_uses_its_child_is_in_a_circle_with_a_child_that_uses_its_parent() {
+fn a_parent_that_uses_its_child_is_in_a_cycle_with_a_child_that_uses_its_parent() {
     let child = "use super::Store;\npub struct Row;";
-    let circle =
-        "circle in `store`: src/store/mod.rs:2 → store/row.rs, src/store/row.rs:1 → store/mod.rs";
+    let cycle =
+        "cycle in `store`: src/store/mod.rs:2 → store/row.rs, src/store/row.rs:1 → store/mod.rs";
     let uses = "mod row;\nuse row::Row;\npub struct Store(Row);";
-    assert_found(&[("store/mod.rs", uses), ("store/row.rs", child)], &[circle]);
+    assert_found(&[("store/mod.rs", uses), ("store/row.rs", child)], &[cycle]);
     let exports_and_uses = "mod row;\npub use row::Row;\npub struct Store(Row);";
-    assert_found(&[("store/mod.rs", exports_and_uses), ("store/row.rs", child)], &[circle]);
+    assert_found(&[("store/mod.rs", exports_and_uses), ("store/row.rs", child)], &[cycle]);
     let only_exports = "mod row;\npub use row::Row;\npub struct Store;";
     assert_found(&[("store/mod.rs", only_exports), ("store/row.rs", child)], &[]);
 }
 
 #[test]
-fn a_longer_circle_and_files_chosen_by_cfg_are_found() {
+fn a_longer_cycle_and_files_chosen_by_cfg_are_found() {
     let changes = [
         ("store/mod.rs", "mod a;\nmod b;\n#[path = \"off.rs\"]\nmod c;\npub struct Store;"),
         ("store/a.rs", "use super::b::B;"),
@@ -530,7 +530,7 @@ fn a_longer_circle_and_files_chosen_by_cfg_are_found() {
     assert_found(
         &changes,
         &[
-            "circle in `store`: src/store/a.rs:1 → store/b.rs, src/store/b.rs:1 → store/off.rs, src/store/off.rs:2 → store/a.rs",
+            "cycle in `store`: src/store/a.rs:1 → store/b.rs, src/store/b.rs:1 → store/off.rs, src/store/off.rs:2 → store/a.rs",
         ],
     );
 }
