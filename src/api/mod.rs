@@ -202,7 +202,7 @@ impl ApiKeys {
         self.manager.issue(new, by).await
     }
 
-    /// Imports a key of another system, of which only the hash is known.
+    /// Imports a key of another system, given the hash of its secret.
     ///
     /// Its secret must have an accepted format, and its digest must be that of an accepted hasher. `hint` is the part of
     /// the secret that people may see: its first characters.

@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(TotpSecret::generate_from(ones).unwrap().expose(), "7".repeat(32));
     }
 
-    /// The test vectors have eight digits, of which apps show the last six.
+    /// The test vectors have eight digits. Apps show the last six.
     #[test]
     fn codes_match_the_test_vectors_of_rfc_6238_appendix_b() {
         let secret = totp_rs::Secret::new_stack(*b"12345678901234567890");

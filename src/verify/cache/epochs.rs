@@ -6,7 +6,7 @@ mod model;
 
 /// Knows whether something was invalidated since a read of it began.
 ///
-/// A late reader may still insert what it read into the cache, but nobody trusts it: an entry carries the
+/// A late reader may still insert what it read into the cache, but the entry is not used: it carries the
 /// [`epoch`](Self::current) from before its read, and every hit compares it with the last invalidation of the entry's
 /// slots. So no entry has to be found and removed, no lock is held between the check and an insertion, and
 /// invalidating one key, all keys of an owner, or everything costs the same.
