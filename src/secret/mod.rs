@@ -9,7 +9,6 @@
 mod checksum;
 mod format;
 mod parse;
-mod scanner;
 #[allow(clippy::module_inception, reason = "the file of the type `Secret`")]
 mod secret;
 
@@ -17,18 +16,17 @@ mod secret;
 mod digest;
 #[cfg(feature = "server")]
 mod hashers;
-#[cfg(feature = "server")]
-mod hmac;
 
 pub use checksum::{Alphabet, Checksum};
-pub use format::{FormatError, KeyFormat, KeyFormatBuilder};
+pub use format::{FormatError, GithubPattern, KeyFormat, KeyFormatBuilder, ScannerRules};
 pub use parse::{Formats, Malformed, Parsed};
-pub use scanner::{GithubPattern, ScannerRules};
 pub use secret::Secret;
 
 #[cfg(feature = "server")]
 pub use {
     digest::{HasherTag, ImportHashError, SecretDigest},
-    hashers::{Candidates, Hasher, Hashers, Sha256Hasher, Sha512Hasher},
-    hmac::{HmacSha256Hasher, Pepper, PepperError},
+    hashers::{
+        Candidates, Hasher, Hashers, HmacSha256Hasher, Pepper, PepperError, Sha256Hasher,
+        Sha512Hasher,
+    },
 };

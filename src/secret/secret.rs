@@ -1,7 +1,7 @@
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::secret::{checksum::Alphabet, format::KeyFormat};
-use crate::system::{EntropyError, random};
+use crate::system::{EntropyError, fill_random};
 
 /// The text that a client presents. It is shown once and never stored.
 ///
@@ -58,7 +58,7 @@ impl KeyFormat {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn generate(&self) -> Result<Secret, EntropyError> {
-        self.generate_from(random::fill)
+        self.generate_from(fill_random)
     }
 
     /// Private: a generator supplied by the caller could be seeded, cloned or shared.
@@ -94,11 +94,12 @@ fn unbiased(alphabet: Alphabet, random: &[u8]) -> impl Iterator<Item = char> + '
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::fail_random;
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_key() {
         let format = KeyFormat::builder("lc").build().unwrap();
-        let error = format.generate_from(random::fail).unwrap_err();
+        let error = format.generate_from(fail_random).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 

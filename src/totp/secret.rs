@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 use crate::{
     model::Invalid,
     secret::Secret,
-    system::{EntropyError, random},
+    system::{EntropyError, fill_random},
 };
 
 /// The secret that an authenticator app and the service share. [`Totp::setup`](super::Totp::setup) shows it
@@ -33,7 +33,7 @@ impl TotpSecret {
     /// # Errors
     /// If the operating system's random generator fails. There is no weaker fallback.
     pub fn generate() -> Result<Self, EntropyError> {
-        Self::generate_from(random::fill)
+        Self::generate_from(fill_random)
     }
 
     /// Private, because a generator supplied from outside could be seeded, cloned or shared.
@@ -88,10 +88,11 @@ const MAX_LEN: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::fail_random;
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_secret() {
-        let error = TotpSecret::generate_from(random::fail).unwrap_err();
+        let error = TotpSecret::generate_from(fail_random).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 

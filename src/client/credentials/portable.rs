@@ -121,7 +121,7 @@ impl PrivateDir {
 
     fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ClientError> {
         let mut random = [0; 8];
-        let filled = crate::system::random::fill(&mut random);
+        let filled = crate::system::fill_random(&mut random);
         filled.map_err(|error| {
             ClientError::io("create a file name in", &self.path, io::Error::other(error))
         })?;

@@ -169,7 +169,7 @@ impl PrivateDir {
     /// Writes and syncs a new file with mode 0600, and returns its name.
     fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<String, ClientError> {
         let mut random = [0; 8];
-        let filled = crate::system::random::fill(&mut random);
+        let filled = crate::system::fill_random(&mut random);
         filled.map_err(|error| {
             ClientError::io("create a file name in", &self.path, std::io::Error::other(error))
         })?;

@@ -95,7 +95,7 @@ impl Inner {
     /// Draws the random tag of the entries of one change.
     pub(super) fn tag(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = [0; 4];
-        crate::system::random::fill(&mut bytes).map_err(StoreError::unavailable)?;
+        crate::system::fill_random(&mut bytes).map_err(StoreError::unavailable)?;
         Ok((u64::from(u32::from_be_bytes(bytes)) & MAX_TAG).to_string().into())
     }
 }
