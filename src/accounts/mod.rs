@@ -29,8 +29,7 @@ pub struct Account {
     pub permissions: Permissions,
     /// The limits of the owner's plan.
     pub limits: Limits,
-    /// If true, the owner's keys are refused and no new key is issued. MUST be true for an owner that
-    /// does not exist.
+    /// If true, the owner's keys are refused and no new key is issued. MUST be true for an owner that does not exist.
     pub suspended: bool,
 }
 
@@ -55,10 +54,9 @@ impl Account {
 
 /// Looks up owners in the host's own accounts.
 ///
-/// It is called for every issue and rotation, for a change that widens a key, and for a verification
-/// whose account information is not cached or is older than
-/// [`max_staleness`](crate::verify::CacheOptions::max_staleness). A host can apply a change immediately by
-/// calling [`account_changed`](crate::api::ApiKeys::account_changed).
+/// It is called for every issue and rotation, for a change that widens a key, and for a verification whose account
+/// information is not cached or is older than [`max_staleness`](crate::verify::CacheOptions::max_staleness). A host can
+/// apply a change immediately by calling [`account_changed`](crate::api::ApiKeys::account_changed).
 ///
 /// An implementation SHOULD answer from memory or with a single fast query. It MUST return a suspended
 /// account for an owner that does not exist (any more). An `Err` means that the host cannot answer at the
@@ -109,34 +107,33 @@ impl Accounts for NoAccounts {
 ///
 /// # Examples
 /// ```
-/// use std::{collections::HashMap, sync::{Arc, RwLock}};
+/// use std::{collections::HashMap, sync::Arc};
 /// use keyward::{
 ///     Account, Accounts, Limits, Owner, accounts::{AccountsError, Roles}, model::Permissions,
 /// };
 ///
-/// #[derive(Clone, Copy, PartialEq)]
-/// enum Role { Owner, Member }
+/// #[derive(PartialEq)]
+/// enum Role { Admin, Member }
 ///
 /// struct Team {
 ///     roles: Roles<Role>,
-///     members: RwLock<HashMap<Owner, Role>>,
+///     members: HashMap<Owner, Role>,
 /// }
 ///
 /// #[async_trait::async_trait]
 /// impl Accounts for Team {
 ///     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
-///         let role = self.members.read().expect("no thread panics while it holds the lock").get(owner).copied();
-///         Ok(Arc::new(self.roles.account(&role, Limits::default().max_active_keys(5))))
+///         Ok(Arc::new(self.roles.account(self.members.get(owner), Limits::default())))
 ///     }
 /// }
 ///
 /// let roles = Roles::new()
-///     .role(Role::Owner, Permissions::All)
+///     .role(Role::Admin, Permissions::All)
 ///     .role(Role::Member, Permissions::only(["deploy"])?);
 /// assert!(roles.permissions(&[Role::Member]).allows("deploy"));
 /// assert!(!roles.permissions(&[Role::Member]).allows("publish"));
-/// assert!(roles.account(&None, Limits::default()).suspended, "no role: the keys do not work");
-/// # let _ = Team { roles, members: RwLock::default() };
+/// assert!(roles.account(&[], Limits::default()).suspended, "without a role, keys do not work");
+/// # let _ = Team { roles, members: HashMap::new() };
 /// # Ok::<(), keyward::model::Invalid>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -329,8 +329,7 @@ impl KeyFormat {
         ScannerRules { regex, gitleaks, github }
     }
 
-    /// The prefix needs no escaping: its only special character is `-`, which is special only inside
-    /// brackets.
+    /// The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
     fn secret_pattern(&self) -> String {
         let (prefix, body_len) = (self.secret_prefix(), self.body_len());
         let (class, base62) = (self.alphabet().regex_class(), Alphabet::Base62.regex_class());

@@ -1,8 +1,7 @@
 //! The format of secrets, and what a store keeps of them.
 //!
-//! - [`KeyFormat`] describes a product's secrets: prefix, random body, checksum. It is validated once,
-//!   when it is built. [`Formats`] is the current format together with older ones that are still
-//!   accepted.
+//! - [`KeyFormat`] describes a product's secrets: prefix, random body, checksum. It is validated once, when it is
+//!   built. [`Formats`] is the current format together with older ones that are still accepted.
 //! - [`Secret`] is the text that a client presents. [`Parsed`] is a presented text with a valid form.
 //! - A store keeps only a `SecretDigest`, tagged with the `Hasher` that made it (feature `server`).
 

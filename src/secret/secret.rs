@@ -81,8 +81,7 @@ impl KeyFormat {
     }
 }
 
-/// Maps random bytes to characters by rejection instead of a modulus, so that all characters are
-/// equally likely.
+/// Maps random bytes to characters by rejection instead of a modulus, so that all characters are equally likely.
 fn unbiased(alphabet: Alphabet, random: &[u8]) -> impl Iterator<Item = char> + '_ {
     let characters = alphabet.characters();
     random

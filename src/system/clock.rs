@@ -15,9 +15,8 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Returns the current time by two clocks: the wall clock, and a monotonic clock.
     ///
-    /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of
-    /// a cached key is measured by it. The default combines [`now`](Clock::now) with the monotonic clock of the
-    /// machine.
+    /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of a cached
+    /// key is measured by it. The default combines [`now`](Clock::now) with the monotonic clock of the machine.
     fn reading(&self) -> ClockReading {
         ClockReading { wall: self.now(), monotonic: machine_monotonic() }
     }

@@ -8,8 +8,7 @@ use crate::model::{EventId, KeyId, Timestamp};
 /// Generates UUIDv7 identifiers that strictly increase, even if the clock stands still or is set back.
 #[derive(Debug, Default)]
 pub(crate) struct IdGenerator {
-    /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond
-    /// fraction or counter.
+    /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond fraction or counter.
     last: AtomicU64,
 }
 
