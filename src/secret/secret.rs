@@ -49,14 +49,6 @@ impl KeyFormat {
     ///
     /// # Errors
     /// If the generator fails: there is no weaker fallback.
-    ///
-    /// # Examples
-    /// ```
-    /// let format = keyward::secret::KeyFormat::builder("lc").build()?;
-    /// let secret = format.generate()?;
-    /// assert!(secret.expose().starts_with("lc_"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn generate(&self) -> Result<Secret, EntropyError> {
         self.generate_from(fill_random)
     }

@@ -1,6 +1,5 @@
 use super::{
-    Inner,
-    commands::{Reply, pairs, unexpected_reply},
+    commands::{RedisDatabase, Reply, pairs, unexpected_reply},
     msgpack::damaged_record,
     records::{instant, read_instant},
     scripts::{ADD_USAGE, CHARGE, PUT_CODE, REFUND, TRY_CODE, USAGE_HISTORY},
@@ -15,7 +14,7 @@ use crate::{
 };
 
 /// Counters of quotas, and hourly usage.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn charge(
         &self,
         charges: &[CounterCharge<'_>],
@@ -96,7 +95,7 @@ impl Inner {
 }
 
 /// One-time codes.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn put_code(
         &self,
         address: &SecretDigest,
