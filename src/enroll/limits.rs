@@ -52,7 +52,7 @@ pub(super) fn hourly_charge(
     now: Timestamp,
 ) -> CounterCharge<'_> {
     CounterCharge {
-        payer: CounterKey::Anonymous(counter),
+        counter_key: CounterKey::Anonymous(counter),
         // Stores have no hourly period: the window's start identifies the hour.
         period: Period::Ever,
         window: now.rounded_down_to(HOUR),

@@ -159,7 +159,7 @@ impl CodeCounters {
     fn charges(&self, correct_step: Option<Timestamp>) -> [CounterCharge<'_>; 3] {
         let (wrong, correct) = if correct_step.is_none() { (1, 0) } else { (0, 1) };
         let [quarter_hour, day] = ATTEMPT_LIMITS.map(|(period, limit)| CounterCharge {
-            payer: CounterKey::Anonymous(&self.attempts),
+            counter_key: CounterKey::Anonymous(&self.attempts),
             period: period_key(period),
             window: self.now.rounded_down_to(period),
             // A correct code uses no attempt, but is accepted only while there is one left.
@@ -167,7 +167,7 @@ impl CodeCounters {
             uses: wrong,
         });
         let step = CounterCharge {
-            payer: CounterKey::Anonymous(&self.step),
+            counter_key: CounterKey::Anonymous(&self.step),
             period: Period::Ever,
             // A wrong code charges the earliest period, which never advances the counter.
             window: correct_step.unwrap_or(Timestamp::MIN),

@@ -104,7 +104,7 @@ impl Transaction<'_> {
 }
 
 fn primary_keys(charges: &[CounterCharge<'_>]) -> (Vec<Vec<u8>>, Vec<&'static str>) {
-    charges.iter().map(|charge| (charge.payer.to_bytes(), charge.period.as_str())).unzip()
+    charges.iter().map(|charge| (charge.counter_key.to_bytes(), charge.period.as_str())).unzip()
 }
 
 /// Hourly usage. It does not enter the change feed.

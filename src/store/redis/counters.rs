@@ -125,7 +125,7 @@ impl RedisDatabase {
 
 /// Returns the hash field of a counter. `delete_key` in `prelude.lua` knows the fields of a key.
 fn field(charge: &CounterCharge<'_>) -> Vec<u8> {
-    [&charge.payer.to_bytes()[..], charge.period.as_str().as_bytes()].concat()
+    [&charge.counter_key.to_bytes()[..], charge.period.as_str().as_bytes()].concat()
 }
 
 /// The largest integer that Lua counts exactly, and the largest quota.
