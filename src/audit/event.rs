@@ -219,26 +219,19 @@ impl fmt::Display for AuditEvent {
             count,
         } = self;
         write!(f, "{at} {kind} {outcome} actor={}", quoted(actor))?;
-        if !tenant.is_empty() {
-            write!(f, " tenant={}", quoted(tenant))?;
-        }
-        if let Some(account) = account {
-            write!(f, " account={}", quoted(account))?;
-        }
-        if let Some(key_id) = key_id {
-            write!(f, " key={key_id}")?;
-        }
-        if let Some(ip) = ip {
-            write!(f, " ip={ip}")?;
-        }
-        if let Some(agent) = user_agent {
-            write!(f, " user_agent={}", quoted(agent))?;
-        }
-        if let Some(reason) = reason {
-            write!(f, " reason={}", quoted(reason))?;
-        }
-        if *count != 1 {
-            write!(f, " count={count}")?;
+        let fields = [
+            ("tenant", (!tenant.is_empty()).then(|| quoted(tenant))),
+            ("account", account.as_deref().map(quoted)),
+            ("key", key_id.map(|id| id.to_string())),
+            ("ip", ip.map(|ip| ip.to_string())),
+            ("user_agent", user_agent.as_deref().map(quoted)),
+            ("reason", reason.as_deref().map(quoted)),
+            ("count", (*count != 1).then(|| count.to_string())),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                write!(f, " {name}={value}")?;
+            }
         }
         Ok(())
     }

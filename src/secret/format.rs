@@ -21,10 +21,10 @@ pub struct KeyFormat {
     secret_prefix: Box<str>,
     /// Length of the part before the environment.
     prefix_len: usize,
-    alphabet: Alphabet,
-    body_len: usize,
-    checksum: Checksum,
-    prefix_crc: PrefixCrc,
+    pub(super) alphabet: Alphabet,
+    pub(super) body_len: usize,
+    pub(super) checksum: Checksum,
+    pub(super) prefix_crc: PrefixCrc,
     hint_len: usize,
 }
 
@@ -62,22 +62,6 @@ impl KeyFormat {
     /// The secret prefix without the environment: `lnos_`.
     pub(super) fn product_prefix(&self) -> &str {
         &self.secret_prefix[..self.prefix_len]
-    }
-
-    pub(super) fn alphabet(&self) -> Alphabet {
-        self.alphabet
-    }
-
-    pub(super) fn body_len(&self) -> usize {
-        self.body_len
-    }
-
-    pub(super) fn checksum(&self) -> Checksum {
-        self.checksum
-    }
-
-    pub(super) fn prefix_crc(&self) -> PrefixCrc {
-        self.prefix_crc
     }
 
     /// Length of a hint, including the secret prefix.
@@ -331,9 +315,9 @@ impl KeyFormat {
 
     /// The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
     fn secret_pattern(&self) -> String {
-        let (prefix, body_len) = (self.secret_prefix(), self.body_len());
-        let (class, base62) = (self.alphabet().regex_class(), Alphabet::Base62.regex_class());
-        match self.checksum() {
+        let (prefix, body_len) = (self.secret_prefix(), self.body_len);
+        let (class, base62) = (self.alphabet.regex_class(), Alphabet::Base62.regex_class());
+        match self.checksum {
             Checksum::None => format!("{prefix}[{class}]{{{body_len}}}"),
             Checksum::Crc32 if class == base62 => {
                 format!("{prefix}[{class}]{{{}}}", body_len + Checksum::Crc32.len())

@@ -61,14 +61,14 @@ impl KeyFormat {
         // Allocated once: a string that grows would leave copies of the secret in freed memory.
         let mut text = String::with_capacity(self.total_len());
         text.push_str(self.secret_prefix());
-        let end = text.len() + self.body_len();
+        let end = text.len() + self.body_len;
         let mut random = Zeroizing::new([0u8; 64]);
         while text.len() < end {
             fill(random.as_mut_slice())?;
             let missing = end - text.len();
-            text.extend(unbiased(self.alphabet(), random.as_slice()).take(missing));
+            text.extend(unbiased(self.alphabet, random.as_slice()).take(missing));
         }
-        self.checksum().append_to(&mut text);
+        self.checksum.append_to(&mut text);
         Ok(Secret::from(text))
     }
 }
