@@ -1,6 +1,6 @@
 use crate::secret::{
+    Secret,
     format::{FormatError, KeyFormat, MAX_SECRET_LEN},
-    secret::Secret,
 };
 
 /// The format of new secrets, and older formats that are still accepted.
