@@ -22,21 +22,15 @@ pub(crate) use self::{
 )]
 pub struct EntropyError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
-impl EntropyError {
-    pub(crate) fn new(source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(source))
-    }
-}
-
 /// Fills a buffer from the operating system's random generator. There is no weaker fallback.
 pub(crate) fn fill_random(buffer: &mut [u8]) -> Result<(), EntropyError> {
-    SysRng.try_fill_bytes(buffer).map_err(EntropyError::new)
+    SysRng.try_fill_bytes(buffer).map_err(|error| EntropyError(Box::new(error)))
 }
 
 /// A generator that always fails.
 #[cfg(test)]
 pub(crate) fn fail_random(_: &mut [u8]) -> Result<(), EntropyError> {
-    Err(EntropyError::new(std::io::Error::from(std::io::ErrorKind::Unsupported)))
+    Err(EntropyError(Box::new(std::io::Error::from(std::io::ErrorKind::Unsupported))))
 }
 
 /// Locks a mutex, even if another thread panicked while it held the lock: no code of this crate panics between
