@@ -12,8 +12,7 @@ use crate::secret::digest::{HasherTag, SecretDigest};
 /// this crate has at least 128 bits from the operating system's generator, so it cannot be guessed at
 /// any speed, and a slow hash would only slow down every legitimate request.
 ///
-/// [`Sha256Hasher`] is the default. [`HmacSha256Hasher`](crate::secret::HmacSha256Hasher) adds a pepper
-/// that is kept outside the database.
+/// [`Sha256Hasher`] is the default. [`HmacSha256Hasher`] adds a pepper that is kept outside the database.
 ///
 /// An implementation MUST be deterministic and collision resistant, and MUST put its own [`HasherTag`] on every digest,
 /// so that digests of two hashers never collide. It SHOULD be fast: it runs once per request, also for invalid keys.
@@ -145,7 +144,7 @@ impl Hasher for Sha512Hasher {
 /// HMAC-SHA-256 under a [`Pepper`] that is kept outside the database.
 ///
 /// With a copy of the database but without the pepper, an attacker cannot find out whether a text is a key. To replace
-/// a pepper, make a hasher with the new pepper current and [`also_accept`](crate::secret::Hashers::also_accept) the old
+/// a pepper, make a hasher with the new pepper current and [`also_accept`](Hashers::also_accept) the old
 /// one: the digest of a key is updated when the key is used.
 ///
 /// # Examples

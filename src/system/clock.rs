@@ -102,12 +102,12 @@ impl NodeClock {
 
     #[inline]
     pub(crate) fn coarse_now(&self) -> Now {
-        self.from_reading(self.clock.coarse_reading(), self.coarse_lag)
+        self.now_at(self.clock.coarse_reading(), self.coarse_lag)
     }
 
     #[cold]
     pub(crate) fn precise_now(&self) -> Now {
-        self.from_reading(self.clock.reading(), Duration::ZERO)
+        self.now_at(self.clock.reading(), Duration::ZERO)
     }
 
     /// Keeps later readings from being earlier than `at`, because something was decided by it.
@@ -125,7 +125,7 @@ impl NodeClock {
     }
 
     #[inline]
-    fn from_reading(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
+    fn now_at(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
         let at = self.ratchet.at_least(wall);
         let nanos = monotonic.as_secs() * 1_000_000_000 + u64::from(monotonic.subsec_nanos());
         Now { at, upper_bound: at.after(lag), monotonic: nanos }
