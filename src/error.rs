@@ -1,6 +1,6 @@
-//! The error of every call that is not a verification.
+//! The error of all calls except verification.
 
-use std::{error::Error as StdError, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{
     accounts::{AccountsError, StepUpError},
@@ -9,62 +9,63 @@ use crate::{
     system::EntropyError,
 };
 
-/// Why a key could not be issued, changed or looked at.
+/// Why a call failed, such as issuing, changing or listing keys.
 ///
-/// `Display` says what is wrong and what to do; [`kind`](Error::kind) is for code.
+/// `Display` names the cause and what to do. Code should match [`kind`](Error::kind).
 #[derive(Clone, Debug)]
 pub struct Error(Box<Details>);
 
-/// Apart, because whoever returns a `Result` pays for the size of its rarest case.
+/// Boxed, so that a `Result` stays small.
 #[derive(Clone, Debug)]
 struct Details {
     kind: ErrorKind,
-    message: String,
+    message: Cow<'static, str>,
     limit: Option<u64>,
     max_lifetime: Option<Duration>,
     max_age: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// The kinds of [`Error`].
+/// The kinds of [`Error`]. Nothing was changed, except where a kind says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Something that was passed in cannot be.
+    /// An argument is invalid.
     Invalid,
-    /// There is no such key within the tenant or owner that was named.
+    /// The owner or tenant has no such key.
     NotFound,
-    /// The owner has as many live keys as its plan allows.
+    /// The owner has the maximum number of live keys; see [`limit`](Error::limit).
     LimitReached,
     /// The key would live longer than its owner's plan allows; see [`max_lifetime`](Error::max_lifetime).
     LifetimeTooLong,
-    /// The actor, or the owner's plan, does not reach that far.
+    /// The key would exceed what the actor may grant.
     Forbidden,
-    /// The actor has to confirm this with a second factor, and do it again; nothing was changed.
+    /// The change requires a recent second factor of the actor; see [`max_age`](Error::max_age). Verify one, then
+    /// repeat the call.
     SecondFactorRequired,
     /// The owner is suspended.
     Suspended,
-    /// The key is revoked or expired, and stays so.
+    /// The key is revoked or expired, permanently.
     NotLive,
-    /// The secret that was imported is known already.
+    /// The imported secret is already stored.
     AlreadyExists,
-    /// Others changed the key all the time.
+    /// Concurrent changes of the key won every retry.
     Conflict,
     /// The operating system's random generator failed.
     Entropy,
-    /// The store, the host's accounts or its policy cannot serve now; nothing was changed.
+    /// The store, the host's accounts, the host's policy or the rate limiter is unavailable. A retry is safe.
     Unavailable,
-    /// The store holds something that cannot be right.
+    /// The store returned invalid data.
     Corrupt,
-    /// A change was sent and its answer lost: it may have happened. Look before trying again.
+    /// A change was sent and its reply was lost: it may have been made. Read the key before retrying.
     OutcomeUnknown,
-    /// The change is made, but not on as many replicas as it has to be: a failover could lose it.
-    /// A revocation is safe to repeat until it is confirmed.
+    /// The change was made, but fewer replicas than required confirmed it, so a failover could lose it. A revocation
+    /// is safe to repeat until it is confirmed.
     Unconfirmed,
 }
 
 impl Error {
-    /// What kind of error it is.
+    /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -79,17 +80,17 @@ impl Error {
         self.0.max_lifetime
     }
 
-    /// How long ago the second factor may have been checked at most, where one is required.
+    /// Returns the maximum age of the second factor, for [`ErrorKind::SecondFactorRequired`].
     pub fn max_age(&self) -> Option<Duration> {
         self.0.max_age
     }
 
-    /// Whether trying again later can help, and nothing was changed by this time.
+    /// Whether the kind is [`Unavailable`](ErrorKind::Unavailable): nothing was changed, and a later retry may succeed.
     pub fn is_unavailable(&self) -> bool {
         self.0.kind == ErrorKind::Unavailable
     }
 
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
         let (limit, max_lifetime, max_age, source) = (None, None, None, None);
         Self(Box::new(Details { kind, message, limit, max_lifetime, max_age, source }))
@@ -100,42 +101,39 @@ impl Error {
         self
     }
 
-    fn limited_by(mut self, limit: Option<u64>) -> Self {
-        self.0.limit = limit;
-        self
-    }
-
     pub(crate) fn not_found() -> Self {
-        Self::new(ErrorKind::NotFound, "there is no such key here")
+        Self::new(ErrorKind::NotFound, "no such key in this tenant or of this owner: check its id")
     }
 
     pub(crate) fn limit_reached(max: Option<u32>) -> Self {
         let of = max.map_or_else(String::new, |max| format!(" of {max}"));
         let message =
-            format!("the limit{of} active keys is reached: revoke one, or raise the plan");
-        Self::new(ErrorKind::LimitReached, message).limited_by(max.map(Into::into))
+            format!("the limit{of} active keys is reached: revoke one, or raise the plan's limit");
+        let mut error = Self::new(ErrorKind::LimitReached, message);
+        error.0.limit = max.map(Into::into);
+        error
     }
 
-    pub(crate) fn lives_too_long(longest: Duration) -> Self {
-        let days = longest.as_secs_f64() / 86_400.0;
+    pub(crate) fn lives_too_long(max: Duration) -> Self {
+        let days = max.as_secs_f64() / 86_400.0;
         let message =
-            format!("the plan allows a key to live at most {days} days: set an earlier expiry");
+            format!("the plan limits the lifetime of a key to {days} days: set an earlier expiry");
         let mut error = Self::new(ErrorKind::LifetimeTooLong, message);
-        error.0.max_lifetime = Some(longest);
+        error.0.max_lifetime = Some(max);
         error
     }
 
     pub(crate) fn beyond_reach() -> Self {
-        let message = "the key would reach further than who asks for it: narrow its access, \
-            limits, networks or expiry, and stay in the tenant";
+        let message = "the key would exceed what the actor may grant: stay in the actor's tenant, and reduce the \
+            key's access, limits, networks or expiry";
         Self::new(ErrorKind::Forbidden, message)
     }
 
     pub(crate) fn second_factor_required(max_age: Duration) -> Self {
         let seconds = max_age.as_secs();
         let message = format!(
-            "this needs a second factor that was checked within the last {seconds} seconds: \
-             confirm with it, and do this again"
+            "this change requires a second factor that was verified within the last {seconds} seconds: \
+             verify one, then repeat the change"
         );
         let mut error = Self::new(ErrorKind::SecondFactorRequired, message);
         error.0.max_age = Some(max_age);
@@ -143,34 +141,36 @@ impl Error {
     }
 
     pub(crate) fn suspended() -> Self {
-        let message = "the owner is suspended: nothing is issued or rotated until that ends";
+        let message = "the owner is suspended: no key can be issued, rotated, enabled or widened until the suspension ends";
         Self::new(ErrorKind::Suspended, message)
     }
 
     pub(crate) fn not_live(key: &Key) -> Self {
-        let state = if key.revoked.is_some() { "revoked" } else { "expired" };
-        Self::new(
-            ErrorKind::NotLive,
-            format!("the key is {state}, which is final: issue a new one"),
-        )
+        let message = match key.revoked {
+            Some(_) => "the key is revoked, which is permanent: issue a new one",
+            None => "the key is expired, which is permanent: issue a new one",
+        };
+        Self::new(ErrorKind::NotLive, message)
     }
 
     pub(crate) fn conflict() -> Self {
-        Self::new(ErrorKind::Conflict, "others change this key all the time; try again later")
+        let message = "concurrent changes of the key won every retry: try again later";
+        Self::new(ErrorKind::Conflict, message)
     }
 
     pub(crate) fn limiter(source: Box<dyn StdError + Send + Sync>) -> Self {
-        let message = "rates cannot be counted now; try again later";
-        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
+        Self::unavailable("the rate limiter failed: try again later", source)
     }
 
     pub(crate) fn step_up(source: StepUpError) -> Self {
-        let message = "the host cannot say now whether this needs a second factor; try again later";
-        Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
+        Self::unavailable("the host's second factor policy failed: try again later", source)
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {
-        let message = "the host's accounts cannot be asked now; try again later";
+        Self::unavailable("the host's account lookup failed: try again later", source)
+    }
+
+    fn unavailable(message: &'static str, source: Box<dyn StdError + Send + Sync>) -> Self {
         Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 }
@@ -190,19 +190,21 @@ impl StdError for Error {
 impl From<StoreError> for Error {
     fn from(source: StoreError) -> Self {
         let (kind, message) = match source.kind() {
-            StoreErrorKind::Unavailable => {
-                (ErrorKind::Unavailable, "keys cannot be served now; try again later")
-            }
-            StoreErrorKind::Corrupt => {
-                (ErrorKind::Corrupt, "the key store needs repair: see the source of this error")
-            }
+            StoreErrorKind::Unavailable => (
+                ErrorKind::Unavailable,
+                "cannot reach the key store; nothing was changed: try again later",
+            ),
+            StoreErrorKind::Corrupt => (
+                ErrorKind::Corrupt,
+                "the key store returned invalid data: see the source of this error, and repair the store",
+            ),
             StoreErrorKind::OutcomeUnknown => (
                 ErrorKind::OutcomeUnknown,
-                "the change may have happened or not; look at the key before trying again",
+                "the key store did not confirm the change, which may have been made: read the key before retrying",
             ),
             StoreErrorKind::Unconfirmed => (
                 ErrorKind::Unconfirmed,
-                "the change is made, but a failover could lose it; repeat a revocation until it is confirmed",
+                "the change was made, but too few replicas confirmed it: repeat a revocation until it is confirmed",
             ),
         };
         Self::new(kind, message).caused_by(Arc::new(source))
@@ -211,7 +213,8 @@ impl From<StoreError> for Error {
 
 impl From<EntropyError> for Error {
     fn from(source: EntropyError) -> Self {
-        let message = "no key can be made now: randomness is missing";
+        let message =
+            "no secret or id can be generated: the operating system's random generator failed";
         Self::new(ErrorKind::Entropy, message).caused_by(Arc::new(source))
     }
 }

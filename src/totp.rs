@@ -40,7 +40,7 @@ use crate::{
     model::{Actor, Invalid, Owner, Period, Timestamp, one_line},
     secret::{Hasher as _, Secret, SecretDigest, Sha256Hasher},
     store::{ChargeOutcome, CounterCharge, CounterKey},
-    system::{EntropyError, random},
+    system::{EntropyError, fill_random},
     verify::whole_seconds,
 };
 
@@ -183,7 +183,7 @@ impl CodeCounters {
     fn charges(&self, correct_step: Option<Timestamp>) -> [CounterCharge<'_>; 3] {
         let (wrong, correct) = if correct_step.is_none() { (1, 0) } else { (0, 1) };
         let [quarter_hour, day] = ATTEMPT_LIMITS.map(|(length, period, limit)| CounterCharge {
-            payer: CounterKey::Anonymous(&self.attempts),
+            counter_key: CounterKey::Anonymous(&self.attempts),
             period,
             window: self.now.rounded_down_to(length),
             // A correct code uses no attempt, but is accepted only while there is one left.
@@ -191,7 +191,7 @@ impl CodeCounters {
             uses: wrong,
         });
         let step = CounterCharge {
-            payer: CounterKey::Anonymous(&self.step),
+            counter_key: CounterKey::Anonymous(&self.step),
             period: Period::Ever,
             // A wrong code charges the earliest period, which never advances the counter.
             window: correct_step.unwrap_or(Timestamp::MIN),
@@ -232,7 +232,7 @@ impl TotpSecret {
     /// # Errors
     /// If the operating system's random generator fails. There is no weaker fallback.
     pub fn generate() -> Result<Self, EntropyError> {
-        Self::generate_from(random::fill)
+        Self::generate_from(fill_random)
     }
 
     /// Private, because a generator supplied from outside could be seeded, cloned or shared.
@@ -362,10 +362,11 @@ const BORDER: i32 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::fail_random;
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_secret() {
-        let error = TotpSecret::generate_from(random::fail).unwrap_err();
+        let error = TotpSecret::generate_from(fail_random).unwrap_err();
         assert!(error.to_string().contains("random generator failed"));
     }
 

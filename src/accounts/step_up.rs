@@ -35,38 +35,35 @@ pub enum SensitiveChange {
 ///
 /// # Examples
 /// ```
-/// use std::{collections::HashSet, time::Duration};
+/// use std::time::Duration;
 /// use keyward::{
 ///     Actor, ApiKeys, ErrorKind, KeyFormat, MemoryStore, NewKey, Owner, Timestamp,
 ///     accounts::{SensitiveChange, StepUp, StepUpError},
 /// };
 ///
-/// /// Sellers must have confirmed a second factor within 15 minutes.
-/// struct Sellers(HashSet<Owner>);
+/// /// Requires a second factor within 15 minutes to issue or rotate a key.
+/// struct QuarterOfAnHour;
 ///
 /// #[async_trait::async_trait]
-/// impl StepUp for Sellers {
+/// impl StepUp for QuarterOfAnHour {
 ///     async fn max_age(
 ///         &self,
-///         owner: &Owner,
+///         _: &Owner,
 ///         _: &Actor,
-///         _: SensitiveChange,
+///         change: SensitiveChange,
 ///     ) -> Result<Option<Duration>, StepUpError> {
-///         Ok(self.0.contains(owner).then_some(Duration::from_secs(900)))
+///         let required = matches!(change, SensitiveChange::Issue | SensitiveChange::Rotate);
+///         Ok(required.then_some(Duration::from_secs(900)))
 ///     }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let ada = Owner::account_only("ada")?;
-/// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lm").build()?)
-///     .step_up(Sellers([ada.clone()].into()))
-///     .build();
-///
-/// let session = Actor::account("ada@example.com");
+/// let format = KeyFormat::builder("lm").build()?;
+/// let keys = ApiKeys::builder(MemoryStore::new(), format).step_up(QuarterOfAnHour).build();
+/// let (ada, session) = (Owner::account_only("ada")?, Actor::account("ada@example.com"));
 /// let refused = keys.issue(NewKey::new(&ada, "ci")?, &session).await.unwrap_err();
 /// assert_eq!(refused.kind(), ErrorKind::SecondFactorRequired);
-/// assert_eq!(refused.max_age(), Some(Duration::from_secs(900)));
 ///
 /// let confirmed = session.second_factor_at(Timestamp::from(std::time::SystemTime::now()));
 /// assert!(keys.issue(NewKey::new(&ada, "ci")?, &confirmed).await.is_ok());

@@ -51,52 +51,73 @@ pub struct AuditEvent {
     pub count: u32,
 }
 
-/// The kind of an [`AuditEvent`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum EventKind {
+/// Declares [`EventKind`] with the stable name of each kind.
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// The kind of an [`AuditEvent`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl EventKind {
+            /// All kinds.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            /// Returns the stable name, such as `key.created`.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
     /// A key was issued.
-    Created,
+    Created = "key.created",
     /// A key was imported from another system.
-    Imported,
+    Imported = "key.imported",
     /// Name, access, limits, networks or metadata of a key changed.
-    Updated,
+    Updated = "key.updated",
     /// A key got a new secret.
-    Rotated,
+    Rotated = "key.rotated",
     /// A key was disabled.
-    Disabled,
+    Disabled = "key.disabled",
     /// A key was enabled.
-    Enabled,
+    Enabled = "key.enabled",
     /// A key was revoked.
-    Revoked,
+    Revoked = "key.revoked",
     /// A key's record was deleted.
-    Deleted,
+    Deleted = "key.deleted",
     /// The record of a revoked or expired key was purged after its retention.
-    Purged,
+    Purged = "key.purged",
     /// A key was used for the first time.
-    FirstUsed,
+    FirstUsed = "key.first_used",
     /// A request was refused.
-    Denied,
+    Denied = "key.denied",
     /// A one-time code was requested.
-    CodeRequested,
+    CodeRequested = "code.requested",
     /// A one-time code was exchanged for a key.
-    CodeAccepted,
+    CodeAccepted = "code.accepted",
     /// A one-time code was not sent or not accepted.
-    CodeRefused,
+    CodeRefused = "code.refused",
     /// A second factor was accepted.
-    SecondFactorAccepted,
+    SecondFactorAccepted = "second_factor.accepted",
     /// A second factor was wrong, already used, or attempted too often.
-    SecondFactorRefused,
+    SecondFactorRefused = "second_factor.refused",
     /// A secret of a key was found in a public place, for example by a secret scanner.
-    Leaked,
+    Leaked = "key.leaked",
     /// A key will expire soon.
-    Expiring,
+    Expiring = "key.expiring",
     /// A key's secret should be rotated.
-    RotationDue,
+    RotationDue = "key.rotation_due",
     /// A key was not used for a long time.
-    Unused,
+    Unused = "key.unused",
     /// An event of the host. Its name is in the field `reason`.
-    HostEvent,
+    HostEvent = "host.noted",
 }
 
 /// Whether an action succeeded.
@@ -198,26 +219,19 @@ impl fmt::Display for AuditEvent {
             count,
         } = self;
         write!(f, "{at} {kind} {outcome} actor={}", quoted(actor))?;
-        if !tenant.is_empty() {
-            write!(f, " tenant={}", quoted(tenant))?;
-        }
-        if let Some(account) = account {
-            write!(f, " account={}", quoted(account))?;
-        }
-        if let Some(key_id) = key_id {
-            write!(f, " key={key_id}")?;
-        }
-        if let Some(ip) = ip {
-            write!(f, " ip={ip}")?;
-        }
-        if let Some(agent) = user_agent {
-            write!(f, " user_agent={}", quoted(agent))?;
-        }
-        if let Some(reason) = reason {
-            write!(f, " reason={}", quoted(reason))?;
-        }
-        if *count != 1 {
-            write!(f, " count={count}")?;
+        let fields = [
+            ("tenant", (!tenant.is_empty()).then(|| quoted(tenant))),
+            ("account", account.as_deref().map(quoted)),
+            ("key", key_id.map(|id| id.to_string())),
+            ("ip", ip.map(|ip| ip.to_string())),
+            ("user_agent", user_agent.as_deref().map(quoted)),
+            ("reason", reason.as_deref().map(quoted)),
+            ("count", (*count != 1).then(|| count.to_string())),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                write!(f, " {name}={value}")?;
+            }
         }
         Ok(())
     }
@@ -231,60 +245,6 @@ fn quoted(text: &str) -> String {
         line.into_owned()
     } else {
         format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
-    }
-}
-
-impl EventKind {
-    /// All kinds.
-    pub const ALL: [Self; 21] = [
-        Self::Created,
-        Self::Imported,
-        Self::Updated,
-        Self::Rotated,
-        Self::Disabled,
-        Self::Enabled,
-        Self::Revoked,
-        Self::Deleted,
-        Self::Purged,
-        Self::FirstUsed,
-        Self::Denied,
-        Self::CodeRequested,
-        Self::CodeAccepted,
-        Self::CodeRefused,
-        Self::SecondFactorAccepted,
-        Self::SecondFactorRefused,
-        Self::Leaked,
-        Self::Expiring,
-        Self::RotationDue,
-        Self::Unused,
-        Self::HostEvent,
-    ];
-
-    /// Returns the stable name, such as `key.created`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "key.created",
-            Self::Imported => "key.imported",
-            Self::Updated => "key.updated",
-            Self::Rotated => "key.rotated",
-            Self::Disabled => "key.disabled",
-            Self::Enabled => "key.enabled",
-            Self::Revoked => "key.revoked",
-            Self::Deleted => "key.deleted",
-            Self::Purged => "key.purged",
-            Self::FirstUsed => "key.first_used",
-            Self::Denied => "key.denied",
-            Self::CodeRequested => "code.requested",
-            Self::CodeAccepted => "code.accepted",
-            Self::CodeRefused => "code.refused",
-            Self::SecondFactorAccepted => "second_factor.accepted",
-            Self::SecondFactorRefused => "second_factor.refused",
-            Self::Leaked => "key.leaked",
-            Self::Expiring => "key.expiring",
-            Self::RotationDue => "key.rotation_due",
-            Self::Unused => "key.unused",
-            Self::HostEvent => "host.noted",
-        }
     }
 }
 

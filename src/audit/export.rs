@@ -81,37 +81,24 @@ fn values(event: &AuditEvent) -> [Value<'_>; 11] {
         reason,
         count,
     } = event;
+    let owned = |text: Option<String>| text.map_or(Value::Nothing, |text| Value::Text(text.into()));
     [
-        id.to_string().into(),
-        at.to_string().into(),
-        kind.as_str().into(),
-        outcome.as_str().into(),
-        account.as_deref().into(),
-        key_id.map(|id| id.to_string()).into(),
-        actor.as_str().into(),
-        ip.map(|ip| ip.to_string()).into(),
-        user_agent.as_deref().into(),
-        reason.as_deref().into(),
+        owned(Some(id.to_string())),
+        owned(Some(at.to_string())),
+        Value::Text(kind.as_str().into()),
+        Value::Text(outcome.as_str().into()),
+        optional(account),
+        owned(key_id.map(|id| id.to_string())),
+        Value::Text(actor.into()),
+        owned(ip.map(|ip| ip.to_string())),
+        optional(user_agent),
+        optional(reason),
         Value::Number(*count),
     ]
 }
 
-impl<'a> From<&'a str> for Value<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Value<'_> {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Nothing, Into::into)
-    }
+fn optional(text: &Option<String>) -> Value<'_> {
+    text.as_ref().map_or(Value::Nothing, |text| Value::Text(text.into()))
 }
 
 /// Without `serde_json`, which is not a dependency of the default features.

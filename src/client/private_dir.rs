@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 pub(super) use self::platform::PrivateDir;
 use super::{ClientError, Warning};
-use crate::system::random;
+use crate::system::fill_random;
 
 /// A file that exists, its mode if the platform has modes, and a warning if others could read it until now.
 type Opened<T> = Result<Option<(T, Option<u32>, Option<Warning>)>, ClientError>;
@@ -73,7 +73,7 @@ impl PrivateDir {
     /// Writes and syncs a new file with mode 0600, and returns its name.
     fn write_temporary(&self, bytes: &[u8]) -> Result<String, ClientError> {
         let mut suffix = [0; 8];
-        let filled = random::fill(&mut suffix).map_err(io::Error::other);
+        let filled = fill_random(&mut suffix).map_err(io::Error::other);
         filled.map_err(ClientError::io("create a file name in", &self.path))?;
         let suffix = u64::from_ne_bytes(suffix);
         let temporary = format!("{TEMPORARY_PREFIX}{suffix:016x}{TEMPORARY_SUFFIX}");

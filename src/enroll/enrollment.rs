@@ -11,7 +11,7 @@ use crate::{
     model::{Actor, Invalid, Owner, Period, one_line},
     secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
     store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode},
-    system::{EntropyError, random},
+    system::{EntropyError, fill_random},
     verify::whole_seconds,
 };
 
@@ -147,7 +147,7 @@ impl Enrollment {
         ];
         inner.charge(&limits, "too_many_codes", by).await?;
 
-        let code = generate_code(random::fill).map_err(Error::from)?;
+        let code = generate_code(fill_random).map_err(Error::from)?;
         let stored = OneTimeCode {
             digest: inner.code_digest(address, code.expose()),
             ends_at: inner.keys.now().after(CODE_LIFETIME),
@@ -290,7 +290,7 @@ impl Inner {
         let now = self.keys.now();
         let charges = limits.iter().filter_map(|(counter, limit)| {
             Some(CounterCharge {
-                payer: CounterKey::Anonymous(counter.as_ref()?),
+                counter_key: CounterKey::Anonymous(counter.as_ref()?),
                 // Stores have no hourly period: the window's start identifies the hour.
                 period: Period::Ever,
                 window: now.rounded_down_to(HOUR),
@@ -377,12 +377,13 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::system::fail_random;
 
     /// Returns the code that is generated from these random numbers. Numbers after the accepted one are unused.
     fn code_from<const N: usize>(numbers: [u32; N]) -> String {
         let mut numbers = numbers.into_iter();
         let fill = |bytes: &mut [u8]| {
-            let Some(next) = numbers.next() else { return random::fail(bytes) };
+            let Some(next) = numbers.next() else { return fail_random(bytes) };
             bytes.copy_from_slice(&next.to_be_bytes());
             Ok(())
         };
@@ -405,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_failing_generator_is_an_error_and_never_a_weak_code() {
-        assert!(generate_code(random::fail).is_err());
+        assert!(generate_code(fail_random).is_err());
     }
 
     #[test]

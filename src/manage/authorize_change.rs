@@ -6,11 +6,11 @@ use crate::{
 };
 
 impl Manager {
-    /// Authorizes a change by which a key can do more than before: reads the owner's account, calls `check` with it, and
-    /// at last asks the host's policy whether the actor has to confirm the change with a second factor.
+    /// Authorizes a sensitive change: reads the owner's account, calls `check` with it, and checks the second factor
+    /// that the host's policy requires.
     ///
-    /// The second factor comes last, so that nobody confirms in vain; except for what only the store decides: the number
-    /// of keys, and secrets that exist.
+    /// The second factor comes last, so that it is not requested for a change that is refused anyway. Two checks come
+    /// later, because only the store makes them: the number of keys, and whether an imported secret exists.
     pub(super) async fn authorize_change<T: Send>(
         &self,
         owner: &Owner,

@@ -72,7 +72,7 @@ impl Manager {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let (period, window) = (Period::Ever, start_of_hour(now));
-        let charge = CounterCharge { payer: turn, period, window, limit: 1, uses: 1 };
+        let charge = CounterCharge { counter_key: turn, period, window, limit: 1, uses: 1 };
         Ok(matches!(self.store.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
     }
 }

@@ -2,10 +2,8 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::model::{
     access::{Access, Networks, Permissions},
-    id::KeyId,
-    key::Key,
+    key::{Key, KeyId, Owner},
     limits::KeyLimits,
-    owner::Owner,
     text::truncated,
     timestamp::Timestamp,
 };

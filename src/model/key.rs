@@ -1,11 +1,11 @@
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
+
+use uuid::Uuid;
 
 use crate::model::{
     access::{Access, Networks},
-    id::KeyId,
     limits::KeyLimits,
-    owner::Owner,
-    text::{Metadata, Name},
+    text::{Invalid, Metadata, Name, checked_text},
     timestamp::Timestamp,
 };
 
@@ -175,6 +175,207 @@ impl Expiry {
         }
     }
 }
+
+/// The stable identifier of a key: a UUIDv7. It does not change on rotation and is not secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(Uuid);
+
+/// The identifier of an audit event: a UUIDv7, so that events sort by time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+macro_rules! identifier {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// Returns the identifier with these 16 bytes.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+
+            /// Returns the 16 bytes. They sort in the same order as the identifiers.
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                text.parse().map(Self).map_err(|_| Invalid::new($what, "it is not a UUID"))
+            }
+        }
+    };
+}
+
+identifier!(KeyId, "key id");
+identifier!(EventId, "event id");
+
+impl KeyId {
+    /// The random half of the UUIDv7, usable as a hash.
+    #[inline]
+    pub(crate) fn random(self) -> u64 {
+        self.0.as_u64_pair().1
+    }
+}
+
+impl std::hash::Hash for KeyId {
+    #[inline]
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.random());
+    }
+}
+
+impl EventId {
+    /// An identifier that sorts by `instant`. The remaining bits are taken from `hash`.
+    pub(crate) fn at(instant: Timestamp, hash: &[u8; 32]) -> Self {
+        let millis = instant.as_unix_micros().unsigned_abs() / 1_000;
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&hash[..10]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid())
+    }
+
+    /// The identifier of the `n`th event that one change writes.
+    pub(crate) fn nth(self, n: u32) -> Self {
+        let all = self.0.as_u128();
+        let low = (all as u32).wrapping_add(n);
+        Self(Uuid::from_u128(all & !u128::from(u32::MAX) | u128::from(low)))
+    }
+}
+
+/// The owner of a key: a tenant and an account of this tenant, both identified by the host's own strings.
+///
+/// They SHOULD be ids that the host never reuses, not names or addresses. If an owner's id is reused,
+/// the new owner can read the previous owner's audit log, and a key that was being issued while all
+/// others were revoked becomes usable again.
+///
+/// # Examples
+/// ```
+/// use keyward::Owner;
+///
+/// let owner = Owner::new("acme", "u_1")?;
+/// assert_eq!((owner.tenant(), owner.account()), ("acme", "u_1"));
+/// // A host without tenants:
+/// assert_eq!(Owner::account_only("u_1")?.tenant(), "");
+/// # Ok::<(), keyward::model::Invalid>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Tenant and account in one allocation, because a node caches many owners. Neither contains a NUL, so comparing
+    /// the text compares the pair.
+    text: Arc<str>,
+    tenant_len: u32,
+}
+
+impl Owner {
+    /// Returns the owner for an account of a tenant.
+    ///
+    /// # Errors
+    /// If one of them is empty, longer than 200 characters, or contains a NUL character.
+    pub fn new(tenant: &str, account: &str) -> Result<Self, Invalid> {
+        let tenant = checked_text("tenant", tenant, MAX_OWNER_PART_LEN)?;
+        Ok(Self::from_checked(tenant, checked_text("account", account, MAX_OWNER_PART_LEN)?))
+    }
+
+    /// Returns the owner for an account of a host without tenants. Its tenant is the empty string.
+    ///
+    /// # Errors
+    /// If `account` is empty, longer than 200 characters, or contains a NUL character.
+    pub fn account_only(account: &str) -> Result<Self, Invalid> {
+        Ok(Self::from_checked("", checked_text("account", account, MAX_OWNER_PART_LEN)?))
+    }
+
+    fn from_checked(tenant: &str, account: &str) -> Self {
+        Self { text: [tenant, "\0", account].concat().into(), tenant_len: tenant.len() as u32 }
+    }
+
+    /// Returns the tenant; empty if the host has no tenants.
+    pub fn tenant(&self) -> &str {
+        &self.text[..self.tenant_len as usize]
+    }
+
+    /// Returns the account within the tenant.
+    pub fn account(&self) -> &str {
+        &self.text[self.tenant_len as usize + 1..]
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owner")
+            .field("tenant", &self.tenant())
+            .field("account", &self.account())
+            .finish()
+    }
+}
+
+/// The keys that a call may access: those of an owner or of a whole tenant.
+///
+/// Every read and write is limited to a scope. A key outside it is reported as *not found*.
+///
+/// Exhaustive on purpose: a store must handle every case.
+///
+/// # Examples
+/// ```
+/// use keyward::{Owner, OwnerScope};
+///
+/// let ada = Owner::new("acme", "ada")?;
+/// let own: OwnerScope = (&ada).into();
+/// let administrator = OwnerScope::Tenant("acme");
+/// assert!(own.includes(&ada) && administrator.includes(&ada));
+/// assert!(!OwnerScope::Tenant("other").includes(&ada));
+/// # Ok::<(), keyward::model::Invalid>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerScope<'a> {
+    /// The keys of one owner.
+    Owner(&'a Owner),
+    /// The keys of all owners of a tenant, for its administrators.
+    Tenant(&'a str),
+}
+
+impl<'a> OwnerScope<'a> {
+    /// Returns the tenant.
+    pub fn tenant(&self) -> &'a str {
+        match self {
+            Self::Owner(owner) => owner.tenant(),
+            Self::Tenant(tenant) => tenant,
+        }
+    }
+
+    /// Returns the account, if the scope is a single owner's.
+    pub fn account(&self) -> Option<&'a str> {
+        match self {
+            Self::Owner(owner) => Some(owner.account()),
+            Self::Tenant(_) => None,
+        }
+    }
+
+    /// Whether the scope includes an owner's keys.
+    pub fn includes(&self, owner: &Owner) -> bool {
+        self.tenant() == owner.tenant() && self.account().is_none_or(|a| a == owner.account())
+    }
+}
+
+impl<'a> From<&'a Owner> for OwnerScope<'a> {
+    fn from(owner: &'a Owner) -> Self {
+        Self::Owner(owner)
+    }
+}
+
+const MAX_OWNER_PART_LEN: usize = 200;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,10 @@ use crate::model::timestamp::Timestamp;
 /// ```
 /// use keyward::model::{Limits, Rate};
 ///
-/// let pro = Limits::default().max_active_keys(5).rate(Rate::per_minute(600));
+/// let pro = Limits::default()
+///     .max_active_keys(5)
+///     .rate_per_key(Rate::per_minute(60))
+///     .rate(Rate::per_minute(200));
 /// assert_eq!(pro.active_keys(), Some(5));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,13 +50,6 @@ impl Limits {
     /// Sets the rate of each of the owner's keys, independent of the others.
     ///
     /// If a key has its own rate, the lower rate and the smaller burst of the two apply.
-    ///
-    /// # Examples
-    /// ```
-    /// use keyward::model::{Limits, Rate};
-    ///
-    /// let pro = Limits::default().rate_per_key(Rate::per_minute(60)).rate(Rate::per_minute(200));
-    /// ```
     pub fn rate_per_key(mut self, rate: Rate) -> Self {
         self.rate_per_key = Some(rate);
         self

@@ -2,21 +2,17 @@
 
 mod access;
 mod actor;
-mod id;
 mod key;
 mod limits;
-mod owner;
 mod text;
 mod timestamp;
 
 pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::MAX_USER_AGENT_LEN;
-pub use id::{EventId, KeyId};
-pub use key::{Expiry, Key, RetiringSecret, Revocation, Status};
+pub use key::{EventId, Expiry, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Status};
 pub(crate) use limits::MAX_RATE_PERIOD_MICROS;
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
-pub use owner::{Owner, OwnerScope};
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{checked_text, needs_escape, truncated};
 pub use timestamp::Timestamp;

@@ -1,34 +1,138 @@
 //! The format of secrets, and what a store keeps of them.
 //!
-//! - [`KeyFormat`] describes a product's secrets: prefix, random body, checksum. It is validated once,
-//!   when it is built. [`Formats`] is the current format together with older ones that are still
-//!   accepted.
+//! - [`KeyFormat`] describes a product's secrets: prefix, random body, checksum. It is validated once, when it is
+//!   built. [`Formats`] is the current format together with older ones that are still accepted.
 //! - [`Secret`] is the text that a client presents. [`Parsed`] is a presented text with a valid form.
 //! - A store keeps only a `SecretDigest`, tagged with the `Hasher` that made it (feature `server`).
 
 mod checksum;
 mod format;
 mod parse;
-mod scanner;
-#[allow(clippy::module_inception, reason = "the file of the type `Secret`")]
-mod secret;
 
 #[cfg(feature = "server")]
 mod digest;
 #[cfg(feature = "server")]
 mod hashers;
-#[cfg(feature = "server")]
-mod hmac;
 
-pub use checksum::{Alphabet, Checksum};
-pub use format::{FormatError, KeyFormat, KeyFormatBuilder};
-pub use parse::{Formats, Malformed, Parsed};
-pub use scanner::{GithubPattern, ScannerRules};
-pub use secret::Secret;
+use zeroize::{Zeroize, Zeroizing};
 
-#[cfg(feature = "server")]
-pub use {
-    digest::{HasherTag, ImportHashError, SecretDigest},
-    hashers::{Candidates, Hasher, Hashers, Sha256Hasher, Sha512Hasher},
-    hmac::{HmacSha256Hasher, Pepper, PepperError},
+pub use self::{
+    checksum::{Alphabet, Checksum},
+    format::{FormatError, GithubPattern, KeyFormat, KeyFormatBuilder, ScannerRules},
+    parse::{Formats, Malformed, Parsed},
 };
+#[cfg(feature = "server")]
+pub use self::{
+    digest::{HasherTag, ImportHashError, SecretDigest},
+    hashers::{
+        Candidates, Hasher, Hashers, HmacSha256Hasher, Pepper, PepperError, Sha256Hasher,
+        Sha512Hasher,
+    },
+};
+use crate::system::{EntropyError, fill_random};
+
+/// The text that a client presents. It is shown once and never stored.
+///
+/// It implements neither `Display` nor `Serialize` nor `PartialEq`, its `Debug` output is redacted, and
+/// its memory is wiped when it is dropped. [`expose`](Secret::expose) is the only access to the text.
+///
+/// # Examples
+/// ```
+/// let secret = keyward::secret::KeyFormat::builder("lc").build()?.generate()?;
+/// assert_eq!(format!("{secret:?}"), "Secret([redacted])");
+/// println!("Copy it now, it is not shown again: {}", secret.expose());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a secret cannot be shown again"]
+pub struct Secret(String);
+
+impl Secret {
+    /// Returns the text. Review every call when checking that no secret leaks.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret([redacted])")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl KeyFormat {
+    /// Generates a new secret from the operating system's random generator.
+    ///
+    /// # Errors
+    /// If the generator fails: there is no weaker fallback.
+    pub fn generate(&self) -> Result<Secret, EntropyError> {
+        self.generate_from(fill_random)
+    }
+
+    /// Private: a generator supplied by the caller could be seeded, cloned or shared.
+    fn generate_from(
+        &self,
+        fill: fn(&mut [u8]) -> Result<(), EntropyError>,
+    ) -> Result<Secret, EntropyError> {
+        // Allocated once: a string that grows would leave copies of the secret in freed memory.
+        let mut text = String::with_capacity(self.total_len());
+        text.push_str(self.secret_prefix());
+        let end = text.len() + self.body_len;
+        let mut random = Zeroizing::new([0u8; 64]);
+        while text.len() < end {
+            fill(random.as_mut_slice())?;
+            let missing = end - text.len();
+            text.extend(unbiased(self.alphabet, random.as_slice()).take(missing));
+        }
+        self.checksum.append_to(&mut text);
+        Ok(Secret::from(text))
+    }
+}
+
+/// Maps random bytes to characters by rejection instead of a modulus, so that all characters are equally likely.
+fn unbiased(alphabet: Alphabet, random: &[u8]) -> impl Iterator<Item = char> + '_ {
+    let characters = alphabet.characters();
+    random
+        .iter()
+        .filter_map(move |byte| characters.get(usize::from(byte & alphabet.mask())))
+        .map(|&character| char::from(character))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::fail_random;
+
+    #[test]
+    fn a_failing_generator_is_an_error_and_never_a_weak_key() {
+        let format = KeyFormat::builder("lc").build().unwrap();
+        let error = format.generate_from(fail_random).unwrap_err();
+        assert!(error.to_string().contains("random generator failed"));
+    }
+
+    #[test]
+    fn all_characters_are_equally_likely() {
+        for alphabet in [Alphabet::Base62, Alphabet::Hex, Alphabet::Base64Url] {
+            let all: Vec<u8> = (0..=255).collect();
+            let mut counts = std::collections::BTreeMap::new();
+            for character in unbiased(alphabet, &all) {
+                *counts.entry(character).or_insert(0) += 1;
+            }
+            assert_eq!(counts.len(), alphabet.characters().len());
+            let first = counts.values().next().unwrap();
+            assert!(counts.values().all(|count| count == first), "{alphabet:?}: {counts:?}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 use crate::secret::{
+    Secret,
     format::{FormatError, KeyFormat, MAX_SECRET_LEN},
-    secret::Secret,
 };
 
 /// The format of new secrets, and older formats that are still accepted.
@@ -113,7 +113,7 @@ fn overlaps(a: &KeyFormat, b: &KeyFormat) -> bool {
         if a.secret_prefix().len() <= b.secret_prefix().len() { (a, b) } else { (b, a) };
     short.total_len() == long.total_len()
         && long.secret_prefix().strip_prefix(short.secret_prefix()).is_some_and(|rest| {
-            short.alphabet().contains_all(rest.as_bytes()) && rest.len() <= short.body_len()
+            short.alphabet.contains_all(rest.as_bytes()) && rest.len() <= short.body_len
         })
 }
 
@@ -148,12 +148,12 @@ impl KeyFormat {
         if bytes.len() != self.total_len() || !bytes.starts_with(prefix) {
             return Err(self.mismatch(bytes));
         }
-        let (text, checksum) = bytes.split_at(bytes.len() - self.checksum().len());
+        let (text, checksum) = bytes.split_at(bytes.len() - self.checksum.len());
         // The checksum first: it rejects random text sooner than the alphabet does.
-        if !self.checksum().matches(self.prefix_crc(), text, checksum) {
+        if !self.checksum.matches(self.prefix_crc, text, checksum) {
             return Err(Malformed::Checksum);
         }
-        if !self.alphabet().contains_all(&text[prefix.len()..]) {
+        if !self.alphabet.contains_all(&text[prefix.len()..]) {
             return Err(Malformed::Alphabet);
         }
         Ok(())
@@ -244,10 +244,10 @@ mod tests {
         let format = KeyFormat::builder("lc").build().unwrap();
         let with_body = |body: String| {
             let mut text = format!("lc_{body}");
-            format.checksum().append_to(&mut text);
+            format.checksum.append_to(&mut text);
             format.check(text.as_bytes())
         };
-        let body = "a".repeat(format.body_len());
+        let body = "a".repeat(format.body_len);
         assert_eq!(with_body(body.clone()), Ok(()));
         for position in 0..body.len() - 1 {
             for wrong in ["-a", "a-", "\u{e4}"] {

@@ -217,7 +217,7 @@ impl HourlyUsage {
 #[derive(Clone, Copy, Debug)]
 pub struct CounterCharge<'a> {
     /// The counter to charge.
-    pub payer: CounterKey<'a>,
+    pub counter_key: CounterKey<'a>,
     /// The period of the quota. Each period has a counter of its own.
     pub period: Period,
     /// When the current period began.

@@ -15,9 +15,8 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Returns the current time by two clocks: the wall clock, and a monotonic clock.
     ///
-    /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of
-    /// a cached key is measured by it. The default combines [`now`](Clock::now) with the monotonic clock of the
-    /// machine.
+    /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of a cached
+    /// key is measured by it. The default combines [`now`](Clock::now) with the monotonic clock of the machine.
     fn reading(&self) -> ClockReading {
         ClockReading { wall: self.now(), monotonic: machine_monotonic() }
     }
@@ -103,12 +102,12 @@ impl NodeClock {
 
     #[inline]
     pub(crate) fn coarse_now(&self) -> Now {
-        self.from_reading(self.clock.coarse_reading(), self.coarse_lag)
+        self.now_at(self.clock.coarse_reading(), self.coarse_lag)
     }
 
     #[cold]
     pub(crate) fn precise_now(&self) -> Now {
-        self.from_reading(self.clock.reading(), Duration::ZERO)
+        self.now_at(self.clock.reading(), Duration::ZERO)
     }
 
     /// Keeps later readings from being earlier than `at`, because something was decided by it.
@@ -126,7 +125,7 @@ impl NodeClock {
     }
 
     #[inline]
-    fn from_reading(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
+    fn now_at(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
         let at = self.ratchet.at_least(wall);
         let nanos = monotonic.as_secs() * 1_000_000_000 + u64::from(monotonic.subsec_nanos());
         Now { at, upper_bound: at.after(lag), monotonic: nanos }

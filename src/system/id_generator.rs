@@ -2,14 +2,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
-use super::random::{self, EntropyError};
+use super::{EntropyError, fill_random};
 use crate::model::{EventId, KeyId, Timestamp};
 
 /// Generates UUIDv7 identifiers that strictly increase, even if the clock stands still or is set back.
 #[derive(Debug, Default)]
 pub(crate) struct IdGenerator {
-    /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond
-    /// fraction or counter.
+    /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond fraction or counter.
     last: AtomicU64,
 }
 
@@ -29,7 +28,7 @@ impl IdGenerator {
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let tick = tick.max(last.unwrap_or(0) + 1);
         let mut bytes = [0; 10];
-        random::fill(&mut bytes)?;
+        fill_random(&mut bytes)?;
         bytes[..2].copy_from_slice(&(tick as u16 & 0x0fff).to_be_bytes());
         Ok(uuid::Builder::from_unix_timestamp_millis(tick >> 12, &bytes).into_uuid())
     }

@@ -317,7 +317,7 @@ impl KeyStore for FaultyStore {
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
-        if !matches!(charges[0].payer, CounterKey::Job(_)) {
+        if !matches!(charges[0].counter_key, CounterKey::Job(_)) {
             self.charges.fetch_add(1, Ordering::SeqCst);
         }
         // Continues when the fault is cleared.

@@ -163,7 +163,10 @@ async fn an_id_of_another_owner_or_tenant_is_not_found_by_any_operation() {
             for attempt in attempts {
                 let error = attempt.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::NotFound);
-                assert_eq!(error.to_string(), "there is no such key here");
+                assert_eq!(
+                    error.to_string(),
+                    "no such key in this tenant or of this owner: check its id"
+                );
             }
         }
         assert!(service.verify(&issued).await.is_ok());

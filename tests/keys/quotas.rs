@@ -54,8 +54,8 @@ fn quota(quota: Quota) -> KeyLimits {
 async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued) -> u64 {
     let period = Period::Ever;
     let window = period.begins_at(service.now());
-    let payer = CounterKey::Key(issued.key.id);
-    let nothing = CounterCharge { payer, period, window, limit: u64::MAX >> 11, uses: 0 };
+    let counter_key = CounterKey::Key(issued.key.id);
+    let nothing = CounterCharge { counter_key, period, window, limit: u64::MAX >> 11, uses: 0 };
     match store.charge(&[nothing]).await.unwrap() {
         ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
     }

@@ -62,7 +62,7 @@ impl InProcess {
 /// The Redis scripts, with a clock that the test sets.
 struct Script {
     space: Space,
-    spend: String,
+    charge: String,
     refund: String,
     names: [String; 2],
     micros: u64,
@@ -70,7 +70,7 @@ struct Script {
 
 impl Script {
     fn new(space: Space) -> Self {
-        let spend = include_str!("../../src/verify/limits/redis_rate_limiter/spend.lua");
+        let charge = include_str!("../../src/verify/limits/redis_rate_limiter/charge.lua");
         let refund = include_str!("../../src/verify/limits/redis_rate_limiter/refund.lua");
         let replace_clock = |text: &str, ttl| {
             let clock = "redis.call('TIME')";
@@ -78,10 +78,10 @@ impl Script {
             let text = text.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }");
             text.replace(ttl, "'EX', 1000")
         };
-        let spend = replace_clock(spend, "'PX', math.ceil(ahead[n] / 1000)");
+        let charge = replace_clock(charge, "'PX', math.ceil(ahead[n] / 1000)");
         let refund = replace_clock(refund, "'PX', math.ceil(left / 1000)");
         let names = ["key", "owner"].map(|room| format!("{{{}}}{room}", space.prefix()));
-        Self { space, spend, refund, names, micros: 1_790_000_000_000_000 }
+        Self { space, charge, refund, names, micros: 1_790_000_000_000_000 }
     }
 
     /// Charges uses, and returns whether they were granted and, per rate, the microseconds until it is full
@@ -92,7 +92,7 @@ impl Script {
             let reach = interval(rate) * u64::from(rate.burst.get());
             arguments.extend([interval(rate).to_string(), reach.to_string()]);
         }
-        let Reply::Array(words) = self.run(&self.spend, arguments) else { panic!("not an array") };
+        let Reply::Array(words) = self.run(&self.charge, arguments) else { panic!("not an array") };
         let words: Vec<&str> = words.iter().map(Reply::text).collect();
         let ahead = |at: &&str| at.parse::<u64>().unwrap() - self.micros;
         (words[0] != "-1", words[2..].iter().map(ahead).collect())

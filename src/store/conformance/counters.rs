@@ -176,11 +176,11 @@ async fn counters_of_different_owners_and_periods_are_independent(
         owner_of("a", "bc "),
     ];
     let keys: [KeyId; 2] = [1, 2].map(|n| key(&owner(1), n).id);
-    let payers = owners.iter().map(CounterKey::Owner).chain(keys.map(CounterKey::Key));
-    let payers = payers.chain([CounterKey::Job("ab"), CounterKey::Job("")]);
-    for payer in payers {
+    let counter_keys = owners.iter().map(CounterKey::Owner).chain(keys.map(CounterKey::Key));
+    let counter_keys = counter_keys.chain([CounterKey::Job("ab"), CounterKey::Job("")]);
+    for counter_key in counter_keys {
         for period in Period::ALL {
-            let charge = CounterCharge { period, limit: 1, ..one_use(payer) };
+            let charge = CounterCharge { period, limit: 1, ..one_use(counter_key) };
             assert_eq!(
                 storage.handle().charge(&[charge]).await?,
                 ChargeOutcome::Granted(vec![1]),
@@ -225,21 +225,21 @@ async fn a_keys_counters_last_as_long_as_the_key(storage: TestStorage) -> CheckR
     assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![3]));
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(5))).await?;
     storage.update(&storage.key(&issued).await?, at(6)).await?;
-    assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a rotation and an update");
+    assert_eq!(used_by(&storage, charge.counter_key).await?, 3, "after a rotation and an update");
     let by = revocation(&issued, at(7), "leaked");
     let _revoked = storage.handle().revoke((&issued.owner).into(), issued.id, &by).await?;
-    assert_eq!(used_by(&storage, charge.payer).await?, 3, "after a revocation");
+    assert_eq!(used_by(&storage, charge.counter_key).await?, 3, "after a revocation");
     assert!(storage.key(&issued).await?.revoked.is_some(), "a charge made a revoked key live");
 
     let deleted = event(EventKind::Deleted, &issued, at(8));
     assert!(storage.handle().delete((&issued.owner).into(), issued.id, &deleted).await?);
-    assert_eq!(used_by(&storage, charge.payer).await?, 0, "after the key was deleted");
+    assert_eq!(used_by(&storage, charge.counter_key).await?, 0, "after the key was deleted");
     let purged = WriteCase::new(Write::Purge, 1);
     purged.prepare(&storage).await?;
     let charge = CounterCharge { limit: 3, ..one_use(CounterKey::Key(purged.keys[0].id)) };
     assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
     purged.run(&*storage.handle()).await?;
-    assert_eq!(used_by(&storage, charge.payer).await?, 0, "after the key was purged");
+    assert_eq!(used_by(&storage, charge.counter_key).await?, 0, "after the key was purged");
     Ok(())
 }
 
@@ -271,8 +271,8 @@ async fn a_dropped_charge_is_atomic(storage: TestStorage) -> CheckResult {
 }
 
 /// A charge of one use to a large quota.
-fn one_use(payer: CounterKey<'_>) -> CounterCharge<'_> {
-    CounterCharge { payer, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
+fn one_use(counter_key: CounterKey<'_>) -> CounterCharge<'_> {
+    CounterCharge { counter_key, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
 }
 
 fn granted(answer: &ChargeOutcome) -> Option<u64> {
@@ -283,8 +283,8 @@ fn granted(answer: &ChargeOutcome) -> Option<u64> {
 }
 
 /// Returns how much of a quota is used.
-async fn used_by(storage: &TestStorage, payer: CounterKey<'_>) -> Result<u64, StoreError> {
-    let nothing = CounterCharge { uses: 0, limit: u64::MAX, ..one_use(payer) };
+async fn used_by(storage: &TestStorage, counter_key: CounterKey<'_>) -> Result<u64, StoreError> {
+    let nothing = CounterCharge { uses: 0, limit: u64::MAX, ..one_use(counter_key) };
     match storage.handle().charge(&[nothing]).await? {
         ChargeOutcome::Granted(used) => Ok(used[0]),
         ChargeOutcome::Exhausted(used) => panic!("a charge of 0 uses was refused at {used:?}"),

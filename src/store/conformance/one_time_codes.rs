@@ -190,13 +190,18 @@ async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(
     storage: TestStorage,
 ) -> CheckResult {
     let (ada, other) = (owner(1), key(&owner(1), 1).id);
-    let payers = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
+    let counter_keys = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
     let callers = [1, 2, 3].map(address);
-    let of =
-        |payer, window| CounterCharge { payer, period: Period::Ever, window, limit: 1, uses: 1 };
-    for payer in callers[..2].iter().map(CounterKey::Anonymous).chain(payers) {
+    let of = |counter_key, window| CounterCharge {
+        counter_key,
+        period: Period::Ever,
+        window,
+        limit: 1,
+        uses: 1,
+    };
+    for counter_key in callers[..2].iter().map(CounterKey::Anonymous).chain(counter_keys) {
         assert_eq!(
-            storage.handle().charge(&[of(payer, at(0))]).await?,
+            storage.handle().charge(&[of(counter_key, at(0))]).await?,
             ChargeOutcome::Granted(vec![1])
         );
     }
@@ -226,12 +231,12 @@ async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(
             "the counter was purged"
         );
     }
-    for payer in payers {
-        let again = storage.handle().charge(&[of(payer, at(0))]).await?;
+    for counter_key in counter_keys {
+        let again = storage.handle().charge(&[of(counter_key, at(0))]).await?;
         assert_eq!(
             again,
             ChargeOutcome::Exhausted(vec![1]),
-            "{payer:?} is not anonymous and must be kept"
+            "{counter_key:?} is not anonymous and must be kept"
         );
     }
     let back = of(CounterKey::Anonymous(&callers[2]), end());

@@ -436,8 +436,8 @@ impl Counters {
             self.codes.remove(address);
         }
         let left = limit as usize - expired.len();
-        let anonymous = self.quotas.iter().filter(|((payer, _), counter)| {
-            CounterKey::is_anonymous(payer) && counter.window < before
+        let anonymous = self.quotas.iter().filter(|((counter_key, _), counter)| {
+            CounterKey::is_anonymous(counter_key) && counter.window < before
         });
         let anonymous: Vec<_> = anonymous.map(|(quota, _)| quota.clone()).take(left).collect();
         for quota in &anonymous {
@@ -448,9 +448,9 @@ impl Counters {
 
     /// Removes the usage and the counters of a deleted key.
     fn remove_key(&mut self, id: KeyId) {
-        let payer = CounterKey::Key(id).to_bytes();
+        let counter_key = CounterKey::Key(id).to_bytes();
         for period in Period::ALL {
-            self.quotas.remove(&(payer.clone(), period));
+            self.quotas.remove(&(counter_key.clone(), period));
         }
         for hour in self.usage_history(id, Timestamp::MIN) {
             self.usage.remove(&(id, hour.hour));
@@ -458,7 +458,7 @@ impl Counters {
     }
 
     fn counter(&mut self, charge: &CounterCharge<'_>) -> &mut Counter {
-        self.quotas.entry((charge.payer.to_bytes(), charge.period)).or_default()
+        self.quotas.entry((charge.counter_key.to_bytes(), charge.period)).or_default()
     }
 }
 

@@ -1,8 +1,7 @@
 use super::{
-    PostgresStore,
     errors::PostgresFailure,
     records::{checked_instant, checked_number, corrupt_column, uuid},
-    transaction::Transaction,
+    transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
     model::{KeyId, Timestamp},
@@ -14,7 +13,7 @@ use crate::{
 };
 
 /// Counters of quotas. A counter is locked from its read to the commit.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn charge_counters(
         &self,
         charges: &[CounterCharge<'_>],
@@ -105,11 +104,11 @@ impl Transaction<'_> {
 }
 
 fn primary_keys(charges: &[CounterCharge<'_>]) -> (Vec<Vec<u8>>, Vec<&'static str>) {
-    charges.iter().map(|charge| (charge.payer.to_bytes(), charge.period.as_str())).unzip()
+    charges.iter().map(|charge| (charge.counter_key.to_bytes(), charge.period.as_str())).unzip()
 }
 
 /// Hourly usage. It does not enter the change feed.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn write_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         fn all<T>(usage: &[HourlyUsage], field: impl Fn(&HourlyUsage) -> T) -> Vec<T> {
             usage.iter().map(field).collect()
@@ -142,7 +141,7 @@ impl PostgresStore {
 }
 
 /// One-time codes. A code is locked from its read to the commit.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn replace_code(
         &self,
         address: &SecretDigest,

@@ -18,11 +18,10 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    PostgresStore,
     connections::Connections,
     errors::PostgresFailure,
     records::{checked_number, corrupt_column, key_id},
-    transaction::{TableNames, Transaction},
+    transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
     model::Timestamp,
@@ -30,7 +29,7 @@ use crate::{
     system::lock,
 };
 
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn changes_after(
         &self,
         after: Option<u64>,
@@ -98,8 +97,7 @@ fn read_batch(rows: &[PgRow], after: Option<FeedPosition>) -> Result<ChangeBatch
 /// connection stays silent, so the listener trusts its connection only while it receives the echoes
 /// that it sends to itself.
 pub(super) struct FeedListener {
-    connections: Connections,
-    tables: Arc<TableNames>,
+    database: PostgresDatabase,
     state: Arc<ListenerState>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -122,8 +120,8 @@ impl ListenerState {
 }
 
 impl FeedListener {
-    pub(super) fn new(connections: Connections, tables: Arc<TableNames>) -> Self {
-        Self { connections, tables, state: Arc::default(), task: Mutex::default() }
+    pub(super) fn new(database: PostgresDatabase) -> Self {
+        Self { database, state: Arc::default(), task: Mutex::default() }
     }
 
     pub(super) async fn wait_for_changes(
@@ -155,22 +153,23 @@ impl FeedListener {
     }
 
     async fn last_change(&self) -> Result<u64, StoreError> {
-        let sql = self.tables.sql("SELECT last_number, last_tag FROM {t}feed");
-        let rows = self.connections.rows(|| sqlx::query(sql.clone())).await?;
-        let last = self.connections.decode(&rows, |row| position(row, LAST))?;
+        let sql = self.database.sql("SELECT last_number, last_tag FROM {t}feed");
+        let connections = &self.database.connections;
+        let rows = connections.rows(|| sqlx::query(sql.clone())).await?;
+        let last = connections.decode(&rows, |row| position(row, LAST))?;
         Ok(last.into_iter().next().flatten().ok_or_else(no_feed_row)?.cursor())
     }
 
     fn ensure_task(&self) {
         // A LISTEN through a transaction pooler would stay on a connection that other clients get,
         // and sqlx treats an unexpected notification as a protocol error.
-        if !self.connections.keeps_session {
+        if !self.database.connections.keeps_session {
             return;
         }
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let channel = self.tables.channel();
-            let (connections, state) = (self.connections.clone(), self.state.clone());
+            let channel = self.database.tables.channel();
+            let (connections, state) = (self.database.connections.clone(), self.state.clone());
             *task = Some(tokio::spawn(listen(connections, channel, state)));
         }
     }

@@ -13,12 +13,9 @@ mod writes;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::PgPool;
 
 pub use self::options::PostgresOptions;
-use self::{
-    connections::Connections, feed::FeedListener, reads::KeyLookup, transaction::TableNames,
-};
+use self::{feed::FeedListener, reads::KeyLookup, transaction::PostgresDatabase};
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
     HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
@@ -66,43 +63,23 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct PostgresStore {
-    tables: Arc<TableNames>,
-    connections: Connections,
+    database: PostgresDatabase,
     lookups: Arc<CoalescedLookups<KeyLookup>>,
     listener: Arc<FeedListener>,
 }
 
-impl PostgresStore {
-    /// Connects with a pool of the store's own, and migrates the tables. [`PostgresOptions`] has more
-    /// settings.
-    ///
-    /// # Errors
-    /// As [`PostgresOptions::connect`].
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        PostgresOptions::new().connect(url).await
-    }
-
-    /// Uses the service's own pool, and migrates the tables.
-    ///
-    /// See [The pool](PostgresStore#the-pool) for the settings that matter.
-    ///
-    /// # Errors
-    /// As [`connect`](PostgresStore::connect).
-    pub async fn with_pool(pool: PgPool) -> Result<Self, StoreError> {
-        PostgresOptions::new().with_pool(pool).await
-    }
-}
-
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresStore").field("tables", &self.tables).finish_non_exhaustive()
+        f.debug_struct("PostgresStore")
+            .field("tables", &self.database.tables)
+            .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl KeyStore for PostgresStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        self.insert_key(new).await
+        self.database.insert_key(new).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
@@ -110,23 +87,23 @@ impl KeyStore for PostgresStore {
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.get_key(within, id).await
+        self.database.get_key(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        self.list_keys(query).await
+        self.database.list_keys(query).await
     }
 
     async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.list_tenants(after, limit).await
+        self.database.list_tenants(after, limit).await
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
-        self.update_key(key, event).await
+        self.database.update_key(key, event).await
     }
 
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
-        self.rotate_key(rotate).await
+        self.database.rotate_key(rotate).await
     }
 
     async fn revoke(
@@ -135,7 +112,7 @@ impl KeyStore for PostgresStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError> {
-        self.revoke_key(within, id, event).await
+        self.database.revoke_key(within, id, event).await
     }
 
     async fn revoke_all(
@@ -143,7 +120,7 @@ impl KeyStore for PostgresStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.revoke_all_keys(owner, event).await
+        self.database.revoke_all_keys(owner, event).await
     }
 
     async fn announce_account_change(
@@ -151,7 +128,7 @@ impl KeyStore for PostgresStore {
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError> {
-        self.announce_keys(owner, at).await
+        self.database.announce_keys(owner, at).await
     }
 
     async fn delete(
@@ -160,7 +137,7 @@ impl KeyStore for PostgresStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.delete_key(within, id, event).await
+        self.database.delete_key(within, id, event).await
     }
 
     async fn purge_keys(
@@ -169,33 +146,33 @@ impl KeyStore for PostgresStore {
         limit: u32,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.delete_dead_keys(before, limit, event).await
+        self.database.delete_dead_keys(before, limit, event).await
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.write_uses(uses).await
+        self.database.write_uses(uses).await
     }
 
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
-        self.replace_digest(from, to).await
+        self.database.replace_digest(from, to).await
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.write_events(events).await
+        self.database.write_events(events).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.list_events(query).await
+        self.database.list_events(query).await
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let sql = "DELETE FROM {t}audit WHERE id IN (SELECT id FROM {t}audit WHERE at < $1 \
             ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        self.delete_old(sql, before, limit).await
+        self.database.delete_old(sql, before, limit).await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        self.changes_after(after).await
+        self.database.changes_after(after).await
     }
 
     async fn wait_for_changes(
@@ -207,7 +184,7 @@ impl KeyStore for PostgresStore {
     }
 
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.write_usage(usage).await
+        self.database.write_usage(usage).await
     }
 
     async fn usage_history(
@@ -216,36 +193,36 @@ impl KeyStore for PostgresStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.read_usage(within, id, from).await
+        self.database.read_usage(within, id, from).await
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let sql = "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN (SELECT key_id, hour \
             FROM {t}hourly_usage WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        self.delete_old(sql, before, limit).await
+        self.database.delete_old(sql, before, limit).await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.charge_counters(charges).await
+        self.database.charge_counters(charges).await
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.refund_counters(charges).await
+        self.database.refund_counters(charges).await
     }
 
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.replace_code(address, code).await
+        self.database.replace_code(address, code).await
     }
 
     async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.check_code(attempt).await
+        self.database.check_code(attempt).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.delete_old_codes(before, limit).await
+        self.database.delete_old_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.delete_old_changes(before).await
+        self.database.delete_old_changes(before).await
     }
 }

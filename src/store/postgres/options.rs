@@ -6,8 +6,11 @@ use sqlx::{
 };
 
 use super::{
-    PostgresStore, connections::Connections, feed::FeedListener, reads::KeyLookup,
-    transaction::TableNames,
+    PostgresStore,
+    connections::Connections,
+    feed::FeedListener,
+    reads::KeyLookup,
+    transaction::{PostgresDatabase, TableNames},
 };
 use crate::{
     model::Invalid,
@@ -131,11 +134,32 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate, pooler, .. } = self;
         let tables = Arc::new(TableNames { schema, prefix, prepare: !pooler });
         let connections = Connections::new(pool, timeout, !pooler);
-        let lookups = Arc::new(CoalescedLookups::new(KeyLookup::new(connections.clone(), &tables)));
-        let listener = Arc::new(FeedListener::new(connections.clone(), tables.clone()));
-        let store = PostgresStore { tables, connections, lookups, listener };
-        store.migrate(migrate).await?;
-        Ok(store)
+        let database = PostgresDatabase { tables, connections };
+        database.migrate(migrate).await?;
+        let lookups = Arc::new(CoalescedLookups::new(KeyLookup::new(&database)));
+        let listener = Arc::new(FeedListener::new(database.clone()));
+        Ok(PostgresStore { database, lookups, listener })
+    }
+}
+
+impl PostgresStore {
+    /// Connects with a pool of the store's own, and migrates the tables. [`PostgresOptions`] has more
+    /// settings.
+    ///
+    /// # Errors
+    /// As [`PostgresOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        PostgresOptions::new().connect(url).await
+    }
+
+    /// Uses the service's own pool, and migrates the tables.
+    ///
+    /// See [The pool](PostgresStore#the-pool) for the settings that matter.
+    ///
+    /// # Errors
+    /// As [`connect`](PostgresStore::connect).
+    pub async fn with_pool(pool: PgPool) -> Result<Self, StoreError> {
+        PostgresOptions::new().with_pool(pool).await
     }
 }
 
@@ -158,7 +182,7 @@ fn checked_identifier(field: &'static str, name: &str) -> Result<String, Invalid
     }
 }
 
-impl PostgresStore {
+impl PostgresDatabase {
     /// Checks the version of the tables, and migrates them if `allowed`. Several nodes may start
     /// concurrently: one of them migrates, and the others wait for its lock and find the tables up
     /// to date.

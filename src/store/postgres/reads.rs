@@ -3,12 +3,11 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{Row, SqlStr, postgres::PgRow};
 
 use super::{
-    PostgresStore,
     connections::Connections,
     records::{
         event_uuid, instant, number, read_digest, read_event, read_found_key, read_key, uuid,
     },
-    transaction::TableNames,
+    transaction::PostgresDatabase,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -27,14 +26,14 @@ pub(super) struct KeyLookup {
 }
 
 impl KeyLookup {
-    pub(super) fn new(connections: Connections, tables: &TableNames) -> Self {
+    pub(super) fn new(database: &PostgresDatabase) -> Self {
         // The array is wrapped in a subquery: with a plain parameter, the server plans every call
         // for the array's values, which takes longer than the lookup (360 µs instead of 110 µs).
         // On a standby, which may lag, reading an unknown setting makes the query fail.
         let sql = "SELECT k.*, s.digest, s.former FROM {t}secrets s \
             JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY((SELECT CASE WHEN pg_is_in_recovery() \
             THEN current_setting('keyward.this_server_is_a_standby')::bytea[] ELSE $1::bytea[] END)::bytea[])";
-        Self { connections, sql: tables.sql(sql) }
+        Self { connections: database.connections.clone(), sql: database.sql(sql) }
     }
 }
 
@@ -61,7 +60,7 @@ impl LookupSource for KeyLookup {
 }
 
 /// Reads of keys, of the audit log and of hourly usage.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn get_key(
         &self,
         within: OwnerScope<'_>,

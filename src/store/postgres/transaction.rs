@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sha2::Digest as _;
 use sqlx::{
@@ -10,8 +10,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
-    PostgresStore,
-    connections::Lease,
+    connections::{Connections, Lease},
     errors::{PostgresFailure, at_commit},
     records::{Statement, bind_events, uuid},
 };
@@ -89,6 +88,13 @@ impl TableNames {
     }
 }
 
+/// The tables of a store and the connections to them.
+#[derive(Clone)]
+pub(super) struct PostgresDatabase {
+    pub(super) tables: Arc<TableNames>,
+    pub(super) connections: Connections,
+}
+
 /// A write transaction. Dropped before the commit, it is rolled back.
 pub(super) struct Transaction<'a> {
     pub(super) connection: Lease,
@@ -96,7 +102,7 @@ pub(super) struct Transaction<'a> {
     deadline: Instant,
 }
 
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) fn sql(&self, template: &str) -> SqlStr {
         self.tables.sql(template)
     }

@@ -3,10 +3,9 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::{
-    PostgresStore,
     errors::PostgresFailure,
     records::{KEY, Statement, bind_key, checked_number, corrupt_column, read_key, uuid},
-    transaction::Transaction,
+    transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
     audit::AuditEvent,
@@ -19,7 +18,7 @@ use crate::{
 };
 
 /// Writes of keys. Each enters its keys into the change feed.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn insert_key(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         let InsertKey { key, digest, max_active, event } = new;
         let insert = async |transaction: &mut Transaction<'_>| {
@@ -249,7 +248,7 @@ impl PostgresStore {
 }
 
 /// Writes that do not enter the change feed: uses, rehashed digests, and events of no change.
-impl PostgresStore {
+impl PostgresDatabase {
     pub(super) async fn write_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
         fn all<'a, T>(uses: &'a [KeyUse], field: impl Fn(&'a KeyUse) -> T) -> Vec<T> {
             uses.iter().map(field).collect()

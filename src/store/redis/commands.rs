@@ -1,19 +1,27 @@
+use std::sync::Arc;
+
 use redis::{Cmd, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use super::{
-    Inner,
-    connection::{CommandOutcome, Connection, time_left},
+    connection::{CommandOutcome, Connection, PrimaryConnection, time_left},
     errors::{RedisFailure, ServerError, TooFewReplicas, has_kind, needs_other_server},
     msgpack::damaged_record,
-    scripts::Script,
+    scripts::{RedisKeys, Script},
 };
 use crate::store::StoreError;
 
 /// Arguments of a script.
 pub(super) type Arguments<'a> = &'a [&'a [u8]];
 
-impl Inner {
+/// The Redis keys of a store, and the connection to the server that holds them.
+pub(super) struct RedisDatabase {
+    pub(super) keys: Arc<RedisKeys>,
+    pub(super) primary: Arc<PrimaryConnection>,
+    pub(super) replicas: u32,
+}
+
+impl RedisDatabase {
     /// Runs a script that writes nothing.
     pub(super) async fn read(
         &self,
@@ -62,6 +70,11 @@ impl Inner {
             }
         }
         Err(too_many_redirects().of_read())
+    }
+
+    /// Whether changes wait for replicas, as an argument of a script.
+    pub(super) fn waits_for_replicas(&self) -> &'static [u8] {
+        if self.replicas > 0 { b"1" } else { b"0" }
     }
 
     async fn run(

@@ -1,6 +1,5 @@
 use super::{
-    Inner,
-    commands::{Reply, pairs, unexpected_reply},
+    commands::{RedisDatabase, Reply, pairs, unexpected_reply},
     msgpack::damaged_record,
     records::{instant, read_instant},
     scripts::{ADD_USAGE, CHARGE, PUT_CODE, REFUND, TRY_CODE, USAGE_HISTORY},
@@ -15,7 +14,7 @@ use crate::{
 };
 
 /// Counters of quotas, and hourly usage.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn charge(
         &self,
         charges: &[CounterCharge<'_>],
@@ -96,7 +95,7 @@ impl Inner {
 }
 
 /// One-time codes.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn put_code(
         &self,
         address: &SecretDigest,
@@ -126,7 +125,7 @@ impl Inner {
 
 /// Returns the hash field of a counter. `delete_key` in `prelude.lua` knows the fields of a key.
 fn field(charge: &CounterCharge<'_>) -> Vec<u8> {
-    [&charge.payer.to_bytes()[..], charge.period.as_str().as_bytes()].concat()
+    [&charge.counter_key.to_bytes()[..], charge.period.as_str().as_bytes()].concat()
 }
 
 /// The largest integer that Lua counts exactly, and the largest quota.

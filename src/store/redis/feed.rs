@@ -17,8 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Inner,
-    commands::Reply,
+    commands::{RedisDatabase, Reply},
     connection::{CommandOutcome, Connection, PrimaryConnection, time_left},
     errors::{BoxError, RedisFailure},
     msgpack::damaged_record,
@@ -34,7 +33,7 @@ use crate::{
 };
 
 /// The change feed: entries are read from a stream, and pub/sub wakes waiting calls.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         let after = after.map(FeedPosition::from_cursor);
         let reader = after.map_or_else(String::new, |after| after.number.to_string());
@@ -61,31 +60,6 @@ impl Inner {
         })
     }
 
-    pub(super) async fn wait_for_changes(
-        &self,
-        after: u64,
-        at_most: Duration,
-    ) -> Result<FeedMode, StoreError> {
-        let end = Instant::now() + at_most;
-        let mut wakeups = self.listener.subscribe(&self.primary, &self.keys);
-        loop {
-            // Read after subscribing: a later change wakes this call.
-            if self.feed_end().await? != after {
-                return Ok(self.listener.mode());
-            }
-            let now = Instant::now();
-            if now >= end {
-                return Ok(self.listener.mode());
-            }
-            let next = if self.listener.is_live() { end } else { end.min(now + POLL_INTERVAL) };
-            let woken = timeout_at(next, wakeups.changed()).await.is_ok();
-            // A change without a message: the subscription was not live after all.
-            if !woken && next == end && self.feed_end().await? != after {
-                return Ok(FeedMode::Polled);
-            }
-        }
-    }
-
     async fn feed_end(&self) -> Result<u64, StoreError> {
         let reply = self.read(&CHANGES, &[b"", b""]).await?.list()?;
         let [number, tag, ..] = &reply[..] else { return Err(damaged_record()) };
@@ -95,7 +69,7 @@ impl Inner {
     /// Draws the random tag of the entries of one change.
     pub(super) fn tag(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = [0; 4];
-        crate::system::random::fill(&mut bytes).map_err(StoreError::unavailable)?;
+        crate::system::fill_random(&mut bytes).map_err(StoreError::unavailable)?;
         Ok((u64::from(u32::from_be_bytes(bytes)) & MAX_TAG).to_string().into())
     }
 }
@@ -139,15 +113,38 @@ struct ListenerState {
 }
 
 impl FeedListener {
-    fn subscribe(
+    pub(super) async fn wait_for_changes(
         &self,
-        primary: &Arc<PrimaryConnection>,
-        keys: &Arc<RedisKeys>,
-    ) -> watch::Receiver<u64> {
+        database: &RedisDatabase,
+        after: u64,
+        at_most: Duration,
+    ) -> Result<FeedMode, StoreError> {
+        let end = Instant::now() + at_most;
+        let mut wakeups = self.subscribe(database);
+        loop {
+            // Read after subscribing: a later change wakes this call.
+            if database.feed_end().await? != after {
+                return Ok(self.mode());
+            }
+            let now = Instant::now();
+            if now >= end {
+                return Ok(self.mode());
+            }
+            let next = if self.is_live() { end } else { end.min(now + POLL_INTERVAL) };
+            let woken = timeout_at(next, wakeups.changed()).await.is_ok();
+            // A change without a message: the subscription was not live after all.
+            if !woken && next == end && database.feed_end().await? != after {
+                return Ok(FeedMode::Polled);
+            }
+        }
+    }
+
+    fn subscribe(&self, database: &RedisDatabase) -> watch::Receiver<u64> {
         let wakeups = self.state.wakeups.subscribe();
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let (primary, keys, state) = (primary.clone(), keys.clone(), self.state.clone());
+            let (primary, keys) = (database.primary.clone(), database.keys.clone());
+            let state = self.state.clone();
             *task = Some(tokio::spawn(async move { listen(&primary, &keys, &state).await }));
         }
         wakeups

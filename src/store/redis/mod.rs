@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use self::options::RedisOptions;
-use self::{connection::PrimaryConnection, feed::FeedListener, scripts::RedisKeys};
+use self::{commands::RedisDatabase, feed::FeedListener};
 // Shared with the Redis rate limiter.
 pub(crate) use self::{
     connection::{CommandOutcome, Connection, redirect_target, time_left},
@@ -84,54 +84,21 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RedisStore {
-    inner: Arc<Inner>,
-    lookups: Arc<CoalescedLookups<Arc<Inner>>>,
-}
-
-struct Inner {
-    keys: Arc<RedisKeys>,
-    primary: Arc<PrimaryConnection>,
-    replicas: u32,
-    listener: FeedListener,
-}
-
-impl RedisStore {
-    /// Connects to one server. [`RedisOptions`] has more settings.
-    ///
-    /// # Errors
-    /// As [`RedisOptions::connect`].
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        RedisOptions::new().connect(url).await
-    }
-
-    /// Connects to a cluster through some of its nodes.
-    ///
-    /// # Errors
-    /// As [`RedisOptions::connect`].
-    pub async fn connect_cluster<T: AsRef<str>>(
-        nodes: impl IntoIterator<Item = T>,
-    ) -> Result<Self, StoreError> {
-        RedisOptions::new().connect_cluster(nodes).await
-    }
-}
-
-impl Inner {
-    /// Whether changes wait for replicas, as an argument of a script.
-    fn waits_for_replicas(&self) -> &'static [u8] {
-        if self.replicas > 0 { b"1" } else { b"0" }
-    }
+    database: Arc<RedisDatabase>,
+    lookups: Arc<CoalescedLookups<Arc<RedisDatabase>>>,
+    listener: Arc<FeedListener>,
 }
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisStore").field("keys", &self.inner.keys).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("keys", &self.database.keys).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl KeyStore for RedisStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        self.inner.insert(new).await
+        self.database.insert(new).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
@@ -139,23 +106,23 @@ impl KeyStore for RedisStore {
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.inner.get(within, id).await
+        self.database.get(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        self.inner.list(query).await
+        self.database.list(query).await
     }
 
     async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.inner.tenants(after, limit).await
+        self.database.tenants(after, limit).await
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
-        self.inner.update(key, event).await
+        self.database.update(key, event).await
     }
 
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
-        self.inner.rotate(rotate).await
+        self.database.rotate(rotate).await
     }
 
     async fn revoke(
@@ -164,7 +131,7 @@ impl KeyStore for RedisStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError> {
-        self.inner.revoke(within, id, event).await
+        self.database.revoke(within, id, event).await
     }
 
     async fn revoke_all(
@@ -172,7 +139,7 @@ impl KeyStore for RedisStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.inner.revoke_all(owner, event).await
+        self.database.revoke_all(owner, event).await
     }
 
     async fn announce_account_change(
@@ -180,7 +147,7 @@ impl KeyStore for RedisStore {
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError> {
-        self.inner.announce_account_change(owner, at).await
+        self.database.announce_account_change(owner, at).await
     }
 
     async fn delete(
@@ -189,7 +156,7 @@ impl KeyStore for RedisStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.inner.delete(within, id, event).await
+        self.database.delete(within, id, event).await
     }
 
     async fn purge_keys(
@@ -198,31 +165,31 @@ impl KeyStore for RedisStore {
         limit: u32,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.inner.purge_keys(before, limit, event).await
+        self.database.purge_keys(before, limit, event).await
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.inner.record_uses(uses).await
+        self.database.record_uses(uses).await
     }
 
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
-        self.inner.rehash(from, to).await
+        self.database.rehash(from, to).await
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.inner.record_events(events).await
+        self.database.record_events(events).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.inner.events(query).await
+        self.database.events(query).await
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.inner.purge_events(before, limit).await
+        self.database.purge_events(before, limit).await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        self.inner.changes(after).await
+        self.database.changes(after).await
     }
 
     async fn wait_for_changes(
@@ -230,11 +197,11 @@ impl KeyStore for RedisStore {
         after: u64,
         at_most: Duration,
     ) -> Result<FeedMode, StoreError> {
-        self.inner.wait_for_changes(after, at_most).await
+        self.listener.wait_for_changes(&self.database, after, at_most).await
     }
 
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.inner.add_usage(usage).await
+        self.database.add_usage(usage).await
     }
 
     async fn usage_history(
@@ -243,34 +210,34 @@ impl KeyStore for RedisStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.inner.usage_history(within, id, from).await
+        self.database.usage_history(within, id, from).await
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.inner.purge_usage(before, limit).await
+        self.database.purge_usage(before, limit).await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.inner.charge(charges).await
+        self.database.charge(charges).await
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.inner.refund(charges).await
+        self.database.refund(charges).await
     }
 
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.inner.put_code(address, code).await
+        self.database.put_code(address, code).await
     }
 
     async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.inner.try_code(attempt).await
+        self.database.try_code(attempt).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.inner.purge_codes(before, limit).await
+        self.database.purge_codes(before, limit).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.inner.purge_changes(before).await
+        self.database.purge_changes(before).await
     }
 }

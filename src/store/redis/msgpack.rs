@@ -8,12 +8,12 @@ pub(super) struct FieldReader<'a> {
     fields_left: usize,
 }
 
-/// Packs fields, none of them nil.
+/// Packs fields without nil.
 pub(super) fn pack<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     pack_options(fields.into_iter().map(Some))
 }
 
-/// Packs fields, some of which may be nil.
+/// Packs fields. A missing field becomes nil.
 pub(super) fn pack_options<'a>(fields: impl IntoIterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
     let (mut body, mut count) = (Vec::new(), 0u16);
     for field in fields {

@@ -3,8 +3,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use redis::{Cmd, ConnectionInfo, IntoConnectionInfo, Value};
 
 use super::{
-    Inner, RedisStore,
-    commands::Reply,
+    RedisStore,
+    commands::{RedisDatabase, Reply},
     connection::{CommandOutcome, PrimaryConnection, text},
     errors::RedisFailure,
     feed::FeedListener,
@@ -121,11 +121,31 @@ impl RedisOptions {
         let seeds: Vec<ConnectionInfo> = nodes.into_iter().map(parse).collect::<Result<_, _>>()?;
         let keys = Arc::new(RedisKeys::new(&prefix));
         let primary = Arc::new(PrimaryConnection::new(seeds, keys.meta(), timeout));
-        let inner = Inner { keys, primary, replicas, listener: FeedListener::default() };
-        inner.check(requirements).await?;
-        inner.primary.set_opened();
-        let inner = Arc::new(inner);
-        Ok(RedisStore { lookups: Arc::new(CoalescedLookups::new(inner.clone())), inner })
+        let database = Arc::new(RedisDatabase { keys, primary, replicas });
+        database.check(requirements).await?;
+        database.primary.set_opened();
+        let lookups = Arc::new(CoalescedLookups::new(database.clone()));
+        Ok(RedisStore { database, lookups, listener: Arc::new(FeedListener::default()) })
+    }
+}
+
+impl RedisStore {
+    /// Connects to one server. [`RedisOptions`] has more settings.
+    ///
+    /// # Errors
+    /// As [`RedisOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        RedisOptions::new().connect(url).await
+    }
+
+    /// Connects to a cluster through some of its nodes.
+    ///
+    /// # Errors
+    /// As [`RedisOptions::connect`].
+    pub async fn connect_cluster<T: AsRef<str>>(
+        nodes: impl IntoIterator<Item = T>,
+    ) -> Result<Self, StoreError> {
+        RedisOptions::new().connect_cluster(nodes).await
     }
 }
 
@@ -150,7 +170,7 @@ struct ServerRequirements {
     persistence: bool,
 }
 
-impl Inner {
+impl RedisDatabase {
     /// Checks that the server is safe to store keys on, and marks the store with this layout.
     async fn check(&self, requirements: ServerRequirements) -> Result<(), StoreError> {
         if requirements.no_eviction || requirements.persistence {

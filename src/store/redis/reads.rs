@@ -1,8 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Inner,
-    commands::{Reply, pairs},
+    commands::{RedisDatabase, Reply, pairs},
     msgpack::damaged_record,
     records::{
         LAST, instant, key_prefix, optional_instant, read_event, read_key, scope_prefix,
@@ -21,7 +20,7 @@ use crate::{
 };
 
 /// Finds keys in one round trip on the shared connection.
-impl LookupSource for Arc<Inner> {
+impl LookupSource for Arc<RedisDatabase> {
     const NAME: &'static str = "Redis";
     const MAX_IN_FLIGHT: usize = 2;
 
@@ -45,7 +44,7 @@ impl LookupSource for Arc<Inner> {
 }
 
 /// Reads of keys and of the audit log.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn get(
         &self,
         within: OwnerScope<'_>,

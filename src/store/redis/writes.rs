@@ -1,6 +1,5 @@
 use super::{
-    Inner,
-    commands::{Arguments, Reply, pairs, unexpected_reply},
+    commands::{Arguments, RedisDatabase, Reply, pairs, unexpected_reply},
     msgpack::pack,
     records::{
         UpdatedFields, instant, ip_address, live_range, member, members_of_event, members_of_key,
@@ -24,7 +23,7 @@ use crate::{
 };
 
 /// Writes of keys and of the audit log.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         let InsertKey { key, digest, max_active, event } = new;
         let (tag, digest, record) = (self.tag()?, digest.to_bytes(), pack_key(key, digest));
@@ -142,7 +141,7 @@ impl Inner {
 
 /// Removal of keys. Replicas confirm a removal even if there was nothing to do: the change may have
 /// been made by an earlier call that was never confirmed.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn revoke(
         &self,
         within: OwnerScope<'_>,
@@ -268,7 +267,7 @@ impl Inner {
 }
 
 /// Purges, in steps that do not block the server's other clients for long.
-impl Inner {
+impl RedisDatabase {
     pub(super) async fn purge_events(
         &self,
         before: Timestamp,

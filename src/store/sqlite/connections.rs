@@ -1,6 +1,8 @@
 use std::{
     ops::{Deref, DerefMut},
+    path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -11,7 +13,6 @@ use tokio::{
 };
 
 use super::{
-    SqliteStore,
     errors::{FileError, SqliteFailure, at_commit},
     statements::Statements,
 };
@@ -20,15 +21,28 @@ use crate::{
     system::lock,
 };
 
-impl SqliteStore {
+/// The connections to a file, and the statements on its tables.
+pub(super) struct SqliteDatabase {
+    pub(super) path: Arc<Path>,
+    /// SQLite has one writer at a time. Writes queue here instead of retrying on a locked file.
+    pub(super) writer: Arc<ConnectionQueue>,
+    pub(super) readers: Arc<ConnectionQueue>,
+    pub(super) sql: Statements,
+    pub(super) timeout: Duration,
+    /// A database in memory is removed with its last connection.
+    #[allow(dead_code, reason = "held open, never used")]
+    pub(super) keep_alive: Option<SqliteConnection>,
+}
+
+impl SqliteDatabase {
     /// Runs one read. Each statement of a connection sees what was committed when it began.
     pub(super) async fn read<T>(
         &self,
         read: impl AsyncFnOnce(&mut SqliteConnection, &Statements) -> Result<T, SqliteFailure>,
     ) -> Result<T, StoreError> {
         self.before_commit(async {
-            let mut lease = self.inner.readers.lease().await?;
-            let result = read(&mut lease, &self.inner.sql).await;
+            let mut lease = self.readers.lease().await?;
+            let result = read(&mut lease, &self.sql).await;
             if result.is_err() {
                 lease.close_on_drop();
             }
@@ -46,7 +60,7 @@ impl SqliteStore {
         let mut transaction = self.before_commit(self.begin()).await?;
         let outcome = self.before_commit(steps(&mut transaction)).await?;
         // Until here nothing has changed. From here on, a call that is cut off has an unknown outcome.
-        let (limit, path) = (self.inner.timeout, &self.inner.path);
+        let (limit, path) = (self.timeout, &self.path);
         match timeout(limit, transaction.lease.execute("COMMIT")).await {
             Ok(Ok(_)) => {
                 transaction.lease.keep_open();
@@ -62,10 +76,10 @@ impl SqliteStore {
 
     /// Takes the write lock immediately, so that a change cannot be overtaken halfway.
     async fn begin(&self) -> Result<Transaction<'_>, SqliteFailure> {
-        let mut lease = self.inner.writer.lease().await?;
+        let mut lease = self.writer.lease().await?;
         lease.close_on_drop();
         lease.execute("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { sql: &self.inner.sql, lease })
+        Ok(Transaction { sql: &self.sql, lease })
     }
 
     /// Runs a step that commits nothing: if it fails or times out, nothing was changed.
@@ -73,7 +87,7 @@ impl SqliteStore {
         &self,
         step: impl Future<Output = Result<T, SqliteFailure>>,
     ) -> Result<T, StoreError> {
-        let (limit, path) = (self.inner.timeout, &self.inner.path);
+        let (limit, path) = (self.timeout, &self.path);
         match timeout(limit, step).await {
             Ok(result) => result.map_err(|failure| failure.before_commit(path)),
             Err(_) => Err(StoreError::unavailable(FileError::new(path, TimedOut("SQLite", limit)))),

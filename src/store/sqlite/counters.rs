@@ -53,7 +53,7 @@ impl Transaction<'_> {
 
     async fn counter(&mut self, charge: &CounterCharge<'_>) -> Result<Counter, SqliteFailure> {
         let row = sqlx::query(self.sql.get_counter.clone())
-            .bind(charge.payer.to_bytes())
+            .bind(charge.counter_key.to_bytes())
             .bind(charge.period.as_str())
             .fetch_optional(self.connection())
             .await?;
@@ -69,7 +69,7 @@ impl Transaction<'_> {
         after: Counter,
     ) -> Result<(), SqliteFailure> {
         sqlx::query(self.sql.set_counter.clone())
-            .bind(charge.payer.to_bytes())
+            .bind(charge.counter_key.to_bytes())
             .bind(charge.period.as_str())
             .bind(after.window.as_unix_micros())
             .bind(i64::try_from(after.used).unwrap_or(i64::MAX))

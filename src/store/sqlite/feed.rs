@@ -4,7 +4,7 @@ use sqlx::Row;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    SqliteStore,
+    connections::SqliteDatabase,
     records::{bytes, corrupt_column, number},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 /// The change feed. Other processes on the same file see its entries, but cannot be woken: the feed
 /// is polled.
-impl SqliteStore {
+impl SqliteDatabase {
     pub(super) async fn changes_after(
         &self,
         after: Option<u64>,

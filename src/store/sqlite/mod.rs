@@ -10,13 +10,12 @@ mod records;
 mod statements;
 mod writes;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
 
+use self::connections::SqliteDatabase;
 pub use self::options::SqliteOptions;
-use self::{connections::ConnectionQueue, statements::Statements};
 use super::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
     HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
@@ -51,74 +50,43 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct SqliteStore {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    path: Arc<Path>,
-    /// SQLite has one writer at a time. Writes queue here instead of retrying on a locked file.
-    writer: Arc<ConnectionQueue>,
-    readers: Arc<ConnectionQueue>,
-    sql: Statements,
-    timeout: Duration,
-    /// A database in memory is removed with its last connection.
-    #[allow(dead_code, reason = "held open, never used")]
-    keep_alive: Option<SqliteConnection>,
-}
-
-impl SqliteStore {
-    /// Opens a file, creates it with mode 0600 if it is missing, and migrates its tables.
-    /// [`SqliteOptions`] has more settings.
-    ///
-    /// # Errors
-    /// As [`SqliteOptions::open`].
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        SqliteOptions::new().open(path).await
-    }
-
-    /// Opens a store in memory, for tests. It lasts as long as its clones.
-    ///
-    /// # Errors
-    /// If there is no memory left.
-    pub async fn in_memory() -> Result<Self, StoreError> {
-        SqliteOptions::new().in_memory().await
-    }
+    database: Arc<SqliteDatabase>,
 }
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.inner.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("path", &self.database.path).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        self.write(async |transaction| transaction.insert(new).await).await
+        self.database.write(async |transaction| transaction.insert(new).await).await
     }
 
     async fn find(&self, digests: &[SecretDigest]) -> Result<Option<FoundKey>, StoreError> {
-        self.find_key(digests).await
+        self.database.find_key(digests).await
     }
 
     async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Option<Arc<Key>>, StoreError> {
-        self.get_key(within, id).await
+        self.database.get_key(within, id).await
     }
 
     async fn list(&self, query: &KeyQuery<'_>) -> Result<Vec<Arc<Key>>, StoreError> {
-        self.list_keys(query).await
+        self.database.list_keys(query).await
     }
 
     async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.list_tenants(after, limit).await
+        self.database.list_tenants(after, limit).await
     }
 
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError> {
-        self.write(async |transaction| transaction.update(key, event).await).await
+        self.database.write(async |transaction| transaction.update(key, event).await).await
     }
 
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError> {
-        self.write(async |transaction| transaction.rotate(rotate).await).await
+        self.database.write(async |transaction| transaction.rotate(rotate).await).await
     }
 
     async fn revoke(
@@ -127,7 +95,7 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError> {
-        self.write(async |transaction| transaction.revoke(within, id, event).await).await
+        self.database.write(async |transaction| transaction.revoke(within, id, event).await).await
     }
 
     async fn revoke_all(
@@ -135,7 +103,7 @@ impl KeyStore for SqliteStore {
         owner: &Owner,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.write(async |transaction| transaction.revoke_all(owner, event).await).await
+        self.database.write(async |transaction| transaction.revoke_all(owner, event).await).await
     }
 
     async fn announce_account_change(
@@ -143,7 +111,9 @@ impl KeyStore for SqliteStore {
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError> {
-        self.write(async |transaction| transaction.announce_account_change(owner, at).await).await
+        self.database
+            .write(async |transaction| transaction.announce_account_change(owner, at).await)
+            .await
     }
 
     async fn delete(
@@ -152,7 +122,7 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
-        self.write(async |transaction| transaction.delete(within, id, event).await).await
+        self.database.write(async |transaction| transaction.delete(within, id, event).await).await
     }
 
     async fn purge_keys(
@@ -161,34 +131,37 @@ impl KeyStore for SqliteStore {
         limit: u32,
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.write(async |transaction| transaction.purge_keys(before, limit, event).await).await
+        self.database
+            .write(async |transaction| transaction.purge_keys(before, limit, event).await)
+            .await
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError> {
-        self.write(async |transaction| transaction.record_uses(uses).await).await
+        self.database.write(async |transaction| transaction.record_uses(uses).await).await
     }
 
     async fn rehash(&self, from: &SecretDigest, to: &SecretDigest) -> Result<bool, StoreError> {
-        self.write(async |transaction| transaction.rehash(from, to).await).await
+        self.database.write(async |transaction| transaction.rehash(from, to).await).await
     }
 
     async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.write(async |transaction| transaction.record_events(events).await).await
+        self.database.write(async |transaction| transaction.record_events(events).await).await
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
-        self.list_events(query).await
+        self.database.list_events(query).await
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.write(async |transaction| {
-            transaction.purge(&transaction.sql.purge_events, before, limit).await
-        })
-        .await
+        self.database
+            .write(async |transaction| {
+                transaction.purge(&transaction.sql.purge_events, before, limit).await
+            })
+            .await
     }
 
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
-        self.changes_after(after).await
+        self.database.changes_after(after).await
     }
 
     async fn wait_for_changes(
@@ -196,11 +169,11 @@ impl KeyStore for SqliteStore {
         after: u64,
         at_most: Duration,
     ) -> Result<FeedMode, StoreError> {
-        self.poll_changes(after, at_most).await
+        self.database.poll_changes(after, at_most).await
     }
 
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.write(async |transaction| transaction.add_usage(usage).await).await
+        self.database.write(async |transaction| transaction.add_usage(usage).await).await
     }
 
     async fn usage_history(
@@ -209,37 +182,38 @@ impl KeyStore for SqliteStore {
         id: KeyId,
         from: Timestamp,
     ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.read_usage(within, id, from).await
+        self.database.read_usage(within, id, from).await
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.write(async |transaction| {
-            transaction.purge(&transaction.sql.purge_usage, before, limit).await
-        })
-        .await
+        self.database
+            .write(async |transaction| {
+                transaction.purge(&transaction.sql.purge_usage, before, limit).await
+            })
+            .await
     }
 
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.write(async |transaction| transaction.charge(charges).await).await
+        self.database.write(async |transaction| transaction.charge(charges).await).await
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.write(async |transaction| transaction.refund(charges).await).await
+        self.database.write(async |transaction| transaction.refund(charges).await).await
     }
 
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.write(async |transaction| transaction.put_code(address, code).await).await
+        self.database.write(async |transaction| transaction.put_code(address, code).await).await
     }
 
     async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.write(async |transaction| transaction.try_code(attempt).await).await
+        self.database.write(async |transaction| transaction.try_code(attempt).await).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.write(async |transaction| transaction.purge_codes(before, limit).await).await
+        self.database.write(async |transaction| transaction.purge_codes(before, limit).await).await
     }
 
     async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.write(async |transaction| transaction.purge_changes(before).await).await
+        self.database.write(async |transaction| transaction.purge_changes(before).await).await
     }
 }

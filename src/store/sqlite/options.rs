@@ -16,8 +16,8 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Inner, SqliteStore,
-    connections::ConnectionQueue,
+    SqliteStore,
+    connections::{ConnectionQueue, SqliteDatabase},
     errors::{FileError, SqliteFailure},
     statements::{Statements, TablePrefix},
 };
@@ -105,10 +105,10 @@ impl SqliteOptions {
         let options = self.connection().filename(&path);
         let writer = Arc::new(ConnectionQueue::new(options.clone(), 1));
         let readers = ConnectionQueue::new(options.pragma("query_only", "ON"), self.readers);
-        let store = self.store(path, writer, Arc::new(readers), None);
-        store.enter_wal().await?;
-        store.migrate(&self.prefix).await?;
-        Ok(store)
+        let database = self.database(path, writer, Arc::new(readers), None);
+        database.enter_wal().await?;
+        database.migrate(&self.prefix).await?;
+        Ok(SqliteStore { database: Arc::new(database) })
     }
 
     /// Opens a store in memory, which lasts as long as its clones.
@@ -131,9 +131,9 @@ impl SqliteOptions {
         };
         // In memory, a reader and a writer lock each other out: they share one connection.
         let shared = Arc::new(ConnectionQueue::new(options, 1));
-        let store = self.store(path, shared.clone(), shared, Some(keep_alive));
-        store.migrate(&self.prefix).await?;
-        Ok(store)
+        let database = self.database(path, shared.clone(), shared, Some(keep_alive));
+        database.migrate(&self.prefix).await?;
+        Ok(SqliteStore { database: Arc::new(database) })
     }
 
     fn connection(&self) -> SqliteConnectOptions {
@@ -145,16 +145,35 @@ impl SqliteOptions {
             .disable_statement_logging()
     }
 
-    fn store(
+    fn database(
         &self,
         path: Arc<Path>,
         writer: Arc<ConnectionQueue>,
         readers: Arc<ConnectionQueue>,
         keep_alive: Option<SqliteConnection>,
-    ) -> SqliteStore {
+    ) -> SqliteDatabase {
         let sql = Statements::new(&self.prefix);
         let timeout = self.timeout;
-        SqliteStore { inner: Arc::new(Inner { path, writer, readers, sql, timeout, keep_alive }) }
+        SqliteDatabase { path, writer, readers, sql, timeout, keep_alive }
+    }
+}
+
+impl SqliteStore {
+    /// Opens a file, creates it with mode 0600 if it is missing, and migrates its tables.
+    /// [`SqliteOptions`] has more settings.
+    ///
+    /// # Errors
+    /// As [`SqliteOptions::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        SqliteOptions::new().open(path).await
+    }
+
+    /// Opens a store in memory, for tests. It lasts as long as its clones.
+    ///
+    /// # Errors
+    /// If there is no memory left.
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        SqliteOptions::new().in_memory().await
     }
 }
 
@@ -178,7 +197,7 @@ fn create(path: &Path) -> Result<PathBuf, std::io::Error> {
     }
 }
 
-impl SqliteStore {
+impl SqliteDatabase {
     /// Switches the file to a write-ahead log, with which readers and a writer do not block each
     /// other. This is the one statement for which SQLite itself does not wait for locks.
     async fn enter_wal(&self) -> Result<(), StoreError> {
@@ -195,13 +214,13 @@ impl SqliteStore {
             mode => Err(StoreError::unavailable(format!(
                 "the SQLite file {} must be able to have a write-ahead log, but its journal mode \
                  stays {mode:?}: put it on a local disk",
-                self.inner.path.display()
+                self.path.display()
             ))),
         }
     }
 
     async fn set_journal_mode(&self) -> Result<String, SqliteFailure> {
-        let mut lease = self.inner.writer.lease().await?;
+        let mut lease = self.writer.lease().await?;
         Ok(sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *lease).await?)
     }
 
@@ -268,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions::new();
         let store = options.open(folder.path().join("keys.db")).await.unwrap();
-        let mut writer = store.inner.writer.lease().await.unwrap();
+        let mut writer = store.database.writer.lease().await.unwrap();
         let full = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *writer).await;
         assert_eq!(full.ok(), Some(2));
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{
-    SqliteStore,
+    connections::SqliteDatabase,
     errors::SqliteFailure,
     records::{corrupt_column, instant, micros, number, read_event, read_found_key, read_key},
 };
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Reads of keys, of the audit log and of hourly usage. Each is one statement.
-impl SqliteStore {
+impl SqliteDatabase {
     /// Finds a key by one statement for all digests: between two statements, a secret could move
     /// from a digest not yet looked up to one already looked up.
     pub(super) async fn find_key(

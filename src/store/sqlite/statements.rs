@@ -189,9 +189,9 @@ mod tests {
     #[tokio::test]
     async fn every_statement_uses_an_index() {
         let store: SqliteStore = SqliteOptions::new().in_memory().await.unwrap();
-        for (name, sql) in store.inner.sql.all() {
+        for (name, sql) in store.database.sql.all() {
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.as_str()));
-            let mut lease = store.inner.writer.lease().await.ok().unwrap();
+            let mut lease = store.database.writer.lease().await.ok().unwrap();
             let rows = sqlx::query(explain).fetch_all(&mut *lease).await.unwrap();
             for step in rows.iter().map(|row: &SqliteRow| row.get::<String, _>("detail")) {
                 let step = format!("{name}: {step}");

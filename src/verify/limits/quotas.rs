@@ -27,9 +27,9 @@ impl<'a> Quotas<'a> {
         }
         let key = self.of_key.map(|quota| (CounterKey::Key(self.id), quota));
         let owner = self.of_owner.map(|quota| (CounterKey::Owner(self.owner), quota));
-        let charge = |(payer, quota): (_, Quota)| {
+        let charge = |(counter_key, quota): (_, Quota)| {
             let window = Period::begins_at(quota.period(), now);
-            CounterCharge { payer, period: quota.period(), window, limit: quota.uses(), uses }
+            CounterCharge { counter_key, period: quota.period(), window, limit: quota.uses(), uses }
         };
         key.into_iter().chain(owner).map(charge).collect()
     }

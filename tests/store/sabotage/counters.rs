@@ -93,8 +93,13 @@ impl Sabotage for LocksInArgumentOrder {
     ) -> StoreResult<ChargeOutcome> {
         let mut held = Vec::new();
         for charge in charges {
-            let lock =
-                self.locks.lock().unwrap().entry(charge.payer.to_bytes()).or_default().clone();
+            let lock = self
+                .locks
+                .lock()
+                .unwrap()
+                .entry(charge.counter_key.to_bytes())
+                .or_default()
+                .clone();
             let lock = timeout(Duration::from_millis(100), lock.lock_owned()).await;
             held.push(lock.map_err(StoreError::unavailable)?);
             yield_now().await;
@@ -130,13 +135,13 @@ impl Sabotage for IgnoresTheTenant {
         inner: &Inner,
         charges: &[CounterCharge<'_>],
     ) -> StoreResult<ChargeOutcome> {
-        let account = |payer| match payer {
+        let account = |counter_key| match counter_key {
             CounterKey::Owner(owner) => Owner::account_only(owner.account()).ok(),
             CounterKey::Key(_) | CounterKey::Anonymous(_) | CounterKey::Job(_) => None,
         };
-        let accounts: Vec<_> = charges.iter().map(|charge| account(charge.payer)).collect();
+        let accounts: Vec<_> = charges.iter().map(|charge| account(charge.counter_key)).collect();
         let by_account = charges.iter().zip(&accounts).map(|(charge, account)| CounterCharge {
-            payer: account.as_ref().map_or(charge.payer, CounterKey::Owner),
+            counter_key: account.as_ref().map_or(charge.counter_key, CounterKey::Owner),
             ..*charge
         });
         let charges: Vec<_> = by_account.collect();
@@ -185,7 +190,7 @@ impl Sabotage for RotationsResetCounters {
         charges: &[CounterCharge<'_>],
     ) -> StoreResult<ChargeOutcome> {
         for charge in charges {
-            if let CounterKey::Key(id) = charge.payer {
+            if let CounterKey::Key(id) = charge.counter_key {
                 self.charged.lock().unwrap().insert(id, (charge.period, charge.window));
             }
         }
@@ -195,9 +200,9 @@ impl Sabotage for RotationsResetCounters {
     async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
         let charged = self.charged.lock().unwrap().get(&rotate.key.id).copied();
         if let Some((period, window)) = charged {
-            let payer = CounterKey::Key(rotate.key.id);
+            let counter_key = CounterKey::Key(rotate.key.id);
             inner
-                .refund(&[CounterCharge { payer, period, window, limit: 0, uses: u64::MAX }])
+                .refund(&[CounterCharge { counter_key, period, window, limit: 0, uses: u64::MAX }])
                 .await?;
         }
         inner.rotate(rotate).await

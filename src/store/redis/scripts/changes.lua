@@ -2,14 +2,14 @@
 -- returned, and the ids of the keys of the entries after the reader's position.
 local reader, from = unpack(ARGV)
 local positions = redis.call('HMGET', meta, 'last_number', 'last_tag', 'purged_number', 'purged_tag')
-local answer = { positions[1] or '0', positions[2] or '0', positions[3] or '0', positions[4] or '0', '', '', '' }
+local reply = { positions[1] or '0', positions[2] or '0', positions[3] or '0', positions[4] or '0', '', '', '' }
 if reader ~= '' then
   local found = redis.call('XRANGE', changes, reader, reader, 'COUNT', 1)
-  answer[5] = found[1] and found[1][1] or ''
+  reply[5] = found[1] and found[1][1] or ''
   local ids = {}
   for i, entry in ipairs(redis.call('XRANGE', changes, from, '+', 'COUNT', 1000)) do
-    ids[i], answer[6] = entry[2][2], entry[1]
+    ids[i], reply[6] = entry[2][2], entry[1]
   end
-  answer[7] = table.concat(ids)
+  reply[7] = table.concat(ids)
 end
-return answer
+return reply

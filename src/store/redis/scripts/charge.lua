@@ -5,13 +5,13 @@ for i = 1, #ARGV, 4 do
   windows[n], used[n] = current_counter(ARGV[i], ARGV[i + 1])
   granted = granted and used[n] + tonumber(ARGV[i + 3]) <= tonumber(ARGV[i + 2])
 end
-local answer = { granted and '1' or '0' }
+local reply = { granted and '1' or '0' }
 for n = 1, #used do
   local i = n * 4 - 3
   if granted then
     used[n] = used[n] + tonumber(ARGV[i + 3])
     set_counter(ARGV[i], windows[n], used[n])
   end
-  answer[n + 1] = string.format('%.0f', used[n])
+  reply[n + 1] = string.format('%.0f', used[n])
 end
-return answer
+return reply

@@ -1,8 +1,8 @@
 local before, limit = unpack(ARGV)
-local answer = {}
+local reply = {}
 for _, member in ipairs(redis.call('ZRANGEBYLEX', audit_index, '[A', '(A' .. before, 'LIMIT', 0, limit)) do
   local id = string.sub(member, -16)
-  answer[#answer + 1] = id
-  answer[#answer + 1] = event_record(id) or corrupt('an index')
+  reply[#reply + 1] = id
+  reply[#reply + 1] = event_record(id) or corrupt('an index')
 end
-return answer
+return reply

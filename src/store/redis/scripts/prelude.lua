@@ -101,7 +101,7 @@ end
 -- long walk does not block other clients.
 local function page(set, from, prefix, limit, load, is_wanted)
   local members = redis.call('ZREVRANGEBYLEX', set, from, '[' .. prefix, 'LIMIT', 0, 1000)
-  local answer = { #members == 1000 and members[1000] or '' }
+  local reply = { #members == 1000 and members[1000] or '' }
   limit = tonumber(limit)
   for _, member in ipairs(members) do
     local id = string.sub(member, -16)
@@ -110,16 +110,16 @@ local function page(set, from, prefix, limit, load, is_wanted)
       corrupt('an index')
     end
     if is_wanted(found) then
-      answer[#answer + 1] = id
-      answer[#answer + 1] = found
+      reply[#reply + 1] = id
+      reply[#reply + 1] = found
       limit = limit - 1
       if limit == 0 then
-        answer[1] = ''
+        reply[1] = ''
         break
       end
     end
   end
-  return answer
+  return reply
 end
 
 -- The audit log. An event is packed as its id, its record, and its members of the index.

@@ -14,11 +14,11 @@ for _, member in ipairs(redis.call('ZRANGEBYLEX', index, '[' .. prefix, '(' .. p
     unrevoked[#unrevoked + 1] = { id, key }
   end
 end
-local answer = {}
+local reply = {}
 for _, found in ipairs(unrevoked) do
   local id, key = unpack(found)
-  answer[#answer + 1] = id
-  answer[#answer + 1] = cmsgpack.pack(key)
+  reply[#reply + 1] = id
+  reply[#reply + 1] = cmsgpack.pack(key)
   revoke_key(id, key, at, reason)
   local event_id = event .. struct.pack('>I4', number)
   number = (number + 1) % 4294967296
@@ -29,9 +29,9 @@ for _, found in ipairs(unrevoked) do
   record_event(cmsgpack.pack(fields))
   append_to_feed(id, at, tag)
 end
-if #answer > 0 then
+if #reply > 0 then
   notify()
 else
   write_barrier(waits)
 end
-return answer
+return reply

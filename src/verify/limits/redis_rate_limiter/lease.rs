@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use crate::{
     model::{Owner, Rate, Timestamp},
@@ -9,79 +9,76 @@ use crate::{
     },
 };
 
-/// Permits that this node has taken in advance: they are spent already, for all other nodes.
-pub(crate) struct Leases {
-    permits: u32,
-    held: Mutex<HashMap<Name, Lease>>,
+/// Permits that this node charged in advance. For all other nodes they are used.
+pub(super) struct Leases {
+    max_permits: u32,
+    leases: Mutex<HashMap<LeaseKey, Lease>>,
 }
 
-/// Whose rates they are of.
-type Name = (Owner, Vec<RateSubject>);
+/// The owner and the rates that a lease belongs to.
+type LeaseKey = (Owner, Vec<RateSubject>);
 
 struct Lease {
-    /// A plan that changes leaves what was taken under the earlier one unused.
+    /// The rates that were charged. After a change of plan the lease is not used any more.
     rates: Vec<Rate>,
     permits: u32,
-    /// What Redis said when they were taken, and when that was by this node's clock.
+    /// The levels that Redis returned for the latest charge.
     levels: RateLevels,
-    at: Timestamp,
+    /// The time of that charge by this node's monotonic clock.
+    charged_at: Timestamp,
 }
 
 impl Leases {
-    pub(crate) fn new(permits: u32) -> Self {
-        Self { permits, held: Mutex::default() }
+    pub(super) fn new(max_permits: u32) -> Self {
+        Self { max_permits, leases: Mutex::default() }
     }
 
-    /// How many permits to ask for. No more than a tenth of the narrowest burst: nodes that hold
-    /// what they do not need keep it from others.
-    pub(crate) fn batch(&self, charge: &RateCharge<'_>) -> u32 {
-        let narrowest = charge.rates.iter().map(|(_, rate)| rate.burst.get()).min();
-        self.permits.min(narrowest.unwrap_or(0) / 10).max(charge.uses)
+    /// Returns how many permits to charge: at most a tenth of the smallest burst, because unused permits of this
+    /// node are missing on other nodes.
+    pub(super) fn batch(&self, charge: &RateCharge<'_>) -> u32 {
+        let smallest = charge.rates.iter().map(|(_, rate)| rate.burst.get()).min();
+        self.max_permits.min(smallest.unwrap_or(0) / 10).max(charge.uses)
     }
 
-    /// Pays for a charge with what is held, if that is enough.
-    pub(crate) fn take(&self, charge: &RateCharge<'_>) -> Option<RateLevels> {
-        let mut held = lock(&self.held);
-        let lease = held.get_mut(&name(charge))?;
-        if !lease.is_for(charge) || lease.permits < charge.uses {
-            return None;
-        }
-        lease.permits -= charge.uses;
+    /// Grants a charge from the lease; `None` if the lease has too few permits.
+    pub(super) fn take(&self, charge: &RateCharge<'_>) -> Option<RateLevels> {
+        let mut leases = lock(&self.leases);
+        let lease = leases.get_mut(&key(charge)).filter(|lease| lease.is_for(charge))?;
+        lease.permits = lease.permits.checked_sub(charge.uses)?;
         Some(lease.levels(charge))
     }
 
-    /// Keeps what is left of a batch, beside what is held already.
-    pub(crate) fn keep(
+    /// Adds the unused permits of a batch to the lease.
+    pub(super) fn add(
         &self,
         charge: &RateCharge<'_>,
         permits: u32,
         levels: RateLevels,
     ) -> RateLevels {
-        let mut held = lock(&self.held);
-        let name = name(charge);
-        let before = held.get(&name).filter(|lease| lease.is_for(charge));
-        let permits = before.map_or(0, |lease| lease.permits).saturating_add(permits);
+        let mut leases = lock(&self.leases);
+        let key = key(charge);
+        let earlier = leases.get(&key).filter(|lease| lease.is_for(charge));
+        let permits = earlier.map_or(0, |lease| lease.permits).saturating_add(permits);
         let rates = charge.rates.iter().map(|(_, rate)| *rate).collect();
-        let lease = Lease { rates, permits, levels, at: charge.at };
-        let told = lease.levels(charge);
+        let lease = Lease { rates, permits, levels, charged_at: charge.at };
+        let levels = lease.levels(charge);
         if permits == 0 {
-            held.remove(&name);
-            return told;
+            leases.remove(&key);
+            return levels;
         }
-        if held.len() >= MOST && !held.contains_key(&name) {
-            // What they held is there again as time passes.
-            held.retain(|_, lease| !lease.is_over(charge.at));
+        if leases.len() >= MAX_LEASES && !leases.contains_key(&key) {
+            leases.retain(|_, lease| !lease.is_regained(charge.at));
         }
-        if held.len() < MOST {
-            held.insert(name, lease);
+        if leases.len() < MAX_LEASES {
+            leases.insert(key, lease);
         }
-        told
+        levels
     }
 
-    /// Takes permits back that nobody used; false if they do not belong here.
-    pub(crate) fn give_back(&self, charge: &RateCharge<'_>) -> bool {
-        let mut held = lock(&self.held);
-        let lease = held.get_mut(&name(charge)).filter(|lease| lease.is_for(charge));
+    /// Returns permits to the lease that were granted but not used; false if there is no lease of these rates.
+    pub(super) fn restore(&self, charge: &RateCharge<'_>) -> bool {
+        let mut leases = lock(&self.leases);
+        let lease = leases.get_mut(&key(charge)).filter(|lease| lease.is_for(charge));
         lease.map(|lease| lease.permits = lease.permits.saturating_add(charge.uses)).is_some()
     }
 }
@@ -91,27 +88,32 @@ impl Lease {
         self.rates.iter().eq(charge.rates.iter().map(|(_, rate)| rate))
     }
 
-    /// As far as this node knows: what it holds is spent, and still to be used here.
+    /// Returns the levels from this node's view: its leased permits are not used yet.
     fn levels(&self, charge: &RateCharge<'_>) -> RateLevels {
-        let at = self.levels.at.after(charge.at.since(self.at));
+        let at = self.redis_time(charge.at);
         let full_at = self.rates.iter().zip(&self.levels.full_at);
         let full_at = full_at.map(|(rate, full_at)| {
-            let held = Gcra::new(*rate).cost(self.permits).unsigned_abs();
-            full_at.before(std::time::Duration::from_micros(held)).max(at)
+            let leased = Gcra::new(*rate).cost(self.permits).unsigned_abs();
+            full_at.before(Duration::from_micros(leased)).max(at)
         });
         RateLevels { at, full_at: full_at.collect() }
     }
 
-    /// All that was taken has come back to its bucket meanwhile.
-    fn is_over(&self, now: Timestamp) -> bool {
-        let at = self.levels.at.after(now.since(self.at));
+    /// Whether the buckets are full again, so the charge of the leased permits no longer has an effect.
+    fn is_regained(&self, now: Timestamp) -> bool {
+        let at = self.redis_time(now);
         self.levels.full_at.iter().all(|full_at| *full_at <= at)
+    }
+
+    /// Estimates the server's time from the time since the charge.
+    fn redis_time(&self, now: Timestamp) -> Timestamp {
+        self.levels.at.after(now.since(self.charged_at))
     }
 }
 
-fn name(charge: &RateCharge<'_>) -> Name {
-    (charge.owner.clone(), charge.rates.iter().map(|(within, _)| *within).collect())
+fn key(charge: &RateCharge<'_>) -> LeaseKey {
+    (charge.owner.clone(), charge.rates.iter().map(|(subject, _)| *subject).collect())
 }
 
-/// Of keys and owners that come at all at a time; the rest asks Redis each time.
-const MOST: usize = 100_000;
+/// The maximum number of leases. Charges beyond it are not leased in advance.
+const MAX_LEASES: usize = 100_000;

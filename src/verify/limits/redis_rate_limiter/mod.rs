@@ -1,10 +1,9 @@
+mod cluster;
 mod lease;
-mod local;
-mod nodes;
 
 use std::{
     sync::{
-        LazyLock, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,43 +13,43 @@ use async_trait::async_trait;
 use redis::{ConnectionInfo, IntoConnectionInfo, Value};
 use tokio::time::Instant;
 
-use crate::verify::limits::redis_rate_limiter::{
+use self::{
+    cluster::{Cluster, RedisScript, ScriptCall},
     lease::Leases,
-    nodes::{Call, Nodes, Script},
 };
-use crate::verify::limits::{
+use super::{
     gcra::Gcra,
-    rate_buckets::PerNodeRates,
+    rate_buckets::{KeyRates, PerNodeRates, RateBucket},
     rate_limiter::{
         RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject,
     },
 };
 use crate::{
-    model::{Invalid, Timestamp},
+    model::{Invalid, Rate, Timestamp},
     store::redis::{BoxError, checked_prefix, owner_hash},
     system::lock,
 };
 
-/// Counts rates in Redis 7.0 or newer, or Valkey: exactly, for all nodes together.
+/// A rate limiter that all nodes share through Redis 7.0 or newer, or Valkey. It counts exactly.
 ///
-/// Each use is one script, which the server runs whole, in one round trip; the time is that of the
-/// server. What is remembered of a rate expires by itself when its burst is full again. Nothing is
-/// lost if the server forgets it all, but that all bursts are there again: it may well be the cache
-/// server of the service.
+/// Each charge is one script, which the server runs atomically and by its own clock, in one round trip. A bucket
+/// expires when its burst is full again. If the server loses its data, all bursts are full again and nothing else
+/// is lost, so the cache server of the service may be used.
 ///
-/// All that is counted of one owner has one hash tag, so on a cluster owners are spread over its
-/// nodes. While a slot is moved from one node to another, calls for it may fail.
+/// All buckets of an owner have the same hash tag, so a cluster distributes owners over its nodes. While a slot
+/// is migrated between nodes, calls for it may fail.
 ///
 /// # Leases
-/// With [`lease`](RedisRateLimiter::lease), a node takes several permits at once and spends them
-/// without asking: most calls need no round trip. What it has taken is spent for all others, so
-/// the total is never exceeded; the price is that a client may be refused while another node, or this
-/// one for another key of the same owner, holds up to a tenth of the burst each, and that permits which a
-/// node took earlier can come on top of a burst.
+/// With [`lease`](RedisRateLimiter::lease), a node charges several permits in advance and then grants uses from
+/// them, so most calls need no round trip. Leased permits are charged for all nodes, so the total never exceeds
+/// the rate. There are two costs:
+/// - A client may be rejected while other nodes, or this node for another key of the same owner, each hold up to a
+///   tenth of the burst.
+/// - Permits that a node leased earlier can be used on top of a full burst.
 ///
 /// # Failures
-/// A call gives up after 250 ms, and then [`RedisOutage`] decides; for a second, others do not even
-/// try. By default each node counts for itself until Redis is back.
+/// A call times out after 250 ms by default. Then [`RedisOutage`] decides, and for one second other calls do not
+/// try Redis. By default each node counts for itself until Redis is back.
 ///
 /// # Examples
 /// ```
@@ -68,49 +67,49 @@ pub struct RedisRateLimiter {
     prefix: String,
     seeds: Vec<ConnectionInfo>,
     timeout: Duration,
-    without: RedisOutage,
-    nodes: Nodes,
+    outage_policy: RedisOutage,
+    cluster: Cluster,
     leases: Option<Leases>,
     per_node: PerNodeRates,
-    outage: Outage,
+    breaker: CircuitBreaker,
 }
 
-/// What becomes of uses that cannot be counted in Redis.
+/// What happens to uses that cannot be counted in Redis.
 ///
-/// Exhaustive on purpose: it is one or the other.
+/// Exhaustive on purpose: there is no third possibility.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisOutage {
-    /// Each node counts for itself: *n* nodes let through up to *n* times the rate.
+    /// Each node counts for itself: *n* nodes accept up to *n* times the rate.
     #[default]
     PerNode,
-    /// They are *unavailable*.
+    /// Verification fails as *unavailable*.
     Unavailable,
 }
 
 impl RedisRateLimiter {
-    /// On one server, or on a cluster of which some nodes are named. It is connected to when first
-    /// needed.
+    /// Returns a limiter on a single server, or on the cluster of the given nodes; some of its nodes are enough.
+    /// It connects when it is first used.
     ///
     /// # Errors
-    /// If one of them is no URL of Redis.
+    /// If a URL is not a valid Redis URL.
     pub fn new<T: AsRef<str>>(urls: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let read = |url: T| url.as_ref().into_connection_info();
-        let seeds: Result<Vec<_>, _> = urls.into_iter().map(read).collect();
+        let parse = |url: T| url.as_ref().into_connection_info();
+        let seeds: Result<Vec<_>, _> = urls.into_iter().map(parse).collect();
         let seeds = seeds.map_err(|_| Invalid::new("url", "use redis://host:port/"))?;
         let timeout = Duration::from_millis(250);
         Ok(Self {
             prefix: "keyward.rates".into(),
-            nodes: Nodes::new(seeds.clone(), timeout),
+            cluster: Cluster::new(seeds.clone(), timeout),
             seeds,
             timeout,
-            without: RedisOutage::default(),
+            outage_policy: RedisOutage::default(),
             leases: None,
             per_node: PerNodeRates::default(),
-            outage: Outage::default(),
+            breaker: CircuitBreaker::default(),
         })
     }
 
-    /// What the names of all Redis keys begin with, in braces; `keyward.rates` by default.
+    /// Sets the prefix of all Redis keys, which is written in braces. Defaults to `keyward.rates`.
     ///
     /// # Errors
     /// If it is not 1 to 40 letters, digits and `_.:-`.
@@ -119,56 +118,61 @@ impl RedisRateLimiter {
         Ok(self)
     }
 
-    /// After how long a call gives up; 250 ms by default.
+    /// Sets the timeout of a call. Defaults to 250 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self.nodes = Nodes::new(self.seeds.clone(), timeout);
+        self.cluster = Cluster::new(self.seeds.clone(), timeout);
         self
     }
 
-    /// What becomes of uses that cannot be counted.
-    pub fn on_outage(mut self, without: RedisOutage) -> Self {
-        self.without = without;
+    /// Sets what happens to uses that cannot be counted. Defaults to [`RedisOutage::PerNode`].
+    pub fn on_outage(mut self, policy: RedisOutage) -> Self {
+        self.outage_policy = policy;
         self
     }
 
-    /// Takes up to so many permits at once, of a rate whose burst is at least ten times as large;
-    /// of others, a tenth of the burst.
+    /// Sets the number of permits that a node leases in advance. A lease is never larger than a tenth of the burst.
+    /// Defaults to no leases.
     pub fn lease(mut self, permits: u32) -> Self {
         self.leases = Some(Leases::new(permits));
         self
     }
 
-    /// Asks for between `charge.uses` and `most` uses, and tells how many were granted, if any.
-    async fn ask(
+    /// Charges between `charge.uses` and `max_uses` uses. Returns how many were granted; `None` if fewer than
+    /// `charge.uses` are left.
+    async fn charge_in_redis(
         &self,
         charge: &RateCharge<'_>,
-        most: u32,
+        max_uses: u32,
     ) -> Result<(Option<u32>, RateLevels), RateLimiterError> {
-        let mut arguments = vec![most.to_string(), charge.uses.to_string()];
+        let mut arguments = vec![max_uses.to_string(), charge.uses.to_string()];
         for (_, rate) in charge.rates {
             let gcra = Gcra::new(*rate);
             arguments.extend([gcra.interval().to_string(), gcra.reach().to_string()]);
         }
-        let answer = self.run(&SPEND, charge, &arguments).await?;
-        let words = numbers(answer).ok_or("Redis answered a script with something else")?;
-        let [uses, at, full_at @ ..] = &*words else { return Err("Redis left words out".into()) };
+        let reply = self.run(&CHARGE, charge, &arguments).await?;
+        let numbers = parse_numbers(reply);
+        let Some([granted, at, full_at @ ..]) = numbers.as_deref() else {
+            return Err("unexpected reply of Redis to a rate limit script".into());
+        };
         let levels = RateLevels {
             at: Timestamp::from_unix_micros(*at),
             full_at: full_at.iter().map(|at| Timestamp::from_unix_micros(*at)).collect(),
         };
-        Ok((u32::try_from(*uses).ok(), levels))
+        // The script returns -1 if it granted none.
+        Ok((u32::try_from(*granted).ok(), levels))
     }
 
     async fn run(
         &self,
-        script: &Script,
+        script: &RedisScript,
         charge: &RateCharge<'_>,
         arguments: &[String],
     ) -> Result<Value, BoxError> {
         let tag = format!("{}:{}", self.prefix, hex::encode(owner_hash(charge.owner)));
-        let keys: Vec<_> = charge.rates.iter().map(|(within, _)| name(&tag, *within)).collect();
-        self.nodes.run(&Call { script, tag: &tag, keys: &keys, arguments }).await
+        let keys: Vec<_> =
+            charge.rates.iter().map(|(subject, _)| redis_key(&tag, *subject)).collect();
+        self.cluster.run(&ScriptCall { script, tag: &tag, keys: &keys, arguments }).await
     }
 }
 
@@ -178,31 +182,31 @@ impl RateLimiter for RedisRateLimiter {
         if let Some(levels) = self.leases.as_ref().and_then(|leases| leases.take(charge)) {
             return Ok(RateOutcome::Granted(levels));
         }
-        let most = self.leases.as_ref().map_or(charge.uses, |leases| leases.batch(charge));
-        let answer = if self.outage.may_ask() {
-            let answer = self.ask(charge, most).await;
-            self.outage.note(answer.is_err());
-            answer
+        let max_uses = self.leases.as_ref().map_or(charge.uses, |leases| leases.batch(charge));
+        let result = if self.breaker.may_call() {
+            let result = self.charge_in_redis(charge, max_uses).await;
+            self.breaker.record(result.is_err());
+            result
         } else {
-            Err("Redis has just failed, and is asked again in a moment".into())
+            Err("Redis failed less than a second ago; it is tried again shortly".into())
         };
-        match (answer, self.without) {
+        match (result, self.outage_policy) {
             (Ok((None, levels)), _) => Ok(RateOutcome::Refused(levels)),
             (Ok((Some(granted), levels)), _) => Ok(RateOutcome::Granted(match &self.leases {
-                Some(leases) => leases.keep(charge, granted.saturating_sub(charge.uses), levels),
+                Some(leases) => leases.add(charge, granted.saturating_sub(charge.uses), levels),
                 None => levels,
             })),
-            (Err(_), RedisOutage::PerNode) => Ok(self.per_node.charge(charge)),
+            (Err(_), RedisOutage::PerNode) => Ok(self.per_node.charge_alone(charge)),
             (Err(error), RedisOutage::Unavailable) => Err(error),
         }
     }
 
     async fn refund(&self, charge: &RateCharge<'_>, granted: &RateLevels) {
-        // What was granted without Redis tells the time of this node's clock, which is much younger.
+        // Levels of this node are times of its monotonic clock, which are much earlier than the dates of Redis.
         if granted.at <= charge.at {
-            return self.per_node.refund(charge, granted);
+            return self.per_node.refund_alone(charge, granted);
         }
-        if self.leases.as_ref().is_some_and(|leases| leases.give_back(charge)) {
+        if self.leases.as_ref().is_some_and(|leases| leases.restore(charge)) {
             return;
         }
         let mut arguments = vec![charge.uses.to_string()];
@@ -210,71 +214,112 @@ impl RateLimiter for RedisRateLimiter {
             let interval = Gcra::new(*rate).interval();
             arguments.extend([interval.to_string(), full_at.as_unix_micros().to_string()]);
         }
-        if self.outage.may_ask() {
-            let answer = self.run(&REFUND, charge, &arguments).await;
-            self.outage.note(answer.is_err());
+        if self.breaker.may_call() {
+            let result = self.run(&REFUND, charge, &arguments).await;
+            self.breaker.record(result.is_err());
         }
     }
 }
 
 impl std::fmt::Debug for RedisRateLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisLimiter")
+        f.debug_struct("RedisRateLimiter")
             .field("prefix", &self.prefix)
             .field("timeout", &self.timeout)
-            .field("without", &self.without)
+            .field("outage_policy", &self.outage_policy)
             .finish_non_exhaustive()
     }
 }
 
-/// Whether Redis failed just now: then one caller in a second finds out whether it is back, and all
-/// others do not wait for it.
-#[derive(Default)]
-struct Outage {
-    lasts: AtomicBool,
-    ask_again: Mutex<Option<Instant>>,
+/// Charges and refunds on this node alone, during an outage of Redis.
+impl PerNodeRates {
+    fn charge_alone(&self, charge: &RateCharge<'_>) -> RateOutcome {
+        let (now, mut key, mut owner) = (charge.at, None, None);
+        for (subject, rate) in charge.rates {
+            let bucket = Some(self.bucket(charge, *subject, *rate));
+            match subject {
+                RateSubject::Key(_) => key = bucket,
+                RateSubject::Owner => owner = bucket,
+            }
+        }
+        let rates = KeyRates::new(key, owner, false);
+        let granted = rates.charge(charge.uses, now).is_ok();
+        let states = rates.states(now);
+        let full_at = charge.rates.iter().map(|(subject, _)| {
+            let state = match subject {
+                RateSubject::Key(_) => states.key,
+                RateSubject::Owner => states.owner,
+            };
+            now.after(state.map(|state| state.reset).unwrap_or_default())
+        });
+        let levels = RateLevels { at: now, full_at: full_at.collect() };
+        if granted { RateOutcome::Granted(levels) } else { RateOutcome::Refused(levels) }
+    }
+
+    fn refund_alone(&self, charge: &RateCharge<'_>, granted: &RateLevels) {
+        for ((subject, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
+            let ahead = full_at.as_unix_micros() - charge.at.as_unix_micros();
+            self.bucket(charge, *subject, *rate).refund(charge.uses, ahead);
+        }
+    }
+
+    fn bucket(&self, charge: &RateCharge<'_>, subject: RateSubject, rate: Rate) -> Arc<RateBucket> {
+        match subject {
+            RateSubject::Key(id) => self.keys.bucket(&id, rate, charge.at),
+            RateSubject::Owner => self.owners.bucket(charge.owner, rate, charge.at),
+        }
+    }
 }
 
-impl Outage {
-    fn may_ask(&self) -> bool {
-        if !self.lasts.load(Ordering::Relaxed) {
+/// After a failure of Redis, lets one call per second try it. All other calls fail without waiting.
+#[derive(Default)]
+struct CircuitBreaker {
+    is_open: AtomicBool,
+    retry_at: Mutex<Option<Instant>>,
+}
+
+impl CircuitBreaker {
+    fn may_call(&self) -> bool {
+        if !self.is_open.load(Ordering::Relaxed) {
             return true;
         }
-        let (mut ask_again, now) = (lock(&self.ask_again), Instant::now());
-        let mine = ask_again.is_none_or(|at| at <= now);
-        if mine {
-            *ask_again = Some(now + PAUSE);
+        let (mut retry_at, now) = (lock(&self.retry_at), Instant::now());
+        let is_due = retry_at.is_none_or(|at| at <= now);
+        if is_due {
+            *retry_at = Some(now + RETRY_INTERVAL);
         }
-        mine
+        is_due
     }
 
-    fn note(&self, failed: bool) {
+    fn record(&self, failed: bool) {
         if failed {
-            *lock(&self.ask_again) = Some(Instant::now() + PAUSE);
+            *lock(&self.retry_at) = Some(Instant::now() + RETRY_INTERVAL);
         }
-        if self.lasts.load(Ordering::Relaxed) != failed {
-            self.lasts.store(failed, Ordering::Relaxed);
+        if self.is_open.load(Ordering::Relaxed) != failed {
+            self.is_open.store(failed, Ordering::Relaxed);
         }
     }
 }
 
-/// Nothing that a user chooses is part of it.
-fn name(tag: &str, within: RateSubject) -> String {
-    match within {
+/// Returns the Redis key of a bucket. It contains no text that a user chose.
+fn redis_key(tag: &str, subject: RateSubject) -> String {
+    match subject {
         RateSubject::Key(id) => format!("{{{tag}}}{id}"),
         RateSubject::Owner => format!("{{{tag}}}all"),
     }
 }
 
-fn numbers(answer: Value) -> Option<Vec<i64>> {
-    let Value::Array(words) = answer else { return None };
-    let number = |word| match word {
+fn parse_numbers(reply: Value) -> Option<Vec<i64>> {
+    let Value::Array(items) = reply else { return None };
+    let number = |item| match item {
         Value::BulkString(digits) => std::str::from_utf8(&digits).ok()?.parse().ok(),
         _ => None,
     };
-    words.into_iter().map(number).collect()
+    items.into_iter().map(number).collect()
 }
 
-static SPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spend.lua")));
-static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("refund.lua")));
-const PAUSE: Duration = Duration::from_secs(1);
+static CHARGE: LazyLock<RedisScript> =
+    LazyLock::new(|| RedisScript::new(include_str!("charge.lua")));
+static REFUND: LazyLock<RedisScript> =
+    LazyLock::new(|| RedisScript::new(include_str!("refund.lua")));
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
