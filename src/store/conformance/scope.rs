@@ -86,7 +86,7 @@ async fn another_owners_key_cannot_be_revoked(storage: TestStorage) -> CheckResu
 
 async fn another_owners_keys_are_not_revoked_by_revoke_all(storage: TestStorage) -> CheckResult {
     let fixture = Fixture::new(&storage).await?;
-    for owner in [owner(7), owner_of("nobody", "account-1"), owner_of("", "account-1")] {
+    for owner in [owner(7), owner_of("unknown", "account-1"), owner_of("", "account-1")] {
         let event = revocation(&fixture.key, at(1), "forged");
         let revoked = storage.handle().revoke_all(&owner, &event).await?;
         assert_eq!(revoked, [], "revoked for {owner:?}, an owner without keys");
