@@ -42,7 +42,7 @@
 mod error;
 mod requests;
 mod responses;
-pub(crate) mod routes;
+mod routes;
 mod sign_in;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
@@ -52,4 +52,6 @@ pub use requests::{Caller, ManageRequest};
 pub(crate) use responses::BodyStream;
 pub use responses::ManageBody;
 pub use routes::ManagementApi;
+#[cfg(feature = "openapi")]
+pub(crate) use routes::{ROUTES, Route};
 pub use sign_in::SignIn;

@@ -66,7 +66,7 @@ pub(crate) enum Route {
 }
 
 /// The method and the path of each route.
-pub(crate) const ROUTES: [(Method, &str, Route); 14] = [
+pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
     (Method::GET, "/api-keys", Route::ListKeys),
     (Method::POST, "/api-keys", Route::CreateKey),
     (Method::GET, "/api-keys/{id}", Route::GetKey),
