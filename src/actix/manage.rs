@@ -17,7 +17,10 @@ use crate::{
     api::ApiKeys,
     http::{
         RequestHead,
-        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+        manage::{
+            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
+            too_large,
+        },
     },
 };
 
@@ -111,7 +114,7 @@ async fn handle_sign_in(
     request: &HttpRequest,
     body: Result<Bytes, Error>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(SignIn::too_large()) };
+    let Ok(body) = body else { return into_actix_response(too_large()) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
@@ -134,7 +137,7 @@ async fn handle(
     request: &HttpRequest,
     body: Result<Bytes, Error>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(ManagementApi::too_large()) };
+    let Ok(body) = body else { return into_actix_response(too_large()) };
     // Paths are relative to where the routes are mounted.
     let path = format!("{root}{}", request.match_info().get("rest").unwrap_or_default());
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {

@@ -21,7 +21,10 @@ use crate::{
     error::Error,
     http::{
         RequestHead,
-        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+        manage::{
+            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
+            too_large,
+        },
     },
 };
 
@@ -99,7 +102,7 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         async move {
             let (parts, body) = request.into_parts();
             let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return SignIn::too_large().map(Body::from);
+                return too_large().map(Body::from);
             };
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
             let request = manage_request(&parts, &body);
@@ -118,7 +121,7 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
 async fn handle(api: &ManagementApi, caller: &Caller, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return ManagementApi::too_large().map(Body::from);
+        return too_large().map(Body::from);
     };
     api.handle(caller, &manage_request(&parts, &body)).await.map(into_body)
 }

@@ -324,14 +324,20 @@ pub(super) fn no_store_response(
     response
 }
 
-/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
-/// further extensions.
-pub(super) fn problem_json(
+/// Builds a response with problem details.
+#[cfg(any(feature = "leaks", feature = "manage"))]
+pub(super) fn problem_response(
     status: StatusCode,
     code: &str,
     detail: &str,
     numbers: &[(&str, u64)],
-) -> String {
+) -> Response<String> {
+    no_store_response(status, PROBLEM_JSON, problem_json(status, code, detail, numbers))
+}
+
+/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
+/// further extensions.
+fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, u64)]) -> String {
     let mut body = String::with_capacity(160);
     let title = status.canonical_reason().unwrap_or_default();
     // Writing to a String cannot fail.

@@ -8,7 +8,7 @@ use super::github::{KeyLookupError, LeakMatch, LeakReport, PublicKeyCache, Publi
 use crate::{
     api::ApiKeys,
     error::{Error, ErrorKind},
-    http::responses::{PROBLEM_JSON, no_store_response, problem_json},
+    http::responses::{no_store_response, problem_response},
     manage::Identified,
     model::{Actor, one_line},
     secret::KeyFormat,
@@ -193,7 +193,7 @@ fn unavailable(retry_after: u64) -> Response<String> {
 }
 
 fn error_response(status: StatusCode, code: &str, detail: &str) -> Response<String> {
-    no_store_response(status, PROBLEM_JSON, problem_json(status, code, detail, &[]))
+    problem_response(status, code, detail, &[])
 }
 
 /// The largest report that an adapter reads: 4 MiB, about ten thousand matches.

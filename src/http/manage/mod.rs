@@ -39,19 +39,450 @@
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests
 //! (CSRF).
 
-mod error;
 mod requests;
 mod responses;
-mod routes;
 mod sign_in;
 
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
+
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use requests::MAX_BODY;
-pub use requests::{Caller, ManageRequest};
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use responses::BodyStream;
-pub use responses::ManageBody;
-pub use routes::ManagementApi;
-#[cfg(feature = "openapi")]
-pub(crate) use routes::{ROUTES, Route};
-pub use sign_in::SignIn;
+pub(crate) use self::{
+    requests::MAX_BODY,
+    responses::{BodyStream, too_large},
+};
+pub use self::{
+    requests::{Caller, ManageRequest},
+    responses::ManageBody,
+    sign_in::SignIn,
+};
+use self::{
+    requests::{ChangeBody, CreateBody, RotateBody},
+    responses::{
+        KeyView, ManageError, ManageResult, event_json, introspection_json, json_response,
+        message_response, page_response,
+    },
+};
+use crate::{
+    api::ApiKeys,
+    audit::{AuditQuery, ExportFormat},
+    error::ErrorKind,
+    http::responses::no_store_response,
+    manage::{Issued, NewKey, Page, Rotation},
+    model::{Key, KeyId, Status, Timestamp},
+    verify::{VerifyError, VerifyRequest},
+};
+
+/// The management API of an [`ApiKeys`].
+///
+/// # Examples
+/// ```
+/// # use keyward::{Actor, Owner, testing::TestKeys};
+/// use http::Method;
+/// use keyward::http::manage::{Caller, ManageRequest, ManagementApi};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = TestKeys::new().keys;
+/// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
+/// let request = ManageRequest::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
+/// let mut response = ManagementApi::new(keys).handle(&ada, &request).await;
+/// assert_eq!(response.status(), 201);
+/// while let Some(chunk) = response.body_mut().next_chunk().await? {
+///     assert!(chunk.contains("ci-pipeline"));
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManagementApi {
+    keys: ApiKeys,
+}
+
+/// The operations of the API. Both the router and the OpenAPI document are built from [`ROUTES`],
+/// so that they describe the same operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    ListKeys,
+    CreateKey,
+    GetKey,
+    ChangeKey,
+    RevokeKey,
+    DeleteKey,
+    RotateKey,
+    DisableKey,
+    EnableKey,
+    KeyEvents,
+    Audit,
+    AuditJsonLines,
+    AuditCsv,
+    Introspect,
+}
+
+/// The method and the path of each route.
+pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
+    (Method::GET, "/api-keys", Route::ListKeys),
+    (Method::POST, "/api-keys", Route::CreateKey),
+    (Method::GET, "/api-keys/{id}", Route::GetKey),
+    (Method::PATCH, "/api-keys/{id}", Route::ChangeKey),
+    (Method::DELETE, "/api-keys/{id}", Route::RevokeKey),
+    (Method::DELETE, "/api-keys/{id}/record", Route::DeleteKey),
+    (Method::POST, "/api-keys/{id}/rotate", Route::RotateKey),
+    (Method::POST, "/api-keys/{id}/disable", Route::DisableKey),
+    (Method::POST, "/api-keys/{id}/enable", Route::EnableKey),
+    (Method::GET, "/api-keys/{id}/events", Route::KeyEvents),
+    (Method::GET, "/audit", Route::Audit),
+    (Method::GET, "/audit.jsonl", Route::AuditJsonLines),
+    (Method::GET, "/audit.csv", Route::AuditCsv),
+    (Method::POST, "/introspect", Route::Introspect),
+];
+
+impl ManagementApi {
+    /// Creates the API for these keys.
+    pub fn new(keys: ApiKeys) -> Self {
+        Self { keys }
+    }
+
+    /// Handles a request.
+    pub async fn handle(
+        &self,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+    ) -> Response<ManageBody> {
+        let result = self.dispatch(caller, request).await;
+        result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
+    }
+
+    async fn dispatch(
+        &self,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+    ) -> Result<Response<ManageBody>, ManageError> {
+        let (route, segment) = Route::find(request.method, request.path)?;
+        // A malformed id gets the same response as an unknown one.
+        let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
+        let (keys, owners, actor) = (&self.keys, caller.owner_scope(), caller.actor());
+        let response = match route {
+            Route::AuditJsonLines => {
+                return self.export(caller, request, ExportFormat::JsonLines).await;
+            }
+            Route::AuditCsv => return self.export(caller, request, ExportFormat::Csv).await,
+            Route::ListKeys => self.list(caller, request).await,
+            Route::CreateKey => self.create(caller, request).await,
+            Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?, caller),
+            Route::ChangeKey => self.change(caller, id()?, request).await,
+            Route::RevokeKey => {
+                keys.revoke(owners, id()?, "", actor).await?;
+                message_response(StatusCode::OK, "API key revoked")
+            }
+            Route::DeleteKey => {
+                keys.delete(owners, id()?, actor).await?;
+                message_response(StatusCode::OK, "API key record deleted")
+            }
+            Route::RotateKey => self.rotate(caller, id()?, request).await,
+            Route::DisableKey => {
+                self.key_response(&*keys.disable(owners, id()?, actor).await?, caller)
+            }
+            Route::EnableKey => {
+                self.key_response(&*keys.enable(owners, id()?, actor).await?, caller)
+            }
+            Route::KeyEvents => self.key_events(caller, id()?, request).await,
+            Route::Audit => self.audit(caller, request).await,
+            Route::Introspect => self.introspect(caller, request).await,
+        };
+        Ok(response?.map(ManageBody::from))
+    }
+}
+
+impl Route {
+    /// Returns the route, and the segment of the path in place of `{id}`.
+    fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), ManageError> {
+        let mut allowed = Vec::new();
+        for (known, template, route) in &ROUTES {
+            let Some(id) = match_path(path, template) else { continue };
+            if known == method {
+                return Ok((*route, id));
+            }
+            allowed.push(known.as_str());
+        }
+        match allowed.is_empty() {
+            true => Err(ManageError::unknown_path()),
+            false => Err(ManageError::method_not_allowed(allowed.join(", "))),
+        }
+    }
+}
+
+/// Returns the segment in place of `{id}` if the path matches the template; empty if the template
+/// has no `{id}`.
+fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
+    let (mut id, mut expected) = ("", template.split('/').skip(1));
+    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        match expected.next()? {
+            "{id}" => id = segment,
+            word if word == segment => {}
+            _ => return None,
+        }
+    }
+    expected.next().is_none().then_some(id)
+}
+
+/// Reading and changing keys.
+impl ManagementApi {
+    async fn list(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
+        let [status, limit, cursor] = request.query_parameters(["status", "limit", "cursor"])?;
+        let mut page = Page::first().limit(parse_limit(limit.as_deref())?);
+        if let Some(text) = status {
+            let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
+            let found = all.into_iter().find(|status| status.as_str() == text);
+            let expected = "status must be active, disabled, revoked or expired";
+            page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
+        }
+        if let Some(text) = cursor {
+            page = page.after(text.parse().map_err(|_| invalid_cursor())?);
+        }
+        let page = self.keys.list(caller.owner_scope(), page).await?;
+        let now = self.keys.now();
+        let view = |key| KeyView::new(key, caller.owner_scope(), now);
+        page_response("keys", page.keys.iter().map(|key| view(key)).collect(), page.next)
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        request: &ManageRequest<'_>,
+    ) -> ManageResult {
+        self.ensure_exists(caller, id).await?;
+        let change = request.parse_json::<ChangeBody>()?.into_change()?;
+        let key = self.keys.update(caller.owner_scope(), id, &change, caller.actor()).await?;
+        self.key_response(&key, caller)
+    }
+
+    async fn rotate(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        request: &ManageRequest<'_>,
+    ) -> ManageResult {
+        self.ensure_exists(caller, id).await?;
+        let mut rotation = request.parse_json_or_default::<RotateBody>()?.into_rotation();
+        if let Some(token) = request.idempotency_token()? {
+            rotation = rotation.token(&format!("rotate {token}"));
+        }
+        let issued = self.keys.rotate(caller.owner_scope(), id, rotation, caller.actor()).await?;
+        json_response(
+            StatusCode::OK,
+            &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
+        )
+    }
+
+    /// Checks the id before the body, so that an invalid body gets the same response for keys of
+    /// other owners and for keys that do not exist.
+    async fn ensure_exists(&self, caller: &Caller, id: KeyId) -> Result<(), ManageError> {
+        self.keys.get(caller.owner_scope(), id).await?;
+        Ok(())
+    }
+
+    fn key_response(&self, key: &Key, caller: &Caller) -> ManageResult {
+        json_response(StatusCode::OK, &KeyView::new(key, caller.owner_scope(), self.keys.now()))
+    }
+
+    /// Counts as a use against the key's limits.
+    async fn introspect(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
+        let token = request.form_parameter("token")?;
+        let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
+        let verify = VerifyRequest::new().tenant(caller.owner().tenant());
+        match self.keys.verify(token.as_bytes(), &verify).await {
+            Ok(verified) if caller.owner_scope().includes(verified.owner()) => {
+                json_response(StatusCode::OK, &introspection_json(Some(&verified)))
+            }
+            Ok(_) | Err(VerifyError::Denied(_)) => {
+                json_response(StatusCode::OK, &introspection_json(None))
+            }
+            Err(VerifyError::Limited(limited)) => Err(ManageError::limited(&limited)),
+            Err(VerifyError::Unavailable(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Creating keys.
+impl ManagementApi {
+    async fn create(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
+        let new = request.parse_json::<CreateBody>()?.into_new_key(caller.owner())?;
+        let issued = match request.idempotency_token()? {
+            None => self.keys.issue(new, caller.actor()).await?,
+            Some(token) => self.create_idempotent(caller, new, &format!("create {token}")).await?,
+        };
+        json_response(
+            StatusCode::CREATED,
+            &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
+        )
+    }
+
+    /// Creates a key that stores a hash of the token. A retry with the same token returns the same
+    /// key with a new secret in place of the lost one.
+    async fn create_idempotent(
+        &self,
+        caller: &Caller,
+        new: NewKey,
+        token: &str,
+    ) -> Result<Issued, ManageError> {
+        let new = new.token(token);
+        let earlier = self.created_with_token(caller, &new).await?;
+        if let Some(earlier) = earlier.first() {
+            return self.retry_create(caller, &new, earlier, token).await;
+        }
+        let issued = self.keys.issue(new.clone(), caller.actor()).await?;
+        // Another node may have handled the same request concurrently. A node that sees the other's
+        // key deletes its own. The node that writes last always sees the other key, so at most one
+        // key remains.
+        let created = self.created_with_token(caller, &new).await?;
+        if created.iter().any(|key| key.id != issued.key.id) {
+            self.keys.delete(caller.owner(), issued.key.id, caller.actor()).await?;
+            return Err(ManageError::in_progress());
+        }
+        Ok(issued)
+    }
+
+    async fn retry_create(
+        &self,
+        caller: &Caller,
+        new: &NewKey,
+        earlier: &Key,
+        token: &str,
+    ) -> Result<Issued, ManageError> {
+        // Recorded uses may not be written yet. A secret that was used has been received, and must
+        // not be replaced.
+        self.keys.flush().await?;
+        let earlier = match self.keys.get(caller.owner(), earlier.id).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(ManageError::in_progress());
+            }
+            earlier => earlier?,
+        };
+        if earlier.first_used_at.is_some() || !new.describes(&earlier) {
+            return Err(ManageError::idempotency_key_reused());
+        }
+        let rotation = Rotation::immediate().token(token);
+        let rotated = self.keys.rotate(caller.owner(), earlier.id, rotation, caller.actor()).await;
+        let issued = match rotated {
+            Err(error) if error.kind() == ErrorKind::NotLive => {
+                return Err(ManageError::idempotency_key_reused());
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(ManageError::in_progress());
+            }
+            issued => issued?,
+        };
+        // While two keys exist, the nodes that created them may still delete either.
+        match self.created_with_token(caller, new).await?.as_slice() {
+            [only] if only.id == issued.key.id => Ok(issued),
+            _ => Err(ManageError::in_progress()),
+        }
+    }
+
+    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
+    /// first.
+    async fn created_with_token(
+        &self,
+        caller: &Caller,
+        new: &NewKey,
+    ) -> Result<Vec<Arc<Key>>, ManageError> {
+        let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
+        let since = self.keys.now().before(TOKEN_LIFETIME);
+        loop {
+            let listed = self.keys.list(caller.owner(), page).await?;
+            let is_recent = |key: &&Arc<Key>| key.created_at >= since;
+            let has_token = |key: &&Arc<Key>| new.has_token_of(key);
+            found.extend(listed.keys.iter().filter(is_recent).filter(has_token).cloned());
+            let reached_older = listed.keys.last().is_some_and(|key| key.created_at < since);
+            match listed.next {
+                Some(next) if !reached_older => page = page.after(next),
+                _ => return Ok(found),
+            }
+        }
+    }
+}
+
+/// Reading the audit log.
+impl ManagementApi {
+    async fn audit(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
+        let known = ["limit", "cursor", "event", "from", "until"];
+        let [limit, cursor, event, from, until] = request.query_parameters(known)?;
+        let query = audit_query(caller, [event, from, until])?;
+        self.event_page(query, limit.as_deref(), cursor.as_deref()).await
+    }
+
+    async fn key_events(
+        &self,
+        caller: &Caller,
+        id: KeyId,
+        request: &ManageRequest<'_>,
+    ) -> ManageResult {
+        self.ensure_exists(caller, id).await?;
+        let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
+        let query = AuditQuery::new(caller.owner_scope()).key(id);
+        self.event_page(query, limit.as_deref(), cursor.as_deref()).await
+    }
+
+    async fn event_page(
+        &self,
+        mut query: AuditQuery<'_>,
+        limit: Option<&str>,
+        cursor: Option<&str>,
+    ) -> ManageResult {
+        let limit = parse_limit(limit)?;
+        query.after = cursor.map(str::parse).transpose().map_err(|_| invalid_cursor())?;
+        // Reads one more event than the page holds, to learn whether there is a next page.
+        let mut events = self.keys.events(query.limit(limit + 1)).await?;
+        let has_more = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let next = events.last().filter(|_| has_more).map(|event| event.id);
+        page_response("events", events.iter().map(event_json).collect(), next)
+    }
+
+    async fn export(
+        &self,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+        format: ExportFormat,
+    ) -> Result<Response<ManageBody>, ManageError> {
+        let parameters = request.query_parameters(["event", "from", "until"])?;
+        let query = audit_query(caller, parameters)?;
+        let export = self.keys.export(query.limit(EXPORT_PAGE_SIZE), format);
+        let body = ManageBody::export(export).await?;
+        let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
+        // The export contains text chosen by users: browsers must save it, not render it in the
+        // origin of a dashboard.
+        let attachment = HeaderValue::from_static("attachment");
+        response.headers_mut().insert(CONTENT_DISPOSITION, attachment);
+        Ok(response.map(|_| body))
+    }
+}
+
+fn audit_query<'a>(
+    caller: &'a Caller,
+    [event, from, until]: [Option<Cow<'_, str>>; 3],
+) -> Result<AuditQuery<'a>, ManageError> {
+    let mut query = AuditQuery::new(caller.owner_scope());
+    query.kind = event.as_deref().map(str::parse).transpose()?;
+    query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
+    query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+    Ok(query)
+}
+
+/// Parses the size of a page: 1 to 200. Defaults to 50.
+fn parse_limit(text: Option<&str>) -> Result<u32, ManageError> {
+    let Some(text) = text else { return Ok(50) };
+    let number = text.parse().ok().filter(|number| (1..=200).contains(number));
+    number.ok_or_else(|| ManageError::invalid("limit must be a number from 1 to 200"))
+}
+
+fn invalid_cursor() -> ManageError {
+    ManageError::invalid("cursor must be the value of `next` from the previous page")
+}
+
+/// How long a create can be retried with the same `Idempotency-Key`.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
+/// The number of audit events that an export reads from the store at a time.
+const EXPORT_PAGE_SIZE: u32 = 500;

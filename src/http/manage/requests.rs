@@ -7,7 +7,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::error::ManageError;
+use super::responses::ManageError;
 use crate::{
     manage::{KeyChange, NewKey, Rotation},
     model::{Access, Actor, Expiry, Metadata, Networks, Owner, OwnerScope},

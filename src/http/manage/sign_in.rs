@@ -4,9 +4,8 @@ use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    error::ManageError,
-    requests::{Caller, ManageRequest},
-    responses::{IssuedView, KeyView, ManageResult, json_response, message_response},
+    requests::ManageRequest,
+    responses::{KeyView, ManageError, ManageResult, json_response, message_response},
 };
 use crate::{
     api::ApiKeys,
@@ -118,10 +117,7 @@ impl SignIn {
         // The same text for known and unknown addresses.
         let text = "If this address has an account, a code has been sent to it. \
                     The code is valid for 10 minutes.";
-        message_response(text).map(|mut response| {
-            *response.status_mut() = StatusCode::ACCEPTED;
-            response
-        })
+        message_response(StatusCode::ACCEPTED, text)
     }
 
     async fn verify_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
@@ -129,8 +125,8 @@ impl SignIn {
         let email: EmailAddress = email.parse()?;
         let actor = client.actor_for(&email);
         let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
-        let caller = Caller::new(issued.key.owner.clone(), actor);
-        json_response(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
+        let view = KeyView::issued(&issued, (&issued.key.owner).into(), self.keys.now());
+        json_response(StatusCode::CREATED, &view)
     }
 
     /// Handles `GET` and `DELETE` of the key that the request presents.
@@ -164,8 +160,7 @@ impl SignIn {
 
     async fn show(&self, verified: &Verified) -> ManageResult {
         let key = self.keys.get(verified.owner(), verified.key_id()).await?;
-        let caller = Caller::of_key(verified);
-        json_response(StatusCode::OK, &KeyView::new(&key, &caller, verified.at()))
+        json_response(StatusCode::OK, &KeyView::new(&key, verified.owner().into(), verified.at()))
     }
 
     async fn revoke(&self, verified: &Verified, client: Client) -> ManageResult {
@@ -173,19 +168,13 @@ impl SignIn {
         self.keys
             .revoke(verified.owner(), verified.key_id(), "requested with the key itself", &actor)
             .await?;
-        message_response("API key revoked")
+        message_response(StatusCode::OK, "API key revoked")
     }
 
     /// Returns the guard of `/auth/key`.
     #[cfg(feature = "openapi")]
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
-    }
-
-    /// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
-    #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) fn too_large() -> Response<String> {
-        ManageError::too_large().into_response()
     }
 }
 
