@@ -13,7 +13,7 @@ use axum::{
     response::Response,
     routing::any,
 };
-use http::{header::CONTENT_TYPE, request::Parts};
+use http::request::Parts;
 use http_body::Frame;
 
 use crate::{
@@ -21,10 +21,7 @@ use crate::{
     error::Error,
     http::{
         RequestHead,
-        manage::{
-            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
-            too_large,
-        },
+        manage::{BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn, too_large},
     },
 };
 
@@ -123,30 +120,21 @@ async fn handle(api: &ManagementApi, caller: &Caller, request: Request) -> Respo
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return too_large().map(Body::from);
     };
-    api.handle(caller, &manage_request(&parts, &body)).await.map(into_body)
+    let response = api.handle(caller, &manage_request(&parts, &body)).await;
+    response.map(|body| match body.into_complete() {
+        Ok(text) => Body::from(text),
+        Err(chunks) => Body::new(BodyStream::new(chunks)),
+    })
 }
 
 fn manage_request<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {
-    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let request = ManageRequest::new(&parts.method, parts.uri.path())
-        .query(parts.uri.query().unwrap_or_default())
-        .body(content_type, body);
-    match parts.headers.get("idempotency-key") {
-        Some(value) => request.idempotency_key(value.as_bytes()),
-        None => request,
-    }
+    let query = parts.uri.query().unwrap_or_default();
+    ManageRequest::received(&parts.method, parts.uri.path(), query, body, |name| {
+        parts.headers.get(name).map(|value| value.as_bytes())
+    })
 }
 
-fn into_body(body: ManageBody) -> Body {
-    match body.into_complete() {
-        Ok(text) => Body::from(text),
-        Err(chunks) => Body::new(StreamBody(BodyStream::new(chunks))),
-    }
-}
-
-struct StreamBody(BodyStream);
-
-impl http_body::Body for StreamBody {
+impl http_body::Body for BodyStream {
     type Data = Bytes;
     type Error = Error;
 
@@ -154,6 +142,6 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
+        self.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
     }
 }

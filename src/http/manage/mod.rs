@@ -162,6 +162,11 @@ impl ManagementApi {
         // A malformed id gets the same response as an unknown one.
         let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
         let (keys, owners, actor) = (&self.keys, caller.owner_scope(), caller.actor());
+        if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
+            // Checks the id before the body and the query, so that an invalid one gets the same
+            // response for keys of other owners and for keys that do not exist.
+            keys.get(owners, id()?).await?;
+        }
         let response = match route {
             Route::AuditJsonLines => {
                 return self.export(caller, request, ExportFormat::JsonLines).await;
@@ -170,7 +175,10 @@ impl ManagementApi {
             Route::ListKeys => self.list(caller, request).await,
             Route::CreateKey => self.create(caller, request).await,
             Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?, caller),
-            Route::ChangeKey => self.change(caller, id()?, request).await,
+            Route::ChangeKey => {
+                let change = request.parse_json::<ChangeBody>()?.into_change()?;
+                self.key_response(&*keys.update(owners, id()?, &change, actor).await?, caller)
+            }
             Route::RevokeKey => {
                 keys.revoke(owners, id()?, "", actor).await?;
                 message_response(StatusCode::OK, "API key revoked")
@@ -246,26 +254,15 @@ impl ManagementApi {
         page_response("keys", page.keys.iter().map(|key| view(key)).collect(), page.next)
     }
 
-    async fn change(
-        &self,
-        caller: &Caller,
-        id: KeyId,
-        request: &ManageRequest<'_>,
-    ) -> ManageResult {
-        self.ensure_exists(caller, id).await?;
-        let change = request.parse_json::<ChangeBody>()?.into_change()?;
-        let key = self.keys.update(caller.owner_scope(), id, &change, caller.actor()).await?;
-        self.key_response(&key, caller)
-    }
-
     async fn rotate(
         &self,
         caller: &Caller,
         id: KeyId,
         request: &ManageRequest<'_>,
     ) -> ManageResult {
-        self.ensure_exists(caller, id).await?;
-        let mut rotation = request.parse_json_or_default::<RotateBody>()?.into_rotation();
+        let RotateBody { overlap_seconds } =
+            if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
+        let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
         if let Some(token) = request.idempotency_token()? {
             rotation = rotation.token(&format!("rotate {token}"));
         }
@@ -274,13 +271,6 @@ impl ManagementApi {
             StatusCode::OK,
             &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
         )
-    }
-
-    /// Checks the id before the body, so that an invalid body gets the same response for keys of
-    /// other owners and for keys that do not exist.
-    async fn ensure_exists(&self, caller: &Caller, id: KeyId) -> Result<(), ManageError> {
-        self.keys.get(caller.owner_scope(), id).await?;
-        Ok(())
     }
 
     fn key_response(&self, key: &Key, caller: &Caller) -> ManageResult {
@@ -419,7 +409,6 @@ impl ManagementApi {
         id: KeyId,
         request: &ManageRequest<'_>,
     ) -> ManageResult {
-        self.ensure_exists(caller, id).await?;
         let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
         let query = AuditQuery::new(caller.owner_scope()).key(id);
         self.event_page(query, limit.as_deref(), cursor.as_deref()).await
