@@ -85,7 +85,8 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (guard, inner) = (self.guard.clone(), self.inner.clone());
         request.headers_mut().retain(|name, value| {
-            if guard.sensitive_headers().any(|sensitive| sensitive.as_str() == name.as_str()) {
+            if guard.credentials.header_names().any(|sensitive| sensitive.as_str() == name.as_str())
+            {
                 value.set_sensitive(true);
             }
             true

@@ -1,11 +1,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
+use http::{HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    client_ip::ClientIp,
     credentials::{CredentialError, Credentials},
-    request::{RequestHead, TenantPath, mark_sensitive},
+    request::{ClientIp, RequestHead, TenantPath, mark_sensitive},
     responses::{ErrorCode, Rejection},
     telemetry::CheckRecorder,
 };
@@ -37,8 +36,8 @@ use crate::{
 #[must_use = "a guard does nothing until an adapter applies it"]
 pub struct Guard {
     keys: ApiKeys,
-    pub(super) credentials: Credentials,
-    client_ip: ClientIp,
+    pub(crate) credentials: Credentials,
+    pub(super) client_ip: ClientIp,
     realm: String,
     pub(super) scopes: Vec<&'static str>,
     pub(super) any_scope: Vec<&'static str>,
@@ -115,7 +114,7 @@ impl Guard {
         head: &mut Parts,
         peer: Option<IpAddr>,
     ) -> Result<Option<Verified>, Rejection> {
-        self.sensitive_headers().for_each(|name| mark_sensitive(&mut head.headers, name));
+        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
         let precheck = {
             let request = RequestHead::from_parts(head, peer);
             self.precheck(&request, head.extensions.get::<OuterCheck>())
@@ -134,15 +133,6 @@ impl Guard {
         Ok(Some(verified))
     }
 
-    pub(super) fn set_client_ip(&mut self, client_ip: ClientIp) {
-        self.client_ip = client_ip;
-    }
-
-    /// Returns the headers that an adapter marks as sensitive.
-    pub(crate) fn sensitive_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.credentials.header_names()
-    }
-
     /// Does everything that needs the request itself. Only verification, which waits for the
     /// store, is left to [`verify`](Self::verify).
     pub(crate) fn precheck(
@@ -152,9 +142,17 @@ impl Guard {
     ) -> Precheck {
         let tenant = self.tenant.as_ref().and_then(|tenant| tenant(request));
         if let Some(outer) = outer.filter(|outer| outer.keys.is_same(&self.keys)) {
-            return match self.recheck(&outer.verified, tenant.as_deref()) {
+            // The key must also satisfy the rules of this guard.
+            let request = VerifyRequest {
+                tenant: tenant.as_deref(),
+                scopes: &self.scopes,
+                any_scope: &self.any_scope,
+                ..VerifyRequest::new()
+            };
+            return match self.keys.authorize_again(&outer.verified, request) {
                 Ok(()) => Precheck::AlreadyVerified,
-                Err(code) => self.reject(code),
+                Err(DeniedReason::AccessMissing) => self.reject(ErrorCode::InsufficientScope),
+                Err(_) => self.reject(ErrorCode::InvalidKey),
             };
         }
         let secret = match self.credentials.read(request) {
@@ -211,20 +209,6 @@ impl Guard {
         OuterCheck { keys: self.keys.clone(), verified: verified.clone() }
     }
 
-    /// Decides whether a key that an outer guard verified also satisfies the rules of this one.
-    fn recheck(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), ErrorCode> {
-        let request = VerifyRequest {
-            tenant,
-            scopes: &self.scopes,
-            any_scope: &self.any_scope,
-            ..VerifyRequest::new()
-        };
-        self.keys.authorize_again(verified, request).map_err(|reason| match reason {
-            DeniedReason::AccessMissing => ErrorCode::InsufficientScope,
-            _ => ErrorCode::InvalidKey,
-        })
-    }
-
     /// Rejects a request that needs no verification.
     fn reject(&self, code: ErrorCode) -> Precheck {
         CheckRecorder::start().rejected(code);
@@ -239,7 +223,9 @@ impl Guard {
             VerifyError::Denied(_) => self.challenge(ErrorCode::InvalidKey),
             VerifyError::Limited(limited) => Rejection::limited(limited),
             VerifyError::Unavailable(_) => {
-                Rejection::new(ErrorCode::Unavailable).with_retry_after(RETRY_AFTER_UNAVAILABLE)
+                let mut rejection = Rejection::new(ErrorCode::Unavailable);
+                rejection.retry_after = Some(RETRY_AFTER_UNAVAILABLE);
+                rejection
             }
         }
     }
@@ -254,10 +240,9 @@ impl Guard {
             let scopes: Vec<_> = self.scopes.iter().chain(&self.any_scope).copied().collect();
             text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
-        match HeaderValue::try_from(text) {
-            Ok(challenge) => Rejection::new(code).with_challenge(challenge),
-            Err(_) => Rejection::new(code),
-        }
+        let mut rejection = Rejection::new(code);
+        rejection.challenge = HeaderValue::try_from(text).ok();
+        rejection
     }
 }
 
@@ -311,7 +296,7 @@ impl GuardBuilder {
 
     /// Sets how the client's address is determined. Defaults to the address of the peer.
     pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.guard.set_client_ip(client_ip);
+        self.guard.client_ip = client_ip;
         self
     }
 

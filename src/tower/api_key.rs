@@ -102,7 +102,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let ApiKeyLayer { guard, rejection_handler, peer } = &self.layer;
-        for name in guard.sensitive_headers() {
+        for name in guard.credentials.header_names() {
             mark_sensitive(request.headers_mut(), name);
         }
         let precheck = {
