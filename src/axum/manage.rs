@@ -10,7 +10,6 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, FromRequestParts, Request},
-    response::Response,
     routing::any,
 };
 use http::request::Parts;
@@ -70,9 +69,14 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let api = ManagementApi::new(keys);
-    let handler = move |caller: C, request: Request| {
-        let api = api.clone();
-        async move { handle(&api, &caller.into(), request).await }
+    let handler = async move |caller: C, request: Request| {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
+        let response = api.handle(&caller.into(), &manage_request(&parts, &body)).await;
+        response.map(|body| match body.into_complete() {
+            Ok(text) => Body::from(text),
+            Err(chunks) => Body::new(BodyStream::new(chunks)),
+        })
     };
     ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
         .into_iter()
@@ -94,37 +98,20 @@ where
 /// # }
 /// ```
 pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
-    let handler = move |request: Request| {
-        let sign_in = sign_in.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return too_large().map(Body::from);
-            };
-            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            let request = manage_request(&parts, &body);
-            let response = {
-                let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
-                sign_in.handle(&head, &request)
-            };
-            response.await.map(Body::from)
-        }
+    let handler = async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let request = manage_request(&parts, &body);
+        let response = {
+            let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
+            sign_in.handle(&head, &request)
+        };
+        response.await.map(Body::from)
     };
     ["/auth/otp", "/auth/otp/verify", "/auth/key"]
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
-}
-
-async fn handle(api: &ManagementApi, caller: &Caller, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return too_large().map(Body::from);
-    };
-    let response = api.handle(caller, &manage_request(&parts, &body)).await;
-    response.map(|body| match body.into_complete() {
-        Ok(text) => Body::from(text),
-        Err(chunks) => Body::new(BodyStream::new(chunks)),
-    })
 }
 
 fn manage_request<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {

@@ -89,7 +89,6 @@ pub mod leaks {
     use axum::{
         body::{Body, to_bytes},
         extract::Request,
-        response::Response,
         routing::{MethodRouter, post},
     };
 
@@ -107,15 +106,13 @@ pub mod leaks {
     /// # }
     /// ```
     pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
-        post(move |request: Request| async move { receive(&receiver, request).await })
-    }
-
-    async fn receive(receiver: &LeakReceiver, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
-        let Ok(body) = to_bytes(body, MAX_BODY).await else {
-            return LeakReceiver::too_large().map(Body::from);
-        };
-        let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
-        receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
+        post(async move |request: Request| {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return LeakReceiver::too_large().map(Body::from);
+            };
+            let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
+            receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
+        })
     }
 }

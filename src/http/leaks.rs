@@ -20,7 +20,7 @@ use p256::{
     ecdsa::{Signature, VerifyingKey, signature::Verifier},
     pkcs8::DecodePublicKey,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::sync::Mutex;
@@ -107,9 +107,9 @@ impl LeakReceiver {
     /// Processes a report and returns the response to GitHub.
     pub async fn receive(&self, report: &LeakReport<'_>) -> Response<String> {
         match self.public_keys.find(report.identifier, self.keys.now()).await {
-            Err(KeyLookupError::Unavailable(wait)) => return unavailable(wait.as_secs().max(1)),
-            Ok(key) if report.is_signed_by(&key) => {}
-            Ok(_) | Err(KeyLookupError::Unknown) => {
+            Err(wait) => return unavailable(wait.as_secs().max(1)),
+            Ok(Some(key)) if report.is_signed_by(&key) => {}
+            Ok(_) => {
                 let detail = "the signature is not a valid signature of GitHub";
                 return problem_response(StatusCode::FORBIDDEN, "bad_signature", detail, &[]);
             }
@@ -250,14 +250,6 @@ struct LeakMatch {
     source: String,
 }
 
-/// An element of a report. An element that cannot be parsed does not affect the others.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ReportItem {
-    Match(LeakMatch),
-    Unparsable(IgnoredAny),
-}
-
 impl<'a> LeakReport<'a> {
     /// Creates a report from the body of a request, without a signature.
     pub fn new(body: &'a [u8]) -> Self {
@@ -291,13 +283,11 @@ impl<'a> LeakReport<'a> {
         signature.is_some_and(|signature| key.verify(self.body, &signature).is_ok())
     }
 
-    /// Returns the matches, or `None` if the body is not an array.
+    /// Returns the matches, or `None` if the body is not an array. An element that cannot be parsed
+    /// does not affect the others.
     fn matches(&self) -> Option<impl Iterator<Item = LeakMatch>> {
-        let items: Vec<ReportItem> = serde_json::from_slice(self.body).ok()?;
-        Some(items.into_iter().filter_map(|item| match item {
-            ReportItem::Match(found) => Some(found),
-            ReportItem::Unparsable(IgnoredAny) => None,
-        }))
+        let items: Vec<Value> = serde_json::from_slice(self.body).ok()?;
+        Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()))
     }
 }
 
@@ -321,15 +311,6 @@ struct CacheState {
     last_attempt: Option<Timestamp>,
 }
 
-/// Why a public key was not found.
-#[derive(Debug, PartialEq, Eq)]
-enum KeyLookupError {
-    /// GitHub publishes no key with this identifier.
-    Unknown,
-    /// The keys could not be fetched. The duration is the time until the next attempt.
-    Unavailable(Duration),
-}
-
 impl PublicKeyCache {
     fn new(source: impl PublicKeys) -> Self {
         Self { source: Box::new(source), state: Mutex::default() }
@@ -338,11 +319,14 @@ impl PublicKeyCache {
     /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at
     /// most once per [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails,
     /// cached keys stay valid.
+    ///
+    /// Returns `None` if GitHub publishes no such key. If the keys could not be fetched, the error is
+    /// the time until the next attempt.
     async fn find(
         &self,
         identifier: &[u8],
         now: Timestamp,
-    ) -> Result<VerifyingKey, KeyLookupError> {
+    ) -> Result<Option<VerifyingKey>, Duration> {
         // Held during the fetch, so that concurrent reports wait for its result.
         let mut state = self.state.lock().await;
         let expired = state.last_success.is_none_or(|at| now.since(at) >= CACHE_LIFETIME);
@@ -359,10 +343,8 @@ impl PublicKeyCache {
             }
         }
         match state.keys.get(identifier) {
-            Some(key) => Ok(*key),
-            None if fetched => Err(KeyLookupError::Unknown),
-            None if wait.is_zero() => Err(KeyLookupError::Unavailable(FETCH_INTERVAL)),
-            None => Err(KeyLookupError::Unavailable(wait)),
+            None if !fetched => Err(if wait.is_zero() { FETCH_INTERVAL } else { wait }),
+            key => Ok(key.copied()),
         }
     }
 }

@@ -67,7 +67,7 @@ use self::{
 use crate::{
     api::ApiKeys,
     audit::{AuditQuery, ExportFormat},
-    error::ErrorKind,
+    error::{Error, ErrorKind},
     http::responses::no_store_response,
     manage::{Issued, NewKey, Page, Rotation},
     model::{Key, KeyId, Status, Timestamp},
@@ -161,7 +161,7 @@ impl ManagementApi {
         let (route, segment) = Route::find(request.method, request.path)?;
         // A malformed id gets the same response as an unknown one.
         let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
-        let (keys, owners, actor) = (&self.keys, caller.owner_scope(), caller.actor());
+        let (keys, owners, actor) = (&self.keys, caller.owner_scope(), &caller.actor);
         if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
             // Checks the id before the body and the query, so that an invalid one gets the same
             // response for keys of other owners and for keys that do not exist.
@@ -266,7 +266,7 @@ impl ManagementApi {
         if let Some(token) = request.idempotency_token()? {
             rotation = rotation.token(&format!("rotate {token}"));
         }
-        let issued = self.keys.rotate(caller.owner_scope(), id, rotation, caller.actor()).await?;
+        let issued = self.keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?;
         json_response(
             StatusCode::OK,
             &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
@@ -281,7 +281,7 @@ impl ManagementApi {
     async fn introspect(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
         let token = request.form_parameter("token")?;
         let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
-        let verify = VerifyRequest::new().tenant(caller.owner().tenant());
+        let verify = VerifyRequest::new().tenant(caller.owner.tenant());
         match self.keys.verify(token.as_bytes(), &verify).await {
             Ok(verified) if caller.owner_scope().includes(verified.owner()) => {
                 json_response(StatusCode::OK, &introspection_json(Some(&verified)))
@@ -298,9 +298,9 @@ impl ManagementApi {
 /// Creating keys.
 impl ManagementApi {
     async fn create(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
-        let new = request.parse_json::<CreateBody>()?.into_new_key(caller.owner())?;
+        let new = request.parse_json::<CreateBody>()?.into_new_key(&caller.owner)?;
         let issued = match request.idempotency_token()? {
-            None => self.keys.issue(new, caller.actor()).await?,
+            None => self.keys.issue(new, &caller.actor).await?,
             Some(token) => self.create_idempotent(caller, new, &format!("create {token}")).await?,
         };
         json_response(
@@ -322,13 +322,13 @@ impl ManagementApi {
         if let Some(earlier) = earlier.first() {
             return self.retry_create(caller, &new, earlier, token).await;
         }
-        let issued = self.keys.issue(new.clone(), caller.actor()).await?;
+        let issued = self.keys.issue(new.clone(), &caller.actor).await?;
         // Another node may have handled the same request concurrently. A node that sees the other's
         // key deletes its own. The node that writes last always sees the other key, so at most one
         // key remains.
         let created = self.created_with_token(caller, &new).await?;
         if created.iter().any(|key| key.id != issued.key.id) {
-            self.keys.delete(caller.owner(), issued.key.id, caller.actor()).await?;
+            self.keys.delete(&caller.owner, issued.key.id, &caller.actor).await?;
             return Err(ManageError::in_progress());
         }
         Ok(issued)
@@ -344,26 +344,18 @@ impl ManagementApi {
         // Recorded uses may not be written yet. A secret that was used has been received, and must
         // not be replaced.
         self.keys.flush().await?;
-        let earlier = match self.keys.get(caller.owner(), earlier.id).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(ManageError::in_progress());
-            }
-            earlier => earlier?,
+        let failure = |error: Error| match error.kind() {
+            ErrorKind::NotFound => ManageError::in_progress(),
+            ErrorKind::NotLive => ManageError::idempotency_key_reused(),
+            _ => error.into(),
         };
+        let earlier = self.keys.get(&caller.owner, earlier.id).await.map_err(failure)?;
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
             return Err(ManageError::idempotency_key_reused());
         }
         let rotation = Rotation::immediate().token(token);
-        let rotated = self.keys.rotate(caller.owner(), earlier.id, rotation, caller.actor()).await;
-        let issued = match rotated {
-            Err(error) if error.kind() == ErrorKind::NotLive => {
-                return Err(ManageError::idempotency_key_reused());
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(ManageError::in_progress());
-            }
-            issued => issued?,
-        };
+        let rotated = self.keys.rotate(&caller.owner, earlier.id, rotation, &caller.actor).await;
+        let issued = rotated.map_err(failure)?;
         // While two keys exist, the nodes that created them may still delete either.
         match self.created_with_token(caller, new).await?.as_slice() {
             [only] if only.id == issued.key.id => Ok(issued),
@@ -381,7 +373,7 @@ impl ManagementApi {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(TOKEN_LIFETIME);
         loop {
-            let listed = self.keys.list(caller.owner(), page).await?;
+            let listed = self.keys.list(&caller.owner, page).await?;
             let is_recent = |key: &&Arc<Key>| key.created_at >= since;
             let has_token = |key: &&Arc<Key>| new.has_token_of(key);
             found.extend(listed.keys.iter().filter(is_recent).filter(has_token).cloned());

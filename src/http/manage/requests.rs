@@ -29,8 +29,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Caller {
-    owner: Owner,
-    actor: Actor,
+    pub(super) owner: Owner,
+    pub(super) actor: Actor,
     administrator: bool,
 }
 
@@ -103,14 +103,6 @@ impl Caller {
     pub fn administrator(mut self) -> Self {
         self.administrator = true;
         self
-    }
-
-    pub(super) fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    pub(super) fn actor(&self) -> &Actor {
-        &self.actor
     }
 
     /// Returns the owners whose keys the caller may see and change.

@@ -138,10 +138,7 @@ fn build_document(
     for (method, path, operation) in operations {
         paths.add_path_operation(path, vec![method], operation);
     }
-    let mut components = ComponentsBuilder::new();
-    for (name, schema) in schemas {
-        components = components.schema(name, schema);
-    }
+    let mut components = ComponentsBuilder::new().schemas_from_iter(schemas);
     for (name, scheme) in security_schemes {
         components = components.security_scheme(name, scheme);
     }

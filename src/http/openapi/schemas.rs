@@ -97,48 +97,45 @@ pub(super) type NamedSchemas = Vec<(&'static str, RefOr<Schema>)>;
 pub(super) fn management() -> NamedSchemas {
     let days = integer().minimum(Some(1)).maximum(Some(u32::MAX));
     let at = instant().description(Some("An instant in the future. Excludes `expiresInDays`."));
-    let new_key = object("The key to create.").required("name", name());
+    let new_key = object("The key to create.").required(["name"], name());
     let change = object("The fields to change. Omitted fields stay as they are.");
     let seconds = integer().minimum(Some(0)).maximum(Some(u32::MAX)).default(Some(0.into()));
     let seconds = seconds.description(Some("How long the previous secret stays valid."));
     let event = object("An event of the audit log.")
-        .required("id", uuid())
-        .required("time", instant())
-        .required("event", event_kind())
-        .required("result", string().enum_values(Some(["success", "failure"])))
-        .required("account", or_null(string()))
-        .required("keyId", or_null(uuid()))
-        .required("actor", string())
-        .required("ip", or_null(string()))
-        .required("userAgent", or_null(string()))
-        .required("reason", or_null(string()))
-        .required("count", integer().minimum(Some(1)));
+        .required(["id"], uuid())
+        .required(["time"], instant())
+        .required(["event"], event_kind())
+        .required(["result"], string().enum_values(Some(["success", "failure"])))
+        .required(["keyId"], or_null(uuid()))
+        .required(["actor"], string())
+        .required(["account", "ip", "userAgent", "reason"], or_null(string()))
+        .required(["count"], integer().minimum(Some(1)));
     let introspection = "The state of a secret. If the secret is not valid, or belongs to another \
                          owner, the only field is `active`.";
     let introspection = object(introspection)
-        .required("active", ObjectBuilder::new().schema_type(Type::Boolean))
-        .optional("scope", string())
-        .optional("sub", string())
-        .optional("client_id", uuid())
-        .optional("token_type", string())
-        .optional("iat", integer())
-        .optional("exp", integer());
+        .required(["active"], ObjectBuilder::new().schema_type(Type::Boolean))
+        .optional(["scope", "sub", "token_type"], string())
+        .optional(["client_id"], uuid())
+        .optional(["iat", "exp"], integer());
     // Allows other fields, as RFC 7662 requires.
     let token = ObjectBuilder::new().property("token", string()).required("token");
     let mut schemas = common();
     schemas.extend([
-        ("ApiKeyChange", changeable(change.optional("name", name())).into()),
+        ("ApiKeyChange", changeable(change.optional(["name"], name())).into()),
         ("ApiKeyPage", page("keys", "ApiKey").into()),
         ("AuditEvent", event.into()),
         ("AuditPage", page("events", "AuditEvent").into()),
         ("Introspection", introspection.into()),
         (
             "NewApiKey",
-            changeable(new_key).optional("expiresAt", at).optional("expiresInDays", days).into(),
+            changeable(new_key)
+                .optional(["expiresAt"], at)
+                .optional(["expiresInDays"], days)
+                .into(),
         ),
         (
             "Rotation",
-            object("The options of a rotation.").optional("overlapSeconds", seconds).into(),
+            object("The options of a rotation.").optional(["overlapSeconds"], seconds).into(),
         ),
         ("Token", token.into()),
     ]);
@@ -152,10 +149,10 @@ pub(super) fn sign_in() -> NamedSchemas {
         string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Email))).max_length(Some(254))
     };
     let code = string().description(Some("The six digits from the e-mail."));
-    let code_request = object("The address to send a code to.").required("email", email());
+    let code_request = object("The address to send a code to.").required(["email"], email());
     let presented_code = object("A code, and the address it was sent to.")
-        .required("email", email())
-        .required("code", code);
+        .required(["email"], email())
+        .required(["code"], code);
     let mut schemas = common();
     schemas
         .extend([("CodeRequest", code_request.into()), ("PresentedCode", presented_code.into())]);
@@ -168,12 +165,12 @@ fn common() -> NamedSchemas {
     let secret = string().description(Some("The secret. No other response contains it."));
     let retiring =
         object("The previous secret, which is valid until the overlap of the rotation ends.")
-            .required("prefix", string())
-            .required("endsAt", instant());
+            .required(["prefix"], string())
+            .required(["endsAt"], instant());
     vec![
-        ("ApiKey", key("A key, without its secret.").required("lastUsedAt", last_used).into()),
-        ("IssuedApiKey", key("A key with its new secret.").required("key", secret).into()),
-        ("Message", object("A message for people.").required("message", string()).into()),
+        ("ApiKey", key("A key, without its secret.").required(["lastUsedAt"], last_used).into()),
+        ("IssuedApiKey", key("A key with its new secret.").required(["key"], secret).into()),
+        ("Message", object("A message for people.").required(["message"], string()).into()),
         (PROBLEM, problem()),
         ("RetiringSecret", retiring.into()),
     ]
@@ -185,13 +182,12 @@ pub(super) fn problem() -> RefOr<Schema> {
     let limit = "The limit of the plan that was reached: active keys, or days of lifetime.";
     let max_age = "The maximum age of the second factor, in seconds.";
     object("An error (RFC 9457). Programs use `code`.")
-        .required("type", string())
-        .required("title", string())
-        .required("status", status)
-        .required("code", string().description(Some("Stable.")))
-        .required("detail", string().description(Some("For people; may change.")))
-        .optional("limit", integer().description(Some(limit)))
-        .optional("maxAge", integer().description(Some(max_age)))
+        .required(["type", "title"], string())
+        .required(["status"], status)
+        .required(["code"], string().description(Some("Stable.")))
+        .required(["detail"], string().description(Some("For people; may change.")))
+        .optional(["limit"], integer().description(Some(limit)))
+        .optional(["maxAge"], integer().description(Some(max_age)))
         .into()
 }
 
@@ -199,22 +195,17 @@ pub(super) fn problem() -> RefOr<Schema> {
 fn key(text: &str) -> ClosedObject {
     let prefix = "The beginning of the secret, which may be displayed.";
     let account = "The account that owns the key; only for administrators.";
-    let strings = || ArrayBuilder::new().items(string());
     object(text)
-        .required("id", uuid())
-        .required("name", string())
-        .required("prefix", string().description(Some(prefix)))
-        .required("createdAt", instant())
-        .optional("account", string().description(Some(account)))
-        .optional("scopes", strings())
-        .optional("allowedNetworks", strings())
-        .optional("metadata", ObjectBuilder::new().additional_properties(Some(string())))
-        .optional("expiresAt", instant())
-        .optional("disabledAt", instant())
-        .optional("revokedAt", instant())
-        .optional("rotatedAt", instant())
-        .optional("retiring", Ref::from_schema_name("RetiringSecret"))
-        .optional("lastUsedIp", string())
+        .required(["id"], uuid())
+        .required(["name"], string())
+        .required(["prefix"], string().description(Some(prefix)))
+        .required(["createdAt"], instant())
+        .optional(["account"], string().description(Some(account)))
+        .optional(["scopes", "allowedNetworks"], ArrayBuilder::new().items(string()))
+        .optional(["metadata"], ObjectBuilder::new().additional_properties(Some(string())))
+        .optional(["expiresAt", "disabledAt", "revokedAt", "rotatedAt"], instant())
+        .optional(["retiring"], Ref::from_schema_name("RetiringSecret"))
+        .optional(["lastUsedIp"], string())
 }
 
 /// Adds the optional fields that `NewApiKey` and `ApiKeyChange` share.
@@ -233,16 +224,16 @@ fn changeable(object: ClosedObject) -> ClosedObject {
         .additional_properties(Some(metadata_value))
         .max_properties(Some(50));
     object
-        .optional("scopes", scopes)
-        .optional("allowedNetworks", networks)
-        .optional("metadata", metadata)
+        .optional(["scopes"], scopes)
+        .optional(["allowedNetworks"], networks)
+        .optional(["metadata"], metadata)
 }
 
 fn page(items: &str, of: &str) -> ClosedObject {
     let next = uuid().description(Some("The `cursor` of the next page. Omitted on the last page."));
     object("A page of items, newest first.")
-        .required(items, ArrayBuilder::new().items(Ref::from_schema_name(of)))
-        .optional("next", next)
+        .required([items], ArrayBuilder::new().items(Ref::from_schema_name(of)))
+        .optional(["next"], next)
 }
 
 fn name() -> ObjectBuilder {
@@ -289,12 +280,16 @@ fn object(text: &str) -> ClosedObject {
 }
 
 impl ClosedObject {
-    fn required(self, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
-        Self(self.optional(name, schema).0.required(name))
+    /// Adds required properties with the same schema.
+    fn required<const N: usize>(self, names: [&str; N], schema: impl Into<RefOr<Schema>>) -> Self {
+        let object = self.optional(names, schema).0;
+        Self(names.into_iter().fold(object, ObjectBuilder::required))
     }
 
-    fn optional(self, name: &str, schema: impl Into<RefOr<Schema>>) -> Self {
-        Self(self.0.property(name, schema))
+    /// Adds optional properties with the same schema.
+    fn optional<const N: usize>(self, names: [&str; N], schema: impl Into<RefOr<Schema>>) -> Self {
+        let schema = schema.into();
+        Self(names.into_iter().fold(self.0, |object, name| object.property(name, schema.clone())))
     }
 }
 
