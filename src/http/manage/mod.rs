@@ -43,7 +43,7 @@ mod requests;
 mod responses;
 mod sign_in;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
 
@@ -149,56 +149,8 @@ impl ManagementApi {
         caller: &Caller,
         request: &ManageRequest<'_>,
     ) -> Response<ManageBody> {
-        let result = self.dispatch(caller, request).await;
+        let result = Call { keys: &self.keys, caller, request }.dispatch().await;
         result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
-    }
-
-    async fn dispatch(
-        &self,
-        caller: &Caller,
-        request: &ManageRequest<'_>,
-    ) -> Result<Response<ManageBody>, ManageError> {
-        let (route, segment) = Route::find(request.method, request.path)?;
-        // A malformed id gets the same response as an unknown one.
-        let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
-        let (keys, owners, actor) = (&self.keys, caller.owner_scope(), &caller.actor);
-        if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
-            // Checks the id before the body and the query, so that an invalid one gets the same
-            // response for keys of other owners and for keys that do not exist.
-            keys.get(owners, id()?).await?;
-        }
-        let response = match route {
-            Route::AuditJsonLines => {
-                return self.export(caller, request, ExportFormat::JsonLines).await;
-            }
-            Route::AuditCsv => return self.export(caller, request, ExportFormat::Csv).await,
-            Route::ListKeys => self.list(caller, request).await,
-            Route::CreateKey => self.create(caller, request).await,
-            Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?, caller),
-            Route::ChangeKey => {
-                let change = request.parse_json::<ChangeBody>()?.into_change()?;
-                self.key_response(&*keys.update(owners, id()?, &change, actor).await?, caller)
-            }
-            Route::RevokeKey => {
-                keys.revoke(owners, id()?, "", actor).await?;
-                message_response(StatusCode::OK, "API key revoked")
-            }
-            Route::DeleteKey => {
-                keys.delete(owners, id()?, actor).await?;
-                message_response(StatusCode::OK, "API key record deleted")
-            }
-            Route::RotateKey => self.rotate(caller, id()?, request).await,
-            Route::DisableKey => {
-                self.key_response(&*keys.disable(owners, id()?, actor).await?, caller)
-            }
-            Route::EnableKey => {
-                self.key_response(&*keys.enable(owners, id()?, actor).await?, caller)
-            }
-            Route::KeyEvents => self.key_events(caller, id()?, request).await,
-            Route::Audit => self.audit(caller, request).await,
-            Route::Introspect => self.introspect(caller, request).await,
-        };
-        Ok(response?.map(ManageBody::from))
     }
 }
 
@@ -213,10 +165,11 @@ impl Route {
             }
             allowed.push(known.as_str());
         }
-        match allowed.is_empty() {
-            true => Err(ManageError::unknown_path()),
-            false => Err(ManageError::method_not_allowed(allowed.join(", "))),
-        }
+        Err(if allowed.is_empty() {
+            ManageError::unknown_path()
+        } else {
+            ManageError::method_not_allowed(allowed.join(", "))
+        })
     }
 }
 
@@ -234,32 +187,83 @@ fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
     expected.next().is_none().then_some(id)
 }
 
-/// Reading and changing keys.
-impl ManagementApi {
-    async fn list(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
-        let [status, limit, cursor] = request.query_parameters(["status", "limit", "cursor"])?;
-        let mut page = Page::first().limit(parse_limit(limit.as_deref())?);
+/// A request that is being handled.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    keys: &'a ApiKeys,
+    caller: &'a Caller,
+    request: &'a ManageRequest<'a>,
+}
+
+impl Call<'_> {
+    async fn dispatch(&self) -> Result<Response<ManageBody>, ManageError> {
+        let &Self { keys, caller, request } = self;
+        let (route, segment) = Route::find(request.method, request.path)?;
+        // A malformed id gets the same response as an unknown one.
+        let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
+        let (owners, actor) = (caller.owner_scope(), &caller.actor);
+        if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
+            // Checks the id before the body and the query, so that an invalid one gets the same
+            // response for keys of other owners and for keys that do not exist.
+            keys.get(owners, id()?).await?;
+        }
+        let response = match route {
+            Route::AuditJsonLines => return self.export(ExportFormat::JsonLines).await,
+            Route::AuditCsv => return self.export(ExportFormat::Csv).await,
+            Route::ListKeys => self.list().await,
+            Route::CreateKey => self.create().await,
+            Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?),
+            Route::ChangeKey => {
+                let change = request.parse_json::<ChangeBody>()?.into_change()?;
+                self.key_response(&*keys.update(owners, id()?, &change, actor).await?)
+            }
+            Route::RevokeKey => {
+                keys.revoke(owners, id()?, "", actor).await?;
+                message_response(StatusCode::OK, "API key revoked")
+            }
+            Route::DeleteKey => {
+                keys.delete(owners, id()?, actor).await?;
+                message_response(StatusCode::OK, "API key record deleted")
+            }
+            Route::RotateKey => self.rotate(id()?).await,
+            Route::DisableKey => self.key_response(&*keys.disable(owners, id()?, actor).await?),
+            Route::EnableKey => self.key_response(&*keys.enable(owners, id()?, actor).await?),
+            Route::KeyEvents => {
+                let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
+                self.event_page(AuditQuery::new(owners).key(id()?), limit, cursor).await
+            }
+            Route::Audit => {
+                let known = ["event", "from", "until", "limit", "cursor"];
+                let [event, from, until, limit, cursor] = request.query_parameters(known)?;
+                self.event_page(self.audit_query([event, from, until])?, limit, cursor).await
+            }
+            Route::Introspect => self.introspect().await,
+        };
+        Ok(response?.map(ManageBody::from))
+    }
+
+    async fn list(&self) -> ManageResult {
+        let owners = self.caller.owner_scope();
+        let known = ["status", "limit", "cursor"];
+        let [status, limit, cursor] = self.request.query_parameters(known)?;
+        let mut page = Page::first().limit(parse_limit(limit)?);
         if let Some(text) = status {
             let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
             let found = all.into_iter().find(|status| status.as_str() == text);
             let expected = "status must be active, disabled, revoked or expired";
             page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
         }
-        if let Some(text) = cursor {
-            page = page.after(text.parse().map_err(|_| invalid_cursor())?);
+        if let Some(cursor) = parse_cursor(cursor)? {
+            page = page.after(cursor);
         }
-        let page = self.keys.list(caller.owner_scope(), page).await?;
+        let page = self.keys.list(owners, page).await?;
         let now = self.keys.now();
-        let view = |key| KeyView::new(key, caller.owner_scope(), now);
-        page_response("keys", page.keys.iter().map(|key| view(key)).collect(), page.next)
+        let keys = page.keys.iter().map(|key| KeyView::new(key, owners, now));
+        page_response("keys", keys.collect(), page.next)
     }
 
-    async fn rotate(
-        &self,
-        caller: &Caller,
-        id: KeyId,
-        request: &ManageRequest<'_>,
-    ) -> ManageResult {
+    async fn rotate(&self, id: KeyId) -> ManageResult {
+        let &Self { caller, request, .. } = self;
         let RotateBody { overlap_seconds } =
             if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
         let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
@@ -267,68 +271,57 @@ impl ManagementApi {
             rotation = rotation.token(&format!("rotate {token}"));
         }
         let issued = self.keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?;
-        json_response(
-            StatusCode::OK,
-            &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
-        )
+        self.issued_response(StatusCode::OK, &issued)
     }
 
-    fn key_response(&self, key: &Key, caller: &Caller) -> ManageResult {
-        json_response(StatusCode::OK, &KeyView::new(key, caller.owner_scope(), self.keys.now()))
+    fn key_response(&self, key: &Key) -> ManageResult {
+        let view = KeyView::new(key, self.caller.owner_scope(), self.keys.now());
+        json_response(StatusCode::OK, &view)
+    }
+
+    fn issued_response(&self, status: StatusCode, issued: &Issued) -> ManageResult {
+        let view = KeyView::issued(issued, self.caller.owner_scope(), self.keys.now());
+        json_response(status, &view)
     }
 
     /// Counts as a use against the key's limits.
-    async fn introspect(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
-        let token = request.form_parameter("token")?;
+    async fn introspect(&self) -> ManageResult {
+        let token = self.request.form_parameter("token")?;
         let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
-        let verify = VerifyRequest::new().tenant(caller.owner.tenant());
-        match self.keys.verify(token.as_bytes(), &verify).await {
-            Ok(verified) if caller.owner_scope().includes(verified.owner()) => {
-                json_response(StatusCode::OK, &introspection_json(Some(&verified)))
-            }
-            Ok(_) | Err(VerifyError::Denied(_)) => {
-                json_response(StatusCode::OK, &introspection_json(None))
-            }
-            Err(VerifyError::Limited(limited)) => Err(ManageError::limited(&limited)),
-            Err(VerifyError::Unavailable(error)) => Err(error.into()),
-        }
-    }
-}
-
-/// Creating keys.
-impl ManagementApi {
-    async fn create(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
-        let new = request.parse_json::<CreateBody>()?.into_new_key(&caller.owner)?;
-        let issued = match request.idempotency_token()? {
-            None => self.keys.issue(new, &caller.actor).await?,
-            Some(token) => self.create_idempotent(caller, new, &format!("create {token}")).await?,
+        let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
+        let visible = match self.keys.verify(token.as_bytes(), &verify).await {
+            Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
+            Err(VerifyError::Denied(_)) => None,
+            Err(VerifyError::Limited(limited)) => return Err(ManageError::limited(&limited)),
+            Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };
-        json_response(
-            StatusCode::CREATED,
-            &KeyView::issued(&issued, caller.owner_scope(), self.keys.now()),
-        )
+        json_response(StatusCode::OK, &introspection_json(visible.as_ref()))
+    }
+
+    async fn create(&self) -> ManageResult {
+        let new = self.request.parse_json::<CreateBody>()?.into_new_key(&self.caller.owner)?;
+        let issued = match self.request.idempotency_token()? {
+            None => self.keys.issue(new, &self.caller.actor).await?,
+            Some(token) => self.create_idempotent(new, &format!("create {token}")).await?,
+        };
+        self.issued_response(StatusCode::CREATED, &issued)
     }
 
     /// Creates a key that stores a hash of the token. A retry with the same token returns the same
     /// key with a new secret in place of the lost one.
-    async fn create_idempotent(
-        &self,
-        caller: &Caller,
-        new: NewKey,
-        token: &str,
-    ) -> Result<Issued, ManageError> {
+    async fn create_idempotent(&self, new: NewKey, token: &str) -> Result<Issued, ManageError> {
+        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
         let new = new.token(token);
-        let earlier = self.created_with_token(caller, &new).await?;
-        if let Some(earlier) = earlier.first() {
-            return self.retry_create(caller, &new, earlier, token).await;
+        if let Some(earlier) = self.created_with_token(&new).await?.first() {
+            return self.retry_create(&new, earlier, token).await;
         }
-        let issued = self.keys.issue(new.clone(), &caller.actor).await?;
+        let issued = keys.issue(new.clone(), actor).await?;
         // Another node may have handled the same request concurrently. A node that sees the other's
         // key deletes its own. The node that writes last always sees the other key, so at most one
         // key remains.
-        let created = self.created_with_token(caller, &new).await?;
+        let created = self.created_with_token(&new).await?;
         if created.iter().any(|key| key.id != issued.key.id) {
-            self.keys.delete(&caller.owner, issued.key.id, &caller.actor).await?;
+            keys.delete(owner, issued.key.id, actor).await?;
             return Err(ManageError::in_progress());
         }
         Ok(issued)
@@ -336,28 +329,27 @@ impl ManagementApi {
 
     async fn retry_create(
         &self,
-        caller: &Caller,
         new: &NewKey,
         earlier: &Key,
         token: &str,
     ) -> Result<Issued, ManageError> {
-        // Recorded uses may not be written yet. A secret that was used has been received, and must
-        // not be replaced.
-        self.keys.flush().await?;
+        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
         let failure = |error: Error| match error.kind() {
             ErrorKind::NotFound => ManageError::in_progress(),
             ErrorKind::NotLive => ManageError::idempotency_key_reused(),
             _ => error.into(),
         };
-        let earlier = self.keys.get(&caller.owner, earlier.id).await.map_err(failure)?;
+        // Recorded uses may not be written yet. A secret that was used has been received, and must
+        // not be replaced.
+        keys.flush().await?;
+        let earlier = keys.get(owner, earlier.id).await.map_err(failure)?;
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
             return Err(ManageError::idempotency_key_reused());
         }
         let rotation = Rotation::immediate().token(token);
-        let rotated = self.keys.rotate(&caller.owner, earlier.id, rotation, &caller.actor).await;
-        let issued = rotated.map_err(failure)?;
+        let issued = keys.rotate(owner, earlier.id, rotation, actor).await.map_err(failure)?;
         // While two keys exist, the nodes that created them may still delete either.
-        match self.created_with_token(caller, new).await?.as_slice() {
+        match self.created_with_token(new).await?.as_slice() {
             [only] if only.id == issued.key.id => Ok(issued),
             _ => Err(ManageError::in_progress()),
         }
@@ -365,18 +357,13 @@ impl ManagementApi {
 
     /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
     /// first.
-    async fn created_with_token(
-        &self,
-        caller: &Caller,
-        new: &NewKey,
-    ) -> Result<Vec<Arc<Key>>, ManageError> {
+    async fn created_with_token(&self, new: &NewKey) -> Result<Vec<Arc<Key>>, ManageError> {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(TOKEN_LIFETIME);
         loop {
-            let listed = self.keys.list(&caller.owner, page).await?;
-            let is_recent = |key: &&Arc<Key>| key.created_at >= since;
-            let has_token = |key: &&Arc<Key>| new.has_token_of(key);
-            found.extend(listed.keys.iter().filter(is_recent).filter(has_token).cloned());
+            let listed = self.keys.list(&self.caller.owner, page).await?;
+            let is_match = |key: &&Arc<Key>| key.created_at >= since && new.has_token_of(key);
+            found.extend(listed.keys.iter().filter(is_match).cloned());
             let reached_older = listed.keys.last().is_some_and(|key| key.created_at < since);
             match listed.next {
                 Some(next) if !reached_older => page = page.after(next),
@@ -384,36 +371,26 @@ impl ManagementApi {
             }
         }
     }
-}
 
-/// Reading the audit log.
-impl ManagementApi {
-    async fn audit(&self, caller: &Caller, request: &ManageRequest<'_>) -> ManageResult {
-        let known = ["limit", "cursor", "event", "from", "until"];
-        let [limit, cursor, event, from, until] = request.query_parameters(known)?;
-        let query = audit_query(caller, [event, from, until])?;
-        self.event_page(query, limit.as_deref(), cursor.as_deref()).await
-    }
-
-    async fn key_events(
+    fn audit_query(
         &self,
-        caller: &Caller,
-        id: KeyId,
-        request: &ManageRequest<'_>,
-    ) -> ManageResult {
-        let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
-        let query = AuditQuery::new(caller.owner_scope()).key(id);
-        self.event_page(query, limit.as_deref(), cursor.as_deref()).await
+        [event, from, until]: [Parameter<'_>; 3],
+    ) -> Result<AuditQuery<'_>, ManageError> {
+        let mut query = AuditQuery::new(self.caller.owner_scope());
+        query.kind = event.as_deref().map(str::parse).transpose()?;
+        query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        Ok(query)
     }
 
     async fn event_page(
         &self,
         mut query: AuditQuery<'_>,
-        limit: Option<&str>,
-        cursor: Option<&str>,
+        limit: Parameter<'_>,
+        cursor: Parameter<'_>,
     ) -> ManageResult {
         let limit = parse_limit(limit)?;
-        query.after = cursor.map(str::parse).transpose().map_err(|_| invalid_cursor())?;
+        query.after = parse_cursor(cursor)?;
         // Reads one more event than the page holds, to learn whether there is a next page.
         let mut events = self.keys.events(query.limit(limit + 1)).await?;
         let has_more = events.len() > limit as usize;
@@ -422,16 +399,10 @@ impl ManagementApi {
         page_response("events", events.iter().map(event_json).collect(), next)
     }
 
-    async fn export(
-        &self,
-        caller: &Caller,
-        request: &ManageRequest<'_>,
-        format: ExportFormat,
-    ) -> Result<Response<ManageBody>, ManageError> {
-        let parameters = request.query_parameters(["event", "from", "until"])?;
-        let query = audit_query(caller, parameters)?;
-        let export = self.keys.export(query.limit(EXPORT_PAGE_SIZE), format);
-        let body = ManageBody::export(export).await?;
+    async fn export(&self, format: ExportFormat) -> Result<Response<ManageBody>, ManageError> {
+        let parameters = self.request.query_parameters(["event", "from", "until"])?;
+        let query = self.audit_query(parameters)?.limit(EXPORT_PAGE_SIZE);
+        let body = ManageBody::export(self.keys.export(query, format)).await?;
         let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
         // The export contains text chosen by users: browsers must save it, not render it in the
         // origin of a dashboard.
@@ -441,27 +412,21 @@ impl ManagementApi {
     }
 }
 
-fn audit_query<'a>(
-    caller: &'a Caller,
-    [event, from, until]: [Option<Cow<'_, str>>; 3],
-) -> Result<AuditQuery<'a>, ManageError> {
-    let mut query = AuditQuery::new(caller.owner_scope());
-    query.kind = event.as_deref().map(str::parse).transpose()?;
-    query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
-    query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
-    Ok(query)
-}
-
 /// Parses the size of a page: 1 to 200. Defaults to 50.
-fn parse_limit(text: Option<&str>) -> Result<u32, ManageError> {
+fn parse_limit(text: Parameter<'_>) -> Result<u32, ManageError> {
     let Some(text) = text else { return Ok(50) };
     let number = text.parse().ok().filter(|number| (1..=200).contains(number));
     number.ok_or_else(|| ManageError::invalid("limit must be a number from 1 to 200"))
 }
 
-fn invalid_cursor() -> ManageError {
-    ManageError::invalid("cursor must be the value of `next` from the previous page")
+fn parse_cursor<T: FromStr>(text: Parameter<'_>) -> Result<Option<T>, ManageError> {
+    let detail = "cursor must be the value of `next` from the previous page";
+    let cursor = text.as_deref().map(str::parse).transpose();
+    cursor.map_err(|_| ManageError::invalid(detail))
 }
+
+/// The value of a query parameter, if the request contains it.
+type Parameter<'a> = Option<Cow<'a, str>>;
 
 /// How long a create can be retried with the same `Idempotency-Key`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);

@@ -80,46 +80,31 @@ impl std::fmt::Debug for ManageBody {
     }
 }
 
+/// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use body_stream::BodyStream;
+pub(crate) struct BodyStream(Option<NextChunk>);
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-mod body_stream {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll, ready},
-    };
+type NextChunk =
+    std::pin::Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
 
-    use super::ManageBody;
-    use crate::error::Error;
-
-    /// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
-    pub(crate) struct BodyStream(Option<NextChunk>);
-
-    type NextChunk =
-        Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
-
-    impl BodyStream {
-        pub(crate) fn new(body: ManageBody) -> Self {
-            Self(Some(read_chunk(body)))
-        }
-
-        pub(crate) fn poll_chunk(
-            &mut self,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<String, Error>>> {
-            let Some(next) = &mut self.0 else { return Poll::Ready(None) };
-            let (body, chunk) = ready!(next.as_mut().poll(cx));
-            self.0 = matches!(chunk, Ok(Some(_))).then(|| read_chunk(body));
-            Poll::Ready(chunk.transpose())
-        }
-    }
-
-    fn read_chunk(mut body: ManageBody) -> NextChunk {
-        Box::pin(async move {
+#[cfg(any(feature = "axum", feature = "actix"))]
+impl BodyStream {
+    pub(crate) fn new(mut body: ManageBody) -> Self {
+        Self(Some(Box::pin(async move {
             let chunk = body.next_chunk().await;
             (body, chunk)
-        })
+        })))
+    }
+
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<String, Error>>> {
+        let Some(next) = &mut self.0 else { return std::task::Poll::Ready(None) };
+        let (body, chunk) = std::task::ready!(next.as_mut().poll(cx));
+        *self = if let Ok(Some(_)) = chunk { Self::new(body) } else { Self(None) };
+        std::task::Poll::Ready(chunk.transpose())
     }
 }
 
@@ -363,8 +348,7 @@ pub(crate) fn too_large() -> Response<String> {
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
         let unavailable = |code, detail| {
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-                .with_retry_after(RETRY_AFTER_UNAVAILABLE)
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(5)
         };
         let (status, code) = match error.kind() {
             // Fixed texts: the error itself may name hosts and addresses of the operator.
@@ -398,8 +382,6 @@ impl From<Invalid> for ManageError {
     }
 }
 
-/// In seconds.
-const RETRY_AFTER_UNAVAILABLE: u64 = 5;
 const OUTCOME_UNKNOWN: &str =
     "the change may or may not have been made: read the key before trying again";
 const UNCONFIRMED: &str = "the change was made, but is not replicated yet, and a failover could \
