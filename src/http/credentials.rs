@@ -142,7 +142,7 @@ impl CredentialSource {
             }
             Self::Header(name) => request.each_value(name, |value| visit(Ok(value))),
             Self::Query(name) => {
-                let pairs = request.query().unwrap_or_default().split('&');
+                let pairs = request.query.unwrap_or_default().split('&');
                 for (key, value) in pairs.filter_map(|pair| pair.split_once('=')) {
                     if key == name {
                         visit(Ok(value.as_bytes()));

@@ -18,7 +18,7 @@ use crate::model::{Invalid, Networks};
 pub struct RequestHead<'a> {
     headers: &'a dyn Headers,
     path: &'a str,
-    query: Option<&'a str>,
+    pub(super) query: Option<&'a str>,
     peer: Option<IpAddr>,
 }
 
@@ -54,14 +54,6 @@ impl<'a> RequestHead<'a> {
         let (value, count) = self.last_value(name);
         let text = std::str::from_utf8(value?).ok()?;
         (count == 1 && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))).then_some(text)
-    }
-
-    pub(crate) fn query(&self) -> Option<&'a str> {
-        self.query
-    }
-
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.peer
     }
 
     pub(crate) fn each_value(&self, name: &HeaderName, mut visit: impl FnMut(&'a [u8])) {
@@ -120,14 +112,16 @@ pub(crate) fn mark_sensitive(headers: &mut HeaderMap, name: &HeaderName) {
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct ClientIp(Option<TrustedProxies>);
+pub struct ClientIp(Option<Arc<TrustedProxies>>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct TrustedProxies {
-    networks: Arc<Networks>,
+    networks: Networks,
     header: HeaderName,
-    parse_line: fn(&str) -> Option<Vec<Hop>>,
+    parse_line: ParseLine,
 }
+
+type ParseLine = fn(&str) -> Option<Vec<Hop>>;
 
 /// An entry of a forwarding header; `None` if it is not an IP address.
 type Hop = Option<IpAddr>;
@@ -146,10 +140,8 @@ impl ClientIp {
     pub fn x_forwarded_for<T: AsRef<str>>(
         proxies: impl IntoIterator<Item = T>,
     ) -> Result<Self, Invalid> {
-        let (header, parse_line) =
-            (HeaderName::from_static("x-forwarded-for"), parse_x_forwarded_for);
-        let networks = Arc::new(Networks::only(proxies)?);
-        Ok(Self(Some(TrustedProxies { networks, header, parse_line })))
+        let header = HeaderName::from_static("x-forwarded-for");
+        Ok(Self::behind(Networks::only(proxies)?, header, parse_x_forwarded_for))
     }
 
     /// Uses `Forwarded` (RFC 7239), under the same conditions as
@@ -158,23 +150,24 @@ impl ClientIp {
     /// # Errors
     /// Those of [`Networks::only`].
     pub fn forwarded<T: AsRef<str>>(proxies: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let networks = Arc::new(Networks::only(proxies)?);
-        Ok(Self(Some(TrustedProxies { networks, header: FORWARDED, parse_line: parse_forwarded })))
+        Ok(Self::behind(Networks::only(proxies)?, FORWARDED, parse_forwarded))
+    }
+
+    fn behind(networks: Networks, header: HeaderName, parse_line: ParseLine) -> Self {
+        Self(Some(Arc::new(TrustedProxies { networks, header, parse_line })))
     }
 
     /// Returns the client's address, or `None` if the header cannot be parsed. A key that is bound
     /// to networks is then rejected.
     pub(crate) fn find(&self, request: &RequestHead<'_>) -> Option<IpAddr> {
-        let peer = request.peer()?.to_canonical();
-        let Some(TrustedProxies { networks: proxies, header, parse_line }) = &self.0 else {
+        let peer = request.peer?.to_canonical();
+        let Some(proxies) = self.0.as_ref().filter(|proxies| proxies.networks.allows(Some(peer)))
+        else {
             return Some(peer);
         };
-        if !proxies.allows(Some(peer)) {
-            return Some(peer);
-        }
         let mut hops = Some(Vec::new());
-        request.each_value(header, |line| {
-            let parsed = std::str::from_utf8(line).ok().and_then(*parse_line);
+        request.each_value(&proxies.header, |line| {
+            let parsed = std::str::from_utf8(line).ok().and_then(proxies.parse_line);
             hops = hops.take().zip(parsed).map(|(mut hops, parsed)| {
                 hops.extend(parsed);
                 hops
@@ -183,7 +176,7 @@ impl ClientIp {
         let mut nearest = peer;
         for hop in hops?.into_iter().rev() {
             nearest = hop?;
-            if !proxies.allows(Some(nearest)) {
+            if !proxies.networks.allows(Some(nearest)) {
                 break;
             }
         }
