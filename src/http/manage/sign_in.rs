@@ -6,7 +6,6 @@ use super::{
     responses::{KeyView, ManageError, ManageResult, json_response, message_response},
 };
 use crate::{
-    api::ApiKeys,
     enroll::{EmailAddress, EnrollError, Enrollment},
     http::{
         ClientIp, RequestHead,
@@ -36,7 +35,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrollment: Enrollment,
-    keys: ApiKeys,
     guard: Guard,
 }
 
@@ -58,8 +56,7 @@ struct VerifyCodeBody {
 impl SignIn {
     /// Creates the routes for an enrollment.
     pub fn new(enrollment: Enrollment) -> Self {
-        let keys = enrollment.keys().clone();
-        Self { enrollment, guard: Guard::new(keys.clone()), keys }
+        Self { guard: Guard::new(enrollment.keys().clone()), enrollment }
     }
 
     /// Sets how the client's address is determined, as
@@ -134,7 +131,8 @@ impl SignIn {
         let email: EmailAddress = email.parse()?;
         let actor = with_client(Actor::account(email.as_str()));
         let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
-        let view = KeyView::issued(&issued, (&issued.key.owner).into(), self.keys.now());
+        let now = self.enrollment.keys().now();
+        let view = KeyView::issued(&issued, (&issued.key.owner).into(), now);
         json_response(StatusCode::CREATED, &view)
     }
 
@@ -157,15 +155,15 @@ impl SignIn {
             Ok(verified) => verified,
             Err(rejection) => return rejection.into_response(),
         };
-        let (owner, id) = (verified.owner(), verified.key_id());
+        let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
         let result: ManageResult = async {
             if method == Method::GET {
-                let key = self.keys.get(owner, id).await?;
+                let key = keys.get(owner, id).await?;
                 let view = KeyView::new(&key, owner.into(), verified.at());
                 return json_response(StatusCode::OK, &view);
             }
             let actor = with_client(Actor::key(&verified));
-            self.keys.revoke(owner, id, "requested with the key itself", &actor).await?;
+            keys.revoke(owner, id, "requested with the key itself", &actor).await?;
             message_response(StatusCode::OK, "API key revoked")
         }
         .await;
