@@ -47,7 +47,9 @@ pub struct Guard {
 }
 
 #[derive(Clone)]
-struct TenantOf(Arc<dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync>);
+struct TenantOf(Arc<TenantFn>);
+
+type TenantFn = dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync;
 
 /// Builds a [`Guard`]. Clone it to build several guards that differ in a few rules.
 ///

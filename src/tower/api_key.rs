@@ -142,10 +142,12 @@ pub struct ResponseFuture<S: Service<Request<B>>, H, B, R> {
 
 enum State<S: Service<Request<B>>, H, B, R> {
     Rejected(Option<Box<Response<R>>>),
-    /// Holds the service and the request until the key is verified.
-    Verifying(Verification, Option<Box<(ApiKeyService<S, H>, Request<B>)>>),
+    Verifying(Verification, Option<Box<PendingCall<S, H, B>>>),
     Calling(Pin<Box<S::Future>>, Option<Verified>),
 }
+
+/// The service and the request, until the key is verified.
+type PendingCall<S, H, B> = (ApiKeyService<S, H>, Request<B>);
 
 type Verification = Pin<Box<dyn Future<Output = Result<Verified, Rejection>> + Send>>;
 
