@@ -8,16 +8,15 @@ use std::{
 use actix_web::{
     Error, FromRequest, HttpRequest, HttpResponse,
     body::{BodySize, BoxBody, MessageBody},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::StatusCode,
     web::{self, Bytes, PayloadConfig, ServiceConfig},
 };
 
-use super::response::into_actix_response;
+use super::middleware::{into_actix_response, request_head};
 use crate::{
     api::ApiKeys,
-    http::{
-        RequestHead,
-        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+    http::manage::{
+        BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn, too_large,
     },
 };
 
@@ -72,10 +71,17 @@ where
             let (api, root) = (api.clone(), path.trim_end_matches("{rest:.*}"));
             let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
                 let api = api.clone();
-                async move { handle(&api, &caller.into(), root, &request, body).await }
+                async move {
+                    // Paths are relative to where the routes are mounted.
+                    let rest = request.match_info().get("rest").unwrap_or_default();
+                    let (path, caller) = (format!("{root}{rest}"), caller.into());
+                    let respond = async |received: &ManageRequest<'_>| {
+                        into_actix_response(api.handle(&caller, received).await.map(into_body))
+                    };
+                    receive(&path, &request, body, respond).await
+                }
             };
-            let limit = PayloadConfig::new(MAX_BODY);
-            config.service(web::resource(path).app_data(limit).route(web::to(handler)));
+            config.service(web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).to(handler));
         }
     }
 }
@@ -97,70 +103,42 @@ pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
             let sign_in = sign_in.clone();
             let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
                 let sign_in = sign_in.clone();
-                async move { handle_sign_in(&sign_in, path, &request, body).await }
+                async move {
+                    let respond = async |received: &ManageRequest<'_>| {
+                        let response = sign_in.handle(&request_head(&request), received);
+                        into_actix_response(response.await)
+                    };
+                    receive(path, &request, body, respond).await
+                }
             };
-            let limit = PayloadConfig::new(MAX_BODY);
-            config.service(web::resource(path).app_data(limit).route(web::to(handler)));
+            config.service(web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).to(handler));
         }
     }
 }
 
-async fn handle_sign_in(
-    sign_in: &SignIn,
+async fn receive(
     path: &str,
     request: &HttpRequest,
     body: Result<Bytes, Error>,
+    respond: impl AsyncFnOnce(&ManageRequest<'_>) -> HttpResponse,
 ) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(SignIn::too_large()) };
-    let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
-        return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
-    };
-    let query = Some(request.query_string()).filter(|query| !query.is_empty());
-    let peer = request.peer_addr().map(|peer| peer.ip());
-    let content_type = request.headers().get(CONTENT_TYPE);
-    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    let manage_request = ManageRequest::new(&method, path).body(content_type, &body);
-    let response = {
-        let head = RequestHead::new(request.headers(), request.path(), query, peer);
-        sign_in.handle(&head, &manage_request)
-    };
-    into_actix_response(response.await)
-}
-
-async fn handle(
-    api: &ManagementApi,
-    caller: &Caller,
-    root: &str,
-    request: &HttpRequest,
-    body: Result<Bytes, Error>,
-) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(ManagementApi::too_large()) };
-    // Paths are relative to where the routes are mounted.
-    let path = format!("{root}{}", request.match_info().get("rest").unwrap_or_default());
+    let Ok(body) = body else { return into_actix_response(too_large()) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
     let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
-    let manage_request = ManageRequest::new(&method, &path)
-        .query(request.query_string())
-        .body(header(CONTENT_TYPE.as_str()).unwrap_or_default(), &body);
-    let manage_request = match header("idempotency-key") {
-        Some(value) => manage_request.idempotency_key(value),
-        None => manage_request,
-    };
-    into_actix_response(api.handle(caller, &manage_request).await.map(into_body))
+    let query = request.query_string();
+    respond(&ManageRequest::received(&method, path, query, &body, header)).await
 }
 
 fn into_body(body: ManageBody) -> BoxBody {
     match body.into_complete() {
         Ok(text) => BoxBody::new(text),
-        Err(chunks) => BoxBody::new(StreamBody(BodyStream::new(chunks))),
+        Err(chunks) => BoxBody::new(BodyStream::new(chunks)),
     }
 }
 
-struct StreamBody(BodyStream);
-
-impl MessageBody for StreamBody {
+impl MessageBody for BodyStream {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -171,7 +149,7 @@ impl MessageBody for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.0.poll_chunk(cx).map_ok(Bytes::from).map_err(Into::into)
+        self.poll_chunk(cx).map_ok(Bytes::from).map_err(Into::into)
     }
 }
 

@@ -7,17 +7,20 @@ use std::{
 };
 
 use actix_web::{
-    Error, FromRequest, HttpMessage, HttpRequest, ResponseError,
+    Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform},
-    http::header::{HeaderMap, HeaderName},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue},
+    },
 };
 
-use super::response::add_verified_headers;
 use crate::{
     http::{
         ErrorCode, Guard, Rejection, RequestHead,
         guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        rate_limit_headers,
         request::Headers,
     },
     verify::Verified,
@@ -82,12 +85,16 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (guard, inner) = (self.guard.clone(), self.inner.clone());
         request.headers_mut().retain(|name, value| {
-            if guard.sensitive_headers().any(|sensitive| sensitive.as_str() == name.as_str()) {
+            if guard.credentials.header_names().any(|sensitive| sensitive.as_str() == name.as_str())
+            {
                 value.set_sensitive(true);
             }
             true
         });
-        let precheck = precheck(&guard, &request);
+        let precheck = {
+            let extensions = request.extensions();
+            guard.precheck(&request_head(request.request()), extensions.get::<OuterCheck>())
+        };
         Box::pin(async move {
             let rejection = match precheck {
                 Precheck::Rejected(rejection) => rejection,
@@ -104,7 +111,11 @@ where
                         request.extensions_mut().insert(guard.outer_check(&verified));
                         request.extensions_mut().insert(verified.clone());
                         let mut response = inner.call(request).await?.map_into_left_body();
-                        add_verified_headers(response.headers_mut(), &verified);
+                        let headers = response.headers_mut();
+                        insert_headers(headers, rate_limit_headers(&verified));
+                        if !headers.contains_key(CACHE_CONTROL) {
+                            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                        }
                         return Ok(response);
                     }
                 },
@@ -152,11 +163,10 @@ impl FromRequest for MaybeVerified {
     }
 }
 
-fn precheck(guard: &Guard, request: &ServiceRequest) -> Precheck {
+pub(super) fn request_head(request: &HttpRequest) -> RequestHead<'_> {
     let query = Some(request.query_string()).filter(|query| !query.is_empty());
     let peer = request.peer_addr().map(|peer| peer.ip());
-    let head = RequestHead::new(request.headers(), request.path(), query, peer);
-    guard.precheck(&head, request.extensions().get::<OuterCheck>())
+    RequestHead::new(request.headers(), request.path(), query, peer)
 }
 
 impl Headers for HeaderMap {
@@ -164,6 +174,43 @@ impl Headers for HeaderMap {
         // Both crates store header names in lower case.
         if let Ok(name) = HeaderName::from_lowercase(name.as_str().as_bytes()) {
             self.get_all(name).for_each(|value| visit(value.as_bytes()));
+        }
+    }
+}
+
+/// Converts a response to the types of actix-web, which uses `http` 0.2. The bytes sent are the same.
+pub(super) fn into_actix_response(
+    response: http::Response<impl MessageBody + 'static>,
+) -> HttpResponse {
+    let (parts, body) = response.into_parts();
+    let mut response = HttpResponse::build(actix_status(parts.status)).body(body);
+    insert_headers(response.headers_mut(), &parts.headers);
+    response
+}
+
+impl ResponseError for Rejection {
+    fn status_code(&self) -> StatusCode {
+        actix_status(self.status())
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        into_actix_response(self.clone().into_response::<String>())
+    }
+}
+
+fn actix_status(status: http::StatusCode) -> StatusCode {
+    StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn insert_headers<N: AsRef<str>, V: AsRef<[u8]>>(
+    headers: &mut HeaderMap,
+    more: impl IntoIterator<Item = (N, V)>,
+) {
+    for (name, value) in more {
+        let name = HeaderName::from_bytes(name.as_ref().as_bytes());
+        let value = HeaderValue::from_bytes(value.as_ref());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.insert(name, value);
         }
     }
 }

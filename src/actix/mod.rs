@@ -25,10 +25,41 @@
 //! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
-#[cfg(feature = "leaks")]
-pub mod leaks;
 pub mod manage;
 mod middleware;
-mod response;
 
 pub use middleware::{ApiKeyAuth, ApiKeyAuthService, MaybeVerified};
+
+/// The leak receiver as a resource.
+#[cfg(feature = "leaks")]
+pub mod leaks {
+    use actix_web::{
+        Error, HttpRequest, Resource,
+        web::{self, Bytes, PayloadConfig},
+    };
+
+    use super::middleware::into_actix_response;
+    use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
+
+    /// Creates a resource that receives reports by `POST`. Only GitHub needs to know its path.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_web::App;
+    /// # fn mount(receiver: keyward::http::leaks::LeakReceiver) {
+    /// let app = App::new().service(keyward::actix::leaks::resource("/leaks/github", receiver));
+    /// # }
+    /// ```
+    pub fn resource(path: &str, receiver: LeakReceiver) -> Resource {
+        let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
+            let receiver = receiver.clone();
+            async move {
+                let Ok(body) = body else { return into_actix_response(LeakReceiver::too_large()) };
+                let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
+                let report = LeakReport::received(&body, header);
+                into_actix_response(receiver.receive(&report).await)
+            }
+        };
+        web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).route(web::post().to(handler))
+    }
+}

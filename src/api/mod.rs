@@ -20,8 +20,8 @@ use crate::{
     },
     system::{IdGenerator, NodeClock},
     verify::{
-        Attempt, Cache, DeniedReason, FeedState, IdentifiedKey, Reservation, Verified, Verifier,
-        VerifyError, VerifyRequest,
+        Attempt, Cache, FeedState, IdentifiedKey, Reservation, Verified, Verifier, VerifyError,
+        VerifyRequest,
     },
 };
 
@@ -750,7 +750,7 @@ impl ApiKeys {
         &self,
         verified: &Verified,
         request: VerifyRequest<'_>,
-    ) -> Result<(), DeniedReason> {
+    ) -> Result<(), crate::verify::DeniedReason> {
         verified.authorize(request, self.now())
     }
 

@@ -10,10 +10,9 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, FromRequestParts, Request},
-    response::Response,
     routing::any,
 };
-use http::{header::CONTENT_TYPE, request::Parts};
+use http::request::Parts;
 use http_body::Frame;
 
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
     error::Error,
     http::{
         RequestHead,
-        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+        manage::{BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn, too_large},
     },
 };
 
@@ -70,9 +69,14 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let api = ManagementApi::new(keys);
-    let handler = move |caller: C, request: Request| {
-        let api = api.clone();
-        async move { handle(&api, &caller.into(), request).await }
+    let handler = async move |caller: C, request: Request| {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
+        let response = api.handle(&caller.into(), &manage_request(&parts, &body)).await;
+        response.map(|body| match body.into_complete() {
+            Ok(text) => Body::from(text),
+            Err(chunks) => Body::new(BodyStream::new(chunks)),
+        })
     };
     ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
         .into_iter()
@@ -94,56 +98,30 @@ where
 /// # }
 /// ```
 pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
-    let handler = move |request: Request| {
-        let sign_in = sign_in.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return SignIn::too_large().map(Body::from);
-            };
-            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            let request = manage_request(&parts, &body);
-            let response = {
-                let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
-                sign_in.handle(&head, &request)
-            };
-            response.await.map(Body::from)
-        }
+    let handler = async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let request = manage_request(&parts, &body);
+        let response = {
+            let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
+            sign_in.handle(&head, &request)
+        };
+        response.await.map(Body::from)
     };
     ["/auth/otp", "/auth/otp/verify", "/auth/key"]
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
 }
 
-async fn handle(api: &ManagementApi, caller: &Caller, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return ManagementApi::too_large().map(Body::from);
-    };
-    api.handle(caller, &manage_request(&parts, &body)).await.map(into_body)
-}
-
 fn manage_request<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {
-    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let request = ManageRequest::new(&parts.method, parts.uri.path())
-        .query(parts.uri.query().unwrap_or_default())
-        .body(content_type, body);
-    match parts.headers.get("idempotency-key") {
-        Some(value) => request.idempotency_key(value.as_bytes()),
-        None => request,
-    }
+    let query = parts.uri.query().unwrap_or_default();
+    ManageRequest::received(&parts.method, parts.uri.path(), query, body, |name| {
+        parts.headers.get(name).map(|value| value.as_bytes())
+    })
 }
 
-fn into_body(body: ManageBody) -> Body {
-    match body.into_complete() {
-        Ok(text) => Body::from(text),
-        Err(chunks) => Body::new(StreamBody(BodyStream::new(chunks))),
-    }
-}
-
-struct StreamBody(BodyStream);
-
-impl http_body::Body for StreamBody {
+impl http_body::Body for BodyStream {
     type Data = Bytes;
     type Error = Error;
 
@@ -151,6 +129,6 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
+        self.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
     }
 }

@@ -25,8 +25,6 @@
 //! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
-#[cfg(feature = "leaks")]
-pub mod leaks;
 pub mod manage;
 #[cfg(feature = "axum-openapi")]
 pub mod openapi;
@@ -82,5 +80,39 @@ impl<S: Sync> OptionalFromRequestParts<S> for Verified {
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         Rejection::into_response(self)
+    }
+}
+
+/// The leak receiver as a route.
+#[cfg(feature = "leaks")]
+pub mod leaks {
+    use axum::{
+        body::{Body, to_bytes},
+        extract::Request,
+        routing::{MethodRouter, post},
+    };
+
+    use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
+
+    /// Creates a route that receives reports by `POST`. Only GitHub needs to know its path.
+    ///
+    /// # Examples
+    /// ```
+    /// use axum::Router;
+    /// use keyward::http::leaks::LeakReceiver;
+    ///
+    /// # fn app(receiver: LeakReceiver) -> Router {
+    /// Router::new().route("/leaks/github", keyward::axum::leaks::route(receiver))
+    /// # }
+    /// ```
+    pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
+        post(async move |request: Request| {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return LeakReceiver::too_large().map(Body::from);
+            };
+            let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
+            receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
+        })
     }
 }

@@ -25,10 +25,7 @@
 //! ```
 
 use axum::{Router, extract::FromRequestParts};
-use utoipa::openapi::{
-    ComponentsBuilder,
-    path::{Operation, PathItem},
-};
+use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
@@ -54,22 +51,17 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
         guard: &Guard,
         (mut schemas, mut paths, routes): UtoipaMethodRouter<S>,
     ) -> Self {
-        paths
-            .paths
-            .values_mut()
-            .flat_map(operations)
-            .for_each(|operation| guard.describe(operation));
+        let operations = paths.paths.values_mut().flat_map(|path| {
+            let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+            [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+        });
+        operations.for_each(|operation| guard.describe(operation));
         schemas.push(problem_schema());
-        let routes = routes.layer(super::layer(guard.clone()));
-        let mut router = self.routes((schemas, paths, routes));
-        let components = router.get_openapi_mut().components.take().unwrap_or_default();
-        let components = guard
-            .security_schemes()
-            .into_iter()
-            .fold(ComponentsBuilder::from(components), |all, (name, scheme)| {
-                all.security_scheme(name, scheme)
-            });
-        router.get_openapi_mut().components = Some(components.build());
+        let mut router = self.routes((schemas, paths, routes.layer(super::layer(guard.clone()))));
+        let components = router.get_openapi_mut().components.get_or_insert_default();
+        for (name, scheme) in guard.security_schemes() {
+            components.add_security_scheme(name, scheme);
+        }
         router
     }
 }
@@ -79,24 +71,19 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
 ///
 /// # Examples
 /// ```
-/// # use axum::{extract::FromRequestParts, http::{StatusCode, request::Parts}};
-/// # use keyward::http::manage::Caller;
-/// # struct Session;
-/// # impl<S: Sync> FromRequestParts<S> for Session {
-/// #     type Rejection = StatusCode;
-/// #     async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, StatusCode> { Err(StatusCode::UNAUTHORIZED) }
-/// # }
-/// # impl From<Session> for Caller { fn from(_: Session) -> Self { unreachable!() } }
-/// # let keys = keyward::testing::TestKeys::new().keys;
+/// # use axum::extract::FromRequestParts;
+/// # use keyward::{ApiKeys, http::manage::Caller};
 /// use keyward::http::openapi::CallerAuth;
 /// use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 /// use utoipa_axum::router::OpenApiRouter;
 ///
+/// # fn app<Session: FromRequestParts<()> + Into<Caller> + Send + 'static>(keys: ApiKeys) {
 /// let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("session")));
 /// let callers = CallerAuth::scheme("session", cookie);
 /// let api = keyward::axum::openapi::manage_router::<Session, _>(keys, &callers);
 /// let app: OpenApiRouter = OpenApiRouter::new().nest("/v1", api);
 /// assert!(app.get_openapi().paths.get_path_item("/v1/api-keys").is_some());
+/// # }
 /// ```
 pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
 where
@@ -125,9 +112,4 @@ pub fn sign_in_router<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Open
     let described = OpenApiRouter::with_openapi(sign_in_document(&sign_in));
     let routes: Router<S> = super::manage::sign_in(sign_in);
     described.merge(OpenApiRouter::from(routes))
-}
-
-fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
-    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
 }

@@ -96,15 +96,12 @@ impl Credentials {
         match found {
             _ if repeated => Err(CredentialError::Repeated),
             None => Ok(None),
-            Some(Presented::Text(bytes)) => {
-                parse_secret(bytes).map(Some).ok_or(CredentialError::Malformed)
-            }
-            Some(Presented::Malformed) => Err(CredentialError::Malformed),
+            Some(presented) => presented.and_then(parse_secret).map(Some),
         }
     }
 
     /// Returns the headers that can contain a secret.
-    pub(super) fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
+    pub(crate) fn header_names(&self) -> impl Iterator<Item = &HeaderName> {
         self.sources.iter().filter_map(|source| match source {
             CredentialSource::Bearer => Some(&AUTHORIZATION),
             CredentialSource::Header(name) => Some(name),
@@ -120,10 +117,8 @@ impl Default for Credentials {
     }
 }
 
-enum Presented<'a> {
-    Text(&'a [u8]),
-    Malformed,
-}
+/// The bytes that may be a secret, without the scheme.
+type Presented<'a> = Result<&'a [u8], CredentialError>;
 
 impl CredentialSource {
     fn header(name: &str) -> Result<Self, Invalid> {
@@ -141,16 +136,16 @@ impl CredentialSource {
                 let (_, count) = request.last_value(&AUTHORIZATION);
                 request.each_value(&AUTHORIZATION, |value| match parse_bearer(value) {
                     Some(presented) => visit(presented),
-                    None if count > 1 => visit(Presented::Malformed),
+                    None if count > 1 => visit(Err(CredentialError::Malformed)),
                     None => {}
                 });
             }
-            Self::Header(name) => request.each_value(name, |value| visit(Presented::Text(value))),
+            Self::Header(name) => request.each_value(name, |value| visit(Ok(value))),
             Self::Query(name) => {
-                let pairs = request.query().unwrap_or_default().split('&');
+                let pairs = request.query.unwrap_or_default().split('&');
                 for (key, value) in pairs.filter_map(|pair| pair.split_once('=')) {
                     if key == name {
-                        visit(Presented::Text(value.as_bytes()));
+                        visit(Ok(value.as_bytes()));
                     }
                 }
             }
@@ -166,17 +161,17 @@ fn parse_bearer(value: &[u8]) -> Option<Presented<'_>> {
         return None;
     }
     match rest.split_first() {
-        Some((b' ', text)) if !scheme.is_empty() => Some(Presented::Text(text)),
-        _ => Some(Presented::Malformed),
+        Some((b' ', text)) if !scheme.is_empty() => Some(Ok(text)),
+        _ => Some(Err(CredentialError::Malformed)),
     }
 }
 
 /// Checks length and characters before copying, so that a long value costs no allocation.
-fn parse_secret(bytes: &[u8]) -> Option<Secret> {
+fn parse_secret(bytes: &[u8]) -> Result<Secret, CredentialError> {
     let plausible =
         (1..=MAX_SECRET_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    let text = std::str::from_utf8(bytes).ok().filter(|_| plausible)?;
-    Some(Secret::from(text.to_owned()))
+    let text = std::str::from_utf8(bytes).ok().filter(|_| plausible);
+    text.map(|text| Secret::from(text.to_owned())).ok_or(CredentialError::Malformed)
 }
 
 fn is_token(byte: u8) -> bool {

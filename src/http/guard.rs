@@ -1,11 +1,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, header::USER_AGENT, request::Parts};
+use http::{HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    client_ip::ClientIp,
     credentials::{CredentialError, Credentials},
-    request::{RequestHead, TenantPath, mark_sensitive},
+    request::{ClientIp, RequestHead, TenantPath, mark_sensitive},
     responses::{ErrorCode, Rejection},
     telemetry::CheckRecorder,
 };
@@ -33,21 +32,24 @@ use crate::{
 ///     .build()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use = "a guard does nothing until an adapter applies it"]
 pub struct Guard {
     keys: ApiKeys,
-    pub(super) credentials: Credentials,
-    client_ip: ClientIp,
+    pub(crate) credentials: Credentials,
+    pub(super) client_ip: ClientIp,
     realm: String,
     pub(super) scopes: Vec<&'static str>,
     pub(super) any_scope: Vec<&'static str>,
     pub(super) optional: bool,
     cost: u32,
-    tenant: Option<Arc<TenantOf>>,
+    tenant: Option<TenantOf>,
 }
 
-type TenantOf = dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync;
+#[derive(Clone)]
+struct TenantOf(Arc<TenantFn>);
+
+type TenantFn = dyn Fn(&RequestHead<'_>) -> Option<String> + Send + Sync;
 
 /// Builds a [`Guard`]. Clone it to build several guards that differ in a few rules.
 ///
@@ -115,7 +117,7 @@ impl Guard {
         head: &mut Parts,
         peer: Option<IpAddr>,
     ) -> Result<Option<Verified>, Rejection> {
-        self.sensitive_headers().for_each(|name| mark_sensitive(&mut head.headers, name));
+        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
         let precheck = {
             let request = RequestHead::from_parts(head, peer);
             self.precheck(&request, head.extensions.get::<OuterCheck>())
@@ -134,15 +136,6 @@ impl Guard {
         Ok(Some(verified))
     }
 
-    pub(super) fn set_client_ip(&mut self, client_ip: ClientIp) {
-        self.client_ip = client_ip;
-    }
-
-    /// Returns the headers that an adapter marks as sensitive.
-    pub(crate) fn sensitive_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.credentials.header_names()
-    }
-
     /// Does everything that needs the request itself. Only verification, which waits for the
     /// store, is left to [`verify`](Self::verify).
     pub(crate) fn precheck(
@@ -150,11 +143,18 @@ impl Guard {
         request: &RequestHead<'_>,
         outer: Option<&OuterCheck>,
     ) -> Precheck {
-        let tenant = self.tenant.as_ref().and_then(|tenant| tenant(request));
+        let tenant = self.tenant.as_ref().and_then(|TenantOf(tenant)| tenant(request));
         if let Some(outer) = outer.filter(|outer| outer.keys.is_same(&self.keys)) {
-            return match self.recheck(&outer.verified, tenant.as_deref()) {
+            // The key must also satisfy the rules of this guard.
+            let request = VerifyRequest {
+                tenant: tenant.as_deref(),
+                scopes: &self.scopes,
+                any_scope: &self.any_scope,
+                ..VerifyRequest::new()
+            };
+            return match self.keys.authorize_again(&outer.verified, request) {
                 Ok(()) => Precheck::AlreadyVerified,
-                Err(code) => self.reject(code),
+                Err(reason) => self.reject(code_of(reason)),
             };
         }
         let secret = match self.credentials.read(request) {
@@ -211,20 +211,6 @@ impl Guard {
         OuterCheck { keys: self.keys.clone(), verified: verified.clone() }
     }
 
-    /// Decides whether a key that an outer guard verified also satisfies the rules of this one.
-    fn recheck(&self, verified: &Verified, tenant: Option<&str>) -> Result<(), ErrorCode> {
-        let request = VerifyRequest {
-            tenant,
-            scopes: &self.scopes,
-            any_scope: &self.any_scope,
-            ..VerifyRequest::new()
-        };
-        self.keys.authorize_again(verified, request).map_err(|reason| match reason {
-            DeniedReason::AccessMissing => ErrorCode::InsufficientScope,
-            _ => ErrorCode::InvalidKey,
-        })
-    }
-
     /// Rejects a request that needs no verification.
     fn reject(&self, code: ErrorCode) -> Precheck {
         CheckRecorder::start().rejected(code);
@@ -233,13 +219,12 @@ impl Guard {
 
     fn rejection_for(&self, error: &VerifyError) -> Rejection {
         match error {
-            VerifyError::Denied(denied) if denied.reason() == DeniedReason::AccessMissing => {
-                self.challenge(ErrorCode::InsufficientScope)
-            }
-            VerifyError::Denied(_) => self.challenge(ErrorCode::InvalidKey),
+            VerifyError::Denied(denied) => self.challenge(code_of(denied.reason())),
             VerifyError::Limited(limited) => Rejection::limited(limited),
             VerifyError::Unavailable(_) => {
-                Rejection::new(ErrorCode::Unavailable).with_retry_after(RETRY_AFTER_UNAVAILABLE)
+                let mut rejection = Rejection::new(ErrorCode::Unavailable);
+                rejection.retry_after = Some(RETRY_AFTER_UNAVAILABLE);
+                rejection
             }
         }
     }
@@ -254,24 +239,32 @@ impl Guard {
             let scopes: Vec<_> = self.scopes.iter().chain(&self.any_scope).copied().collect();
             text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
-        match HeaderValue::try_from(text) {
-            Ok(challenge) => Rejection::new(code).with_challenge(challenge),
-            Err(_) => Rejection::new(code),
-        }
+        let mut rejection = Rejection::new(code);
+        rejection.challenge = HeaderValue::try_from(text).ok();
+        rejection
     }
 }
 
-impl std::fmt::Debug for Guard {
+/// Returns the code that a client receives. All reasons but one are the same to it, so that a stranger with a guessed or stolen
+/// key learns nothing; a valid key that lacks a scope is something its holder can fix.
+fn code_of(reason: DeniedReason) -> ErrorCode {
+    match reason {
+        DeniedReason::AccessMissing => ErrorCode::InsufficientScope,
+        DeniedReason::Malformed(_)
+        | DeniedReason::Unknown
+        | DeniedReason::Revoked
+        | DeniedReason::Expired
+        | DeniedReason::Disabled
+        | DeniedReason::SecretRetired
+        | DeniedReason::OwnerSuspended
+        | DeniedReason::WrongTenant
+        | DeniedReason::NetworkNotAllowed => ErrorCode::InvalidKey,
+    }
+}
+
+impl std::fmt::Debug for TenantOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guard")
-            .field("credentials", &self.credentials)
-            .field("client_ip", &self.client_ip)
-            .field("realm", &self.realm)
-            .field("scopes", &self.scopes)
-            .field("any_scope", &self.any_scope)
-            .field("optional", &self.optional)
-            .field("cost", &self.cost)
-            .finish_non_exhaustive()
+        f.write_str("TenantOf(..)")
     }
 }
 
@@ -311,7 +304,7 @@ impl GuardBuilder {
 
     /// Sets how the client's address is determined. Defaults to the address of the peer.
     pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.guard.set_client_ip(client_ip);
+        self.guard.client_ip = client_ip;
         self
     }
 
@@ -344,7 +337,7 @@ impl GuardBuilder {
         mut self,
         of: impl Fn(&RequestHead<'_>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.guard.tenant = Some(Arc::new(of));
+        self.guard.tenant = Some(TenantOf(Arc::new(of)));
         self.tenant_path = None;
         self
     }
@@ -387,7 +380,8 @@ impl GuardBuilder {
         }
         if let Some(template) = tenant_path {
             let template = TenantPath::new(&template)?;
-            guard.tenant = Some(Arc::new(move |request| Some(template.tenant(request.path()))));
+            let of_path = move |request: &RequestHead<'_>| Some(template.tenant(request.path()));
+            guard.tenant = Some(TenantOf(Arc::new(of_path)));
         }
         Ok(guard)
     }

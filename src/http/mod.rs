@@ -25,7 +25,6 @@
 //! | `keyward_check_seconds`, a histogram | the same |
 //! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which is not sent to the caller |
 
-mod client_ip;
 mod credentials;
 pub(crate) mod guard;
 #[cfg(feature = "leaks")]
@@ -38,10 +37,9 @@ pub(crate) mod request;
 mod responses;
 mod telemetry;
 
-pub use client_ip::ClientIp;
 pub use credentials::Credentials;
 pub use guard::{Guard, GuardBuilder};
-pub use request::RequestHead;
+pub use request::{ClientIp, RequestHead};
 pub use responses::{
     ErrorCode, GrpcResponses, ProblemResponses, Rejection, RejectionHandler, rate_limit_headers,
 };

@@ -29,8 +29,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Rejection {
     code: ErrorCode,
-    challenge: Option<HeaderValue>,
-    retry_after: Option<Duration>,
+    pub(super) challenge: Option<HeaderValue>,
+    pub(super) retry_after: Option<Duration>,
     rates: RateStates,
     quotas: QuotaStates,
 }
@@ -81,16 +81,6 @@ impl Rejection {
             rates: RateStates::default(),
             quotas: QuotaStates::default(),
         }
-    }
-
-    pub(super) fn with_challenge(mut self, challenge: HeaderValue) -> Self {
-        self.challenge = Some(challenge);
-        self
-    }
-
-    pub(super) fn with_retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
-        self
     }
 
     pub(super) fn limited(limited: &Limited) -> Self {
@@ -260,53 +250,38 @@ fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,
 ) -> Option<[(HeaderName, HeaderValue); 2]> {
-    let mut headers = LimitHeaders::default();
-    headers.add_rate("key", rates.key);
-    headers.add_rate("owner", rates.owner);
-    headers.add_quota("key-quota", quotas.key);
-    headers.add_quota("owner-quota", quotas.owner);
-    let value = |text: String| HeaderValue::try_from(text).ok();
-    (!headers.policy.is_empty()).then_some(())?;
-    let policy = (RATE_LIMIT_POLICY.clone(), value(headers.policy)?);
-    Some([policy, (RATE_LIMIT.clone(), value(headers.limit)?)])
-}
-
-#[derive(Default)]
-struct LimitHeaders {
-    policy: String,
-    limit: String,
-}
-
-impl LimitHeaders {
-    fn add_rate(&mut self, name: &str, state: Option<RateState>) {
-        let Some(RateState { rate, remaining, reset, .. }) = state else { return };
-        let window = whole_seconds(rate.period).max(1);
-        self.add(name, rate.uses.get().into(), Some(window), remaining.into(), Some(reset));
-    }
-
-    /// Only a daily quota has a window: months differ in length, and a total quota never resets.
-    fn add_quota(&mut self, name: &str, state: Option<QuotaState>) {
-        let Some(QuotaState { quota, remaining, reset, .. }) = state else { return };
-        let window = (quota.period() == Period::Day).then_some(86_400);
-        self.add(name, quota.uses(), window, remaining, reset);
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        quota: u64,
-        window: Option<u64>,
-        remaining: u64,
-        reset: Option<Duration>,
-    ) {
-        let comma = if self.policy.is_empty() { "" } else { ", " };
-        let Self { policy, limit } = self;
+    // The uses that are allowed and remain, the window in seconds, and the time until the reset.
+    let of_rate = |state: RateState| {
+        let RateState { rate, remaining, reset, .. } = state;
+        let window = Some(whole_seconds(rate.period).max(1));
+        (u64::from(rate.uses.get()), u64::from(remaining), window, Some(reset))
+    };
+    // Only a daily quota has a window: months differ in length, and a total quota never resets.
+    let of_quota = |state: QuotaState| {
+        let QuotaState { quota, remaining, reset, .. } = state;
+        (quota.uses(), remaining, (quota.period() == Period::Day).then_some(86_400), reset)
+    };
+    let limits = [
+        ("key", rates.key.map(of_rate)),
+        ("owner", rates.owner.map(of_rate)),
+        ("key-quota", quotas.key.map(of_quota)),
+        ("owner-quota", quotas.owner.map(of_quota)),
+    ];
+    let (mut policies, mut states) = (String::new(), String::new());
+    for (name, limit) in limits {
+        let Some((allowed, remaining, window, reset)) = limit else { continue };
+        let comma = if policies.is_empty() { "" } else { ", " };
         // Writing to a String cannot fail.
-        let _ = write!(policy, "{comma}\"{name}\";q={quota}");
-        let _ = window.map(|window| write!(policy, ";w={window}"));
-        let _ = write!(limit, "{comma}\"{name}\";r={remaining}");
-        let _ = reset.map(|reset| write!(limit, ";t={}", whole_seconds(reset)));
+        let _ = write!(policies, "{comma}\"{name}\";q={allowed}");
+        let _ = window.map(|window| write!(policies, ";w={window}"));
+        let _ = write!(states, "{comma}\"{name}\";r={remaining}");
+        let _ = reset.map(|reset| write!(states, ";t={}", whole_seconds(reset)));
     }
+    let value = |text: String| HeaderValue::try_from(text).ok().filter(|text| !text.is_empty());
+    Some([
+        (const { HeaderName::from_static("ratelimit-policy") }, value(policies)?),
+        (const { HeaderName::from_static("ratelimit") }, value(states)?),
+    ])
 }
 
 /// Builds a response that caches must not store.
@@ -324,14 +299,20 @@ pub(super) fn no_store_response(
     response
 }
 
-/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
-/// further extensions.
-pub(super) fn problem_json(
+/// Builds a response with problem details.
+#[cfg(any(feature = "leaks", feature = "manage"))]
+pub(super) fn problem_response(
     status: StatusCode,
     code: &str,
     detail: &str,
     numbers: &[(&str, u64)],
-) -> String {
+) -> Response<String> {
+    no_store_response(status, PROBLEM_JSON, problem_json(status, code, detail, numbers))
+}
+
+/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
+/// further extensions.
+fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, u64)]) -> String {
     let mut body = String::with_capacity(160);
     let title = status.canonical_reason().unwrap_or_default();
     // Writing to a String cannot fail.
@@ -365,8 +346,6 @@ fn push_json_string(body: &mut String, text: &str) {
 }
 
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
-static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 #[cfg(test)]
 mod tests {

@@ -31,12 +31,8 @@
 //! # Ok(()) }
 //! ```
 
-mod future;
-mod layer;
-mod service;
+mod api_key;
 mod unless_verified;
 
-pub use future::ResponseFuture;
-pub use layer::ApiKeyLayer;
-pub use service::ApiKeyService;
+pub use api_key::{ApiKeyLayer, ApiKeyService, ResponseFuture};
 pub use unless_verified::{UnlessVerified, UnlessVerifiedLayer};

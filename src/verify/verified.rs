@@ -18,6 +18,7 @@ use crate::{
 pub struct Verified {
     key: Arc<CachedKey>,
     at: Timestamp,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "for guards inside guards"))]
     ip: Option<IpAddr>,
     charged: Charged,
 }

@@ -130,7 +130,7 @@ async fn a_caller_that_joins_a_slow_reload_of_an_account_does_not_get_an_account
     wait_for(|| true).await;
     assert_eq!(slow.asked.load(Ordering::SeqCst), 3, "the second caller joins the reload");
     slow.gate.add_permits(10);
-    drop(first.await.unwrap());
+    first.await.unwrap();
     assert_eq!(joined.await.unwrap(), "owner_suspended");
 }
 

@@ -39,17 +39,396 @@
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests
 //! (CSRF).
 
-mod error;
 mod requests;
 mod responses;
-pub(crate) mod routes;
 mod sign_in;
 
+use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
+
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use requests::MAX_BODY;
-pub use requests::{Caller, ManageRequest};
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use responses::BodyStream;
-pub use responses::ManageBody;
-pub use routes::ManagementApi;
-pub use sign_in::SignIn;
+pub(crate) use self::{
+    requests::MAX_BODY,
+    responses::{BodyStream, too_large},
+};
+pub use self::{
+    requests::{Caller, ManageRequest},
+    responses::ManageBody,
+    sign_in::SignIn,
+};
+use self::{
+    requests::{ChangeBody, CreateBody, RotateBody},
+    responses::{
+        KeyView, ManageError, ManageResult, event_json, introspection_json, json_response,
+        message_response, page_response,
+    },
+};
+use crate::{
+    api::ApiKeys,
+    audit::{AuditQuery, ExportFormat},
+    error::{Error, ErrorKind},
+    http::responses::no_store_response,
+    manage::{Issued, NewKey, Page, Rotation},
+    model::{Key, KeyId, Status, Timestamp},
+    verify::{VerifyError, VerifyRequest},
+};
+
+/// The management API of an [`ApiKeys`].
+///
+/// # Examples
+/// ```
+/// # use keyward::{Actor, Owner, testing::TestKeys};
+/// use http::Method;
+/// use keyward::http::manage::{Caller, ManageRequest, ManagementApi};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = TestKeys::new().keys;
+/// let ada = Caller::new(Owner::new("acme", "ada")?, Actor::account("ada@acme.example"));
+/// let request = ManageRequest::new(&Method::POST, "/api-keys").json(br#"{"name": "ci-pipeline"}"#);
+/// let mut response = ManagementApi::new(keys).handle(&ada, &request).await;
+/// assert_eq!(response.status(), 201);
+/// while let Some(chunk) = response.body_mut().next_chunk().await? {
+///     assert!(chunk.contains("ci-pipeline"));
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManagementApi {
+    keys: ApiKeys,
+}
+
+/// The operations of the API. Both the router and the OpenAPI document are built from [`ROUTES`],
+/// so that they describe the same operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    ListKeys,
+    CreateKey,
+    GetKey,
+    ChangeKey,
+    RevokeKey,
+    DeleteKey,
+    RotateKey,
+    DisableKey,
+    EnableKey,
+    KeyEvents,
+    Audit,
+    AuditJsonLines,
+    AuditCsv,
+    Introspect,
+}
+
+/// The method and the path of each route.
+pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
+    (Method::GET, "/api-keys", Route::ListKeys),
+    (Method::POST, "/api-keys", Route::CreateKey),
+    (Method::GET, "/api-keys/{id}", Route::GetKey),
+    (Method::PATCH, "/api-keys/{id}", Route::ChangeKey),
+    (Method::DELETE, "/api-keys/{id}", Route::RevokeKey),
+    (Method::DELETE, "/api-keys/{id}/record", Route::DeleteKey),
+    (Method::POST, "/api-keys/{id}/rotate", Route::RotateKey),
+    (Method::POST, "/api-keys/{id}/disable", Route::DisableKey),
+    (Method::POST, "/api-keys/{id}/enable", Route::EnableKey),
+    (Method::GET, "/api-keys/{id}/events", Route::KeyEvents),
+    (Method::GET, "/audit", Route::Audit),
+    (Method::GET, "/audit.jsonl", Route::AuditJsonLines),
+    (Method::GET, "/audit.csv", Route::AuditCsv),
+    (Method::POST, "/introspect", Route::Introspect),
+];
+
+impl ManagementApi {
+    /// Creates the API for these keys.
+    pub fn new(keys: ApiKeys) -> Self {
+        Self { keys }
+    }
+
+    /// Handles a request.
+    pub async fn handle(
+        &self,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+    ) -> Response<ManageBody> {
+        let result = Call { keys: &self.keys, caller, request }.dispatch().await;
+        result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
+    }
+}
+
+impl Route {
+    /// Returns the route, and the segment of the path in place of `{id}`.
+    fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), ManageError> {
+        let mut allowed = Vec::new();
+        for (known, template, route) in &ROUTES {
+            let Some(id) = match_path(path, template) else { continue };
+            if known == method {
+                return Ok((*route, id));
+            }
+            allowed.push(known.as_str());
+        }
+        Err(if allowed.is_empty() {
+            ManageError::unknown_path()
+        } else {
+            ManageError::method_not_allowed(allowed.join(", "))
+        })
+    }
+}
+
+/// Returns the segment in place of `{id}` if the path matches the template; empty if the template
+/// has no `{id}`.
+fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
+    let (mut id, mut expected) = ("", template.split('/').skip(1));
+    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        match expected.next()? {
+            "{id}" => id = segment,
+            word if word == segment => {}
+            _ => return None,
+        }
+    }
+    expected.next().is_none().then_some(id)
+}
+
+/// A request that is being handled.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    keys: &'a ApiKeys,
+    caller: &'a Caller,
+    request: &'a ManageRequest<'a>,
+}
+
+impl Call<'_> {
+    async fn dispatch(&self) -> Result<Response<ManageBody>, ManageError> {
+        let &Self { keys, caller, request } = self;
+        let (route, segment) = Route::find(request.method, request.path)?;
+        // A malformed id gets the same response as an unknown one.
+        let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
+        let (owners, actor) = (caller.owner_scope(), &caller.actor);
+        if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
+            // Checks the id before the body and the query, so that an invalid one gets the same
+            // response for keys of other owners and for keys that do not exist.
+            keys.get(owners, id()?).await?;
+        }
+        let response = match route {
+            Route::AuditJsonLines => return self.export(ExportFormat::JsonLines).await,
+            Route::AuditCsv => return self.export(ExportFormat::Csv).await,
+            Route::ListKeys => self.list().await,
+            Route::CreateKey => self.create().await,
+            Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?),
+            Route::ChangeKey => {
+                let change = request.parse_json::<ChangeBody>()?.into_change()?;
+                self.key_response(&*keys.update(owners, id()?, &change, actor).await?)
+            }
+            Route::RevokeKey => {
+                keys.revoke(owners, id()?, "", actor).await?;
+                message_response(StatusCode::OK, "API key revoked")
+            }
+            Route::DeleteKey => {
+                keys.delete(owners, id()?, actor).await?;
+                message_response(StatusCode::OK, "API key record deleted")
+            }
+            Route::RotateKey => self.rotate(id()?).await,
+            Route::DisableKey => self.key_response(&*keys.disable(owners, id()?, actor).await?),
+            Route::EnableKey => self.key_response(&*keys.enable(owners, id()?, actor).await?),
+            Route::KeyEvents => {
+                let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
+                self.event_page(AuditQuery::new(owners).key(id()?), limit, cursor).await
+            }
+            Route::Audit => {
+                let known = ["event", "from", "until", "limit", "cursor"];
+                let [event, from, until, limit, cursor] = request.query_parameters(known)?;
+                self.event_page(self.audit_query([event, from, until])?, limit, cursor).await
+            }
+            Route::Introspect => self.introspect().await,
+        };
+        Ok(response?.map(ManageBody::from))
+    }
+
+    async fn list(&self) -> ManageResult {
+        let owners = self.caller.owner_scope();
+        let known = ["status", "limit", "cursor"];
+        let [status, limit, cursor] = self.request.query_parameters(known)?;
+        let mut page = Page::first().limit(parse_limit(limit)?);
+        if let Some(text) = status {
+            let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
+            let found = all.into_iter().find(|status| status.as_str() == text);
+            let expected = "status must be active, disabled, revoked or expired";
+            page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
+        }
+        if let Some(cursor) = parse_cursor(cursor)? {
+            page = page.after(cursor);
+        }
+        let page = self.keys.list(owners, page).await?;
+        let now = self.keys.now();
+        let keys = page.keys.iter().map(|key| KeyView::new(key, owners, now));
+        page_response("keys", keys.collect(), page.next)
+    }
+
+    async fn rotate(&self, id: KeyId) -> ManageResult {
+        let &Self { caller, request, .. } = self;
+        let RotateBody { overlap_seconds } =
+            if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
+        let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
+        if let Some(token) = request.idempotency_token()? {
+            rotation = rotation.token(&format!("rotate {token}"));
+        }
+        let issued = self.keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?;
+        self.issued_response(StatusCode::OK, &issued)
+    }
+
+    fn key_response(&self, key: &Key) -> ManageResult {
+        let view = KeyView::new(key, self.caller.owner_scope(), self.keys.now());
+        json_response(StatusCode::OK, &view)
+    }
+
+    fn issued_response(&self, status: StatusCode, issued: &Issued) -> ManageResult {
+        let view = KeyView::issued(issued, self.caller.owner_scope(), self.keys.now());
+        json_response(status, &view)
+    }
+
+    /// Counts as a use against the key's limits.
+    async fn introspect(&self) -> ManageResult {
+        let token = self.request.form_parameter("token")?;
+        let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
+        let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
+        let visible = match self.keys.verify(token.as_bytes(), &verify).await {
+            Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
+            Err(VerifyError::Denied(_)) => None,
+            Err(VerifyError::Limited(limited)) => return Err(ManageError::limited(&limited)),
+            Err(VerifyError::Unavailable(error)) => return Err(error.into()),
+        };
+        json_response(StatusCode::OK, &introspection_json(visible.as_ref()))
+    }
+
+    async fn create(&self) -> ManageResult {
+        let new = self.request.parse_json::<CreateBody>()?.into_new_key(&self.caller.owner)?;
+        let issued = match self.request.idempotency_token()? {
+            None => self.keys.issue(new, &self.caller.actor).await?,
+            Some(token) => self.create_idempotent(new, &format!("create {token}")).await?,
+        };
+        self.issued_response(StatusCode::CREATED, &issued)
+    }
+
+    /// Creates a key that stores a hash of the token. A retry with the same token returns the same
+    /// key with a new secret in place of the lost one.
+    async fn create_idempotent(&self, new: NewKey, token: &str) -> Result<Issued, ManageError> {
+        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
+        let new = new.token(token);
+        if let Some(earlier) = self.created_with_token(&new).await?.first() {
+            return self.retry_create(&new, earlier, token).await;
+        }
+        let issued = keys.issue(new.clone(), actor).await?;
+        // Another node may have handled the same request concurrently. A node that sees the other's
+        // key deletes its own. The node that writes last always sees the other key, so at most one
+        // key remains.
+        let created = self.created_with_token(&new).await?;
+        if created.iter().any(|key| key.id != issued.key.id) {
+            keys.delete(owner, issued.key.id, actor).await?;
+            return Err(ManageError::in_progress());
+        }
+        Ok(issued)
+    }
+
+    async fn retry_create(
+        &self,
+        new: &NewKey,
+        earlier: &Key,
+        token: &str,
+    ) -> Result<Issued, ManageError> {
+        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
+        let failure = |error: Error| match error.kind() {
+            ErrorKind::NotFound => ManageError::in_progress(),
+            ErrorKind::NotLive => ManageError::idempotency_key_reused(),
+            _ => error.into(),
+        };
+        // Recorded uses may not be written yet. A secret that was used has been received, and must
+        // not be replaced.
+        keys.flush().await?;
+        let earlier = keys.get(owner, earlier.id).await.map_err(failure)?;
+        if earlier.first_used_at.is_some() || !new.describes(&earlier) {
+            return Err(ManageError::idempotency_key_reused());
+        }
+        let rotation = Rotation::immediate().token(token);
+        let issued = keys.rotate(owner, earlier.id, rotation, actor).await.map_err(failure)?;
+        // While two keys exist, the nodes that created them may still delete either.
+        match self.created_with_token(new).await?.as_slice() {
+            [only] if only.id == issued.key.id => Ok(issued),
+            _ => Err(ManageError::in_progress()),
+        }
+    }
+
+    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
+    /// first.
+    async fn created_with_token(&self, new: &NewKey) -> Result<Vec<Arc<Key>>, ManageError> {
+        let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
+        let since = self.keys.now().before(TOKEN_LIFETIME);
+        loop {
+            let listed = self.keys.list(&self.caller.owner, page).await?;
+            let is_match = |key: &&Arc<Key>| key.created_at >= since && new.has_token_of(key);
+            found.extend(listed.keys.iter().filter(is_match).cloned());
+            let reached_older = listed.keys.last().is_some_and(|key| key.created_at < since);
+            match listed.next {
+                Some(next) if !reached_older => page = page.after(next),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    fn audit_query(
+        &self,
+        [event, from, until]: [Parameter<'_>; 3],
+    ) -> Result<AuditQuery<'_>, ManageError> {
+        let mut query = AuditQuery::new(self.caller.owner_scope());
+        query.kind = event.as_deref().map(str::parse).transpose()?;
+        query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        Ok(query)
+    }
+
+    async fn event_page(
+        &self,
+        mut query: AuditQuery<'_>,
+        limit: Parameter<'_>,
+        cursor: Parameter<'_>,
+    ) -> ManageResult {
+        let limit = parse_limit(limit)?;
+        query.after = parse_cursor(cursor)?;
+        // Reads one more event than the page holds, to learn whether there is a next page.
+        let mut events = self.keys.events(query.limit(limit + 1)).await?;
+        let has_more = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let next = events.last().filter(|_| has_more).map(|event| event.id);
+        page_response("events", events.iter().map(event_json).collect(), next)
+    }
+
+    async fn export(&self, format: ExportFormat) -> Result<Response<ManageBody>, ManageError> {
+        let parameters = self.request.query_parameters(["event", "from", "until"])?;
+        let query = self.audit_query(parameters)?.limit(EXPORT_PAGE_SIZE);
+        let body = ManageBody::export(self.keys.export(query, format)).await?;
+        let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
+        // The export contains text chosen by users: browsers must save it, not render it in the
+        // origin of a dashboard.
+        let attachment = HeaderValue::from_static("attachment");
+        response.headers_mut().insert(CONTENT_DISPOSITION, attachment);
+        Ok(response.map(|_| body))
+    }
+}
+
+/// Parses the size of a page: 1 to 200. Defaults to 50.
+fn parse_limit(text: Parameter<'_>) -> Result<u32, ManageError> {
+    let Some(text) = text else { return Ok(50) };
+    let number = text.parse().ok().filter(|number| (1..=200).contains(number));
+    number.ok_or_else(|| ManageError::invalid("limit must be a number from 1 to 200"))
+}
+
+fn parse_cursor<T: FromStr>(text: Parameter<'_>) -> Result<Option<T>, ManageError> {
+    let detail = "cursor must be the value of `next` from the previous page";
+    let cursor = text.as_deref().map(str::parse).transpose();
+    cursor.map_err(|_| ManageError::invalid(detail))
+}
+
+/// The value of a query parameter, if the request contains it.
+type Parameter<'a> = Option<Cow<'a, str>>;
+
+/// How long a create can be retried with the same `Idempotency-Key`.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
+/// The number of audit events that an export reads from the store at a time.
+const EXPORT_PAGE_SIZE: u32 = 500;

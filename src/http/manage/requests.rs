@@ -1,15 +1,15 @@
 //! Requests to the management API. No field names an owner or a tenant, and unknown fields are
 //! rejected, so a caller cannot act for another owner.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::error::ManageError;
+use super::responses::ManageError;
 use crate::{
-    manage::{KeyChange, NewKey, Rotation},
+    manage::{KeyChange, NewKey},
     model::{Access, Actor, Expiry, Metadata, Networks, Owner, OwnerScope},
     verify::Verified,
 };
@@ -29,8 +29,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Caller {
-    owner: Owner,
-    actor: Actor,
+    pub(super) owner: Owner,
+    pub(super) actor: Actor,
     administrator: bool,
 }
 
@@ -43,7 +43,7 @@ pub struct ManageRequest<'a> {
     query: &'a str,
     content_type: &'a [u8],
     idempotency_key: Option<&'a [u8]>,
-    body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 /// The body of `POST /api-keys`.
@@ -82,7 +82,7 @@ pub(super) struct ChangeBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RotateBody {
     #[serde(default)]
-    overlap_seconds: u32,
+    pub(super) overlap_seconds: u32,
 }
 
 impl Caller {
@@ -105,14 +105,6 @@ impl Caller {
         self
     }
 
-    pub(super) fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    pub(super) fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
     /// Returns the owners whose keys the caller may see and change.
     pub(super) fn owner_scope(&self) -> OwnerScope<'_> {
         if self.administrator {
@@ -127,6 +119,21 @@ impl<'a> ManageRequest<'a> {
     /// Creates a request without a body. The path is relative to where the API is mounted.
     pub fn new(method: &'a Method, path: &'a str) -> Self {
         Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
+    }
+
+    /// Creates a request from what an adapter received. `header` returns the first value of a
+    /// header.
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) fn received(
+        method: &'a Method,
+        path: &'a str,
+        query: &'a str,
+        body: &'a [u8],
+        header: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Self {
+        let content_type = header("content-type").unwrap_or_default();
+        let idempotency_key = header("idempotency-key");
+        Self { method, path, query, content_type, idempotency_key, body }
     }
 
     /// Sets the query string of the URL.
@@ -166,13 +173,6 @@ impl<'a> ManageRequest<'a> {
         Ok(parsed)
     }
 
-    /// Parses the body, which may be missing.
-    pub(super) fn parse_json_or_default<T: DeserializeOwned + Default>(
-        &self,
-    ) -> Result<T, ManageError> {
-        if self.body.is_empty() { Ok(T::default()) } else { self.parse_json() }
-    }
-
     /// Returns a parameter of the form in the body.
     pub(super) fn form_parameter(&self, name: &str) -> Result<Option<Cow<'a, str>>, ManageError> {
         if !self.has_content_type("application/x-www-form-urlencoded") {
@@ -210,13 +210,9 @@ impl<'a> ManageRequest<'a> {
     pub(super) fn idempotency_token(&self) -> Result<Option<&'a str>, ManageError> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         let is_valid = (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
-        match std::str::from_utf8(value) {
-            Ok(text) if is_valid => Ok(Some(text)),
-            _ => {
-                let detail = "Idempotency-Key must be 1 to 200 visible ASCII characters";
-                Err(ManageError::invalid(detail))
-            }
-        }
+        let text = std::str::from_utf8(value).ok().filter(|_| is_valid);
+        let detail = "Idempotency-Key must be 1 to 200 visible ASCII characters";
+        text.map(Some).ok_or_else(|| ManageError::invalid(detail))
     }
 
     fn has_content_type(&self, expected: &str) -> bool {
@@ -274,12 +270,6 @@ impl ChangeBody {
             change = change.metadata(Metadata::new(metadata)?);
         }
         Ok(change)
-    }
-}
-
-impl RotateBody {
-    pub(super) fn into_rotation(self) -> Rotation {
-        Rotation::overlap(Duration::from_secs(self.overlap_seconds.into()))
     }
 }
 

@@ -1,19 +1,22 @@
 //! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields
 //! without a value are omitted, except `lastUsedAt`, which is `null` until the first use.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use http::{Response, StatusCode};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, RETRY_AFTER},
+};
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{error::ManageError, requests::Caller};
 use crate::{
     audit::AuditEvent,
-    error::Error,
-    http::responses::no_store_response,
+    error::{Error, ErrorKind},
+    http::responses::{ErrorCode, no_store_response, problem_response},
     manage::{AuditExport, Issued},
-    model::{Access, Key, KeyId, Networks, OwnerScope, Permissions, RetiringSecret, Timestamp},
-    verify::Verified,
+    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, RetiringSecret, Timestamp},
+    verify::{Limited, Verified, whole_seconds},
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand.
@@ -77,46 +80,31 @@ impl std::fmt::Debug for ManageBody {
     }
 }
 
+/// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use body_stream::BodyStream;
+pub(crate) struct BodyStream(Option<NextChunk>);
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-mod body_stream {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll, ready},
-    };
+type NextChunk =
+    std::pin::Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
 
-    use super::ManageBody;
-    use crate::error::Error;
-
-    /// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
-    pub(crate) struct BodyStream(Option<NextChunk>);
-
-    type NextChunk =
-        Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
-
-    impl BodyStream {
-        pub(crate) fn new(body: ManageBody) -> Self {
-            Self(Some(read_chunk(body)))
-        }
-
-        pub(crate) fn poll_chunk(
-            &mut self,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<String, Error>>> {
-            let Some(next) = &mut self.0 else { return Poll::Ready(None) };
-            let (body, chunk) = ready!(next.as_mut().poll(cx));
-            self.0 = matches!(chunk, Ok(Some(_))).then(|| read_chunk(body));
-            Poll::Ready(chunk.transpose())
-        }
-    }
-
-    fn read_chunk(mut body: ManageBody) -> NextChunk {
-        Box::pin(async move {
+#[cfg(any(feature = "axum", feature = "actix"))]
+impl BodyStream {
+    pub(crate) fn new(mut body: ManageBody) -> Self {
+        Self(Some(Box::pin(async move {
             let chunk = body.next_chunk().await;
             (body, chunk)
-        })
+        })))
+    }
+
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<String, Error>>> {
+        let Some(next) = &mut self.0 else { return std::task::Poll::Ready(None) };
+        let (body, chunk) = std::task::ready!(next.as_mut().poll(cx));
+        *self = if let Ok(Some(_)) = chunk { Self::new(body) } else { Self(None) };
+        std::task::Poll::Ready(chunk.transpose())
     }
 }
 
@@ -127,44 +115,36 @@ pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Manage
     Ok(no_store_response(status, "application/json", text))
 }
 
-pub(super) fn message_response(text: &str) -> ManageResult {
-    #[derive(Serialize)]
-    struct Message<'a> {
-        message: &'a str,
-    }
-    json_response(StatusCode::OK, &Message { message: text })
+pub(super) fn message_response(status: StatusCode, text: &str) -> ManageResult {
+    json_response(status, &json!({ "message": text }))
 }
 
-/// A key without its secret.
+/// Responds with a page of items. `next` is omitted on the last page.
+pub(super) fn page_response(
+    name: &str,
+    items: Vec<impl Serialize>,
+    next: Option<impl ToString>,
+) -> ManageResult {
+    let mut page = json!({ name: items });
+    if let Some(next) = next {
+        page["next"] = next.to_string().into();
+    }
+    json_response(StatusCode::OK, &page)
+}
+
+/// A key, with its secret if it was just issued.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct KeyView<'a> {
     id: String,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     prefix: &'a str,
     created_at: String,
-    last_used_at: Option<String>,
-    #[serde(flatten)]
-    common: KeyFields<'a>,
-}
-
-/// A key with its new secret.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct IssuedView<'a> {
-    id: String,
-    name: &'a str,
-    key: &'a str,
-    prefix: &'a str,
-    created_at: String,
-    #[serde(flatten)]
-    common: KeyFields<'a>,
-}
-
-/// The fields that [`KeyView`] and [`IssuedView`] share.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KeyFields<'a> {
+    /// Omitted for a key that was just issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<Option<String>>,
     /// The account that owns the key; only shown to administrators.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<&'a str>,
@@ -182,107 +162,26 @@ struct KeyFields<'a> {
     revoked_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotated_at: Option<String>,
+    /// The previous secret, until the overlap of the rotation ends.
     #[serde(skip_serializing_if = "Option::is_none")]
-    retiring: Option<RetiringView<'a>>,
+    retiring: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_ip: Option<IpAddr>,
 }
 
-/// The previous secret, until the overlap of the rotation ends.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RetiringView<'a> {
-    prefix: &'a str,
-    ends_at: String,
-}
-
-/// A page of keys.
-#[derive(Serialize)]
-pub(super) struct KeyPageView<'a> {
-    pub(super) keys: Vec<KeyView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<String>,
-}
-
-/// A page of events.
-#[derive(Serialize)]
-pub(super) struct EventPageView<'a> {
-    pub(super) events: Vec<EventView<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<String>,
-}
-
-/// An event of the audit log.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct EventView<'a> {
-    id: String,
-    time: String,
-    event: &'static str,
-    result: &'static str,
-    account: Option<&'a str>,
-    key_id: Option<String>,
-    actor: &'a str,
-    ip: Option<IpAddr>,
-    user_agent: Option<&'a str>,
-    reason: Option<&'a str>,
-    count: u32,
-}
-
-/// A response of RFC 7662. If the token is not valid, or belongs to another owner, the response
-/// contains only `active: false`.
-#[derive(Default, Serialize)]
-pub(super) struct IntrospectionView<'a> {
-    active: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sub: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iat: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exp: Option<i64>,
-}
-
 impl<'a> KeyView<'a> {
-    pub(super) fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
+    /// Returns the view of a caller that may see the keys of `visible`.
+    pub(super) fn new(key: &'a Key, visible: OwnerScope<'_>, now: Timestamp) -> Self {
+        let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let is_administrator = matches!(visible, OwnerScope::Tenant(_));
+        let retiring = key.retiring.as_ref().filter(|retiring| retiring.ends_at > now);
         Self {
             id: key.id.to_string(),
             name: key.name.as_str(),
+            key: None,
             prefix: &key.hint,
             created_at: key.created_at.to_string(),
-            last_used_at: instant(key.last_used_at),
-            common: KeyFields::new(key, caller, now),
-        }
-    }
-}
-
-impl<'a> IssuedView<'a> {
-    pub(super) fn new(issued: &'a Issued, caller: &Caller, now: Timestamp) -> Self {
-        let key = &*issued.key;
-        Self {
-            id: key.id.to_string(),
-            name: key.name.as_str(),
-            key: issued.secret.expose(),
-            prefix: &key.hint,
-            created_at: key.created_at.to_string(),
-            common: KeyFields::new(key, caller, now),
-        }
-    }
-}
-
-impl<'a> KeyFields<'a> {
-    fn new(key: &'a Key, caller: &Caller, now: Timestamp) -> Self {
-        let retiring = |retiring: &'a RetiringSecret| RetiringView {
-            prefix: &retiring.hint,
-            ends_at: retiring.ends_at.to_string(),
-        };
-        let is_administrator = matches!(caller.owner_scope(), OwnerScope::Tenant(_));
-        Self {
+            last_used_at: Some(instant(key.last_used_at)),
             account: is_administrator.then(|| key.owner.account()),
             scopes: match &key.access {
                 Access::Inherited => None,
@@ -299,48 +198,191 @@ impl<'a> KeyFields<'a> {
             disabled_at: instant(key.disabled_at),
             revoked_at: instant(key.revoked.as_ref().map(|revocation| revocation.at)),
             rotated_at: instant(key.rotated_at),
-            retiring: key.retiring.as_ref().filter(|retiring| retiring.ends_at > now).map(retiring),
+            retiring: retiring.map(|RetiringSecret { hint, ends_at, .. }| {
+                json!({ "prefix": hint, "endsAt": ends_at.to_string() })
+            }),
             last_used_ip: key.last_used_ip,
         }
     }
-}
 
-impl<'a> EventView<'a> {
-    pub(super) fn new(event: &'a AuditEvent) -> Self {
-        Self {
-            id: event.id.to_string(),
-            time: event.at.to_string(),
-            event: event.kind.as_str(),
-            result: event.outcome.as_str(),
-            account: event.account.as_deref(),
-            key_id: event.key_id.map(|id: KeyId| id.to_string()),
-            actor: &event.actor,
-            ip: event.ip,
-            user_agent: event.user_agent.as_deref(),
-            reason: event.reason.as_deref(),
-            count: event.count,
-        }
+    pub(super) fn issued(issued: &'a Issued, visible: OwnerScope<'_>, now: Timestamp) -> Self {
+        let key = Some(issued.secret.expose());
+        Self { key, last_used_at: None, ..Self::new(&issued.key, visible, now) }
     }
 }
 
-impl<'a> IntrospectionView<'a> {
-    pub(super) fn new(verified: &'a Verified) -> Self {
-        let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
-        Self {
-            active: true,
-            scope: match verified.permissions() {
-                Permissions::All => None,
-                Permissions::Only(scopes) => Some(scopes.to_string()),
-            },
-            sub: Some(verified.owner().account()),
-            client_id: Some(verified.key_id().to_string()),
-            token_type: Some("Bearer"),
-            iat: Some(seconds(verified.created_at())),
-            exp: verified.expires_at().map(seconds),
+pub(super) fn event_json(event: &AuditEvent) -> Value {
+    json!({
+        "id": event.id.to_string(),
+        "time": event.at.to_string(),
+        "event": event.kind.as_str(),
+        "result": event.outcome.as_str(),
+        "account": event.account,
+        "keyId": event.key_id.map(|id| id.to_string()),
+        "actor": event.actor,
+        "ip": event.ip,
+        "userAgent": event.user_agent,
+        "reason": event.reason,
+        "count": event.count,
+    })
+}
+
+/// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains
+/// only `active: false`.
+pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
+    let Some(verified) = verified else { return json!({ "active": false }) };
+    let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
+    let mut response = json!({
+        "active": true,
+        "sub": verified.owner().account(),
+        "client_id": verified.key_id().to_string(),
+        "token_type": "Bearer",
+        "iat": seconds(verified.created_at()),
+    });
+    if let Permissions::Only(scopes) = verified.permissions() {
+        response["scope"] = scopes.to_string().into();
+    }
+    if let Some(at) = verified.expires_at() {
+        response["exp"] = seconds(at).into();
+    }
+    response
+}
+
+/// A request that failed, with everything that is sent to the client.
+pub(super) struct ManageError {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    /// Numeric extensions of the problem details.
+    numbers: Vec<(&'static str, u64)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ManageError {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, detail: detail.into(), numbers: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The same for keys that do not exist and for keys of other owners.
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no key with this id")
+    }
+
+    pub(super) fn unknown_path() -> Self {
+        let detail = "there is no such path: see the API description";
+        Self::new(StatusCode::NOT_FOUND, "no_such_page", detail)
+    }
+
+    pub(super) fn method_not_allowed(allowed: String) -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut error = Self::new(status, "method_not_allowed", format!("use {allowed}"));
+        error.headers.extend(HeaderValue::try_from(allowed).ok().map(|allowed| (ALLOW, allowed)));
+        error
+    }
+
+    pub(super) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+    }
+
+    pub(super) fn media_type(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
+    }
+
+    /// The detail is the parser's message. It may quote the body, but only its sender receives it.
+    pub(super) fn malformed_body(error: &serde_json::Error) -> Self {
+        match error.classify() {
+            serde_json::error::Category::Data => Self::invalid(error.to_string()),
+            _ => Self::new(StatusCode::BAD_REQUEST, "malformed_body", error.to_string()),
         }
+    }
+
+    pub(super) fn idempotency_key_reused() -> Self {
+        let detail = "this Idempotency-Key belongs to an earlier request that cannot be repeated: \
+                      that request was different, or its key has been used or is gone; send another \
+                      Idempotency-Key";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+    }
+
+    pub(super) fn in_progress() -> Self {
+        let detail = "a request with this Idempotency-Key is in progress: try again";
+        Self::new(StatusCode::CONFLICT, "conflict", detail).with_retry_after(1)
+    }
+
+    pub(super) fn limited(limited: &Limited) -> Self {
+        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, ErrorCode::from_limit(limited.reason));
+        let error = Self::new(status, code.as_str(), limited.to_string());
+        match limited.retry_after {
+            Some(wait) => error.with_retry_after(whole_seconds(wait)),
+            None => error,
+        }
+    }
+
+    pub(super) fn internal() -> Self {
+        let detail = "internal error: contact the operator of the service";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
+    pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.headers.push((RETRY_AFTER, seconds.into()));
+        self
+    }
+
+    pub(super) fn into_response(self) -> Response<String> {
+        let mut response = problem_response(self.status, self.code, &self.detail, &self.numbers);
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 
-fn instant(at: Option<Timestamp>) -> Option<String> {
-    at.map(|at| at.to_string())
+/// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) fn too_large() -> Response<String> {
+    let detail = "the body is too large: send at most 64 KiB";
+    problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, &[])
 }
+
+impl From<Error> for ManageError {
+    fn from(error: Error) -> Self {
+        let unavailable = |code, detail| {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(5)
+        };
+        let (status, code) = match error.kind() {
+            // Fixed texts: the error itself may name hosts and addresses of the operator.
+            ErrorKind::Unavailable | ErrorKind::Entropy => {
+                return unavailable("unavailable", "the service is unavailable: try again later");
+            }
+            ErrorKind::OutcomeUnknown => return unavailable("outcome_unknown", OUTCOME_UNKNOWN),
+            ErrorKind::Unconfirmed => return unavailable("unconfirmed", UNCONFIRMED),
+            ErrorKind::Corrupt => return Self::internal(),
+            ErrorKind::NotFound => return Self::not_found(),
+            ErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            ErrorKind::LimitReached => (StatusCode::CONFLICT, "limit_reached"),
+            ErrorKind::LifetimeTooLong => (StatusCode::UNPROCESSABLE_ENTITY, "lifetime_limit"),
+            ErrorKind::Forbidden => (StatusCode::FORBIDDEN, "beyond_reach"),
+            ErrorKind::SecondFactorRequired => (StatusCode::FORBIDDEN, "second_factor_required"),
+            ErrorKind::Suspended => (StatusCode::FORBIDDEN, "suspended"),
+            ErrorKind::NotLive => (StatusCode::CONFLICT, "not_live"),
+            ErrorKind::AlreadyExists | ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
+        };
+        let max_lifetime_days = error.max_lifetime().map(|lifetime| lifetime.as_secs() / 86_400);
+        let limit = error.limit().or(max_lifetime_days).map(|limit| ("limit", limit));
+        let max_age = error.max_age().map(|age| ("maxAge", age.as_secs()));
+        let numbers = limit.into_iter().chain(max_age).collect();
+        Self { numbers, ..Self::new(status, code, error.to_string()) }
+    }
+}
+
+impl From<Invalid> for ManageError {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(invalid.to_string())
+    }
+}
+
+const OUTCOME_UNKNOWN: &str =
+    "the change may or may not have been made: read the key before trying again";
+const UNCONFIRMED: &str = "the change was made, but is not replicated yet, and a failover could \
+    lose it: repeat a revocation until it succeeds";

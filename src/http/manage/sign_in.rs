@@ -1,15 +1,11 @@
-use std::net::IpAddr;
-
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    error::ManageError,
-    requests::{Caller, ManageRequest},
-    responses::{IssuedView, KeyView, ManageResult, json_response, message_response},
+    requests::ManageRequest,
+    responses::{KeyView, ManageError, ManageResult, json_response, message_response},
 };
 use crate::{
-    api::ApiKeys,
     enroll::{EmailAddress, EnrollError, Enrollment},
     http::{
         ClientIp, RequestHead,
@@ -17,7 +13,7 @@ use crate::{
         rate_limit_headers,
     },
     model::Actor,
-    verify::{Verified, whole_seconds},
+    verify::whole_seconds,
 };
 
 /// Sign-in by e-mail, for people without a session: a code becomes a key, and the key can be read
@@ -39,7 +35,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrollment: Enrollment,
-    keys: ApiKeys,
     guard: Guard,
 }
 
@@ -58,17 +53,10 @@ struct VerifyCodeBody {
     code: String,
 }
 
-/// The client that sent a request, for the audit log.
-struct Client {
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
-}
-
 impl SignIn {
     /// Creates the routes for an enrollment.
     pub fn new(enrollment: Enrollment) -> Self {
-        let keys = enrollment.keys().clone();
-        Self { enrollment, guard: Guard::new(keys.clone()), keys }
+        Self { guard: Guard::new(enrollment.keys().clone()), enrollment }
     }
 
     /// Sets how the client's address is determined, as
@@ -76,7 +64,7 @@ impl SignIn {
     /// behind a proxy this MUST be set.
     #[must_use]
     pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
-        self.guard.set_client_ip(client_ip);
+        self.guard.client_ip = client_ip;
         self
     }
 
@@ -89,56 +77,71 @@ impl SignIn {
         request: &'a ManageRequest<'a>,
     ) -> impl Future<Output = Response<String>> + Send + use<'a> {
         let (ip, user_agent) = self.guard.client(head);
-        let client = Client { ip, user_agent };
+        let with_client = move |mut actor: Actor| {
+            if let Some(ip) = ip {
+                actor = actor.ip(ip);
+            }
+            match &user_agent {
+                Some(user_agent) => actor.user_agent(user_agent),
+                None => actor,
+            }
+        };
         let path = request.path.strip_prefix('/').unwrap_or(request.path);
         let precheck = (path == "auth/key").then(|| self.guard.precheck(head, None));
-        let method = request.method;
         async move {
-            let result = match (path, precheck) {
-                ("auth/otp", _) if method == Method::POST => self.send_code(client, request).await,
-                ("auth/otp/verify", _) if method == Method::POST => {
-                    self.verify_code(client, request).await
+            let result = match (path, request.method, precheck) {
+                ("auth/otp", &Method::POST, _) => self.send_code(request, with_client).await,
+                ("auth/otp/verify", &Method::POST, _) => {
+                    self.verify_code(request, with_client).await
                 }
-                ("auth/otp" | "auth/otp/verify", _) => {
+                ("auth/otp" | "auth/otp/verify", ..) => {
                     Err(ManageError::method_not_allowed("POST".into()))
                 }
-                (_, Some(_)) if method != Method::GET && method != Method::DELETE => {
-                    Err(ManageError::method_not_allowed("GET, DELETE".into()))
+                (_, &Method::GET | &Method::DELETE, Some(precheck)) => {
+                    return self.own_key(request.method, precheck, with_client).await;
                 }
-                (_, Some(precheck)) => return self.own_key(precheck, client, method).await,
+                (.., Some(_)) => Err(ManageError::method_not_allowed("GET, DELETE".into())),
                 _ => Err(ManageError::unknown_path()),
             };
             result.unwrap_or_else(ManageError::into_response)
         }
     }
 
-    async fn send_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
+    async fn send_code(
+        &self,
+        request: &ManageRequest<'_>,
+        with_client: impl FnOnce(Actor) -> Actor,
+    ) -> ManageResult {
         let email: EmailAddress = request.parse_json::<CodeRequestBody>()?.email.parse()?;
-        self.enrollment.request_code(&email, &client.actor_for(&email)).await?;
+        // The client claims this address and has not proved it yet.
+        let actor = with_client(Actor::account(email.as_str()));
+        self.enrollment.request_code(&email, &actor).await?;
         // The same text for known and unknown addresses.
         let text = "If this address has an account, a code has been sent to it. \
                     The code is valid for 10 minutes.";
-        message_response(text).map(|mut response| {
-            *response.status_mut() = StatusCode::ACCEPTED;
-            response
-        })
+        message_response(StatusCode::ACCEPTED, text)
     }
 
-    async fn verify_code(&self, client: Client, request: &ManageRequest<'_>) -> ManageResult {
+    async fn verify_code(
+        &self,
+        request: &ManageRequest<'_>,
+        with_client: impl FnOnce(Actor) -> Actor,
+    ) -> ManageResult {
         let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
-        let actor = client.actor_for(&email);
+        let actor = with_client(Actor::account(email.as_str()));
         let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
-        let caller = Caller::new(issued.key.owner.clone(), actor);
-        json_response(StatusCode::CREATED, &IssuedView::new(&issued, &caller, self.keys.now()))
+        let now = self.enrollment.keys().now();
+        let view = KeyView::issued(&issued, (&issued.key.owner).into(), now);
+        json_response(StatusCode::CREATED, &view)
     }
 
-    /// Handles `GET` and `DELETE` of the key that the request presents.
+    /// Shows or revokes the key that the request presents.
     async fn own_key(
         &self,
-        precheck: Precheck,
-        client: Client,
         method: &Method,
+        precheck: Precheck,
+        with_client: impl FnOnce(Actor) -> Actor,
     ) -> Response<String> {
         let verified = match precheck {
             Precheck::Presented(presented) => self.guard.verify(presented).await,
@@ -152,57 +155,27 @@ impl SignIn {
             Ok(verified) => verified,
             Err(rejection) => return rejection.into_response(),
         };
-        let result = if method == Method::GET {
-            self.show(&verified).await
-        } else {
-            self.revoke(&verified, client).await
-        };
+        let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
+        let result: ManageResult = async {
+            if method == Method::GET {
+                let key = keys.get(owner, id).await?;
+                let view = KeyView::new(&key, owner.into(), verified.at());
+                return json_response(StatusCode::OK, &view);
+            }
+            let actor = with_client(Actor::key(&verified));
+            keys.revoke(owner, id, "requested with the key itself", &actor).await?;
+            message_response(StatusCode::OK, "API key revoked")
+        }
+        .await;
         let mut response = result.unwrap_or_else(ManageError::into_response);
         response.headers_mut().extend(rate_limit_headers(&verified));
         response
-    }
-
-    async fn show(&self, verified: &Verified) -> ManageResult {
-        let key = self.keys.get(verified.owner(), verified.key_id()).await?;
-        let caller = Caller::of_key(verified);
-        json_response(StatusCode::OK, &KeyView::new(&key, &caller, verified.at()))
-    }
-
-    async fn revoke(&self, verified: &Verified, client: Client) -> ManageResult {
-        let actor = client.add_to(Actor::key(verified));
-        self.keys
-            .revoke(verified.owner(), verified.key_id(), "requested with the key itself", &actor)
-            .await?;
-        message_response("API key revoked")
     }
 
     /// Returns the guard of `/auth/key`.
     #[cfg(feature = "openapi")]
     pub(crate) fn guard(&self) -> &Guard {
         &self.guard
-    }
-
-    /// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
-    #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) fn too_large() -> Response<String> {
-        ManageError::too_large().into_response()
-    }
-}
-
-impl Client {
-    /// Returns the actor for an address that the client claims and has not proved yet.
-    fn actor_for(self, email: &EmailAddress) -> Actor {
-        self.add_to(Actor::account(email.as_str()))
-    }
-
-    fn add_to(self, mut actor: Actor) -> Actor {
-        if let Some(ip) = self.ip {
-            actor = actor.ip(ip);
-        }
-        if let Some(user_agent) = &self.user_agent {
-            actor = actor.user_agent(user_agent);
-        }
-        actor
     }
 }
 
@@ -213,9 +186,8 @@ impl From<EnrollError> for ManageError {
             EnrollError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
             EnrollError::ExpiredCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
             EnrollError::TooManyAttempts(wait) => {
-                let seconds = whole_seconds(wait).max(1);
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
-                    .with_retry_after(seconds)
+                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+                error.with_retry_after(whole_seconds(wait).max(1))
             }
             EnrollError::Failed(error) => error.into(),
         }

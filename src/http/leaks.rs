@@ -1,0 +1,404 @@
+//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and
+//! gists.
+//!
+//! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
+//! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
+//! to an endpoint of the service, signed. [`LeakReceiver`] checks the signature, finds the keys,
+//! applies the [`LeakPolicy`] of each key's format, and reports to GitHub which matches were secrets.
+//!
+//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is
+//! thereby sent to every [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated
+//! report is processed once. While the store or GitHub's public keys cannot be read, the response is
+//! 503, and GitHub sends the report again.
+
+use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{Response, StatusCode, header::RETRY_AFTER};
+use p256::{
+    ecdsa::{Signature, VerifyingKey, signature::Verifier},
+    pkcs8::DecodePublicKey,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+use tokio::sync::Mutex;
+
+use super::responses::{no_store_response, problem_response};
+use crate::{
+    api::ApiKeys,
+    error::{Error, ErrorKind},
+    model::{Actor, Timestamp, one_line},
+    secret::KeyFormat,
+    verify::{DeniedReason, IdentifiedKey},
+};
+
+/// Receives reports about leaked keys of an [`ApiKeys`]. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// # use keyward::testing::TestKeys;
+/// use keyward::http::leaks::{GITHUB_PUBLIC_KEYS, LeakPolicy, LeakReceiver, LeakReport};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # let keys = TestKeys::new().keys;
+/// // Use the HTTP client of the service, here `reqwest`.
+/// let fetch = || async {
+///     let response = reqwest::get(GITHUB_PUBLIC_KEYS).await?.error_for_status()?;
+///     Ok(response.bytes().await?.into())
+/// };
+/// let receiver = LeakReceiver::github(keys, fetch).policy(LeakPolicy::Disable);
+/// # let fetch = || async { Ok(br#"{"public_keys": []}"#.to_vec()) };
+/// # let receiver = LeakReceiver::github(TestKeys::new().keys, fetch);
+///
+/// let forged = LeakReport::new(b"[]").identifier(b"90a42116").signature(b"MEUCIQ==");
+/// assert_eq!(receiver.receive(&forged).await.status(), 403);
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "it does nothing until it is mounted"]
+pub struct LeakReceiver {
+    keys: ApiKeys,
+    default_policy: LeakPolicy,
+    /// The first entry that matches applies; the one set last is first.
+    format_policies: Vec<(KeyFormat, LeakPolicy)>,
+    public_keys: Arc<PublicKeyCache>,
+}
+
+/// What happens to a key whose secret has leaked. Every leak is also written to the audit log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeakPolicy {
+    /// Revokes the key, permanently.
+    #[default]
+    Revoke,
+    /// Disables the key. Its owner can enable it again.
+    Disable,
+    /// Leaves the key unchanged: the host handles the audit event.
+    Notify,
+}
+
+impl LeakReceiver {
+    /// Creates a receiver for reports of GitHub. `public_keys` fetches [`GITHUB_PUBLIC_KEYS`].
+    pub fn github(keys: ApiKeys, public_keys: impl PublicKeys) -> Self {
+        Self {
+            keys,
+            default_policy: LeakPolicy::default(),
+            format_policies: Vec::new(),
+            public_keys: Arc::new(PublicKeyCache::new(public_keys)),
+        }
+    }
+
+    /// Sets the policy for keys of every format. Defaults to [`LeakPolicy::Revoke`].
+    pub fn policy(mut self, policy: LeakPolicy) -> Self {
+        self.default_policy = policy;
+        self
+    }
+
+    /// Sets the policy for keys of one format, for example the format of a test environment.
+    pub fn policy_for_format(mut self, format: &KeyFormat, policy: LeakPolicy) -> Self {
+        self.format_policies.insert(0, (format.clone(), policy));
+        self
+    }
+
+    /// Processes a report and returns the response to GitHub.
+    pub async fn receive(&self, report: &LeakReport<'_>) -> Response<String> {
+        match self.public_keys.find(report.identifier, self.keys.now()).await {
+            Err(wait) => return unavailable(wait.as_secs().max(1)),
+            Ok(Some(key)) if report.is_signed_by(&key) => {}
+            Ok(_) => {
+                let detail = "the signature is not a valid signature of GitHub";
+                return problem_response(StatusCode::FORBIDDEN, "bad_signature", detail, &[]);
+            }
+        }
+        let Some(matches) = report.matches() else {
+            let detail = "the body is not a JSON array of matches";
+            return problem_response(StatusCode::BAD_REQUEST, "malformed_body", detail, &[]);
+        };
+        let (mut labels, mut failed) = (Vec::new(), false);
+        for found in matches {
+            match self.process(&found).await {
+                Ok(is_secret) => labels.push(match_label(found, is_secret)),
+                // Continues with the other matches, so that their keys are revoked without delay.
+                Err(_) => failed = true,
+            }
+        }
+        if failed {
+            return unavailable(RETRY_AFTER_FAILURE);
+        }
+        let body = Value::from(labels).to_string();
+        no_store_response(StatusCode::OK, "application/json", body)
+    }
+
+    /// Returns the response to a report larger than [`MAX_BODY`].
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) fn too_large() -> Response<String> {
+        let detail = "the body is too large: send at most 4 MiB";
+        problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, &[])
+    }
+
+    /// Applies the policy to the key of a match. Returns whether the match is a secret.
+    async fn process(&self, found: &LeakMatch) -> Result<bool, Error> {
+        let Some(IdentifiedKey { key, denied, superseded }) =
+            self.keys.identify(&found.token).await?
+        else {
+            return Ok(false);
+        };
+        let actor = Actor::system("github-secret-scanning");
+        let location = one_line(&format!("{} {}", found.source, found.url)).trim().to_owned();
+        self.keys.record_leak(&key, &location, &actor).await?;
+        let is_over = matches!(denied, Some(DeniedReason::Revoked | DeniedReason::Expired));
+        if superseded || is_over {
+            return Ok(true);
+        }
+        let result = match self.policy_for(&found.token) {
+            LeakPolicy::Revoke => {
+                let reason = format!("leaked: {location}");
+                self.keys.revoke(&key.owner, key.id, &reason, &actor).await
+            }
+            LeakPolicy::Disable => self.keys.disable(&key.owner, key.id, &actor).await.map(drop),
+            LeakPolicy::Notify => Ok(()),
+        };
+        match result {
+            // The key was revoked or deleted concurrently.
+            Err(error) if [ErrorKind::NotFound, ErrorKind::NotLive].contains(&error.kind()) => {
+                Ok(true)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    fn policy_for(&self, secret: &str) -> LeakPolicy {
+        let special = self.format_policies.iter().find(|(format, _)| format.parse(secret).is_ok());
+        special.map_or(self.default_policy, |(_, policy)| *policy)
+    }
+}
+
+impl std::fmt::Debug for LeakReceiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeakReceiver")
+            .field("default_policy", &self.default_policy)
+            .field("format_policies", &self.format_policies)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the result for one match, sent to GitHub. Contains the hash of the token instead of the
+/// token, so that a log of the response contains no secret.
+fn match_label(found: LeakMatch, is_secret: bool) -> Value {
+    json!({
+        "token_hash": hex::encode(sha2::Sha256::digest(&found.token)),
+        "token_type": found.kind,
+        "label": if is_secret { "true_positive" } else { "false_positive" },
+    })
+}
+
+fn unavailable(retry_after: u64) -> Response<String> {
+    let detail = "reports cannot be processed at the moment: send the report again later";
+    let mut response =
+        problem_response(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail, &[]);
+    response.headers_mut().insert(RETRY_AFTER, retry_after.into());
+    response
+}
+
+/// A report as GitHub sent it, byte for byte.
+#[derive(Clone, Copy)]
+#[must_use]
+pub struct LeakReport<'a> {
+    body: &'a [u8],
+    identifier: &'a [u8],
+    signature: &'a [u8],
+}
+
+/// Fetches the public keys of GitHub with the host's own HTTP client.
+///
+/// Implemented for closures that return such a future.
+#[async_trait]
+pub trait PublicKeys: Send + Sync + 'static {
+    /// Returns the body of the response to `GET` [`GITHUB_PUBLIC_KEYS`].
+    ///
+    /// MUST check the server's certificate, and MUST return in bounded time. Called at most once a
+    /// minute. SHOULD send a GitHub access token, which raises GitHub's rate limit.
+    ///
+    /// # Errors
+    /// If the keys cannot be fetched.
+    async fn fetch(&self) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>>;
+}
+
+#[async_trait]
+impl<F, A> PublicKeys for F
+where
+    F: Fn() -> A + Send + Sync + 'static,
+    A: Future<Output = Result<Vec<u8>, Box<dyn StdError + Send + Sync>>> + Send,
+{
+    async fn fetch(&self) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>> {
+        self().await
+    }
+}
+
+/// A text in a report that may be a secret.
+#[derive(Deserialize)]
+struct LeakMatch {
+    token: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    url: String,
+    #[serde(default)]
+    source: String,
+}
+
+impl<'a> LeakReport<'a> {
+    /// Creates a report from the body of a request, without a signature.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self { body, identifier: b"", signature: b"" }
+    }
+
+    /// Creates a report from what an adapter received. `header` returns the first value of a header.
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) fn received(body: &'a [u8], header: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
+        Self::new(body)
+            .identifier(header("github-public-key-identifier").unwrap_or_default())
+            .signature(header("github-public-key-signature").unwrap_or_default())
+    }
+
+    /// Sets the value of `Github-Public-Key-Identifier`.
+    pub fn identifier(mut self, identifier: &'a [u8]) -> Self {
+        self.identifier = identifier;
+        self
+    }
+
+    /// Sets the value of `Github-Public-Key-Signature`.
+    pub fn signature(mut self, signature: &'a [u8]) -> Self {
+        self.signature = signature;
+        self
+    }
+
+    /// Whether the signature is one of this key over exactly this body.
+    fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        let signature = STANDARD.decode(self.signature).ok();
+        let signature = signature.and_then(|der| Signature::from_der(&der).ok());
+        signature.is_some_and(|signature| key.verify(self.body, &signature).is_ok())
+    }
+
+    /// Returns the matches, or `None` if the body is not an array. An element that cannot be parsed
+    /// does not affect the others.
+    fn matches(&self) -> Option<impl Iterator<Item = LeakMatch>> {
+        let items: Vec<Value> = serde_json::from_slice(self.body).ok()?;
+        Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()))
+    }
+}
+
+/// Omits the body, which contains secrets.
+impl std::fmt::Debug for LeakReport<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeakReport").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// The public keys of GitHub, as last fetched.
+struct PublicKeyCache {
+    source: Box<dyn PublicKeys>,
+    state: Mutex<CacheState>,
+}
+
+#[derive(Default)]
+struct CacheState {
+    keys: HashMap<Vec<u8>, VerifyingKey>,
+    last_success: Option<Timestamp>,
+    last_attempt: Option<Timestamp>,
+}
+
+impl PublicKeyCache {
+    fn new(source: impl PublicKeys) -> Self {
+        Self { source: Box::new(source), state: Mutex::default() }
+    }
+
+    /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at
+    /// most once per [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails,
+    /// cached keys stay valid.
+    ///
+    /// Returns `None` if GitHub publishes no such key. If the keys could not be fetched, the error is
+    /// the time until the next attempt.
+    async fn find(
+        &self,
+        identifier: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<VerifyingKey>, Duration> {
+        // Held during the fetch, so that concurrent reports wait for its result.
+        let mut state = self.state.lock().await;
+        let expired = state.last_success.is_none_or(|at| now.since(at) >= CACHE_LIFETIME);
+        let needs_fetch = expired || !state.keys.contains_key(identifier);
+        let wait = state
+            .last_attempt
+            .map_or(Duration::ZERO, |at| FETCH_INTERVAL.saturating_sub(now.since(at)));
+        let mut fetched = false;
+        if needs_fetch && wait.is_zero() {
+            state.last_attempt = Some(now);
+            let body = self.source.fetch().await.ok();
+            if let Some(keys) = body.and_then(|body| parse_public_keys(&body)) {
+                (state.keys, state.last_success, fetched) = (keys, Some(now), true);
+            }
+        }
+        match state.keys.get(identifier) {
+            None if !fetched => Err(if wait.is_zero() { FETCH_INTERVAL } else { wait }),
+            key => Ok(key.copied()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PublishedKeys {
+    public_keys: Vec<PublishedKey>,
+}
+
+#[derive(Deserialize)]
+struct PublishedKey {
+    key_identifier: String,
+    key: String,
+}
+
+/// Skips keys of other algorithms, which GitHub may publish in the future.
+fn parse_public_keys(body: &[u8]) -> Option<HashMap<Vec<u8>, VerifyingKey>> {
+    let published: PublishedKeys = serde_json::from_slice(body).ok()?;
+    let keys = published.public_keys.into_iter().filter_map(|published| {
+        let key = VerifyingKey::from_public_key_pem(&published.key).ok()?;
+        Some((published.key_identifier.into_bytes(), key))
+    });
+    Some(keys.collect())
+}
+
+/// How long keys are used before a fetch checks whether GitHub has withdrawn them.
+const CACHE_LIFETIME: Duration = Duration::from_secs(3_600);
+/// The shortest time between two fetches.
+const FETCH_INTERVAL: Duration = Duration::from_secs(60);
+/// The URL where GitHub publishes the public keys for its reports.
+pub const GITHUB_PUBLIC_KEYS: &str = "https://api.github.com/meta/public_keys/secret_scanning";
+/// The largest report that an adapter reads: 4 MiB, about ten thousand matches.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
+/// In seconds, if processing a match failed.
+const RETRY_AFTER_FAILURE: u64 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of GitHub's documentation, signed with a key that GitHub published.
+    #[test]
+    fn only_signatures_of_github_are_accepted() {
+        let key = "-----BEGIN PUBLIC KEY-----\n\
+            MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYAGMWO8XgCamYKMJS6jc/qgvSlAd\n\
+            AjPuDPRcXU22YxgBrz+zoN19MzuRyW87qEt9/AmtoNP5GrobzUvQSyJFVw==\n\
+            -----END PUBLIC KEY-----\n";
+        let key = VerifyingKey::from_public_key_pem(key).unwrap();
+        let body = br#"[{"source":"commit","token":"some_token","type":"some_type","url":"https://example.com/base-repo-url/"}]"#;
+        let signature = b"MEQCIQDaMKqrGnE27S0kgMrEK0eYBmyG0LeZismAEz/BgZyt7AIfXt9fErtRS4XaeSt/AO1RtBY66YcAdjxji410VQV4xg==";
+        assert!(LeakReport::new(body).signature(signature).is_signed_by(&key));
+        assert!(!LeakReport::new(&body[1..]).signature(signature).is_signed_by(&key));
+        assert!(!LeakReport::new(body).signature(&signature[4..]).is_signed_by(&key));
+        assert!(!LeakReport::new(body).is_signed_by(&key));
+    }
+}

@@ -1,0 +1,203 @@
+use std::{
+    mem,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Extensions, HeaderValue, Request, Response, header::CACHE_CONTROL};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    http::{
+        GrpcResponses, Guard, ProblemResponses, Rejection, RejectionHandler, RequestHead,
+        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        rate_limit_headers,
+        request::mark_sensitive,
+    },
+    verify::Verified,
+};
+
+/// Applies a [`Guard`] to every request of a service.
+///
+/// Put layers that log headers inside this layer: it marks the header with the secret as sensitive.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ApiKeyLayer<H = ProblemResponses> {
+    guard: Arc<Guard>,
+    rejection_handler: H,
+    peer: PeerOf,
+}
+
+/// Reads the address of the peer from the extensions of a request.
+type PeerOf = fn(&Extensions) -> Option<IpAddr>;
+
+impl ApiKeyLayer {
+    /// Responds to rejected requests with an HTTP status and problem details (RFC 9457).
+    pub fn new(guard: Guard) -> Self {
+        Self::with_rejection_handler(guard, ProblemResponses)
+    }
+}
+
+impl ApiKeyLayer<GrpcResponses> {
+    /// Responds to rejected requests with a gRPC status.
+    pub fn grpc(guard: Guard) -> Self {
+        Self::with_rejection_handler(guard, GrpcResponses)
+    }
+}
+
+impl<H> ApiKeyLayer<H> {
+    /// Responds to rejected requests with the host's own handler.
+    pub fn with_rejection_handler(guard: Guard, rejection_handler: H) -> Self {
+        let peer = |extensions: &Extensions| extensions.get::<IpAddr>().copied();
+        Self { guard: Arc::new(guard), rejection_handler, peer }
+    }
+
+    /// Sets how to read the address of the peer. Defaults to an [`IpAddr`] in the extensions.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::Guard, testing::TestKeys, tower::ApiKeyLayer};
+    /// # #[derive(Clone)]
+    /// # struct MyConnection { remote: std::net::SocketAddr }
+    /// # let guard = Guard::new(TestKeys::new().keys);
+    /// let layer = ApiKeyLayer::new(guard)
+    ///     .peer(|extensions| Some(extensions.get::<MyConnection>()?.remote.ip()));
+    /// ```
+    pub fn peer(mut self, peer: fn(&Extensions) -> Option<IpAddr>) -> Self {
+        self.peer = peer;
+        self
+    }
+}
+
+impl<S, H: Clone> Layer<S> for ApiKeyLayer<H> {
+    type Service = ApiKeyService<S, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ApiKeyService { inner, layer: self.clone() }
+    }
+}
+
+/// A service behind a [`Guard`]; created by [`ApiKeyLayer`].
+#[derive(Clone, Debug)]
+pub struct ApiKeyService<S, H = ProblemResponses> {
+    inner: S,
+    layer: ApiKeyLayer<H>,
+}
+
+impl<S, H, B, R> Service<Request<B>> for ApiKeyService<S, H>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    H: RejectionHandler<R>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, H, B, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let ApiKeyLayer { guard, rejection_handler, peer } = &self.layer;
+        for name in guard.credentials.header_names() {
+            mark_sensitive(request.headers_mut(), name);
+        }
+        let precheck = {
+            let (uri, extensions) = (request.uri(), request.extensions());
+            let peer = peer(extensions);
+            let head = RequestHead::new(request.headers(), uri.path(), uri.query(), peer);
+            guard.precheck(&head, extensions.get::<OuterCheck>())
+        };
+        let state = match precheck {
+            Precheck::Rejected(rejection) => State::rejected(rejection_handler, rejection),
+            Precheck::NoKey => {
+                request.extensions_mut().insert(CheckedWithoutKey);
+                State::Calling(Box::pin(self.inner.call(request)), None)
+            }
+            Precheck::AlreadyVerified => State::Calling(Box::pin(self.inner.call(request)), None),
+            Precheck::Presented(presented) => {
+                let verifier = guard.clone();
+                let verification = Box::pin(async move { verifier.verify(presented).await });
+                // `poll_ready` was called on the current service, not on its clone, so the current
+                // one handles the request.
+                let clone = self.clone();
+                let service = mem::replace(self, clone);
+                State::Verifying(verification, Some(Box::new((service, request))))
+            }
+        };
+        ResponseFuture { state }
+    }
+}
+
+/// The response future of an [`ApiKeyService`].
+///
+/// The futures it polls are boxed, because pinning them in place would require unsafe code or
+/// another dependency.
+pub struct ResponseFuture<S: Service<Request<B>>, H, B, R> {
+    state: State<S, H, B, R>,
+}
+
+enum State<S: Service<Request<B>>, H, B, R> {
+    Rejected(Option<Box<Response<R>>>),
+    Verifying(Verification, Option<Box<PendingCall<S, H, B>>>),
+    Calling(Pin<Box<S::Future>>, Option<Verified>),
+}
+
+/// The service and the request, until the key is verified.
+type PendingCall<S, H, B> = (ApiKeyService<S, H>, Request<B>);
+
+type Verification = Pin<Box<dyn Future<Output = Result<Verified, Rejection>> + Send>>;
+
+impl<S: Service<Request<B>>, H: RejectionHandler<R>, B, R> State<S, H, B, R> {
+    fn rejected(handler: &H, rejection: Rejection) -> Self {
+        Self::Rejected(Some(Box::new(handler.respond(rejection))))
+    }
+}
+
+impl<S, H, B, R> Future for ResponseFuture<S, H, B, R>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    H: RejectionHandler<R>,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.state {
+                State::Rejected(response) => {
+                    let response = response.take().expect("polled after completion");
+                    return Poll::Ready(Ok(*response));
+                }
+                State::Verifying(verification, call) => {
+                    let result = ready!(verification.as_mut().poll(cx));
+                    let (mut service, mut request) = *call.take().expect("polled after a panic");
+                    let ApiKeyLayer { guard, rejection_handler, .. } = &service.layer;
+                    self.state = match result {
+                        Err(rejection) => State::rejected(rejection_handler, rejection),
+                        Ok(verified) => {
+                            request.extensions_mut().insert(guard.outer_check(&verified));
+                            request.extensions_mut().insert(verified.clone());
+                            let future = service.inner.call(request);
+                            State::Calling(Box::pin(future), Some(verified))
+                        }
+                    };
+                }
+                State::Calling(future, verified) => {
+                    let mut response = ready!(future.as_mut().poll(cx))?;
+                    if let Some(verified) = verified {
+                        let headers = response.headers_mut();
+                        headers.extend(rate_limit_headers(verified));
+                        // Shared caches do not store responses to requests with `Authorization`,
+                        // but do not know the other headers that can contain a key.
+                        let no_store = || HeaderValue::from_static("no-store");
+                        headers.entry(CACHE_CONTROL).or_insert_with(no_store);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+            }
+        }
+    }
+}
