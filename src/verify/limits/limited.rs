@@ -22,9 +22,9 @@ pub struct Limited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LimitedReason {
-    /// A [`Rate`](crate::model::Rate) of the key, or the rate that all keys of its owner share.
+    /// A [`Rate`] of the key, or the rate that all keys of its owner share.
     Rate,
-    /// A [`Quota`](crate::model::Quota): less is left than the use costs.
+    /// A [`Quota`]: less is left than the use costs.
     Quota,
     /// Too many failed attempts from the network; the key was not looked up.
     Network,
