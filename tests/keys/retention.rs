@@ -81,6 +81,17 @@ async fn a_failed_purge_is_reported_and_retried_an_hour_later() {
     assert_eq!(node.health().failed_jobs, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_uses_cannot_be_written_still_purges() {
+    let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
+    let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
+    let id = revoked_key(&node).await;
+    store.set_use_fault(Fault::Unavailable);
+    clock.advance(DAY * 91);
+    run_jobs(&node).await;
+    assert!(!exists(&node, id).await);
+}
+
 fn builder(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
     ApiKeys::builder(store.clone(), format()).clock(clock.clone())
 }

@@ -74,6 +74,11 @@ impl CachedKey {
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Self {
+        use crate::{
+            model::{Access, KeyId, Metadata, Networks, Owner, Timestamp},
+            verify::facts::KeyState,
+        };
+
         let (digest, read) = (SecretDigest::nothing(), ReadStamp::for_tests());
         let id = KeyId::from_bytes([7; 16]);
         let facts = KeyFacts {
