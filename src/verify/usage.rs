@@ -278,6 +278,28 @@ mod tests {
         assert_eq!(hourly(&usage), [(noon(), 3), (noon().after(HOUR), 1)]);
     }
 
+    /// The first use may be recorded by another thread than the earliest one.
+    #[test]
+    fn a_first_use_keeps_its_user_agent_in_whatever_order_uses_are_merged() {
+        let pending = |seconds, agent: Option<&str>| PendingUse {
+            owner: CachedKey::for_tests().facts.owner.clone(),
+            key: None,
+            first_at: noon().after(Duration::from_secs(seconds)),
+            last_at: noon().after(Duration::from_secs(seconds)),
+            ip: None,
+            user_agent: agent.map(Into::into),
+        };
+        for agents in [[Some("curl"), None], [None, Some("curl")]] {
+            for order in [[0, 1], [1, 0]] {
+                let [mut merged, other] = order.map(|n| pending(n as u64, agents[n]));
+                merged.merge(other);
+                assert_eq!(merged.user_agent.as_deref(), Some("curl"), "{agents:?}, {order:?}");
+                assert_eq!(merged.first_at, noon());
+                assert_eq!(merged.last_at, noon().after(Duration::from_secs(1)));
+            }
+        }
+    }
+
     #[test]
     fn uses_are_counted_in_their_hour_in_whatever_order_they_arrive() {
         let (usage, key) = (UsageRecorder::default(), Arc::new(CachedKey::for_tests()));

@@ -48,6 +48,7 @@ pub struct FaultyStore {
     /// Each reading of the change feed takes one permit between its read and its answer.
     feed_gate: Arc<Semaphore>,
     feed_reads: Arc<AtomicUsize>,
+    use_writes: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -75,6 +76,7 @@ impl FaultyStore {
             change_gate: gate(),
             feed_gate: gate(),
             feed_reads: Arc::default(),
+            use_writes: Arc::default(),
         }
     }
 
@@ -142,6 +144,11 @@ impl FaultyStore {
     /// Returns how often the change feed was read, whether it was answered or not.
     pub fn feed_reads(&self) -> usize {
         self.feed_reads.load(Ordering::SeqCst)
+    }
+
+    /// Returns how often uses were written, whether it failed or not.
+    pub fn use_writes(&self) -> usize {
+        self.use_writes.load(Ordering::SeqCst)
     }
 
     /// Holds readings of the change feed, each after its read, until they are released.
@@ -250,6 +257,7 @@ impl KeyStore for FaultyStore {
     }
 
     async fn record_uses(&self, uses: &[KeyUse]) -> Answer<Vec<AuditEvent>> {
+        self.use_writes.fetch_add(1, Ordering::SeqCst);
         inject(self.faults().uses).await?;
         self.store.record_uses(uses).await
     }

@@ -7,7 +7,7 @@ use keyward::{
 };
 
 use super::faulty_store::{Fault, FaultyStore};
-use crate::support::{MICRO, SECOND, Service, stores};
+use crate::support::{MICRO, SECOND, Service, owner, stores};
 
 /// Two nodes on one store; the second uses it through a `FaultyStore`.
 fn two_nodes() -> (Arc<Service>, FaultyStore) {
@@ -81,6 +81,42 @@ async fn the_bound_counts_from_the_beginning_of_a_reading_however_late_its_answe
     assert_eq!(says(other, &issued).await, "ok", "the bound has not passed");
     service.clock.advance(MICRO);
     assert_eq!(says(other, &issued).await, "revoked");
+}
+
+/// The feed of the memory store has pages of 1,000 entries.
+#[tokio::test]
+async fn a_feed_that_is_read_in_part_extends_no_trust() {
+    let (service, store) = two_nodes();
+    let (keys, other) = (service.keys(), &service.nodes[1]);
+    let issued = service.issue().await;
+    let bob = owner("acme", "bob");
+    let of_bob = keyward::NewKey::new(&bob, "ci").unwrap();
+    let _ = keys.issue(of_bob, &service.actor).await.unwrap();
+    other.catch_up().await.unwrap();
+    other.shutdown().await.unwrap();
+    assert_eq!(says(other, &issued).await, "ok");
+    for _ in 0..1_000 {
+        keys.account_changed(&bob).await.unwrap();
+    }
+    keys.revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
+    service.clock.advance(SECOND * 4);
+
+    store.hold_feed();
+    let read = store.feed_reads();
+    let reading = tokio::spawn({
+        let service = service.clone();
+        async move { service.nodes[1].catch_up().await }
+    });
+    store.release_feed(1);
+    while store.feed_reads() < read + 2 {
+        tokio::task::yield_now().await;
+    }
+    // The first page is invalidated. The second one names the key, and is held.
+    assert_eq!(says(other, &issued).await, "ok", "the bound has not passed");
+    service.clock.advance(SECOND + MICRO);
+    assert_eq!(says(other, &issued).await, "revoked");
+    store.release_feed(1);
+    reading.await.unwrap().unwrap();
 }
 
 const BOUND: Duration = Duration::from_secs(5);

@@ -10,13 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Account, Accounts, KeyStore, Limits, Owner, VerifyError, VerifyRequest,
+    Account, Accounts, Expiry, KeyStore, Limits, Owner, VerifyError, VerifyRequest,
     accounts::AccountsError, manage::Issued, model::Permissions,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::faulty_store::{Fault, FaultyStore};
-use crate::support::{Service, format, stores};
+use crate::support::{MICRO, Service, format, stores};
 
 /// Two nodes on one store. The second never hears of what the first one does: its feed fails.
 fn two_nodes() -> (Arc<Service>, FaultyStore) {
@@ -70,7 +70,38 @@ async fn a_caller_that_joins_a_look_up_from_before_a_suspension_finds_a_new_key(
     wait_for(|| store.finds() == 1).await;
     store.release_finds(10);
     assert_eq!(joined.await.unwrap(), "ok");
-    drop(first.await);
+    let _ = first.await;
+}
+
+#[tokio::test]
+async fn an_unknown_secret_is_looked_up_again_after_the_bound() {
+    let (service, store) = two_nodes();
+    let secret = format().generate().unwrap();
+    assert_eq!(says(&service, secret.expose()).await, "unknown");
+    let digest = keyward::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
+    let (keys, by) = (service.keys(), &service.actor);
+    let _ = keys.import(service.new_key(), digest, "lc_live_", by).await.unwrap();
+    service.clock.advance(BOUND);
+    assert_eq!(says(&service, secret.expose()).await, "unknown", "this node cannot know of it yet");
+    assert_eq!(store.finds(), 1, "the answer was cached");
+    service.clock.advance(MICRO);
+    assert_eq!(says(&service, secret.expose()).await, "ok");
+}
+
+/// Each first use wakes the writer; a failure is followed by a pause all the same.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_not_hammered() {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    store.set_use_fault(Fault::Unavailable);
+    for _ in 0..20 {
+        let issued = service.issue().await;
+        service.verify(&issued).await.unwrap();
+        wait_for(|| true).await;
+    }
+    assert_eq!(store.use_writes(), 1);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((10..=14).contains(&store.use_writes()), "every five seconds: {}", store.use_writes());
 }
 
 #[tokio::test]
@@ -139,11 +170,28 @@ async fn a_revoked_key_is_denied_while_the_host_is_down_however_long_it_is_cache
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     revoke(&service, &issued).await;
-    assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "revoked");
     service.host.fail(true);
+    assert_eq!(
+        service.verify(&issued).await.unwrap_err().as_str(),
+        "revoked",
+        "read from the store"
+    );
     service.clock.advance(BOUND + Duration::from_secs(1));
     // The feed is up, so the key is trusted; only its account would be read again.
     assert_eq!(service.verify(&issued).await.unwrap_err().as_str(), "revoked");
+}
+
+#[tokio::test]
+async fn a_key_that_expires_while_it_is_looked_up_is_denied() {
+    let (service, store) = two_nodes();
+    let new = service.new_key().expiry(Expiry::After(Duration::from_secs(3)));
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    store.hold_finds();
+    let verified = verifies(&service, issued.secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    service.clock.advance(Duration::from_secs(3));
+    store.release_finds(1);
+    assert_eq!(verified.await.unwrap(), "expired");
 }
 
 #[tokio::test]

@@ -74,6 +74,30 @@ async fn a_leak_is_recorded_once_per_location() {
 }
 
 #[tokio::test]
+async fn a_leak_that_two_scanners_find_is_recorded_for_each() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    for scanner in ["github", "gitlab", "github"] {
+        let by = Actor::system(scanner);
+        service.keys().record_leak(&issued.key, "a gist", &by).await.unwrap();
+    }
+    let query = AuditQuery::new(&service.owner).kind(EventKind::Leaked);
+    assert_eq!(service.keys().events(query).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_secret_that_a_retried_immediate_rotation_ended_is_still_identified() {
+    let service = Service::new(stores::memory());
+    let issued = service.issue().await;
+    for _ in 0..2 {
+        let rotation = Rotation::immediate().token("deploy-1");
+        let (owner, by) = (&service.owner, &service.actor);
+        let _ = service.keys().rotate(owner, issued.key.id, rotation, by).await.unwrap();
+    }
+    assert_eq!(identified(&service, &issued).await, Some((true, true)));
+}
+
+#[tokio::test]
 async fn identifying_a_secret_is_unavailable_while_the_store_is_down() {
     let store = FaultyStore::new(stores::memory().remove(0));
     let service = Service::new(vec![std::sync::Arc::new(store.clone())]);

@@ -1,6 +1,8 @@
 mod access;
 mod actors;
 mod audit;
+mod coarse_clock;
+mod counted;
 mod decisions;
 mod ends;
 pub mod export;

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Actor, ApiKeys, KeyId, MemoryStore, VerifyRequest, api::ApiKeysBuilder, manage::Retention,
-    testing::ManualClock,
+    Actor, ApiKeys, KeyId, KeyStore, MemoryStore, VerifyRequest, api::ApiKeysBuilder,
+    manage::Retention, store::OneTimeCode, system::Clock, testing::ManualClock,
 };
 
 use crate::{
@@ -79,6 +79,43 @@ async fn a_failed_purge_is_reported_and_retried_an_hour_later() {
     run_jobs(&node).await;
     assert!(!exists(&node, id).await);
     assert_eq!(node.health().failed_jobs, 1);
+}
+
+#[tokio::test]
+async fn a_purge_removes_usage_history_codes_and_feed_entries_as_well() {
+    let (store, clock) = (MemoryStore::new(), ManualClock::default());
+    let node = builder(&store, &clock).no_automatic_purge().build();
+    let (ada, by) = (owner("acme", "ada"), Actor::system("test"));
+    let new = keyward::NewKey::new(&ada, "ci").unwrap();
+    let issued = node.issue(new, &by).await.unwrap();
+    node.verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap();
+    node.flush().await.unwrap();
+    let digest = keyward::Hasher::digest(&keyward::Sha256Hasher, b"ada@example.com");
+    let code = OneTimeCode { digest, ends_at: clock.now(), tries: 1 };
+    store.put_code(&digest, &code).await.unwrap();
+    let uses = async || {
+        let history = node.usage_history(&ada, issued.key.id, 31 * 24).await.unwrap();
+        history.iter().map(|hour| hour.accepted).sum::<u64>()
+    };
+
+    clock.advance(DAY * 30 + HOUR);
+    assert_eq!(uses().await, 1);
+    node.purge(Retention::default(), |_| {}).await.unwrap();
+    assert_eq!(uses().await, 0);
+    let now = clock.now();
+    assert_eq!(store.purge_codes(now, 10).await.unwrap(), 0, "the purge has removed the code");
+    assert_eq!(store.purge_changes(now).await.unwrap(), 0, "the purge has removed the entries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_uses_cannot_be_written_still_purges() {
+    let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
+    let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
+    let id = revoked_key(&node).await;
+    store.set_use_fault(Fault::Unavailable);
+    clock.advance(DAY * 91);
+    run_jobs(&node).await;
+    assert!(!exists(&node, id).await);
 }
 
 fn builder(store: &MemoryStore, clock: &ManualClock) -> ApiKeysBuilder {
