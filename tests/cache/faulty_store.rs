@@ -49,6 +49,8 @@ pub struct FaultyStore {
     feed_gate: Arc<Semaphore>,
     feed_reads: Arc<AtomicUsize>,
     use_writes: Arc<AtomicUsize>,
+    /// The digest that is looked up instead of any other.
+    found_digest: Arc<Mutex<Option<SecretDigest>>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -77,6 +79,7 @@ impl FaultyStore {
             feed_gate: gate(),
             feed_reads: Arc::default(),
             use_writes: Arc::default(),
+            found_digest: Arc::default(),
         }
     }
 
@@ -121,6 +124,11 @@ impl FaultyStore {
     /// Returns the number of look-ups by digest.
     pub fn finds(&self) -> usize {
         self.finds.load(Ordering::SeqCst)
+    }
+
+    /// Finds the key of this digest for every digest, as a column with a lax collation may.
+    pub fn confuse_finds(&self, digest: SecretDigest) {
+        *self.found_digest.lock().unwrap() = Some(digest);
     }
 
     /// Makes look-ups wait between their read and their answer, until `release_finds`.
@@ -198,7 +206,8 @@ impl KeyStore for FaultyStore {
     async fn find(&self, digests: &[SecretDigest]) -> Answer<Option<FoundKey>> {
         self.finds.fetch_add(1, Ordering::SeqCst);
         inject(self.faults().find).await?;
-        let found = self.store.find(digests).await;
+        let confused = *self.found_digest.lock().unwrap();
+        let found = self.store.find(confused.as_ref().map_or(digests, std::slice::from_ref)).await;
         self.find_gate.acquire().await.unwrap().forget();
         found
     }

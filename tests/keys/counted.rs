@@ -10,13 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Limits, VerifyError, VerifyRequest,
+    Hasher as _, Limits, Sha256Hasher, VerifyError, VerifyRequest,
     audit::EventKind,
     model::{KeyLimits, Quota, Rate},
     verify::{CacheOptions, RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome},
 };
 
-use crate::support::{SECOND, Service, format, stores};
+use crate::{
+    cache::faulty_store::{Fault, FaultyStore},
+    support::{SECOND, Service, format, reason, stores},
+};
 
 #[tokio::test]
 async fn a_new_plan_sets_the_rate_when_the_account_is_read_again() {
@@ -61,6 +64,46 @@ async fn a_refused_reservation_is_counted_and_recorded() {
     let denied = service.events.all().into_iter().filter(|event| event.kind == EventKind::Denied);
     let reasons: Vec<_> = denied.map(|event| (event.key_id, event.reason, event.count)).collect();
     assert_eq!(reasons, [(Some(issued.key.id), Some("quota_exhausted".into()), 1)]);
+}
+
+#[tokio::test]
+async fn a_key_that_the_store_finds_for_another_digest_is_unknown() {
+    for cached in [true, false] {
+        let store = FaultyStore::new(stores::memory().remove(0));
+        let service = Service::with(vec![Arc::new(store.clone())], |builder| match cached {
+            true => builder,
+            false => builder.no_cache(),
+        });
+        let issued = service.issue().await;
+        store.confuse_finds(Sha256Hasher.digest(issued.secret.expose().as_bytes()));
+        let guessed = format().generate().unwrap();
+        let answer = service.keys().verify(guessed.expose(), &VerifyRequest::new()).await;
+        assert_eq!(reason(answer.unwrap_err()).as_str(), "unknown", "cached: {cached}");
+        assert!(service.keys().identify(guessed.expose()).await.unwrap().is_none());
+        assert!(service.verify(&issued).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_first_use_that_is_written_late_has_its_user_agent() {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    let issued = service.issue().await;
+    store.set_use_fault(Fault::Unavailable);
+    for agent in ["curl/8", "wget/1"] {
+        let request = VerifyRequest::new().user_agent(agent);
+        service.verify_for(&issued, &request).await.unwrap();
+        assert!(service.keys().flush().await.is_err());
+        service.clock.advance(SECOND);
+    }
+    store.set_use_fault(Fault::None);
+    service.keys().flush().await.unwrap();
+    let events = service.events.all().into_iter();
+    let agents: Vec<_> = events
+        .filter(|event| event.kind == EventKind::FirstUsed)
+        .map(|event| event.user_agent.unwrap())
+        .collect();
+    assert_eq!(agents, ["curl/8"]);
 }
 
 /// Grants everything and counts how often it is asked.

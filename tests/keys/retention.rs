@@ -112,8 +112,11 @@ async fn a_node_whose_uses_cannot_be_written_still_purges() {
     let (store, clock) = (FaultyStore::new(Arc::new(MemoryStore::new())), ManualClock::default());
     let node = ApiKeys::builder_on(Arc::new(store.clone()), format()).clock(clock.clone()).build();
     let id = revoked_key(&node).await;
+    let (by, new) = (Actor::system("test"), keyward::NewKey::new(&owner("acme", "ada"), "ci"));
+    let used = node.issue(new.unwrap(), &by).await.unwrap();
     store.set_use_fault(Fault::Unavailable);
     clock.advance(DAY * 91);
+    node.verify(used.secret.expose(), &VerifyRequest::new()).await.unwrap();
     run_jobs(&node).await;
     assert!(!exists(&node, id).await);
 }
