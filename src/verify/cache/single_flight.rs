@@ -150,11 +150,14 @@ mod tests {
     #[test]
     fn callers_that_are_dropped_at_the_same_time_leave_nothing_behind() {
         let (loads, arrived) = (SingleFlight::<()>::new(), AtomicUsize::new(0));
-        // Spins, so that both threads continue within nanoseconds.
+        // Spins, so that both threads continue within nanoseconds; now and then it lets the other one run.
         let meet = |times: usize| {
             arrived.fetch_add(1, Ordering::SeqCst);
-            while arrived.load(Ordering::SeqCst) < 2 * times {
-                spin_loop();
+            for spins in 1usize.. {
+                if arrived.load(Ordering::SeqCst) >= 2 * times {
+                    break;
+                }
+                if spins.is_multiple_of(1_000) { thread::yield_now() } else { spin_loop() }
             }
         };
         let join_and_leave = || {
