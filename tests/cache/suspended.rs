@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     Account, Accounts, Expiry, KeyStore, Limits, Owner, VerifyError, VerifyRequest,
-    accounts::AccountsError, manage::Issued, model::Permissions,
+    accounts::AccountsError, audit::EventKind, manage::Issued, model::Permissions,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 
@@ -135,6 +135,67 @@ impl Accounts for Slow {
         self.gate.acquire().await?.forget();
         Ok(Arc::new(Account::new(Permissions::All, Limits::default()).suspended(suspended)))
     }
+}
+
+#[tokio::test]
+async fn an_account_that_was_read_again_is_cached() {
+    let slow = Slow {
+        asked: Arc::default(),
+        suspended: Arc::default(),
+        gate: Arc::new(Semaphore::new(100)),
+    };
+    let service = Service::with(stores::memory(), |builder| builder.accounts(slow.clone()));
+    let issued = service.issue().await;
+    service.verify(&issued).await.unwrap();
+    for _ in 0..3 {
+        service.clock.advance(BOUND + MICRO);
+        let asked = slow.asked.load(Ordering::SeqCst);
+        for _ in 0..5 {
+            service.verify(&issued).await.unwrap();
+        }
+        assert_eq!(slow.asked.load(Ordering::SeqCst), asked + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_arrives_after_an_import_is_not_told_that_the_key_is_unknown() {
+    let (service, store) = two_nodes();
+    let secret = format().generate().unwrap();
+    store.hold_finds();
+    let first = verifies(&service, secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    // On the same node, so that it knows of the import immediately.
+    let digest = keyward::Hasher::digest(&keyward::Sha256Hasher, secret.expose().as_bytes());
+    let (new, by) = (service.new_key(), &service.actor);
+    let _ = service.nodes[1].import(new, digest, "lc_live_", by).await.unwrap();
+    let joined = verifies(&service, secret.expose());
+    wait_for(|| true).await;
+    store.release_finds(10);
+    assert_eq!(first.await.unwrap(), "unknown", "it arrived before the import");
+    assert_eq!(joined.await.unwrap(), "ok");
+}
+
+/// Uses are written in batches of 500.
+#[tokio::test]
+async fn a_failing_store_loses_no_use_of_many_keys_and_each_first_use_is_reported() {
+    let store = FaultyStore::new(stores::memory().remove(0));
+    let service = Service::new(vec![Arc::new(store.clone())]);
+    store.set_use_fault(Fault::Unavailable);
+    let mut keys = Vec::new();
+    for _ in 0..1_100 {
+        let issued = service.issue().await;
+        service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap();
+        keys.push(issued.key.id);
+    }
+    assert!(service.keys().flush().await.is_err());
+    assert_eq!(service.keys().health().unwritten_uses, keys.len());
+    store.set_use_fault(Fault::None);
+    service.keys().flush().await.unwrap();
+    let first_uses = service.events.all().into_iter().filter(|e| e.kind == EventKind::FirstUsed);
+    let mut reported: Vec<_> = first_uses.filter_map(|event| event.key_id).collect();
+    reported.sort();
+    keys.sort();
+    assert_eq!(reported, keys);
 }
 
 /// The change feed works: only the account is old.

@@ -287,3 +287,26 @@ impl<S: Clone + Eq + Hash> Buckets<S> {
 const SHARDS: usize = 32;
 /// Shards with fewer buckets are not swept.
 const MIN_SWEEP: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_keeps_buckets_that_are_in_use_or_not_full() {
+        let (buckets, now) = (Buckets::<u32>::default(), Timestamp::MIN.after(DAY));
+        let rate = Rate::per_hour(2);
+        let held = buckets.bucket(&0, rate, now);
+        held.charge(1, now).unwrap();
+        buckets.bucket(&1, rate, now).charge(2, now).unwrap();
+        for subject in 2..4 * (SHARDS * MIN_SWEEP) as u32 {
+            let _ = buckets.bucket(&subject, rate, now);
+        }
+        assert!(Arc::ptr_eq(&held, &buckets.bucket(&0, rate, now)));
+        assert!(buckets.bucket(&1, rate, now).wait(now).is_some(), "its uses are still charged");
+        let kept: usize = buckets.shards.iter().map(|shard| lock(shard).len()).sum();
+        assert!(kept < 4 * SHARDS * MIN_SWEEP / 2, "full buckets are removed: {kept}");
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+}
