@@ -21,7 +21,7 @@
 //!
 //! | metric | labels |
 //! |---|---|
-//! | `keyward_checks_total` | `outcome`: `verified`, or the [`ErrorCode`] of the rejection; `cache`: `hit`, `miss`, or `none` if there was no lookup |
+//! | `keyward_checks_total` | `outcome`: `verified`, or the [`ErrorCode`] of the rejection; `cache`: `hit` if the cache alone answered, `miss` if the store or the host was asked, or `none` if there was no lookup |
 //! | `keyward_check_seconds`, a histogram | the same |
 //! | `keyward_denials_total` | `reason`: the [`DeniedReason`](crate::verify::DeniedReason), which is not sent to the caller |
 

@@ -50,6 +50,7 @@ impl Verifier {
         if counters.is_empty() {
             return Ok(remotely(charged.states(&charge), QuotaStates::default()));
         }
+        request.note_cache_miss();
         let rejected = match self.store.charge(&counters).await {
             Ok(ChargeOutcome::Granted(used)) => {
                 return Ok(remotely(charged.states(&charge), quotas.states(&used, now.at)));
