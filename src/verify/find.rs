@@ -4,7 +4,7 @@ use super::{
     VerifyError, VerifyRequest,
     authorize::authorize_secret,
     cache::{CacheMiss, CachedKey, Loaded},
-    facts::{Interner, KeyFacts},
+    facts::KeyFacts,
     verifier::Verifier,
 };
 use crate::{
@@ -120,19 +120,20 @@ impl Verifier {
             }
             Err(error) => return Loaded::Failed(error.into()),
         };
-        let facts = KeyFacts::new(&found, &Interner::default());
+        let facts = KeyFacts::new(&found, self.cache.interner());
         let account = match self.account(&facts, now).await {
             Ok(account) => account,
             Err(error) => return Loaded::Failed(error),
         };
         let rates = self.rates.of_key(
-            found.key.id,
-            &found.key.owner,
+            facts.id,
+            &facts.owner,
             &found.key.limits,
             &account.limits,
             now.monotonic_timestamp(),
         );
-        let key = self.cache.cached_key(&found, account, rates, current, read);
+        let used_before = found.key.first_used_at.is_some();
+        let key = self.cache.cached_key(facts, used_before, account, rates, current, read);
         if found.digest.tag() == current.tag() {
             self.insert(key)
         } else {

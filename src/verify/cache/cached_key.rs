@@ -4,12 +4,7 @@ use super::epochs::{ReadStamp, Slot};
 use crate::{
     accounts::Account,
     secret::SecretDigest,
-    store::FoundKey,
-    verify::{
-        facts::{Interner, KeyFacts},
-        limits::KeyRates,
-        use_counter::UseCounter,
-    },
+    verify::{facts::KeyFacts, limits::KeyRates, use_counter::UseCounter},
 };
 
 /// A key as verification needs it, with the account of its owner and the counter of its uses.
@@ -32,27 +27,6 @@ pub(crate) struct CachedKey {
 }
 
 impl CachedKey {
-    pub(super) fn new(
-        found: &FoundKey,
-        account: Arc<Account>,
-        rates: KeyRates,
-        digest: SecretDigest,
-        read: ReadStamp,
-        slots: [Slot; 2],
-        interner: &Interner,
-    ) -> Self {
-        Self {
-            uses: UseCounter::new(found.key.first_used_at.is_some()),
-            facts: KeyFacts::new(found, interner),
-            account,
-            rates,
-            digest,
-            account_read_at: read.at,
-            read,
-            slots,
-        }
-    }
-
     /// Returns the same key with another account. It is trusted no longer than before.
     pub(crate) fn with_account(
         &self,

@@ -23,13 +23,17 @@ pub(crate) use self::{
     single_flight::SingleFlight,
 };
 pub use self::{freshness::FeedState, options::CacheOptions};
-use super::{facts::Interner, limits::KeyRates, throttle::Throttle};
+use super::{
+    facts::{Interner, KeyFacts},
+    limits::KeyRates,
+    throttle::Throttle,
+    use_counter::UseCounter,
+};
 use crate::{
     accounts::Account,
     error::Error,
     model::{KeyId, Owner},
     secret::SecretDigest,
-    store::FoundKey,
 };
 
 /// Verified keys and unknown digests in memory. Instants are nanoseconds of the monotonic clock.
@@ -140,17 +144,24 @@ impl Cache {
         ReadStamp { epoch: self.epochs.current(), at: now }
     }
 
-    /// Makes a record that was read into a key that verification can use. Does not insert it.
+    /// Makes a key that verification can use of what was read. Does not insert it.
     pub(crate) fn cached_key(
         &self,
-        found: &FoundKey,
+        facts: KeyFacts,
+        used_before: bool,
         account: Arc<Account>,
         rates: KeyRates,
         digest: SecretDigest,
         read: ReadStamp,
     ) -> CachedKey {
-        let slots = [self.key_slot(found.key.id), self.owner_slot(&found.key.owner)];
-        CachedKey::new(found, account, rates, digest, read, slots, &self.interner)
+        let slots = [self.key_slot(facts.id), self.owner_slot(&facts.owner)];
+        let (uses, account_read_at) = (UseCounter::new(used_before), read.at);
+        CachedKey { uses, facts, account, rates, digest, read, account_read_at, slots }
+    }
+
+    /// Shares what many keys have in common.
+    pub(crate) fn interner(&self) -> &Interner {
+        &self.interner
     }
 
     pub(crate) fn insert(&self, key: Arc<CachedKey>) {
