@@ -245,8 +245,8 @@ impl Guard {
     }
 }
 
-/// Returns the code that a client receives. All reasons but one are the same to it, so that a stranger with a guessed or stolen
-/// key learns nothing; a valid key that lacks a scope is something its holder can fix.
+/// Returns the code that a client receives. It is the same for all reasons but one, so that the sender of a guessed or
+/// stolen key learns nothing. A missing scope has its own code, because the holder of a valid key can fix it.
 fn code_of(reason: DeniedReason) -> ErrorCode {
     match reason {
         DeniedReason::AccessMissing => ErrorCode::InsufficientScope,

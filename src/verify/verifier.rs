@@ -40,7 +40,7 @@ pub(crate) struct Verifier {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct IdentifiedKey {
-    /// The key, live or not.
+    /// The key. It may be disabled, revoked or expired.
     pub key: Arc<Key>,
     /// Why the secret does not work now; `None` if it works.
     pub denied: Option<DeniedReason>,
@@ -62,7 +62,7 @@ pub(crate) struct VerifierParts {
 }
 
 impl Verifier {
-    /// Puts a verifier together. `after_write` is called after each write of the background writer.
+    /// Creates a verifier. `after_write` is called each time the background writer has written.
     pub(crate) fn new(
         parts: VerifierParts,
         after_write: impl Fn() + Send + Sync + 'static,
@@ -155,7 +155,7 @@ impl Verifier {
         self.cache.throttle().record_success(request.ip, now.monotonic_timestamp());
     }
 
-    /// Denies a text that cannot be a secret. It costs next to nothing, because garbage arrives in floods.
+    /// Denies a text that cannot be a secret. This is cheap on purpose: such texts can arrive in large numbers.
     #[inline]
     fn deny_malformed(
         self: &Arc<Self>,
