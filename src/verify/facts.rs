@@ -7,11 +7,11 @@ use crate::{
 };
 
 /// What verification knows of a key and of the secret that it was found by.
+///
+/// In this order in memory: what the access decision reads comes first.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct KeyFacts {
-    pub(crate) id: KeyId,
-    pub(crate) owner: Owner,
-    pub(crate) created_at: Timestamp,
     pub(crate) state: KeyState,
     /// [`Timestamp::MAX`] if the key does not expire.
     pub(crate) expires_at: Timestamp,
@@ -19,6 +19,9 @@ pub(crate) struct KeyFacts {
     pub(crate) secret_ends_at: Timestamp,
     pub(crate) access: Access,
     pub(crate) networks: Networks,
+    pub(crate) owner: Owner,
+    pub(crate) id: KeyId,
+    pub(crate) created_at: Timestamp,
     /// `None` stands for the default.
     pub(crate) limits: Option<Arc<KeyLimits>>,
     pub(crate) metadata: Metadata,
