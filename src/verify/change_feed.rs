@@ -48,7 +48,7 @@ impl ChangeFeed {
     /// followed, and entries are trusted within `max_staleness`.
     #[inline]
     pub(crate) fn ensure_running(self: &Arc<Self>) {
-        if !self.running.load(Ordering::Relaxed) && self.cache.is_enabled() {
+        if !self.running.load(Ordering::Relaxed) && self.cache.is_enabled {
             self.start();
         }
     }
@@ -59,7 +59,7 @@ impl ChangeFeed {
         if !self.stopped.load(Ordering::Acquire) && !self.running.swap(true, Ordering::AcqRel) {
             let feed = Arc::downgrade(self);
             let running = Running { feed: feed.clone(), flag: self.running.clone() };
-            let pace = Pace::new(self.cache.max_staleness());
+            let pace = Pace::new(self.cache.max_staleness);
             let task = runtime.spawn(follow(feed, self.store.clone(), pace, running));
             *lock(&self.task) = Some(task.abort_handle());
             // `stop` may have come before there was a task to abort.
@@ -95,7 +95,7 @@ impl ChangeFeed {
             }
             *cursor = Some(changes.cursor);
             if !changes.more {
-                self.cache.freshness().synced(began);
+                self.cache.freshness.synced(began);
                 return Ok(changes.cursor);
             }
         }
@@ -125,8 +125,8 @@ async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, pace: Pace, _r
         {
             let Some(feed) = feed.upgrade() else { return };
             match waited {
-                Some(mode) => feed.cache.freshness().waited(mode),
-                None => feed.cache.freshness().failed(),
+                Some(mode) => feed.cache.freshness.waited(mode),
+                None => feed.cache.freshness.failed(),
             }
         }
         if waited.is_none() {
@@ -166,7 +166,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(feed) = self.feed.upgrade() {
-            feed.cache.freshness().stopped();
+            feed.cache.freshness.stopped();
         }
         self.flag.store(false, Ordering::Release);
     }

@@ -28,7 +28,7 @@ impl Verifier {
         now: &mut Now,
     ) -> Result<Arc<CachedKey>, VerifyError> {
         self.feed.ensure_running();
-        let throttle = self.cache.throttle();
+        let throttle = &self.cache.throttle;
         let arrived = self.cache.begin_read(now.monotonic);
         loop {
             // A digest that this node knows as a key's is looked up, however many unknown ones are presented.
@@ -89,7 +89,7 @@ impl Verifier {
             let this = self.clone();
             Box::pin(async move { this.load(candidates, stale_account).await })
         };
-        if !self.cache.is_enabled() {
+        if !self.cache.is_enabled {
             return load().await;
         }
         self.loads.share(digest, || load() as _).await.unwrap_or_else(|| {
@@ -121,7 +121,7 @@ impl Verifier {
             }
             Err(error) => return Loaded::Failed(error.into()),
         };
-        let facts = KeyFacts::new(&found, self.cache.interner());
+        let facts = KeyFacts::new(&found, &self.cache.interner);
         let account = match self.account(&facts, now).await {
             Ok(account) => account,
             Err(error) => return Loaded::Failed(error),

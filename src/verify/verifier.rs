@@ -152,7 +152,7 @@ impl Verifier {
         if self.writer.usage.record(key, used) == Recorded::FirstUse {
             self.writer.hurry();
         }
-        self.cache.throttle().record_success(request.ip, now.monotonic_timestamp());
+        self.cache.throttle.record_success(request.ip, now.monotonic_timestamp());
     }
 
     /// Denies a text that cannot be a secret. This is cheap on purpose: such texts can arrive in large numbers.
@@ -174,7 +174,7 @@ impl Verifier {
         request: &VerifyRequest<'_>,
         now: Now,
     ) -> VerifyError {
-        self.cache.throttle().record_failure(request.ip, now.monotonic_timestamp());
+        self.cache.throttle.record_failure(request.ip, now.monotonic_timestamp());
         let reason = DeniedReason::Unknown;
         self.count_rejection(reason.as_str(), None, now.at, request);
         Denied::new(reason).into()
@@ -239,7 +239,7 @@ impl Verifier {
 
     /// Reads the change feed to its end.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        if self.cache.is_enabled() { self.feed.read_to_end().await.map(drop) } else { Ok(()) }
+        if self.cache.is_enabled { self.feed.read_to_end().await.map(drop) } else { Ok(()) }
     }
 
     pub(crate) fn writer(&self) -> &Arc<WriteBehind> {

@@ -40,15 +40,16 @@ use crate::{
 ///
 /// A disabled cache holds nothing, so that verification without a cache is the same path.
 pub(crate) struct Cache {
-    enabled: bool,
+    pub(super) is_enabled: bool,
     keys: BoundedMap<Arc<CachedKey>>,
     unknown: BoundedMap<UnknownDigest>,
     epochs: InvalidationEpochs,
     slot_hash: KeyedHash,
-    interner: Interner,
-    freshness: Freshness,
-    throttle: Throttle,
-    max_staleness: Duration,
+    /// Shares what many keys have in common.
+    pub(super) interner: Interner,
+    pub(super) freshness: Freshness,
+    pub(super) throttle: Throttle,
+    pub(super) max_staleness: Duration,
 }
 
 /// Why the cache has no key for a digest that verification can use.
@@ -82,12 +83,12 @@ impl Cache {
     /// is shorter by it.
     pub(crate) fn new(options: Option<&CacheOptions>, lag: Duration) -> Self {
         let disabled = CacheOptions::disabled();
-        let enabled = options.is_some();
+        let is_enabled = options.is_some();
         let options = options.unwrap_or(&disabled);
         let bound = options.max_staleness.saturating_sub(lag);
         let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Self {
-            enabled,
+            is_enabled,
             keys: BoundedMap::new(options.max_keys),
             unknown: BoundedMap::new(options.max_unknown),
             epochs: InvalidationEpochs::new(options.max_keys),
@@ -95,15 +96,11 @@ impl Cache {
             interner: Interner::default(),
             freshness: Freshness::new(bound, options.strict),
             throttle: Throttle::new(
-                enabled.then_some(options.unknown_lookups),
+                is_enabled.then_some(options.unknown_lookups),
                 options.failed_attempts,
             ),
             max_staleness: options.max_staleness,
         }
-    }
-
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled
     }
 
     /// Returns the key of a digest, if it is cached and trusted: a cache hit takes no lock and does not allocate.
@@ -159,11 +156,6 @@ impl Cache {
         CachedKey { uses, facts, account, rates, digest, read, account_read_at, slots }
     }
 
-    /// Shares what many keys have in common.
-    pub(crate) fn interner(&self) -> &Interner {
-        &self.interner
-    }
-
     pub(crate) fn insert(&self, key: Arc<CachedKey>) {
         self.keys.insert(key.digest.first_lane(), key);
     }
@@ -210,20 +202,8 @@ impl Cache {
         self.epochs.invalidate_negative();
     }
 
-    pub(crate) fn throttle(&self) -> &Throttle {
-        &self.throttle
-    }
-
-    pub(crate) fn freshness(&self) -> &Freshness {
-        &self.freshness
-    }
-
-    pub(crate) fn max_staleness(&self) -> Duration {
-        self.max_staleness
-    }
-
     pub(crate) fn feed_state(&self, now: u64) -> FeedState {
-        if self.enabled { self.freshness.state(now) } else { FeedState::Idle }
+        if self.is_enabled { self.freshness.state(now) } else { FeedState::Idle }
     }
 
     pub(crate) fn staleness(&self, now: u64) -> Option<Duration> {
