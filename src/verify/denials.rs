@@ -1,21 +1,10 @@
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::IpAddr,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
-
-use thread_local::ThreadLocal;
+use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Mutex};
 
 use super::limits::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
-    system::lock,
-    system::{EntropyError, IdGenerator},
+    system::{EntropyError, IdGenerator, lock},
 };
 
 /// Counts rejected attempts in memory until they are written to the audit log: attempts with the same reason become one
@@ -59,28 +48,9 @@ struct Group {
     user_agent: Option<String>,
 }
 
-/// Attempts without a key. All but the first are counted by one addition, in a counter of the thread.
+/// Attempts without a subject. All but the first only increase the count, because they can arrive in large numbers.
 #[derive(Default)]
-struct AnonymousAttempts {
-    /// By thread: two threads that share a counter reject no more together than one alone.
-    counts: ThreadLocal<Padded>,
-    /// Whether an attempt was described since the last drain.
-    described: AtomicBool,
-    drained: Mutex<Drained>,
-}
-
-/// In a cache line of its own.
-#[derive(Default)]
-#[repr(align(64))]
-struct Padded(AtomicU64);
-
-#[derive(Default)]
-struct Drained {
-    /// How many attempts were drained so far.
-    total: u64,
-    /// The description of those that come next: the last attempt that was described.
-    description: Option<Group>,
-}
+struct AnonymousAttempts(Mutex<Option<Group>>);
 
 impl DenialCounts {
     pub(crate) fn add(&self, attempt: Attempt<'_>) {
@@ -161,40 +131,13 @@ fn add_to_group<T: Eq + Hash>(
 impl AnonymousAttempts {
     #[inline]
     fn add<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        // Described before it is counted, so that a count never lacks a description.
-        if !self.described.load(Ordering::Relaxed) {
-            self.describe(&describe());
-        }
-        self.count(1);
-    }
-
-    #[inline]
-    fn count(&self, more: u64) {
-        // Only this thread writes the counter. A thread that gets it later continues it.
-        let Padded(count) = self.counts.get_or_default();
-        count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-    }
-
-    #[cold]
-    fn describe(&self, attempt: &Attempt<'_>) {
-        let mut drained = lock(&self.drained);
-        if !self.described.swap(true, Ordering::Relaxed) {
-            drained.description = Some(Group::of(attempt));
-        }
+        let mut group = lock(&self.0);
+        let group = group.get_or_insert_with(|| Group::of(&describe()));
+        group.count = group.count.saturating_add(1);
     }
 
     fn drain(&self) -> Option<Group> {
-        let mut drained = lock(&self.drained);
-        self.described.store(false, Ordering::Relaxed);
-        let total: u64 =
-            self.counts.iter().map(|Padded(count)| count.load(Ordering::Relaxed)).sum();
-        let attempts = total - drained.total;
-        let description = drained.description.as_ref().filter(|_| attempts > 0)?;
-        // What exceeds the range is drained the next time.
-        let count = u32::try_from(attempts).unwrap_or(u32::MAX);
-        let group = Group { count, ..description.clone() };
-        drained.total += u64::from(count);
-        Some(group)
+        lock(&self.0).take()
     }
 }
 
@@ -239,7 +182,10 @@ const MAX_GROUPS: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
 
     use super::*;
 
@@ -255,43 +201,25 @@ mod tests {
                 drained
             });
             let flood = || (0..EACH).for_each(|_| anonymous.add(|| by("curl")));
-            // The threads of the second round reuse the counters of the first.
-            for _ in 0..2 {
-                let floods = [0; THREADS].map(|_| scope.spawn(flood));
-                floods.into_iter().for_each(|flood| flood.join().unwrap());
-            }
+            let floods = [0; THREADS].map(|_| scope.spawn(flood));
+            floods.into_iter().for_each(|flood| flood.join().unwrap());
             left.store(false, Ordering::Relaxed);
             drainer.join().unwrap()
         });
         let rest = anonymous.drain().map_or(0, |group| group.count);
-        assert_eq!(drained + rest, 2 * EACH * THREADS as u32);
+        assert_eq!(drained + rest, EACH * THREADS as u32);
         assert!(anonymous.drain().is_none());
     }
 
     #[test]
-    fn every_count_is_drained_with_a_description() {
+    fn attempts_are_described_by_the_first_one_since_the_last_drain() {
         let anonymous = AnonymousAttempts::default();
         let drained = || anonymous.drain().map(|group| (group.count, group.user_agent.unwrap()));
-        // A thread has described its attempt and is about to count it.
-        anonymous.describe(&by("curl"));
-        assert_eq!(drained(), None);
-        anonymous.count(1);
-        assert_eq!(drained(), Some((1, "curl".into())));
-        // A thread saw that another attempt is described, just before that one was drained.
-        anonymous.count(1);
-        assert_eq!(drained(), Some((1, "curl".into())));
-        assert_eq!(drained(), None);
-        ["wget", "curl"].into_iter().for_each(|agent| anonymous.add(|| by(agent)));
-        assert_eq!(drained(), Some((2, "wget".into())));
-    }
-
-    #[test]
-    fn counts_that_exceed_the_range_are_drained_the_next_time() {
-        let anonymous = AnonymousAttempts::default();
-        anonymous.add(|| by("curl"));
-        anonymous.count(u64::from(u32::MAX) + 6);
-        let drained = || anonymous.drain().map(|group| group.count);
-        assert_eq!([drained(), drained(), drained()], [Some(u32::MAX), Some(7), None]);
+        for [first, second] in [["wget", "curl"], ["curl", "wget"]] {
+            [first, second].into_iter().for_each(|agent| anonymous.add(|| by(agent)));
+            assert_eq!(drained(), Some((2, first.into())));
+            assert_eq!(drained(), None);
+        }
     }
 
     fn by(agent: &str) -> Attempt<'_> {
