@@ -56,7 +56,6 @@ impl CachedKey {
             verify::facts::KeyState,
         };
 
-        let (digest, read) = (SecretDigest::nothing(), ReadStamp::for_tests());
         let id = KeyId::from_bytes([7; 16]);
         let facts = KeyFacts {
             id,
@@ -75,10 +74,10 @@ impl CachedKey {
             facts,
             account: Arc::new(Account::unknown()),
             rates: KeyRates::default(),
-            digest,
-            read,
+            digest: SecretDigest::nothing(),
+            read: ReadStamp::default(),
             account_read_at: 0,
-            slots: [Slot::for_tests(); 2],
+            slots: Default::default(),
         }
     }
 }

@@ -15,14 +15,6 @@ pub(crate) struct Gcra {
     reach: i64,
 }
 
-/// The state of a bucket. The default is full.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Bucket {
-    full_at: Timestamp,
-    /// The interval that it was charged with. Under another rate, the same number of uses stays charged.
-    interval: i64,
-}
-
 impl Gcra {
     pub(crate) fn new(rate: Rate) -> Self {
         let period = rate.period_micros();
@@ -31,25 +23,24 @@ impl Gcra {
         Self { rate, interval, reach }
     }
 
-    /// Returns the bucket after more uses, or how long to wait for them; [`NEVER`] for more than a burst.
+    /// Returns when a bucket will be full after more uses, or how long to wait for them; [`NEVER`] for more than a burst.
     #[inline]
     pub(crate) fn charge(
         &self,
-        bucket: Bucket,
+        full_at: Timestamp,
         uses: u32,
         now: Timestamp,
-    ) -> Result<Bucket, Duration> {
-        let ahead = self.ahead(bucket, now).saturating_add(self.cost(uses));
+    ) -> Result<Timestamp, Duration> {
+        let ahead = self.ahead(full_at, now).saturating_add(self.cost(uses));
         if ahead > self.reach {
             return Err(self.wait(ahead, uses));
         }
-        let full_at = Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead));
-        Ok(Bucket { full_at, interval: self.interval })
+        Ok(Timestamp::from_unix_micros(now.as_unix_micros().saturating_add(ahead)))
     }
 
     #[inline]
-    pub(crate) fn state(&self, bucket: Bucket, now: Timestamp) -> RateState {
-        self.state_at(self.ahead(bucket, now))
+    pub(crate) fn state(&self, full_at: Timestamp, now: Timestamp) -> RateState {
+        self.state_at(self.ahead(full_at, now))
     }
 
     /// Returns how long to wait until a bucket may be this far ahead.
@@ -66,13 +57,23 @@ impl Gcra {
 
     /// Returns how far ahead of now the bucket will be full: at most one burst, also if the clock was set back.
     #[inline]
-    pub(crate) fn ahead(&self, bucket: Bucket, now: Timestamp) -> i64 {
-        let ahead = (bucket.full_at.as_unix_micros() - now.as_unix_micros()).max(0);
-        if bucket.interval == self.interval || bucket.interval == 0 {
-            return ahead.min(self.reach);
+    pub(crate) fn ahead(&self, full_at: Timestamp, now: Timestamp) -> i64 {
+        (full_at.as_unix_micros() - now.as_unix_micros()).clamp(0, self.reach)
+    }
+
+    /// Returns how far ahead a bucket of an earlier rate is under this one, so that the same number of uses stays charged.
+    pub(crate) fn ahead_of_earlier(
+        &self,
+        earlier: &Self,
+        full_at: Timestamp,
+        now: Timestamp,
+    ) -> i64 {
+        if earlier.interval == self.interval {
+            return self.ahead(full_at, now);
         }
+        let ahead = (full_at.as_unix_micros() - now.as_unix_micros()).max(0);
         // In floating point, as in Lua, so that both compute the same.
-        let rescaled = ahead as f64 * self.interval as f64 / bucket.interval as f64;
+        let rescaled = ahead as f64 * self.interval as f64 / earlier.interval as f64;
         (rescaled as i64).min(self.reach)
     }
 
@@ -110,20 +111,6 @@ impl Gcra {
     #[inline]
     pub(crate) fn cost(&self, uses: u32) -> i64 {
         self.interval.saturating_mul(i64::from(uses))
-    }
-}
-
-impl Bucket {
-    pub(crate) fn new(full_at: Timestamp, interval: i64) -> Self {
-        Self { full_at, interval }
-    }
-
-    pub(crate) fn full_at(&self) -> Timestamp {
-        self.full_at
-    }
-
-    pub(crate) fn is_full(&self, now: Timestamp) -> bool {
-        self.full_at <= now
     }
 }
 
@@ -173,24 +160,24 @@ mod tests {
             // Periods that divide evenly, so that rounding hides no difference.
             let period = Duration::from_micros([1_000, 1_000_000, 60_000_000][unit]) * uses;
             let rate = Rate { period, ..Rate::per_second(uses).burst(burst) };
-            let (gcra, mut bucket, mut now) = (Gcra::new(rate), Bucket::default(), Timestamp::MIN);
+            let (gcra, mut full_at, mut now) = (Gcra::new(rate), Timestamp::MIN, Timestamp::MIN);
             let mut exact = Exact { tokens: u128::MAX / 2, at: 0 };
             for (step, uses) in steps {
                 now = now.after(Duration::from_micros(step));
                 let expected = exact.charge(rate, uses, now.as_unix_micros() as u128);
-                let before = gcra.state(bucket, now).remaining;
-                match gcra.charge(bucket, uses, now) {
+                let before = gcra.state(full_at, now).remaining;
+                match gcra.charge(full_at, uses, now) {
                     Ok(next) => {
                         prop_assert!(expected && before >= uses);
-                        bucket = next;
+                        full_at = next;
                     }
                     Err(NEVER) => prop_assert!(!expected && burst < uses),
                     Err(wait) => {
                         prop_assert!(!expected && before < uses);
                         // Exactly then, and not a microsecond earlier, enough uses are regained.
-                        prop_assert!(gcra.charge(bucket, uses, now.after(wait)).is_ok());
+                        prop_assert!(gcra.charge(full_at, uses, now.after(wait)).is_ok());
                         let early = wait - Duration::from_micros(1);
-                        prop_assert!(gcra.charge(bucket, uses, now.after(early)).is_err());
+                        prop_assert!(gcra.charge(full_at, uses, now.after(early)).is_err());
                     }
                 }
             }
@@ -198,16 +185,20 @@ mod tests {
 
         #[test]
         fn no_rate_and_no_instant_overflows(
-            uses: u32, burst: u32, period: u64, full_at: i64, interval in 0..i64::MAX, cost: u32,
+            uses: u32, burst: u32, period: u64, full_at: i64, earlier: (u32, u64), cost: u32,
             now in 0..Timestamp::MAX.as_unix_micros() / 2,
         ) {
-            let period = Duration::from_micros(period);
-            let gcra = Gcra::new(Rate { period, ..Rate::per_second(uses).burst(burst) });
+            let gcra = |uses, period, burst| {
+                let period = Duration::from_micros(period);
+                Gcra::new(Rate { period, ..Rate::per_second(uses).burst(burst) })
+            };
+            let (gcra, earlier) = (gcra(uses, period, burst), gcra(earlier.0, earlier.1, burst));
             let now = Timestamp::from_unix_micros(now);
-            let bucket = Bucket { full_at: Timestamp::from_unix_micros(full_at), interval };
-            let before = gcra.state(bucket, now).remaining;
+            let full_at = Timestamp::from_unix_micros(full_at);
+            prop_assert!((0..=gcra.reach).contains(&gcra.ahead_of_earlier(&earlier, full_at, now)));
+            let before = gcra.state(full_at, now).remaining;
             for cost in [0, 1, cost] {
-                match gcra.charge(bucket, cost, now) {
+                match gcra.charge(full_at, cost, now) {
                     Ok(next) => {
                         let after = gcra.state(next, now).remaining;
                         prop_assert!(after <= before && (after < before || cost == 0));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    gcra::{Bucket, Gcra, NEVER},
+    gcra::{Gcra, NEVER},
     limited::{Limited, LimitedReason, QuotaStates, RateState, RateStates},
     rate_limiter::RateLimiter,
 };
@@ -177,7 +177,8 @@ impl RateBucket {
     /// Returns a bucket for another rate. Uses that were charged to the earlier bucket stay charged.
     fn replacing(earlier: &Self, rate: Rate, now: Timestamp) -> Self {
         let gcra = Gcra::new(rate);
-        let full_at = now.as_unix_micros() + gcra.ahead(earlier.bucket(), now);
+        let ahead = gcra.ahead_of_earlier(&earlier.gcra, earlier.full_at(), now);
+        let full_at = now.as_unix_micros() + ahead;
         Self { gcra, full_at: AtomicI64::new(full_at) }
     }
 
@@ -186,8 +187,8 @@ impl RateBucket {
     pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<i64, Duration> {
         let mut seen = self.full_at.load(Ordering::Relaxed);
         loop {
-            let charged = self.gcra.charge(self.bucket_at(seen), uses, now)?;
-            let next = charged.full_at().as_unix_micros();
+            let full_at = Timestamp::from_unix_micros(seen);
+            let next = self.gcra.charge(full_at, uses, now)?.as_unix_micros();
             let order = Ordering::Relaxed;
             match self.full_at.compare_exchange_weak(seen, next, order, order) {
                 Ok(_) => return Ok(next - now.as_unix_micros()),
@@ -202,7 +203,7 @@ impl RateBucket {
     }
 
     fn wait_for(&self, uses: u32, now: Timestamp) -> Option<Duration> {
-        self.gcra.charge(self.bucket(), uses, now).err()
+        self.gcra.charge(self.full_at(), uses, now).err()
     }
 
     /// Refunds uses that were charged but did not happen. `ahead` is how far ahead of now the bucket would be by them:
@@ -227,19 +228,15 @@ impl RateBucket {
     }
 
     fn is_full(&self, now: Timestamp) -> bool {
-        self.bucket().is_full(now)
+        self.full_at() <= now
     }
 
     fn state(&self, now: Timestamp) -> RateState {
-        self.gcra.state(self.bucket(), now)
+        self.gcra.state(self.full_at(), now)
     }
 
-    fn bucket(&self) -> Bucket {
-        self.bucket_at(self.full_at.load(Ordering::Relaxed))
-    }
-
-    fn bucket_at(&self, full_at: i64) -> Bucket {
-        Bucket::new(Timestamp::from_unix_micros(full_at), self.gcra.interval())
+    fn full_at(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.full_at.load(Ordering::Relaxed))
     }
 }
 
