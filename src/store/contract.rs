@@ -141,7 +141,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// change revisions or write to the change feed.
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError>;
 
-    /// Replaces the digest of a secret by the digest of another hasher.
+    /// Replaces the digest of a secret with the digest that another hasher made of the same secret.
     ///
     /// MUST return false and change nothing if `from` does not exist or `to` exists. MUST NOT change
     /// anything else of the key.
@@ -215,9 +215,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// attempts never get more tries than are left, and a code is accepted only once.
     async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError>;
 
-    /// Deletes up to `limit` codes that expired before `before`, and
-    /// [anonymous](super::CounterKey::Anonymous) counters of periods that began before it. Returns
-    /// the number deleted.
+    /// Deletes up to `limit` codes that expired before the instant, and counters of codes
+    /// ([`CounterKey::Anonymous`](super::CounterKey::Anonymous)) whose period began before it.
+    /// Returns the number deleted.
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// Deletes entries of the change feed from before `before`. Returns the number deleted.

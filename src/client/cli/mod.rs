@@ -47,15 +47,16 @@ use crate::secret::Secret;
 
 /// The calls that the commands make to the product's server. The program implements them.
 ///
-/// The calls may block: a program with an async runtime uses its `block_on`. Errors are shown to the user. They
-/// MUST NOT contain the key or the code.
+/// The calls are synchronous and may block: run the command outside of an async runtime, and use `block_on` in the
+/// implementation. Errors are shown to the user. They MUST NOT contain the key or the code.
+///
+/// Every call may also fail with [`ServerError::Unavailable`], [`RateLimited`](ServerError::RateLimited),
+/// [`Refused`](ServerError::Refused) or [`Unsupported`](ServerError::Unsupported).
 pub trait Server {
     /// Requests that a one-time code is sent to an email address.
     ///
-    /// It should succeed for every address, so that callers cannot find out which addresses have accounts.
-    ///
-    /// # Errors
-    /// [`ServerError::Unsupported`] if the product has no one-time codes.
+    /// If the product has one-time codes, it SHOULD succeed for every address, so that callers cannot find out which
+    /// addresses have accounts.
     fn request_code(&self, email: &str) -> Result<(), ServerError>;
 
     /// Exchanges a one-time code for a new API key.

@@ -47,7 +47,8 @@ use crate::{
 /// acknowledged changes survive a crash, as [`KeyStore`] requires. With `appendfsync everysec`, a
 /// crash may lose up to one second of acknowledged changes, including revocations. A failover may
 /// lose changes that the replica had not received; [`RedisOptions::replicas`] waits for replicas. In
-/// each of these cases, the change feed reports to all nodes that they missed changes.
+/// each of these cases, every process that uses the store learns from the change feed that it may
+/// have missed changes, and reads its cached keys again.
 ///
 /// A server that evicts data when its memory is full, or does not write to disk, is rejected when
 /// the store connects. When the memory of a server with `noeviction` is full, no key can be issued,
@@ -56,20 +57,21 @@ use crate::{
 /// # The audit log
 /// The audit log is the stream `{keyward}audit`, in the order of arrival. Other programs may read it
 /// with `XREAD`, but only the retention of [`ApiKeys`](crate::api::ApiKeys) may trim it. An entry has
-/// the event's id, `i`, and the event, `e`, in MessagePack.
+/// two fields: `i` is the event's id, and `e` is the event in MessagePack.
 ///
 /// # On a cluster
 /// All Redis keys of a store share one hash tag. Changes are therefore as atomic as on one server, but
-/// one node holds the whole store and does its work. To spread many tenants over the nodes, use
-/// several stores with different prefixes. While the store's slot moves to another node, calls may
-/// fail as *unavailable*.
+/// one server of the cluster holds the whole store and does its work. To spread many tenants over the
+/// servers, use several stores with different prefixes. While the store's slot moves to another
+/// server, calls may fail as *unavailable*.
 ///
 /// # Failures
 /// Every call ends within the timeout (2 s by default). A call that certainly changed nothing fails
-/// as *unavailable*, as does every failed read. A change that was sent but not answered is *outcome
-/// unknown*, and is not sent again. A server that comes back empty is *unavailable* and denies no
-/// key, until its data are restored or a node restarts. The store reconnects by itself. Behind
-/// Sentinel, use an address that leads to the primary: a replica is rejected.
+/// as *unavailable*, as does every failed read. A change that was sent but not answered fails as
+/// *outcome unknown*, and is not sent again. If a server comes back without its data, this store
+/// fails as *unavailable* and denies no key until the data are restored. A process that starts
+/// afterwards cannot know of the loss: for it, the store is new. The store reconnects by itself.
+/// Behind Sentinel, use a host name that leads to the primary: a replica is rejected.
 ///
 /// For `rediss://`, enable one of the TLS features of the `redis` crate.
 ///

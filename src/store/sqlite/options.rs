@@ -60,8 +60,8 @@ impl SqliteOptions {
     /// Sets the prefix of all table names. Defaults to `keyward_`.
     ///
     /// # Errors
-    /// If the prefix is not 1 to 40 lower-case letters, digits and underscores, does not begin with
-    /// a letter, or begins with `sqlite_`, which SQLite reserves.
+    /// A prefix MUST consist of 1 to 40 lower-case letters, digits and underscores, begin with a
+    /// letter, and not begin with `sqlite_`, which SQLite reserves. Others are rejected.
     pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
         let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let starts_with_letter = prefix.bytes().next().is_some_and(|b| b.is_ascii_lowercase());

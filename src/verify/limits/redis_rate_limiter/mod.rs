@@ -76,7 +76,8 @@ pub struct RedisRateLimiter {
 
 /// What happens to uses that cannot be counted in Redis.
 ///
-/// Exhaustive on purpose: there is no third possibility.
+/// Defaults to [`PerNode`](Self::PerNode). Exhaustive on purpose: these are the only two policies; uses are never
+/// accepted without being counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedisOutage {
     /// Each node counts for itself: *n* nodes accept up to *n* times the rate.
