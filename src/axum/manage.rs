@@ -27,8 +27,8 @@ use crate::{
 /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or nested.
 ///
 /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
-/// scope for managing keys. A request that it rejects is not processed. The type parameter is
-/// required; this does not compile:
+/// scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects is not
+/// processed. Without the type parameter, this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
@@ -37,31 +37,11 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use axum::{Router, extract::FromRequestParts, http::{StatusCode, request::Parts}};
-/// use keyward::{Actor, Owner, http::manage::Caller};
-///
-/// /// The session of the caller.
-/// struct Session { account: String }
-///
-/// impl<S: Sync> FromRequestParts<S> for Session {
-///     type Rejection = StatusCode;
-///
-///     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-///         // Look up the cookie in the host's own sessions.
-///         # let _ = parts;
-///         Err(StatusCode::UNAUTHORIZED)
-///     }
-/// }
-///
-/// impl From<Session> for Caller {
-///     fn from(session: Session) -> Self {
-///         let owner = Owner::account_only(&session.account).expect("sessions have accounts");
-///         Caller::new(owner, Actor::account(&session.account))
-///     }
-/// }
-///
-/// # let keys = keyward::testing::TestKeys::new().keys;
-/// let app: Router = Router::new().nest("/v1", keyward::axum::manage::router::<Session, _>(keys));
+/// # use axum::{Router, extract::FromRequestParts};
+/// # use keyward::{ApiKeys, http::manage::Caller};
+/// # fn app<Session: FromRequestParts<()> + Into<Caller> + Send + 'static>(keys: ApiKeys) -> Router {
+/// Router::new().nest("/v1", keyward::axum::manage::router::<Session, _>(keys))
+/// # }
 /// ```
 pub fn router<C, S>(keys: ApiKeys) -> Router<S>
 where
@@ -73,10 +53,7 @@ where
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
         let response = api.handle(&caller.into(), &manage_request(&parts, &body)).await;
-        response.map(|body| match body.into_complete() {
-            Ok(text) => Body::from(text),
-            Err(chunks) => Body::new(BodyStream::new(chunks)),
-        })
+        response.map(|body| body.into_complete().map_or_else(Body::new, Body::from))
     };
     ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
         .into_iter()
@@ -87,16 +64,6 @@ where
 ///
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per
 /// network.
-///
-/// # Examples
-/// ```
-/// # fn example(enrollment: keyward::enroll::Enrollment) {
-/// use axum::Router;
-/// use keyward::http::manage::SignIn;
-///
-/// let app: Router = Router::new().merge(keyward::axum::manage::sign_in(SignIn::new(enrollment)));
-/// # }
-/// ```
 pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
     let handler = async move |request: Request| {
         let (parts, body) = request.into_parts();

@@ -26,8 +26,6 @@
 //! ```
 
 pub mod manage;
-#[cfg(feature = "axum-openapi")]
-pub mod openapi;
 
 use std::net::SocketAddr;
 
@@ -94,17 +92,8 @@ pub mod leaks {
 
     use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
-    /// Creates a route that receives reports by `POST`. Only GitHub needs to know its path.
-    ///
-    /// # Examples
-    /// ```
-    /// use axum::Router;
-    /// use keyward::http::leaks::LeakReceiver;
-    ///
-    /// # fn app(receiver: LeakReceiver) -> Router {
-    /// Router::new().route("/leaks/github", keyward::axum::leaks::route(receiver))
-    /// # }
-    /// ```
+    /// Creates a route that receives reports by `POST`, for a path such as `/leaks/github`. Only
+    /// GitHub needs to know the path.
     pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
         post(async move |request: Request| {
             let (parts, body) = request.into_parts();
@@ -114,5 +103,109 @@ pub mod leaks {
             let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
             receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
         })
+    }
+}
+
+#[cfg(feature = "axum-openapi")]
+pub mod openapi {
+    //! Routes together with their OpenAPI descriptions.
+    //!
+    //! A guard and its description are added in one step, so that they cannot disagree.
+    //!
+    //! # Examples
+    //! ```
+    //! use axum::{Json, Router, routing::get};
+    //! use keyward::{Verified, axum::openapi::GuardedRoutes, http::Guard};
+    //! use utoipa_axum::{router::OpenApiRouter, routes};
+    //!
+    //! /// Lists the builds of the owner of the key.
+    //! #[utoipa::path(get, path = "/builds", responses((status = 200, body = Vec<String>)))]
+    //! async fn builds(verified: Verified) -> Json<Vec<String>> {
+    //!     Json(vec![verified.owner().account().into()])
+    //! }
+    //!
+    //! # let keys = keyward::testing::TestKeys::new().keys;
+    //! let guard = Guard::builder(keys).require("builds:read").build()?;
+    //! let (app, document): (Router, _) =
+    //!     OpenApiRouter::new().guarded_routes(&guard, routes!(builds)).split_for_parts();
+    //!
+    //! let builds = document.paths.get_path_item("/builds").and_then(|path| path.get.as_ref()).unwrap();
+    //! assert!(builds.security.is_some() && builds.responses.responses.contains_key("403"));
+    //! # Ok::<(), keyward::model::Invalid>(())
+    //! ```
+
+    use axum::extract::FromRequestParts;
+    use utoipa::openapi::path::PathItem;
+    use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+    use crate::{
+        api::ApiKeys,
+        http::{
+            Guard,
+            manage::{Caller, SignIn},
+            openapi::{CallerAuth, PROBLEM, document, problem, sign_in_document},
+        },
+    };
+
+    /// Adds routes behind a [`Guard`] to a router.
+    pub trait GuardedRoutes<S> {
+        /// Adds routes behind the guard, and describes in the document what the guard requires and
+        /// returns. Methods of the same path can have different guards.
+        #[must_use]
+        fn guarded_routes(self, guard: &Guard, routes: UtoipaMethodRouter<S>) -> Self;
+    }
+
+    impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
+        fn guarded_routes(
+            self,
+            guard: &Guard,
+            (mut schemas, mut paths, routes): UtoipaMethodRouter<S>,
+        ) -> Self {
+            let operations = paths.paths.values_mut().flat_map(|path| {
+                let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+                [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+            });
+            operations.for_each(|operation| guard.describe(operation));
+            schemas.push((PROBLEM.into(), problem().into()));
+            let mut router =
+                self.routes((schemas, paths, routes.layer(super::layer(guard.clone()))));
+            let components = router.get_openapi_mut().components.get_or_insert_default();
+            for (name, scheme) in guard.security_schemes() {
+                components.add_security_scheme(name, scheme);
+            }
+            router
+        }
+    }
+
+    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests
+    /// the document.
+    ///
+    /// # Examples
+    /// ```
+    /// # use axum::extract::FromRequestParts;
+    /// # use keyward::{ApiKeys, http::{manage::{Caller, SignIn}, openapi::CallerAuth}};
+    /// use keyward::axum::openapi::{manage_router, sign_in_router};
+    /// use utoipa_axum::router::OpenApiRouter;
+    ///
+    /// # fn app<Session>(keys: ApiKeys, callers: CallerAuth, sign_in: SignIn) -> OpenApiRouter
+    /// # where Session: FromRequestParts<()> + Into<Caller> + Send + 'static {
+    /// OpenApiRouter::new()
+    ///     .nest("/v1", manage_router::<Session, _>(keys, &callers))
+    ///     .merge(sign_in_router(sign_in))
+    /// # }
+    /// ```
+    pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
+    where
+        C: FromRequestParts<S> + Into<Caller> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        let routes = super::manage::router::<C, S>(keys);
+        OpenApiRouter::with_openapi(document(callers)).merge(routes.into())
+    }
+
+    /// Creates [`manage::sign_in`](super::manage::sign_in) with its document, to be merged or nested.
+    pub fn sign_in_router<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> OpenApiRouter<S> {
+        let document = sign_in_document(&sign_in);
+        OpenApiRouter::with_openapi(document).merge(super::manage::sign_in(sign_in).into())
     }
 }
