@@ -183,13 +183,9 @@ impl FromRequest for MaybeVerified {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let extensions = request.extensions();
-        let verified = extensions.get::<Verified>().cloned();
-        let checked = verified.is_some() || extensions.get::<CheckedWithoutKey>().is_some();
-        ready(if checked {
-            Ok(Self(verified))
-        } else {
-            Err(Rejection::new(ErrorCode::MissingLayer))
-        })
+        let without_key = || extensions.get::<CheckedWithoutKey>().map(|_| None);
+        let checked = extensions.get().cloned().map(Some).or_else(without_key);
+        ready(checked.map(Self).ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
     }
 }
 

@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or nested.
+/// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
+/// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`.
 ///
 /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
 /// scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects is not
@@ -33,15 +34,6 @@ use crate::{
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
 /// let app: axum::Router = keyward::axum::manage::router(keys);
-/// ```
-///
-/// # Examples
-/// ```
-/// # use axum::{Router, extract::FromRequestParts};
-/// # use keyward::{ApiKeys, http::manage::Caller};
-/// # fn app<Session: FromRequestParts<()> + Into<Caller> + Send + 'static>(keys: ApiKeys) -> Router {
-/// Router::new().nest("/v1", keyward::axum::manage::router::<Session, _>(keys))
-/// # }
 /// ```
 pub fn router<C, S>(keys: ApiKeys) -> Router<S>
 where

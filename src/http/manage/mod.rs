@@ -25,19 +25,15 @@
 //!
 //! A change that widens what a key may do can require a second factor, if the host's
 //! [`StepUp`](crate::accounts::StepUp) policy says so. The response is then `second_factor_required`
-//! (403), with the maximum age of the second factor in seconds as `maxAge`. The host's session asks
-//! the user for it, records it with
-//! [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client repeats the
-//! request.
+//! (403), with its maximum age in seconds as `maxAge`. The host's session records the second factor
+//! with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
 //!
 //! `Idempotency-Key` makes it safe to retry a create or rotate request whose response was lost: the
 //! retry returns the same key with a new secret in place of the lost one. No secret is stored for
 //! that. A value is valid within one owner for one day, until the next rotation of that key.
 //!
-//! [`SignIn`] lets people without a session sign in by e-mail, if the host enables it.
-//!
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests
-//! (CSRF).
+//! (CSRF). [`SignIn`] lets people without a session sign in by e-mail.
 
 mod requests;
 mod responses;
