@@ -15,8 +15,12 @@ use actix_web::{
 use super::{into_actix_response, request_head};
 use crate::{
     api::ApiKeys,
-    http::manage::{
-        BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn, too_large,
+    http::{
+        RequestHead,
+        manage::{
+            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
+            too_large,
+        },
     },
 };
 
@@ -100,8 +104,8 @@ async fn receive(
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
     let path = request.match_info().iter().last().map_or("", |(_, path)| path);
-    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
-    let request = ManageRequest::received(&method, path, request.query_string(), &body, header);
+    let head = RequestHead::new(request.headers(), path, Some(request.query_string()), None);
+    let request = ManageRequest::received(&method, &head, &body);
     into_actix_response(respond(request).await.map(|body| match body.into_complete() {
         Ok(text) => BoxBody::new(text),
         Err(stream) => BoxBody::new(stream),

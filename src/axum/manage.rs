@@ -12,7 +12,6 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, Request},
     routing::any,
 };
-use http::request::Parts;
 use http_body::Frame;
 
 use crate::{
@@ -44,7 +43,11 @@ where
     let handler = async move |caller: C, request: Request| {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
-        let response = api.handle(&caller.into(), &manage_request(&parts, &body)).await;
+        let request = {
+            let head = RequestHead::from_parts(&parts, None);
+            ManageRequest::received(&parts.method, &head, &body)
+        };
+        let response = api.handle(&caller.into(), &request).await;
         response.map(|body| body.into_complete().map_or_else(Body::new, Body::from))
     };
     ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
@@ -61,9 +64,10 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, MAX_BODY).await else { return too_large().map(Body::from) };
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let request = manage_request(&parts, &body);
+        let request;
         let response = {
             let head = RequestHead::from_parts(&parts, peer.map(|peer| peer.0.ip()));
+            request = ManageRequest::received(&parts.method, &head, &body);
             sign_in.handle(&head, &request)
         };
         response.await.map(Body::from)
@@ -71,13 +75,6 @@ pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
     ["/auth/otp", "/auth/otp/verify", "/auth/key"]
         .into_iter()
         .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
-}
-
-fn manage_request<'a>(parts: &'a Parts, body: &'a [u8]) -> ManageRequest<'a> {
-    let query = parts.uri.query().unwrap_or_default();
-    ManageRequest::received(&parts.method, parts.uri.path(), query, body, |name| {
-        parts.headers.get(name).map(|value| value.as_bytes())
-    })
 }
 
 impl http_body::Body for BodyStream {

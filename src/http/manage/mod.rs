@@ -162,10 +162,9 @@ impl Route {
             }
             allowed.push(known.as_str());
         }
-        Err(if allowed.is_empty() {
-            ManageError::unknown_path()
-        } else {
-            ManageError::method_not_allowed(&allowed.join(", "))
+        Err(match allowed.join(", ").as_str() {
+            "" => ManageError::unknown_path(),
+            allowed => ManageError::method_not_allowed(allowed),
         })
     }
 }
@@ -278,8 +277,9 @@ impl Call<'_> {
 
     /// Counts as a use against the key's limits.
     async fn introspect(&self) -> ManageResult<Value> {
-        let token = self.request.form_parameter("token")?;
-        let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
+        let form = self.request.form_parameters()?;
+        let expected = || ManageError::invalid("send the form parameter `token`");
+        let token = form.get("token").ok_or_else(expected)?;
         let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
         let visible = match self.keys.verify(token.as_bytes(), &verify).await {
             Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),

@@ -122,19 +122,19 @@ impl<'a> ManageRequest<'a> {
         Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
     }
 
-    /// Creates a request from what an adapter received. `header` returns the first value of a
-    /// header.
+    /// Creates a request from what an adapter received.
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn received(
         method: &'a Method,
-        path: &'a str,
-        query: &'a str,
+        head: &crate::http::RequestHead<'a>,
         body: &'a [u8],
-        header: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Self {
-        let content_type = header("content-type").unwrap_or_default();
-        let idempotency_key = header("idempotency-key");
-        Self { method, path, query, content_type, idempotency_key, body }
+        let header = |name| head.last_value(&http::HeaderName::from_static(name)).0;
+        Self {
+            query: head.query.unwrap_or_default(),
+            idempotency_key: header("idempotency-key"),
+            ..Self::new(method, head.path()).body(header("content-type").unwrap_or_default(), body)
+        }
     }
 
     /// Sets the query string of the URL.
@@ -181,31 +181,21 @@ impl<'a> ManageRequest<'a> {
         })
     }
 
-    /// Returns a parameter of the form in the body.
-    pub(super) fn form_parameter(&self, name: &str) -> ManageResult<Option<Cow<'a, str>>> {
+    /// Returns the parameters of the form in the body.
+    pub(super) fn form_parameters(&self) -> ManageResult<Parameters<'a>> {
         self.require_content_type("application/x-www-form-urlencoded")?;
-        let body = std::str::from_utf8(self.body).unwrap_or_default();
-        let mut values = url_encoded_pairs(body).filter(|(key, _)| *key == name);
-        match (values.next(), values.next()) {
-            (_, Some(_)) => Err(repeated_parameter(name)),
-            (pair, None) => Ok(pair.map(|(_, value)| value)),
-        }
+        parse_parameters(std::str::from_utf8(self.body).unwrap_or_default())
     }
 
-    /// Returns the parameters of the query. Unknown and repeated parameters are errors.
+    /// Returns the parameters of the query. Unknown parameters are errors.
     pub(super) fn query_parameters(&self, known: &[&str]) -> ManageResult<Parameters<'a>> {
-        let mut parameters = Parameters::new();
-        for (name, value) in url_encoded_pairs(self.query) {
-            if !known.contains(&name) {
-                let known = known.join(", ");
-                let detail = format!("unknown query parameter: this path accepts {known}");
-                return Err(ManageError::invalid(&detail));
-            }
-            if parameters.insert(name, value).is_some() {
-                return Err(repeated_parameter(name));
-            }
+        let parameters = parse_parameters(self.query)?;
+        if parameters.keys().all(|name| known.contains(name)) {
+            return Ok(parameters);
         }
-        Ok(parameters)
+        let known = known.join(", ");
+        let detail = format!("unknown query parameter: this path accepts {known}");
+        Err(ManageError::invalid(&detail))
     }
 
     /// Returns the value of `Idempotency-Key`, if it is present.
@@ -273,18 +263,19 @@ impl ChangeBody {
     }
 }
 
-/// The query parameters of a request, by name.
+/// The parameters of a query or a form, by name.
 pub(super) type Parameters<'a> = BTreeMap<&'a str, Cow<'a, str>>;
 
-fn url_encoded_pairs(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
-    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+/// Parses the parameters of a query or a form. Repeated parameters are errors.
+fn parse_parameters(text: &str) -> ManageResult<Parameters<'_>> {
+    let mut parameters = Parameters::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name, percent_decode_str(value).decode_utf8_lossy())
-    })
-}
-
-fn repeated_parameter(name: &str) -> ManageError {
-    ManageError::invalid(&format!("`{name}` is repeated: send it once"))
+        if parameters.insert(name, percent_decode_str(value).decode_utf8_lossy()).is_some() {
+            return Err(ManageError::invalid(&format!("`{name}` is repeated: send it once")));
+        }
+    }
+    Ok(parameters)
 }
 
 /// The largest body that an adapter reads: 64 KiB.

@@ -137,7 +137,7 @@ pub(super) fn key_json(
     let networks = match &key.networks {
         Networks::Any => None,
         Networks::Only(networks) => {
-            Some(networks.iter().map(|net| net.to_string()).collect::<Vec<_>>())
+            Some(networks.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
     };
     let metadata: BTreeMap<_, _> = key.metadata.iter().collect();

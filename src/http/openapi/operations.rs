@@ -313,11 +313,10 @@ pub(super) type NamedSchema = (&'static str, ObjectBuilder);
 
 /// Returns the schemas of the management API.
 pub(super) fn management_schemas() -> [NamedSchema; 8] {
-    let days = integer().minimum(Some(1)).maximum(Some(u32::MAX));
     let at = instant().description(Some("An instant in the future. Excludes `expiresInDays`."));
     let new_key = changeable(object("The key to create.").required(["name"], name()))
         .optional(["expiresAt"], at)
-        .optional(["expiresInDays"], days);
+        .optional(["expiresInDays"], integer().minimum(Some(1)).maximum(Some(u32::MAX)));
     let change = object("The fields to change. Omitted fields stay as they are.");
     let seconds = integer().minimum(Some(0)).maximum(Some(u32::MAX)).default(Some(0.into()));
     let seconds = seconds.description(Some("How long the previous secret stays valid."));
@@ -338,8 +337,6 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .optional(["scope", "sub", "token_type"], string())
         .optional(["client_id"], uuid())
         .optional(["iat", "exp"], integer());
-    // Allows other fields, as RFC 7662 requires.
-    let token = ObjectBuilder::new().property("token", string()).required("token");
     [
         ("ApiKeyChange", changeable(change.optional(["name"], name())).0),
         ("ApiKeyPage", page("keys", "ApiKey").0),
@@ -348,7 +345,8 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         ("Introspection", introspection.0),
         ("NewApiKey", new_key.0),
         ("Rotation", rotation.0),
-        ("Token", token),
+        // Allows other fields, as RFC 7662 requires.
+        ("Token", ObjectBuilder::new().property("token", string()).required("token")),
     ]
 }
 
@@ -385,12 +383,11 @@ pub(super) fn common_schemas() -> [NamedSchema; 5] {
 
 /// Problem details (RFC 9457), with a stable code.
 pub(crate) fn problem() -> ObjectBuilder {
-    let status = integer().minimum(Some(400)).maximum(Some(599));
     let limit = "The limit of the plan that was reached: active keys, or days of lifetime.";
     let max_age = "The maximum age of the second factor, in seconds.";
     object("An error (RFC 9457). Programs use `code`.")
         .required(["type", "title"], string())
-        .required(["status"], status)
+        .required(["status"], integer().minimum(Some(400)).maximum(Some(599)))
         .required(["code"], string().description(Some("Stable.")))
         .required(["detail"], string().description(Some("For people; may change.")))
         .optional(["limit"], integer().description(Some(limit)))
