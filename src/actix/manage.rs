@@ -57,14 +57,9 @@ where
         }
     };
     move |config| {
-        for path in [
-            "/{path:api-keys}",
-            "/{path:api-keys/.*}",
-            "/{path:audit}",
-            r"/{path:audit\.jsonl}",
-            r"/{path:audit\.csv}",
-            "/{path:introspect}",
-        ] {
+        for path in
+            ["api-keys", "api-keys/.*", "audit", r"audit\.jsonl", r"audit\.csv", "introspect"]
+        {
             config.service(resource(path).to(handler.clone()));
         }
     }
@@ -83,15 +78,16 @@ pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
         }
     };
     move |config| {
-        for path in ["/{path:auth/otp}", "/{path:auth/otp/verify}", "/{path:auth/key}"] {
+        for path in ["auth/otp", "auth/otp/verify", "auth/key"] {
             config.service(resource(path).to(handler.clone()));
         }
     }
 }
 
-/// Creates a resource whose last parameter is its path, relative to where it is mounted.
-fn resource(path: &str) -> Resource {
-    web::resource(path).app_data(PayloadConfig::new(MAX_BODY))
+/// Creates a resource for the paths that match a regular expression. Its last parameter is the path
+/// relative to where it is mounted.
+fn resource(paths: &str) -> Resource {
+    web::resource(format!("/{{path:{paths}}}")).app_data(PayloadConfig::new(MAX_BODY))
 }
 
 async fn receive(

@@ -20,8 +20,6 @@
 //! let app: Router = Router::new()
 //!     .route("/builds", get(builds).layer(reads))
 //!     .route("/", get(front_page).layer(anyone));
-//! // Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that the layer knows
-//! // the address of the peer.
 //! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
@@ -67,11 +65,9 @@ impl<S: Sync> OptionalFromRequestParts<S> for Verified {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Rejection> {
-        let verified = parts.extensions.get::<Self>().cloned();
-        if verified.is_none() && parts.extensions.get::<CheckedWithoutKey>().is_none() {
-            return Err(Rejection::new(ErrorCode::MissingLayer));
-        }
-        Ok(verified)
+        let without_key = || parts.extensions.get::<CheckedWithoutKey>().map(|_| None);
+        let checked = parts.extensions.get().cloned().map(Some).or_else(without_key);
+        checked.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
     }
 }
 

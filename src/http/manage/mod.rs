@@ -45,10 +45,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITIO
 use serde_json::Value;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::{
-    requests::MAX_BODY,
-    responses::{BodyStream, too_large},
-};
+pub(crate) use self::responses::{BodyStream, MAX_BODY, too_large};
 pub use self::{
     requests::{Caller, ManageRequest},
     responses::ManageBody,
@@ -182,7 +179,6 @@ fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
 }
 
 /// A request that is being handled.
-#[derive(Clone, Copy)]
 struct Call<'a> {
     keys: &'a ApiKeys,
     caller: &'a Caller,

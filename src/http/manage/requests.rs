@@ -277,7 +277,3 @@ fn parse_parameters(text: &str) -> ManageResult<Parameters<'_>> {
     }
     Ok(parameters)
 }
-
-/// The largest body that an adapter reads: 64 KiB.
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) const MAX_BODY: usize = 64 * 1024;

@@ -120,8 +120,8 @@ fn omit_null(mut json: Value) -> Value {
     json
 }
 
-/// Returns a key as a caller sees it that may see the keys of `visible`. A key that was just issued
-/// has its secret, in place of the last use.
+/// Returns the view of a caller that may see the keys of `visible`. A key that was just issued
+/// contains its secret instead of its last use.
 pub(super) fn key_json(
     key: &Key,
     secret: Option<&Secret>,
@@ -194,7 +194,7 @@ pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
     }))
 }
 
-/// The response to a request that failed. Boxed, because errors are moved often.
+/// The response to a request that failed. Boxed, because a response is large.
 pub(super) struct ManageError(pub(super) Box<Response<String>>);
 
 pub(super) type ManageResult<T = Response<String>> = Result<T, ManageError>;
@@ -262,7 +262,11 @@ impl ManageError {
     }
 }
 
-/// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
+/// The largest body that an adapter reads: 64 KiB.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// Returns the response to a body larger than [`MAX_BODY`].
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) fn too_large() -> Response<String> {
     let detail = "the body is too large: send at most 64 KiB";
