@@ -6,25 +6,29 @@ use std::{
 };
 
 use actix_web::{
-    Error, FromRequest, HttpRequest, HttpResponse,
+    Error, FromRequest, HttpRequest, HttpResponse, Resource,
     body::{BodySize, BoxBody, MessageBody},
     http::StatusCode,
     web::{self, Bytes, PayloadConfig, ServiceConfig},
 };
 
-use super::middleware::{into_actix_response, request_head};
+use super::{into_actix_response, request_head};
 use crate::{
     api::ApiKeys,
-    http::manage::{
-        BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn, too_large,
+    http::{
+        RequestHead,
+        manage::{
+            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
+            too_large,
+        },
     },
 };
 
 /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
 ///
 /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
-/// scope for managing keys. A request that it rejects is not processed. The type parameter is
-/// required; this does not compile:
+/// scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects is not
+/// processed. Without the type parameter, this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
@@ -33,109 +37,75 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use actix_web::{App, FromRequest, HttpRequest, dev::Payload, error::ErrorUnauthorized, web};
-/// use keyward::{Actor, Owner, http::manage::Caller};
-///
-/// /// The session of the caller.
-/// struct Session { account: String }
-///
-/// impl FromRequest for Session {
-///     type Error = actix_web::Error;
-///     type Future = std::future::Ready<Result<Self, actix_web::Error>>;
-///
-///     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-///         // Look up the cookie in the host's own sessions.
-///         # let _ = request;
-///         std::future::ready(Err(ErrorUnauthorized("log in first")))
-///     }
-/// }
-///
-/// impl From<Session> for Caller {
-///     fn from(session: Session) -> Self {
-///         let owner = Owner::account_only(&session.account).expect("sessions have accounts");
-///         Caller::new(owner, Actor::account(&session.account))
-///     }
-/// }
-///
-/// # let keys = keyward::testing::TestKeys::new().keys;
+/// # use actix_web::{App, FromRequest, web};
+/// # use keyward::{ApiKeys, http::manage::Caller};
+/// # fn app<Session: FromRequest + Into<Caller> + 'static>(keys: ApiKeys) {
 /// let api = web::scope("/v1").configure(keyward::actix::manage::routes::<Session>(keys));
 /// let app = App::new().service(api);
+/// # }
 /// ```
 pub fn routes<C>(keys: ApiKeys) -> impl FnOnce(&mut ServiceConfig)
 where
     C: FromRequest + Into<Caller> + 'static,
 {
     let api = ManagementApi::new(keys);
+    let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
+        let api = api.clone();
+        async move {
+            let caller = caller.into();
+            receive(&request, body, async |received| api.handle(&caller, &received).await).await
+        }
+    };
     move |config| {
-        for path in PATHS {
-            let (api, root) = (api.clone(), path.trim_end_matches("{rest:.*}"));
-            let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
-                let api = api.clone();
-                async move {
-                    // Paths are relative to where the routes are mounted.
-                    let rest = request.match_info().get("rest").unwrap_or_default();
-                    let (path, caller) = (format!("{root}{rest}"), caller.into());
-                    let respond = async |received: &ManageRequest<'_>| {
-                        into_actix_response(api.handle(&caller, received).await.map(into_body))
-                    };
-                    receive(&path, &request, body, respond).await
-                }
-            };
-            config.service(web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).to(handler));
+        for path in
+            ["api-keys", "api-keys/.*", "audit", r"audit\.jsonl", r"audit\.csv", "introspect"]
+        {
+            config.service(resource(path).to(handler.clone()));
         }
     }
 }
 
 /// Adds the routes of [`SignIn`] to an app or a scope, by `configure`.
-///
-/// # Examples
-/// ```
-/// # fn example(enrollment: keyward::enroll::Enrollment) {
-/// use keyward::http::manage::SignIn;
-///
-/// let sign_in = SignIn::new(enrollment);
-/// let app = actix_web::App::new().configure(keyward::actix::manage::sign_in(sign_in));
-/// # }
-/// ```
 pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
-    move |config| {
-        for path in ["/auth/otp", "/auth/otp/verify", "/auth/key"] {
-            let sign_in = sign_in.clone();
-            let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
-                let sign_in = sign_in.clone();
-                async move {
-                    let respond = async |received: &ManageRequest<'_>| {
-                        let response = sign_in.handle(&request_head(&request), received);
-                        into_actix_response(response.await)
-                    };
-                    receive(path, &request, body, respond).await
-                }
+    let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
+        let sign_in = sign_in.clone();
+        async move {
+            let respond = async |received: ManageRequest<'_>| {
+                let response = sign_in.handle(&request_head(&request), &received).await;
+                response.map(ManageBody::from)
             };
-            config.service(web::resource(path).app_data(PayloadConfig::new(MAX_BODY)).to(handler));
+            receive(&request, body, respond).await
+        }
+    };
+    move |config| {
+        for path in ["auth/otp", "auth/otp/verify", "auth/key"] {
+            config.service(resource(path).to(handler.clone()));
         }
     }
 }
 
+/// Creates a resource for the paths that match a regular expression. Its last parameter is the path
+/// relative to where it is mounted.
+fn resource(paths: &str) -> Resource {
+    web::resource(format!("/{{path:{paths}}}")).app_data(PayloadConfig::new(MAX_BODY))
+}
+
 async fn receive(
-    path: &str,
     request: &HttpRequest,
     body: Result<Bytes, Error>,
-    respond: impl AsyncFnOnce(&ManageRequest<'_>) -> HttpResponse,
+    respond: impl AsyncFnOnce(ManageRequest<'_>) -> http::Response<ManageBody>,
 ) -> HttpResponse {
     let Ok(body) = body else { return into_actix_response(too_large()) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
-    let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
-    let query = request.query_string();
-    respond(&ManageRequest::received(&method, path, query, &body, header)).await
-}
-
-fn into_body(body: ManageBody) -> BoxBody {
-    match body.into_complete() {
+    let path = request.match_info().iter().last().map_or("", |(_, path)| path);
+    let head = RequestHead::new(request.headers(), path, Some(request.query_string()), None);
+    let request = ManageRequest::received(&method, &head, &body);
+    into_actix_response(respond(request).await.map(|body| match body.into_complete() {
         Ok(text) => BoxBody::new(text),
-        Err(chunks) => BoxBody::new(BodyStream::new(chunks)),
-    }
+        Err(stream) => BoxBody::new(stream),
+    }))
 }
 
 impl MessageBody for BodyStream {
@@ -152,6 +122,3 @@ impl MessageBody for BodyStream {
         self.poll_chunk(cx).map_ok(Bytes::from).map_err(Into::into)
     }
 }
-
-const PATHS: [&str; 6] =
-    ["/api-keys", "/api-keys/{rest:.*}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"];

@@ -1,4 +1,4 @@
-//! actix-web: a middleware for `.wrap()`, and [`Verified`](crate::verify::Verified) as an extractor.
+//! actix-web: a middleware for `.wrap()`, and [`Verified`] as an extractor.
 //!
 //! # Examples
 //! ```
@@ -26,9 +26,218 @@
 //! ```
 
 pub mod manage;
-mod middleware;
 
-pub use middleware::{ApiKeyAuth, ApiKeyAuthService, MaybeVerified};
+use std::{
+    future::{Ready, ready},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix_web::{
+    Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError,
+    body::{EitherBody, MessageBody},
+    dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue},
+    },
+};
+
+use crate::{
+    http::{
+        ErrorCode, Guard, Rejection, RequestHead,
+        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        rate_limit_headers,
+        request::Headers,
+    },
+    verify::Verified,
+};
+
+/// Applies a [`Guard`] to an app, a scope or a resource.
+///
+/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the
+/// key again. It only checks its own tenant and scopes, so that a request counts once against rates
+/// and quotas. Put middleware that logs headers inside this one: it marks the header with the secret
+/// as sensitive.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ApiKeyAuth {
+    guard: Arc<Guard>,
+}
+
+/// A service behind a [`Guard`]; created by [`ApiKeyAuth`].
+#[derive(Debug)]
+pub struct ApiKeyAuthService<S> {
+    inner: Rc<S>,
+    guard: Arc<Guard>,
+}
+
+impl ApiKeyAuth {
+    /// Creates a middleware that applies the guard.
+    pub fn new(guard: Guard) -> Self {
+        Self { guard: Arc::new(guard) }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for ApiKeyAuth
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Transform = ApiKeyAuthService<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        let (inner, guard) = (Rc::new(service), self.guard.clone());
+        ready(Ok(ApiKeyAuthService { inner, guard }))
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for ApiKeyAuthService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>>>>;
+
+    forward_ready!(inner);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let (guard, inner) = (self.guard.clone(), self.inner.clone());
+        request.headers_mut().retain(|name, value| {
+            if guard.credentials.header_names().any(|sensitive| sensitive.as_str() == name.as_str())
+            {
+                value.set_sensitive(true);
+            }
+            true
+        });
+        let precheck = {
+            let extensions = request.extensions();
+            guard.precheck(&request_head(request.request()), extensions.get::<OuterCheck>())
+        };
+        Box::pin(async move {
+            let result = match precheck {
+                Precheck::Rejected(rejection) => Err(rejection),
+                Precheck::AlreadyVerified => Ok(None),
+                Precheck::NoKey => {
+                    request.extensions_mut().insert(CheckedWithoutKey);
+                    Ok(None)
+                }
+                Precheck::Presented(presented) => guard.verify(presented).await.map(Some),
+            };
+            let verified = match result {
+                Ok(verified) => verified,
+                Err(rejection) => {
+                    let response = rejection.error_response();
+                    return Ok(request.into_response(response).map_into_right_body());
+                }
+            };
+            if let Some(verified) = &verified {
+                request.extensions_mut().insert(guard.outer_check(verified));
+                request.extensions_mut().insert(verified.clone());
+            }
+            let mut response = inner.call(request).await?.map_into_left_body();
+            if let Some(verified) = &verified {
+                let headers = response.headers_mut();
+                insert_headers(headers, rate_limit_headers(verified));
+                if !headers.contains_key(CACHE_CONTROL) {
+                    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// Extracts the key that the middleware verified. Without the middleware, the response is 500 and
+/// names the fix. With an optional guard, use [`MaybeVerified`].
+impl FromRequest for Verified {
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let verified = request.extensions().get::<Self>().cloned();
+        ready(verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
+    }
+}
+
+/// Extracts the verified key, or `None` if an optional guard accepted a request without a key.
+///
+/// Use this instead of `Option<Verified>`: actix-web turns every extraction error into `None`, also
+/// the error about a forgotten middleware.
+#[derive(Clone, Debug)]
+pub struct MaybeVerified(
+    /// The verified key, if the request presented one.
+    pub Option<Verified>,
+);
+
+impl FromRequest for MaybeVerified {
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let without_key = || extensions.get::<CheckedWithoutKey>().map(|_| None);
+        let checked = extensions.get().cloned().map(Some).or_else(without_key);
+        ready(checked.map(Self).ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
+    }
+}
+
+fn request_head(request: &HttpRequest) -> RequestHead<'_> {
+    let query = Some(request.query_string()).filter(|query| !query.is_empty());
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    RequestHead::new(request.headers(), request.path(), query, peer)
+}
+
+impl Headers for HeaderMap {
+    fn each_value<'a>(&'a self, name: &http::HeaderName, visit: &mut dyn FnMut(&'a [u8])) {
+        // Both crates store header names in lower case.
+        if let Ok(name) = HeaderName::from_lowercase(name.as_str().as_bytes()) {
+            self.get_all(name).for_each(|value| visit(value.as_bytes()));
+        }
+    }
+}
+
+/// Converts a response to the types of actix-web, which uses `http` 0.2. The bytes sent are the same.
+fn into_actix_response(response: http::Response<impl MessageBody + 'static>) -> HttpResponse {
+    let (parts, body) = response.into_parts();
+    let mut response = HttpResponse::build(actix_status(parts.status)).body(body);
+    insert_headers(response.headers_mut(), &parts.headers);
+    response
+}
+
+impl ResponseError for Rejection {
+    fn status_code(&self) -> StatusCode {
+        actix_status(self.status())
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        into_actix_response(self.clone().into_response::<String>())
+    }
+}
+
+fn actix_status(status: http::StatusCode) -> StatusCode {
+    StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn insert_headers<N: AsRef<str>, V: AsRef<[u8]>>(
+    headers: &mut HeaderMap,
+    more: impl IntoIterator<Item = (N, V)>,
+) {
+    for (name, value) in more {
+        let name = HeaderName::from_bytes(name.as_ref().as_bytes());
+        let value = HeaderValue::from_bytes(value.as_ref());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.insert(name, value);
+        }
+    }
+}
 
 /// The leak receiver as a resource.
 #[cfg(feature = "leaks")]
@@ -38,18 +247,11 @@ pub mod leaks {
         web::{self, Bytes, PayloadConfig},
     };
 
-    use super::middleware::into_actix_response;
+    use super::into_actix_response;
     use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
-    /// Creates a resource that receives reports by `POST`. Only GitHub needs to know its path.
-    ///
-    /// # Examples
-    /// ```
-    /// use actix_web::App;
-    /// # fn mount(receiver: keyward::http::leaks::LeakReceiver) {
-    /// let app = App::new().service(keyward::actix::leaks::resource("/leaks/github", receiver));
-    /// # }
-    /// ```
+    /// Creates a resource that receives reports by `POST`, for example `/leaks/github`. Only GitHub
+    /// needs to know its path.
     pub fn resource(path: &str, receiver: LeakReceiver) -> Resource {
         let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
             let receiver = receiver.clone();

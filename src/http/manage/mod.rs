@@ -25,43 +25,37 @@
 //!
 //! A change that widens what a key may do can require a second factor, if the host's
 //! [`StepUp`](crate::accounts::StepUp) policy says so. The response is then `second_factor_required`
-//! (403), with the maximum age of the second factor in seconds as `maxAge`. The host's session asks
-//! the user for it, records it with
-//! [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client repeats the
-//! request.
+//! (403), with its maximum age in seconds as `maxAge`. The host's session records the second factor
+//! with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
 //!
 //! `Idempotency-Key` makes it safe to retry a create or rotate request whose response was lost: the
 //! retry returns the same key with a new secret in place of the lost one. No secret is stored for
 //! that. A value is valid within one owner for one day, until the next rotation of that key.
 //!
-//! [`SignIn`] lets people without a session sign in by e-mail, if the host enables it.
-//!
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests
-//! (CSRF).
+//! (CSRF). [`SignIn`] lets people without a session sign in by e-mail.
 
 mod requests;
 mod responses;
 mod sign_in;
 
-use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
+use serde_json::Value;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::{
-    requests::MAX_BODY,
-    responses::{BodyStream, too_large},
-};
+pub(crate) use self::responses::{BodyStream, MAX_BODY, too_large};
 pub use self::{
     requests::{Caller, ManageRequest},
     responses::ManageBody,
     sign_in::SignIn,
 };
 use self::{
-    requests::{ChangeBody, CreateBody, RotateBody},
+    requests::{ChangeBody, CreateBody, Parameters, RotateBody},
     responses::{
-        KeyView, ManageError, ManageResult, event_json, introspection_json, json_response,
-        message_response, page_response,
+        ManageError, ManageResult, event_json, introspection_json, json_response, key_json,
+        message_json, page_json,
     },
 };
 use crate::{
@@ -70,7 +64,7 @@ use crate::{
     error::{Error, ErrorKind},
     http::responses::no_store_response,
     manage::{Issued, NewKey, Page, Rotation},
-    model::{Key, KeyId, Status, Timestamp},
+    model::{Key, KeyId, Status},
     verify::{VerifyError, VerifyRequest},
 };
 
@@ -165,10 +159,9 @@ impl Route {
             }
             allowed.push(known.as_str());
         }
-        Err(if allowed.is_empty() {
-            ManageError::unknown_path()
-        } else {
-            ManageError::method_not_allowed(allowed.join(", "))
+        Err(match allowed.join(", ").as_str() {
+            "" => ManageError::unknown_path(),
+            allowed => ManageError::method_not_allowed(allowed),
         })
     }
 }
@@ -176,19 +169,16 @@ impl Route {
 /// Returns the segment in place of `{id}` if the path matches the template; empty if the template
 /// has no `{id}`.
 fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
-    let (mut id, mut expected) = ("", template.split('/').skip(1));
-    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
-        match expected.next()? {
-            "{id}" => id = segment,
-            word if word == segment => {}
-            _ => return None,
-        }
-    }
-    expected.next().is_none().then_some(id)
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let template = template.strip_prefix('/')?;
+    let Some((before, after)) = template.split_once("{id}") else {
+        return (path == template).then_some("");
+    };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.contains('/')).then_some(id)
 }
 
 /// A request that is being handled.
-#[derive(Clone, Copy)]
 struct Call<'a> {
     keys: &'a ApiKeys,
     caller: &'a Caller,
@@ -196,7 +186,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn dispatch(&self) -> Result<Response<ManageBody>, ManageError> {
+    async fn dispatch(&self) -> ManageResult<Response<ManageBody>> {
         let &Self { keys, caller, request } = self;
         let (route, segment) = Route::find(request.method, request.path)?;
         // A malformed id gets the same response as an unknown one.
@@ -207,87 +197,85 @@ impl Call<'_> {
             // response for keys of other owners and for keys that do not exist.
             keys.get(owners, id()?).await?;
         }
-        let response = match route {
+        let mut status = StatusCode::OK;
+        let body = match route {
             Route::AuditJsonLines => return self.export(ExportFormat::JsonLines).await,
             Route::AuditCsv => return self.export(ExportFormat::Csv).await,
-            Route::ListKeys => self.list().await,
-            Route::CreateKey => self.create().await,
-            Route::GetKey => self.key_response(&*keys.get(owners, id()?).await?),
+            Route::ListKeys => self.list().await?,
+            Route::CreateKey => {
+                status = StatusCode::CREATED;
+                self.issued_json(&self.create().await?)
+            }
+            Route::GetKey => self.key_json(&*keys.get(owners, id()?).await?),
             Route::ChangeKey => {
                 let change = request.parse_json::<ChangeBody>()?.into_change()?;
-                self.key_response(&*keys.update(owners, id()?, &change, actor).await?)
+                self.key_json(&*keys.update(owners, id()?, &change, actor).await?)
             }
             Route::RevokeKey => {
                 keys.revoke(owners, id()?, "", actor).await?;
-                message_response(StatusCode::OK, "API key revoked")
+                message_json("API key revoked")
             }
             Route::DeleteKey => {
                 keys.delete(owners, id()?, actor).await?;
-                message_response(StatusCode::OK, "API key record deleted")
+                message_json("API key record deleted")
             }
-            Route::RotateKey => self.rotate(id()?).await,
-            Route::DisableKey => self.key_response(&*keys.disable(owners, id()?, actor).await?),
-            Route::EnableKey => self.key_response(&*keys.enable(owners, id()?, actor).await?),
+            Route::RotateKey => self.issued_json(&self.rotate(id()?).await?),
+            Route::DisableKey => self.key_json(&*keys.disable(owners, id()?, actor).await?),
+            Route::EnableKey => self.key_json(&*keys.enable(owners, id()?, actor).await?),
             Route::KeyEvents => {
-                let [limit, cursor] = request.query_parameters(["limit", "cursor"])?;
-                self.event_page(AuditQuery::new(owners).key(id()?), limit, cursor).await
+                let parameters = request.query_parameters(&["limit", "cursor"])?;
+                self.event_page(AuditQuery::new(owners).key(id()?), &parameters).await?
             }
             Route::Audit => {
                 let known = ["event", "from", "until", "limit", "cursor"];
-                let [event, from, until, limit, cursor] = request.query_parameters(known)?;
-                self.event_page(self.audit_query([event, from, until])?, limit, cursor).await
+                let parameters = request.query_parameters(&known)?;
+                self.event_page(self.audit_query(&parameters)?, &parameters).await?
             }
-            Route::Introspect => self.introspect().await,
+            Route::Introspect => self.introspect().await?,
         };
-        Ok(response?.map(ManageBody::from))
+        Ok(json_response(status, &body).map(ManageBody::from))
     }
 
-    async fn list(&self) -> ManageResult {
-        let owners = self.caller.owner_scope();
-        let known = ["status", "limit", "cursor"];
-        let [status, limit, cursor] = self.request.query_parameters(known)?;
-        let mut page = Page::first().limit(parse_limit(limit)?);
-        if let Some(text) = status {
-            let all = [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
-            let found = all.into_iter().find(|status| status.as_str() == text);
+    async fn list(&self) -> ManageResult<Value> {
+        let parameters = self.request.query_parameters(&["status", "limit", "cursor"])?;
+        let mut page = Page::first().limit(parse_limit(&parameters)?);
+        if let Some(text) = parameters.get("status") {
+            let found = STATUSES.into_iter().find(|status| status.as_str() == *text);
             let expected = "status must be active, disabled, revoked or expired";
             page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
         }
-        if let Some(cursor) = parse_cursor(cursor)? {
+        if let Some(cursor) = parse_cursor(&parameters)? {
             page = page.after(cursor);
         }
-        let page = self.keys.list(owners, page).await?;
-        let now = self.keys.now();
-        let keys = page.keys.iter().map(|key| KeyView::new(key, owners, now));
-        page_response("keys", keys.collect(), page.next)
+        let page = self.keys.list(self.caller.owner_scope(), page).await?;
+        let keys = page.keys.iter().map(|key| self.key_json(key));
+        Ok(page_json("keys", keys.collect(), page.next))
     }
 
-    async fn rotate(&self, id: KeyId) -> ManageResult {
-        let &Self { caller, request, .. } = self;
+    async fn rotate(&self, id: KeyId) -> ManageResult<Issued> {
+        let &Self { keys, caller, request } = self;
         let RotateBody { overlap_seconds } =
             if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
         let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
         if let Some(token) = request.idempotency_token()? {
             rotation = rotation.token(&format!("rotate {token}"));
         }
-        let issued = self.keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?;
-        self.issued_response(StatusCode::OK, &issued)
+        Ok(keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?)
     }
 
-    fn key_response(&self, key: &Key) -> ManageResult {
-        let view = KeyView::new(key, self.caller.owner_scope(), self.keys.now());
-        json_response(StatusCode::OK, &view)
+    fn key_json(&self, key: &Key) -> Value {
+        key_json(key, None, self.caller.owner_scope(), self.keys.now())
     }
 
-    fn issued_response(&self, status: StatusCode, issued: &Issued) -> ManageResult {
-        let view = KeyView::issued(issued, self.caller.owner_scope(), self.keys.now());
-        json_response(status, &view)
+    fn issued_json(&self, Issued { key, secret }: &Issued) -> Value {
+        key_json(key, Some(secret), self.caller.owner_scope(), self.keys.now())
     }
 
     /// Counts as a use against the key's limits.
-    async fn introspect(&self) -> ManageResult {
-        let token = self.request.form_parameter("token")?;
-        let token = token.ok_or_else(|| ManageError::invalid("send the form parameter `token`"))?;
+    async fn introspect(&self) -> ManageResult<Value> {
+        let form = self.request.form_parameters()?;
+        let expected = || ManageError::invalid("send the form parameter `token`");
+        let token = form.get("token").ok_or_else(expected)?;
         let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
         let visible = match self.keys.verify(token.as_bytes(), &verify).await {
             Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
@@ -295,25 +283,24 @@ impl Call<'_> {
             Err(VerifyError::Limited(limited)) => return Err(ManageError::limited(&limited)),
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };
-        json_response(StatusCode::OK, &introspection_json(visible.as_ref()))
+        Ok(introspection_json(visible.as_ref()))
     }
 
-    async fn create(&self) -> ManageResult {
+    async fn create(&self) -> ManageResult<Issued> {
         let new = self.request.parse_json::<CreateBody>()?.into_new_key(&self.caller.owner)?;
-        let issued = match self.request.idempotency_token()? {
-            None => self.keys.issue(new, &self.caller.actor).await?,
-            Some(token) => self.create_idempotent(new, &format!("create {token}")).await?,
-        };
-        self.issued_response(StatusCode::CREATED, &issued)
+        match self.request.idempotency_token()? {
+            None => Ok(self.keys.issue(new, &self.caller.actor).await?),
+            Some(token) => self.create_idempotent(new, &format!("create {token}")).await,
+        }
     }
 
     /// Creates a key that stores a hash of the token. A retry with the same token returns the same
     /// key with a new secret in place of the lost one.
-    async fn create_idempotent(&self, new: NewKey, token: &str) -> Result<Issued, ManageError> {
+    async fn create_idempotent(&self, new: NewKey, token: &str) -> ManageResult<Issued> {
         let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
         let new = new.token(token);
         if let Some(earlier) = self.created_with_token(&new).await?.first() {
-            return self.retry_create(&new, earlier, token).await;
+            return self.retry_create(&new, earlier.id, token).await;
         }
         let issued = keys.issue(new.clone(), actor).await?;
         // Another node may have handled the same request concurrently. A node that sees the other's
@@ -327,12 +314,7 @@ impl Call<'_> {
         Ok(issued)
     }
 
-    async fn retry_create(
-        &self,
-        new: &NewKey,
-        earlier: &Key,
-        token: &str,
-    ) -> Result<Issued, ManageError> {
+    async fn retry_create(&self, new: &NewKey, id: KeyId, token: &str) -> ManageResult<Issued> {
         let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
         let failure = |error: Error| match error.kind() {
             ErrorKind::NotFound => ManageError::in_progress(),
@@ -342,22 +324,22 @@ impl Call<'_> {
         // Recorded uses may not be written yet. A secret that was used has been received, and must
         // not be replaced.
         keys.flush().await?;
-        let earlier = keys.get(owner, earlier.id).await.map_err(failure)?;
+        let earlier = keys.get(owner, id).await.map_err(failure)?;
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
             return Err(ManageError::idempotency_key_reused());
         }
         let rotation = Rotation::immediate().token(token);
-        let issued = keys.rotate(owner, earlier.id, rotation, actor).await.map_err(failure)?;
+        let issued = keys.rotate(owner, id, rotation, actor).await.map_err(failure)?;
         // While two keys exist, the nodes that created them may still delete either.
         match self.created_with_token(new).await?.as_slice() {
-            [only] if only.id == issued.key.id => Ok(issued),
+            [only] if only.id == id => Ok(issued),
             _ => Err(ManageError::in_progress()),
         }
     }
 
     /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
     /// first.
-    async fn created_with_token(&self, new: &NewKey) -> Result<Vec<Arc<Key>>, ManageError> {
+    async fn created_with_token(&self, new: &NewKey) -> ManageResult<Vec<Arc<Key>>> {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(TOKEN_LIFETIME);
         loop {
@@ -372,36 +354,32 @@ impl Call<'_> {
         }
     }
 
-    fn audit_query(
-        &self,
-        [event, from, until]: [Parameter<'_>; 3],
-    ) -> Result<AuditQuery<'_>, ManageError> {
+    fn audit_query(&self, parameters: &Parameters<'_>) -> ManageResult<AuditQuery<'_>> {
+        let instant = |name: &str| parameters.get(name).map(|text| text.parse()).transpose();
         let mut query = AuditQuery::new(self.caller.owner_scope());
-        query.kind = event.as_deref().map(str::parse).transpose()?;
-        query.from = from.as_deref().map(str::parse::<Timestamp>).transpose()?;
-        query.until = until.as_deref().map(str::parse::<Timestamp>).transpose()?;
+        query.kind = parameters.get("event").map(|text| text.parse()).transpose()?;
+        (query.from, query.until) = (instant("from")?, instant("until")?);
         Ok(query)
     }
 
     async fn event_page(
         &self,
         mut query: AuditQuery<'_>,
-        limit: Parameter<'_>,
-        cursor: Parameter<'_>,
-    ) -> ManageResult {
-        let limit = parse_limit(limit)?;
-        query.after = parse_cursor(cursor)?;
+        parameters: &Parameters<'_>,
+    ) -> ManageResult<Value> {
+        let limit = parse_limit(parameters)?;
+        query.after = parse_cursor(parameters)?;
         // Reads one more event than the page holds, to learn whether there is a next page.
         let mut events = self.keys.events(query.limit(limit + 1)).await?;
         let has_more = events.len() > limit as usize;
         events.truncate(limit as usize);
         let next = events.last().filter(|_| has_more).map(|event| event.id);
-        page_response("events", events.iter().map(event_json).collect(), next)
+        Ok(page_json("events", events.iter().map(event_json).collect(), next))
     }
 
-    async fn export(&self, format: ExportFormat) -> Result<Response<ManageBody>, ManageError> {
-        let parameters = self.request.query_parameters(["event", "from", "until"])?;
-        let query = self.audit_query(parameters)?.limit(EXPORT_PAGE_SIZE);
+    async fn export(&self, format: ExportFormat) -> ManageResult<Response<ManageBody>> {
+        let parameters = self.request.query_parameters(&["event", "from", "until"])?;
+        let query = self.audit_query(&parameters)?.limit(EXPORT_PAGE_SIZE);
         let body = ManageBody::export(self.keys.export(query, format)).await?;
         let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
         // The export contains text chosen by users: browsers must save it, not render it in the
@@ -413,21 +391,21 @@ impl Call<'_> {
 }
 
 /// Parses the size of a page: 1 to 200. Defaults to 50.
-fn parse_limit(text: Parameter<'_>) -> Result<u32, ManageError> {
-    let Some(text) = text else { return Ok(50) };
+fn parse_limit(parameters: &Parameters<'_>) -> ManageResult<u32> {
+    let Some(text) = parameters.get("limit") else { return Ok(50) };
     let number = text.parse().ok().filter(|number| (1..=200).contains(number));
     number.ok_or_else(|| ManageError::invalid("limit must be a number from 1 to 200"))
 }
 
-fn parse_cursor<T: FromStr>(text: Parameter<'_>) -> Result<Option<T>, ManageError> {
+fn parse_cursor<T: FromStr>(parameters: &Parameters<'_>) -> ManageResult<Option<T>> {
     let detail = "cursor must be the value of `next` from the previous page";
-    let cursor = text.as_deref().map(str::parse).transpose();
+    let cursor = parameters.get("cursor").map(|text| text.parse()).transpose();
     cursor.map_err(|_| ManageError::invalid(detail))
 }
 
-/// The value of a query parameter, if the request contains it.
-type Parameter<'a> = Option<Cow<'a, str>>;
-
+/// The values of the query parameter `status`.
+pub(super) const STATUSES: [Status; 4] =
+    [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
 /// How long a create can be retried with the same `Idempotency-Key`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The number of audit events that an export reads from the store at a time.

@@ -3,11 +3,15 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use http::Method;
+use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::error::Category;
 
-use super::responses::ManageError;
+use super::responses::{ManageError, ManageResult};
 use crate::{
     manage::{KeyChange, NewKey},
     model::{Access, Actor, Expiry, Metadata, Networks, Owner, OwnerScope},
@@ -21,10 +25,15 @@ use crate::{
 /// ```
 /// use keyward::{Actor, Owner, http::manage::Caller};
 ///
-/// let ada = Owner::new("acme", "ada")?;
-/// let own_keys = Caller::new(ada.clone(), Actor::account("ada@acme.example"));
-/// let all_keys_of_acme = Caller::new(ada, Actor::account("ada@acme.example")).administrator();
-/// # Ok::<(), keyward::model::Invalid>(())
+/// /// The host's own extractor, which looks up the cookie of the session.
+/// struct Session { owner: Owner, email: String, is_administrator: bool }
+///
+/// impl From<Session> for Caller {
+///     fn from(Session { owner, email, is_administrator }: Session) -> Self {
+///         let caller = Caller::new(owner, Actor::account(&email));
+///         if is_administrator { caller.administrator() } else { caller }
+///     }
+/// }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -51,29 +60,21 @@ pub struct ManageRequest<'a> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateBody {
     name: String,
-    #[serde(default, deserialize_with = "not_null")]
     scopes: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "not_null")]
     expires_at: Option<String>,
-    #[serde(default, deserialize_with = "not_null")]
     expires_in_days: Option<u32>,
-    #[serde(default, deserialize_with = "not_null")]
     allowed_networks: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "not_null")]
-    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 /// The body of `PATCH /api-keys/{id}`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ChangeBody {
-    #[serde(default, deserialize_with = "not_null")]
     name: Option<String>,
-    #[serde(default, deserialize_with = "not_null")]
     scopes: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "not_null")]
     allowed_networks: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "not_null")]
     metadata: Option<BTreeMap<String, String>>,
 }
 
@@ -121,19 +122,19 @@ impl<'a> ManageRequest<'a> {
         Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
     }
 
-    /// Creates a request from what an adapter received. `header` returns the first value of a
-    /// header.
+    /// Creates a request from what an adapter received.
     #[cfg(any(feature = "axum", feature = "actix"))]
     pub(crate) fn received(
         method: &'a Method,
-        path: &'a str,
-        query: &'a str,
+        head: &crate::http::RequestHead<'a>,
         body: &'a [u8],
-        header: impl Fn(&str) -> Option<&'a [u8]>,
     ) -> Self {
-        let content_type = header("content-type").unwrap_or_default();
-        let idempotency_key = header("idempotency-key");
-        Self { method, path, query, content_type, idempotency_key, body }
+        let header = |name| head.last_value(&http::HeaderName::from_static(name)).0;
+        Self {
+            query: head.query.unwrap_or_default(),
+            idempotency_key: header("idempotency-key"),
+            ..Self::new(method, head.path()).body(header("content-type").unwrap_or_default(), body)
+        }
     }
 
     /// Sets the query string of the URL.
@@ -159,55 +160,46 @@ impl<'a> ManageRequest<'a> {
         self
     }
 
-    /// Parses the body, which must be a JSON object.
-    pub(super) fn parse_json<T: DeserializeOwned>(&self) -> Result<T, ManageError> {
-        if !self.has_content_type("application/json") {
-            return Err(ManageError::media_type("send Content-Type: application/json"));
-        }
-        let parsed = serde_json::from_slice(self.body)
-            .map_err(|error| ManageError::malformed_body(&error))?;
-        // Serde also accepts an array, with the fields in order of declaration.
-        if !self.body.trim_ascii_start().starts_with(b"{") {
-            return Err(ManageError::invalid("send a JSON object"));
-        }
-        Ok(parsed)
-    }
-
-    /// Returns a parameter of the form in the body.
-    pub(super) fn form_parameter(&self, name: &str) -> Result<Option<Cow<'a, str>>, ManageError> {
-        if !self.has_content_type("application/x-www-form-urlencoded") {
-            let expected = "send Content-Type: application/x-www-form-urlencoded";
-            return Err(ManageError::media_type(expected));
-        }
-        let body = std::str::from_utf8(self.body).unwrap_or_default();
-        let mut values = url_encoded_pairs(body).filter(|(key, _)| *key == name);
-        match (values.next(), values.next()) {
-            (_, Some(_)) => Err(repeated_parameter(name)),
-            (pair, None) => Ok(pair.map(|(_, value)| value)),
-        }
-    }
-
-    /// Returns the parameters of the query. Unknown and repeated parameters are errors.
-    pub(super) fn query_parameters<const N: usize>(
-        &self,
-        known: [&str; N],
-    ) -> Result<[Option<Cow<'a, str>>; N], ManageError> {
-        let mut values = [const { None }; N];
-        for (name, value) in url_encoded_pairs(self.query) {
-            let Some(index) = known.iter().position(|known| *known == name) else {
-                let known = known.join(", ");
-                let detail = format!("unknown query parameter: this path accepts {known}");
-                return Err(ManageError::invalid(detail));
-            };
-            if values[index].replace(value).is_some() {
-                return Err(repeated_parameter(name));
+    /// Parses the body, which must be a JSON object without `null` fields: clients disagree whether
+    /// `null` means "unchanged" or "remove".
+    pub(super) fn parse_json<T: DeserializeOwned>(&self) -> ManageResult<T> {
+        self.require_content_type("application/json")?;
+        let fields: BTreeMap<String, Option<IgnoredAny>> = self.parse_body()?;
+        match fields.iter().find(|(_, value)| value.is_none()) {
+            Some((name, _)) => {
+                Err(ManageError::invalid(&format!("`{name}` is null: send a value, or omit it")))
             }
+            None => self.parse_body(),
         }
-        Ok(values)
+    }
+
+    fn parse_body<T: DeserializeOwned>(&self) -> ManageResult<T> {
+        // The detail is the parser's message. It may quote the body, but only its sender receives it.
+        serde_json::from_slice(self.body).map_err(|error| match error.classify() {
+            Category::Data => ManageError::invalid(&error.to_string()),
+            _ => ManageError::new(StatusCode::BAD_REQUEST, "malformed_body", &error.to_string()),
+        })
+    }
+
+    /// Returns the parameters of the form in the body.
+    pub(super) fn form_parameters(&self) -> ManageResult<Parameters<'a>> {
+        self.require_content_type("application/x-www-form-urlencoded")?;
+        parse_parameters(std::str::from_utf8(self.body).unwrap_or_default())
+    }
+
+    /// Returns the parameters of the query. Unknown parameters are errors.
+    pub(super) fn query_parameters(&self, known: &[&str]) -> ManageResult<Parameters<'a>> {
+        let parameters = parse_parameters(self.query)?;
+        if parameters.keys().all(|name| known.contains(name)) {
+            return Ok(parameters);
+        }
+        let known = known.join(", ");
+        let detail = format!("unknown query parameter: this path accepts {known}");
+        Err(ManageError::invalid(&detail))
     }
 
     /// Returns the value of `Idempotency-Key`, if it is present.
-    pub(super) fn idempotency_token(&self) -> Result<Option<&'a str>, ManageError> {
+    pub(super) fn idempotency_token(&self) -> ManageResult<Option<&'a str>> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         let is_valid = (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         let text = std::str::from_utf8(value).ok().filter(|_| is_valid);
@@ -215,9 +207,13 @@ impl<'a> ManageRequest<'a> {
         text.map(Some).ok_or_else(|| ManageError::invalid(detail))
     }
 
-    fn has_content_type(&self, expected: &str) -> bool {
+    fn require_content_type(&self, expected: &str) -> Result<(), ManageError> {
         let bare = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-        bare.trim_ascii().eq_ignore_ascii_case(expected.as_bytes())
+        if bare.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()) {
+            return Ok(());
+        }
+        let detail = format!("send Content-Type: {expected}");
+        Err(ManageError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", &detail))
     }
 }
 
@@ -232,17 +228,11 @@ impl std::fmt::Debug for ManageRequest<'_> {
 }
 
 impl CreateBody {
-    pub(super) fn into_new_key(self, owner: &Owner) -> Result<NewKey, ManageError> {
-        let mut new = NewKey::new(owner, &self.name)?;
-        if let Some(scopes) = self.scopes {
-            new = new.access(Access::only(scopes)?);
-        }
-        if let Some(networks) = self.allowed_networks {
-            new = new.networks(Networks::only(networks)?);
-        }
-        if let Some(metadata) = self.metadata {
-            new = new.metadata(Metadata::new(metadata)?);
-        }
+    pub(super) fn into_new_key(self, owner: &Owner) -> ManageResult<NewKey> {
+        let new = NewKey::new(owner, &self.name)?
+            .access(self.scopes.map(Access::only).transpose()?.unwrap_or_default())
+            .networks(self.allowed_networks.map(Networks::only).transpose()?.unwrap_or_default())
+            .metadata(Metadata::new(self.metadata)?);
         match (self.expires_at, self.expires_in_days) {
             (None, None) => Ok(new),
             (Some(instant), None) => Ok(new.expiry(Expiry::At(instant.parse()?))),
@@ -255,7 +245,7 @@ impl CreateBody {
 }
 
 impl ChangeBody {
-    pub(super) fn into_change(self) -> Result<KeyChange, ManageError> {
+    pub(super) fn into_change(self) -> ManageResult<KeyChange> {
         let mut change = KeyChange::default();
         if let Some(name) = self.name {
             change = change.name(&name)?;
@@ -273,24 +263,17 @@ impl ChangeBody {
     }
 }
 
-/// Rejects `null`, because clients disagree whether it means "unchanged" or "remove".
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
-}
+/// The parameters of a query or a form, by name.
+pub(super) type Parameters<'a> = BTreeMap<&'a str, Cow<'a, str>>;
 
-fn url_encoded_pairs(text: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
-    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+/// Parses the parameters of a query or a form. Repeated parameters are errors.
+fn parse_parameters(text: &str) -> ManageResult<Parameters<'_>> {
+    let mut parameters = Parameters::new();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name, percent_decode_str(value).decode_utf8_lossy())
-    })
+        if parameters.insert(name, percent_decode_str(value).decode_utf8_lossy()).is_some() {
+            return Err(ManageError::invalid(&format!("`{name}` is repeated: send it once")));
+        }
+    }
+    Ok(parameters)
 }
-
-fn repeated_parameter(name: &str) -> ManageError {
-    ManageError::invalid(format!("`{name}` is repeated: send it once"))
-}
-
-/// The largest body that an adapter reads: 64 KiB.
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) const MAX_BODY: usize = 64 * 1024;

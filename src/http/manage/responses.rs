@@ -1,38 +1,26 @@
 //! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields
 //! without a value are omitted, except `lastUsedAt`, which is `null` until the first use.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{ALLOW, RETRY_AFTER},
 };
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    audit::AuditEvent,
+    audit::{AuditEvent, ExportFormat},
     error::{Error, ErrorKind},
     http::responses::{ErrorCode, no_store_response, problem_response},
-    manage::{AuditExport, Issued},
-    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, RetiringSecret, Timestamp},
+    manage::AuditExport,
+    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp},
+    secret::Secret,
     verify::{Limited, Verified, whole_seconds},
 };
 
-/// The body of a response: complete, or in chunks that are read from the store on demand.
-///
-/// # Examples
-/// ```
-/// # use keyward::{Error, http::manage::ManageBody};
-/// /// For a framework that accepts only complete bodies.
-/// async fn collect(mut body: ManageBody) -> Result<String, Error> {
-///     let mut text = String::new();
-///     while let Some(chunk) = body.next_chunk().await? {
-///         text += &chunk;
-///     }
-///     Ok(text)
-/// }
-/// ```
+/// The body of a response: complete, or in chunks that are read from the store on demand. For a
+/// framework that accepts only complete bodies, concatenate all chunks.
 #[must_use]
 pub struct ManageBody {
     ready: Option<String>,
@@ -62,8 +50,12 @@ impl ManageBody {
 
     /// Returns the whole body, if it is complete.
     #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) fn into_complete(self) -> Result<String, Self> {
-        if self.rest.is_some() { Err(self) } else { Ok(self.ready.unwrap_or_default()) }
+    pub(crate) fn into_complete(self) -> Result<String, BodyStream> {
+        if self.rest.is_some() {
+            Err(BodyStream::new(self))
+        } else {
+            Ok(self.ready.unwrap_or_default())
+        }
     }
 }
 
@@ -90,7 +82,7 @@ type NextChunk =
 
 #[cfg(any(feature = "axum", feature = "actix"))]
 impl BodyStream {
-    pub(crate) fn new(mut body: ManageBody) -> Self {
+    fn new(mut body: ManageBody) -> Self {
         Self(Some(Box::pin(async move {
             let chunk = body.next_chunk().await;
             (body, chunk)
@@ -108,123 +100,78 @@ impl BodyStream {
     }
 }
 
-pub(super) type ManageResult = Result<Response<String>, ManageError>;
-
-pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> ManageResult {
-    let text = serde_json::to_string(body).map_err(|_| ManageError::internal())?;
-    Ok(no_store_response(status, "application/json", text))
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<String> {
+    no_store_response(status, "application/json", body.to_string())
 }
 
-pub(super) fn message_response(status: StatusCode, text: &str) -> ManageResult {
-    json_response(status, &json!({ "message": text }))
+pub(super) fn message_json(text: &str) -> Value {
+    json!({ "message": text })
 }
 
-/// Responds with a page of items. `next` is omitted on the last page.
-pub(super) fn page_response(
-    name: &str,
-    items: Vec<impl Serialize>,
-    next: Option<impl ToString>,
-) -> ManageResult {
-    let mut page = json!({ name: items });
-    if let Some(next) = next {
-        page["next"] = next.to_string().into();
+/// Returns a page of items. `next` is omitted on the last page.
+pub(super) fn page_json(name: &str, items: Vec<Value>, next: Option<impl ToString>) -> Value {
+    omit_null(json!({ name: items, "next": next.map(|next| next.to_string()) }))
+}
+
+fn omit_null(mut json: Value) -> Value {
+    if let Value::Object(fields) = &mut json {
+        fields.retain(|_, value| !value.is_null());
     }
-    json_response(StatusCode::OK, &page)
+    json
 }
 
-/// A key, with its secret if it was just issued.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct KeyView<'a> {
-    id: String,
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    prefix: &'a str,
-    created_at: String,
-    /// Omitted for a key that was just issued.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_at: Option<Option<String>>,
-    /// The account that owns the key; only shown to administrators.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scopes: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allowed_networks: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<&'a str, &'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    disabled_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revoked_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotated_at: Option<String>,
-    /// The previous secret, until the overlap of the rotation ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retiring: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_used_ip: Option<IpAddr>,
-}
-
-impl<'a> KeyView<'a> {
-    /// Returns the view of a caller that may see the keys of `visible`.
-    pub(super) fn new(key: &'a Key, visible: OwnerScope<'_>, now: Timestamp) -> Self {
-        let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
-        let is_administrator = matches!(visible, OwnerScope::Tenant(_));
-        let retiring = key.retiring.as_ref().filter(|retiring| retiring.ends_at > now);
-        Self {
-            id: key.id.to_string(),
-            name: key.name.as_str(),
-            key: None,
-            prefix: &key.hint,
-            created_at: key.created_at.to_string(),
-            last_used_at: Some(instant(key.last_used_at)),
-            account: is_administrator.then(|| key.owner.account()),
-            scopes: match &key.access {
-                Access::Inherited => None,
-                Access::Only(scopes) => Some(scopes.iter().collect()),
-            },
-            allowed_networks: match &key.networks {
-                Networks::Any => None,
-                Networks::Only(networks) => {
-                    Some(networks.iter().map(|net| net.to_string()).collect())
-                }
-            },
-            metadata: key.metadata.iter().collect(),
-            expires_at: instant(key.expires_at),
-            disabled_at: instant(key.disabled_at),
-            revoked_at: instant(key.revoked.as_ref().map(|revocation| revocation.at)),
-            rotated_at: instant(key.rotated_at),
-            retiring: retiring.map(|RetiringSecret { hint, ends_at, .. }| {
-                json!({ "prefix": hint, "endsAt": ends_at.to_string() })
-            }),
-            last_used_ip: key.last_used_ip,
+/// Returns the view of a caller that may see the keys of `visible`. A key that was just issued
+/// contains its secret instead of its last use.
+pub(super) fn key_json(
+    key: &Key,
+    secret: Option<&Secret>,
+    visible: OwnerScope<'_>,
+    now: Timestamp,
+) -> Value {
+    let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
+    let is_administrator = matches!(visible, OwnerScope::Tenant(_));
+    let scopes = match &key.access {
+        Access::Inherited => None,
+        Access::Only(scopes) => Some(scopes.iter().collect::<Vec<_>>()),
+    };
+    let networks = match &key.networks {
+        Networks::Any => None,
+        Networks::Only(networks) => {
+            Some(networks.iter().map(ToString::to_string).collect::<Vec<_>>())
         }
+    };
+    let metadata: BTreeMap<_, _> = key.metadata.iter().collect();
+    let retiring = key.retiring.as_ref().filter(|retiring| retiring.ends_at > now);
+    let mut json = omit_null(json!({
+        "id": key.id.to_string(),
+        "name": key.name.as_str(),
+        "prefix": key.hint,
+        "createdAt": key.created_at.to_string(),
+        "account": is_administrator.then(|| key.owner.account()),
+        "scopes": scopes,
+        "allowedNetworks": networks,
+        "metadata": Some(metadata).filter(|metadata| !metadata.is_empty()),
+        "expiresAt": instant(key.expires_at),
+        "disabledAt": instant(key.disabled_at),
+        "revokedAt": instant(key.revoked.as_ref().map(|revocation| revocation.at)),
+        "rotatedAt": instant(key.rotated_at),
+        "retiring": retiring.map(|retiring| {
+            json!({ "prefix": retiring.hint, "endsAt": retiring.ends_at.to_string() })
+        }),
+        "lastUsedIp": key.last_used_ip,
+    }));
+    match secret {
+        Some(secret) => json["key"] = secret.expose().into(),
+        None => json["lastUsedAt"] = instant(key.last_used_at).into(),
     }
-
-    pub(super) fn issued(issued: &'a Issued, visible: OwnerScope<'_>, now: Timestamp) -> Self {
-        let key = Some(issued.secret.expose());
-        Self { key, last_used_at: None, ..Self::new(&issued.key, visible, now) }
-    }
+    json
 }
 
+/// Returns an event as an export writes it.
 pub(super) fn event_json(event: &AuditEvent) -> Value {
-    json!({
-        "id": event.id.to_string(),
-        "time": event.at.to_string(),
-        "event": event.kind.as_str(),
-        "result": event.outcome.as_str(),
-        "account": event.account,
-        "keyId": event.key_id.map(|id| id.to_string()),
-        "actor": event.actor,
-        "ip": event.ip,
-        "userAgent": event.user_agent,
-        "reason": event.reason,
-        "count": event.count,
-    })
+    let mut line = String::new();
+    ExportFormat::JsonLines.write(&mut line, event);
+    serde_json::from_str(&line).expect("an export contains one JSON object per line")
 }
 
 /// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains
@@ -232,39 +179,29 @@ pub(super) fn event_json(event: &AuditEvent) -> Value {
 pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
     let Some(verified) = verified else { return json!({ "active": false }) };
     let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
-    let mut response = json!({
+    let scope = match verified.permissions() {
+        Permissions::Only(scopes) => Some(scopes.to_string()),
+        Permissions::All => None,
+    };
+    omit_null(json!({
         "active": true,
+        "scope": scope,
         "sub": verified.owner().account(),
         "client_id": verified.key_id().to_string(),
         "token_type": "Bearer",
         "iat": seconds(verified.created_at()),
-    });
-    if let Permissions::Only(scopes) = verified.permissions() {
-        response["scope"] = scopes.to_string().into();
-    }
-    if let Some(at) = verified.expires_at() {
-        response["exp"] = seconds(at).into();
-    }
-    response
+        "exp": verified.expires_at().map(seconds),
+    }))
 }
 
-/// A request that failed, with everything that is sent to the client.
-pub(super) struct ManageError {
-    status: StatusCode,
-    code: &'static str,
-    detail: Cow<'static, str>,
-    /// Numeric extensions of the problem details.
-    numbers: Vec<(&'static str, u64)>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
+/// The response to a request that failed. Boxed, because a response is large.
+pub(super) struct ManageError(pub(super) Box<Response<String>>);
+
+pub(super) type ManageResult<T = Response<String>> = Result<T, ManageError>;
 
 impl ManageError {
-    pub(super) fn new(
-        status: StatusCode,
-        code: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { status, code, detail: detail.into(), numbers: Vec::new(), headers: Vec::new() }
+    pub(super) fn new(status: StatusCode, code: &str, detail: &str) -> Self {
+        Self(Box::new(problem_response(status, code, detail, &[])))
     }
 
     /// The same for keys that do not exist and for keys of other owners.
@@ -277,27 +214,16 @@ impl ManageError {
         Self::new(StatusCode::NOT_FOUND, "no_such_page", detail)
     }
 
-    pub(super) fn method_not_allowed(allowed: String) -> Self {
-        let status = StatusCode::METHOD_NOT_ALLOWED;
-        let mut error = Self::new(status, "method_not_allowed", format!("use {allowed}"));
-        error.headers.extend(HeaderValue::try_from(allowed).ok().map(|allowed| (ALLOW, allowed)));
+    pub(super) fn method_not_allowed(allowed: &str) -> Self {
+        let (status, detail) = (StatusCode::METHOD_NOT_ALLOWED, format!("use {allowed}"));
+        let mut error = Self::new(status, "method_not_allowed", &detail);
+        let header = HeaderValue::try_from(allowed).map(|allowed| (ALLOW, allowed));
+        error.0.headers_mut().extend(header);
         error
     }
 
-    pub(super) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn invalid(detail: &str) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
-    }
-
-    pub(super) fn media_type(detail: &'static str) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
-    }
-
-    /// The detail is the parser's message. It may quote the body, but only its sender receives it.
-    pub(super) fn malformed_body(error: &serde_json::Error) -> Self {
-        match error.classify() {
-            serde_json::error::Category::Data => Self::invalid(error.to_string()),
-            _ => Self::new(StatusCode::BAD_REQUEST, "malformed_body", error.to_string()),
-        }
     }
 
     pub(super) fn idempotency_key_reused() -> Self {
@@ -313,8 +239,8 @@ impl ManageError {
     }
 
     pub(super) fn limited(limited: &Limited) -> Self {
-        let (status, code) = (StatusCode::TOO_MANY_REQUESTS, ErrorCode::from_limit(limited.reason));
-        let error = Self::new(status, code.as_str(), limited.to_string());
+        let code = ErrorCode::from_limit(limited.reason);
+        let error = Self::new(code.status(), code.as_str(), &limited.to_string());
         match limited.retry_after {
             Some(wait) => error.with_retry_after(whole_seconds(wait)),
             None => error,
@@ -327,18 +253,20 @@ impl ManageError {
     }
 
     pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
-        self.headers.push((RETRY_AFTER, seconds.into()));
+        self.0.headers_mut().insert(RETRY_AFTER, seconds.into());
         self
     }
 
     pub(super) fn into_response(self) -> Response<String> {
-        let mut response = problem_response(self.status, self.code, &self.detail, &self.numbers);
-        response.headers_mut().extend(self.headers);
-        response
+        *self.0
     }
 }
 
-/// Returns the response to a body larger than [`MAX_BODY`](super::MAX_BODY).
+/// The largest body that an adapter reads: 64 KiB.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// Returns the response to a body larger than [`MAX_BODY`].
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) fn too_large() -> Response<String> {
     let detail = "the body is too large: send at most 64 KiB";
@@ -371,14 +299,14 @@ impl From<Error> for ManageError {
         let max_lifetime_days = error.max_lifetime().map(|lifetime| lifetime.as_secs() / 86_400);
         let limit = error.limit().or(max_lifetime_days).map(|limit| ("limit", limit));
         let max_age = error.max_age().map(|age| ("maxAge", age.as_secs()));
-        let numbers = limit.into_iter().chain(max_age).collect();
-        Self { numbers, ..Self::new(status, code, error.to_string()) }
+        let numbers: Vec<_> = limit.into_iter().chain(max_age).collect();
+        Self(Box::new(problem_response(status, code, &error.to_string(), &numbers)))
     }
 }
 
 impl From<Invalid> for ManageError {
     fn from(invalid: Invalid) -> Self {
-        Self::invalid(invalid.to_string())
+        Self::invalid(&invalid.to_string())
     }
 }
 

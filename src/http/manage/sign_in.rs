@@ -1,9 +1,11 @@
+use std::net::IpAddr;
+
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::{
     requests::ManageRequest,
-    responses::{KeyView, ManageError, ManageResult, json_response, message_response},
+    responses::{ManageError, ManageResult, json_response, key_json, message_json},
 };
 use crate::{
     enroll::{EmailAddress, EnrollError, Enrollment},
@@ -12,6 +14,7 @@ use crate::{
         guard::{Guard, Precheck},
         rate_limit_headers,
     },
+    manage::Issued,
     model::Actor,
     verify::whole_seconds,
 };
@@ -35,7 +38,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrollment: Enrollment,
-    guard: Guard,
+    /// The guard of `/auth/key`.
+    pub(in crate::http) guard: Guard,
 }
 
 /// The body of `POST /auth/otp`.
@@ -76,117 +80,95 @@ impl SignIn {
         head: &RequestHead<'_>,
         request: &'a ManageRequest<'a>,
     ) -> impl Future<Output = Response<String>> + Send + use<'a> {
-        let (ip, user_agent) = self.guard.client(head);
-        let with_client = move |mut actor: Actor| {
-            if let Some(ip) = ip {
-                actor = actor.ip(ip);
-            }
-            match &user_agent {
-                Some(user_agent) => actor.user_agent(user_agent),
-                None => actor,
-            }
-        };
+        let client = self.guard.client(head);
         let path = request.path.strip_prefix('/').unwrap_or(request.path);
         let precheck = (path == "auth/key").then(|| self.guard.precheck(head, None));
         async move {
             let result = match (path, request.method, precheck) {
-                ("auth/otp", &Method::POST, _) => self.send_code(request, with_client).await,
-                ("auth/otp/verify", &Method::POST, _) => {
-                    self.verify_code(request, with_client).await
-                }
+                ("auth/otp", &Method::POST, _) => self.send_code(request, client).await,
+                ("auth/otp/verify", &Method::POST, _) => self.verify_code(request, client).await,
                 ("auth/otp" | "auth/otp/verify", ..) => {
-                    Err(ManageError::method_not_allowed("POST".into()))
+                    Err(ManageError::method_not_allowed("POST"))
                 }
                 (_, &Method::GET | &Method::DELETE, Some(precheck)) => {
-                    return self.own_key(request.method, precheck, with_client).await;
+                    self.own_key(request.method, precheck, client).await
                 }
-                (.., Some(_)) => Err(ManageError::method_not_allowed("GET, DELETE".into())),
+                (.., Some(_)) => Err(ManageError::method_not_allowed("GET, DELETE")),
                 _ => Err(ManageError::unknown_path()),
             };
             result.unwrap_or_else(ManageError::into_response)
         }
     }
 
-    async fn send_code(
-        &self,
-        request: &ManageRequest<'_>,
-        with_client: impl FnOnce(Actor) -> Actor,
-    ) -> ManageResult {
+    async fn send_code(&self, request: &ManageRequest<'_>, client: Client) -> ManageResult {
         let email: EmailAddress = request.parse_json::<CodeRequestBody>()?.email.parse()?;
         // The client claims this address and has not proved it yet.
-        let actor = with_client(Actor::account(email.as_str()));
+        let actor = with_client(Actor::account(email.as_str()), client);
         self.enrollment.request_code(&email, &actor).await?;
         // The same text for known and unknown addresses.
         let text = "If this address has an account, a code has been sent to it. \
                     The code is valid for 10 minutes.";
-        message_response(StatusCode::ACCEPTED, text)
+        Ok(json_response(StatusCode::ACCEPTED, &message_json(text)))
     }
 
-    async fn verify_code(
-        &self,
-        request: &ManageRequest<'_>,
-        with_client: impl FnOnce(Actor) -> Actor,
-    ) -> ManageResult {
+    async fn verify_code(&self, request: &ManageRequest<'_>, client: Client) -> ManageResult {
         let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
-        let actor = with_client(Actor::account(email.as_str()));
-        let issued = self.enrollment.redeem_code(&email, &code, &actor).await?;
+        let actor = with_client(Actor::account(email.as_str()), client);
+        let Issued { key, secret } = self.enrollment.redeem_code(&email, &code, &actor).await?;
         let now = self.enrollment.keys().now();
-        let view = KeyView::issued(&issued, (&issued.key.owner).into(), now);
-        json_response(StatusCode::CREATED, &view)
+        let json = key_json(&key, Some(&secret), (&key.owner).into(), now);
+        Ok(json_response(StatusCode::CREATED, &json))
     }
 
     /// Shows or revokes the key that the request presents.
-    async fn own_key(
-        &self,
-        method: &Method,
-        precheck: Precheck,
-        with_client: impl FnOnce(Actor) -> Actor,
-    ) -> Response<String> {
+    async fn own_key(&self, method: &Method, precheck: Precheck, client: Client) -> ManageResult {
         let verified = match precheck {
             Precheck::Presented(presented) => self.guard.verify(presented).await,
             Precheck::Rejected(rejection) => Err(rejection),
             // Impossible: the guard is not optional, and no outer guard was passed to it.
-            Precheck::AlreadyVerified | Precheck::NoKey => {
-                return ManageError::internal().into_response();
-            }
+            Precheck::AlreadyVerified | Precheck::NoKey => return Err(ManageError::internal()),
         };
-        let verified = match verified {
-            Ok(verified) => verified,
-            Err(rejection) => return rejection.into_response(),
-        };
+        let verified = verified.map_err(|error| ManageError(Box::new(error.into_response())))?;
         let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
-        let result: ManageResult = async {
-            if method == Method::GET {
-                let key = keys.get(owner, id).await?;
-                let view = KeyView::new(&key, owner.into(), verified.at());
-                return json_response(StatusCode::OK, &view);
-            }
-            let actor = with_client(Actor::key(&verified));
-            keys.revoke(owner, id, "requested with the key itself", &actor).await?;
-            message_response(StatusCode::OK, "API key revoked")
-        }
-        .await;
-        let mut response = result.unwrap_or_else(ManageError::into_response);
+        let result = if method == Method::GET {
+            let key = keys.get(owner, id).await;
+            key.map(|key| key_json(&key, None, owner.into(), verified.at()))
+        } else {
+            let actor = with_client(Actor::key(&verified), client);
+            let revoked = keys.revoke(owner, id, "requested with the key itself", &actor).await;
+            revoked.map(|()| message_json("API key revoked"))
+        };
+        let mut response = match result {
+            Ok(json) => json_response(StatusCode::OK, &json),
+            Err(error) => ManageError::from(error).into_response(),
+        };
         response.headers_mut().extend(rate_limit_headers(&verified));
-        response
+        Ok(response)
     }
+}
 
-    /// Returns the guard of `/auth/key`.
-    #[cfg(feature = "openapi")]
-    pub(crate) fn guard(&self) -> &Guard {
-        &self.guard
+/// The address and the user agent of the client.
+type Client = (Option<IpAddr>, Option<String>);
+
+fn with_client(mut actor: Actor, (ip, user_agent): Client) -> Actor {
+    if let Some(ip) = ip {
+        actor = actor.ip(ip);
+    }
+    match user_agent {
+        Some(user_agent) => actor.user_agent(&user_agent),
+        None => actor,
     }
 }
 
 impl From<EnrollError> for ManageError {
     fn from(error: EnrollError) -> Self {
-        let detail = error.to_string();
+        let new = |status, code| Self::new(status, code, &error.to_string());
         match error {
-            EnrollError::WrongCode => Self::new(StatusCode::BAD_REQUEST, "invalid_code", detail),
-            EnrollError::ExpiredCode => Self::new(StatusCode::BAD_REQUEST, "expired_code", detail),
+            EnrollError::WrongCode => new(StatusCode::BAD_REQUEST, "invalid_code"),
+            EnrollError::ExpiredCode => new(StatusCode::BAD_REQUEST, "expired_code"),
             EnrollError::TooManyAttempts(wait) => {
-                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+                let error = new(StatusCode::TOO_MANY_REQUESTS, "rate_limited");
                 error.with_retry_after(whole_seconds(wait).max(1))
             }
             EnrollError::Failed(error) => error.into(),

@@ -9,17 +9,16 @@
 //! router in one step.
 
 mod operations;
-mod schemas;
 
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Paths, RefOr,
+    ComponentsBuilder, Info, OpenApi, Paths, RefOr,
     path::{HttpMethod, Operation},
-    security::{
-        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-    },
+    security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 
-use self::schemas::{ErrorResponses, NamedSchemas, header, string};
+use self::operations::{ErrorCodes, NamedSchema, add_errors, header, string};
+#[cfg(feature = "axum-openapi")]
+pub(crate) use self::operations::{PROBLEM, problem};
 use super::{
     credentials::CredentialSource,
     guard::Guard,
@@ -29,46 +28,37 @@ use super::{
 
 /// How callers of the management API authenticate: what the host's extractor accepts.
 #[derive(Clone)]
-pub struct CallerAuth(Auth);
-
-#[derive(Clone)]
-enum Auth {
-    Scheme(String, SecurityScheme),
-    ApiKey(Guard),
+pub struct CallerAuth {
+    schemes: Vec<(String, SecurityScheme)>,
+    guard: Option<Guard>,
 }
 
 impl CallerAuth {
     /// Callers authenticate by a scheme of the host, under this name in the document: for example a
     /// cookie, or a token of another system.
     pub fn scheme(name: &str, scheme: SecurityScheme) -> Self {
-        Self(Auth::Scheme(name.into(), scheme))
+        Self { schemes: vec![(name.into(), scheme)], guard: None }
     }
 
     /// Callers authenticate by an API key: this guard is in front of the router.
     pub fn api_key(guard: &Guard) -> Self {
-        Self(Auth::ApiKey(guard.clone()))
-    }
-
-    fn security_schemes(&self) -> Vec<(String, SecurityScheme)> {
-        match &self.0 {
-            Auth::Scheme(name, scheme) => vec![(name.clone(), scheme.clone())],
-            Auth::ApiKey(guard) => guard.security_schemes(),
-        }
+        Self { schemes: guard.security_schemes(), guard: Some(guard.clone()) }
     }
 
     fn describe(&self, operation: &mut Operation) {
-        match &self.0 {
-            Auth::Scheme(name, _) => {
-                operation.security = Some(vec![SecurityRequirement::new(name, [""; 0])]);
+        match &self.guard {
+            Some(guard) => guard.describe(operation),
+            None => {
+                let requirement = |(name, _): &_| SecurityRequirement::new(name, [""; 0]);
+                operation.security = Some(self.schemes.iter().map(requirement).collect());
             }
-            Auth::ApiKey(guard) => guard.describe(operation),
         }
     }
 }
 
 impl std::fmt::Debug for CallerAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.security_schemes().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = self.schemes.iter().map(|(name, _)| name).collect();
         f.debug_tuple("CallerAuth").field(&names).finish()
     }
 }
@@ -92,24 +82,12 @@ pub fn document(callers: &CallerAuth) -> OpenApi {
         (http_method(method), *path, operation)
     });
     let info = ("API keys", "Lets users manage their own API keys.");
-    build_document(info, operations, schemas::management(), callers.security_schemes())
+    build_document(info, operations, operations::management_schemas(), callers.schemes.clone())
 }
 
 /// Returns the document of the [sign-in routes](SignIn), relative to where they are mounted.
-///
-/// # Examples
-/// ```
-/// # fn example(sign_in: &keyward::http::manage::SignIn) {
-/// use keyward::http::openapi::sign_in_document;
-/// use utoipa::openapi::OpenApi;
-///
-/// let of_the_host = OpenApi::default();
-/// let whole = of_the_host.nest("/v1", sign_in_document(sign_in));
-/// assert!(whole.paths.get_path_item("/v1/auth/otp").is_some());
-/// # }
-/// ```
 pub fn sign_in_document(sign_in: &SignIn) -> OpenApi {
-    let guard = sign_in.guard();
+    let guard = &sign_in.guard;
     let operations = operations::sign_in().into_iter().map(|(method, path, mut operation)| {
         // An empty list overrides the security of the host's document.
         operation.security = Some(Vec::new());
@@ -119,34 +97,28 @@ pub fn sign_in_document(sign_in: &SignIn) -> OpenApi {
         (method, path, operation)
     });
     let info = ("Sign-in", "Lets people without a session get an API key by e-mail.");
-    build_document(info, operations, schemas::sign_in(), guard.security_schemes())
-}
-
-/// Returns the schema that the error responses of [`Guard::describe`] refer to.
-#[cfg(feature = "axum-openapi")]
-pub(crate) fn problem_schema() -> (String, RefOr<utoipa::openapi::Schema>) {
-    (schemas::PROBLEM.into(), schemas::problem())
+    build_document(info, operations, operations::sign_in_schemas(), guard.security_schemes())
 }
 
 fn build_document(
     (title, description): (&str, &str),
     operations: impl Iterator<Item = (HttpMethod, &'static str, Operation)>,
-    schemas: NamedSchemas,
+    schemas: impl IntoIterator<Item = NamedSchema>,
     security_schemes: Vec<(String, SecurityScheme)>,
 ) -> OpenApi {
     let mut paths = Paths::new();
     for (method, path, operation) in operations {
         paths.add_path_operation(path, vec![method], operation);
     }
+    let schemas = schemas.into_iter().chain(operations::common_schemas());
     let mut components = ComponentsBuilder::new().schemas_from_iter(schemas);
     for (name, scheme) in security_schemes {
         components = components.security_scheme(name, scheme);
     }
-    let info = InfoBuilder::new()
-        .title(title)
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(description));
-    OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
+    let mut document = OpenApi::new(Info::new(title, env!("CARGO_PKG_VERSION")), paths);
+    document.info.description = Some(description.into());
+    document.components = Some(components.build());
+    document
 }
 
 /// Covers the methods in [`ROUTES`]. A test fails if a route with another method is added.
@@ -164,17 +136,8 @@ impl Guard {
     /// responses, and headers.
     pub fn describe(&self, operation: &mut Operation) {
         operation.security = Some(self.security_requirements());
-        for (status, response) in &mut operation.responses.responses {
-            let RefOr::T(response) = response else { continue };
-            if status.starts_with('2') {
-                for (name, text) in RATE_LIMIT_HEADERS {
-                    let header = header(text, string());
-                    response.headers.entry(name.into()).or_insert(RefOr::T(header));
-                }
-            }
-        }
         let requires_scope = !self.scopes.is_empty() || !self.any_scope.is_empty();
-        let mut errors = ErrorResponses::default();
+        let mut errors = ErrorCodes::default();
         for (code, can_occur) in [
             (ErrorCode::MissingKey, !self.optional),
             (ErrorCode::InvalidKey, true),
@@ -185,34 +148,29 @@ impl Guard {
             (ErrorCode::Unavailable, true),
         ] {
             if can_occur {
-                errors = errors.with(code.status().as_u16(), &[code.as_str()]);
+                errors.entry(code.status().as_u16()).or_default().insert(code.as_str());
             }
         }
-        errors.add_to(operation, |status| match status {
-            429 => &RATE_LIMIT_HEADERS,
-            503 => &[],
-            _ => &[("WWW-Authenticate", "The challenge of RFC 6750.")],
-        });
+        add_errors(operation, errors);
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else { continue };
+            let headers: &[_] = match status.as_str() {
+                "400" | "401" => &[CHALLENGE_HEADER],
+                "403" if requires_scope => &[CHALLENGE_HEADER],
+                status if status == "429" || status.starts_with('2') => &RATE_LIMIT_HEADERS,
+                _ => continue,
+            };
+            for &(name, text) in headers {
+                let header = RefOr::T(header(text, string()));
+                response.headers.entry(name.into()).or_insert(header);
+            }
+        }
     }
 
     /// Returns the security schemes that [`describe`](Self::describe) refers to. Add them to the
     /// components of the document.
     pub fn security_schemes(&self) -> Vec<(String, SecurityScheme)> {
-        let schemes = self.credentials.sources.iter().map(|source| {
-            let scheme = match source {
-                CredentialSource::Bearer => {
-                    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build())
-                }
-                CredentialSource::Header(header) => {
-                    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(header.as_str())))
-                }
-                CredentialSource::Query(parameter) => {
-                    SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new(parameter)))
-                }
-            };
-            (scheme_name(source), scheme)
-        });
-        schemes.collect()
+        self.credentials.sources.iter().map(security_scheme).collect()
     }
 
     /// Returns one requirement for each alternative: each combination of a credential source and
@@ -222,27 +180,35 @@ impl Guard {
             [] => vec![None],
             scopes => scopes.iter().copied().map(Some).collect(),
         };
-        let alternatives = self.credentials.sources.iter().flat_map(|source| {
+        let alternatives = self.security_schemes().into_iter().flat_map(|(name, _)| {
             any_scope.iter().map(move |scope| {
-                let scopes = self.scopes.iter().copied().chain(*scope);
-                SecurityRequirement::new(scheme_name(source), scopes)
+                SecurityRequirement::new(&name, self.scopes.iter().copied().chain(*scope))
             })
         });
         alternatives.chain(self.optional.then(SecurityRequirement::default)).collect()
     }
 }
 
-fn scheme_name(source: &CredentialSource) -> String {
-    let (prefix, name) = match source {
-        CredentialSource::Bearer => ("", "bearer"),
-        CredentialSource::Header(header) => ("", header.as_str()),
-        CredentialSource::Query(parameter) => ("query-", &**parameter),
+fn security_scheme(source: &CredentialSource) -> (String, SecurityScheme) {
+    let (name, scheme) = match source {
+        CredentialSource::Bearer => {
+            ("bearer".into(), SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
+        }
+        CredentialSource::Header(header) => {
+            let value = ApiKeyValue::new(header.as_str());
+            (header.to_string(), SecurityScheme::ApiKey(ApiKey::Header(value)))
+        }
+        CredentialSource::Query(parameter) => {
+            let value = ApiKeyValue::new(parameter);
+            (format!("query-{parameter}"), SecurityScheme::ApiKey(ApiKey::Query(value)))
+        }
     };
     // Names of OpenAPI components contain no other characters.
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    format!("{prefix}{}", name.replace(|c| !is_allowed(c), "_"))
+    (name.replace(|c| !is_allowed(c), "_"), scheme)
 }
 
+const CHALLENGE_HEADER: (&str, &str) = ("WWW-Authenticate", "The challenge of RFC 6750.");
 const RATE_LIMIT_HEADERS: [(&str, &str); 2] = [
     ("RateLimit", "The remaining uses of each rate and quota, and the seconds until it resets."),
     ("RateLimit-Policy", "The rates and quotas that apply."),

@@ -1,0 +1,300 @@
+//! axum: a layer for routers, and [`Verified`] as an extractor.
+//!
+//! # Examples
+//! ```
+//! use axum::{Router, routing::get};
+//! use keyward::{Verified, http::Guard};
+//!
+//! async fn builds(verified: Verified) -> String {
+//!     format!("hello, {}", verified.owner().account())
+//! }
+//!
+//! async fn front_page(visitor: Option<Verified>) -> String {
+//!     visitor.map_or("hello".into(), |verified| format!("hello, {}", verified.owner().account()))
+//! }
+//!
+//! # let keys = keyward::testing::TestKeys::new().keys;
+//! let guard = Guard::builder(keys);
+//! let reads = keyward::axum::layer(guard.clone().require("builds:read").build()?);
+//! let anyone = keyward::axum::layer(guard.optional().build()?);
+//! let app: Router = Router::new()
+//!     .route("/builds", get(builds).layer(reads))
+//!     .route("/", get(front_page).layer(anyone));
+//! # Ok::<(), keyward::model::Invalid>(())
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts},
+    response::{IntoResponse, Response},
+};
+use http::{Extensions, request::Parts};
+
+use crate::{
+    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey},
+    tower::ApiKeyLayer,
+    verify::Verified,
+};
+
+/// Creates a layer that applies a [`Guard`] to a router or a route.
+///
+/// The layer knows the address of the peer if the router is served with
+/// `into_make_service_with_connect_info::<SocketAddr>()`.
+pub fn layer(guard: Guard) -> ApiKeyLayer {
+    ApiKeyLayer::new(guard).peer(peer)
+}
+
+fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip())
+}
+
+/// Extracts the key that the layer verified. Without the layer, the response is 500 and names the
+/// fix. With an optional guard, use `Option<Verified>`.
+impl<S: Sync> FromRequestParts<S> for Verified {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
+        let verified = parts.extensions.get::<Self>().cloned();
+        verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
+    }
+}
+
+/// Extracts `None` if an optional guard accepted a request without a key. Without the layer, the
+/// response is 500: otherwise a forgotten layer would treat every request as anonymous.
+impl<S: Sync> OptionalFromRequestParts<S> for Verified {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Rejection> {
+        let without_key = || parts.extensions.get::<CheckedWithoutKey>().map(|_| None);
+        let checked = parts.extensions.get().cloned().map(Some).or_else(without_key);
+        checked.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        Rejection::into_response(self)
+    }
+}
+
+/// The management API as a router.
+pub mod manage {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use axum::{
+        Router,
+        body::{Body, Bytes, to_bytes},
+        extract::{FromRequestParts, Request},
+        routing::any,
+    };
+    use http_body::Frame;
+
+    use crate::{
+        api::ApiKeys,
+        error::Error,
+        http::{
+            RequestHead,
+            manage::{
+                BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn, too_large,
+            },
+        },
+    };
+
+    /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
+    /// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`.
+    ///
+    /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key
+    /// with a scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects
+    /// is not processed. Without the type parameter, this does not compile:
+    ///
+    /// ```compile_fail
+    /// # let keys = keyward::testing::TestKeys::new().keys;
+    /// let app: axum::Router = keyward::axum::manage::router(keys);
+    /// ```
+    pub fn router<C, S>(keys: ApiKeys) -> Router<S>
+    where
+        C: FromRequestParts<S> + Into<Caller> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        let api = ManagementApi::new(keys);
+        let handler = async move |caller: C, request: Request| {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return too_large().map(Body::from);
+            };
+            let request = {
+                let head = RequestHead::from_parts(&parts, None);
+                ManageRequest::received(&parts.method, &head, &body)
+            };
+            let response = api.handle(&caller.into(), &request).await;
+            response.map(|body| body.into_complete().map_or_else(Body::new, Body::from))
+        };
+        ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
+            .into_iter()
+            .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
+    }
+
+    /// Creates a router with the routes of [`SignIn`], to be merged or nested.
+    ///
+    /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per
+    /// network.
+    pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
+        let handler = async move |request: Request| {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return too_large().map(Body::from);
+            };
+            let request;
+            let response = {
+                let head = RequestHead::from_parts(&parts, super::peer(&parts.extensions));
+                request = ManageRequest::received(&parts.method, &head, &body);
+                sign_in.handle(&head, &request)
+            };
+            response.await.map(Body::from)
+        };
+        ["/auth/otp", "/auth/otp/verify", "/auth/key"]
+            .into_iter()
+            .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
+    }
+
+    impl http_body::Body for BodyStream {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+            self.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
+        }
+    }
+}
+
+/// The leak receiver as a route.
+#[cfg(feature = "leaks")]
+pub mod leaks {
+    use axum::{
+        body::{Body, to_bytes},
+        extract::Request,
+        routing::{MethodRouter, post},
+    };
+
+    use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
+
+    /// Creates a route that receives reports by `POST`, for a path such as `/leaks/github`. Only
+    /// GitHub needs to know the path.
+    pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
+        post(async move |request: Request| {
+            let (parts, body) = request.into_parts();
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return LeakReceiver::too_large().map(Body::from);
+            };
+            let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
+            receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
+        })
+    }
+}
+
+#[cfg(feature = "axum-openapi")]
+pub mod openapi {
+    //! Routes together with their OpenAPI descriptions.
+    //!
+    //! A guard and its description are added in one step, so that they cannot disagree.
+    //!
+    //! # Examples
+    //! ```
+    //! use axum::{Json, Router, routing::get};
+    //! use keyward::{Verified, axum::openapi::GuardedRoutes, http::Guard};
+    //! use utoipa_axum::{router::OpenApiRouter, routes};
+    //!
+    //! #[utoipa::path(get, path = "/builds", responses((status = 200, body = Vec<String>)))]
+    //! async fn builds(verified: Verified) -> Json<Vec<String>> {
+    //!     Json(vec![verified.owner().account().into()])
+    //! }
+    //!
+    //! # let keys = keyward::testing::TestKeys::new().keys;
+    //! let guard = Guard::builder(keys).require("builds:read").build()?;
+    //! let (app, document): (Router, _) =
+    //!     OpenApiRouter::new().guarded_routes(&guard, routes!(builds)).split_for_parts();
+    //! # Ok::<(), keyward::model::Invalid>(())
+    //! ```
+
+    use axum::extract::FromRequestParts;
+    use utoipa::openapi::path::PathItem;
+    use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+    use crate::{
+        api::ApiKeys,
+        http::{
+            Guard,
+            manage::{Caller, SignIn},
+            openapi::{CallerAuth, PROBLEM, document, problem, sign_in_document},
+        },
+    };
+
+    /// Adds routes behind a [`Guard`] to a router.
+    pub trait GuardedRoutes<S> {
+        /// Adds routes behind the guard, and describes in the document what the guard requires and
+        /// returns. Methods of the same path can have different guards.
+        #[must_use]
+        fn guarded_routes(self, guard: &Guard, routes: UtoipaMethodRouter<S>) -> Self;
+    }
+
+    impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> for OpenApiRouter<S> {
+        fn guarded_routes(
+            self,
+            guard: &Guard,
+            (mut schemas, mut paths, routes): UtoipaMethodRouter<S>,
+        ) -> Self {
+            let operations = paths.paths.values_mut().flat_map(|path| {
+                let PathItem { get, put, post, delete, options, head, patch, trace, .. } = path;
+                [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
+            });
+            operations.for_each(|operation| guard.describe(operation));
+            schemas.push((PROBLEM.into(), problem().into()));
+            let mut router =
+                self.routes((schemas, paths, routes.layer(super::layer(guard.clone()))));
+            let components = router.get_openapi_mut().components.get_or_insert_default();
+            for (name, scheme) in guard.security_schemes() {
+                components.add_security_scheme(name, scheme);
+            }
+            router
+        }
+    }
+
+    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests
+    /// the document.
+    ///
+    /// # Examples
+    /// ```
+    /// # use axum::extract::FromRequestParts;
+    /// # use keyward::{ApiKeys, http::{manage::{Caller, SignIn}, openapi::CallerAuth}};
+    /// use keyward::axum::openapi::{manage_router, sign_in_router};
+    /// use utoipa_axum::router::OpenApiRouter;
+    ///
+    /// # fn app<Session>(keys: ApiKeys, callers: CallerAuth, sign_in: SignIn) -> OpenApiRouter
+    /// # where Session: FromRequestParts<()> + Into<Caller> + Send + 'static {
+    /// OpenApiRouter::new()
+    ///     .nest("/v1", manage_router::<Session, _>(keys, &callers))
+    ///     .merge(sign_in_router(sign_in))
+    /// # }
+    /// ```
+    pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
+    where
+        C: FromRequestParts<S> + Into<Caller> + Send + 'static,
+        S: Clone + Send + Sync + 'static,
+    {
+        let routes = super::manage::router::<C, S>(keys);
+        OpenApiRouter::with_openapi(document(callers)).merge(routes.into())
+    }
+
+    /// Creates [`manage::sign_in`](super::manage::sign_in) with its document, to be merged or nested.
+    pub fn sign_in_router<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> OpenApiRouter<S> {
+        let document = sign_in_document(&sign_in);
+        OpenApiRouter::with_openapi(document).merge(super::manage::sign_in(sign_in).into())
+    }
+}
