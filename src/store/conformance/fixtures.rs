@@ -33,11 +33,7 @@ pub(super) fn owner(n: u64) -> Owner {
 
 /// An owner with these ids. An empty tenant means no tenant.
 pub(super) fn owner_of(tenant: &str, account: &str) -> Owner {
-    let owner = match tenant {
-        "" => Owner::account_only(account),
-        tenant => Owner::new(tenant, account),
-    };
-    owner.expect("the suite uses valid owners")
+    Owner::from_parts(tenant, account).expect("the suite uses valid owners")
 }
 
 /// The keys that the events are about.
