@@ -8,8 +8,8 @@ use crate::model::{
 ///
 /// `Display` writes a single line in which control characters and terminal escapes are escaped.
 ///
-/// A store MUST keep every field. To build an event from stored values, call
-/// [`new`](AuditEvent::new) and then set the public fields.
+/// A store MUST keep every field. To build an event from stored values, call [`new`](AuditEvent::new) and then set the
+/// public fields.
 ///
 /// # Examples
 /// ```
@@ -150,27 +150,7 @@ impl AuditEvent {
         }
     }
 
-    /// An action of an actor on a key.
-    pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
-        Self { key_id: Some(key.id), ..Self::of_owner(id, at, kind, &key.owner, by) }
-    }
-
-    /// An action of an actor on an owner's keys.
-    pub(crate) fn of_owner(
-        id: EventId,
-        at: Timestamp,
-        kind: EventKind,
-        owner: &Owner,
-        by: &Actor,
-    ) -> Self {
-        Self {
-            tenant: owner.tenant().into(),
-            account: Some(owner.account().into()),
-            ..Self::by(id, at, kind, by)
-        }
-    }
-
-    /// An action of an actor without a particular owner.
+    /// An action of an actor, without an owner.
     pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
             actor: by.label().into(),
@@ -180,24 +160,25 @@ impl AuditEvent {
         }
     }
 
+    pub(crate) fn of_owner(self, owner: &Owner) -> Self {
+        let account = Some(owner.account().into());
+        Self { tenant: owner.tenant().into(), account, ..self }
+    }
+
+    pub(crate) fn of_key(self, key: &Key) -> Self {
+        Self { key_id: Some(key.id), ..self.of_owner(&key.owner) }
+    }
+
     pub(crate) fn reason(mut self, reason: &str) -> Self {
         // Truncated instead of rejected: a revocation must not fail because of its reason.
         self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON_LEN));
         self
     }
 
-    /// Returns the `n`th event of a change that affects several keys.
-    ///
-    /// A store calls this method on the event of the change, for each key that it actually changes.
+    /// Returns the `n`th event of a change of several keys: a store calls this for each key that it actually changes.
     #[must_use]
     pub fn for_key(&self, n: u32, key: &Key) -> Self {
-        Self {
-            id: self.id.nth(n),
-            tenant: key.owner.tenant().into(),
-            account: Some(key.owner.account().into()),
-            key_id: Some(key.id),
-            ..self.clone()
-        }
+        Self { id: self.id.nth(n), ..self.clone().of_key(key) }
     }
 }
 

@@ -152,7 +152,7 @@ impl Guard {
                 any_scope: &self.any_scope,
                 ..VerifyRequest::new()
             };
-            return match self.keys.authorize_again(&outer.verified, request) {
+            return match outer.verified.authorize(request, self.keys.now()) {
                 Ok(()) => Precheck::AlreadyVerified,
                 Err(reason) => self.reject(code_of(reason)),
             };

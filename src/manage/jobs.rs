@@ -1,124 +1,83 @@
-use std::sync::{
-    Arc, Mutex, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     manager::Manager,
     reminders::{Reminders, remind_while},
-    retention::{Purge, Retention},
+    retention::{Retention, purge_while},
 };
 use crate::{
     error::{Error, ErrorKind},
-    model::{OwnerScope, Timestamp},
+    model::OwnerScope,
     store::CounterKey,
     system::lock,
     verify::start_of_hour,
 };
 
-/// The jobs that run once an hour, on one node of all: purging and reminding.
-pub(crate) struct Jobs {
-    manager: Arc<Manager>,
-    retention: Option<Retention>,
-    reminders: Option<Reminders>,
-    /// The hour in which this node last started its jobs.
-    started_in: Mutex<Option<Timestamp>>,
-    failed: AtomicUsize,
-    stopped: AtomicBool,
-}
-
-impl Jobs {
-    pub(crate) fn new(
-        manager: Arc<Manager>,
+impl Manager {
+    /// Starts the jobs that run once an hour, on one node of all, unless this node started them in this hour already.
+    /// Each runs in a task of its own.
+    pub(crate) fn start_due_jobs(
+        self: &Arc<Self>,
         retention: Option<Retention>,
-        reminders: Option<Reminders>,
-    ) -> Self {
-        Self {
-            manager,
-            retention,
-            reminders,
-            started_in: Mutex::default(),
-            failed: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-        }
-    }
-
-    /// Starts the jobs, unless this node started them in this hour already. Each runs in a task of its own.
-    pub(crate) fn start_due(self: &Arc<Self>) {
-        let hour = Some(start_of_hour(self.manager.clock.now()));
-        if std::mem::replace(&mut *lock(&self.started_in), hour) == hour {
+        reminders: Option<&Reminders>,
+    ) {
+        let hour = Some(start_of_hour(self.clock.now()));
+        if std::mem::replace(&mut *lock(&self.jobs.started_in), hour) == hour {
             return;
         }
-        if let Some(retention) = self.retention {
-            self.start(|jobs| purge(jobs, retention));
+        if let Some(retention) = retention {
+            let manager = self.while_running();
+            let job = async move { purge_while(manager, retention, |_| ()).await.map(drop) };
+            self.start("purge", job);
         }
-        if let Some(reminders) = self.reminders.clone() {
-            self.start(|jobs| remind_all(jobs, reminders));
+        if let Some(reminders) = reminders {
+            self.start("remind", remind_all(self.while_running(), reminders.clone()));
         }
     }
 
-    fn start<J>(self: &Arc<Self>, job: impl FnOnce(Weak<Self>) -> J)
-    where
-        J: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        let jobs = Arc::downgrade(self);
-        let job = job(jobs.clone());
+    /// Starts a job, if this node is the one that runs it in this hour.
+    fn start(
+        self: &Arc<Self>,
+        name: &'static str,
+        job: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        let (jobs, manager) = (self.jobs.clone(), self.while_running());
+        let claim = async move {
+            match manager() {
+                Some(manager) => manager.claim_turn(CounterKey::Job(name)).await,
+                None => Ok(false),
+            }
+        };
         tokio::spawn(async move {
-            if job.await.is_err()
-                && let Some(jobs) = jobs.upgrade()
-            {
+            let done = match claim.await {
+                Ok(true) => job.await,
+                claimed => claimed.map(drop),
+            };
+            if done.is_err() {
                 jobs.failed.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
 
-    /// How many jobs have failed. A failed job runs again in the next hour.
-    pub(crate) fn failed(&self) -> usize {
-        self.failed.load(Ordering::Relaxed)
+    /// Returns the manager while it exists and the jobs are not stopped. A job holds it for one step only.
+    fn while_running(self: &Arc<Self>) -> impl Fn() -> Option<Arc<Self>> + use<> {
+        let manager = Arc::downgrade(self);
+        move || manager.upgrade().filter(|it| !it.jobs.stopped.load(Ordering::Acquire))
     }
-
-    /// Stops running jobs after their current step.
-    pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-    }
-}
-
-/// Returns the manager while it exists and the jobs are not stopped. A job holds it for one step only.
-fn running(jobs: &Weak<Jobs>) -> Option<Arc<Manager>> {
-    let jobs = jobs.upgrade().filter(|jobs| !jobs.stopped.load(Ordering::Acquire))?;
-    Some(jobs.manager.clone())
-}
-
-/// Returns whether this node is the one that runs the job in this hour.
-async fn claim(jobs: &Weak<Jobs>, job: &'static str) -> Result<bool, Error> {
-    let Some(manager) = running(jobs) else { return Ok(false) };
-    manager.claim_turn(CounterKey::Job(job), manager.clock.now()).await
-}
-
-async fn purge(jobs: Weak<Jobs>, retention: Retention) -> Result<(), Error> {
-    if !claim(&jobs, "purge").await? {
-        return Ok(());
-    }
-    let mut purge = Purge::new(retention);
-    while let Some(manager) = running(&jobs)
-        && purge.step(&manager).await?
-    {}
-    Ok(())
 }
 
 /// Reminds the owners of all tenants.
-async fn remind_all(jobs: Weak<Jobs>, reminders: Reminders) -> Result<(), Error> {
-    if !claim(&jobs, "remind").await? {
-        return Ok(());
-    }
-    let manager = || running(&jobs);
+async fn remind_all(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    reminders: Reminders,
+) -> Result<(), Error> {
     let mut left = MAX_PER_HOUR;
     let mut after: Option<String> = None;
     while let Some(current) = manager() {
         let mut tenants = current.store.tenants(after.as_deref(), TENANTS_PER_PAGE).await?;
         drop(current);
         for tenant in &tenants {
-            match remind_while(manager, OwnerScope::Tenant(tenant), &reminders, left).await {
+            match remind_while(&manager, OwnerScope::Tenant(tenant), &reminders, left).await {
                 Ok(written) => left -= written,
                 // A damaged record of one tenant does not stop the reminders of others.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}

@@ -4,11 +4,7 @@ use super::{
     change::{Affected, Written},
     manager::Manager,
 };
-use crate::{
-    audit::{AuditEvent, EventKind},
-    error::Error,
-    model::{Actor, Timestamp},
-};
+use crate::{audit::EventKind, error::Error, model::Actor};
 
 /// How long records are kept that are no longer needed.
 ///
@@ -74,15 +70,10 @@ impl Default for Retention {
     }
 }
 
-/// A purge in progress, batch by batch.
-pub(crate) struct Purge {
-    retention: Retention,
-    remaining: &'static [Stage],
-    pub(crate) purged: Purged,
-}
-
 /// What is purged, in this order.
-#[derive(Clone, Copy)]
+const STAGES: [Stage; 5] =
+    [Stage::Keys, Stage::Events, Stage::UsageHistory, Stage::Codes, Stage::ChangeFeed];
+
 enum Stage {
     Keys,
     Events,
@@ -91,67 +82,47 @@ enum Stage {
     ChangeFeed,
 }
 
-impl Purge {
-    pub(crate) fn new(retention: Retention) -> Self {
-        let remaining =
-            &[Stage::Keys, Stage::Events, Stage::UsageHistory, Stage::Codes, Stage::ChangeFeed];
-        Self { retention, remaining, purged: Purged::default() }
-    }
-
-    /// Purges one batch. Returns false if nothing was left to do.
-    pub(crate) async fn step(&mut self, manager: &Arc<Manager>) -> Result<bool, Error> {
-        let Some((stage, remaining)) = self.remaining.split_first() else { return Ok(false) };
-        let Retention { keys, audit_events, usage_history, batch } = self.retention;
-        let (store, now) = (&manager.store, manager.clock.now());
-        let removed = match stage {
-            Stage::Keys => {
-                let removed = manager.purge_keys(now, keys, batch).await?;
-                self.purged.keys += u64::from(removed);
-                removed
+/// Purges batch by batch while `manager` returns one. Holds nothing between two batches.
+pub(crate) async fn purge_while(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    retention: Retention,
+    mut progress: impl FnMut(Purged),
+) -> Result<Purged, Error> {
+    let Retention { keys, audit_events, usage_history, batch } = retention;
+    let mut purged = Purged::default();
+    for stage in STAGES {
+        while let Some(manager) = manager() {
+            let (store, now) = (&manager.store, manager.clock.now());
+            let removed = match stage {
+                Stage::Keys => manager.purge_keys(keys, batch).await?,
+                Stage::Events => store.purge_events(now.before(audit_events), batch).await?,
+                Stage::UsageHistory => store.purge_usage(now.before(usage_history), batch).await?,
+                Stage::Codes => store.purge_codes(now.before(CODE_RETENTION), batch).await?,
+                Stage::ChangeFeed => {
+                    store.purge_changes(now.before(FEED_RETENTION)).await?;
+                    0
+                }
+            };
+            match stage {
+                Stage::Keys => purged.keys += u64::from(removed),
+                Stage::Events => purged.events += u64::from(removed),
+                _ => {}
             }
-            Stage::Events => {
-                let removed = store.purge_events(now.before(audit_events), batch).await?;
-                self.purged.events += u64::from(removed);
-                removed
+            progress(purged);
+            if removed < batch {
+                break;
             }
-            Stage::UsageHistory => store.purge_usage(now.before(usage_history), batch).await?,
-            Stage::Codes => store.purge_codes(now.before(CODE_RETENTION), batch).await?,
-            Stage::ChangeFeed => {
-                store.purge_changes(now.before(FEED_RETENTION)).await?;
-                0
-            }
-        };
-        if removed < batch {
-            self.remaining = remaining;
         }
-        Ok(true)
     }
+    Ok(purged)
 }
 
 impl Manager {
-    pub(crate) async fn purge(
-        self: &Arc<Self>,
-        retention: Retention,
-        mut progress: impl FnMut(Purged) + Send,
-    ) -> Result<Purged, Error> {
-        let mut purge = Purge::new(retention);
-        while purge.step(self).await? {
-            progress(purge.purged);
-        }
-        Ok(purge.purged)
-    }
-
-    async fn purge_keys(
-        &self,
-        now: Timestamp,
-        retention: Duration,
-        batch: u32,
-    ) -> Result<u32, Error> {
-        let id = self.ids.event_id(now)?;
-        let event = AuditEvent::by(id, now, EventKind::Purged, &Actor::system("purge"));
-        let store = self.store.clone();
+    async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
+        let event = self.event(EventKind::Purged, &Actor::system("purge"))?;
+        let (store, before) = (self.store.clone(), event.at.before(retention));
         let write = async move {
-            let events = store.purge_keys(now.before(retention), batch, &event).await?;
+            let events = store.purge_keys(before, batch, &event).await?;
             Ok(Written { answer: events.len() as u32, events })
         };
         self.change(Affected::UnknownDigests, write).await

@@ -1,16 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    authorize_change::check_within_actor,
-    change::{Affected, Written},
+    change::{Affected, Written, check_within_actor},
     issue::{Issued, token_hash},
-    manager::{MAX_ATTEMPTS, Manager},
+    manager::{MAX_ATTEMPTS, Manager, Target},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
     error::Error,
-    model::{Actor, Key, KeyId, OwnerScope, RetiringSecret, Timestamp},
+    model::{Actor, Key, RetiringSecret, Timestamp},
     store::{PreviousSecret, RotateOutcome, RotateSecret},
 };
 
@@ -56,15 +55,10 @@ impl Rotation {
 }
 
 impl Manager {
-    pub(crate) async fn rotate(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        rotation: Rotation,
-        by: &Actor,
-    ) -> Result<Issued, Error> {
+    pub(crate) async fn rotate(&self, on: Target<'_>, rotation: Rotation) -> Result<Issued, Error> {
+        let by = on.by;
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.live(within, id).await?;
+            let before = self.live(on.within, on.id).await?;
             let check = |_: &Account| check_within_actor(&before, by);
             self.authorize_change(&before.owner, by, SensitiveChange::Rotate, check).await?;
             match self.replace_secret(&before, &rotation, by).await? {
@@ -84,7 +78,7 @@ impl Manager {
     ) -> Result<(RotateOutcome, Issued), Error> {
         let secret = self.formats.current().generate()?;
         let digest = self.hashers.digest(secret.expose().as_bytes());
-        let event = self.event(EventKind::Rotated, before, by)?;
+        let event = self.event(EventKind::Rotated, by)?.of_key(before);
         let immediate = rotation.overlap.is_zero();
         let retiring_works = before.retiring.as_ref().is_some_and(|old| old.ends_at > event.at);
         let is_retry = rotation.token.is_some() && rotation.token == before.rotation_token;
@@ -102,23 +96,21 @@ impl Manager {
         after.rotated_at = Some(event.at);
         after.rotation_token = rotation.token;
         after.revision += 1;
-        let (store, key, hint) = (self.store.clone(), before.clone(), after.hint.clone());
-        let token = rotation.token;
+        let (store, key, after) = (self.store.clone(), before.clone(), Arc::new(after));
+        let rotated = after.clone();
         let write = async move {
             let rotate = RotateSecret {
                 key: &key,
                 digest: &digest,
-                hint: &hint,
+                hint: &rotated.hint,
                 previous,
-                token,
+                token: rotated.rotation_token,
                 event: &event,
             };
-            match store.rotate(rotate).await? {
-                RotateOutcome::Rotated => Ok(Written::with_event(RotateOutcome::Rotated, event)),
-                refused => Ok(Written::nothing(refused)),
-            }
+            let outcome = store.rotate(rotate).await?;
+            Ok(Written::new(outcome, outcome == RotateOutcome::Rotated, event))
         };
         let outcome = self.change(Affected::Key(before.id), write).await?;
-        Ok((outcome, Issued { key: Arc::new(after), secret }))
+        Ok((outcome, Issued { key: after, secret }))
     }
 }

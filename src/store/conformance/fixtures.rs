@@ -79,7 +79,7 @@ pub(super) fn digest(n: u64) -> SecretDigest {
 pub(super) fn event(kind: EventKind, key: &Key, at: Timestamp) -> AuditEvent {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = EventId::from_bytes(uuid_v7(COUNT.fetch_add(1, Ordering::Relaxed)));
-    AuditEvent::of(id, at, kind, key, &Actor::system("conformance"))
+    AuditEvent::by(id, at, kind, &Actor::system("conformance")).of_key(key)
 }
 
 /// A revocation event with a reason.
