@@ -113,24 +113,6 @@ impl ApiKeys {
     /// # Errors
     /// [`VerifyError::Denied`] if the secret is not that of a key that may do this; [`VerifyError::Limited`] if the key
     /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if it cannot be decided.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys, verify::DeniedReason};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// # let keys = TestKeys::new().keys;
-    /// let answer = keys.verify("lc_guessed", &VerifyRequest::new()).await;
-    /// let status = match &answer {
-    ///     Ok(_) => 200,
-    ///     Err(VerifyError::Denied(denied)) if denied.reason() == DeniedReason::AccessMissing => 403,
-    ///     Err(VerifyError::Denied(_)) => 401,
-    ///     Err(VerifyError::Limited(_)) => 429,
-    ///     Err(VerifyError::Unavailable(_)) => 503,
-    /// };
-    /// assert_eq!(status, 401);
-    /// # }
-    /// ```
     pub async fn verify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
@@ -343,7 +325,8 @@ impl ApiKeys {
         reason: &str,
         by: &Actor,
     ) -> Result<Vec<KeyId>, Error> {
-        self.manager.revoke_all(owner, reason, by).await
+        let event = self.manager.event(EventKind::Revoked, by)?.of_owner(owner).reason(reason);
+        self.manager.revoke_all(owner, event).await
     }
 
     /// Deletes a key's record, and with it the key. Its audit events stay.
@@ -521,12 +504,14 @@ impl ApiKeys {
         outcome: Outcome,
         by: &Actor,
     ) -> Result<(), Error> {
-        self.manager.record_event(of, what, outcome, by).await
+        let event = self.manager.event(EventKind::HostEvent, by)?.of_owner(of).reason(what);
+        self.manager.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
     }
 
     /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
     pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
-        self.manager.record_leak(key, place, by).await
+        let event = self.manager.event(EventKind::Leaked, by)?.of_key(key).reason(place);
+        self.manager.record_leak(key, event).await
     }
 }
 
@@ -591,19 +576,6 @@ impl ApiKeys {
 
 /// What other rooms use.
 impl ApiKeys {
-    /// Verifies a secret, and returns whether the cache alone has answered.
-    #[cfg(feature = "http")]
-    pub(crate) async fn verify_with_cache_status(
-        &self,
-        presented: &[u8],
-        request: VerifyRequest<'_>,
-    ) -> (Result<Verified, VerifyError>, bool) {
-        let cache_missed = std::sync::atomic::AtomicBool::new(false);
-        let request = VerifyRequest { cache_missed: Some(&cache_missed), ..request };
-        let answer = self.verify(presented, &request).await;
-        (answer, !cache_missed.load(Ordering::Relaxed))
-    }
-
     /// Returns whether the other is a clone of this one.
     #[cfg(feature = "http")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {

@@ -2,30 +2,14 @@ use std::{mem::take, sync::Arc};
 
 use super::manager::Manager;
 use crate::{
-    audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
+    audit::{AuditEvent, AuditQuery, EventKind, ExportFormat},
     error::Error,
-    model::{Actor, Key, Owner, OwnerScope},
+    model::{Key, Owner, OwnerScope},
 };
 
 impl Manager {
-    pub(crate) async fn record_event(
-        &self,
-        of: &Owner,
-        what: &str,
-        outcome: Outcome,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let event = self.event(EventKind::HostEvent, by)?.of_owner(of).reason(what);
-        self.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
-    }
-
-    pub(crate) async fn record_leak(
-        &self,
-        key: &Key,
-        place: &str,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let event = self.event(EventKind::Leaked, by)?.of_key(key).reason(place);
+    /// Writes the event of a leak, unless the same leak was reported by the same actor before.
+    pub(crate) async fn record_leak(&self, key: &Key, event: AuditEvent) -> Result<(), Error> {
         let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
         let known = self.store.events(&known.limit(1_000)).await?;
         if known.iter().any(|known| known.reason == event.reason && known.actor == event.actor) {

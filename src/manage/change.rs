@@ -87,7 +87,7 @@ impl Manager {
     }
 
     /// Writes an event that belongs to no change, then notifies the sinks.
-    pub(super) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
+    pub(crate) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
         let (store, sinks) = (self.store.clone(), self.sinks.clone());
         run_to_end(async move {
             store.record_events(std::slice::from_ref(&event)).await?;

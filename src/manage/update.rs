@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     accounts::{Account, SensitiveChange},
-    audit::EventKind,
+    audit::{AuditEvent, EventKind},
     error::Error,
-    model::{Access, Actor, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner},
+    model::{Access, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner},
     store::{RevokeOutcome, UpdateOutcome},
 };
 
@@ -144,10 +144,8 @@ impl Manager {
     pub(crate) async fn revoke_all(
         &self,
         owner: &Owner,
-        reason: &str,
-        by: &Actor,
+        event: AuditEvent,
     ) -> Result<Vec<KeyId>, Error> {
-        let event = self.event(EventKind::Revoked, by)?.of_owner(owner).reason(reason);
         let (store, owner) = (self.store.clone(), owner.clone());
         let affected = Affected::Owner(owner.clone());
         let write = async move {
