@@ -7,17 +7,6 @@ use async_trait::async_trait;
 use crate::model::{Actor, Limits, Owner, Permissions, Scopes};
 
 /// The host's current information about an owner: permissions, plan limits, suspended or not.
-///
-/// # Examples
-/// ```
-/// use keyward::{Account, Limits, model::Permissions};
-///
-/// let plan = Limits::default().max_active_keys(5);
-/// let member = Account::new(Permissions::only(["deploy"])?, plan.clone());
-/// let blocked = Account::new(Permissions::All, plan).suspended(true);
-/// assert!(!member.suspended && blocked.suspended);
-/// # Ok::<(), keyward::model::Invalid>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Account {

@@ -40,8 +40,7 @@ pub enum ErrorKind {
     LifetimeTooLong,
     /// The key would exceed the permissions of its owner, or what the actor may grant.
     Forbidden,
-    /// The change requires a recent second factor of the actor; see [`max_age`](Error::max_age). Verify one, then
-    /// repeat the call.
+    /// The change requires a recent second factor; see [`max_age`](Error::max_age). Verify one, then repeat the call.
     SecondFactorRequired,
     /// The owner is suspended.
     Suspended,

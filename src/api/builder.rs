@@ -109,8 +109,7 @@ impl ApiKeysBuilder {
         self
     }
 
-    /// Caches nothing: every verification reads the store and the host's accounts. Look-ups of unknown keys are then
-    /// not limited.
+    /// Caches nothing: each verification reads the store and the accounts, and look-ups of unknown keys are not limited.
     pub fn no_cache(mut self) -> Self {
         self.cache = None;
         self

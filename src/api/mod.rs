@@ -38,20 +38,31 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest};
+/// use keyward::{
+///     Access, Actor, ApiKeys, Expiry, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest,
+///     manage::{KeyChange, Rotation},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?).build();
-/// let ada = Owner::new("acme", "ada")?;
-/// let actor = Actor::account("ada@example.com");
-///
-/// let issued = keys.issue(NewKey::new(&ada, "ci-pipeline")?, &actor).await?;
-/// let verified = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
+/// let (ada, actor) = (Owner::new("acme", "ada")?, Actor::account("ada@example.com"));
+/// let new = NewKey::new(&ada, "ci")?.access(Access::only(["builds:read", "deploy"])?);
+/// let old = keys.issue(new.expiry(Expiry::DAYS_90), &actor).await?;
+/// let verified = keys.verify(old.secret.expose(), &VerifyRequest::new()).await?;
 /// assert_eq!(verified.owner(), &ada);
 ///
-/// keys.revoke(&ada, issued.key.id, "laptop lost", &actor).await?;
-/// assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_err());
+/// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
+/// let key = keys.update(&ada, old.key.id, &change, &actor).await?;
+/// let day = std::time::Duration::from_secs(24 * 3_600);
+/// let new = keys.rotate(&ada, key.id, Rotation::overlap(day), &actor).await?;
+/// for issued in [&old, &new] {
+///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
+/// }
+///
+/// let revoked = keys.revoke_all(&ada, "left the company", &actor).await?;
+/// assert_eq!(revoked, [key.id]);
+/// assert!(keys.verify(new.secret.expose(), &VerifyRequest::new()).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -77,8 +88,7 @@ pub struct Health {
     pub unwritten_uses: usize,
     /// The number of events that wait to be written.
     pub unwritten_events: usize,
-    /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour, on some
-    /// node.
+    /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour.
     pub failed_jobs: usize,
     /// How far the machine's clock was set back since this node started. Until it has caught up, wall time stands still
     /// here: a time that has passed stays passed.
@@ -111,8 +121,8 @@ impl ApiKeys {
     /// If the future is dropped while a quota is charged, the use may have been charged.
     ///
     /// # Errors
-    /// [`VerifyError::Denied`] if the secret is not that of a key that may do this; [`VerifyError::Limited`] if the key
-    /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if it cannot be decided.
+    /// *Denied* if the secret is not that of a key that may do this, *limited* if the key exceeds a rate or a quota, and
+    /// *unavailable* if it cannot be decided. [`VerifyError`] names the HTTP status of each.
     pub async fn verify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
@@ -175,30 +185,6 @@ impl ApiKeys {
 ///
 /// # Panics
 /// All of these panic outside of a Tokio runtime.
-///
-/// # Examples
-/// ```
-/// # use keyward::{Access, Actor, NewKey, VerifyRequest, testing::TestKeys};
-/// # use keyward::manage::{KeyChange, Rotation};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let test = TestKeys::new();
-/// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-/// let old = keys.issue(NewKey::new(ada, "ci")?, &actor).await?;
-/// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
-/// let key = keys.update(ada, old.key.id, &change, &actor).await?;
-/// assert_eq!(key.name.as_str(), "read only");
-///
-/// let day = std::time::Duration::from_secs(24 * 3_600);
-/// let new = keys.rotate(ada, key.id, Rotation::overlap(day), &actor).await?;
-/// for issued in [&old, &new] {
-///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
-/// }
-///
-/// let revoked = keys.revoke_all(ada, "left the company", &actor).await?;
-/// assert_eq!(revoked, [key.id]);
-/// # Ok(()) }
-/// ```
 impl ApiKeys {
     /// Issues a key. Its secret is in the answer and nowhere else.
     ///
@@ -344,8 +330,7 @@ impl ApiKeys {
     /// Notifies all nodes that the host's account of an owner has changed: suspended or not, permissions, plan.
     ///
     /// When this returns, even with an error, this node reads the account again; other nodes do as soon as they are
-    /// notified. Without it, nodes read accounts again after
-    /// [`max_staleness`](crate::verify::CacheOptions::max_staleness).
+    /// notified.
     pub async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
         self.manager.account_changed(owner).await
     }
@@ -392,8 +377,7 @@ impl ApiKeys {
         self.manager.get(within.into(), id).await
     }
 
-    /// Returns a page of the keys of an owner or a tenant, newest first. Keys that are issued meanwhile do not shift the
-    /// following pages.
+    /// Returns a page of the keys of an owner or a tenant, newest first. Keys issued meanwhile do not shift later pages.
     pub async fn list<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -426,8 +410,7 @@ impl ApiKeys {
         self.verifier.identify(presented.as_ref()).await
     }
 
-    /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, and notifies no
-    /// sink.
+    /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, notifies no sink.
     pub async fn due_reminders<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -442,8 +425,7 @@ impl ApiKeys {
     ///
     /// Each key and date is reminded of once per cluster, however often this is called, and on however many nodes. A
     /// rotation or a use sets another date. The event in the audit log is what counts: after it was purged, a reminder
-    /// that is still due is repeated. With [`reminders`](ApiKeysBuilder::reminders), this happens every hour for all
-    /// tenants, on one node.
+    /// that is still due is repeated. [`reminders`](ApiKeysBuilder::reminders) does this every hour for all tenants.
     pub async fn remind<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -479,14 +461,12 @@ impl ApiKeys {
 /// # Ok(()) }
 /// ```
 impl ApiKeys {
-    /// Returns events of the audit log, newest first. For the next page, pass the id of the last event to
-    /// [`AuditQuery::after`].
+    /// Returns events of the audit log, newest first. For the next page, pass the last id to [`AuditQuery::after`].
     pub async fn events(&self, query: AuditQuery<'_>) -> Result<Vec<AuditEvent>, Error> {
         Ok(self.manager.store.events(&query).await?)
     }
 
-    /// Exports events of the audit log as text, newest first. The query's [`limit`](AuditQuery::limit) is the number of
-    /// events per page.
+    /// Exports events of the audit log as text, newest first. The query's [`limit`](AuditQuery::limit) is that of a page.
     pub fn export(&self, query: AuditQuery<'_>, format: ExportFormat) -> AuditExport {
         AuditExport::new(self.manager.clone(), query, format)
     }
@@ -535,8 +515,7 @@ impl ApiKeys {
         }
     }
 
-    /// Writes what verification has left to be written: first and last uses, usage history, denials, digests that move to
-    /// the current hasher.
+    /// Writes what verification left to be written: uses, usage history, denials, digests that move to the current hasher.
     ///
     /// A background task does the same: every 5 seconds for uses and digests, and every minute for counts and denials. A
     /// test calls this before it reads. After an error, what was not written is written later, except hourly counts that
@@ -552,8 +531,7 @@ impl ApiKeys {
     /// one-time codes, and entries of the change feed. Live keys are not affected.
     ///
     /// It removes small batches, and calls `progress` after each; if it fails or the future is dropped, the batches that
-    /// were reported are done. It is also done every hour, on one node, with the
-    /// [retention](ApiKeysBuilder::retention) of the builder.
+    /// were reported are done. [`retention`](ApiKeysBuilder::retention) does this every hour.
     pub async fn purge(
         &self,
         retention: Retention,

@@ -8,19 +8,7 @@ use crate::model::{
 ///
 /// `Display` writes a single line in which control characters and terminal escapes are escaped.
 ///
-/// A store MUST keep every field. To build an event from stored values, call [`new`](AuditEvent::new) and then set the
-/// public fields.
-///
-/// # Examples
-/// ```
-/// use keyward::{AuditEvent, Timestamp, audit::{EventKind, Outcome}, model::EventId};
-///
-/// let mut event =
-///     AuditEvent::new(EventId::from_bytes([7; 16]), Timestamp::MIN, EventKind::Denied);
-/// event.outcome = Outcome::Failure;
-/// event.tenant = "acme".into();
-/// event.reason = Some("expired".into());
-/// ```
+/// A store MUST keep every field. From stored values, build an event with [`new`](AuditEvent::new) and set its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEvent {
@@ -44,7 +32,7 @@ pub struct AuditEvent {
     pub ip: Option<IpAddr>,
     /// The user agent of the actor.
     pub user_agent: Option<String>,
-    /// The reason given for a revocation, the reason for a refusal, or the name of an event that the host
+    /// The reason of a revocation or a refusal, or the name of an event that the host
     /// [recorded](crate::api::ApiKeys::record_event).
     pub reason: Option<String>,
     /// The number of occurrences. Refused attempts of the same kind are combined into one event.
@@ -120,9 +108,7 @@ event_kinds! {
     HostEvent = "host.noted",
 }
 
-/// Whether an action succeeded.
-///
-/// Exhaustive on purpose: there is no third outcome.
+/// Whether an action succeeded. Exhaustive on purpose: there is no third outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The action was performed.

@@ -46,14 +46,10 @@ impl AuditExport {
         Self { manager, format, tenant, owner, query, head: format.header(), is_over: false }
     }
 
-    /// Returns the next page of whole lines; `None` after the last one. Events that are written meanwhile do not shift the
-    /// pages.
+    /// Returns the next page of whole lines; `None` after the last. Events written meanwhile do not shift the pages.
     ///
     /// # Errors
-    /// Errors of the store. Nothing is lost: the next call reads the same page again.
-    ///
-    /// # Cancellation
-    /// Dropping the future loses nothing.
+    /// Errors of the store. Nothing is lost by that, nor if the future is dropped: the next call reads the same page.
     pub async fn next_page(&mut self) -> Result<Option<String>, Error> {
         if self.is_over {
             return Ok(None);

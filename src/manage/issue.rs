@@ -19,17 +19,6 @@ use crate::{
 };
 
 /// A key to be issued. By default it may do all that its owner may do, from any network, and does not expire.
-///
-/// # Examples
-/// ```
-/// use keyward::{Access, Expiry, NewKey, Owner};
-///
-/// let ada = Owner::new("acme", "ada")?;
-/// let new = NewKey::new(&ada, "ci-pipeline")?
-///     .access(Access::only(["builds:read"])?)
-///     .expiry(Expiry::DAYS_90);
-/// # Ok::<(), keyward::model::Invalid>(())
-/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NewKey {

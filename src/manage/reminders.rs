@@ -11,8 +11,7 @@ use crate::{
     store::CounterKey,
 };
 
-/// What owners are reminded of. Defaults to secrets that are 90 days old, keys that expire within 7 days, and keys that
-/// were not used for 90 days.
+/// What owners are reminded of. Defaults to secrets of 90 days, keys that expire within 7 days, and 90 days without use.
 ///
 /// # Examples
 /// ```
@@ -115,8 +114,7 @@ impl Default for Reminders {
 }
 
 impl Reminder {
-    /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind. An event
-    /// with this id in the log means that the reminder was sent.
+    /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind.
     fn event_id(&self) -> EventId {
         let mut hash = sha2::Sha256::new();
         hash.update(self.key.id.as_bytes());

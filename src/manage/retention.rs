@@ -56,8 +56,7 @@ impl Retention {
         self
     }
 
-    /// Sets how many rows are removed in one step, 1 to 10,000. Defaults to 500. Other writers wait less for small
-    /// steps.
+    /// Sets how many rows are removed in one step, 1 to 10,000. Defaults to 500. Small steps delay other writers less.
     pub fn batch(mut self, rows: u32) -> Self {
         self.batch = rows.clamp(1, 10_000);
         self
