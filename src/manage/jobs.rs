@@ -1,17 +1,84 @@
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
+    change::{Affected, Written},
     manager::Manager,
     reminders::{Reminders, remind_while},
-    retention::{Retention, purge_while},
 };
 use crate::{
+    audit::EventKind,
     error::{Error, ErrorKind},
-    model::OwnerScope,
+    model::{Actor, OwnerScope},
     store::CounterKey,
     system::lock,
     verify::start_of_hour,
 };
+
+/// How long records are kept that are no longer needed.
+///
+/// # Examples
+/// ```
+/// # use keyward::{manage::Retention, testing::TestKeys};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), keyward::Error> {
+/// # let keys = TestKeys::new().keys;
+/// let purged = keys.purge(Retention::default(), |so_far| println!("{} keys so far", so_far.keys)).await?;
+/// assert_eq!(purged.keys, 0);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Retention {
+    keys: Duration,
+    audit_events: Duration,
+    usage_history: Duration,
+    batch: u32,
+}
+
+/// How much was purged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// Keys that were revoked or expired.
+    pub keys: u64,
+    /// Audit events.
+    pub events: u64,
+}
+
+impl Retention {
+    /// Sets how long revoked and expired keys are kept. Defaults to 90 days.
+    pub fn keys(mut self, retention: Duration) -> Self {
+        self.keys = retention;
+        self
+    }
+
+    /// Sets how long audit events are kept. Defaults to 1 year.
+    pub fn audit_events(mut self, retention: Duration) -> Self {
+        self.audit_events = retention;
+        self
+    }
+
+    /// Sets how long the usage history is kept. Defaults to 30 days.
+    pub fn usage_history(mut self, retention: Duration) -> Self {
+        self.usage_history = retention;
+        self
+    }
+
+    /// Sets how many rows are removed in one step, 1 to 10,000. Defaults to 500. Small steps delay other writers less.
+    pub fn batch(mut self, rows: u32) -> Self {
+        self.batch = rows.clamp(1, 10_000);
+        self
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keys: DAY * 90, audit_events: DAY * 365, usage_history: DAY * 30, batch: 500 }
+    }
+}
 
 impl Manager {
     /// Starts the jobs that run once an hour, on one node of all, unless this node started them in this hour already.
@@ -61,9 +128,64 @@ impl Manager {
 
     /// Returns the manager while it exists and the jobs are not stopped. A job holds it for one step only.
     fn while_running(self: &Arc<Self>) -> impl Fn() -> Option<Arc<Self>> + use<> {
-        let manager = Arc::downgrade(self);
-        move || manager.upgrade().filter(|it| !it.jobs.stopped.load(Ordering::Acquire))
+        let weak = Arc::downgrade(self);
+        move || weak.upgrade().filter(|manager| !manager.jobs.stopped.load(Ordering::Acquire))
     }
+
+    async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
+        let event = self.event(EventKind::Purged, &Actor::system("purge"))?;
+        let (store, before) = (self.store.clone(), event.at.before(retention));
+        let write = async move {
+            let events = store.purge_keys(before, batch, &event).await?;
+            Ok(Written { answer: events.len() as u32, events })
+        };
+        self.change(Affected::UnknownDigests, write).await
+    }
+}
+
+/// What is purged.
+enum Stage {
+    Keys,
+    Events,
+    UsageHistory,
+    Codes,
+    ChangeFeed,
+}
+
+/// Purges batch by batch while `manager` returns one. Holds nothing between two batches.
+pub(crate) async fn purge_while(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    retention: Retention,
+    mut progress: impl FnMut(Purged),
+) -> Result<Purged, Error> {
+    let Retention { keys, audit_events, usage_history, batch } = retention;
+    let mut purged = Purged::default();
+    for stage in [Stage::Keys, Stage::Events, Stage::UsageHistory, Stage::Codes, Stage::ChangeFeed]
+    {
+        while let Some(manager) = manager() {
+            let (store, now) = (&manager.store, manager.clock.now());
+            let removed = match stage {
+                Stage::Keys => manager.purge_keys(keys, batch).await?,
+                Stage::Events => store.purge_events(now.before(audit_events), batch).await?,
+                Stage::UsageHistory => store.purge_usage(now.before(usage_history), batch).await?,
+                Stage::Codes => store.purge_codes(now.before(CODE_RETENTION), batch).await?,
+                Stage::ChangeFeed => {
+                    store.purge_changes(now.before(FEED_RETENTION)).await?;
+                    0
+                }
+            };
+            match stage {
+                Stage::Keys => purged.keys += u64::from(removed),
+                Stage::Events => purged.events += u64::from(removed),
+                _ => {}
+            }
+            progress(purged);
+            if removed < batch {
+                break;
+            }
+        }
+    }
+    Ok(purged)
 }
 
 /// Reminds the owners of all tenants.
@@ -92,6 +214,12 @@ async fn remind_all(
     Ok(())
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longer than a code is valid, so that a late code is reported as expired, and longer than the day for which anonymous
+/// counters count.
+const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
+/// Longer than a node can be behind and still trust its cache.
+const FEED_RETENTION: Duration = DAY;
 /// Leaves room for other e-mails when many reminders are due the first time.
 const MAX_PER_HOUR: u64 = 500;
 const TENANTS_PER_PAGE: u32 = 100;

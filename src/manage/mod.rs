@@ -9,22 +9,21 @@ mod issue;
 mod jobs;
 mod manager;
 mod reminders;
-mod retention;
 mod rotate;
 mod update;
 
 pub use self::{
     audit_log::AuditExport,
     issue::{Issued, NewKey},
+    jobs::{Purged, Retention},
     manager::{KeyPage, Page},
     reminders::{DuePage, Reminder, Reminders},
-    retention::{Purged, Retention},
     rotate::Rotation,
     update::KeyChange,
 };
 pub(crate) use self::{
+    jobs::purge_while,
     manager::{Manager, Target},
     reminders::remind_while,
-    retention::purge_while,
     update::Edit,
 };
