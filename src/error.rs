@@ -3,8 +3,8 @@
 use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::{
-    accounts::{AccountsError, StepUpError},
-    model::{Invalid, Key},
+    accounts::AccountsError,
+    model::Invalid,
     store::{StoreError, StoreErrorKind},
     system::EntropyError,
 };
@@ -38,10 +38,9 @@ pub enum ErrorKind {
     LimitReached,
     /// The key would live longer than its owner's plan allows; see [`max_lifetime`](Error::max_lifetime).
     LifetimeTooLong,
-    /// The key would exceed what the actor may grant.
+    /// The key would exceed the permissions of its owner, or what the actor may grant.
     Forbidden,
-    /// The change requires a recent second factor of the actor; see [`max_age`](Error::max_age). Verify one, then
-    /// repeat the call.
+    /// The change requires a recent second factor; see [`max_age`](Error::max_age). Verify one, then repeat the call.
     SecondFactorRequired,
     /// The owner is suspended.
     Suspended,
@@ -123,12 +122,6 @@ impl Error {
         error
     }
 
-    pub(crate) fn beyond_reach() -> Self {
-        let message = "the key would exceed what the actor may grant: stay in the actor's tenant, and reduce the \
-            key's access, limits, networks or expiry";
-        Self::new(ErrorKind::Forbidden, message)
-    }
-
     pub(crate) fn second_factor_required(max_age: Duration) -> Self {
         let seconds = max_age.as_secs();
         let message = format!(
@@ -140,37 +133,22 @@ impl Error {
         error
     }
 
-    pub(crate) fn suspended() -> Self {
-        let message = "the owner is suspended: no key can be issued, rotated, enabled or widened until the suspension ends";
-        Self::new(ErrorKind::Suspended, message)
-    }
-
-    pub(crate) fn not_live(key: &Key) -> Self {
-        let message = match key.revoked {
-            Some(_) => "the key is revoked, which is permanent: issue a new one",
-            None => "the key is expired, which is permanent: issue a new one",
-        };
-        Self::new(ErrorKind::NotLive, message)
-    }
-
     pub(crate) fn conflict() -> Self {
         let message = "concurrent changes of the key won every retry: try again later";
         Self::new(ErrorKind::Conflict, message)
     }
 
     pub(crate) fn limiter(source: Box<dyn StdError + Send + Sync>) -> Self {
-        Self::unavailable("the rate limiter failed: try again later", source)
-    }
-
-    pub(crate) fn step_up(source: StepUpError) -> Self {
-        Self::unavailable("the host's second factor policy failed: try again later", source)
+        Self::unavailable("the rate limiter", source)
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {
-        Self::unavailable("the host's account lookup failed: try again later", source)
+        Self::unavailable("the host's account lookup", source)
     }
 
-    fn unavailable(message: &'static str, source: Box<dyn StdError + Send + Sync>) -> Self {
+    /// Something else than the store failed.
+    pub(crate) fn unavailable(what: &str, source: Box<dyn StdError + Send + Sync>) -> Self {
+        let message = format!("{what} failed: try again later");
         Self::new(ErrorKind::Unavailable, message).caused_by(source.into())
     }
 }

@@ -39,27 +39,21 @@ pub mod tower;
 pub mod verify;
 
 #[cfg(feature = "server")]
-pub use accounts::{Account, Accounts};
-#[cfg(feature = "server")]
-pub use api::ApiKeys;
-#[cfg(feature = "server")]
-pub use audit::{AuditEvent, AuditQuery, AuditSink};
-#[cfg(feature = "server")]
-pub use error::{Error, ErrorKind};
-#[cfg(feature = "server")]
-pub use manage::NewKey;
-#[cfg(feature = "server")]
-pub use model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, OwnerScope, Status, Timestamp};
+pub use self::{
+    accounts::{Account, Accounts},
+    api::ApiKeys,
+    audit::{AuditEvent, AuditQuery, AuditSink},
+    error::{Error, ErrorKind},
+    manage::NewKey,
+    model::{Access, Actor, Expiry, Key, KeyId, Limits, Owner, OwnerScope, Status, Timestamp},
+    secret::{Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher},
+    store::{KeyStore, MemoryStore},
+    verify::{Denied, Verified, VerifyError, VerifyRequest},
+};
 pub use secret::{Alphabet, Checksum, Formats, KeyFormat, Secret};
-#[cfg(feature = "server")]
-pub use secret::{Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;
-#[cfg(feature = "server")]
-pub use store::{KeyStore, MemoryStore};
-#[cfg(feature = "server")]
-pub use verify::{Denied, Verified, VerifyError, VerifyRequest};

@@ -1,29 +1,21 @@
 //! For tests of services that use this crate: keys in memory, a manual clock and collected audit events.
 //! It needs no server, no feature and no setup.
 //!
-//! The simplest test of a protected route calls its handler with a secret from [`TestKeys::issue`]:
-//!
 //! ```
-//! use keyward::{ApiKeys, VerifyRequest, VerifyError, testing::TestKeys};
+//! use keyward::{ApiKeys, VerifyRequest, testing::TestKeys};
 //!
 //! /// A route of the service under test.
 //! async fn read_builds(keys: &ApiKeys, api_key: &str) -> u16 {
-//!     match keys.verify(api_key, &VerifyRequest::new().require(&["builds:read"])).await {
-//!         Ok(_) => 200,
-//!         Err(VerifyError::Denied(_)) => 401,
-//!         Err(VerifyError::Limited(_)) => 429,
-//!         Err(VerifyError::Unavailable(_)) => 503,
-//!     }
+//!     let request = VerifyRequest::new().require(&["builds:read"]);
+//!     if keys.verify(api_key, &request).await.is_ok() { 200 } else { 401 }
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let test = TestKeys::new();
-//! let issued = test.issue(["builds:read"]).await;
-//! assert_eq!(read_builds(&test.keys, issued.secret.expose()).await, 200);
-//!
-//! let other = test.issue(["deploys:write"]).await;
-//! assert_eq!(read_builds(&test.keys, other.secret.expose()).await, 401);
+//! let (reader, writer) = (test.issue(["builds:read"]).await, test.issue(["deploys:write"]).await);
+//! assert_eq!(read_builds(&test.keys, reader.secret.expose()).await, 200);
+//! assert_eq!(read_builds(&test.keys, writer.secret.expose()).await, 401);
 //! # }
 //! ```
 
@@ -93,10 +85,8 @@ pub struct ManualClock(Arc<Mutex<ClockReading>>);
 impl ManualClock {
     /// Returns a clock that shows `instant`.
     pub fn at(instant: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(ClockReading {
-            wall: instant,
-            monotonic: Duration::from_secs(1),
-        })))
+        let monotonic = Duration::from_secs(1);
+        Self(Arc::new(Mutex::new(ClockReading { wall: instant, monotonic })))
     }
 
     /// Advances the wall clock and the monotonic clock.
@@ -105,9 +95,8 @@ impl ManualClock {
         *now = ClockReading { wall: now.wall.after(duration), monotonic: now.monotonic + duration };
     }
 
-    /// Sets the wall clock, forward or back, like an administrator who sets the clock of a machine.
-    ///
-    /// The monotonic clock does not move, so cached entries do not age.
+    /// Sets the wall clock, forward or back, as an administrator does. The monotonic clock does not move, so cached
+    /// entries do not age.
     pub fn set(&self, instant: Timestamp) {
         lock(&self.0).wall = instant;
     }

@@ -141,7 +141,8 @@ impl Totp {
         let step = codes.check(code.expose(), now.as_unix_micros() as u64 / 1_000_000);
         let step = step.map(|step| Timestamp::from_unix_micros((step * STEP_MICROS) as i64));
         let counters = CodeCounters::new(owner, codes.secret().as_bytes(), now);
-        let outcome = self.keys.charge(&counters.charges(step)).await.map_err(TotpError::from)?;
+        let outcome =
+            self.keys.store().charge(&counters.charges(step)).await.map_err(Error::from)?;
         match (outcome, step) {
             (ChargeOutcome::Granted(_), Some(_)) => {
                 // Best effort: the code is used up, so it must not be rejected any more.

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use super::{ApiKeys, Shared};
+use super::ApiKeys;
 use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
-    manage::{Jobs, Manager, ManagerParts, Reminders, Retention},
+    manage::{Manager, Reminders, Retention},
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    system::{Clock, IdGenerator, NodeClock, SystemClock},
+    system::{Clock, NodeClock, SystemClock},
     verify::{Cache, CacheOptions, RateLimiter, Rates, Verifier, VerifierParts},
 };
 
@@ -109,15 +109,14 @@ impl ApiKeysBuilder {
         self
     }
 
-    /// Caches nothing: every verification reads the store and the host's accounts. Look-ups of unknown keys are then
-    /// not limited.
+    /// Caches nothing: each verification reads the store and the accounts, and look-ups of unknown keys are not limited.
     pub fn no_cache(mut self) -> Self {
         self.cache = None;
         self
     }
 
-    /// Sets how long records are kept that are no longer needed. They are purged every hour, on one node. Defaults to
-    /// [`Retention::default`].
+    /// Sets how long records are kept that are no longer needed. They are purged every hour, on one node; a node takes
+    /// part from its first verification on. Defaults to [`Retention::default`].
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = Some(retention);
         self
@@ -147,56 +146,33 @@ impl ApiKeysBuilder {
 
     /// Builds it. Nothing is connected or started by that.
     pub fn build(self) -> ApiKeys {
-        let Self {
-            store,
-            formats,
-            hashers,
-            accounts,
-            step_up,
-            sinks,
+        let clock = Arc::new(NodeClock::new(self.clock));
+        let manager = Arc::new(Manager {
+            store: self.store,
+            accounts: self.accounts,
+            step_up: self.step_up,
+            formats: Arc::new(self.formats),
+            hashers: self.hashers,
+            cache: Arc::new(Cache::new(self.cache.as_ref(), clock.coarse_lag())),
             clock,
-            rates,
-            cache,
-            retention,
-            reminders,
-        } = self;
-        let (formats, sinks) = (Arc::new(formats), Arc::new(sinks));
-        let clock = Arc::new(NodeClock::new(clock));
-        let cache = Arc::new(Cache::new(cache.as_ref(), clock.coarse_lag()));
-        let ids = Arc::new(IdGenerator::default());
-        let manager = Arc::new(Manager::new(ManagerParts {
-            store: store.clone(),
-            accounts: accounts.clone(),
-            step_up,
-            formats: formats.clone(),
-            hashers: hashers.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            sinks: sinks.clone(),
-            cache: cache.clone(),
-        }));
-        let shared_store = store.clone();
-        let parts = VerifierParts {
-            store,
-            accounts,
-            formats: formats.clone(),
-            hashers,
-            clock: clock.clone(),
-            cache: cache.clone(),
-            rates,
-            ids: ids.clone(),
-            sinks,
-        };
-        let jobs = Arc::new(Jobs::new(manager.clone(), retention, reminders));
-        let due_jobs = Arc::downgrade(&jobs);
+            ids: Arc::default(),
+            sinks: Arc::new(self.sinks),
+            jobs: Arc::default(),
+        });
+        let (weak, retention, reminders) =
+            (Arc::downgrade(&manager), self.retention, self.reminders);
         let start_due_jobs = move || {
-            if let Some(jobs) = due_jobs.upgrade() {
-                jobs.start_due();
+            if let Some(manager) = weak.upgrade() {
+                manager.start_due_jobs(retention, reminders.as_ref());
             }
         };
+        let Manager { store, accounts, formats, hashers, clock, cache, ids, sinks, .. } =
+            Manager::clone(&manager);
+        let rates = self.rates;
+        let parts =
+            VerifierParts { store, accounts, formats, hashers, clock, cache, rates, ids, sinks };
         let verifier = Arc::new(Verifier::new(parts, start_due_jobs));
-        let shared = Shared { store: shared_store, formats, clock, ids, cache };
-        ApiKeys { verifier, manager, jobs, shared: Arc::new(shared) }
+        ApiKeys { verifier, manager }
     }
 }
 

@@ -2,7 +2,10 @@
 
 mod builder;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 pub use builder::ApiKeysBuilder;
 
@@ -10,17 +13,14 @@ use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
     error::Error,
     manage::{
-        AuditExport, DuePage, Issued, Jobs, KeyChange, KeyPage, Manager, NewKey, Page, Purged,
-        Reminders, Retention, Rotation,
+        AuditExport, DuePage, Edit, Issued, KeyChange, KeyPage, Manager, NewKey, Page, Purged,
+        Reminders, Retention, Rotation, Target, purge_while, remind_while,
     },
     model::{Actor, Key, KeyId, Owner, OwnerScope, Timestamp},
     secret::{Formats, SecretDigest},
-    store::{
-        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, KeyStore, OneTimeCode,
-    },
-    system::{IdGenerator, NodeClock},
+    store::{HourlyUsage, KeyStore},
     verify::{
-        Attempt, Cache, FeedState, IdentifiedKey, Reservation, Verified, Verifier, VerifyError,
+        Attempt, FeedState, IdentifiedKey, Reservation, Verified, Verifier, VerifyError,
         VerifyRequest,
     },
 };
@@ -31,39 +31,44 @@ use crate::{
 /// three steps: it reads the key and the owner's account, asks the host's policy, and writes. If the caller's future is
 /// dropped, a write that has begun runs to its end; before that, nothing is changed.
 ///
+/// # Errors
+/// A method that returns an [`Error`] can fail with each error of the store, and with
+/// [`NotFound`](crate::ErrorKind::NotFound) if the owner or tenant `within` has no such key. The methods name what else
+/// they return. [`ErrorKind`](crate::ErrorKind) says what each kind means.
+///
 /// # Examples
 /// ```
-/// use keyward::{Actor, ApiKeys, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest};
+/// use keyward::{
+///     Access, Actor, ApiKeys, Expiry, KeyFormat, MemoryStore, NewKey, Owner, VerifyRequest,
+///     manage::{KeyChange, Rotation},
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?).build();
-/// let ada = Owner::new("acme", "ada")?;
-/// let actor = Actor::account("ada@example.com");
-///
-/// let issued = keys.issue(NewKey::new(&ada, "ci-pipeline")?, &actor).await?;
-/// let verified = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
+/// let (ada, actor) = (Owner::new("acme", "ada")?, Actor::account("ada@example.com"));
+/// let new = NewKey::new(&ada, "ci")?.access(Access::only(["builds:read", "deploy"])?);
+/// let old = keys.issue(new.expiry(Expiry::DAYS_90), &actor).await?;
+/// let verified = keys.verify(old.secret.expose(), &VerifyRequest::new()).await?;
 /// assert_eq!(verified.owner(), &ada);
 ///
-/// keys.revoke(&ada, issued.key.id, "laptop lost", &actor).await?;
-/// assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_err());
+/// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
+/// let key = keys.update(&ada, old.key.id, &change, &actor).await?;
+/// let day = std::time::Duration::from_secs(24 * 3_600);
+/// let new = keys.rotate(&ada, key.id, Rotation::overlap(day), &actor).await?;
+/// for issued in [&old, &new] {
+///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
+/// }
+///
+/// let revoked = keys.revoke_all(&ada, "left the company", &actor).await?;
+/// assert_eq!(revoked, [key.id]);
+/// assert!(keys.verify(new.secret.expose(), &VerifyRequest::new()).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct ApiKeys {
     verifier: Arc<Verifier>,
     manager: Arc<Manager>,
-    jobs: Arc<Jobs>,
-    shared: Arc<Shared>,
-}
-
-/// What both parts use.
-struct Shared {
-    store: Arc<dyn KeyStore>,
-    formats: Arc<Formats>,
-    clock: Arc<NodeClock>,
-    ids: Arc<IdGenerator>,
-    cache: Arc<Cache>,
 }
 
 /// The state of a node, for health checks and metrics.
@@ -83,8 +88,7 @@ pub struct Health {
     pub unwritten_uses: usize,
     /// The number of events that wait to be written.
     pub unwritten_events: usize,
-    /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour, on some
-    /// node.
+    /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour.
     pub failed_jobs: usize,
     /// How far the machine's clock was set back since this node started. Until it has caught up, wall time stands still
     /// here: a time that has passed stays passed.
@@ -117,26 +121,8 @@ impl ApiKeys {
     /// If the future is dropped while a quota is charged, the use may have been charged.
     ///
     /// # Errors
-    /// [`VerifyError::Denied`] if the secret is not that of a key that may do this; [`VerifyError::Limited`] if the key
-    /// exceeds a rate or a quota; [`VerifyError::Unavailable`] if it cannot be decided.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{VerifyRequest, VerifyError, testing::TestKeys, verify::DeniedReason};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// # let keys = TestKeys::new().keys;
-    /// let answer = keys.verify("lc_guessed", &VerifyRequest::new()).await;
-    /// let status = match &answer {
-    ///     Ok(_) => 200,
-    ///     Err(VerifyError::Denied(denied)) if denied.reason() == DeniedReason::AccessMissing => 403,
-    ///     Err(VerifyError::Denied(_)) => 401,
-    ///     Err(VerifyError::Limited(_)) => 429,
-    ///     Err(VerifyError::Unavailable(_)) => 503,
-    /// };
-    /// assert_eq!(status, 401);
-    /// # }
-    /// ```
+    /// *Denied* if the secret is not that of a key that may do this, *limited* if the key exceeds a rate or a quota, and
+    /// *unavailable* if it cannot be decided. [`VerifyError`] names the HTTP status of each.
     pub async fn verify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
@@ -155,19 +141,14 @@ impl ApiKeys {
     ///
     /// # Examples
     /// ```
-    /// # use keyward::{Actor, ApiKeys, KeyFormat, Limits, MemoryStore, NewKey, Owner, VerifyRequest};
-    /// # use keyward::{accounts::NoAccounts, model::Quota};
+    /// # use keyward::{VerifyRequest, testing::TestKeys};
     /// use keyward::verify::Settlement;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let plan = Limits::default().quota(Quota::per_month(1_000));
-    /// # let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
-    /// #     .accounts(NoAccounts::with_limits(plan)).build();
-    /// # let owner = Owner::account_only("ada")?;
-    /// # let issued = keys.issue(NewKey::new(&owner, "ci")?, &Actor::account("ada")).await?;
-    /// # let secret = issued.secret.expose();
-    /// let verified = keys.verify(secret, &VerifyRequest::new().cost(0)).await?;
+    /// # let test = TestKeys::new();
+    /// # let (keys, issued) = (&test.keys, test.issue(["a"]).await);
+    /// let verified = keys.verify(issued.secret.expose(), &VerifyRequest::new().cost(0)).await?;
     /// let reservation = keys.reserve(&verified, 500).await?;
     /// let tokens = 123; // the number that the model reports
     /// assert_eq!(reservation.commit(tokens).await?, Settlement::Full);
@@ -185,16 +166,13 @@ impl ApiKeys {
     ///
     /// A node learns of changes by itself, usually within milliseconds. Call this if the service was notified of a change
     /// in another way and must not be ahead of it.
-    ///
-    /// # Errors
-    /// Errors of the store.
     pub async fn catch_up(&self) -> Result<(), Error> {
         self.verifier.catch_up().await
     }
 
     /// Returns the formats of secrets that are accepted.
     pub fn formats(&self) -> &Formats {
-        &self.shared.formats
+        &self.manager.formats
     }
 }
 
@@ -211,13 +189,10 @@ impl ApiKeys {
     /// Issues a key. Its secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// - [`LimitReached`](crate::ErrorKind::LimitReached) if the owner has as many live keys as its plan allows;
-    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the key would exceed the permissions of its owner or its actor;
-    /// - [`LifetimeTooLong`](crate::ErrorKind::LifetimeTooLong) if the key would live longer than the plan allows;
-    /// - [`Suspended`](crate::ErrorKind::Suspended) if the owner is suspended;
-    /// - [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future;
-    /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired) if the host's policy requires one;
-    /// - errors of the store, of the host's accounts and of its policy.
+    /// [`LimitReached`](crate::ErrorKind::LimitReached), [`LifetimeTooLong`](crate::ErrorKind::LifetimeTooLong),
+    /// [`Forbidden`](crate::ErrorKind::Forbidden), [`Suspended`](crate::ErrorKind::Suspended),
+    /// [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired), and
+    /// [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future.
     pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
         self.manager.issue(new, by).await
     }
@@ -241,10 +216,9 @@ impl ApiKeys {
     /// # let keys = TestKeys::new().keys;
     /// # let old_secret = keys.formats().current().generate()?;
     /// # let row_sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(old_secret.expose()));
-    /// let owner = Owner::new("acme", "ada")?;
+    /// let new = NewKey::new(&Owner::new("acme", "ada")?, "from the old table")?;
     /// let digest = SecretDigest::from_sha256_text(&row_sha256)?;
-    /// keys.import(NewKey::new(&owner, "from the old table")?, digest, "lc_a1b2", &Actor::system("import"))
-    ///     .await?;
+    /// keys.import(new, digest, "lc_a1b2", &Actor::system("import")).await?;
     /// assert!(keys.verify(old_secret.expose(), &VerifyRequest::new()).await.is_ok());
     /// # Ok(()) }
     /// ```
@@ -261,29 +235,8 @@ impl ApiKeys {
     /// Gives a live key a new secret. Identity, name, access, limits, expiry and being disabled stay as they are.
     ///
     /// # Errors
-    /// - [`NotFound`](crate::ErrorKind::NotFound);
-    /// - [`NotLive`](crate::ErrorKind::NotLive) if the key is revoked or expired: rotation does not revive it;
-    /// - [`Forbidden`](crate::ErrorKind::Forbidden) if the actor lacks a permission that the key has;
-    /// - [`Suspended`](crate::ErrorKind::Suspended);
-    /// - [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired);
-    /// - errors of the store, of the host's accounts and of its policy.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, VerifyRequest, manage::Rotation, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// # let old = test.issue(["builds:read"]).await;
-    /// let day = std::time::Duration::from_secs(24 * 3_600);
-    /// let new = keys.rotate(ada, old.key.id, Rotation::overlap(day), &actor).await?;
-    /// assert_eq!(new.key.id, old.key.id);
-    /// for issued in [&old, &new] {
-    ///     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
-    /// }
-    /// # Ok(()) }
-    /// ```
+    /// [`NotLive`](crate::ErrorKind::NotLive): rotation does not revive a key. `Suspended` and `SecondFactorRequired`. And
+    /// `Forbidden` if the actor lacks a permission that the key has.
     pub async fn rotate<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -291,32 +244,14 @@ impl ApiKeys {
         rotation: Rotation,
         by: &Actor,
     ) -> Result<Issued, Error> {
-        self.manager.rotate(within.into(), id, rotation, by).await
+        self.manager.rotate(Target { within: within.into(), id, by }, rotation).await
     }
 
     /// Changes a live key.
     ///
     /// # Errors
-    /// - [`NotFound`](crate::ErrorKind::NotFound);
-    /// - [`NotLive`](crate::ErrorKind::NotLive) if the key is revoked or expired;
-    /// - if the key could do more by the change: [`Forbidden`](crate::ErrorKind::Forbidden) if it would exceed the
-    ///   permissions of its owner or its actor, [`Suspended`](crate::ErrorKind::Suspended), and
-    ///   [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired);
-    /// - errors of the store, of the host's accounts and of its policy.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Access, Actor, manage::KeyChange, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// # let issued = test.issue(["builds:read", "deploy"]).await;
-    /// let change = KeyChange::default().name("read only")?.access(Access::only(["builds:read"])?);
-    /// let key = keys.update(ada, issued.key.id, &change, &actor).await?;
-    /// assert_eq!(key.name.as_str(), "read only");
-    /// # Ok(()) }
-    /// ```
+    /// [`NotLive`](crate::ErrorKind::NotLive). If the key could do more by the change, also `Forbidden`, `Suspended` and
+    /// `SecondFactorRequired`, as [`issue`](ApiKeys::issue).
     pub async fn update<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -324,7 +259,7 @@ impl ApiKeys {
         change: &KeyChange,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
-        self.manager.update(within.into(), id, change, by).await
+        self.manager.edit(Target { within: within.into(), id, by }, Edit::Change(change)).await
     }
 
     /// Disables a live key until it is enabled. It still counts towards its owner's limit.
@@ -337,7 +272,7 @@ impl ApiKeys {
         id: KeyId,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
-        self.manager.disable(within.into(), id, by).await
+        self.manager.edit(Target { within: within.into(), id, by }, Edit::Disable).await
     }
 
     /// Enables a disabled key. A revoked or expired key stays so.
@@ -350,15 +285,12 @@ impl ApiKeys {
         id: KeyId,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
-        self.manager.enable(within.into(), id, by).await
+        self.manager.edit(Target { within: within.into(), id, by }, Edit::Enable).await
     }
 
     /// Revokes a key. This cannot be undone. Revoking a revoked key changes nothing and is not an error.
     ///
     /// The first 1,000 characters of the reason are kept; NUL characters are replaced.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound), and errors of the store.
     pub async fn revoke<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -366,71 +298,77 @@ impl ApiKeys {
         reason: &str,
         by: &Actor,
     ) -> Result<(), Error> {
-        self.manager.revoke(within.into(), id, reason, by).await
+        self.manager.revoke(Target { within: within.into(), id, by }, reason).await
     }
 
     /// Revokes all keys of an owner in one atomic step. Returns those that were not revoked before.
     ///
     /// A key that is issued at the same time may be inserted afterwards. For an owner that leaves, let the host's
     /// [`Accounts`](crate::Accounts) return it as suspended first.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// # let (ci, laptop) = (test.issue(["a"]).await, test.issue(["a"]).await);
-    /// let revoked = keys.revoke_all(ada, "left the company", &actor).await?;
-    /// assert!(revoked.contains(&ci.key.id) && revoked.contains(&laptop.key.id));
-    /// # Ok(()) }
-    /// ```
     pub async fn revoke_all(
         &self,
         owner: &Owner,
         reason: &str,
         by: &Actor,
     ) -> Result<Vec<KeyId>, Error> {
-        self.manager.revoke_all(owner, reason, by).await
+        let event = self.manager.event(EventKind::Revoked, by)?.of_owner(owner).reason(reason);
+        self.manager.revoke_all(owner, event).await
     }
 
     /// Deletes a key's record, and with it the key. Its audit events stay.
     ///
     /// To end a key, prefer [`revoke`](ApiKeys::revoke): the record shows later whose secret was leaked.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound), and errors of the store.
     pub async fn delete<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
         id: KeyId,
         by: &Actor,
     ) -> Result<(), Error> {
-        self.manager.delete(within.into(), id, by).await
+        self.manager.delete(Target { within: within.into(), id, by }).await
     }
 
     /// Notifies all nodes that the host's account of an owner has changed: suspended or not, permissions, plan.
     ///
-    /// When this returns, this node reads the account again; other nodes do as soon as they are notified. Without it,
-    /// nodes read accounts again after [`max_staleness`](crate::verify::CacheOptions::max_staleness).
-    ///
-    /// # Errors
-    /// Errors of the store. This node reads the account again in any case.
+    /// When this returns, even with an error, this node reads the account again; other nodes do as soon as they are
+    /// notified.
     pub async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
         self.manager.account_changed(owner).await
     }
 }
 
 /// # Reading keys
+///
+/// # Examples
+/// ```
+/// # use keyward::{Actor, Status, VerifyRequest, manage::Page, testing::TestKeys};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let test = TestKeys::new();
+/// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::system("support"));
+/// # let issued = test.issue(["a"]).await;
+/// # let (id, pasted) = (issued.key.id, issued.secret.expose());
+/// let mut page = Page::first().status(Status::Active);
+/// loop {
+///     let listed = keys.list(ada, page).await?;
+///     for key in listed.keys {
+///         println!("{}…  {}", key.hint, key.name);
+///     }
+///     let Some(next) = listed.next else { break };
+///     page = page.after(next);
+/// }
+///
+/// keys.verify(pasted, &VerifyRequest::new()).await?;
+/// keys.flush().await?; // or a minute later
+/// let day = keys.usage_history(ada, id, 24).await?;
+/// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
+///
+/// if let Some(found) = keys.identify(pasted).await? {
+///     keys.revoke(&found.key.owner, found.key.id, "pasted into a ticket", &actor).await?;
+/// }
+/// # Ok(()) }
+/// ```
 impl ApiKeys {
     /// Returns one key.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound), also if the key belongs to another owner.
     pub async fn get<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -439,31 +377,7 @@ impl ApiKeys {
         self.manager.get(within.into(), id).await
     }
 
-    /// Returns a page of the keys of an owner or a tenant, newest first. Keys that are issued meanwhile do not shift the
-    /// following pages.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, Status, manage::Page, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// # let issued = test.issue(["a"]).await;
-    /// let mut page = Page::first().status(Status::Active);
-    /// loop {
-    ///     let listed = keys.list(ada, page).await?;
-    ///     for key in listed.keys {
-    ///         println!("{}…  {}", key.hint, key.name);
-    ///     }
-    ///     let Some(next) = listed.next else { break };
-    ///     page = page.after(next);
-    /// }
-    /// # Ok(()) }
-    /// ```
+    /// Returns a page of the keys of an owner or a tenant, newest first. Keys issued meanwhile do not shift later pages.
     pub async fn list<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -475,26 +389,7 @@ impl ApiKeys {
     /// Returns how often a key was accepted, denied and limited in each of the last `hours` hours, oldest first,
     /// including the current one and hours without a use. `hours` is limited to 1 to 744, which is 31 days.
     ///
-    /// Uses are counted in memory and written about once a minute. They are kept for the time that
-    /// [`Retention`] sets, 30 days by default.
-    ///
-    /// # Errors
-    /// As [`get`](ApiKeys::get).
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{VerifyRequest, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada) = (&test.keys, &test.owner);
-    /// # let issued = test.issue(["a"]).await;
-    /// keys.verify(issued.secret.expose(), &VerifyRequest::new()).await?;
-    /// keys.flush().await?; // or a minute later
-    /// let day = keys.usage_history(ada, issued.key.id, 24).await?;
-    /// assert_eq!((day.len(), day[23].accepted, day[23].denied), (24, 1, 0));
-    /// # Ok(()) }
-    /// ```
+    /// Uses are counted in memory and written about once a minute. They are kept for the time that [`Retention`] sets.
     pub async fn usage_history<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -508,25 +403,6 @@ impl ApiKeys {
     ///
     /// Revoked, expired and disabled keys are found too, and a key's latest former secret; earlier ones are unknown.
     /// Nothing is charged and no use is recorded. Do not use it to authenticate a request: it checks nothing.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let keys = &test.keys;
-    /// # let issued = test.issue(["a"]).await;
-    /// # let pasted = issued.secret.expose();
-    /// if let Some(found) = keys.identify(pasted).await? {
-    ///     let actor = Actor::system("support");
-    ///     keys.revoke(&found.key.owner, found.key.id, "pasted into a ticket", &actor).await?;
-    /// }
-    /// # Ok(()) }
-    /// ```
     pub async fn identify<T: AsRef<[u8]> + ?Sized>(
         &self,
         presented: &T,
@@ -534,11 +410,7 @@ impl ApiKeys {
         self.verifier.identify(presented.as_ref()).await
     }
 
-    /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, and notifies no
-    /// sink.
-    ///
-    /// # Errors
-    /// Errors of the store.
+    /// Returns the reminders that are due for the active keys of an owner or a tenant. Changes nothing, notifies no sink.
     pub async fn due_reminders<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -549,73 +421,54 @@ impl ApiKeys {
     }
 
     /// Writes an event for each reminder that is due for the active keys of an owner or a tenant, and notifies the sinks.
-    /// Returns how many events were written.
+    /// Returns how many events were written. After an error, what was not written is written the next time.
     ///
     /// Each key and date is reminded of once per cluster, however often this is called, and on however many nodes. A
     /// rotation or a use sets another date. The event in the audit log is what counts: after it was purged, a reminder
-    /// that is still due is repeated. With [`reminders`](ApiKeysBuilder::reminders), this happens every hour for all
-    /// tenants, on one node.
-    ///
-    /// # Errors
-    /// Errors of the store. What was not written is written the next time.
+    /// that is still due is repeated. [`reminders`](ApiKeysBuilder::reminders) does this every hour for all tenants.
     pub async fn remind<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
         reminders: &Reminders,
     ) -> Result<u64, Error> {
-        self.manager.remind(within.into(), reminders).await
+        let manager = || Some(self.manager.clone());
+        remind_while(manager, within.into(), reminders, u64::MAX).await
     }
 }
 
 /// # Audit log
+///
+/// # Examples
+/// ```
+/// # use keyward::{Actor, AuditQuery, testing::TestKeys};
+/// # use std::io::Write;
+/// use keyward::audit::{EventKind, ExportFormat, Outcome};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let test = TestKeys::new();
+/// # let (keys, ada, actor, mut file) = (&test.keys, &test.owner, Actor::account("ada"), Vec::new());
+/// keys.record_event(ada, "extension.deployed", Outcome::Success, &actor).await?;
+/// let events = keys.events(AuditQuery::new(ada).kind(EventKind::HostEvent)).await?;
+/// assert_eq!(events[0].reason.as_deref(), Some("extension.deployed"));
+/// println!("{}", events[0]); // one line, safe to print
+///
+/// let mut export = keys.export(AuditQuery::new(ada).limit(500), ExportFormat::Csv);
+/// while let Some(page) = export.next_page().await? {
+///     file.write_all(page.as_bytes())?;
+/// }
+/// # assert!(file.starts_with(b"id,time,event,"));
+/// # Ok(()) }
+/// ```
 impl ApiKeys {
-    /// Returns events of the audit log, newest first. For the next page, pass the id of the last event to
-    /// [`AuditQuery::after`].
-    ///
-    /// # Errors
-    /// Errors of the store.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, AuditQuery, audit::EventKind, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// # let issued = test.issue(["a"]).await;
-    /// let query = AuditQuery::new(ada).key(issued.key.id);
-    /// let events = keys.events(query).await?;
-    /// assert_eq!(events[0].kind, EventKind::Created);
-    /// println!("{}", events[0]); // one line, safe to print
-    /// # Ok(()) }
-    /// ```
+    /// Returns events of the audit log, newest first. For the next page, pass the last id to [`AuditQuery::after`].
     pub async fn events(&self, query: AuditQuery<'_>) -> Result<Vec<AuditEvent>, Error> {
-        self.manager.events(query).await
+        Ok(self.manager.store.events(&query).await?)
     }
 
-    /// Exports events of the audit log as text, newest first. The query's [`limit`](AuditQuery::limit) is the number of
-    /// events per page.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{AuditQuery, testing::TestKeys};
-    /// # use std::io::Write;
-    /// use keyward::audit::ExportFormat;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, mut file) = (&test.keys, &test.owner, Vec::new());
-    /// # let issued = test.issue(["a"]).await;
-    /// let mut export = keys.export(AuditQuery::new(ada).limit(500), ExportFormat::Csv);
-    /// while let Some(page) = export.next_page().await? {
-    ///     file.write_all(page.as_bytes())?;
-    /// }
-    /// # assert!(file.starts_with(b"id,time,event,"));
-    /// # Ok(()) }
-    /// ```
+    /// Exports events of the audit log as text, newest first. The query's [`limit`](AuditQuery::limit) is that of a page.
     pub fn export(&self, query: AuditQuery<'_>, format: ExportFormat) -> AuditExport {
-        self.manager.export(query, format)
+        AuditExport::new(self.manager.clone(), query, format)
     }
 
     /// Records an event of the host in the audit log of an account: a deployment, a sign-in, a setting.
@@ -624,22 +477,6 @@ impl ApiKeys {
     /// [`reason`](field@AuditEvent::reason): the first 1,000 characters are kept, and NUL characters are replaced. If the
     /// actor is a [key](Actor::key), the event has its id. When this returns, the event is written and the sinks are
     /// notified. Each call writes one row: limit events that strangers can cause.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{Actor, AuditQuery, audit::{EventKind, Outcome}, testing::TestKeys};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let test = TestKeys::new();
-    /// # let (keys, ada, actor) = (&test.keys, &test.owner, Actor::account("ada"));
-    /// keys.record_event(ada, "extension.deployed", Outcome::Success, &actor).await?;
-    /// let events = keys.events(AuditQuery::new(ada).kind(EventKind::HostEvent)).await?;
-    /// assert_eq!(events[0].reason.as_deref(), Some("extension.deployed"));
-    /// # Ok(()) }
-    /// ```
     pub async fn record_event(
         &self,
         of: &Owner,
@@ -647,15 +484,14 @@ impl ApiKeys {
         outcome: Outcome,
         by: &Actor,
     ) -> Result<(), Error> {
-        self.manager.record_event(of, what, outcome, by).await
+        let event = self.manager.event(EventKind::HostEvent, by)?.of_owner(of).reason(what);
+        self.manager.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
     }
 
     /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
-    ///
-    /// # Errors
-    /// Errors of the store.
     pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
-        self.manager.record_leak(key, place, by).await
+        let event = self.manager.event(EventKind::Leaked, by)?.of_key(key).reason(place);
+        self.manager.record_leak(key, event).await
     }
 }
 
@@ -663,7 +499,7 @@ impl ApiKeys {
 impl ApiKeys {
     /// Returns the state of this node. Asks neither the store nor the host.
     pub fn health(&self) -> Health {
-        let Shared { clock, cache, .. } = &*self.shared;
+        let Manager { clock, cache, jobs, .. } = &*self.manager;
         let now = clock.coarse_now().monotonic;
         let (cached_keys, cached_unknown) = cache.len();
         let writer = self.verifier.writer();
@@ -674,20 +510,16 @@ impl ApiKeys {
             cached_unknown,
             unwritten_uses: writer.usage.len(),
             unwritten_events: writer.unwritten_events(),
-            failed_jobs: self.jobs.failed(),
+            failed_jobs: jobs.failed.load(Ordering::Relaxed),
             clock_set_back: clock.set_back_by(),
         }
     }
 
-    /// Writes what verification has left to be written: first and last uses, usage history, denials, digests that move to
-    /// the current hasher.
+    /// Writes what verification left to be written: uses, usage history, denials, digests that move to the current hasher.
     ///
     /// A background task does the same: every 5 seconds for uses and digests, and every minute for counts and denials. A
-    /// test calls this before it reads.
-    ///
-    /// # Errors
-    /// Errors of the store. What was not written is kept and written later, except hourly counts that may have been written:
-    /// they are dropped rather than counted twice.
+    /// test calls this before it reads. After an error, what was not written is written later, except hourly counts that
+    /// may have been written: they are dropped rather than counted twice.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -698,97 +530,48 @@ impl ApiKeys {
     /// Purges what was kept for its retention time: keys that were revoked or expired, audit events, usage history,
     /// one-time codes, and entries of the change feed. Live keys are not affected.
     ///
-    /// It removes small batches, and calls `progress` after each; if the future is dropped, the batches that were reported
-    /// are done. It is also done every hour, on one node, with the [retention](ApiKeysBuilder::retention) of the builder;
-    /// a node takes part from its first verification on.
-    ///
-    /// # Errors
-    /// Errors of the store. What was purged before stays purged.
+    /// It removes small batches, and calls `progress` after each; if it fails or the future is dropped, the batches that
+    /// were reported are done. [`retention`](ApiKeysBuilder::retention) does this every hour.
     pub async fn purge(
         &self,
         retention: Retention,
         progress: impl FnMut(Purged) + Send,
     ) -> Result<Purged, Error> {
-        self.manager.purge(retention, progress).await
+        purge_while(|| Some(self.manager.clone()), retention, progress).await
     }
 
-    /// Stops background tasks and writes what is left to be written. Call it before the service exits, and then flush
-    /// sinks that send in the background, such as the mailer of the feature `email`.
+    /// Stops background tasks and writes what is left to be written. Call it before the service exits, again if it fails,
+    /// and then flush sinks that send in the background, such as the mailer of the feature `email`.
     ///
     /// Verification still works afterwards, but writes nothing by itself, and learns of changes that other nodes make only
     /// by reading entries again after [`max_staleness`](crate::verify::CacheOptions::max_staleness).
-    ///
-    /// # Errors
-    /// Errors of the store; it can be called again.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.verifier.stop();
-        self.jobs.stop();
+        self.manager.jobs.stopped.store(true, Ordering::Release);
         self.flush().await
     }
 }
 
 /// What other rooms use.
 impl ApiKeys {
-    /// Verifies a secret, and returns whether the cache alone has answered.
-    #[cfg(feature = "http")]
-    pub(crate) async fn verify_with_cache_status(
-        &self,
-        presented: &[u8],
-        request: VerifyRequest<'_>,
-    ) -> (Result<Verified, VerifyError>, bool) {
-        use std::sync::atomic::{AtomicBool, Ordering};
-
-        let cache_missed = AtomicBool::new(false);
-        let request = VerifyRequest { cache_missed: Some(&cache_missed), ..request };
-        let answer = self.verify(presented, &request).await;
-        (answer, !cache_missed.load(Ordering::Relaxed))
-    }
-
-    /// Decides whether a verified key may do what a guard inside another guard asks for.
-    #[cfg(feature = "http")]
-    pub(crate) fn authorize_again(
-        &self,
-        verified: &Verified,
-        request: VerifyRequest<'_>,
-    ) -> Result<(), crate::verify::DeniedReason> {
-        verified.authorize(request, self.now())
-    }
-
     /// Returns whether the other is a clone of this one.
     #[cfg(feature = "http")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Arc::ptr_eq(&self.manager, &other.manager)
     }
 
     /// Returns the current wall time of this node.
     pub(crate) fn now(&self) -> Timestamp {
-        self.shared.clock.now()
+        self.manager.clock.now()
     }
 
-    pub(crate) async fn put_code(
-        &self,
-        address: &SecretDigest,
-        code: &OneTimeCode,
-    ) -> Result<(), Error> {
-        Ok(self.shared.store.put_code(address, code).await?)
-    }
-
-    pub(crate) async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, Error> {
-        Ok(self.shared.store.try_code(attempt).await?)
-    }
-
-    pub(crate) async fn charge(
-        &self,
-        charges: &[CounterCharge<'_>],
-    ) -> Result<ChargeOutcome, Error> {
-        Ok(self.shared.store.charge(charges).await?)
+    pub(crate) fn store(&self) -> &dyn KeyStore {
+        &*self.manager.store
     }
 
     /// Records in the audit log what was done with a one-time code of an owner. Written behind.
     pub(crate) fn note_code(&self, kind: EventKind, of: &Owner, by: &Actor) -> Result<(), Error> {
-        let now = self.now();
-        let id = self.shared.ids.event_id(now)?;
-        self.verifier.writer().add_event(AuditEvent::of_owner(id, now, kind, of, by));
+        self.verifier.writer().add_event(self.manager.event(kind, by)?.of_owner(of));
         Ok(())
     }
 
@@ -815,6 +598,6 @@ impl ApiKeys {
 
 impl std::fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeys").field("formats", &self.shared.formats).finish_non_exhaustive()
+        f.debug_struct("ApiKeys").field("formats", &self.manager.formats).finish_non_exhaustive()
     }
 }

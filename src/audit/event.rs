@@ -8,19 +8,7 @@ use crate::model::{
 ///
 /// `Display` writes a single line in which control characters and terminal escapes are escaped.
 ///
-/// A store MUST keep every field. To build an event from stored values, call
-/// [`new`](AuditEvent::new) and then set the public fields.
-///
-/// # Examples
-/// ```
-/// use keyward::{AuditEvent, Timestamp, audit::{EventKind, Outcome}, model::EventId};
-///
-/// let mut event =
-///     AuditEvent::new(EventId::from_bytes([7; 16]), Timestamp::MIN, EventKind::Denied);
-/// event.outcome = Outcome::Failure;
-/// event.tenant = "acme".into();
-/// event.reason = Some("expired".into());
-/// ```
+/// A store MUST keep every field. From stored values, build an event with [`new`](AuditEvent::new) and set its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuditEvent {
@@ -44,7 +32,7 @@ pub struct AuditEvent {
     pub ip: Option<IpAddr>,
     /// The user agent of the actor.
     pub user_agent: Option<String>,
-    /// The reason given for a revocation, the reason for a refusal, or the name of an event that the host
+    /// The reason of a revocation or a refusal, or the name of an event that the host
     /// [recorded](crate::api::ApiKeys::record_event).
     pub reason: Option<String>,
     /// The number of occurrences. Refused attempts of the same kind are combined into one event.
@@ -120,9 +108,7 @@ event_kinds! {
     HostEvent = "host.noted",
 }
 
-/// Whether an action succeeded.
-///
-/// Exhaustive on purpose: there is no third outcome.
+/// Whether an action succeeded. Exhaustive on purpose: there is no third outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The action was performed.
@@ -150,27 +136,7 @@ impl AuditEvent {
         }
     }
 
-    /// An action of an actor on a key.
-    pub(crate) fn of(id: EventId, at: Timestamp, kind: EventKind, key: &Key, by: &Actor) -> Self {
-        Self { key_id: Some(key.id), ..Self::of_owner(id, at, kind, &key.owner, by) }
-    }
-
-    /// An action of an actor on an owner's keys.
-    pub(crate) fn of_owner(
-        id: EventId,
-        at: Timestamp,
-        kind: EventKind,
-        owner: &Owner,
-        by: &Actor,
-    ) -> Self {
-        Self {
-            tenant: owner.tenant().into(),
-            account: Some(owner.account().into()),
-            ..Self::by(id, at, kind, by)
-        }
-    }
-
-    /// An action of an actor without a particular owner.
+    /// An action of an actor, without an owner.
     pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
             actor: by.label().into(),
@@ -180,24 +146,25 @@ impl AuditEvent {
         }
     }
 
+    pub(crate) fn of_owner(self, owner: &Owner) -> Self {
+        let account = Some(owner.account().into());
+        Self { tenant: owner.tenant().into(), account, ..self }
+    }
+
+    pub(crate) fn of_key(self, key: &Key) -> Self {
+        Self { key_id: Some(key.id), ..self.of_owner(&key.owner) }
+    }
+
     pub(crate) fn reason(mut self, reason: &str) -> Self {
         // Truncated instead of rejected: a revocation must not fail because of its reason.
         self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON_LEN));
         self
     }
 
-    /// Returns the `n`th event of a change that affects several keys.
-    ///
-    /// A store calls this method on the event of the change, for each key that it actually changes.
+    /// Returns the `n`th event of a change of several keys: a store calls this for each key that it actually changes.
     #[must_use]
     pub fn for_key(&self, n: u32, key: &Key) -> Self {
-        Self {
-            id: self.id.nth(n),
-            tenant: key.owner.tenant().into(),
-            account: Some(key.owner.account().into()),
-            key_id: Some(key.id),
-            ..self.clone()
-        }
+        Self { id: self.id.nth(n), ..self.clone().of_key(key) }
     }
 }
 

@@ -16,12 +16,11 @@ use crate::model::one_line;
 
 /// Receives every event after it was committed, to forward it to logs, mail or a message bus.
 ///
-/// The stored audit log does not depend on sinks. `event` is called by the task that made the change or
-/// by the background writer, never during a verification. Events of concurrent changes arrive in any
-/// order, possibly concurrently.
+/// The stored audit log does not depend on sinks. `event` is called by the task that made the change or by the background
+/// writer, never during a verification. Events of concurrent changes arrive in any order, possibly concurrently.
 ///
-/// An implementation MUST NOT block for long: a sink that uses the network puts the event into its own
-/// queue. A panic is caught, and the other sinks still receive the event.
+/// An implementation MUST NOT block for long: a sink that uses the network puts the event into its own queue. A panic is
+/// caught, and the other sinks still receive the event.
 pub trait AuditSink: Send + Sync + 'static {
     /// Receives an event.
     fn event(&self, event: &AuditEvent);

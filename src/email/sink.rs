@@ -196,12 +196,7 @@ impl Inner {
 }
 
 fn owner_of(event: &AuditEvent) -> Option<Owner> {
-    let account = event.account.as_deref()?;
-    match event.tenant.as_str() {
-        "" => Owner::account_only(account),
-        tenant => Owner::new(tenant, account),
-    }
-    .ok()
+    Owner::from_parts(&event.tenant, event.account.as_deref()?).ok()
 }
 
 impl std::fmt::Debug for Inner {

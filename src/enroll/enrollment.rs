@@ -153,7 +153,8 @@ impl Enrollment {
             ends_at: inner.keys.now().after(CODE_LIFETIME),
             tries: MAX_ATTEMPTS,
         };
-        inner.keys.put_code(&inner.digest(ADDRESS, address.as_str()), &stored).await?;
+        let address_digest = inner.digest(ADDRESS, address.as_str());
+        inner.keys.store().put_code(&address_digest, &stored).await.map_err(Error::from)?;
         let product = inner.product.clone();
         let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
         // In the background, so that the response time does not reveal whether there is an account.
@@ -189,7 +190,7 @@ impl Enrollment {
             digest: inner.code_digest(address, code.expose()),
             at: inner.keys.now(),
         };
-        match inner.keys.try_code(&attempt).await? {
+        match inner.keys.store().try_code(&attempt).await.map_err(Error::from)? {
             CodeOutcome::Accepted => {}
             CodeOutcome::Expired => {
                 inner.keys.note_refused_code("expired_code", by);
@@ -302,7 +303,7 @@ impl Inner {
         if charges.is_empty() {
             return Ok(());
         }
-        match self.keys.charge(&charges).await? {
+        match self.keys.store().charge(&charges).await.map_err(Error::from)? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);

@@ -152,7 +152,7 @@ impl Guard {
                 any_scope: &self.any_scope,
                 ..VerifyRequest::new()
             };
-            return match self.keys.authorize_again(&outer.verified, request) {
+            return match outer.verified.authorize(request, self.keys.now()) {
                 Ok(()) => Precheck::AlreadyVerified,
                 Err(reason) => self.reject(code_of(reason)),
             };
@@ -180,6 +180,7 @@ impl Guard {
     /// Verifies a presented key against the rules of this guard.
     pub(crate) async fn verify(&self, presented: PresentedKey) -> Result<Verified, Rejection> {
         let PresentedKey { secret, tenant, ip, user_agent } = presented;
+        let cache_missed = std::sync::atomic::AtomicBool::new(false);
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
             ip,
@@ -187,12 +188,11 @@ impl Guard {
             scopes: &self.scopes,
             any_scope: &self.any_scope,
             cost: self.cost,
-            ..VerifyRequest::new()
+            cache_missed: Some(&cache_missed),
         };
         let mut recorder = CheckRecorder::start();
-        let verification = self.keys.verify_with_cache_status(secret.expose().as_bytes(), request);
-        let (result, is_hit) = recorder.instrument(verification).await;
-        recorder.cache_status(is_hit);
+        let result = recorder.instrument(self.keys.verify(secret.expose(), &request)).await;
+        recorder.cache_status(!cache_missed.into_inner());
         match result {
             Ok(verified) => {
                 recorder.verified(&verified);

@@ -1,10 +1,9 @@
-use std::sync::Arc;
-
 use super::manager::Manager;
 use crate::{
+    accounts::{Account, SensitiveChange},
     audit::{AuditEvent, AuditSink},
-    error::Error,
-    model::{KeyId, Owner},
+    error::{Error, ErrorKind},
+    model::{Access, Actor, Key, KeyId, Owner},
     verify::{Cache, run_to_end},
 };
 
@@ -12,6 +11,13 @@ use crate::{
 pub(super) struct Written<T> {
     pub(super) answer: T,
     pub(super) events: Vec<AuditEvent>,
+}
+
+impl<T> Written<T> {
+    /// The outcome of a write that adds `event` to the log unless it is refused.
+    pub(super) fn new(answer: T, is_written: bool, event: AuditEvent) -> Self {
+        Self { answer, events: Vec::from_iter(is_written.then_some(event)) }
+    }
 }
 
 /// What a change may affect in the cache.
@@ -23,19 +29,35 @@ pub(super) enum Affected {
     Owner(Owner),
 }
 
-impl<T> Written<T> {
-    /// The change was written, with this event.
-    pub(super) fn with_event(answer: T, event: AuditEvent) -> Self {
-        Self { answer, events: vec![event] }
-    }
-
-    /// Nothing was written.
-    pub(super) fn nothing(answer: T) -> Self {
-        Self { answer, events: Vec::new() }
-    }
-}
-
 impl Manager {
+    /// Authorizes a sensitive change: reads the owner's account, calls `check` with it, and checks the second factor
+    /// that the host's policy requires.
+    ///
+    /// The second factor comes last, so that it is not requested for a change that is refused anyway. Two checks come
+    /// later, because only the store makes them: the number of keys, and whether an imported secret exists.
+    pub(super) async fn authorize_change<T: Send>(
+        &self,
+        owner: &Owner,
+        by: &Actor,
+        change: SensitiveChange,
+        check: impl FnOnce(&Account) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        let account = self.accounts.account(owner).await.map_err(Error::accounts)?;
+        if account.suspended {
+            let message = "the owner is suspended: no key can be issued, rotated, enabled or widened until the \
+                suspension ends";
+            return Err(Error::new(ErrorKind::Suspended, message));
+        }
+        let checked = check(&account)?;
+        let unavailable = |source| Error::unavailable("the host's second factor policy", source);
+        match self.step_up.max_age(owner, by, change).await.map_err(unavailable)? {
+            Some(max_age) if !by.confirmed_within(max_age, self.clock.now()) => {
+                Err(Error::second_factor_required(max_age))
+            }
+            _ => Ok(checked),
+        }
+    }
+
     /// Makes a change: writes it, invalidates this node's cache, then notifies the sinks.
     ///
     /// What is affected is invalidated before and after the write, whatever the outcome: also if the answer was lost, if
@@ -65,16 +87,36 @@ impl Manager {
     }
 
     /// Writes an event that belongs to no change, then notifies the sinks.
-    pub(super) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
-        let (store, sinks): (Arc<_>, _) = (self.store.clone(), self.sinks.clone());
+    pub(crate) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
+        let (store, sinks) = (self.store.clone(), self.sinks.clone());
         run_to_end(async move {
-            let events = [event];
-            store.record_events(&events).await?;
-            events.iter().for_each(|event| sinks.event(event));
+            store.record_events(std::slice::from_ref(&event)).await?;
+            sinks.event(&event);
             Ok(())
         })
         .await
     }
+}
+
+/// Checks that a key does not exceed its owner's permissions.
+pub(super) fn check_within_owner(key: &Key, account: &Account) -> Result<(), Error> {
+    if let Access::Only(scopes) = &key.access
+        && let Some(scope) = scopes.iter().find(|scope| !account.permissions.allows(scope))
+    {
+        let message = format!("the owner of the key does not have the scope `{scope}`");
+        return Err(Error::new(ErrorKind::Forbidden, message));
+    }
+    Ok(())
+}
+
+/// Checks that the actor may hand out such a key.
+pub(super) fn check_within_actor(key: &Key, by: &Actor) -> Result<(), Error> {
+    if by.can_grant(key) {
+        return Ok(());
+    }
+    let message = "the key would exceed what the actor may grant: stay in the actor's tenant, and reduce the key's \
+        access, limits, networks or expiry";
+    Err(Error::new(ErrorKind::Forbidden, message))
 }
 
 /// Invalidates once more when it is dropped: at the end of a change, however it ends.

@@ -3,13 +3,12 @@ use std::{borrow::Cow, sync::Arc};
 use sha2::Digest as _;
 
 use super::{
-    authorize_change::{check_within_actor, check_within_owner},
-    change::{Affected, Written},
+    change::{Affected, Written, check_within_actor, check_within_owner},
     manager::Manager,
 };
 use crate::{
     accounts::{Account, SensitiveChange},
-    audit::{AuditEvent, EventKind},
+    audit::EventKind,
     error::{Error, ErrorKind},
     model::{
         Access, Actor, Expiry, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner,
@@ -20,28 +19,12 @@ use crate::{
 };
 
 /// A key to be issued. By default it may do all that its owner may do, from any network, and does not expire.
-///
-/// # Examples
-/// ```
-/// use keyward::{Access, Expiry, NewKey, Owner};
-///
-/// let ada = Owner::new("acme", "ada")?;
-/// let new = NewKey::new(&ada, "ci-pipeline")?
-///     .access(Access::only(["builds:read"])?)
-///     .expiry(Expiry::DAYS_90);
-/// # Ok::<(), keyward::model::Invalid>(())
-/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NewKey {
-    owner: Owner,
-    name: Name,
-    access: Access,
+    /// The key, without what is set when it is issued: id, hint and dates.
+    key: Key,
     expiry: Expiry,
-    limits: KeyLimits,
-    networks: Networks,
-    metadata: Metadata,
-    token: Option<[u8; 32]>,
 }
 
 /// A key and its secret.
@@ -60,21 +43,33 @@ impl NewKey {
     /// # Errors
     /// If the name is empty, longer than 100 characters, or contains a NUL.
     pub fn new(owner: &Owner, name: &str) -> Result<Self, Invalid> {
-        Ok(Self {
+        let key = Key {
+            id: KeyId::from_bytes([0; 16]),
             owner: owner.clone(),
             name: Name::new(name)?,
+            hint: String::new(),
+            retiring: None,
             access: Access::default(),
-            expiry: Expiry::default(),
             limits: KeyLimits::default(),
             networks: Networks::default(),
             metadata: Metadata::default(),
-            token: None,
-        })
+            created_at: Timestamp::MIN,
+            expires_at: None,
+            disabled_at: None,
+            revoked: None,
+            rotated_at: None,
+            rotation_token: None,
+            first_used_at: None,
+            last_used_at: None,
+            last_used_ip: None,
+            revision: 0,
+        };
+        Ok(Self { key, expiry: Expiry::default() })
     }
 
     /// Sets what the key may do.
     pub fn access(mut self, access: Access) -> Self {
-        self.access = access;
+        self.key.access = access;
         self
     }
 
@@ -86,19 +81,19 @@ impl NewKey {
 
     /// Sets how often the key may be used, within its owner's plan.
     pub fn limits(mut self, limits: KeyLimits) -> Self {
-        self.limits = limits;
+        self.key.limits = limits;
         self
     }
 
     /// Sets the networks that the key may be used from.
     pub fn networks(mut self, networks: Networks) -> Self {
-        self.networks = networks;
+        self.key.networks = networks;
         self
     }
 
     /// Sets the host's metadata.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
+        self.key.metadata = metadata;
         self
     }
 }
@@ -108,19 +103,20 @@ impl NewKey {
     /// Sets the token by which a retry of this issue is recognized. It is stored as a [`Rotation`](super::Rotation)'s
     /// token, so that the retry can replace the secret whose answer was lost.
     pub(crate) fn token(mut self, token: &str) -> Self {
-        self.token = Some(token_hash(token));
+        self.key.rotation_token = Some(token_hash(token));
         self
     }
 
     pub(crate) fn has_token_of(&self, key: &Key) -> bool {
-        self.token.is_some() && self.token == key.rotation_token
+        self.key.rotation_token.is_some() && self.key.rotation_token == key.rotation_token
     }
 
     /// Returns whether a key is the one that is asked for here, its dates aside.
     pub(crate) fn describes(&self, key: &Key) -> bool {
-        let Self { owner, name, access, limits, networks, metadata, expiry: _, token: _ } = self;
-        (owner, name, access) == (&key.owner, &key.name, &key.access)
-            && (limits, networks, metadata) == (&key.limits, &key.networks, &key.metadata)
+        let new = &self.key;
+        (&new.owner, &new.name, &new.access) == (&key.owner, &key.name, &key.access)
+            && (new.limits, &new.networks, &new.metadata)
+                == (key.limits, &key.networks, &key.metadata)
     }
 }
 
@@ -144,19 +140,17 @@ impl Manager {
         hint: &str,
         by: &Actor,
     ) -> Result<Arc<Key>, Error> {
+        let invalid = |message: &'static str| Err(Error::new(ErrorKind::Invalid, message));
         if !self.hashers.accepts(digest.tag()) {
-            let message = "no hasher accepts this digest: build with `also_accept`";
-            return Err(Error::new(ErrorKind::Invalid, message));
+            return invalid("no hasher accepts this digest: build with `also_accept`");
         }
         let longest = self.formats.longest_hint().max(MAX_FOREIGN_HINT);
         let hint = checked_text("hint", hint.trim(), longest)?;
         if self.formats.parse(hint).is_ok() {
-            let message = "the hint is the whole secret: pass its first characters only";
-            return Err(Error::new(ErrorKind::Invalid, message));
+            return invalid("the hint is the whole secret: pass its first characters only");
         }
         if let Cow::Owned(_) = one_line(hint) {
-            let message = "the hint contains characters that cannot be shown: remove them";
-            return Err(Error::new(ErrorKind::Invalid, message));
+            return invalid("the hint contains characters that cannot be shown: remove them");
         }
         self.insert(new, digest, hint.into(), EventKind::Imported, by).await
     }
@@ -173,23 +167,22 @@ impl Manager {
             EventKind::Imported => SensitiveChange::Import,
             _ => SensitiveChange::Issue,
         };
-        let owner = new.owner.clone();
+        let NewKey { key, expiry } = new;
+        let owner = key.owner.clone();
         let check = |account: &Account| {
-            let now = self.clock.now();
-            let key = Arc::new(new.into_key(self.ids.key_id(now)?, hint, now));
-            check_new_key(&key, account, by, now)?;
-            Ok((key, account.limits.active_keys()))
+            let event = self.event(kind, by)?;
+            let (id, created_at) = (self.ids.key_id(event.at)?, event.at);
+            let expires_at = expiry.resolve(created_at);
+            let key = Arc::new(Key { id, hint, created_at, expires_at, ..key });
+            check_new_key(&key, account, by)?;
+            Ok((event.of_key(&key), key, account.limits.active_keys()))
         };
-        let (key, max_active) = self.authorize_change(&owner, by, change, check).await?;
-        let at = key.created_at;
-        let event = AuditEvent::of(self.ids.event_id(at)?, at, kind, &key, by);
+        let (event, key, max_active) = self.authorize_change(&owner, by, change, check).await?;
         let (store, inserted) = (self.store.clone(), key.clone());
         let write = async move {
             let insert = InsertKey { key: &inserted, digest: &digest, max_active, event: &event };
-            match store.insert(insert).await? {
-                InsertOutcome::Inserted => Ok(Written::with_event(InsertOutcome::Inserted, event)),
-                refused => Ok(Written::nothing(refused)),
-            }
+            let outcome = store.insert(insert).await?;
+            Ok(Written::new(outcome, outcome == InsertOutcome::Inserted, event))
         };
         match self.change(Affected::UnknownDigests, write).await? {
             InsertOutcome::Inserted => Ok(key),
@@ -202,35 +195,9 @@ impl Manager {
     }
 }
 
-impl NewKey {
-    fn into_key(self, id: KeyId, hint: String, now: Timestamp) -> Key {
-        let Self { owner, name, access, expiry, limits, networks, metadata, token } = self;
-        Key {
-            id,
-            owner,
-            name,
-            hint,
-            retiring: None,
-            access,
-            limits,
-            networks,
-            metadata,
-            created_at: now,
-            expires_at: expiry.resolve(now),
-            disabled_at: None,
-            revoked: None,
-            rotated_at: None,
-            rotation_token: token,
-            first_used_at: None,
-            last_used_at: None,
-            last_used_ip: None,
-            revision: 0,
-        }
-    }
-}
-
 /// Checks a new key against its owner's permissions and plan, and against its actor.
-fn check_new_key(key: &Key, account: &Account, by: &Actor, now: Timestamp) -> Result<(), Error> {
+fn check_new_key(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
+    let now = key.created_at;
     check_within_owner(key, account)?;
     check_within_actor(key, by)?;
     if key.expires_at.is_some_and(|end| end <= now) {

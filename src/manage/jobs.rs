@@ -1,124 +1,205 @@
-use std::sync::{
-    Arc, Mutex, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use super::{
+    change::{Affected, Written},
     manager::Manager,
     reminders::{Reminders, remind_while},
-    retention::{Purge, Retention},
 };
 use crate::{
+    audit::EventKind,
     error::{Error, ErrorKind},
-    model::{OwnerScope, Timestamp},
+    model::{Actor, OwnerScope},
     store::CounterKey,
     system::lock,
     verify::start_of_hour,
 };
 
-/// The jobs that run once an hour, on one node of all: purging and reminding.
-pub(crate) struct Jobs {
-    manager: Arc<Manager>,
-    retention: Option<Retention>,
-    reminders: Option<Reminders>,
-    /// The hour in which this node last started its jobs.
-    started_in: Mutex<Option<Timestamp>>,
-    failed: AtomicUsize,
-    stopped: AtomicBool,
+/// How long records are kept that are no longer needed.
+///
+/// # Examples
+/// ```
+/// # use keyward::{manage::Retention, testing::TestKeys};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), keyward::Error> {
+/// # let keys = TestKeys::new().keys;
+/// let purged = keys.purge(Retention::default(), |so_far| println!("{} keys so far", so_far.keys)).await?;
+/// assert_eq!(purged.keys, 0);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Retention {
+    keys: Duration,
+    audit_events: Duration,
+    usage_history: Duration,
+    batch: u32,
 }
 
-impl Jobs {
-    pub(crate) fn new(
-        manager: Arc<Manager>,
-        retention: Option<Retention>,
-        reminders: Option<Reminders>,
-    ) -> Self {
-        Self {
-            manager,
-            retention,
-            reminders,
-            started_in: Mutex::default(),
-            failed: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-        }
+/// How much was purged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// Keys that were revoked or expired.
+    pub keys: u64,
+    /// Audit events.
+    pub events: u64,
+}
+
+impl Retention {
+    /// Sets how long revoked and expired keys are kept. Defaults to 90 days.
+    pub fn keys(mut self, retention: Duration) -> Self {
+        self.keys = retention;
+        self
     }
 
-    /// Starts the jobs, unless this node started them in this hour already. Each runs in a task of its own.
-    pub(crate) fn start_due(self: &Arc<Self>) {
-        let hour = Some(start_of_hour(self.manager.clock.now()));
-        if std::mem::replace(&mut *lock(&self.started_in), hour) == hour {
+    /// Sets how long audit events are kept. Defaults to 1 year.
+    pub fn audit_events(mut self, retention: Duration) -> Self {
+        self.audit_events = retention;
+        self
+    }
+
+    /// Sets how long the usage history is kept. Defaults to 30 days.
+    pub fn usage_history(mut self, retention: Duration) -> Self {
+        self.usage_history = retention;
+        self
+    }
+
+    /// Sets how many rows are removed in one step, 1 to 10,000. Defaults to 500. Small steps delay other writers less.
+    pub fn batch(mut self, rows: u32) -> Self {
+        self.batch = rows.clamp(1, 10_000);
+        self
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keys: DAY * 90, audit_events: DAY * 365, usage_history: DAY * 30, batch: 500 }
+    }
+}
+
+impl Manager {
+    /// Starts the jobs that run once an hour, on one node of all, unless this node started them in this hour already.
+    /// Each runs in a task of its own.
+    pub(crate) fn start_due_jobs(
+        self: &Arc<Self>,
+        retention: Option<Retention>,
+        reminders: Option<&Reminders>,
+    ) {
+        let hour = Some(start_of_hour(self.clock.now()));
+        if std::mem::replace(&mut *lock(&self.jobs.started_in), hour) == hour {
             return;
         }
-        if let Some(retention) = self.retention {
-            self.start(|jobs| purge(jobs, retention));
+        if let Some(retention) = retention {
+            let manager = self.while_running();
+            let job = async move { purge_while(manager, retention, |_| ()).await.map(drop) };
+            self.start("purge", job);
         }
-        if let Some(reminders) = self.reminders.clone() {
-            self.start(|jobs| remind_all(jobs, reminders));
+        if let Some(reminders) = reminders {
+            self.start("remind", remind_all(self.while_running(), reminders.clone()));
         }
     }
 
-    fn start<J>(self: &Arc<Self>, job: impl FnOnce(Weak<Self>) -> J)
-    where
-        J: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        let jobs = Arc::downgrade(self);
-        let job = job(jobs.clone());
+    /// Starts a job, if this node is the one that runs it in this hour.
+    fn start(
+        self: &Arc<Self>,
+        name: &'static str,
+        job: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        let (jobs, manager) = (self.jobs.clone(), self.while_running());
+        let claim = async move {
+            match manager() {
+                Some(manager) => manager.claim_turn(CounterKey::Job(name)).await,
+                None => Ok(false),
+            }
+        };
         tokio::spawn(async move {
-            if job.await.is_err()
-                && let Some(jobs) = jobs.upgrade()
-            {
+            let done = match claim.await {
+                Ok(true) => job.await,
+                claimed => claimed.map(drop),
+            };
+            if done.is_err() {
                 jobs.failed.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
 
-    /// How many jobs have failed. A failed job runs again in the next hour.
-    pub(crate) fn failed(&self) -> usize {
-        self.failed.load(Ordering::Relaxed)
+    /// Returns the manager while it exists and the jobs are not stopped. A job holds it for one step only.
+    fn while_running(self: &Arc<Self>) -> impl Fn() -> Option<Arc<Self>> + use<> {
+        let weak = Arc::downgrade(self);
+        move || weak.upgrade().filter(|manager| !manager.jobs.stopped.load(Ordering::Acquire))
     }
 
-    /// Stops running jobs after their current step.
-    pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+    async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
+        let event = self.event(EventKind::Purged, &Actor::system("purge"))?;
+        let (store, before) = (self.store.clone(), event.at.before(retention));
+        let write = async move {
+            let events = store.purge_keys(before, batch, &event).await?;
+            Ok(Written { answer: events.len() as u32, events })
+        };
+        self.change(Affected::UnknownDigests, write).await
     }
 }
 
-/// Returns the manager while it exists and the jobs are not stopped. A job holds it for one step only.
-fn running(jobs: &Weak<Jobs>) -> Option<Arc<Manager>> {
-    let jobs = jobs.upgrade().filter(|jobs| !jobs.stopped.load(Ordering::Acquire))?;
-    Some(jobs.manager.clone())
+/// What is purged.
+enum Stage {
+    Keys,
+    Events,
+    UsageHistory,
+    Codes,
+    ChangeFeed,
 }
 
-/// Returns whether this node is the one that runs the job in this hour.
-async fn claim(jobs: &Weak<Jobs>, job: &'static str) -> Result<bool, Error> {
-    let Some(manager) = running(jobs) else { return Ok(false) };
-    manager.claim_turn(CounterKey::Job(job), manager.clock.now()).await
-}
-
-async fn purge(jobs: Weak<Jobs>, retention: Retention) -> Result<(), Error> {
-    if !claim(&jobs, "purge").await? {
-        return Ok(());
+/// Purges batch by batch while `manager` returns one. Holds nothing between two batches.
+pub(crate) async fn purge_while(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    retention: Retention,
+    mut progress: impl FnMut(Purged),
+) -> Result<Purged, Error> {
+    let Retention { keys, audit_events, usage_history, batch } = retention;
+    let mut purged = Purged::default();
+    for stage in [Stage::Keys, Stage::Events, Stage::UsageHistory, Stage::Codes, Stage::ChangeFeed]
+    {
+        while let Some(manager) = manager() {
+            let (store, now) = (&manager.store, manager.clock.now());
+            let removed = match stage {
+                Stage::Keys => manager.purge_keys(keys, batch).await?,
+                Stage::Events => store.purge_events(now.before(audit_events), batch).await?,
+                Stage::UsageHistory => store.purge_usage(now.before(usage_history), batch).await?,
+                Stage::Codes => store.purge_codes(now.before(CODE_RETENTION), batch).await?,
+                Stage::ChangeFeed => {
+                    store.purge_changes(now.before(FEED_RETENTION)).await?;
+                    0
+                }
+            };
+            match stage {
+                Stage::Keys => purged.keys += u64::from(removed),
+                Stage::Events => purged.events += u64::from(removed),
+                _ => {}
+            }
+            progress(purged);
+            if removed < batch {
+                break;
+            }
+        }
     }
-    let mut purge = Purge::new(retention);
-    while let Some(manager) = running(&jobs)
-        && purge.step(&manager).await?
-    {}
-    Ok(())
+    Ok(purged)
 }
 
 /// Reminds the owners of all tenants.
-async fn remind_all(jobs: Weak<Jobs>, reminders: Reminders) -> Result<(), Error> {
-    if !claim(&jobs, "remind").await? {
-        return Ok(());
-    }
-    let manager = || running(&jobs);
+async fn remind_all(
+    manager: impl Fn() -> Option<Arc<Manager>>,
+    reminders: Reminders,
+) -> Result<(), Error> {
     let mut left = MAX_PER_HOUR;
     let mut after: Option<String> = None;
     while let Some(current) = manager() {
         let mut tenants = current.store.tenants(after.as_deref(), TENANTS_PER_PAGE).await?;
         drop(current);
         for tenant in &tenants {
-            match remind_while(manager, OwnerScope::Tenant(tenant), &reminders, left).await {
+            match remind_while(&manager, OwnerScope::Tenant(tenant), &reminders, left).await {
                 Ok(written) => left -= written,
                 // A damaged record of one tenant does not stop the reminders of others.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {}
@@ -133,6 +214,12 @@ async fn remind_all(jobs: Weak<Jobs>, reminders: Reminders) -> Result<(), Error>
     Ok(())
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// Longer than a code is valid, so that a late code is reported as expired, and longer than the day for which anonymous
+/// counters count.
+const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
+/// Longer than a node can be behind and still trust its cache.
+const FEED_RETENTION: Duration = DAY;
 /// Leaves room for other e-mails when many reminders are due the first time.
 const MAX_PER_HOUR: u64 = 500;
 const TENANTS_PER_PAGE: u32 = 100;

@@ -1,32 +1,75 @@
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+    time::Duration,
+};
 
 use crate::{
     accounts::{Accounts, StepUp},
     audit::{AuditEvent, EventKind, Fanout},
-    error::Error,
-    model::{Actor, Key, KeyId, OwnerScope, Period, Timestamp},
+    error::{Error, ErrorKind},
+    model::{Actor, Key, KeyId, OwnerScope, Period, Status, Timestamp},
     secret::{Formats, Hashers},
-    store::{ChargeOutcome, CounterCharge, CounterKey, KeyStore},
+    store::{ChargeOutcome, CounterCharge, CounterKey, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
     verify::{Cache, start_of_hour},
 };
 
-/// Manages keys: one of the two parts of [`ApiKeys`](crate::ApiKeys).
-pub(crate) struct Manager {
-    pub(super) store: Arc<dyn KeyStore>,
-    pub(super) accounts: Arc<dyn Accounts>,
-    pub(super) step_up: Arc<dyn StepUp>,
-    pub(super) formats: Arc<Formats>,
-    pub(super) hashers: Hashers,
-    pub(super) clock: Arc<NodeClock>,
-    pub(super) ids: Arc<IdGenerator>,
-    pub(super) sinks: Arc<Fanout>,
-    /// Invalidated by every change.
-    pub(super) cache: Arc<Cache>,
+/// Which keys to list. Defaults to the newest 50, of every status.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Page {
+    status: Option<Status>,
+    after: Option<KeyId>,
+    limit: u32,
 }
 
-/// What a [`Manager`] is made of.
-pub(crate) struct ManagerParts {
+/// A page of keys, newest first.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<Arc<Key>>,
+    /// What to pass to [`Page::after`] for the next page; `None` on the last page.
+    pub next: Option<KeyId>,
+}
+
+impl Page {
+    /// Creates the first page of 50 keys.
+    pub fn first() -> Self {
+        Self { status: None, after: None, limit: 50 }
+    }
+
+    /// Lists only keys that have this status now.
+    pub fn status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Sets the page that follows the one with this [`KeyPage::next`].
+    pub fn after(mut self, last: KeyId) -> Self {
+        self.after = Some(last);
+        self
+    }
+
+    /// Sets the maximum number of keys, 1 to 1,000.
+    pub fn limit(mut self, keys: u32) -> Self {
+        self.limit = keys.clamp(1, 1_000);
+        self
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::first()
+    }
+}
+
+/// Manages keys: one of the two parts of [`ApiKeys`](crate::ApiKeys).
+#[derive(Clone)]
+pub(crate) struct Manager {
     pub(crate) store: Arc<dyn KeyStore>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) step_up: Arc<dyn StepUp>,
@@ -35,16 +78,31 @@ pub(crate) struct ManagerParts {
     pub(crate) clock: Arc<NodeClock>,
     pub(crate) ids: Arc<IdGenerator>,
     pub(crate) sinks: Arc<Fanout>,
+    /// Invalidated by every change.
     pub(crate) cache: Arc<Cache>,
+    pub(crate) jobs: Arc<JobState>,
+}
+
+/// The state of the hourly jobs.
+#[derive(Default)]
+pub(crate) struct JobState {
+    /// The hour in which this node last started its jobs.
+    pub(super) started_in: Mutex<Option<Timestamp>>,
+    /// How many jobs have failed. A failed job runs again in the next hour.
+    pub(crate) failed: AtomicUsize,
+    /// Running jobs stop after their current step.
+    pub(crate) stopped: AtomicBool,
+}
+
+/// A key that a call is about, and who makes the call.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) within: OwnerScope<'a>,
+    pub(crate) id: KeyId,
+    pub(crate) by: &'a Actor,
 }
 
 impl Manager {
-    pub(crate) fn new(parts: ManagerParts) -> Self {
-        let ManagerParts { store, accounts, step_up, formats, hashers, clock, ids, sinks, cache } =
-            parts;
-        Self { store, accounts, step_up, formats, hashers, clock, ids, sinks, cache }
-    }
-
     pub(crate) async fn get(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
         self.store.get(within, id).await?.ok_or_else(Error::not_found)
     }
@@ -52,26 +110,52 @@ impl Manager {
     /// Reads a key that is neither revoked nor expired.
     pub(super) async fn live(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
         let key = self.get(within, id).await?;
-        if key.is_live(self.clock.now()) { Ok(key) } else { Err(Error::not_live(&key)) }
+        if key.is_live(self.clock.now()) {
+            return Ok(key);
+        }
+        let ended = if key.revoked.is_some() { "revoked" } else { "expired" };
+        let message = format!("the key is {ended}, which is permanent: issue a new one");
+        Err(Error::new(ErrorKind::NotLive, message))
     }
 
-    pub(super) fn event(
+    pub(crate) async fn list(&self, within: OwnerScope<'_>, page: Page) -> Result<KeyPage, Error> {
+        let Page { status, after, limit } = page;
+        // One more than the limit, to know whether there are more.
+        let query = KeyQuery { within, status, after, limit: limit + 1, now: self.clock.now() };
+        let mut keys = self.store.list(&query).await?;
+        let has_more = keys.len() > limit as usize;
+        keys.truncate(limit as usize);
+        let next = keys.last().filter(|_| has_more).map(|key| key.id);
+        Ok(KeyPage { keys, next })
+    }
+
+    pub(crate) async fn usage_history(
         &self,
-        kind: EventKind,
-        key: &Key,
-        by: &Actor,
-    ) -> Result<AuditEvent, Error> {
+        within: OwnerScope<'_>,
+        id: KeyId,
+        hours: u32,
+    ) -> Result<Vec<HourlyUsage>, Error> {
+        self.get(within, id).await?;
+        let current = start_of_hour(self.clock.now());
+        let hours_ago = |n: u32| current.before(Duration::from_secs(3_600) * n);
+        let hours = hours.clamp(1, MAX_HOURS);
+        let stored = self.store.usage_history(within, id, hours_ago(hours - 1)).await?;
+        let usage = |hour| {
+            let known = stored.iter().find(|usage| usage.hour == hour).copied();
+            known.unwrap_or(HourlyUsage::none(id, hour))
+        };
+        Ok((0..hours).rev().map(|n| usage(hours_ago(n))).collect())
+    }
+
+    /// Returns an event that happens now, without an owner.
+    pub(crate) fn event(&self, kind: EventKind, by: &Actor) -> Result<AuditEvent, Error> {
         let now = self.clock.now();
-        Ok(AuditEvent::of(self.ids.event_id(now)?, now, kind, key, by))
+        Ok(AuditEvent::by(self.ids.event_id(now)?, now, kind, by))
     }
 
     /// Claims a turn that there is once an hour among all nodes: returns true on one of them.
-    pub(super) async fn claim_turn(
-        &self,
-        turn: CounterKey<'_>,
-        now: Timestamp,
-    ) -> Result<bool, Error> {
-        let (period, window) = (Period::Ever, start_of_hour(now));
+    pub(super) async fn claim_turn(&self, turn: CounterKey<'_>) -> Result<bool, Error> {
+        let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
         let charge = CounterCharge { counter_key: turn, period, window, limit: 1, uses: 1 };
         Ok(matches!(self.store.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
     }
@@ -80,3 +164,5 @@ impl Manager {
 /// How often a change is retried if others change the key at the same time. Each lost attempt means that another change
 /// was written, so only a storm of changes gets this far.
 pub(super) const MAX_ATTEMPTS: usize = 100;
+/// 31 days.
+const MAX_HOURS: u32 = 31 * 24;

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use sha2::Digest as _;
 
-use super::{list::Page, manager::Manager};
+use super::manager::{Manager, Page};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     error::Error,
@@ -11,8 +11,7 @@ use crate::{
     store::CounterKey,
 };
 
-/// What owners are reminded of. Defaults to secrets that are 90 days old, keys that expire within 7 days, and keys that
-/// were not used for 90 days.
+/// What owners are reminded of. Defaults to secrets of 90 days, keys that expire within 7 days, and 90 days without use.
 ///
 /// # Examples
 /// ```
@@ -115,8 +114,7 @@ impl Default for Reminders {
 }
 
 impl Reminder {
-    /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind. An event
-    /// with this id in the log means that the reminder was sent.
+    /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind.
     fn event_id(&self) -> EventId {
         let mut hash = sha2::Sha256::new();
         hash.update(self.key.id.as_bytes());
@@ -154,54 +152,38 @@ impl Manager {
         Ok(DuePage { reminders: due, next: listed.next })
     }
 
-    pub(crate) async fn remind(
-        self: &Arc<Self>,
-        within: OwnerScope<'_>,
-        reminders: &Reminders,
-    ) -> Result<u64, Error> {
-        remind_while(|| Some(self.clone()), within, reminders, u64::MAX).await
-    }
-
     /// Writes the event of a reminder, unless it is written already. Returns whether it was written.
     ///
     /// The stored event is what counts. The turn of an hour only keeps two nodes from reading at the same time; it is free
     /// again in the next hour if a node ends in between.
     async fn remind_once(&self, reminder: &Reminder) -> Result<bool, Error> {
-        let (now, id) = (self.clock.now(), reminder.event_id());
+        let (at, id) = (self.clock.now(), reminder.event_id());
         if self.is_reminded(reminder, id).await? {
             return Ok(false);
         }
         let turn = Sha256Hasher.digest(&[b"reminder ", id.as_bytes().as_slice()].concat());
         // Read again after the turn is claimed: another node may have had it just before.
-        if !self.claim_turn(CounterKey::Anonymous(&turn), now).await?
+        if !self.claim_turn(CounterKey::Anonymous(&turn)).await?
             || self.is_reminded(reminder, id).await?
         {
             return Ok(false);
         }
-        let by = Actor::system("reminder");
-        let event = AuditEvent::of(id, now, reminder.kind, &reminder.key, &by);
-        self.write_event(event.reason(&reminder.reason())).await?;
+        let event = AuditEvent::by(id, at, reminder.kind, &Actor::system("reminder"));
+        self.write_event(event.of_key(&reminder.key).reason(&reminder.reason())).await?;
         Ok(true)
     }
 
     async fn is_reminded(&self, reminder: &Reminder, id: EventId) -> Result<bool, Error> {
         let Reminder { key, kind, .. } = reminder;
-        let mut query = AuditQuery::new(&key.owner).key(key.id).kind(*kind).limit(100);
-        loop {
-            let events = self.store.events(&query).await?;
-            if events.iter().any(|event| event.id == id) {
-                return Ok(true);
-            }
-            match events.last() {
-                Some(last) if last.id > id => query = query.after(last.id),
-                _ => return Ok(false),
-            }
-        }
+        // The newest event before the next id has this id, if any has.
+        let next = EventId::from_bytes((u128::from_be_bytes(*id.as_bytes()) + 1).to_be_bytes());
+        let query = AuditQuery::new(&key.owner).key(key.id).kind(*kind).after(next).limit(1);
+        Ok(self.store.events(&query).await?.iter().any(|event| event.id == id))
     }
 }
 
 /// Writes the events of due reminders while `manager` returns one, up to `max`. Holds nothing between two reminders.
-pub(super) async fn remind_while(
+pub(crate) async fn remind_while(
     manager: impl Fn() -> Option<Arc<Manager>>,
     within: OwnerScope<'_>,
     reminders: &Reminders,

@@ -1,16 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{mem::replace, sync::Arc, time::Duration};
 
 use super::{
-    authorize_change::check_within_actor,
-    change::{Affected, Written},
+    change::{Affected, Written, check_within_actor},
     issue::{Issued, token_hash},
-    manager::{MAX_ATTEMPTS, Manager},
+    manager::{MAX_ATTEMPTS, Manager, Target},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::EventKind,
     error::Error,
-    model::{Actor, Key, KeyId, OwnerScope, RetiringSecret, Timestamp},
+    model::{Key, RetiringSecret, Timestamp},
     store::{PreviousSecret, RotateOutcome, RotateSecret},
 };
 
@@ -53,72 +52,59 @@ impl Rotation {
         self.token = Some(token_hash(token));
         self
     }
+
+    /// Returns the key after this rotation at `now`, and what happens to its existing secrets.
+    fn apply(&self, before: &Key, hint: String, now: Timestamp) -> (Key, PreviousSecret) {
+        let mut after = before.clone();
+        let old_hint = replace(&mut after.hint, hint);
+        after.rotated_at = Some(now);
+        after.rotation_token = self.token;
+        after.revision += 1;
+        let immediate = self.overlap.is_zero();
+        let retiring_works = before.retiring.as_ref().is_some_and(|old| old.ends_at > now);
+        let is_retry = self.token.is_some() && self.token == before.rotation_token;
+        if is_retry && !(immediate && retiring_works) {
+            return (after, PreviousSecret::Replaced);
+        }
+        // An immediate end lies in the past of every node, also of one whose clock is slow.
+        let start = if immediate { Timestamp::MIN } else { now };
+        let ends_at = start.after(self.overlap);
+        after.retiring = Some(RetiringSecret { hint: old_hint, ends_at });
+        (after, PreviousSecret::EndsAt(ends_at))
+    }
 }
 
 impl Manager {
-    pub(crate) async fn rotate(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        rotation: Rotation,
-        by: &Actor,
-    ) -> Result<Issued, Error> {
+    pub(crate) async fn rotate(&self, on: Target<'_>, rotation: Rotation) -> Result<Issued, Error> {
+        let Target { within, id, by } = on;
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
             let check = |_: &Account| check_within_actor(&before, by);
             self.authorize_change(&before.owner, by, SensitiveChange::Rotate, check).await?;
-            match self.replace_secret(&before, &rotation, by).await? {
-                (RotateOutcome::Rotated, issued) => return Ok(issued),
-                (RotateOutcome::NotFound, _) => return Err(Error::not_found()),
-                (RotateOutcome::Conflict | RotateOutcome::DigestTaken, _) => {}
+            let secret = self.formats.current().generate()?;
+            let digest = self.hashers.digest(secret.expose().as_bytes());
+            let event = self.event(EventKind::Rotated, by)?.of_key(&before);
+            let hint = self.formats.hint(&secret);
+            let (after, previous) = rotation.apply(&before, hint.clone(), event.at);
+            let (store, token) = (self.store.clone(), rotation.token);
+            let write = async move {
+                let rotate = RotateSecret {
+                    key: &before,
+                    digest: &digest,
+                    hint: &hint,
+                    previous,
+                    token,
+                    event: &event,
+                };
+                let outcome = store.rotate(rotate).await?;
+                Ok(Written::new(outcome, outcome == RotateOutcome::Rotated, event))
+            };
+            match self.change(Affected::Key(id), write).await? {
+                RotateOutcome::Rotated => return Ok(Issued { key: Arc::new(after), secret }),
+                RotateOutcome::NotFound => return Err(Error::not_found()),
+                RotateOutcome::Conflict | RotateOutcome::DigestTaken => {}
             }
         }
         Err(Error::conflict())
-    }
-
-    async fn replace_secret(
-        &self,
-        before: &Key,
-        rotation: &Rotation,
-        by: &Actor,
-    ) -> Result<(RotateOutcome, Issued), Error> {
-        let secret = self.formats.current().generate()?;
-        let digest = self.hashers.digest(secret.expose().as_bytes());
-        let event = self.event(EventKind::Rotated, before, by)?;
-        let immediate = rotation.overlap.is_zero();
-        let retiring_works = before.retiring.as_ref().is_some_and(|old| old.ends_at > event.at);
-        let is_retry = rotation.token.is_some() && rotation.token == before.rotation_token;
-        let mut after = before.clone();
-        let previous = if is_retry && !(immediate && retiring_works) {
-            PreviousSecret::Replaced
-        } else {
-            // An immediate end lies in the past of every node, also of one whose clock is slow.
-            let start = if immediate { Timestamp::MIN } else { event.at };
-            let ends_at = start.after(rotation.overlap);
-            after.retiring = Some(RetiringSecret { hint: before.hint.clone(), ends_at });
-            PreviousSecret::EndsAt(ends_at)
-        };
-        after.hint = self.formats.hint(&secret);
-        after.rotated_at = Some(event.at);
-        after.rotation_token = rotation.token;
-        after.revision += 1;
-        let (store, key, hint) = (self.store.clone(), before.clone(), after.hint.clone());
-        let token = rotation.token;
-        let write = async move {
-            let rotate = RotateSecret {
-                key: &key,
-                digest: &digest,
-                hint: &hint,
-                previous,
-                token,
-                event: &event,
-            };
-            match store.rotate(rotate).await? {
-                RotateOutcome::Rotated => Ok(Written::with_event(RotateOutcome::Rotated, event)),
-                refused => Ok(Written::nothing(refused)),
-            }
-        };
-        let outcome = self.change(Affected::Key(before.id), write).await?;
-        Ok((outcome, Issued { key: Arc::new(after), secret }))
     }
 }

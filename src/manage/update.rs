@@ -1,30 +1,18 @@
 use std::sync::Arc;
 
 use super::{
-    authorize_change::{check_within_actor, check_within_owner},
-    change::{Affected, Written},
-    manager::{MAX_ATTEMPTS, Manager},
+    change::{Affected, Written, check_within_actor, check_within_owner},
+    manager::{MAX_ATTEMPTS, Manager, Target},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, EventKind},
     error::Error,
-    model::{
-        Access, Actor, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, OwnerScope,
-        Timestamp,
-    },
+    model::{Access, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner},
     store::{RevokeOutcome, UpdateOutcome},
 };
 
-/// A change of a key. What is not set stays as it is.
-///
-/// # Examples
-/// ```
-/// use keyward::{Access, manage::KeyChange};
-///
-/// let change = KeyChange::default().name("deploys")?.access(Access::only(["deploy"])?);
-/// # Ok::<(), keyward::model::Invalid>(())
-/// ```
+/// A change of a key, for [`ApiKeys::update`](crate::ApiKeys::update). What is not set stays as it is.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct KeyChange {
@@ -79,142 +67,52 @@ impl KeyChange {
     }
 }
 
+/// What is done to a live key.
+#[derive(Clone, Copy)]
+pub(crate) enum Edit<'a> {
+    Change(&'a KeyChange),
+    Disable,
+    Enable,
+}
+
 impl Manager {
-    pub(crate) async fn update(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        change: &KeyChange,
-        by: &Actor,
-    ) -> Result<Arc<Key>, Error> {
-        self.edit(within, id, EventKind::Updated, by, |key, _| change.apply(key)).await
-    }
-
-    pub(crate) async fn disable(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        by: &Actor,
-    ) -> Result<Arc<Key>, Error> {
-        let disable = |key: &mut Key, now| key.disabled_at = key.disabled_at.or(Some(now));
-        self.edit(within, id, EventKind::Disabled, by, disable).await
-    }
-
-    pub(crate) async fn enable(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        by: &Actor,
-    ) -> Result<Arc<Key>, Error> {
-        let enable = |key: &mut Key, _| key.disabled_at = None;
-        self.edit(within, id, EventKind::Enabled, by, enable).await
-    }
-
-    pub(crate) async fn revoke(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        reason: &str,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let key = self.get(within, id).await?;
-        let event = self.event(EventKind::Revoked, &key, by)?.reason(reason);
-        let store = self.store.clone();
-        let write = async move {
-            match store.revoke((&key.owner).into(), id, &event).await? {
-                RevokeOutcome::Revoked => Ok(Written::with_event(Ok(()), event)),
-                RevokeOutcome::AlreadyRevoked => Ok(Written::nothing(Ok(()))),
-                RevokeOutcome::NotFound => Ok(Written::nothing(Err(Error::not_found()))),
-            }
-        };
-        self.change(Affected::Key(id), write).await?
-    }
-
-    pub(crate) async fn revoke_all(
-        &self,
-        owner: &Owner,
-        reason: &str,
-        by: &Actor,
-    ) -> Result<Vec<KeyId>, Error> {
-        let now = self.clock.now();
-        let id = self.ids.event_id(now)?;
-        let event = AuditEvent::of_owner(id, now, EventKind::Revoked, owner, by).reason(reason);
-        let (store, owner) = (self.store.clone(), owner.clone());
-        let affected = Affected::Owner(owner.clone());
-        let write = async move {
-            let events = store.revoke_all(&owner, &event).await?;
-            let answer = events.iter().filter_map(|event| event.key_id).collect();
-            Ok(Written { answer, events })
-        };
-        self.change(affected, write).await
-    }
-
-    pub(crate) async fn delete(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let key = self.get(within, id).await?;
-        let event = self.event(EventKind::Deleted, &key, by)?;
-        let store = self.store.clone();
-        let write = async move {
-            match store.delete((&key.owner).into(), id, &event).await? {
-                true => Ok(Written::with_event(Ok(()), event)),
-                false => Ok(Written::nothing(Err(Error::not_found()))),
-            }
-        };
-        self.change(Affected::Key(id), write).await?
-    }
-
-    pub(crate) async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
-        let (store, at, owner) = (self.store.clone(), self.clock.now(), owner.clone());
-        let affected = Affected::Owner(owner.clone());
-        let write = async move {
-            store.announce_account_change(&owner, at).await?;
-            Ok(Written::nothing(()))
-        };
-        self.change(affected, write).await
-    }
-
-    /// Reads a live key, applies `edit`, and writes it if it was not changed meanwhile; otherwise starts again.
-    async fn edit(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        kind: EventKind,
-        by: &Actor,
-        edit: impl Fn(&mut Key, Timestamp) + Send,
-    ) -> Result<Arc<Key>, Error> {
+    /// Reads a live key, edits it, and writes it if it was not changed meanwhile; otherwise starts again.
+    pub(crate) async fn edit(&self, on: Target<'_>, edit: Edit<'_>) -> Result<Arc<Key>, Error> {
+        let Target { within, id, by } = on;
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
             let mut after = Key::clone(&before);
-            edit(&mut after, self.clock.now());
+            let (kind, sensitive) = match edit {
+                Edit::Change(change) => {
+                    change.apply(&mut after);
+                    (EventKind::Updated, SensitiveChange::Widen)
+                }
+                Edit::Disable => {
+                    after.disabled_at = before.disabled_at.or(Some(self.clock.now()));
+                    (EventKind::Disabled, SensitiveChange::Widen)
+                }
+                Edit::Enable => {
+                    after.disabled_at = None;
+                    (EventKind::Enabled, SensitiveChange::Enable)
+                }
+            };
             if after == *before {
                 return Ok(before);
             }
             if is_wider(&after, &before) {
-                let change = match kind {
-                    EventKind::Enabled => SensitiveChange::Enable,
-                    _ => SensitiveChange::Widen,
-                };
                 let check = |account: &Account| {
                     if !before.access.covers(&after.access) {
                         check_within_owner(&after, account)?;
                     }
                     check_within_actor(&after, by)
                 };
-                self.authorize_change(&after.owner, by, change, check).await?;
+                self.authorize_change(&after.owner, by, sensitive, check).await?;
             }
-            let event = self.event(kind, &after, by)?;
+            let event = self.event(kind, by)?.of_key(&after);
             let (store, key) = (self.store.clone(), after.clone());
             let write = async move {
-                match store.update(&key, &event).await? {
-                    UpdateOutcome::Updated => {
-                        Ok(Written::with_event(UpdateOutcome::Updated, event))
-                    }
-                    refused => Ok(Written::nothing(refused)),
-                }
+                let outcome = store.update(&key, &event).await?;
+                Ok(Written::new(outcome, outcome == UpdateOutcome::Updated, event))
             };
             match self.change(Affected::Key(id), write).await? {
                 UpdateOutcome::Updated => {
@@ -226,6 +124,59 @@ impl Manager {
             }
         }
         Err(Error::conflict())
+    }
+
+    pub(crate) async fn revoke(&self, on: Target<'_>, reason: &str) -> Result<(), Error> {
+        let Target { within, id, by } = on;
+        let key = self.get(within, id).await?;
+        let event = self.event(EventKind::Revoked, by)?.of_key(&key).reason(reason);
+        let store = self.store.clone();
+        let write = async move {
+            let outcome = store.revoke((&key.owner).into(), id, &event).await?;
+            Ok(Written::new(outcome, outcome == RevokeOutcome::Revoked, event))
+        };
+        match self.change(Affected::Key(id), write).await? {
+            RevokeOutcome::Revoked | RevokeOutcome::AlreadyRevoked => Ok(()),
+            RevokeOutcome::NotFound => Err(Error::not_found()),
+        }
+    }
+
+    pub(crate) async fn revoke_all(
+        &self,
+        owner: &Owner,
+        event: AuditEvent,
+    ) -> Result<Vec<KeyId>, Error> {
+        let (store, owner) = (self.store.clone(), owner.clone());
+        let affected = Affected::Owner(owner.clone());
+        let write = async move {
+            let events = store.revoke_all(&owner, &event).await?;
+            let answer = events.iter().filter_map(|event| event.key_id).collect();
+            Ok(Written { answer, events })
+        };
+        self.change(affected, write).await
+    }
+
+    pub(crate) async fn delete(&self, on: Target<'_>) -> Result<(), Error> {
+        let Target { within, id, by } = on;
+        let key = self.get(within, id).await?;
+        let event = self.event(EventKind::Deleted, by)?.of_key(&key);
+        let store = self.store.clone();
+        let write = async move {
+            let is_deleted = store.delete((&key.owner).into(), id, &event).await?;
+            Ok(Written::new(is_deleted, is_deleted, event))
+        };
+        let is_deleted = self.change(Affected::Key(id), write).await?;
+        if is_deleted { Ok(()) } else { Err(Error::not_found()) }
+    }
+
+    pub(crate) async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
+        let (store, at, owner) = (self.store.clone(), self.clock.now(), owner.clone());
+        let affected = Affected::Owner(owner.clone());
+        let write = async move {
+            store.announce_account_change(&owner, at).await?;
+            Ok(Written { answer: (), events: Vec::new() })
+        };
+        self.change(affected, write).await
     }
 }
 

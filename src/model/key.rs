@@ -286,7 +286,7 @@ impl Owner {
     /// If one of them is empty, longer than 200 characters, or contains a NUL character.
     pub fn new(tenant: &str, account: &str) -> Result<Self, Invalid> {
         let tenant = checked_text("tenant", tenant, MAX_OWNER_PART_LEN)?;
-        Ok(Self::from_checked(tenant, checked_text("account", account, MAX_OWNER_PART_LEN)?))
+        Self::from_parts(tenant, account)
     }
 
     /// Returns the owner for an account of a host without tenants. Its tenant is the empty string.
@@ -294,11 +294,17 @@ impl Owner {
     /// # Errors
     /// If `account` is empty, longer than 200 characters, or contains a NUL character.
     pub fn account_only(account: &str) -> Result<Self, Invalid> {
-        Ok(Self::from_checked("", checked_text("account", account, MAX_OWNER_PART_LEN)?))
+        Self::from_parts("", account)
     }
 
-    fn from_checked(tenant: &str, account: &str) -> Self {
-        Self { text: [tenant, "\0", account].concat().into(), tenant_len: tenant.len() as u32 }
+    /// Returns the owner with what [`tenant`](Self::tenant) and [`account`](Self::account) returned.
+    pub(crate) fn from_parts(tenant: &str, account: &str) -> Result<Self, Invalid> {
+        if !tenant.is_empty() {
+            checked_text("tenant", tenant, MAX_OWNER_PART_LEN)?;
+        }
+        let account = checked_text("account", account, MAX_OWNER_PART_LEN)?;
+        let text = [tenant, "\0", account].concat().into();
+        Ok(Self { text, tenant_len: tenant.len() as u32 })
     }
 
     /// Returns the tenant; empty if the host has no tenants.

@@ -31,7 +31,7 @@ impl ManageBody {
     /// Reads the first chunk, so that a failing store is reported by the status of the response.
     pub(super) async fn export(mut export: AuditExport) -> Result<Self, Error> {
         let ready = export.next_page().await?;
-        let rest = Some(Box::new(export)).filter(|export| !export.is_over());
+        let rest = Some(Box::new(export)).filter(|export| !export.is_over);
         Ok(Self { ready, rest })
     }
 

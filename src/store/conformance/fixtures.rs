@@ -33,11 +33,7 @@ pub(super) fn owner(n: u64) -> Owner {
 
 /// An owner with these ids. An empty tenant means no tenant.
 pub(super) fn owner_of(tenant: &str, account: &str) -> Owner {
-    let owner = match tenant {
-        "" => Owner::account_only(account),
-        tenant => Owner::new(tenant, account),
-    };
-    owner.expect("the suite uses valid owners")
+    Owner::from_parts(tenant, account).expect("the suite uses valid owners")
 }
 
 /// The keys that the events are about.
@@ -83,7 +79,7 @@ pub(super) fn digest(n: u64) -> SecretDigest {
 pub(super) fn event(kind: EventKind, key: &Key, at: Timestamp) -> AuditEvent {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = EventId::from_bytes(uuid_v7(COUNT.fetch_add(1, Ordering::Relaxed)));
-    AuditEvent::of(id, at, kind, key, &Actor::system("conformance"))
+    AuditEvent::by(id, at, kind, &Actor::system("conformance")).of_key(key)
 }
 
 /// A revocation event with a reason.

@@ -112,10 +112,7 @@ pub(super) fn read_digest(row: &PgRow) -> Result<SecretDigest, PostgresFailure> 
 }
 
 fn read_owner(row: &PgRow) -> Result<Owner, PostgresFailure> {
-    let owner = match row.try_get("tenant")? {
-        "" => Owner::account_only(row.try_get("account")?),
-        tenant => Owner::new(tenant, row.try_get("account")?),
-    };
+    let owner = Owner::from_parts(row.try_get("tenant")?, row.try_get("account")?);
     Ok(owner.map_err(StoreError::corrupt)?)
 }
 

@@ -99,10 +99,7 @@ pub(super) fn read_key(id: &[u8], packed: &[u8]) -> Result<KeyRecord, StoreError
     if i64::try_from(revision).is_err() {
         return Err(damaged_record());
     }
-    let owner = match text(fields.bytes()?)? {
-        "" => Owner::account_only(text(fields.bytes()?)?),
-        tenant => Owner::new(tenant, text(fields.bytes()?)?),
-    };
+    let owner = Owner::from_parts(text(fields.bytes()?)?, text(fields.bytes()?)?);
     let _hashes = (fields.bytes()?, fields.bytes()?);
     let current = read_digest(fields.bytes()?)?.ok_or_else(damaged_record)?;
     let former = read_digest(fields.bytes()?)?;

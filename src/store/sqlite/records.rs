@@ -148,10 +148,7 @@ pub(super) fn corrupt_column(column: &str) -> SqliteFailure {
 }
 
 fn owner(row: &SqliteRow) -> Result<Owner, SqliteFailure> {
-    let owner = match row.try_get("tenant")? {
-        "" => Owner::account_only(row.try_get("account")?),
-        tenant => Owner::new(tenant, row.try_get("account")?),
-    };
+    let owner = Owner::from_parts(row.try_get("tenant")?, row.try_get("account")?);
     Ok(owner.map_err(StoreError::corrupt)?)
 }
 
