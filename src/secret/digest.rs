@@ -7,16 +7,6 @@ use sha2::Digest as _;
 use subtle::{Choice, ConstantTimeEq};
 
 /// The stored form of a secret: a 32-byte hash and the tag of the hasher that made it.
-///
-/// # Examples
-/// ```
-/// use keyward::{SecretDigest, Hasher, Sha256Hasher};
-///
-/// let digest = Sha256Hasher.digest(b"lc_old_key_of_another_system");
-/// let imported = SecretDigest::from_sha256(&digest.to_bytes()[3..])?;
-/// assert!(bool::from(digest.ct_eq(&imported)));
-/// # Ok::<(), keyward::secret::ImportHashError>(())
-/// ```
 #[derive(Clone, Copy)]
 pub struct SecretDigest {
     /// The state words of SHA-256, without conversion to bytes between hashing and comparing.
@@ -35,9 +25,8 @@ pub struct HasherTag {
 
 /// A hash from another system could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not {expected} hash: pass hex or base64 that decodes to {len} bytes")]
+#[error("not a SHA-{} hash: pass hex or base64 that decodes to {len} bytes", 8 * .len)]
 pub struct ImportHashError {
-    expected: &'static str,
     len: usize,
 }
 
@@ -59,7 +48,7 @@ impl SecretDigest {
     /// # Errors
     /// If `raw` is not 32 bytes long.
     pub fn from_sha256(raw: &[u8]) -> Result<Self, ImportHashError> {
-        let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
+        let bytes = raw.try_into().map_err(|_| ImportHashError { len: 32 })?;
         Ok(Self::from_parts(HasherTag::SHA256, bytes))
     }
 
@@ -68,7 +57,7 @@ impl SecretDigest {
     /// # Errors
     /// If the text has none of these encodings, or does not decode to 32 bytes.
     pub fn from_sha256_text(text: &str) -> Result<Self, ImportHashError> {
-        Self::from_sha256(&decode(text, 32).ok_or(NOT_SHA256)?)
+        decode(text).map(|bytes| Self::from_parts(HasherTag::SHA256, bytes))
     }
 
     /// Imports a SHA-512 hash that another system stored as hex, base64 or URL-safe base64.
@@ -78,8 +67,7 @@ impl SecretDigest {
     /// # Errors
     /// If the text has none of these encodings, or does not decode to 64 bytes.
     pub fn from_sha512_text(text: &str) -> Result<Self, ImportHashError> {
-        let raw = decode(text, 64).ok_or(NOT_SHA512)?;
-        Ok(Self::fold_sha512(&raw))
+        decode::<64>(text).map(|raw| Self::fold_sha512(&raw))
     }
 
     /// Reduces a SHA-512 hash to 32 bytes by hashing it with SHA-256, instead of truncating it.
@@ -176,7 +164,7 @@ impl Eq for SecretDigest {}
 impl std::hash::Hash for SecretDigest {
     #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.lanes()[0]);
+        state.write_u64(self.first_lane());
     }
 }
 
@@ -187,20 +175,16 @@ impl std::fmt::Debug for SecretDigest {
 }
 
 /// Hex if the text has exactly the length of it, else either base64, with or without padding.
-fn decode(text: &str, len: usize) -> Option<Vec<u8>> {
-    let config =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], ImportHashError> {
     let text = text.trim();
-    let decoded = if text.len() == 2 * len {
-        hex::decode(text).ok()?
-    } else {
-        GeneralPurpose::new(&STANDARD, config)
-            .decode(text)
-            .or_else(|_| GeneralPurpose::new(&URL_SAFE, config).decode(text))
-            .ok()?
+    let base64 = |alphabet| {
+        let padding = DecodePaddingMode::Indifferent;
+        let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
+        GeneralPurpose::new(alphabet, config).decode(text).ok()
     };
-    (decoded.len() == len).then_some(decoded)
+    let decoded = match text.len() == 2 * LEN {
+        true => hex::decode(text).ok(),
+        false => base64(&STANDARD).or_else(|| base64(&URL_SAFE)),
+    };
+    decoded.and_then(|bytes| bytes.try_into().ok()).ok_or(ImportHashError { len: LEN })
 }
-
-const NOT_SHA256: ImportHashError = ImportHashError { expected: "a SHA-256", len: 32 };
-const NOT_SHA512: ImportHashError = ImportHashError { expected: "a SHA-512", len: 64 };
