@@ -132,14 +132,6 @@ impl Status {
 /// When a new key expires. At the instant of expiry itself, the key is already invalid.
 ///
 /// Exhaustive on purpose: these are all cases.
-///
-/// # Examples
-/// ```
-/// use keyward::Expiry;
-///
-/// let choices = [Expiry::WEEK, Expiry::DAYS_30, Expiry::DAYS_90, Expiry::YEAR, Expiry::Never];
-/// assert_eq!(choices[1], Expiry::days(30));
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// The key does not expire.
@@ -376,18 +368,3 @@ impl<'a> From<&'a Owner> for OwnerScope<'a> {
 }
 
 const MAX_OWNER_PART_LEN: usize = 200;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn presets_have_the_documented_length() {
-        let noon = Timestamp::from_unix_micros(1_000_000_000);
-        for (preset, days) in
-            [(Expiry::WEEK, 7), (Expiry::DAYS_30, 30), (Expiry::DAYS_90, 90), (Expiry::YEAR, 365)]
-        {
-            assert_eq!(preset.resolve(noon), Some(noon.after(Duration::from_secs(days * 86_400))));
-        }
-    }
-}
