@@ -808,7 +808,7 @@ impl ApiKeys {
     }
 
     fn attempt<'a>(&self, reason: &'static str, by: &'a Actor) -> Attempt<'a> {
-        let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
+        let (at, ip, user_agent) = (self.now(), by.ip, by.user_agent.as_deref());
         Attempt { reason, key: None, at, ip, user_agent }
     }
 }

@@ -22,7 +22,7 @@ impl Manager {
         let now = self.clock.now();
         let id = self.ids.event_id(now)?;
         let event = AuditEvent::of_owner(id, now, EventKind::HostEvent, of, by).reason(what);
-        self.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
+        self.write_event(AuditEvent { outcome, key_id: by.key_id, ..event }).await
     }
 
     pub(crate) async fn record_leak(

@@ -1,4 +1,4 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -48,16 +48,12 @@ impl Scopes {
     /// # Ok::<(), keyward::model::Invalid>(())
     /// ```
     pub fn new<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let mut all = Vec::new();
-        for scope in scopes {
-            all.push(Scope::new(scope.as_ref())?);
-        }
-        all.sort();
-        all.dedup();
+        let parsed = scopes.into_iter().map(|scope| Scope::new(scope.as_ref()));
+        let all = parsed.collect::<Result<BTreeSet<_>, _>>()?;
         if all.len() > MAX_SCOPES {
             return Err(Invalid::new("scopes", format!("there are more than {MAX_SCOPES}")));
         }
-        Ok(Self(all.into()))
+        Ok(Self(all.into_iter().collect()))
     }
 
     /// The empty set.
@@ -80,10 +76,8 @@ impl Scopes {
     }
 
     fn union(&self, other: &Self) -> Self {
-        let mut all: Vec<_> = self.0.iter().chain(&*other.0).cloned().collect();
-        all.sort();
-        all.dedup();
-        Self(all.into())
+        let all: BTreeSet<_> = self.0.iter().chain(&*other.0).cloned().collect();
+        Self(all.into_iter().collect())
     }
 
     fn intersection(&self, other: &Self) -> Self {
@@ -190,21 +184,16 @@ impl Access {
 
     /// Whether this access includes everything that `other` permits to a key of the same owner.
     pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Inherited, _) => true,
-            (Self::Only(_), Self::Inherited) => false,
-            (Self::Only(mine), Self::Only(theirs)) => mine.covers(theirs),
-        }
+        self.within(&Permissions::All).covers(&other.within(&Permissions::All))
     }
 
     /// Whether a scope is permitted to a key whose owner has the permissions `owner`. Does not allocate.
     #[inline]
     pub fn allows(&self, scope: &str, owner: &Permissions) -> bool {
-        let own = match self {
-            Self::Inherited => true,
-            Self::Only(scopes) => scopes.contains(scope),
-        };
-        own && owner.allows(scope)
+        match self {
+            Self::Inherited => owner.allows(scope),
+            Self::Only(scopes) => scopes.contains(scope) && owner.allows(scope),
+        }
     }
 }
 
@@ -238,17 +227,17 @@ impl Networks {
     /// # Ok::<(), keyward::model::Invalid>(())
     /// ```
     pub fn only<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let parse = |text: &str| {
+        let parse = |text: T| {
+            let text = text.as_ref();
             let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            let network = network.map(canonical);
-            network.map_err(|_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7"))
+            let invalid = |_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7");
+            network.map(canonical).map_err(invalid)
         };
-        let all: Vec<IpNet> =
-            networks.into_iter().map(|text| parse(text.as_ref())).collect::<Result<_, _>>()?;
+        let all = networks.into_iter().map(parse).collect::<Result<Arc<[IpNet]>, _>>()?;
         if all.len() > MAX_NETWORKS {
             return Err(Invalid::new("networks", format!("there are more than {MAX_NETWORKS}")));
         }
-        Ok(Self::Only(all.into()))
+        Ok(Self::Only(all))
     }
 
     /// Whether a request from this address is allowed.
