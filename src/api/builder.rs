@@ -162,7 +162,7 @@ impl ApiKeysBuilder {
         } = self;
         let (formats, sinks) = (Arc::new(formats), Arc::new(sinks));
         let clock = Arc::new(NodeClock::new(clock));
-        let cache = Arc::new(Cache::new(cache.as_ref(), clock.coarse_lag()));
+        let cache = Arc::new(Cache::new(cache.as_ref(), clock.coarse_lag));
         let ids = Arc::new(IdGenerator::default());
         let manager = Arc::new(Manager::new(ManagerParts {
             store: store.clone(),
