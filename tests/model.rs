@@ -1,10 +1,10 @@
-//! Periods, rates, expiries and names by themselves.
+//! Plain data by itself: owners, scopes, periods, rates, expiries and texts.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use keyward::{
-    Expiry, Timestamp,
-    model::{KeyLimits, Name, Period, Rate},
+    Expiry, Owner, OwnerScope, Timestamp,
+    model::{KeyLimits, Metadata, Name, Period, Rate, Scopes},
 };
 use proptest::prelude::*;
 
@@ -94,4 +94,29 @@ fn a_name_is_displayed_escaped_and_returned_unchanged() {
     let name = Name::new("ci\n\u{1b}[2J\u{202e}\u{200b}root").unwrap();
     assert_eq!(name.to_string(), r"ci\u{a}\u{1b}[2J\u{202e}\u{200b}root");
     assert_eq!(name.as_str(), "ci\n\u{1b}[2J\u{202e}\u{200b}root");
+}
+
+#[test]
+fn an_owner_is_an_account_of_a_tenant_and_only_its_scopes_include_it() {
+    let ada = Owner::new("acme", "ada").unwrap();
+    assert_eq!((ada.tenant(), ada.account()), ("acme", "ada"));
+    let alone = Owner::account_only("u_1").unwrap();
+    assert_eq!((alone.tenant(), alone.account()), ("", "u_1"));
+    let own: OwnerScope = (&ada).into();
+    assert!(own.includes(&ada) && OwnerScope::Tenant("acme").includes(&ada));
+    assert!(!own.includes(&alone) && !OwnerScope::Tenant("other").includes(&ada));
+}
+
+#[test]
+fn scopes_are_sorted_and_without_duplicates() {
+    let scopes = Scopes::new(["builds:write", "builds:read", "builds:write"]).unwrap();
+    assert!(scopes.contains("builds:read") && !scopes.contains("builds"));
+    assert_eq!(scopes.to_string(), "builds:read builds:write");
+    assert_eq!(Scopes::default(), Scopes::new([""; 0]).unwrap());
+}
+
+#[test]
+fn metadata_is_read_by_key() {
+    let metadata = Metadata::new([("team", "billing"), ("team", "ops")]).unwrap();
+    assert_eq!((metadata.get("team"), metadata.get("name")), (Some("ops"), None));
 }

@@ -48,7 +48,7 @@ impl Account {
 
     /// A suspended account without permissions, for an owner whose account was not queried.
     pub(crate) fn unknown() -> Self {
-        Self::new(Permissions::Only(Scopes::none()), Limits::default()).suspended(true)
+        Self::new(Permissions::Only(Scopes::default()), Limits::default()).suspended(true)
     }
 }
 
@@ -157,7 +157,7 @@ impl<R: PartialEq> Roles<R> {
     where
         R: 'a,
     {
-        let nothing = Permissions::Only(Scopes::none());
+        let nothing = Permissions::Only(Scopes::default());
         self.matching(held).fold(nothing, |all, more| all.union(more))
     }
 

@@ -15,7 +15,7 @@ impl Scope {
     /// If the text violates this rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         let is_valid = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if text.is_empty() || text.len() > MAX_SCOPE_LEN || !text.bytes().all(is_valid) {
+        if !(1..=100).contains(&text.len()) || !text.bytes().all(is_valid) {
             let why = "use 1 to 100 visible ASCII characters without quotes or backslashes";
             return Err(Invalid::new("scope", why));
         }
@@ -28,8 +28,8 @@ impl Scope {
     }
 }
 
-/// A set of scopes. The empty set permits nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A set of scopes. The empty set, the default, permits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scopes(Arc<[Scope]>);
 
 impl Scopes {
@@ -37,28 +37,13 @@ impl Scopes {
     ///
     /// # Errors
     /// If an item is not a valid [`Scope`], or there are more than 200.
-    ///
-    /// # Examples
-    /// ```
-    /// use keyward::model::Scopes;
-    ///
-    /// let scopes = Scopes::new(["builds:write", "builds:read"])?;
-    /// assert!(scopes.contains("builds:read"));
-    /// assert_eq!(scopes.to_string(), "builds:read builds:write");
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
     pub fn new<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
         let parsed = scopes.into_iter().map(|scope| Scope::new(scope.as_ref()));
         let all = parsed.collect::<Result<BTreeSet<_>, _>>()?;
-        if all.len() > MAX_SCOPES {
-            return Err(Invalid::new("scopes", format!("there are more than {MAX_SCOPES}")));
+        if all.len() > 200 {
+            return Err(Invalid::new("scopes", "there are more than 200"));
         }
         Ok(Self(all.into_iter().collect()))
-    }
-
-    /// The empty set.
-    pub(crate) fn none() -> Self {
-        Self(Arc::new([]))
     }
 
     /// Whether the set contains a scope.
@@ -88,11 +73,7 @@ impl Scopes {
 /// The scopes in ascending order, separated by spaces.
 impl std::fmt::Display for Scopes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, scope) in self.iter().enumerate() {
-            let separator = if i == 0 { "" } else { " " };
-            write!(f, "{separator}{scope}")?;
-        }
-        Ok(())
+        f.write_str(&self.iter().collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -234,8 +215,8 @@ impl Networks {
             network.map(canonical).map_err(invalid)
         };
         let all = networks.into_iter().map(parse).collect::<Result<Arc<[IpNet]>, _>>()?;
-        if all.len() > MAX_NETWORKS {
-            return Err(Invalid::new("networks", format!("there are more than {MAX_NETWORKS}")));
+        if all.len() > 100 {
+            return Err(Invalid::new("networks", "there are more than 100"));
         }
         Ok(Self::Only(all))
     }
@@ -243,15 +224,12 @@ impl Networks {
     /// Whether a request from this address is allowed.
     #[inline]
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
-        match (self, address) {
-            (Self::Any, _) => true,
-            (Self::Only(_), None) => false,
+        let Self::Only(networks) = self else { return true };
+        address.is_some_and(|address| {
             // An IPv4 client of a dual-stack socket arrives as an IPv6 address.
-            (Self::Only(networks), Some(address)) => {
-                let address = address.to_canonical();
-                networks.iter().any(|network| network.contains(&address))
-            }
-        }
+            let address = address.to_canonical();
+            networks.iter().any(|network| network.contains(&address))
+        })
     }
 
     /// Whether every address that `other` allows is allowed.
@@ -274,8 +252,5 @@ fn canonical(network: IpNet) -> IpNet {
     v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
 }
 
-const MAX_SCOPE_LEN: usize = 100;
-const MAX_SCOPES: usize = 200;
-const MAX_NETWORKS: usize = 100;
 /// Number of bits before the IPv4 address in an IPv4-mapped IPv6 address.
 const MAPPED_PREFIX_BITS: u8 = 96;

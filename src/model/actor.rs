@@ -52,7 +52,7 @@ impl Actor {
     /// [`limited_to`](Actor::limited_to). `label` is truncated to 200 characters.
     pub fn account(label: &str) -> Self {
         Self {
-            label: truncated(label, MAX_LABEL_LEN),
+            label: truncated(label, 200),
             key_id: None,
             ip: None,
             user_agent: None,
@@ -81,15 +81,13 @@ impl Actor {
     }
 
     /// Sets the IP address. An IPv4-mapped IPv6 address is converted to IPv4.
-    pub fn ip(mut self, ip: IpAddr) -> Self {
-        self.ip = Some(ip.to_canonical());
-        self
+    pub fn ip(self, ip: IpAddr) -> Self {
+        Self { ip: Some(ip.to_canonical()), ..self }
     }
 
     /// Sets the user agent, truncated to 500 characters.
-    pub fn user_agent(mut self, user_agent: &str) -> Self {
-        self.user_agent = Some(truncated(user_agent, MAX_USER_AGENT_LEN));
-        self
+    pub fn user_agent(self, user_agent: &str) -> Self {
+        Self { user_agent: Some(truncated(user_agent, MAX_USER_AGENT_LEN)), ..self }
     }
 
     /// Sets when a second factor of this person was last verified, according to the host's session.
@@ -97,9 +95,8 @@ impl Actor {
     /// Sensitive changes may require a recent one: see [`StepUp`](crate::accounts::StepUp). The instant is
     /// compared with the clock of [`ApiKeys`](crate::api::ApiKeys). Up to 5 seconds in the future is accepted,
     /// because the clocks of two nodes may differ; a later instant is treated as no second factor.
-    pub fn second_factor_at(mut self, checked: Timestamp) -> Self {
-        self.second_factor_at = Some(checked);
-        self
+    pub fn second_factor_at(self, checked: Timestamp) -> Self {
+        Self { second_factor_at: Some(checked), ..self }
     }
 
     /// Returns the label: the account, `system:` and a job, or `key:` and a key id.
@@ -131,5 +128,4 @@ impl Actor {
 
 /// The largest accepted difference between the clocks of two nodes.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5);
-const MAX_LABEL_LEN: usize = 200;
 pub(crate) const MAX_USER_AGENT_LEN: usize = 500;

@@ -1,7 +1,4 @@
-use std::{
-    num::NonZeroU32,
-    time::{Duration, SystemTime},
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use time::UtcDateTime;
 
@@ -34,35 +31,30 @@ impl Limits {
     /// Sets the maximum number of keys that are neither revoked nor expired.
     ///
     /// Lowering it below the current number keeps existing keys and refuses new ones.
-    pub fn max_active_keys(mut self, keys: u32) -> Self {
-        self.max_active_keys = Some(keys);
-        self
+    pub fn max_active_keys(self, keys: u32) -> Self {
+        Self { max_active_keys: Some(keys), ..self }
     }
 
     /// Sets the maximum lifetime of a new key. If set, a new key without expiry is refused.
-    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
-        self.max_lifetime = Some(lifetime);
-        self
+    pub fn max_lifetime(self, lifetime: Duration) -> Self {
+        Self { max_lifetime: Some(lifetime), ..self }
     }
 
     /// Sets the rate that all of the owner's keys share.
-    pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate = Some(rate);
-        self
+    pub fn rate(self, rate: Rate) -> Self {
+        Self { rate: Some(rate), ..self }
     }
 
     /// Sets the rate of each of the owner's keys, independent of the others.
     ///
     /// If a key has its own rate, the lower rate and the smaller burst of the two apply.
-    pub fn rate_per_key(mut self, rate: Rate) -> Self {
-        self.rate_per_key = Some(rate);
-        self
+    pub fn rate_per_key(self, rate: Rate) -> Self {
+        Self { rate_per_key: Some(rate), ..self }
     }
 
     /// Sets the quota that all of the owner's keys share.
-    pub fn quota(mut self, quota: Quota) -> Self {
-        self.quota = Some(quota);
-        self
+    pub fn quota(self, quota: Quota) -> Self {
+        Self { quota: Some(quota), ..self }
     }
 
     /// Returns the maximum number of active keys.
@@ -147,9 +139,8 @@ impl Rate {
 
     /// Sets the burst. Defaults to the uses of a whole period. 0 is treated as 1.
     #[must_use]
-    pub fn burst(mut self, uses: u32) -> Self {
-        self.burst = at_least_one(uses);
-        self
+    pub fn burst(self, uses: u32) -> Self {
+        Self { burst: at_least_one(uses), ..self }
     }
 
     fn covers(self, other: Self) -> bool {
@@ -270,7 +261,7 @@ impl Period {
             Self::Ever => Timestamp::MIN,
             Self::Day => now.rounded_down_to(DAY),
             Self::Month => {
-                let day = UtcDateTime::from(SystemTime::from(now)).day();
+                let day = (UtcDateTime::UNIX_EPOCH + now.since(Timestamp::MIN)).day();
                 now.rounded_down_to(DAY).before(DAY * u32::from(day - 1))
             }
         }

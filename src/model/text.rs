@@ -32,7 +32,7 @@ impl Name {
     /// # Errors
     /// If the name is empty, longer than 100 characters, or contains a NUL character.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        checked_text("name", text.trim(), MAX_NAME_LEN).map(|text| Self(text.into()))
+        checked_text("name", text.trim(), 100).map(|text| Self(text.into()))
     }
 
     /// Returns the name without escapes.
@@ -61,26 +61,18 @@ impl Metadata {
     /// # Errors
     /// If there are more than 50 pairs, a key does not have 1 to 64 characters, a value has more than
     /// 1,000 characters, or one of them contains a NUL character.
-    ///
-    /// # Examples
-    /// ```
-    /// let metadata = keyward::model::Metadata::new([("team", "billing")])?;
-    /// assert_eq!(metadata.get("team"), Some("billing"));
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
     pub fn new<K: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, Invalid> {
         let owned = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
         let pairs: BTreeMap<String, String> = owned.collect();
-        if pairs.len() > MAX_METADATA_PAIRS {
-            let why = format!("there are more than {MAX_METADATA_PAIRS} pairs");
-            return Err(Invalid::new("metadata", why));
+        if pairs.len() > 50 {
+            return Err(Invalid::new("metadata", "there are more than 50 pairs"));
         }
         for (key, value) in &pairs {
-            checked_text("metadata key", key, MAX_METADATA_KEY_LEN)?;
+            checked_text("metadata key", key, 64)?;
             if !value.is_empty() {
-                checked_text("metadata value", value, MAX_METADATA_VALUE_LEN)?;
+                checked_text("metadata value", value, 1_000)?;
             }
         }
         Ok(Self((!pairs.is_empty()).then(|| Arc::new(pairs))))
@@ -138,24 +130,16 @@ pub(crate) fn checked_text<'a>(
     text: &'a str,
     max: usize,
 ) -> Result<&'a str, Invalid> {
-    let len = text.chars().take(max + 1).count();
-    if len == 0 {
-        Err(Invalid::new(what, "it is empty"))
-    } else if len > max {
-        Err(Invalid::new(what, format!("it has more than {max} characters")))
-    } else if text.contains('\0') {
-        Err(Invalid::new(what, "it contains a NUL character"))
-    } else {
-        Ok(text)
-    }
+    let why: Cow<'static, str> = match text.chars().take(max + 1).count() {
+        0 => "it is empty".into(),
+        len if len > max => format!("it has more than {max} characters").into(),
+        _ if text.contains('\0') => "it contains a NUL character".into(),
+        _ => return Ok(text),
+    };
+    Err(Invalid { what, why })
 }
 
 /// Truncates a text that must not be rejected, such as a user agent, and replaces NUL characters.
 pub(crate) fn truncated(text: &str, max: usize) -> String {
     text.chars().take(max).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
 }
-
-const MAX_NAME_LEN: usize = 100;
-const MAX_METADATA_PAIRS: usize = 50;
-const MAX_METADATA_KEY_LEN: usize = 64;
-const MAX_METADATA_VALUE_LEN: usize = 1_000;

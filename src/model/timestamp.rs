@@ -1,8 +1,4 @@
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, str::FromStr, time::Duration};
 
 use time::{OffsetDateTime, UtcDateTime, format_description::well_known::Rfc3339};
 
@@ -73,13 +69,13 @@ impl Timestamp {
     }
 }
 
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        Self::MIN.after(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(time: std::time::SystemTime) -> Self {
+        Self::MIN.after(time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
     }
 }
 
-impl From<Timestamp> for SystemTime {
+impl From<Timestamp> for std::time::SystemTime {
     fn from(time: Timestamp) -> Self {
         Self::UNIX_EPOCH + time.since(Timestamp::MIN)
     }
@@ -88,7 +84,7 @@ impl From<Timestamp> for SystemTime {
 /// RFC 3339 in UTC with milliseconds, the format of JavaScript.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = UtcDateTime::from(SystemTime::from(*self));
+        let time = UtcDateTime::UNIX_EPOCH + self.since(Self::MIN);
         let (year, month, day) = time.to_calendar_date();
         let (hour, minute, second, milli) = time.as_hms_milli();
         write!(f, "{year:04}-{:02}-{day:02}T", u8::from(month))?;
@@ -112,8 +108,7 @@ impl FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let why = "it is not an RFC 3339 date and time of the years 1970 to 9999";
         let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-        let micros = time.map(|time| time.unix_timestamp_nanos() / 1_000);
-        let micros = micros.and_then(|micros| i64::try_from(micros).ok());
+        let micros = time.map(|time| (time.unix_timestamp_nanos() / 1_000) as i64);
         let in_range = micros.filter(|micros| (Self::MIN.0..=Self::MAX.0).contains(micros));
         in_range.map(Self).ok_or_else(|| Invalid::new("timestamp", why))
     }

@@ -100,8 +100,9 @@ impl Checksum {
 
     pub(super) fn append_to(self, text: &mut String) {
         if self == Self::Crc32 {
-            let checksum = encode(crc32(text.as_bytes()));
-            text.extend(checksum.map(char::from));
+            let crc = crc32(text.as_bytes());
+            let digit = |place| char::from(BASE62[(crc / 62u32.pow(place) % 62) as usize]);
+            text.extend((0..CRC32_LEN as u32).rev().map(digit));
         }
     }
 }
@@ -141,15 +142,6 @@ fn crc32(text: &[u8]) -> u32 {
     let mut hasher = DETECTED.clone();
     hasher.update(text);
     hasher.finalize()
-}
-
-fn encode(mut crc: u32) -> [u8; CRC32_LEN] {
-    let mut characters = [0; CRC32_LEN];
-    for character in characters.iter_mut().rev() {
-        *character = BASE62[(crc % 62) as usize];
-        crc /= 62;
-    }
-    characters
 }
 
 /// Decoding the presented checksum takes 7 ns less than encoding the expected one.

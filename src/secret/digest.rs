@@ -168,11 +168,21 @@ impl std::hash::Hash for SecretDigest {
     }
 }
 
-impl std::fmt::Debug for SecretDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretDigest").field("tag", &self.tag).finish_non_exhaustive()
-    }
+/// Implements `Debug` with these fields only, because the others are secret.
+macro_rules! debug_only {
+    ($type:ident { $($field:ident),* }) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($type));
+                $(shown.field(stringify!($field), &self.$field);)*
+                shown.finish_non_exhaustive()
+            }
+        }
+    };
 }
+pub(crate) use debug_only;
+
+debug_only!(SecretDigest { tag });
 
 /// Hex if the text has exactly the length of it, else either base64, with or without padding.
 fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], ImportHashError> {

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, block_api::compress256};
 use zeroize::Zeroizing;
 
-use crate::secret::digest::{HasherTag, SecretDigest};
+use crate::secret::digest::{HasherTag, SecretDigest, debug_only};
 
 /// Turns a presented text into the digest that a store looks up.
 ///
@@ -202,11 +202,7 @@ impl Hasher for HmacSha256Hasher {
     }
 }
 
-impl std::fmt::Debug for HmacSha256Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HmacSha256Hasher").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
+debug_only!(HmacSha256Hasher { tag });
 
 /// A secret of the service, mixed into every digest. Its memory is wiped when it is dropped.
 pub struct Pepper {
@@ -237,11 +233,7 @@ impl Pepper {
     }
 }
 
-impl std::fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
-    }
-}
+debug_only!(Pepper { id });
 
 /// Compresses a text that fits the last SHA-256 block together with its padding: 16 to 55 bytes.
 /// Returns `None` for other lengths.

@@ -11,7 +11,7 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// Uses `current` for new secrets and accepts no other format.
+    /// Accepts only the format `current`, which is also that of new secrets.
     pub fn new(current: KeyFormat) -> Self {
         Self { current, older: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl Formats {
         std::iter::once(&self.current).chain(&self.older)
     }
 
-    /// Returns the [`hint`](Parsed::hint) of a secret, or an empty text if no format matches it.
+    /// Returns the [`hint`](Parsed::hint) of a secret; empty if no format matches it.
     pub fn hint(&self, secret: &Secret) -> String {
         self.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
     }
@@ -86,17 +86,9 @@ impl Formats {
         &self,
         matches: impl Fn(&KeyFormat) -> Result<T, Malformed>,
     ) -> Result<T, Malformed> {
-        let mut furthest = match matches(&self.current) {
-            Ok(matched) => return Ok(matched),
-            Err(malformed) => malformed,
-        };
-        for format in &self.older {
-            match matches(format) {
-                Ok(matched) => return Ok(matched),
-                Err(malformed) => furthest = furthest.max(malformed),
-            }
-        }
-        Err(furthest)
+        self.older.iter().fold(matches(&self.current), |found, format| {
+            found.or_else(|furthest| matches(format).map_err(|error| error.max(furthest)))
+        })
     }
 }
 

@@ -41,7 +41,9 @@ pub fn with_checksum(text: &str) -> String {
 #[test]
 fn each_example_product_can_describe_its_format() {
     let [lurus, luna, lk, api, lumio] = <[KeyFormat; 5]>::try_from(products()).unwrap();
-    assert!(lurus.generate().unwrap().expose().starts_with("lc_"));
+    let secret = lurus.generate().unwrap();
+    assert!(secret.expose().starts_with("lc_"));
+    assert_eq!(format!("{secret:?}"), "Secret([redacted])");
 
     let secret = luna.generate().unwrap();
     let (prefix, body) = secret.expose().split_at("lnos_live_".len());
