@@ -148,7 +148,8 @@ impl Manager {
             let message = "no hasher accepts this digest: build with `also_accept`";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let longest = self.formats.longest_hint().max(MAX_FOREIGN_HINT);
+        let hints = self.formats.accepted().map(|format| format.hint_len);
+        let longest = hints.fold(MAX_FOREIGN_HINT, usize::max);
         let hint = checked_text("hint", hint.trim(), longest)?;
         if self.formats.parse(hint).is_ok() {
             let message = "the hint is the whole secret: pass its first characters only";

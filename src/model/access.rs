@@ -244,13 +244,10 @@ impl Networks {
     }
 }
 
-/// Converts an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`) to the IPv4 network, because request
-/// addresses are converted the same way.
+/// Converts an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`) to the IPv4 network after its first 96 bits,
+/// because request addresses are converted the same way.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
-    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED_PREFIX_BITS));
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
     v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
 }
-
-/// Number of bits before the IPv4 address in an IPv4-mapped IPv6 address.
-const MAPPED_PREFIX_BITS: u8 = 96;

@@ -101,16 +101,14 @@ impl Key {
         }
     }
 
-    /// Whether the key counts towards its owner's limit of active keys: neither revoked nor expired.
-    ///
-    /// A disabled key counts, because otherwise disabling and enabling keys would bypass the limit.
+    /// Whether the key counts towards its owner's limit of active keys: neither revoked nor expired. A
+    /// disabled key counts, because otherwise disabling and enabling keys would bypass the limit.
     pub fn is_live(&self, now: Timestamp) -> bool {
         matches!(self.status(now), Status::Active | Status::Disabled)
     }
 
-    /// Returns the instant of revocation or of expiry, whichever is earlier. Retention starts there.
-    ///
-    /// The instant may be in the future: a key with an expiry date that is still live returns `Some`.
+    /// Returns the instant of revocation or of expiry, whichever is earlier. Retention starts there. It may
+    /// be in the future: a live key with an expiry date returns `Some`.
     pub fn dead_since(&self) -> Option<Timestamp> {
         let revoked = self.revoked.as_ref().map(|revocation| revocation.at);
         [revoked, self.expires_at].into_iter().flatten().min()
@@ -215,18 +213,11 @@ macro_rules! identifier {
 identifier!(KeyId, "key id");
 identifier!(EventId, "event id");
 
-impl KeyId {
-    /// The random half of the UUIDv7, usable as a hash.
-    #[inline]
-    pub(crate) fn random(self) -> u64 {
-        self.0.as_u64_pair().1
-    }
-}
-
+/// Hashes the random half of the UUIDv7 only.
 impl std::hash::Hash for KeyId {
     #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.random());
+        state.write_u64(self.0.as_u64_pair().1);
     }
 }
 
@@ -265,8 +256,7 @@ impl Owner {
     /// # Errors
     /// If one of them is empty, longer than 200 characters, or contains a NUL character.
     pub fn new(tenant: &str, account: &str) -> Result<Self, Invalid> {
-        let tenant = checked_text("tenant", tenant, MAX_OWNER_PART_LEN)?;
-        Ok(Self::from_checked(tenant, checked_text("account", account, MAX_OWNER_PART_LEN)?))
+        Self::in_tenant(checked_text("tenant", tenant, 200)?, account)
     }
 
     /// Returns the owner for an account of a host without tenants. Its tenant is the empty string.
@@ -274,11 +264,12 @@ impl Owner {
     /// # Errors
     /// If `account` is empty, longer than 200 characters, or contains a NUL character.
     pub fn account_only(account: &str) -> Result<Self, Invalid> {
-        Ok(Self::from_checked("", checked_text("account", account, MAX_OWNER_PART_LEN)?))
+        Self::in_tenant("", account)
     }
 
-    fn from_checked(tenant: &str, account: &str) -> Self {
-        Self { text: [tenant, "\0", account].concat().into(), tenant_len: tenant.len() as u32 }
+    fn in_tenant(tenant: &str, account: &str) -> Result<Self, Invalid> {
+        let text = [tenant, "\0", checked_text("account", account, 200)?].concat().into();
+        Ok(Self { text, tenant_len: tenant.len() as u32 })
     }
 
     /// Returns the tenant; empty if the host has no tenants.
@@ -343,5 +334,3 @@ impl<'a> From<&'a Owner> for OwnerScope<'a> {
         Self::Owner(owner)
     }
 }
-
-const MAX_OWNER_PART_LEN: usize = 200;

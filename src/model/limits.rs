@@ -28,9 +28,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Sets the maximum number of keys that are neither revoked nor expired.
-    ///
-    /// Lowering it below the current number keeps existing keys and refuses new ones.
+    /// Sets the maximum number of keys that are neither revoked nor expired. Lowering it below the current
+    /// number keeps existing keys and refuses new ones.
     pub fn max_active_keys(self, keys: u32) -> Self {
         Self { max_active_keys: Some(keys), ..self }
     }
@@ -45,9 +44,8 @@ impl Limits {
         Self { rate: Some(rate), ..self }
     }
 
-    /// Sets the rate of each of the owner's keys, independent of the others.
-    ///
-    /// If a key has its own rate, the lower rate and the smaller burst of the two apply.
+    /// Sets the rate of each of the owner's keys, independent of the others. If a key has its own rate, the
+    /// lower rate and the smaller burst of the two apply.
     pub fn rate_per_key(self, rate: Rate) -> Self {
         Self { rate_per_key: Some(rate), ..self }
     }

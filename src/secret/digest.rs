@@ -10,13 +10,12 @@ use subtle::{Choice, ConstantTimeEq};
 #[derive(Clone, Copy)]
 pub struct SecretDigest {
     /// The state words of SHA-256, without conversion to bytes between hashing and comparing.
-    words: [u32; 8],
-    tag: HasherTag,
+    pub(super) words: [u32; 8],
+    pub(super) tag: HasherTag,
 }
 
-/// Identifies the hasher that made a digest.
-///
-/// It is stored with the digest, so digests of different hashers never collide.
+/// Identifies the hasher of a digest. It is stored with the digest, so digests of different hashers never
+/// collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HasherTag {
     algorithm: u8,
@@ -36,11 +35,6 @@ impl SecretDigest {
     pub fn from_parts(tag: HasherTag, bytes: [u8; 32]) -> Self {
         let (words, _) = bytes.as_chunks();
         Self { words: std::array::from_fn(|n| u32::from_be_bytes(words[n])), tag }
-    }
-
-    #[inline]
-    pub(super) fn from_words(tag: HasherTag, words: [u32; 8]) -> Self {
-        Self { words, tag }
     }
 
     /// Imports a raw SHA-256 hash (32 bytes) from another system.

@@ -7,7 +7,7 @@ use crate::secret::checksum::{Alphabet, Checksum, PrefixCrc};
 ///
 /// # Examples
 /// ```
-/// use keyward::{KeyFormat, secret::Malformed};
+/// use keyward::{Alphabet, Checksum, KeyFormat, secret::Malformed};
 ///
 /// let format = KeyFormat::builder("lc").build()?;
 /// let secret = format.generate()?;
@@ -15,6 +15,10 @@ use crate::secret::checksum::{Alphabet, Checksum, PrefixCrc};
 /// let parsed = format.parse(secret.expose()).unwrap();
 /// assert_eq!(parsed.hint().len(), "lc_".len() + 8);
 /// assert_eq!(format.parse("ghp_16C7e42F292c6912E7").unwrap_err(), Malformed::Prefix);
+///
+/// let hex = KeyFormat::builder("lnos").environment("live").alphabet(Alphabet::Hex).bits(128);
+/// let format = hex.checksum(Checksum::None).build()?;
+/// assert_eq!(format.to_string(), "lnos_live_{32 hex}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +32,7 @@ pub struct KeyFormat {
     pub(super) checksum: Checksum,
     pub(super) prefix_crc: PrefixCrc,
     /// Length of a hint, including the secret prefix.
-    pub(super) hint_len: usize,
+    pub(crate) hint_len: usize,
 }
 
 impl KeyFormat {
@@ -41,7 +45,8 @@ impl KeyFormat {
             prefix: prefix.into(),
             environment: None,
             alphabet: Alphabet::Base62,
-            length: Length::Bits(178),
+            bits: 178,
+            total_len: None,
             checksum: Checksum::Crc32,
             hint_len: 8,
         }
@@ -82,15 +87,11 @@ pub struct KeyFormatBuilder {
     prefix: String,
     environment: Option<String>,
     alphabet: Alphabet,
-    length: Length,
+    bits: u32,
+    /// Replaces `bits`.
+    total_len: Option<usize>,
     checksum: Checksum,
     hint_len: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Length {
-    Bits(u32),
-    Total(usize),
 }
 
 impl KeyFormatBuilder {
@@ -106,12 +107,12 @@ impl KeyFormatBuilder {
 
     /// Sets the minimum number of random bits of the body. Defaults to 178.
     pub fn bits(self, bits: u32) -> Self {
-        Self { length: Length::Bits(bits), ..self }
+        Self { bits, total_len: None, ..self }
     }
 
     /// Sets the number of characters of the whole secret. Replaces [`bits`](KeyFormatBuilder::bits).
     pub fn total_len(self, characters: usize) -> Self {
-        Self { length: Length::Total(characters), ..self }
+        Self { total_len: Some(characters), ..self }
     }
 
     /// Sets the checksum at the end of the secret. Defaults to CRC-32 in six characters.
@@ -128,22 +129,8 @@ impl KeyFormatBuilder {
     ///
     /// # Errors
     /// A [`FormatError`] that names the violated rule and the remedy.
-    ///
-    /// # Examples
-    /// ```
-    /// use keyward::{Alphabet, Checksum, KeyFormat};
-    ///
-    /// let format = KeyFormat::builder("lnos")
-    ///     .environment("live")
-    ///     .alphabet(Alphabet::Hex)
-    ///     .bits(128)
-    ///     .checksum(Checksum::None)
-    ///     .build()?;
-    /// assert_eq!(format.to_string(), "lnos_live_{32 hex}");
-    /// # Ok::<(), keyward::secret::FormatError>(())
-    /// ```
     pub fn build(self) -> Result<KeyFormat, FormatError> {
-        let KeyFormatBuilder { prefix, environment, alphabet, length, checksum, hint_len } = self;
+        let Self { prefix, environment, alphabet, bits, total_len, checksum, hint_len } = self;
         if !is_valid_word(&prefix) {
             return Err(FormatError::Prefix(prefix));
         }
@@ -157,9 +144,9 @@ impl KeyFormatBuilder {
         }
         let fixed_len = secret_prefix.len() + checksum.len();
         let bits_per_character = alphabet.bits_per_character();
-        let body_len = match length {
-            Length::Bits(bits) => (f64::from(bits) / bits_per_character).ceil() as usize,
-            Length::Total(total) => total.saturating_sub(fixed_len),
+        let body_len = match total_len {
+            Some(total) => total.saturating_sub(fixed_len),
+            None => (f64::from(bits) / bits_per_character).ceil() as usize,
         };
         let bits_of = |characters: usize| (characters as f64 * bits_per_character) as u32;
         if bits_of(body_len) < MIN_BITS {
@@ -188,7 +175,7 @@ impl KeyFormatBuilder {
 fn is_valid_word(text: &str) -> bool {
     let is_part =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    text.len() <= MAX_WORD_LEN
+    text.len() <= 32
         && text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.split(['_', '-']).all(is_part)
 }
@@ -288,7 +275,6 @@ impl KeyFormat {
 
 /// The longest secret of any format, in bytes. A longer text is rejected without being read.
 pub(super) const MAX_SECRET_LEN: usize = 512;
-const MAX_WORD_LEN: usize = 32;
 const WORD_RULE: &str =
     "use 1 to 32 letters and digits that begin with a letter, with single `_` or `-` in between";
 const MIN_BITS: u32 = 128;

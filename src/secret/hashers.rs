@@ -113,7 +113,7 @@ impl Hasher for Sha256Hasher {
     fn digest(&self, presented: &[u8]) -> SecretDigest {
         let tag = HasherTag::SHA256;
         match last_block(INITIAL, &FIRST_BLOCK, presented) {
-            Some(words) => SecretDigest::from_words(tag, words),
+            Some(words) => SecretDigest { words, tag },
             None => SecretDigest::from_parts(tag, sha2::Sha256::digest(presented).into()),
         }
     }
@@ -141,17 +141,8 @@ impl Hasher for Sha512Hasher {
 ///
 /// With a copy of the database but without the pepper, an attacker cannot find out whether a text is a key. To replace
 /// a pepper, make a hasher with the new pepper current and [`also_accept`](Hashers::also_accept) the old one: the
-/// digest of a key is updated when the key is used.
-///
-/// # Examples
-/// ```
-/// use keyward::{Hasher, HmacSha256Hasher, Pepper};
-///
-/// let now = HmacSha256Hasher::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
-/// let before = HmacSha256Hasher::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
-/// assert_ne!(now.digest(b"a key"), before.digest(b"a key"));
-/// # Ok::<(), keyward::secret::PepperError>(())
-/// ```
+/// digest of a key is updated when the key is used. [`ApiKeysBuilder::hasher`](crate::api::ApiKeysBuilder::hasher)
+/// has an example.
 pub struct HmacSha256Hasher {
     tag: HasherTag,
     /// The states after the blocks of the pepper, so that a digest takes only two compressions.
@@ -185,7 +176,7 @@ impl HmacSha256Hasher {
     fn short(&self, presented: &[u8]) -> Option<SecretDigest> {
         let inner = last_block(*self.inner, &SECOND_BLOCK, presented)?.map(u32::to_be_bytes);
         let words = last_block(*self.outer, &SECOND_BLOCK, inner.as_flattened())?;
-        Some(SecretDigest::from_words(self.tag, words))
+        Some(SecretDigest { words, tag: self.tag })
     }
 }
 
@@ -212,9 +203,7 @@ pub struct Pepper {
 
 /// A pepper is too short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a pepper of {len} bytes is too short: use at least {MIN_PEPPER_LEN} from a random generator"
-)]
+#[error("a pepper of {len} bytes is too short: use at least 32 from a random generator")]
 pub struct PepperError {
     len: usize,
 }
@@ -226,7 +215,7 @@ impl Pepper {
     /// If `bytes` is shorter than 32 bytes.
     pub fn new(id: u16, bytes: impl Into<Vec<u8>>) -> Result<Self, PepperError> {
         let bytes = Zeroizing::new(bytes.into());
-        if bytes.len() < MIN_PEPPER_LEN {
+        if bytes.len() < 32 {
             return Err(PepperError { len: bytes.len() });
         }
         Ok(Self { id, bytes })
@@ -296,8 +285,6 @@ const fn padding(preceding_bytes: usize) -> Padding {
 const INITIAL: [u32; 8] = [
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 ];
-
-const MIN_PEPPER_LEN: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -55,12 +55,6 @@ impl Formats {
         self.parse(secret.expose()).map(|parsed| parsed.hint().into()).unwrap_or_default()
     }
 
-    /// The length of the longest hint of all accepted formats.
-    #[cfg(feature = "server")]
-    pub(crate) fn longest_hint(&self) -> usize {
-        self.accepted().map(|format| format.hint_len).max().unwrap_or_default()
-    }
-
     /// Parses a text with the one accepted format that can match it.
     ///
     /// # Errors
