@@ -134,9 +134,8 @@ impl Permissions {
     }
 }
 
-/// The access of a key. It never exceeds the current permissions of the key's owner.
-///
-/// Exhaustive on purpose, for the same reason as [`Permissions`].
+/// The access of a key. It never exceeds the current permissions of the key's owner. Exhaustive on purpose, for
+/// the same reason as [`Permissions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// All current permissions of the owner.
@@ -178,9 +177,7 @@ impl Access {
     }
 }
 
-/// The networks from which a key may be used.
-///
-/// Exhaustive on purpose, for the same reason as [`Permissions`].
+/// The networks from which a key may be used. Exhaustive on purpose, for the same reason as [`Permissions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Networks {
     /// Any address.

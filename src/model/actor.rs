@@ -14,9 +14,7 @@ use crate::model::{
 /// ```
 /// use keyward::Actor;
 ///
-/// let actor = Actor::account("ada@example.com")
-///     .ip("192.0.2.7".parse().unwrap())
-///     .user_agent("curl/8.5");
+/// let actor = Actor::account("ada@example.com").ip("192.0.2.7".parse().unwrap());
 /// assert_eq!(actor.label(), "ada@example.com");
 /// ```
 #[derive(Clone, Debug)]

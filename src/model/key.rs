@@ -127,9 +127,8 @@ impl Status {
     }
 }
 
-/// When a new key expires. At the instant of expiry itself, the key is already invalid.
-///
-/// Exhaustive on purpose: these are all cases.
+/// When a new key expires. At the instant of expiry itself, the key is already invalid. Exhaustive on purpose:
+/// these are all cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// The key does not expire.

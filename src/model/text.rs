@@ -41,7 +41,6 @@ impl Name {
     }
 }
 
-/// Escaped as a single line: see [`one_line`].
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&one_line(&self.0))

@@ -94,7 +94,10 @@ impl Checksum {
     pub(super) fn matches(self, prefix_crc: PrefixCrc, text: &[u8], checksum: &[u8]) -> bool {
         match self {
             Self::None => checksum.is_empty(),
-            Self::Crc32 => decode(checksum) == Some(u64::from(prefix_crc.crc_of(text))),
+            Self::Crc32 => {
+                let crc = crc32(&text[prefix_crc.len..]) ^ prefix_crc.crc;
+                decode(checksum) == Some(u64::from(crc))
+            }
         }
     }
 
@@ -127,11 +130,6 @@ impl PrefixCrc {
         let rest = crc32(&text[len..]);
         text[..len].copy_from_slice(&prefix.as_bytes()[..len]);
         Self { len, crc: crc32(&text) ^ rest }
-    }
-
-    #[inline]
-    fn crc_of(self, text: &[u8]) -> u32 {
-        crc32(&text[self.len..]) ^ self.crc
     }
 }
 

@@ -66,6 +66,27 @@ impl KeyFormat {
     pub fn bits(&self) -> u32 {
         (self.body_len as f64 * self.alphabet.bits_per_character()) as u32
     }
+
+    /// Returns rules with which gitleaks, GitHub or a regular expression engine finds leaked secrets.
+    pub fn scanner_rules(&self) -> ScannerRules {
+        let (prefix, class) = (self.secret_prefix(), self.alphabet.regex_class());
+        // The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
+        let with = |characters: usize| format!("{prefix}[{class}]{{{characters}}}");
+        let secret = match (self.checksum, self.alphabet) {
+            (Checksum::None, _) => with(self.body_len),
+            (Checksum::Crc32, Alphabet::Base62) => with(self.body_len + self.checksum.len()),
+            (Checksum::Crc32, _) => with(self.body_len) + "[0-9A-Za-z]{6}",
+        };
+        let regex = format!("{BEFORE}({secret}){AFTER}");
+        let (name, keyword) = (prefix.trim_end_matches('_'), prefix.to_ascii_lowercase());
+        // A literal TOML string: the pattern contains no quote, so nothing needs escaping.
+        let gitleaks = format!(
+            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {prefix}\"\n\
+             regex = '''{regex}'''\nsecretGroup = 1\nkeywords = [\"{keyword}\"]\n"
+        );
+        let github = GithubPattern { secret, before: BEFORE.into(), after: AFTER.into() };
+        ScannerRules { regex, gitleaks, github }
+    }
 }
 
 impl std::fmt::Display for KeyFormat {
@@ -244,33 +265,6 @@ pub struct GithubPattern {
     pub before: String,
     /// "After secret".
     pub after: String,
-}
-
-impl KeyFormat {
-    /// Returns rules with which gitleaks, GitHub or a regular expression engine finds leaked secrets.
-    pub fn scanner_rules(&self) -> ScannerRules {
-        let (secret, prefix) = (self.secret_pattern(), self.secret_prefix());
-        let regex = format!("{BEFORE}({secret}){AFTER}");
-        let (name, keyword) = (prefix.trim_end_matches('_'), prefix.to_ascii_lowercase());
-        // A literal TOML string: the pattern contains no quote, so nothing needs escaping.
-        let gitleaks = format!(
-            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {prefix}\"\n\
-             regex = '''{regex}'''\nsecretGroup = 1\nkeywords = [\"{keyword}\"]\n"
-        );
-        let github = GithubPattern { secret, before: BEFORE.into(), after: AFTER.into() };
-        ScannerRules { regex, gitleaks, github }
-    }
-
-    /// The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
-    fn secret_pattern(&self) -> String {
-        let (prefix, class) = (self.secret_prefix(), self.alphabet.regex_class());
-        let with = |characters: usize| format!("{prefix}[{class}]{{{characters}}}");
-        match (self.checksum, self.alphabet) {
-            (Checksum::None, _) => with(self.body_len),
-            (Checksum::Crc32, Alphabet::Base62) => with(self.body_len + self.checksum.len()),
-            (Checksum::Crc32, _) => with(self.body_len) + "[0-9A-Za-z]{6}",
-        }
-    }
 }
 
 /// The longest secret of any format, in bytes. A longer text is rejected without being read.

@@ -21,8 +21,14 @@ pub trait Hasher: Send + Sync + 'static {
     fn tag(&self) -> HasherTag;
 }
 
+impl std::fmt::Debug for dyn Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.tag(), f)
+    }
+}
+
 /// The hasher of new digests, and hashers whose digests are still accepted.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Hashers {
     current: Arc<dyn Hasher>,
     retired: Vec<Arc<dyn Hasher>>,
@@ -71,16 +77,6 @@ impl Hashers {
     /// Whether digests with this tag can be verified.
     pub fn accepts(&self, tag: HasherTag) -> bool {
         self.current.tag() == tag || self.retired.iter().any(|hasher| hasher.tag() == tag)
-    }
-}
-
-impl std::fmt::Debug for Hashers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let retired: Vec<HasherTag> = self.retired.iter().map(|hasher| hasher.tag()).collect();
-        f.debug_struct("Hashers")
-            .field("current", &self.current.tag())
-            .field("retired", &retired)
-            .finish()
     }
 }
 
