@@ -231,13 +231,9 @@ impl Networks {
 
     /// Whether every address that `other` allows is allowed.
     pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (Self::Only(_), Self::Any) => false,
-            (Self::Only(mine), Self::Only(theirs)) => {
-                theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
-            }
-        }
+        let Self::Only(mine) = self else { return true };
+        let Self::Only(theirs) = other else { return false };
+        theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
     }
 }
 

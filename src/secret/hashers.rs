@@ -137,8 +137,7 @@ impl Hasher for Sha512Hasher {
 ///
 /// With a copy of the database but without the pepper, an attacker cannot find out whether a text is a key. To replace
 /// a pepper, make a hasher with the new pepper current and [`also_accept`](Hashers::also_accept) the old one: the
-/// digest of a key is updated when the key is used. [`ApiKeysBuilder::hasher`](crate::api::ApiKeysBuilder::hasher)
-/// has an example.
+/// digest of a key is updated when the key is used. See [`ApiKeysBuilder::hasher`](crate::api::ApiKeysBuilder::hasher).
 pub struct HmacSha256Hasher {
     tag: HasherTag,
     /// The states after the blocks of the pepper, so that a digest takes only two compressions.

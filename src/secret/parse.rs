@@ -114,6 +114,7 @@ impl KeyFormat {
     ) -> Result<Parsed<'a>, Malformed> {
         let text = presented.as_ref();
         self.check(text)?;
+        let text = std::str::from_utf8(text).expect("prefix, alphabets and checksum are ASCII");
         Ok(Parsed { text, hint_len: self.hint_len })
     }
 
@@ -152,20 +153,19 @@ impl KeyFormat {
 /// A text that has the form of a secret. Only verification can find out whether its key is live.
 #[derive(Clone, Copy)]
 pub struct Parsed<'a> {
-    /// ASCII, as is every text that `KeyFormat::check` accepts.
-    text: &'a [u8],
+    text: &'a str,
     hint_len: usize,
 }
 
 impl<'a> Parsed<'a> {
     /// Returns the whole text as presented.
     pub fn expose(&self) -> &'a str {
-        as_ascii(self.text)
+        self.text
     }
 
     /// Returns the part that may be shown again: `lnos_live_a1b2c3d4`.
     pub fn hint(&self) -> &'a str {
-        as_ascii(&self.text[..self.hint_len])
+        &self.text[..self.hint_len]
     }
 }
 
@@ -173,10 +173,6 @@ impl std::fmt::Debug for Parsed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Parsed").field(&self.hint()).finish()
     }
-}
-
-fn as_ascii(text: &[u8]) -> &str {
-    std::str::from_utf8(text).expect("prefix, alphabets and checksum are ASCII")
 }
 
 /// Why a text is not a secret of a format, ordered by how far the text matched.
