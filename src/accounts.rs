@@ -33,7 +33,7 @@ impl Account {
 
     /// Returns a suspended account without permissions.
     pub(crate) fn unknown() -> Self {
-        Self::new(Permissions::Only(Scopes::none()), Limits::default()).suspended(true)
+        Self::new(Permissions::Only(Scopes::default()), Limits::default()).suspended(true)
     }
 }
 

@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod keys;
 mod limits;
+mod model;
 mod products;
 mod store;
 mod support;

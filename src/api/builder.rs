@@ -153,7 +153,7 @@ impl ApiKeysBuilder {
             step_up: self.step_up,
             formats: Arc::new(self.formats),
             hashers: self.hashers,
-            cache: Arc::new(Cache::new(self.cache.as_ref(), clock.coarse_lag())),
+            cache: Arc::new(Cache::new(self.cache.as_ref(), clock.coarse_lag)),
             clock,
             ids: Arc::default(),
             sinks: Arc::new(self.sinks),

@@ -485,7 +485,7 @@ impl ApiKeys {
         by: &Actor,
     ) -> Result<(), Error> {
         let event = self.manager.event(EventKind::HostEvent, by)?.of_owner(of).reason(what);
-        self.manager.write_event(AuditEvent { outcome, key_id: by.key_id(), ..event }).await
+        self.manager.write_event(AuditEvent { outcome, key_id: by.key_id, ..event }).await
     }
 
     /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
@@ -591,7 +591,7 @@ impl ApiKeys {
     }
 
     fn attempt<'a>(&self, reason: &'static str, by: &'a Actor) -> Attempt<'a> {
-        let (at, ip, user_agent) = (self.now(), by.address(), by.agent());
+        let (at, ip, user_agent) = (self.now(), by.ip, by.user_agent.as_deref());
         Attempt { reason, key: None, at, ip, user_agent }
     }
 }

@@ -140,8 +140,8 @@ impl AuditEvent {
     pub(crate) fn by(id: EventId, at: Timestamp, kind: EventKind, by: &Actor) -> Self {
         Self {
             actor: by.label().into(),
-            ip: by.address(),
-            user_agent: by.agent().map(Into::into),
+            ip: by.ip,
+            user_agent: by.user_agent.clone(),
             ..Self::new(id, at, kind)
         }
     }

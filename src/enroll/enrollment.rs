@@ -274,7 +274,7 @@ impl Inner {
     /// Returns the digest of the actor's network, or `None` if the actor has no IP address. A network is one
     /// IPv4 address or one IPv6 /64, the smallest block that a subscriber has.
     fn network_digest(&self, prefix: &str, by: &Actor) -> Option<SecretDigest> {
-        let network = match by.address()? {
+        let network = match by.ip? {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("{:x}", u128::from(ip) >> 64),
         };

@@ -144,7 +144,8 @@ impl Manager {
         if !self.hashers.accepts(digest.tag()) {
             return invalid("no hasher accepts this digest: build with `also_accept`");
         }
-        let longest = self.formats.longest_hint().max(MAX_FOREIGN_HINT);
+        let hints = self.formats.accepted().map(|format| format.hint_len);
+        let longest = hints.fold(MAX_FOREIGN_HINT, usize::max);
         let hint = checked_text("hint", hint.trim(), longest)?;
         if self.formats.parse(hint).is_ok() {
             return invalid("the hint is the whole secret: pass its first characters only");

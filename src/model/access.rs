@@ -1,4 +1,4 @@
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -15,7 +15,7 @@ impl Scope {
     /// If the text violates this rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         let is_valid = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if text.is_empty() || text.len() > MAX_SCOPE_LEN || !text.bytes().all(is_valid) {
+        if !(1..=100).contains(&text.len()) || !text.bytes().all(is_valid) {
             let why = "use 1 to 100 visible ASCII characters without quotes or backslashes";
             return Err(Invalid::new("scope", why));
         }
@@ -28,8 +28,8 @@ impl Scope {
     }
 }
 
-/// A set of scopes. The empty set permits nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A set of scopes. The empty set, the default, permits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scopes(Arc<[Scope]>);
 
 impl Scopes {
@@ -37,32 +37,13 @@ impl Scopes {
     ///
     /// # Errors
     /// If an item is not a valid [`Scope`], or there are more than 200.
-    ///
-    /// # Examples
-    /// ```
-    /// use keyward::model::Scopes;
-    ///
-    /// let scopes = Scopes::new(["builds:write", "builds:read"])?;
-    /// assert!(scopes.contains("builds:read"));
-    /// assert_eq!(scopes.to_string(), "builds:read builds:write");
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
     pub fn new<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let mut all = Vec::new();
-        for scope in scopes {
-            all.push(Scope::new(scope.as_ref())?);
+        let parsed = scopes.into_iter().map(|scope| Scope::new(scope.as_ref()));
+        let all = parsed.collect::<Result<BTreeSet<_>, _>>()?;
+        if all.len() > 200 {
+            return Err(Invalid::new("scopes", "there are more than 200"));
         }
-        all.sort();
-        all.dedup();
-        if all.len() > MAX_SCOPES {
-            return Err(Invalid::new("scopes", format!("there are more than {MAX_SCOPES}")));
-        }
-        Ok(Self(all.into()))
-    }
-
-    /// The empty set.
-    pub(crate) fn none() -> Self {
-        Self(Arc::new([]))
+        Ok(Self(all.into_iter().collect()))
     }
 
     /// Whether the set contains a scope.
@@ -80,10 +61,8 @@ impl Scopes {
     }
 
     fn union(&self, other: &Self) -> Self {
-        let mut all: Vec<_> = self.0.iter().chain(&*other.0).cloned().collect();
-        all.sort();
-        all.dedup();
-        Self(all.into())
+        let all: BTreeSet<_> = self.0.iter().chain(&*other.0).cloned().collect();
+        Self(all.into_iter().collect())
     }
 
     fn intersection(&self, other: &Self) -> Self {
@@ -94,11 +73,7 @@ impl Scopes {
 /// The scopes in ascending order, separated by spaces.
 impl std::fmt::Display for Scopes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, scope) in self.iter().enumerate() {
-            let separator = if i == 0 { "" } else { " " };
-            write!(f, "{separator}{scope}")?;
-        }
-        Ok(())
+        f.write_str(&self.iter().collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -159,9 +134,8 @@ impl Permissions {
     }
 }
 
-/// The access of a key. It never exceeds the current permissions of the key's owner.
-///
-/// Exhaustive on purpose, for the same reason as [`Permissions`].
+/// The access of a key. It never exceeds the current permissions of the key's owner. Exhaustive on purpose, for
+/// the same reason as [`Permissions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// All current permissions of the owner.
@@ -190,27 +164,20 @@ impl Access {
 
     /// Whether this access includes everything that `other` permits to a key of the same owner.
     pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Inherited, _) => true,
-            (Self::Only(_), Self::Inherited) => false,
-            (Self::Only(mine), Self::Only(theirs)) => mine.covers(theirs),
-        }
+        self.within(&Permissions::All).covers(&other.within(&Permissions::All))
     }
 
     /// Whether a scope is permitted to a key whose owner has the permissions `owner`. Does not allocate.
     #[inline]
     pub fn allows(&self, scope: &str, owner: &Permissions) -> bool {
-        let own = match self {
-            Self::Inherited => true,
-            Self::Only(scopes) => scopes.contains(scope),
-        };
-        own && owner.allows(scope)
+        match self {
+            Self::Inherited => owner.allows(scope),
+            Self::Only(scopes) => scopes.contains(scope) && owner.allows(scope),
+        }
     }
 }
 
-/// The networks from which a key may be used.
-///
-/// Exhaustive on purpose, for the same reason as [`Permissions`].
+/// The networks from which a key may be used. Exhaustive on purpose, for the same reason as [`Permissions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Networks {
     /// Any address.
@@ -238,55 +205,42 @@ impl Networks {
     /// # Ok::<(), keyward::model::Invalid>(())
     /// ```
     pub fn only<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
-        let parse = |text: &str| {
+        let parse = |text: T| {
+            let text = text.as_ref();
             let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            let network = network.map(canonical);
-            network.map_err(|_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7"))
+            let invalid = |_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7");
+            network.map(canonical).map_err(invalid)
         };
-        let all: Vec<IpNet> =
-            networks.into_iter().map(|text| parse(text.as_ref())).collect::<Result<_, _>>()?;
-        if all.len() > MAX_NETWORKS {
-            return Err(Invalid::new("networks", format!("there are more than {MAX_NETWORKS}")));
+        let all = networks.into_iter().map(parse).collect::<Result<Arc<[IpNet]>, _>>()?;
+        if all.len() > 100 {
+            return Err(Invalid::new("networks", "there are more than 100"));
         }
-        Ok(Self::Only(all.into()))
+        Ok(Self::Only(all))
     }
 
     /// Whether a request from this address is allowed.
     #[inline]
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
-        match (self, address) {
-            (Self::Any, _) => true,
-            (Self::Only(_), None) => false,
+        let Self::Only(networks) = self else { return true };
+        address.is_some_and(|address| {
             // An IPv4 client of a dual-stack socket arrives as an IPv6 address.
-            (Self::Only(networks), Some(address)) => {
-                let address = address.to_canonical();
-                networks.iter().any(|network| network.contains(&address))
-            }
-        }
+            let address = address.to_canonical();
+            networks.iter().any(|network| network.contains(&address))
+        })
     }
 
     /// Whether every address that `other` allows is allowed.
     pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (Self::Only(_), Self::Any) => false,
-            (Self::Only(mine), Self::Only(theirs)) => {
-                theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
-            }
-        }
+        let Self::Only(mine) = self else { return true };
+        let Self::Only(theirs) = other else { return false };
+        theirs.iter().all(|network| mine.iter().any(|wide| wide.contains(network)))
     }
 }
 
-/// Converts an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`) to the IPv4 network, because request
-/// addresses are converted the same way.
+/// Converts an IPv4-mapped IPv6 network (`::ffff:192.0.2.0/120`) to the IPv4 network after its first 96 bits,
+/// because request addresses are converted the same way.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
-    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED_PREFIX_BITS));
+    let v4 = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
     v4.and_then(|(address, len)| Ipv4Net::new(address, len).ok()).map_or(network, IpNet::V4)
 }
-
-const MAX_SCOPE_LEN: usize = 100;
-const MAX_SCOPES: usize = 200;
-const MAX_NETWORKS: usize = 100;
-/// Number of bits before the IPv4 address in an IPv4-mapped IPv6 address.
-const MAPPED_PREFIX_BITS: u8 = 96;

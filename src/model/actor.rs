@@ -8,42 +8,39 @@ use crate::model::{
     timestamp::Timestamp,
 };
 
-/// The person, service or key that performs an action, with IP address and user agent.
-///
-/// It is written to the audit log with every change.
+/// The person, service or key that performs an action. Every change is written to the audit log with its actor.
 ///
 /// # Examples
 /// ```
 /// use keyward::Actor;
 ///
-/// let actor = Actor::account("ada@example.com")
-///     .ip("192.0.2.7".parse().unwrap())
-///     .user_agent("curl/8.5");
+/// let actor = Actor::account("ada@example.com").ip("192.0.2.7".parse().unwrap());
 /// assert_eq!(actor.label(), "ada@example.com");
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "an actor does nothing until it is passed to a call"]
 pub struct Actor {
     label: String,
-    key_id: Option<KeyId>,
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
+    /// The key, if the actor is a key.
+    pub(crate) key_id: Option<KeyId>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) user_agent: Option<String>,
     second_factor_at: Option<Timestamp>,
-    grantable: Grantable,
+    pub(crate) grantable: Grantable,
 }
 
 /// The maximum that an actor can grant to a key that it creates or changes.
 #[derive(Clone, Debug)]
-struct Grantable {
+pub(crate) struct Grantable {
     /// `None` if the actor may act in several tenants.
-    tenant: Option<String>,
-    permissions: Permissions,
+    pub(crate) tenant: Option<String>,
+    pub(crate) permissions: Permissions,
     /// The owner from which the actor inherits its permissions. Only a key of this owner may have
     /// [`Access::Inherited`]: the permissions of another owner could later grow beyond the actor's.
-    inherited_from: Option<Owner>,
-    limits: KeyLimits,
-    networks: Networks,
-    expires_at: Option<Timestamp>,
+    pub(crate) inherited_from: Option<Owner>,
+    pub(crate) limits: KeyLimits,
+    pub(crate) networks: Networks,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl Actor {
@@ -53,7 +50,7 @@ impl Actor {
     /// [`limited_to`](Actor::limited_to). `label` is truncated to 200 characters.
     pub fn account(label: &str) -> Self {
         Self {
-            label: truncated(label, MAX_LABEL_LEN),
+            label: truncated(label, 200),
             key_id: None,
             ip: None,
             user_agent: None,
@@ -74,32 +71,6 @@ impl Actor {
         Self::account(&format!("system:{job}"))
     }
 
-    /// The actor of a key, with what the key can grant. The public constructor is `Actor::key`, beside
-    /// [`Verified`](crate::Verified).
-    pub(crate) fn for_key(
-        id: KeyId,
-        owner: &Owner,
-        access: &Access,
-        permissions: Permissions,
-        limits: KeyLimits,
-        networks: Networks,
-        expires_at: Option<Timestamp>,
-    ) -> Self {
-        let inherits = *access == Access::Inherited;
-        Self {
-            key_id: Some(id),
-            grantable: Grantable {
-                tenant: Some(owner.tenant().into()),
-                permissions,
-                inherited_from: inherits.then(|| owner.clone()),
-                limits,
-                networks,
-                expires_at,
-            },
-            ..Self::account(&format!("key:{id}"))
-        }
-    }
-
     /// Reduces the permissions that the actor can grant to those that are also in `permissions`.
     pub fn limited_to(mut self, permissions: Permissions) -> Self {
         self.grantable.permissions = self.grantable.permissions.intersection(&permissions);
@@ -108,27 +79,22 @@ impl Actor {
     }
 
     /// Sets the IP address. An IPv4-mapped IPv6 address is converted to IPv4.
-    pub fn ip(mut self, ip: IpAddr) -> Self {
-        self.ip = Some(ip.to_canonical());
-        self
+    pub fn ip(self, ip: IpAddr) -> Self {
+        Self { ip: Some(ip.to_canonical()), ..self }
     }
 
     /// Sets the user agent, truncated to 500 characters.
-    pub fn user_agent(mut self, user_agent: &str) -> Self {
-        self.user_agent = Some(truncated(user_agent, MAX_USER_AGENT_LEN));
-        self
+    pub fn user_agent(self, user_agent: &str) -> Self {
+        Self { user_agent: Some(truncated(user_agent, MAX_USER_AGENT_LEN)), ..self }
     }
 
     /// Sets when a second factor of this person was last verified, according to the host's session.
     ///
-    /// Sensitive changes may require a recent one: see [`StepUp`](crate::accounts::StepUp).
-    ///
-    /// The instant is compared with the clock of [`ApiKeys`](crate::api::ApiKeys), which never goes back
-    /// while the process runs. Up to 5 seconds in the future is accepted, because the clocks of two nodes
-    /// may differ. An instant further in the future is treated as no second factor.
-    pub fn second_factor_at(mut self, checked: Timestamp) -> Self {
-        self.second_factor_at = Some(checked);
-        self
+    /// Sensitive changes may require a recent one: see [`StepUp`](crate::accounts::StepUp). The instant is
+    /// compared with the clock of [`ApiKeys`](crate::api::ApiKeys). Up to 5 seconds in the future is accepted,
+    /// because the clocks of two nodes may differ; a later instant is treated as no second factor.
+    pub fn second_factor_at(self, checked: Timestamp) -> Self {
+        Self { second_factor_at: Some(checked), ..self }
     }
 
     /// Returns the label: the account, `system:` and a job, or `key:` and a key id.
@@ -141,13 +107,8 @@ impl Actor {
         let Grantable { tenant, permissions, inherited_from, limits, networks, expires_at } =
             &self.grantable;
         let same_tenant = tenant.as_ref().is_none_or(|tenant| tenant == key.owner.tenant());
-        let access = match (permissions, &key.access) {
-            (Permissions::All, _) => true,
-            (Permissions::Only(_), Access::Inherited) => {
-                inherited_from.as_ref() == Some(&key.owner)
-            }
-            (granted, Access::Only(scopes)) => granted.covers(&Permissions::Only(scopes.clone())),
-        };
+        let access = permissions.covers(&key.access.within(&Permissions::All))
+            || key.access == Access::Inherited && inherited_from.as_ref() == Some(&key.owner);
         let lifetime = expires_at.is_none_or(|max| key.expires_at.is_some_and(|end| end <= max));
         same_tenant
             && access
@@ -156,27 +117,13 @@ impl Actor {
             && networks.covers(&key.networks)
     }
 
-    /// The key, if the actor is a key.
-    pub(crate) fn key_id(&self) -> Option<KeyId> {
-        self.key_id
-    }
-
     /// Whether a second factor was verified at most `max_age` before `now`.
     pub(crate) fn confirmed_within(&self, max_age: Duration, now: Timestamp) -> bool {
         self.second_factor_at
             .is_some_and(|at| at <= now.after(MAX_CLOCK_SKEW) && now.since(at) <= max_age)
     }
-
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        self.ip
-    }
-
-    pub(crate) fn agent(&self) -> Option<&str> {
-        self.user_agent.as_deref()
-    }
 }
 
 /// The largest accepted difference between the clocks of two nodes.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5);
-const MAX_LABEL_LEN: usize = 200;
 pub(crate) const MAX_USER_AGENT_LEN: usize = 500;

@@ -9,7 +9,7 @@ mod timestamp;
 
 pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
-pub(crate) use actor::MAX_USER_AGENT_LEN;
+pub(crate) use actor::{Grantable, MAX_USER_AGENT_LEN};
 pub use key::{EventId, Expiry, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Status};
 pub(crate) use limits::MAX_RATE_PERIOD_MICROS;
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};

@@ -44,21 +44,18 @@ impl Timestamp {
     /// Returns the instant `duration` later, at most [`MAX`](Timestamp::MAX).
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self::from_unix_micros(self.0.saturating_add(micros))
+        Self::from_unix_micros(self.0.saturating_add(as_micros(duration)))
     }
 
     /// Returns the instant `duration` earlier, at least [`MIN`](Timestamp::MIN).
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        Self::from_unix_micros(self.0.saturating_sub(micros))
+        Self::from_unix_micros(self.0.saturating_sub(as_micros(duration)))
     }
 
     /// The latest instant up to this one that is a multiple of `length` after 1970.
     pub(crate) fn rounded_down_to(self, length: Duration) -> Self {
-        let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
-        Self::from_unix_micros(self.0 - self.0 % length)
+        Self(self.0 - self.0 % as_micros(length))
     }
 
     /// The time until the next instant that is a multiple of `length` after 1970.
@@ -74,8 +71,7 @@ impl Timestamp {
 
 impl From<std::time::SystemTime> for Timestamp {
     fn from(time: std::time::SystemTime) -> Self {
-        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self::MIN.after(since)
+        Self::MIN.after(time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
     }
 }
 
@@ -88,8 +84,7 @@ impl From<Timestamp> for std::time::SystemTime {
 /// RFC 3339 in UTC with milliseconds, the format of JavaScript.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0) * 1_000;
-        let time = UtcDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| fmt::Error)?;
+        let time = UtcDateTime::UNIX_EPOCH + self.since(Self::MIN);
         let (year, month, day) = time.to_calendar_date();
         let (hour, minute, second, milli) = time.as_hms_milli();
         write!(f, "{year:04}-{:02}-{day:02}T", u8::from(month))?;
@@ -103,19 +98,18 @@ impl fmt::Debug for Timestamp {
     }
 }
 
+fn as_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl FromStr for Timestamp {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || {
-            Invalid::new(
-                "timestamp",
-                "it is not an RFC 3339 date and time of the years 1970 to 9999",
-            )
-        };
-        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
-        let micros = i64::try_from(time.unix_timestamp_nanos() / 1_000).map_err(|_| invalid())?;
-        let timestamp = Self::from_unix_micros(micros);
-        if timestamp.0 == micros { Ok(timestamp) } else { Err(invalid()) }
+        let why = "it is not an RFC 3339 date and time of the years 1970 to 9999";
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+        let micros = time.map(|time| (time.unix_timestamp_nanos() / 1_000) as i64);
+        let in_range = micros.filter(|micros| (Self::MIN.0..=Self::MAX.0).contains(micros));
+        in_range.map(Self).ok_or_else(|| Invalid::new("timestamp", why))
     }
 }

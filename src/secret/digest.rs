@@ -7,26 +7,15 @@ use sha2::Digest as _;
 use subtle::{Choice, ConstantTimeEq};
 
 /// The stored form of a secret: a 32-byte hash and the tag of the hasher that made it.
-///
-/// # Examples
-/// ```
-/// use keyward::{SecretDigest, Hasher, Sha256Hasher};
-///
-/// let digest = Sha256Hasher.digest(b"lc_old_key_of_another_system");
-/// let imported = SecretDigest::from_sha256(&digest.to_bytes()[3..])?;
-/// assert!(bool::from(digest.ct_eq(&imported)));
-/// # Ok::<(), keyward::secret::ImportHashError>(())
-/// ```
 #[derive(Clone, Copy)]
 pub struct SecretDigest {
     /// The state words of SHA-256, without conversion to bytes between hashing and comparing.
-    words: [u32; 8],
-    tag: HasherTag,
+    pub(super) words: [u32; 8],
+    pub(super) tag: HasherTag,
 }
 
-/// Identifies the hasher that made a digest.
-///
-/// It is stored with the digest, so digests of different hashers never collide.
+/// Identifies the hasher of a digest. It is stored with the digest, so digests of different hashers never
+/// collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HasherTag {
     algorithm: u8,
@@ -35,9 +24,8 @@ pub struct HasherTag {
 
 /// A hash from another system could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not {expected} hash: pass hex or base64 that decodes to {len} bytes")]
+#[error("not a SHA-{} hash: pass hex or base64 that decodes to {len} bytes", 8 * .len)]
 pub struct ImportHashError {
-    expected: &'static str,
     len: usize,
 }
 
@@ -49,17 +37,12 @@ impl SecretDigest {
         Self { words: std::array::from_fn(|n| u32::from_be_bytes(words[n])), tag }
     }
 
-    #[inline]
-    pub(super) fn from_words(tag: HasherTag, words: [u32; 8]) -> Self {
-        Self { words, tag }
-    }
-
     /// Imports a raw SHA-256 hash (32 bytes) from another system.
     ///
     /// # Errors
     /// If `raw` is not 32 bytes long.
     pub fn from_sha256(raw: &[u8]) -> Result<Self, ImportHashError> {
-        let bytes = raw.try_into().map_err(|_| NOT_SHA256)?;
+        let bytes = raw.try_into().map_err(|_| ImportHashError { len: 32 })?;
         Ok(Self::from_parts(HasherTag::SHA256, bytes))
     }
 
@@ -68,7 +51,7 @@ impl SecretDigest {
     /// # Errors
     /// If the text has none of these encodings, or does not decode to 32 bytes.
     pub fn from_sha256_text(text: &str) -> Result<Self, ImportHashError> {
-        Self::from_sha256(&decode(text, 32).ok_or(NOT_SHA256)?)
+        decode(text).map(|bytes| Self::from_parts(HasherTag::SHA256, bytes))
     }
 
     /// Imports a SHA-512 hash that another system stored as hex, base64 or URL-safe base64.
@@ -78,8 +61,7 @@ impl SecretDigest {
     /// # Errors
     /// If the text has none of these encodings, or does not decode to 64 bytes.
     pub fn from_sha512_text(text: &str) -> Result<Self, ImportHashError> {
-        let raw = decode(text, 64).ok_or(NOT_SHA512)?;
-        Ok(Self::fold_sha512(&raw))
+        decode::<64>(text).map(|raw| Self::fold_sha512(&raw))
     }
 
     /// Reduces a SHA-512 hash to 32 bytes by hashing it with SHA-256, instead of truncating it.
@@ -176,31 +158,37 @@ impl Eq for SecretDigest {}
 impl std::hash::Hash for SecretDigest {
     #[inline]
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.lanes()[0]);
+        state.write_u64(self.first_lane());
     }
 }
 
-impl std::fmt::Debug for SecretDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretDigest").field("tag", &self.tag).finish_non_exhaustive()
-    }
+/// Implements `Debug` with these fields only, because the others are secret.
+macro_rules! debug_only {
+    ($type:ident { $($field:ident),* }) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($type));
+                $(shown.field(stringify!($field), &self.$field);)*
+                shown.finish_non_exhaustive()
+            }
+        }
+    };
 }
+pub(crate) use debug_only;
+
+debug_only!(SecretDigest { tag });
 
 /// Hex if the text has exactly the length of it, else either base64, with or without padding.
-fn decode(text: &str, len: usize) -> Option<Vec<u8>> {
-    let config =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+fn decode<const LEN: usize>(text: &str) -> Result<[u8; LEN], ImportHashError> {
     let text = text.trim();
-    let decoded = if text.len() == 2 * len {
-        hex::decode(text).ok()?
-    } else {
-        GeneralPurpose::new(&STANDARD, config)
-            .decode(text)
-            .or_else(|_| GeneralPurpose::new(&URL_SAFE, config).decode(text))
-            .ok()?
+    let base64 = |alphabet| {
+        let padding = DecodePaddingMode::Indifferent;
+        let config = GeneralPurposeConfig::new().with_decode_padding_mode(padding);
+        GeneralPurpose::new(alphabet, config).decode(text).ok()
     };
-    (decoded.len() == len).then_some(decoded)
+    let decoded = match text.len() == 2 * LEN {
+        true => hex::decode(text).ok(),
+        false => base64(&STANDARD).or_else(|| base64(&URL_SAFE)),
+    };
+    decoded.and_then(|bytes| bytes.try_into().ok()).ok_or(ImportHashError { len: LEN })
 }
-
-const NOT_SHA256: ImportHashError = ImportHashError { expected: "a SHA-256", len: 32 };
-const NOT_SHA512: ImportHashError = ImportHashError { expected: "a SHA-512", len: 64 };

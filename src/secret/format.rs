@@ -1,18 +1,24 @@
 use crate::secret::checksum::{Alphabet, Checksum, PrefixCrc};
 
-/// The format of a product's secrets: prefix, environment, random body, checksum.
+/// The format of a product's secrets: `lnos_live_` + random body + checksum.
 ///
-/// `lnos_live_` + body + checksum. All three parts have a fixed length, so parsing never splits at a
-/// separator, and a body may contain any character of its alphabet.
+/// All three parts have a fixed length, so parsing never splits at a separator, and a body may contain
+/// any character of its alphabet.
 ///
 /// # Examples
 /// ```
-/// use keyward::KeyFormat;
+/// use keyward::{Alphabet, Checksum, KeyFormat, secret::Malformed};
 ///
 /// let format = KeyFormat::builder("lc").build()?;
 /// let secret = format.generate()?;
+/// println!("Copy it now, it is not shown again: {}", secret.expose());
 /// let parsed = format.parse(secret.expose()).unwrap();
 /// assert_eq!(parsed.hint().len(), "lc_".len() + 8);
+/// assert_eq!(format.parse("ghp_16C7e42F292c6912E7").unwrap_err(), Malformed::Prefix);
+///
+/// let hex = KeyFormat::builder("lnos").environment("live").alphabet(Alphabet::Hex).bits(128);
+/// let format = hex.checksum(Checksum::None).build()?;
+/// assert_eq!(format.to_string(), "lnos_live_{32 hex}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +26,13 @@ pub struct KeyFormat {
     /// `lnos_live_`: the prefix `lnos_`, then the environment `live_`.
     secret_prefix: Box<str>,
     /// Length of the part before the environment.
-    prefix_len: usize,
+    pub(super) prefix_len: usize,
     pub(super) alphabet: Alphabet,
     pub(super) body_len: usize,
     pub(super) checksum: Checksum,
     pub(super) prefix_crc: PrefixCrc,
-    hint_len: usize,
+    /// Length of a hint, including the secret prefix.
+    pub(crate) hint_len: usize,
 }
 
 impl KeyFormat {
@@ -38,9 +45,10 @@ impl KeyFormat {
             prefix: prefix.into(),
             environment: None,
             alphabet: Alphabet::Base62,
-            length: Length::Bits(DEFAULT_BITS),
+            bits: 178,
+            total_len: None,
             checksum: Checksum::Crc32,
-            hint_len: DEFAULT_HINT_LEN,
+            hint_len: 8,
         }
     }
 
@@ -59,14 +67,25 @@ impl KeyFormat {
         (self.body_len as f64 * self.alphabet.bits_per_character()) as u32
     }
 
-    /// The secret prefix without the environment: `lnos_`.
-    pub(super) fn product_prefix(&self) -> &str {
-        &self.secret_prefix[..self.prefix_len]
-    }
-
-    /// Length of a hint, including the secret prefix.
-    pub(super) fn hint_len(&self) -> usize {
-        self.secret_prefix.len() + self.hint_len
+    /// Returns rules with which gitleaks, GitHub or a regular expression engine finds leaked secrets.
+    pub fn scanner_rules(&self) -> ScannerRules {
+        let (prefix, class) = (self.secret_prefix(), self.alphabet.regex_class());
+        // The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
+        let with = |characters: usize| format!("{prefix}[{class}]{{{characters}}}");
+        let secret = match (self.checksum, self.alphabet) {
+            (Checksum::None, _) => with(self.body_len),
+            (Checksum::Crc32, Alphabet::Base62) => with(self.body_len + self.checksum.len()),
+            (Checksum::Crc32, _) => with(self.body_len) + "[0-9A-Za-z]{6}",
+        };
+        let regex = format!("{BEFORE}({secret}){AFTER}");
+        let (name, keyword) = (prefix.trim_end_matches('_'), prefix.to_ascii_lowercase());
+        // A literal TOML string: the pattern contains no quote, so nothing needs escaping.
+        let gitleaks = format!(
+            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {prefix}\"\n\
+             regex = '''{regex}'''\nsecretGroup = 1\nkeywords = [\"{keyword}\"]\n"
+        );
+        let github = GithubPattern { secret, before: BEFORE.into(), after: AFTER.into() };
+        ScannerRules { regex, gitleaks, github }
     }
 }
 
@@ -77,11 +96,8 @@ impl std::fmt::Display for KeyFormat {
             Alphabet::Hex => "hex",
             Alphabet::Base64Url => "base64url",
         };
-        write!(f, "{}{{{} {alphabet}}}", self.secret_prefix, self.body_len)?;
-        match self.checksum {
-            Checksum::None => Ok(()),
-            Checksum::Crc32 => f.write_str("{6 CRC-32}"),
-        }
+        let checksum = if self.checksum == Checksum::Crc32 { "{6 CRC-32}" } else { "" };
+        write!(f, "{}{{{} {alphabet}}}{checksum}", self.secret_prefix, self.body_len)
     }
 }
 
@@ -92,128 +108,97 @@ pub struct KeyFormatBuilder {
     prefix: String,
     environment: Option<String>,
     alphabet: Alphabet,
-    length: Length,
+    bits: u32,
+    /// Replaces `bits`.
+    total_len: Option<usize>,
     checksum: Checksum,
     hint_len: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Length {
-    Bits(u32),
-    Total(usize),
-}
-
 impl KeyFormatBuilder {
     /// Adds an environment after the prefix: `live` makes `lc_live_…`. Defaults to none.
-    pub fn environment(mut self, environment: impl Into<String>) -> Self {
-        self.environment = Some(environment.into());
-        self
+    pub fn environment(self, environment: impl Into<String>) -> Self {
+        Self { environment: Some(environment.into()), ..self }
     }
 
     /// Sets the characters of the body. Defaults to base62.
-    pub fn alphabet(mut self, alphabet: Alphabet) -> Self {
-        self.alphabet = alphabet;
-        self
+    pub fn alphabet(self, alphabet: Alphabet) -> Self {
+        Self { alphabet, ..self }
     }
 
     /// Sets the minimum number of random bits of the body. Defaults to 178.
-    pub fn bits(mut self, bits: u32) -> Self {
-        self.length = Length::Bits(bits);
-        self
+    pub fn bits(self, bits: u32) -> Self {
+        Self { bits, total_len: None, ..self }
     }
 
-    /// Sets the number of characters of the whole secret, from prefix to checksum.
-    ///
-    /// Replaces [`bits`](KeyFormatBuilder::bits).
-    pub fn total_len(mut self, characters: usize) -> Self {
-        self.length = Length::Total(characters);
-        self
+    /// Sets the number of characters of the whole secret. Replaces [`bits`](KeyFormatBuilder::bits).
+    pub fn total_len(self, characters: usize) -> Self {
+        Self { total_len: Some(characters), ..self }
     }
 
     /// Sets the checksum at the end of the secret. Defaults to CRC-32 in six characters.
-    pub fn checksum(mut self, checksum: Checksum) -> Self {
-        self.checksum = checksum;
-        self
+    pub fn checksum(self, checksum: Checksum) -> Self {
+        Self { checksum, ..self }
     }
 
     /// Sets the number of body characters that a hint shows. Defaults to 8.
-    pub fn hint_len(mut self, characters: usize) -> Self {
-        self.hint_len = characters;
-        self
+    pub fn hint_len(self, characters: usize) -> Self {
+        Self { hint_len: characters, ..self }
     }
 
     /// Checks all rules and builds the format.
     ///
     /// # Errors
     /// A [`FormatError`] that names the violated rule and the remedy.
-    ///
-    /// # Examples
-    /// ```
-    /// use keyward::{Alphabet, Checksum, KeyFormat};
-    ///
-    /// let format = KeyFormat::builder("lnos")
-    ///     .environment("live")
-    ///     .alphabet(Alphabet::Hex)
-    ///     .bits(128)
-    ///     .checksum(Checksum::None)
-    ///     .build()?;
-    /// assert_eq!(format.to_string(), "lnos_live_{32 hex}");
-    ///
-    /// let weak = KeyFormat::builder("lc").bits(64).build();
-    /// assert!(weak.unwrap_err().to_string().contains("can be guessed"));
-    /// # Ok::<(), keyward::secret::FormatError>(())
-    /// ```
     pub fn build(self) -> Result<KeyFormat, FormatError> {
-        if !is_valid_word(&self.prefix) {
-            return Err(FormatError::Prefix(self.prefix));
+        let Self { prefix, environment, alphabet, bits, total_len, checksum, hint_len } = self;
+        if !is_valid_word(&prefix) {
+            return Err(FormatError::Prefix(prefix));
         }
-        let mut secret_prefix = format!("{}_", self.prefix);
+        let mut secret_prefix = prefix + "_";
         let prefix_len = secret_prefix.len();
-        if let Some(environment) = self.environment {
+        if let Some(environment) = environment {
             if !is_valid_word(&environment) {
                 return Err(FormatError::Environment(environment));
             }
-            secret_prefix.push_str(&environment);
-            secret_prefix.push('_');
+            secret_prefix += &(environment + "_");
         }
-        let fixed_len = secret_prefix.len() + self.checksum.len();
-        let bits_per_character = self.alphabet.bits_per_character();
-        let body_len = match self.length {
-            Length::Bits(bits) => (f64::from(bits) / bits_per_character).ceil() as usize,
-            Length::Total(total) => total.saturating_sub(fixed_len),
+        let fixed_len = secret_prefix.len() + checksum.len();
+        let bits_per_character = alphabet.bits_per_character();
+        let body_len = match total_len {
+            Some(total) => total.saturating_sub(fixed_len),
+            None => (f64::from(bits) / bits_per_character).ceil() as usize,
         };
         let bits_of = |characters: usize| (characters as f64 * bits_per_character) as u32;
         if bits_of(body_len) < MIN_BITS {
             return Err(FormatError::TooFewBits { bits: bits_of(body_len) });
         }
-        if body_len.saturating_add(fixed_len) > MAX_SECRET_LEN {
-            return Err(FormatError::TooLong { len: body_len.saturating_add(fixed_len) });
+        let len = body_len.saturating_add(fixed_len);
+        if len > MAX_SECRET_LEN {
+            return Err(FormatError::TooLong { len });
         }
-        let hidden_bits = bits_of(body_len.saturating_sub(self.hint_len));
-        if hidden_bits < MIN_HIDDEN_BITS {
-            return Err(FormatError::HintTooLong { hint: self.hint_len, left: hidden_bits });
+        let left = bits_of(body_len.saturating_sub(hint_len));
+        if left < MIN_HIDDEN_BITS {
+            return Err(FormatError::HintTooLong { hint: hint_len, left });
         }
-        let prefix_crc = PrefixCrc::new(&secret_prefix, secret_prefix.len() + body_len);
         Ok(KeyFormat {
+            prefix_crc: PrefixCrc::new(&secret_prefix, secret_prefix.len() + body_len),
+            hint_len: secret_prefix.len() + hint_len,
             secret_prefix: secret_prefix.into(),
             prefix_len,
-            alphabet: self.alphabet,
+            alphabet,
             body_len,
-            checksum: self.checksum,
-            prefix_crc,
-            hint_len: self.hint_len,
+            checksum,
         })
     }
 }
 
 fn is_valid_word(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_separator = |byte: &u8| !byte.is_ascii_alphanumeric();
-    bytes.len() <= MAX_WORD_LEN
-        && bytes.first().is_some_and(u8::is_ascii_alphabetic)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        && !bytes.windows(2).any(|pair| pair.iter().all(is_separator))
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= 32
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.split(['_', '-']).all(is_part)
 }
 
 /// Why a format was rejected when it was built.
@@ -221,14 +206,10 @@ fn is_valid_word(text: &str) -> bool {
 #[non_exhaustive]
 pub enum FormatError {
     /// The prefix is empty, too long, or contains an invalid character.
-    #[error(
-        "invalid prefix {0:?}: use 1 to {MAX_WORD_LEN} letters and digits that begin with a letter, with single `_` or `-` in between"
-    )]
+    #[error("invalid prefix {0:?}: {WORD_RULE}")]
     Prefix(String),
     /// The environment is empty, too long, or contains an invalid character.
-    #[error(
-        "invalid environment {0:?}: use 1 to {MAX_WORD_LEN} letters and digits that begin with a letter, with single `_` or `-` in between"
-    )]
+    #[error("invalid environment {0:?}: {WORD_RULE}")]
     Environment(String),
     /// The body has fewer than 128 random bits.
     #[error(
@@ -261,10 +242,8 @@ pub enum FormatError {
     Ambiguous(String, String),
 }
 
-/// Rules with which secret scanners find leaked secrets of a format.
-///
-/// These rules cannot verify a checksum. A scanner that can run code should also
-/// [`parse`](KeyFormat::parse) each match.
+/// Rules with which secret scanners find leaked secrets of a format. They cannot verify a checksum: a
+/// scanner that can run code should also [`parse`](KeyFormat::parse) each match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScannerRules {
@@ -288,54 +267,14 @@ pub struct GithubPattern {
     pub after: String,
 }
 
-impl KeyFormat {
-    /// Returns rules with which gitleaks, GitHub or a regular expression engine finds leaked secrets.
-    ///
-    /// # Examples
-    /// ```
-    /// let rules = keyward::secret::KeyFormat::builder("lc").build()?.scanner_rules();
-    /// assert!(rules.regex.contains("lc_[0-9A-Za-z]{36}"));
-    /// println!("{}", rules.gitleaks);
-    /// # Ok::<(), keyward::secret::FormatError>(())
-    /// ```
-    pub fn scanner_rules(&self) -> ScannerRules {
-        let secret = self.secret_pattern();
-        let regex = format!("{BEFORE}({secret}){AFTER}");
-        let name = self.secret_prefix().trim_end_matches('_');
-        // A literal TOML string: the pattern contains no quote, so nothing needs escaping.
-        let gitleaks = format!(
-            "[[rules]]\nid = \"{name}-api-key\"\ndescription = \"API key beginning with {prefix}\"\n\
-             regex = '''{regex}'''\nsecretGroup = 1\nkeywords = [\"{keyword}\"]\n",
-            prefix = self.secret_prefix(),
-            keyword = self.secret_prefix().to_ascii_lowercase(),
-        );
-        let github = GithubPattern { secret, before: BEFORE.into(), after: AFTER.into() };
-        ScannerRules { regex, gitleaks, github }
-    }
-
-    /// The prefix needs no escaping: its only special character is `-`, which is special only inside brackets.
-    fn secret_pattern(&self) -> String {
-        let (prefix, body_len) = (self.secret_prefix(), self.body_len);
-        let (class, base62) = (self.alphabet.regex_class(), Alphabet::Base62.regex_class());
-        match self.checksum {
-            Checksum::None => format!("{prefix}[{class}]{{{body_len}}}"),
-            Checksum::Crc32 if class == base62 => {
-                format!("{prefix}[{class}]{{{}}}", body_len + Checksum::Crc32.len())
-            }
-            Checksum::Crc32 => format!("{prefix}[{class}]{{{body_len}}}[{base62}]{{6}}"),
-        }
-    }
-}
-
 /// The longest secret of any format, in bytes. A longer text is rejected without being read.
 pub(super) const MAX_SECRET_LEN: usize = 512;
-const MAX_WORD_LEN: usize = 32;
+const WORD_RULE: &str =
+    "use 1 to 32 letters and digits that begin with a letter, with single `_` or `-` in between";
 const MIN_BITS: u32 = 128;
 /// Hints appear in lists and mails, so the hidden rest must resist guessing online and offline.
 /// `lnos_live_` with eight hex characters shown leaves 96 bits.
 const MIN_HIDDEN_BITS: u32 = 80;
-const DEFAULT_BITS: u32 = 178;
-const DEFAULT_HINT_LEN: usize = 8;
 /// Prevents matches inside a longer word. It consumes no character, because in a list of secrets the
 /// separator is consumed by `AFTER` of the preceding match.
 const BEFORE: &str = r"\b";

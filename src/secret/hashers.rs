@@ -4,15 +4,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, block_api::compress256};
 use zeroize::Zeroizing;
 
-use crate::secret::digest::{HasherTag, SecretDigest};
+use crate::secret::digest::{HasherTag, SecretDigest, debug_only};
 
 /// Turns a presented text into the digest that a store looks up.
 ///
-/// Fast hashes are appropriate here. A password needs a slow hash because people choose it; a secret of
-/// this crate has at least 128 bits from the operating system's generator, so it cannot be guessed at
-/// any speed, and a slow hash would only slow down every legitimate request.
-///
-/// [`Sha256Hasher`] is the default. [`HmacSha256Hasher`] adds a pepper that is kept outside the database.
+/// A fast hash is appropriate: a secret has at least 128 random bits, so unlike a password it cannot be
+/// guessed at any speed. [`Sha256Hasher`] is the default.
 ///
 /// An implementation MUST be deterministic and collision resistant, and MUST put its own [`HasherTag`] on every digest,
 /// so that digests of two hashers never collide. It SHOULD be fast: it runs once per request, also for invalid keys.
@@ -24,8 +21,14 @@ pub trait Hasher: Send + Sync + 'static {
     fn tag(&self) -> HasherTag;
 }
 
+impl std::fmt::Debug for dyn Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.tag(), f)
+    }
+}
+
 /// The hasher of new digests, and hashers whose digests are still accepted.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Hashers {
     current: Arc<dyn Hasher>,
     retired: Vec<Arc<dyn Hasher>>,
@@ -77,16 +80,6 @@ impl Hashers {
     }
 }
 
-impl std::fmt::Debug for Hashers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let retired: Vec<HasherTag> = self.retired.iter().map(|hasher| hasher.tag()).collect();
-        f.debug_struct("Hashers")
-            .field("current", &self.current.tag())
-            .field("retired", &retired)
-            .finish()
-    }
-}
-
 /// All digests under which a presented text may be stored, the current one first.
 #[derive(Clone, Debug)]
 pub struct Candidates {
@@ -114,11 +107,10 @@ pub struct Sha256Hasher;
 impl Hasher for Sha256Hasher {
     #[inline]
     fn digest(&self, presented: &[u8]) -> SecretDigest {
+        let tag = HasherTag::SHA256;
         match last_block(INITIAL, &FIRST_BLOCK, presented) {
-            Some(words) => SecretDigest::from_words(HasherTag::SHA256, words),
-            None => {
-                SecretDigest::from_parts(HasherTag::SHA256, sha2::Sha256::digest(presented).into())
-            }
+            Some(words) => SecretDigest { words, tag },
+            None => SecretDigest::from_parts(tag, sha2::Sha256::digest(presented).into()),
         }
     }
 
@@ -144,18 +136,8 @@ impl Hasher for Sha512Hasher {
 /// HMAC-SHA-256 under a [`Pepper`] that is kept outside the database.
 ///
 /// With a copy of the database but without the pepper, an attacker cannot find out whether a text is a key. To replace
-/// a pepper, make a hasher with the new pepper current and [`also_accept`](Hashers::also_accept) the old
-/// one: the digest of a key is updated when the key is used.
-///
-/// # Examples
-/// ```
-/// use keyward::{Hasher, HmacSha256Hasher, Pepper};
-///
-/// let now = HmacSha256Hasher::new(Pepper::new(2, b"thirty-two bytes or more, from a vault".as_slice())?);
-/// let before = HmacSha256Hasher::new(Pepper::new(1, b"the thirty-two bytes of the year before".as_slice())?);
-/// assert_ne!(now.digest(b"a key"), before.digest(b"a key"));
-/// # Ok::<(), keyward::secret::PepperError>(())
-/// ```
+/// a pepper, make a hasher with the new pepper current and [`also_accept`](Hashers::also_accept) the old one: the
+/// digest of a key is updated when the key is used. See [`ApiKeysBuilder::hasher`](crate::api::ApiKeysBuilder::hasher).
 pub struct HmacSha256Hasher {
     tag: HasherTag,
     /// The states after the blocks of the pepper, so that a digest takes only two compressions.
@@ -181,28 +163,23 @@ impl HmacSha256Hasher {
             state
         };
         // The two pads of RFC 2104.
-        Self {
-            tag: HasherTag::hmac_sha256(pepper.id),
-            inner: state_after(0x36),
-            outer: state_after(0x5c),
-            keyed,
-        }
+        let (inner, outer) = (state_after(0x36), state_after(0x5c));
+        Self { tag: HasherTag::hmac_sha256(pepper.id), inner, outer, keyed }
     }
 
     /// The digest of a text of 16 to 55 bytes, in 0.6 of the time that `keyed` takes.
     fn short(&self, presented: &[u8]) -> Option<SecretDigest> {
         let inner = last_block(*self.inner, &SECOND_BLOCK, presented)?.map(u32::to_be_bytes);
         let words = last_block(*self.outer, &SECOND_BLOCK, inner.as_flattened())?;
-        Some(SecretDigest::from_words(self.tag, words))
+        Some(SecretDigest { words, tag: self.tag })
     }
 }
 
 impl Hasher for HmacSha256Hasher {
     fn digest(&self, presented: &[u8]) -> SecretDigest {
         self.short(presented).unwrap_or_else(|| {
-            let mut mac = self.keyed.clone();
-            mac.update(presented);
-            SecretDigest::from_parts(self.tag, mac.finalize().into_bytes().into())
+            let mac = self.keyed.clone().chain_update(presented).finalize();
+            SecretDigest::from_parts(self.tag, mac.into_bytes().into())
         })
     }
 
@@ -211,11 +188,7 @@ impl Hasher for HmacSha256Hasher {
     }
 }
 
-impl std::fmt::Debug for HmacSha256Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HmacSha256Hasher").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
+debug_only!(HmacSha256Hasher { tag });
 
 /// A secret of the service, mixed into every digest. Its memory is wiped when it is dropped.
 pub struct Pepper {
@@ -225,9 +198,7 @@ pub struct Pepper {
 
 /// A pepper is too short.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a pepper of {len} bytes is too short: use at least {MIN_PEPPER_LEN} from a random generator"
-)]
+#[error("a pepper of {len} bytes is too short: use at least 32 from a random generator")]
 pub struct PepperError {
     len: usize,
 }
@@ -239,18 +210,14 @@ impl Pepper {
     /// If `bytes` is shorter than 32 bytes.
     pub fn new(id: u16, bytes: impl Into<Vec<u8>>) -> Result<Self, PepperError> {
         let bytes = Zeroizing::new(bytes.into());
-        if bytes.len() < MIN_PEPPER_LEN {
+        if bytes.len() < 32 {
             return Err(PepperError { len: bytes.len() });
         }
         Ok(Self { id, bytes })
     }
 }
 
-impl std::fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
-    }
-}
+debug_only!(Pepper { id });
 
 /// Compresses a text that fits the last SHA-256 block together with its padding: 16 to 55 bytes.
 /// Returns `None` for other lengths.
@@ -311,47 +278,28 @@ const fn padding(preceding_bytes: usize) -> Padding {
 
 /// The initial state of SHA-256: FIPS 180-4, section 5.3.3.
 const INITIAL: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 ];
-
-const MIN_PEPPER_LEN: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_single_block_path_gives_the_same_digest_as_sha2() {
+    fn both_paths_give_the_digests_of_sha2_and_hmac_for_every_length() {
         let text: Vec<u8> = (0..=200).collect();
+        let pepper = |len| HmacSha256Hasher::new(Pepper::new(7, &text[..len]).unwrap());
+        let hmacs: Vec<_> = (32..=130).map(pepper).collect();
         for len in 0..text.len() {
-            let expected: [u8; 32] = sha2::Sha256::digest(&text[..len]).into();
-            let digest = last_block(INITIAL, &FIRST_BLOCK, &text[..len]);
-            assert_eq!(digest.is_some(), (16..=55).contains(&len));
-            assert_eq!(
-                Sha256Hasher.digest(&text[..len]),
-                SecretDigest::from_parts(HasherTag::SHA256, expected)
-            );
-        }
-    }
-
-    #[test]
-    fn digests_of_every_length_equal_those_of_the_hmac_crate() {
-        let text: Vec<u8> = (0..=200).collect();
-        for pepper in 32..=130 {
-            let hasher = HmacSha256Hasher::new(Pepper::new(7, &text[..pepper]).unwrap());
-            for len in 0..text.len() {
-                let mac = hasher.keyed.clone().chain_update(&text[..len]).finalize();
+            let (text, is_short) = (&text[..len], (16..=55).contains(&len));
+            let expected = SecretDigest::from_sha256(&sha2::Sha256::digest(text)).unwrap();
+            assert_eq!(Sha256Hasher.digest(text), expected, "{len}");
+            assert_eq!(last_block(INITIAL, &FIRST_BLOCK, text).is_some(), is_short);
+            for hasher in &hmacs {
+                let mac = hasher.keyed.clone().chain_update(text).finalize();
                 let expected = SecretDigest::from_parts(hasher.tag, mac.into_bytes().into());
-                assert_eq!(hasher.digest(&text[..len]), expected, "{len} under {pepper}");
-                let short = hasher.short(&text[..len]);
-                assert_eq!(short.is_some(), (16..=55).contains(&len));
+                assert_eq!(hasher.digest(text), expected, "{len}");
+                assert_eq!(hasher.short(text).is_some(), is_short);
             }
         }
     }

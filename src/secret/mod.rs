@@ -14,7 +14,7 @@ mod digest;
 #[cfg(feature = "server")]
 mod hashers;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 pub use self::{
     checksum::{Alphabet, Checksum},
@@ -35,17 +35,9 @@ use crate::system::{EntropyError, fill_random};
 ///
 /// It implements neither `Display` nor `Serialize` nor `PartialEq`, its `Debug` output is redacted, and
 /// its memory is wiped when it is dropped. [`expose`](Secret::expose) is the only access to the text.
-///
-/// # Examples
-/// ```
-/// let secret = keyward::secret::KeyFormat::builder("lc").build()?.generate()?;
-/// assert_eq!(format!("{secret:?}"), "Secret([redacted])");
-/// println!("Copy it now, it is not shown again: {}", secret.expose());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone)]
 #[must_use = "a secret cannot be shown again"]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Returns the text. Review every call when checking that no secret leaks.
@@ -56,19 +48,13 @@ impl Secret {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 }
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret([redacted])")
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
     }
 }
 
@@ -104,10 +90,9 @@ impl KeyFormat {
 /// Maps random bytes to characters by rejection instead of a modulus, so that all characters are equally likely.
 fn unbiased(alphabet: Alphabet, random: &[u8]) -> impl Iterator<Item = char> + '_ {
     let characters = alphabet.characters();
-    random
-        .iter()
-        .filter_map(move |byte| characters.get(usize::from(byte & alphabet.mask())))
-        .map(|&character| char::from(character))
+    let mask = characters.len().next_power_of_two() - 1;
+    let draw = move |&byte| characters.get(usize::from(byte) & mask);
+    random.iter().filter_map(draw).map(|&character| char::from(character))
 }
 
 #[cfg(test)]
@@ -124,15 +109,13 @@ mod tests {
 
     #[test]
     fn all_characters_are_equally_likely() {
+        let all: Vec<u8> = (0..=255).collect();
         for alphabet in [Alphabet::Base62, Alphabet::Hex, Alphabet::Base64Url] {
-            let all: Vec<u8> = (0..=255).collect();
-            let mut counts = std::collections::BTreeMap::new();
-            for character in unbiased(alphabet, &all) {
-                *counts.entry(character).or_insert(0) += 1;
-            }
-            assert_eq!(counts.len(), alphabet.characters().len());
-            let first = counts.values().next().unwrap();
-            assert!(counts.values().all(|count| count == first), "{alphabet:?}: {counts:?}");
+            let characters = alphabet.characters();
+            let drawn: String = unbiased(alphabet, &all).collect();
+            let each = 256 / characters.len();
+            assert_eq!(drawn.len(), each * characters.len());
+            assert!(characters.iter().all(|&c| drawn.matches(char::from(c)).count() == each));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::model::Timestamp;
+use super::{EntropyError, fill_random};
+use crate::model::{EventId, KeyId, Timestamp};
 
 /// A source of time. Nothing else in the crate reads a clock.
 pub trait Clock: Send + Sync + 'static {
@@ -16,7 +17,7 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the current time by two clocks: the wall clock, and a monotonic clock.
     ///
     /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of a cached
-    /// key is measured by it. The default combines [`now`](Clock::now) with the monotonic clock of the machine.
+    /// key is measured by it. Defaults to [`now`](Clock::now) and the monotonic clock of the machine.
     fn reading(&self) -> ClockReading {
         ClockReading { wall: self.now(), monotonic: machine_monotonic() }
     }
@@ -73,8 +74,10 @@ impl Clock for SystemClock {
 /// The clock of a node, as verification and management use it: wall time that never goes back.
 pub(crate) struct NodeClock {
     clock: Arc<dyn Clock>,
-    coarse_lag: Duration,
-    ratchet: Ratchet,
+    pub(crate) coarse_lag: Duration,
+    /// The latest wall time seen in microseconds, accurate to a millisecond. A time that has passed stays passed when
+    /// the machine's clock is set back.
+    latest: AtomicI64,
 }
 
 /// The current instant on this node.
@@ -90,13 +93,13 @@ pub(crate) struct Now {
 
 impl NodeClock {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { coarse_lag: clock.coarse_lag(), clock, ratchet: Ratchet::default() }
+        Self { coarse_lag: clock.coarse_lag(), clock, latest: AtomicI64::default() }
     }
 
     /// Returns the wall time of a change. No later reading on this node is earlier.
     pub(crate) fn now(&self) -> Timestamp {
-        let now = self.ratchet.at_least(self.clock.now());
-        self.ratchet.hold(now);
+        let now = self.at_least_latest(self.clock.now());
+        self.hold(now);
         now
     }
 
@@ -112,23 +115,30 @@ impl NodeClock {
 
     /// Keeps later readings from being earlier than `at`, because something was decided by it.
     pub(crate) fn hold(&self, at: Timestamp) {
-        self.ratchet.hold(at);
+        self.latest.fetch_max(at.as_unix_micros(), Ordering::Relaxed);
     }
 
     /// Returns how far the machine's clock was set back.
     pub(crate) fn set_back_by(&self) -> Duration {
-        self.ratchet.ahead_of(self.clock.reading().wall)
-    }
-
-    pub(crate) fn coarse_lag(&self) -> Duration {
-        self.coarse_lag
+        let latest = Timestamp::from_unix_micros(self.latest.load(Ordering::Relaxed));
+        latest.since(self.clock.reading().wall)
     }
 
     #[inline]
     fn now_at(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
-        let at = self.ratchet.at_least(wall);
-        let nanos = monotonic.as_secs() * 1_000_000_000 + u64::from(monotonic.subsec_nanos());
-        Now { at, upper_bound: at.after(lag), monotonic: nanos }
+        let at = self.at_least_latest(wall);
+        Now { at, upper_bound: at.after(lag), monotonic: monotonic.as_nanos() as u64 }
+    }
+
+    /// Returns the later of `at` and the latest time seen before.
+    #[inline]
+    fn at_least_latest(&self, at: Timestamp) -> Timestamp {
+        let latest = self.latest.load(Ordering::Relaxed);
+        if at.as_unix_micros() > latest + 1_000 {
+            // In steps of a millisecond: a write for each request would make threads wait for each other.
+            self.hold(at);
+        }
+        if at.as_unix_micros() < latest { Timestamp::from_unix_micros(latest) } else { at }
     }
 }
 
@@ -144,7 +154,7 @@ impl Now {
 /// reading costs one clock instead of two; a step of the wall clock is noticed within that second.
 #[inline]
 fn with_wall_time(monotonic: Duration) -> ClockReading {
-    let micros = as_micros(monotonic);
+    let micros = monotonic.as_micros() as u64;
     if micros.saturating_sub(WALL_READ_AT.load(Ordering::Acquire)) >= WALL_INTERVAL {
         read_wall_clock();
     }
@@ -155,7 +165,7 @@ fn with_wall_time(monotonic: Duration) -> ClockReading {
 
 #[cold]
 fn read_wall_clock() {
-    let micros = as_micros(machine_monotonic());
+    let micros = machine_monotonic().as_micros() as u64;
     let offset = SystemClock.now().as_unix_micros().saturating_sub_unsigned(micros);
     WALL_OFFSET.store(offset, Ordering::Relaxed);
     WALL_READ_AT.store(micros, Ordering::Release);
@@ -165,11 +175,6 @@ fn machine_monotonic() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     // Starts at two seconds, so that the first reading finds the wall clock due.
     START.get_or_init(Instant::now).elapsed() + 2 * Duration::from_micros(WALL_INTERVAL)
-}
-
-#[inline]
-fn as_micros(duration: Duration) -> u64 {
-    duration.as_secs() * 1_000_000 + u64::from(duration.subsec_micros())
 }
 
 /// The wall time minus the monotonic time in microseconds, when the wall clock was last read.
@@ -189,19 +194,17 @@ mod coarse {
     /// Returns the value of [`machine_monotonic`] at most [`LAG`] ago.
     #[inline]
     pub(super) fn monotonic() -> Duration {
+        static START: OnceLock<(coarsetime::Instant, Duration)> = OnceLock::new();
         let now = coarsetime::Instant::now_without_cache_update();
-        let (start, at_start) = *START.get_or_init(start);
+        // The first coarse reading may be one tick old, so the precise one is moved back by a tick: a coarse
+        // reading is never ahead.
+        let (start, at_start) = *START.get_or_init(|| {
+            let start = coarsetime::Instant::now_without_cache_update();
+            (start, machine_monotonic().saturating_sub(TICK))
+        });
         at_start + Duration::from_nanos(now.duration_since(start).as_nanos())
     }
 
-    /// The first coarse reading may be one tick old, so the precise one is moved back by a tick: a coarse reading
-    /// is never ahead.
-    fn start() -> (coarsetime::Instant, Duration) {
-        let start = coarsetime::Instant::now_without_cache_update();
-        (start, machine_monotonic().saturating_sub(TICK))
-    }
-
-    static START: OnceLock<(coarsetime::Instant, Duration)> = OnceLock::new();
     /// Kernels tick at least 100 times a second.
     const TICK: Duration = Duration::from_millis(10);
     pub(super) const LAG: Duration = Duration::from_millis(20);
@@ -217,51 +220,38 @@ mod coarse {
     pub(super) const LAG: Duration = Duration::ZERO;
 }
 
-/// The latest wall time seen, in steps of a millisecond. A time that has passed stays passed when the machine's
-/// clock is set back.
+/// Generates UUIDv7 identifiers that strictly increase, even if the clock stands still or is set back.
 #[derive(Debug, Default)]
-struct Ratchet(AtomicI64);
-
-impl Ratchet {
-    /// Returns the later of `at` and the times seen before.
-    #[inline]
-    fn at_least(&self, at: Timestamp) -> Timestamp {
-        let highest = self.0.load(Ordering::Relaxed);
-        let now = at.as_unix_micros();
-        if now > highest + RATCHET_STEP {
-            // In steps: a write for each request would make threads wait for each other.
-            self.0.fetch_max(now, Ordering::Relaxed);
-        }
-        if now < highest { Timestamp::from_unix_micros(highest) } else { at }
-    }
-
-    /// Records `at` exactly.
-    fn hold(&self, at: Timestamp) {
-        self.0.fetch_max(at.as_unix_micros(), Ordering::Relaxed);
-    }
-
-    fn ahead_of(&self, now: Timestamp) -> Duration {
-        Timestamp::from_unix_micros(self.0.load(Ordering::Relaxed)).since(now)
-    }
+pub(crate) struct IdGenerator {
+    /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond fraction or counter.
+    last: AtomicU64,
 }
 
-/// One millisecond, in microseconds.
-const RATCHET_STEP: i64 = 1_000;
+impl IdGenerator {
+    pub(crate) fn key_id(&self, now: Timestamp) -> Result<KeyId, EntropyError> {
+        self.uuid(now).map(KeyId::from_bytes)
+    }
+
+    pub(crate) fn event_id(&self, now: Timestamp) -> Result<EventId, EntropyError> {
+        self.uuid(now).map(EventId::from_bytes)
+    }
+
+    fn uuid(&self, now: Timestamp) -> Result<[u8; 16], EntropyError> {
+        let micros = now.as_unix_micros().unsigned_abs();
+        let tick = (micros / 1_000) << 12 | (micros % 1_000) << 2;
+        let next = |last: u64| Some(tick.max(last + 1));
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let tick = tick.max(last.unwrap_or(0) + 1);
+        let mut bytes = [0; 10];
+        fill_random(&mut bytes)?;
+        bytes[..2].copy_from_slice(&(tick as u16 & 0x0fff).to_be_bytes());
+        Ok(uuid::Builder::from_unix_timestamp_millis(tick >> 12, &bytes).into_uuid().into_bytes())
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_system_clock_agrees_with_the_wall_clock() {
-        let (before, reading) = (SystemClock.now(), SystemClock.reading());
-        assert!(before.before(Duration::from_secs(1)) <= reading.wall);
-        assert!(reading.wall <= SystemClock.now().after(Duration::from_secs(1)));
-        assert!(SystemClock.reading().monotonic >= reading.monotonic);
-        let coarse = SystemClock.coarse_reading();
-        assert!(before.before(Duration::from_secs(1)) <= coarse.wall);
-        assert!(coarse.monotonic <= SystemClock.reading().monotonic);
-    }
 
     #[test]
     fn the_coarse_clock_is_never_ahead_and_stays_within_its_lag() {
@@ -277,11 +267,32 @@ mod tests {
 
     #[test]
     fn a_time_that_was_held_does_not_come_again() {
-        let (ratchet, noon) = (Ratchet::default(), Timestamp::from_unix_micros(1_000_000_000));
-        assert_eq!(ratchet.at_least(noon), noon);
-        let later = noon.after(Duration::from_micros(7));
-        ratchet.hold(later);
-        assert_eq!(ratchet.at_least(noon), later);
-        assert_eq!(ratchet.ahead_of(noon), Duration::from_micros(7));
+        let clock = NodeClock::new(Arc::new(crate::testing::ManualClock::default()));
+        let held = clock.now().after(Duration::from_micros(7));
+        clock.hold(held);
+        assert_eq!((clock.now(), clock.coarse_now().at), (held, held));
+        assert_eq!(clock.set_back_by(), Duration::from_micros(7));
+    }
+
+    #[test]
+    fn ids_increase_while_the_clock_stands_still_or_goes_back() {
+        let ids = IdGenerator::default();
+        let noon = Timestamp::from_unix_micros(1_770_638_400_000_000);
+        let mut last = ids.key_id(noon).unwrap();
+        for i in 0..20_000u32 {
+            let back = noon.before(Duration::from_micros(u64::from(i % 3)));
+            let next = ids.key_id(back).unwrap();
+            assert!(next > last);
+            assert_eq!(next.as_bytes()[6] >> 4, 7, "the version of the UUID");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn events_of_one_change_get_distinct_ids() {
+        let first = IdGenerator::default().event_id(Timestamp::MIN).unwrap();
+        let group: std::collections::BTreeSet<_> = (0..1_000).map(|n| first.nth(n)).collect();
+        assert_eq!(group.len(), 1_000);
+        assert_eq!(first.nth(0), first);
     }
 }

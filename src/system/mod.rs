@@ -2,18 +2,13 @@
 
 #[cfg(feature = "server")]
 mod clock;
-#[cfg(feature = "server")]
-mod id_generator;
 
 use rand::{TryRng as _, rngs::SysRng};
 
 #[cfg(feature = "server")]
 pub use self::clock::{Clock, ClockReading, SystemClock};
 #[cfg(feature = "server")]
-pub(crate) use self::{
-    clock::{NodeClock, Now},
-    id_generator::IdGenerator,
-};
+pub(crate) use self::clock::{IdGenerator, NodeClock, Now};
 
 /// The operating system's random generator failed, so nothing was generated.
 #[derive(Debug, thiserror::Error)]

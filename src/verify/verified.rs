@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    model::{Access, Actor, KeyId, KeyLimits, Metadata, Networks, Owner, Permissions, Timestamp},
+    model::{
+        Access, Actor, Grantable, KeyId, KeyLimits, Metadata, Networks, Owner, Permissions,
+        Timestamp,
+    },
 };
 
 /// The proof that a request carried a live key. Only verification can create one.
@@ -152,15 +155,17 @@ impl Actor {
             limits: _,
             metadata: _,
         } = verified.facts();
-        Self::for_key(
-            *id,
-            owner,
-            access,
-            verified.permissions(),
-            verified.limits(),
-            networks.clone(),
-            verified.expires_at(),
-        )
+        let mut actor = Self::account(&format!("key:{id}"));
+        actor.key_id = Some(*id);
+        actor.grantable = Grantable {
+            tenant: Some(owner.tenant().into()),
+            permissions: verified.permissions(),
+            inherited_from: (*access == Access::Inherited).then(|| owner.clone()),
+            limits: verified.limits(),
+            networks: networks.clone(),
+            expires_at: verified.expires_at(),
+        };
+        actor
     }
 }
 

@@ -15,6 +15,7 @@ fn fewer_than_128_random_bits_are_refused() {
         };
         let error = format(characters).unwrap_err();
         assert!(matches!(error, FormatError::TooFewBits { bits: 124..128 }), "{error:?}");
+        assert!(error.to_string().contains("can be guessed"));
         assert!(format(characters + 1).unwrap().bits() >= 128);
     }
     for total in [0, 1, 3, 9, 30] {

@@ -66,6 +66,8 @@ fn each_rule_finds_1_000_secrets_and_no_near_miss() {
 
 #[test]
 fn the_gitleaks_rule_has_the_fields_that_gitleaks_reads() {
+    let lurus = products().remove(0).scanner_rules();
+    assert!(lurus.regex.contains("lc_[0-9A-Za-z]{36}"), "body and checksum in one class");
     let rule = products().remove(1).scanner_rules().gitleaks;
     for line in [
         "[[rules]]",

@@ -1,11 +1,11 @@
-//! A clock whose cheap reading lags, as that of a Linux kernel does.
+//! The system's clock, and a clock whose cheap reading lags, as that of a Linux kernel does.
 
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
     Expiry, Timestamp, VerifyRequest,
     model::{KeyLimits, Rate},
-    system::{Clock, ClockReading},
+    system::{Clock, ClockReading, SystemClock},
     testing::ManualClock,
 };
 
@@ -41,6 +41,17 @@ fn service() -> (Service, ManualClock) {
     let clock = ManualClock::default();
     let ticking = Ticking(clock.clone());
     (Service::with(stores::memory(), |builder| builder.clock(ticking.clone())), clock)
+}
+
+#[test]
+fn the_system_clock_agrees_with_the_wall_clock() {
+    let (before, reading) = (SystemClock.now(), SystemClock.reading());
+    assert!(before.before(Duration::from_secs(1)) <= reading.wall);
+    assert!(reading.wall <= SystemClock.now().after(Duration::from_secs(1)));
+    assert!(SystemClock.reading().monotonic >= reading.monotonic);
+    let coarse = SystemClock.coarse_reading();
+    assert!(before.before(Duration::from_secs(1)) <= coarse.wall);
+    assert!(coarse.monotonic <= SystemClock.reading().monotonic);
 }
 
 #[tokio::test]

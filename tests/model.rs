@@ -1,0 +1,122 @@
+//! Plain data by itself: owners, scopes, periods, rates, expiries and texts.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use keyward::{
+    Expiry, Owner, OwnerScope, Timestamp,
+    model::{KeyLimits, Metadata, Name, Period, Rate, Scopes},
+};
+use proptest::prelude::*;
+
+use crate::support::DAY;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn days_and_months_are_in_utc() {
+    let leap = at("2028-02-29T23:59:59.999Z");
+    assert_eq!(Period::Day.begins_at(leap), at("2028-02-29T00:00:00Z"));
+    assert_eq!(Period::Day.ends_at(leap), Some(at("2028-03-01T00:00:00Z")));
+    assert_eq!(Period::Month.begins_at(leap), at("2028-02-01T00:00:00Z"));
+    assert_eq!(Period::Month.ends_at(leap), Some(at("2028-03-01T00:00:00Z")));
+    let eve = at("2026-12-31T12:00:00Z");
+    assert_eq!(Period::Month.ends_at(eve), Some(at("2027-01-01T00:00:00Z")));
+    assert_eq!(Period::Ever.begins_at(eve), Timestamp::MIN);
+    assert_eq!(Period::Ever.ends_at(eve), None);
+    let last = Timestamp::MAX;
+    assert_eq!(Period::Month.begins_at(last), at("9999-12-01T00:00:00Z"));
+    assert_eq!([Period::Day, Period::Month].map(|period| period.ends_at(last)), [Some(last); 2]);
+}
+
+proptest! {
+    #[test]
+    fn periods_contain_their_instants_and_follow_each_other_without_gaps(
+        micros in 0..=Timestamp::MAX.as_unix_micros(), month: bool,
+    ) {
+        let period = if month { Period::Month } else { Period::Day };
+        let now = Timestamp::from_unix_micros(micros);
+        let (begin, end) = (period.begins_at(now), period.ends_at(now).unwrap());
+        prop_assert!(begin <= now && (now < end || end == Timestamp::MAX));
+        prop_assert_eq!(period.begins_at(begin), begin);
+        if end < Timestamp::MAX {
+            prop_assert_eq!(period.begins_at(end), end);
+            let last = Timestamp::from_unix_micros(end.as_unix_micros() - 1);
+            prop_assert_eq!(period.begins_at(last), begin);
+        }
+    }
+}
+
+#[test]
+fn a_month_begins_on_its_first_day_and_ends_with_the_next() {
+    for year in 1970..9999 {
+        for month in 1..=12 {
+            let first = at(&format!("{year}-{month:02}-01T00:00:00Z"));
+            let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+            let next = at(&format!("{year}-{month:02}-01T00:00:00Z"));
+            for now in [first, first.after(DAY * 20), next.before(Duration::from_micros(1))] {
+                assert_eq!(Period::Month.begins_at(now), first);
+                assert_eq!(Period::Month.ends_at(now), Some(next));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rate_period_of_more_than_a_year_is_compared_as_one_year() {
+    let per = |years: u32, uses| {
+        let uses = NonZeroU32::new(uses).unwrap();
+        let rate = Rate { uses, period: years * 365 * DAY, burst: uses };
+        KeyLimits { rate: Some(rate), quota: None }
+    };
+    assert!(per(1, 1_000).covers(&per(1_000, 1_000)));
+    assert!(per(1_000, 1_000).covers(&per(1, 1_000)));
+    assert!(
+        !per(1, 999).covers(&per(1_000, 1_000)),
+        "1000 uses in 1000 years count as 1000 uses in one year"
+    );
+}
+
+#[test]
+fn expiry_presets_have_the_documented_length() {
+    let noon = Timestamp::from_unix_micros(1_000_000_000);
+    for (preset, days) in
+        [(Expiry::WEEK, 7), (Expiry::DAYS_30, 30), (Expiry::DAYS_90, 90), (Expiry::YEAR, 365)]
+    {
+        assert_eq!(preset, Expiry::days(days));
+        assert_eq!(preset.resolve(noon), Some(noon.after(days * DAY)));
+    }
+}
+
+#[test]
+fn a_name_is_displayed_escaped_and_returned_unchanged() {
+    let name = Name::new("ci\n\u{1b}[2J\u{202e}\u{200b}root").unwrap();
+    assert_eq!(name.to_string(), r"ci\u{a}\u{1b}[2J\u{202e}\u{200b}root");
+    assert_eq!(name.as_str(), "ci\n\u{1b}[2J\u{202e}\u{200b}root");
+}
+
+#[test]
+fn an_owner_is_an_account_of_a_tenant_and_only_its_scopes_include_it() {
+    let ada = Owner::new("acme", "ada").unwrap();
+    assert_eq!((ada.tenant(), ada.account()), ("acme", "ada"));
+    let alone = Owner::account_only("u_1").unwrap();
+    assert_eq!((alone.tenant(), alone.account()), ("", "u_1"));
+    let own: OwnerScope = (&ada).into();
+    assert!(own.includes(&ada) && OwnerScope::Tenant("acme").includes(&ada));
+    assert!(!own.includes(&alone) && !OwnerScope::Tenant("other").includes(&ada));
+}
+
+#[test]
+fn scopes_are_sorted_and_without_duplicates() {
+    let scopes = Scopes::new(["builds:write", "builds:read", "builds:write"]).unwrap();
+    assert!(scopes.contains("builds:read") && !scopes.contains("builds"));
+    assert_eq!(scopes.to_string(), "builds:read builds:write");
+    assert_eq!(Scopes::default(), Scopes::new([""; 0]).unwrap());
+}
+
+#[test]
+fn metadata_is_read_by_key() {
+    let metadata = Metadata::new([("team", "billing"), ("team", "ops")]).unwrap();
+    assert_eq!((metadata.get("team"), metadata.get("name")), (Some("ops"), None));
+}
