@@ -8,7 +8,9 @@ use crate::{
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
     system::{Clock, NodeClock, SystemClock},
-    verify::{Cache, CacheOptions, RateLimiter, Rates, Verifier, VerifierParts},
+    verify::{
+        Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier, WriteBehind,
+    },
 };
 
 /// Builds [`ApiKeys`]. Everything but the store and the format has a safe default.
@@ -168,10 +170,18 @@ impl ApiKeysBuilder {
         };
         let Manager { store, accounts, formats, hashers, clock, cache, ids, sinks, .. } =
             Manager::clone(&manager);
-        let rates = self.rates;
-        let parts =
-            VerifierParts { store, accounts, formats, hashers, clock, cache, rates, ids, sinks };
-        let verifier = Arc::new(Verifier::new(parts, start_due_jobs));
+        let verifier = Arc::new(Verifier {
+            loads: SingleFlight::new(),
+            feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
+            writer: Arc::new(WriteBehind::new(store.clone(), sinks, ids, start_due_jobs)),
+            rates: self.rates,
+            store,
+            accounts,
+            formats,
+            hashers,
+            clock,
+            cache,
+        });
         ApiKeys { verifier, manager }
     }
 }

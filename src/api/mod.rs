@@ -502,7 +502,7 @@ impl ApiKeys {
         let Manager { clock, cache, jobs, .. } = &*self.manager;
         let now = clock.coarse_now().monotonic;
         let (cached_keys, cached_unknown) = cache.len();
-        let writer = self.verifier.writer();
+        let writer = &self.verifier.writer;
         Health {
             feed: cache.feed_state(now),
             staleness: cache.staleness(now),
@@ -524,7 +524,7 @@ impl ApiKeys {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.verifier.writer().flush().await
+        self.verifier.writer.flush().await
     }
 
     /// Purges what was kept for its retention time: keys that were revoked or expired, audit events, usage history,
@@ -571,13 +571,13 @@ impl ApiKeys {
 
     /// Records in the audit log what was done with a one-time code of an owner. Written behind.
     pub(crate) fn note_code(&self, kind: EventKind, of: &Owner, by: &Actor) -> Result<(), Error> {
-        self.verifier.writer().add_event(self.manager.event(kind, by)?.of_owner(of));
+        self.verifier.writer.add_event(self.manager.event(kind, by)?.of_owner(of));
         Ok(())
     }
 
     /// Counts a one-time code that was refused.
     pub(crate) fn note_refused_code(&self, reason: &'static str, by: &Actor) {
-        let writer = self.verifier.writer();
+        let writer = &self.verifier.writer;
         writer.denials.add_code(self.attempt(reason, by));
         writer.ensure_running();
     }
@@ -585,7 +585,7 @@ impl ApiKeys {
     /// Counts a second factor that was refused.
     #[cfg(feature = "totp")]
     pub(crate) fn note_refused_factor(&self, reason: &'static str, of: &Owner, by: &Actor) {
-        let writer = self.verifier.writer();
+        let writer = &self.verifier.writer;
         writer.denials.add_second_factor(of, by.label(), self.attempt(reason, by));
         writer.ensure_running();
     }

@@ -30,12 +30,13 @@ mod write_behind;
 #[cfg(feature = "redis")]
 pub use self::limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use self::{
-    cache::Cache,
+    cache::{Cache, SingleFlight},
+    change_feed::ChangeFeed,
     denials::Attempt,
     limits::{Rates, whole_seconds},
     use_counter::start_of_hour,
-    verifier::{Verifier, VerifierParts},
-    write_behind::run_to_end,
+    verifier::Verifier,
+    write_behind::{WriteBehind, run_to_end},
 };
 pub use self::{
     cache::{CacheOptions, FeedState},

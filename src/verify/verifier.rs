@@ -14,26 +14,25 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    audit::Fanout,
     error::Error,
     model::{Key, Timestamp},
     secret::{Formats, Hashers, Malformed},
     store::KeyStore,
-    system::{IdGenerator, NodeClock, Now},
+    system::{NodeClock, Now},
 };
 
 /// Verifies secrets: one of the two parts of [`ApiKeys`](crate::ApiKeys).
 pub(crate) struct Verifier {
-    pub(super) store: Arc<dyn KeyStore>,
-    pub(super) accounts: Arc<dyn Accounts>,
-    pub(super) formats: Arc<Formats>,
-    pub(super) hashers: Hashers,
-    pub(super) clock: Arc<NodeClock>,
-    pub(super) cache: Arc<Cache>,
-    pub(super) loads: SingleFlight<Loaded>,
-    pub(super) feed: Arc<ChangeFeed>,
-    pub(super) rates: Rates,
-    pub(super) writer: Arc<WriteBehind>,
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) accounts: Arc<dyn Accounts>,
+    pub(crate) formats: Arc<Formats>,
+    pub(crate) hashers: Hashers,
+    pub(crate) clock: Arc<NodeClock>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) loads: SingleFlight<Loaded>,
+    pub(crate) feed: Arc<ChangeFeed>,
+    pub(crate) rates: Rates,
+    pub(crate) writer: Arc<WriteBehind>,
 }
 
 /// The key that a text is, or was, a secret of.
@@ -48,41 +47,7 @@ pub struct IdentifiedKey {
     pub superseded: bool,
 }
 
-/// What a [`Verifier`] is made of.
-pub(crate) struct VerifierParts {
-    pub(crate) store: Arc<dyn KeyStore>,
-    pub(crate) accounts: Arc<dyn Accounts>,
-    pub(crate) formats: Arc<Formats>,
-    pub(crate) hashers: Hashers,
-    pub(crate) clock: Arc<NodeClock>,
-    pub(crate) cache: Arc<Cache>,
-    pub(crate) rates: Rates,
-    pub(crate) ids: Arc<IdGenerator>,
-    pub(crate) sinks: Arc<Fanout>,
-}
-
 impl Verifier {
-    /// Creates a verifier. `after_write` is called each time the background writer has written.
-    pub(crate) fn new(
-        parts: VerifierParts,
-        after_write: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
-        let VerifierParts { store, accounts, formats, hashers, clock, cache, rates, ids, sinks } =
-            parts;
-        Self {
-            loads: SingleFlight::new(),
-            feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
-            writer: Arc::new(WriteBehind::new(store.clone(), sinks, ids, after_write)),
-            store,
-            accounts,
-            formats,
-            hashers,
-            clock,
-            cache,
-            rates,
-        }
-    }
-
     /// Verifies a presented text: the six steps.
     pub(crate) async fn verify(
         self: &Arc<Self>,
@@ -240,10 +205,6 @@ impl Verifier {
     /// Reads the change feed to its end.
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
         if self.cache.is_enabled { self.feed.read_to_end().await.map(drop) } else { Ok(()) }
-    }
-
-    pub(crate) fn writer(&self) -> &Arc<WriteBehind> {
-        &self.writer
     }
 
     /// Stops the background tasks. Verification still works, but writes nothing by itself.
