@@ -17,10 +17,9 @@ use super::{
     use_counter::{UseTag, start_of_hour},
 };
 use crate::{
-    model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
+    model::{EventId, KeyId, MAX_USER_AGENT_LEN, Timestamp, truncated},
     store::{HourlyUsage, KeyUse},
-    system::lock,
-    system::{EntropyError, IdGenerator},
+    system::{EntropyError, IdGenerator, lock},
 };
 
 /// The uses that are not written yet.
@@ -29,20 +28,17 @@ pub(crate) struct UsageRecorder {
     /// By thread, so that threads do not wait for each other.
     pending: ThreadLocal<Mutex<HashMap<KeyId, PendingUse>>>,
     /// Uses that the store did not take.
-    unwritten: Mutex<HashMap<KeyId, PendingUse>>,
-    hourly: [Mutex<HourlyCounts>; SHARDS],
+    unwritten: Mutex<HashMap<KeyId, KeyUse>>,
+    /// How often keys were accepted, denied and limited in each hour.
+    hourly: [Mutex<HashMap<(KeyId, Timestamp), HourlyUsage>>; SHARDS],
 }
 
-/// The uses of a key since they were last written.
+/// The uses of a key since they were last drained.
 struct PendingUse {
-    owner: Owner,
-    /// The key whose counter has the uses that are not in `hourly` yet; none if the store did not take them.
-    key: Option<Arc<CachedKey>>,
-    first_at: Timestamp,
-    last_at: Timestamp,
-    ip: Option<IpAddr>,
-    /// Only of a first use ever, whose event contains it.
-    user_agent: Option<String>,
+    /// Its `event_id` is set when it is drained.
+    uses: KeyUse,
+    /// The key whose counter has the uses that are not in `hourly` yet.
+    key: Arc<CachedKey>,
 }
 
 /// One use of a key.
@@ -53,53 +49,47 @@ pub(crate) struct Use<'a> {
     pub(crate) user_agent: Option<&'a str>,
 }
 
-/// Whether a use is the first one ever, as far as this node knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Recorded {
-    FirstUse,
-    LaterUse,
-}
-
 impl UsageRecorder {
-    /// Records a use.
+    /// Records a use. Returns whether it is the key's first one ever, as far as this node knows.
     #[inline]
-    pub(crate) fn record(&self, key: &Arc<CachedKey>, used: Use<'_>) -> Recorded {
+    pub(crate) fn record(&self, key: &Arc<CachedKey>, used: Use<'_>) -> bool {
         let tag = UseTag::new(used.at, used.ip);
-        if key.uses.count(tag) { Recorded::LaterUse } else { self.record_with_tag(key, tag, used) }
+        !key.uses.count(tag) && self.record_with_tag(key, tag, used)
     }
 
-    fn record_with_tag(&self, key: &Arc<CachedKey>, tag: UseTag, used: Use<'_>) -> Recorded {
+    fn record_with_tag(&self, key: &Arc<CachedKey>, tag: UseTag, used: Use<'_>) -> bool {
         let counted = key.uses.restart(Some((tag, start_of_hour(used.at))));
         self.add_counted(key.facts.id, counted);
-        let first = !key.uses.used_before.swap(true, Ordering::Relaxed);
+        let is_first = !key.uses.used_before.swap(true, Ordering::Relaxed);
         let mut pending = lock(self.pending.get_or_default());
         let has_room = pending.len() < MAX_PENDING_KEYS;
         match pending.entry(key.facts.id) {
             Entry::Occupied(mut known) => {
-                let known = known.get_mut();
-                if let Some(other) = known.key.as_ref().filter(|other| !Arc::ptr_eq(other, key)) {
+                let PendingUse { uses, key: counted } = known.get_mut();
+                if !Arc::ptr_eq(counted, key) {
                     // The key was read again, or its account was. Its counter is a new one.
-                    self.add_counted(other.facts.id, other.uses.restart(None));
-                    known.key = Some(key.clone());
+                    self.add_counted(uses.key_id, counted.uses.restart(None));
+                    *counted = key.clone();
                 }
-                known.used_last(used.at, used.ip.copied());
+                used_last(uses, used.at, used.ip.copied());
             }
             Entry::Vacant(new) if has_room => {
-                let user_agent = used.user_agent.filter(|_| first);
-                new.insert(PendingUse {
+                let user_agent = used.user_agent.filter(|_| is_first);
+                let uses = KeyUse {
+                    key_id: key.facts.id,
                     owner: key.facts.owner.clone(),
-                    key: Some(key.clone()),
                     first_at: used.at,
                     last_at: used.at,
                     ip: used.ip.copied(),
                     user_agent: user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
-                });
+                    event_id: EventId::from_bytes([0; 16]),
+                };
+                new.insert(PendingUse { uses, key: key.clone() });
             }
             // The key's next use after the next write is recorded.
             Entry::Vacant(_) => _ = key.uses.restart(None),
         }
-        if first { Recorded::FirstUse } else { Recorded::LaterUse }
+        is_first
     }
 
     /// Counts a denial of a key.
@@ -127,37 +117,31 @@ impl UsageRecorder {
         for pending in &self.pending {
             let mut pending = lock(pending);
             // Drained in place, so that the thread's next uses allocate nothing.
-            for (id, mut pending) in pending.drain() {
-                if let Some(key) = pending.key.take() {
-                    self.add_counted(id, key.uses.restart(None));
-                }
-                match all.entry(id) {
-                    Entry::Occupied(mut known) => known.get_mut().merge(pending),
-                    Entry::Vacant(new) => _ = new.insert(pending),
-                }
+            for (id, PendingUse { uses, key }) in pending.drain() {
+                self.add_counted(id, key.uses.restart(None));
+                add_uses(&mut all, uses);
             }
             pending.shrink_to(KEPT_CAPACITY);
         }
-        let mut uses = Vec::with_capacity(all.len());
-        for (key_id, PendingUse { owner, key: _, first_at, last_at, ip, user_agent }) in all {
-            let event_id = ids.event_id(first_at)?;
-            uses.push(KeyUse { key_id, owner, first_at, last_at, ip, user_agent, event_id });
+        let mut all: Vec<_> = all.into_values().collect();
+        for n in 0..all.len() {
+            match ids.event_id(all[n].first_at) {
+                Ok(id) => all[n].event_id = id,
+                Err(error) => {
+                    self.restore(&all);
+                    return Err(error);
+                }
+            }
         }
-        Ok(uses)
+        Ok(all)
     }
 
     /// Puts back what could not be written.
     pub(crate) fn restore(&self, uses: &[KeyUse]) {
         let mut unwritten = lock(&self.unwritten);
-        for KeyUse { key_id, owner, first_at, last_at, ip, user_agent, event_id: _ } in uses {
-            let (owner, user_agent) = (owner.clone(), user_agent.clone());
-            let (first_at, last_at, ip) = (*first_at, *last_at, *ip);
-            let pending = PendingUse { owner, key: None, first_at, last_at, ip, user_agent };
-            let has_room = unwritten.len() < MAX_UNWRITTEN_KEYS;
-            match unwritten.entry(*key_id) {
-                Entry::Occupied(mut known) => known.get_mut().merge(pending),
-                Entry::Vacant(new) if has_room => _ = new.insert(pending),
-                Entry::Vacant(_) => {}
+        for uses in uses {
+            if unwritten.len() < MAX_UNWRITTEN_KEYS || unwritten.contains_key(&uses.key_id) {
+                add_uses(&mut unwritten, uses.clone());
             }
         }
     }
@@ -166,7 +150,7 @@ impl UsageRecorder {
     pub(crate) fn drain_hourly(&self) -> Vec<HourlyUsage> {
         self.hourly
             .iter()
-            .flat_map(|counts| std::mem::take(&mut *lock(counts)).0.into_values())
+            .flat_map(|counts| std::mem::take(&mut *lock(counts)).into_values())
             .collect()
     }
 
@@ -184,38 +168,9 @@ impl UsageRecorder {
     fn add_hourly(&self, more: &HourlyUsage) {
         // By a random byte of a UUIDv7.
         let shard = usize::from(more.key_id.as_bytes()[9]) % SHARDS;
-        lock(&self.hourly[shard]).add(more);
-    }
-}
-
-impl PendingUse {
-    /// Adds the uses of the same key that another thread recorded, or that were not written.
-    fn merge(&mut self, other: Self) {
-        self.used_last(other.last_at, other.ip);
-        if other.first_at < self.first_at {
-            self.first_at = other.first_at;
-            self.user_agent = other.user_agent.or(self.user_agent.take());
-        } else if self.user_agent.is_none() {
-            self.user_agent = other.user_agent;
-        }
-    }
-
-    fn used_last(&mut self, at: Timestamp, ip: Option<IpAddr>) {
-        if at >= self.last_at {
-            (self.last_at, self.ip) = (at, ip);
-        }
-    }
-}
-
-/// How often keys were accepted, denied and limited in each hour, as far as it is not written.
-#[derive(Default)]
-struct HourlyCounts(HashMap<(KeyId, Timestamp), HourlyUsage>);
-
-impl HourlyCounts {
-    /// Adds counts. Those of a new hour are dropped if there is no room for it.
-    fn add(&mut self, more: &HourlyUsage) {
-        let has_room = self.0.len() < MAX_HOURLY_COUNTS;
-        let sum = match self.0.entry((more.key_id, more.hour)) {
+        let mut counts = lock(&self.hourly[shard]);
+        let has_room = counts.len() < MAX_HOURLY_COUNTS;
+        let sum = match counts.entry((more.key_id, more.hour)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) if has_room => new.insert(HourlyUsage::none(more.key_id, more.hour)),
             Entry::Vacant(_) => return,
@@ -226,6 +181,29 @@ impl HourlyCounts {
     }
 }
 
+/// Adds the uses of a key that another thread recorded, or that were not written.
+fn add_uses(all: &mut HashMap<KeyId, KeyUse>, more: KeyUse) {
+    match all.entry(more.key_id) {
+        Entry::Vacant(new) => _ = new.insert(more),
+        Entry::Occupied(mut known) => {
+            let known = known.get_mut();
+            used_last(known, more.last_at, more.ip);
+            if more.first_at < known.first_at {
+                known.first_at = more.first_at;
+                known.user_agent = more.user_agent.or(known.user_agent.take());
+            } else if known.user_agent.is_none() {
+                known.user_agent = more.user_agent;
+            }
+        }
+    }
+}
+
+fn used_last(uses: &mut KeyUse, at: Timestamp, ip: Option<IpAddr>) {
+    if at >= uses.last_at {
+        (uses.last_at, uses.ip) = (at, ip);
+    }
+}
+
 const SHARDS: usize = 16;
 /// Per thread.
 const MAX_PENDING_KEYS: usize = 1 << 18;
@@ -233,7 +211,7 @@ const MAX_PENDING_KEYS: usize = 1 << 18;
 const KEPT_CAPACITY: usize = 1 << 10;
 /// Keys whose uses the store did not take. The next use of a key that is not among them is recorded.
 const MAX_UNWRITTEN_KEYS: usize = 1 << 18;
-/// Per shard.
+/// Per shard. Counts of further hours are dropped.
 const MAX_HOURLY_COUNTS: usize = 8_192;
 
 #[cfg(test)]
@@ -263,12 +241,12 @@ mod tests {
     fn a_key_that_was_read_again_is_recorded_as_one_key() {
         let usage = UsageRecorder::default();
         let before = Arc::new(CachedKey::for_tests());
-        assert_eq!(usage.record(&before, used(noon(), Some("curl"))), Recorded::FirstUse);
-        assert_eq!(usage.record(&before, used(noon(), Some("curl"))), Recorded::LaterUse);
+        assert!(usage.record(&before, used(noon(), Some("curl"))));
+        assert!(!usage.record(&before, used(noon(), Some("curl"))));
         let after = Arc::new(before.with_account(before.account.clone(), before.rates.clone(), 0));
-        assert_eq!(usage.record(&after, used(noon(), Some("wget"))), Recorded::LaterUse);
+        assert!(!usage.record(&after, used(noon(), Some("wget"))));
         // By a verification that began before.
-        assert_eq!(usage.record(&before, used(noon().after(HOUR), None)), Recorded::LaterUse);
+        assert!(!usage.record(&before, used(noon().after(HOUR), None)));
         assert_eq!(usage.len(), 1);
 
         let uses = usage.drain(&IdGenerator::default()).unwrap();
@@ -281,18 +259,20 @@ mod tests {
     /// The first use may be recorded by another thread than the earliest one.
     #[test]
     fn a_first_use_keeps_its_user_agent_in_whatever_order_uses_are_merged() {
-        let pending = |seconds, agent: Option<&str>| PendingUse {
+        let uses = |seconds, agent: Option<&str>| KeyUse {
+            key_id: KeyId::from_bytes([7; 16]),
             owner: CachedKey::for_tests().facts.owner.clone(),
-            key: None,
             first_at: noon().after(Duration::from_secs(seconds)),
             last_at: noon().after(Duration::from_secs(seconds)),
             ip: None,
             user_agent: agent.map(Into::into),
+            event_id: EventId::from_bytes([0; 16]),
         };
         for agents in [[Some("curl"), None], [None, Some("curl")]] {
             for order in [[0, 1], [1, 0]] {
-                let [mut merged, other] = order.map(|n| pending(n as u64, agents[n]));
-                merged.merge(other);
+                let mut all = HashMap::new();
+                order.into_iter().for_each(|n| add_uses(&mut all, uses(n as u64, agents[n])));
+                let merged = &all[&KeyId::from_bytes([7; 16])];
                 assert_eq!(merged.user_agent.as_deref(), Some("curl"), "{agents:?}, {order:?}");
                 assert_eq!(merged.first_at, noon());
                 assert_eq!(merged.last_at, noon().after(Duration::from_secs(1)));
@@ -304,7 +284,7 @@ mod tests {
     fn uses_are_counted_in_their_hour_in_whatever_order_they_arrive() {
         let (usage, key) = (UsageRecorder::default(), Arc::new(CachedKey::for_tests()));
         for hours in [0, 1, 0, 0, 1, 0, 1, 2, 1, 2] {
-            _ = usage.record(&key, used(noon().after(HOUR * hours), None));
+            usage.record(&key, used(noon().after(HOUR * hours), None));
         }
         assert_eq!(usage.drain(&IdGenerator::default()).unwrap().len(), 1);
         let expected = [(0, 4), (1, 4), (2, 2)].map(|(n, uses)| (noon().after(HOUR * n), uses));
@@ -331,7 +311,7 @@ mod tests {
                     scope.spawn(move || {
                         for n in 0..100_000 {
                             let at = noon().after(Duration::from_millis(step * n));
-                            _ = usage.record(key, used(at, None));
+                            usage.record(key, used(at, None));
                         }
                     })
                 });

@@ -8,7 +8,7 @@ use super::{
     denials::Attempt,
     facts::{Interner, KeyFacts},
     limits::Rates,
-    usage::{Recorded, Use},
+    usage::Use,
     verified::Verified,
     write_behind::WriteBehind,
 };
@@ -114,7 +114,7 @@ impl Verifier {
     fn record_use(self: &Arc<Self>, key: &Arc<CachedKey>, request: &VerifyRequest<'_>, now: Now) {
         self.writer.ensure_running();
         let used = Use { at: now.at, ip: request.ip.as_ref(), user_agent: request.user_agent };
-        if self.writer.usage.record(key, used) == Recorded::FirstUse {
+        if self.writer.usage.record(key, used) {
             self.writer.hurry();
         }
         self.cache.throttle.record_success(request.ip, now.monotonic_timestamp());
