@@ -18,6 +18,7 @@ mod reminded_once;
 mod reminders;
 mod retention;
 mod rotate;
+mod specification;
 mod step_up;
 mod teams;
 mod usage_history;

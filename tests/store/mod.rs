@@ -3,5 +3,5 @@
 mod conformance;
 mod postgres;
 mod redis;
-mod sabotage;
+pub mod sabotage;
 mod sqlite;

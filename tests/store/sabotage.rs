@@ -10,7 +10,7 @@ mod key_removal;
 mod one_time_codes;
 mod scope;
 mod usage_history;
-mod wrapper;
+pub mod wrapper;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

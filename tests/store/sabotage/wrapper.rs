@@ -27,6 +27,12 @@ pub struct Sabotaged<S> {
     sabotage: S,
 }
 
+impl<S> Sabotaged<S> {
+    pub fn new(sabotage: S) -> Self {
+        Self { inner: Inner::default(), sabotage }
+    }
+}
+
 /// Overrides nothing.
 #[derive(Default)]
 pub struct NoSabotage;
