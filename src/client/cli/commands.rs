@@ -32,19 +32,15 @@ pub enum AuthCommand {
 impl AuthCommand {
     /// Runs the command, prints its result, and returns the outcome.
     pub fn run(&self, app: &App, server: &dyn Server) -> Exit {
-        let CommonOptions { json, profile } = match self {
-            Self::Configure(command) => &command.common,
-            Self::Key(command) => &command.common,
-            Self::Status(command) => &command.common,
-            Self::Logout(command) => &command.common,
+        let (common, command): (_, &dyn Fn(&Session<'_>) -> CommandResult) = match self {
+            Self::Configure(command) => (&command.common, &|session| command.run(session)),
+            Self::Key(command) => (&command.common, &|session| command.run(session)),
+            Self::Status(command) => (&command.common, &|session| command.run(session)),
+            Self::Logout(command) => (&command.common, &|session| command.run(session)),
         };
-        let session = Session { app, server, profile, console: Console::new(*json) };
-        let result = match self {
-            Self::Configure(command) => command.run(&session),
-            Self::Key(command) => command.run(&session),
-            Self::Status(command) => command.run(&session),
-            Self::Logout(command) => command.run(&session),
-        };
+        let console = Console::new(common.json);
+        let session = Session { app, server, profile: &common.profile, console };
+        let result = command(&session);
         session.console.finish(result)
     }
 }
