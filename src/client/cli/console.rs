@@ -174,7 +174,10 @@ impl CommandError {
                 format!("Too many attempts. Wait {} s, then try again", wait.as_secs().max(1))
             }
             E::Refused { message } => {
-                format!("The server refused the request: {}", printable(&message))
+                // Without control characters, the message cannot move the cursor.
+                let printable = message.chars().filter(|c| !c.is_control());
+                let reason: String = printable.take(MAX_SERVER_MESSAGE_CHARS).collect();
+                format!("The server refused the request: {reason}")
             }
             E::Unavailable(source) => format!(
                 "The server is unavailable ({source}). The key may still be valid: try again later"
@@ -209,11 +212,6 @@ pub(super) fn source_json(source: &KeySource) -> Value {
         }
         KeySource::DotEnv { name, .. } => json!({ "kind": kind, "path": path, "variable": name }),
     }
-}
-
-/// Removes control characters from a server's message, so that it cannot move the cursor, and truncates it.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_SERVER_MESSAGE_CHARS).collect()
 }
 
 fn print_labelled(label: &str, color: AnsiColor, message: &str) {
