@@ -15,12 +15,13 @@ use crate::secret::{Formats, Malformed, Secret};
 /// A product as its client program sees it: name, key format, and where a key may be stored.
 ///
 /// # Examples
-/// ```
-/// use keyward::{KeyFormat, client::App};
+/// ```no_run
+/// use keyward::{KeyFormat, client::{App, Profile}};
 ///
 /// let app = App::new("lua", KeyFormat::builder("lk").build()?).credentials_dir(".lua-cli");
-/// assert_eq!(app.env_var_name(), "LUA_API_KEY");
-/// # Ok::<(), keyward::secret::FormatError>(())
+/// let resolved = app.resolve(&Profile::default())?;
+/// println!("{} from {}", resolved.masked(), resolved.source);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -105,14 +106,6 @@ impl App {
     ///
     /// # Errors
     /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message does not show it.
-    ///
-    /// # Examples
-    /// ```
-    /// let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
-    /// let error = app.parse("lk_tooshort", "LUA_API_KEY").unwrap_err();
-    /// assert!(error.to_string().contains("copied the complete key"));
-    /// # Ok::<(), keyward::secret::FormatError>(())
-    /// ```
     pub fn parse(&self, text: &str, origin: &str) -> Result<Secret, ClientError> {
         let text = text.trim();
         let parsed = self.formats.parse(text);
@@ -144,14 +137,6 @@ impl App {
     /// - [`Malformed`](ClientErrorKind::Malformed) if the first text is not a key.
     /// - The errors of [`CredentialsFile::load`], and [`Io`](ClientErrorKind::Io) if the `.env` file cannot be read.
     ///   If a source with higher precedence has a text, these are returned as [`Warning`]s instead.
-    ///
-    /// # Examples
-    /// ```no_run
-    /// # let app = keyward::client::App::new("lua", keyward::secret::KeyFormat::builder("lk").build()?);
-    /// let resolved = app.resolve(&Default::default())?;
-    /// println!("{} from {}", resolved.masked(), resolved.source);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn resolve(&self, profile: &Profile) -> Result<ResolvedKey, ClientError> {
         let (mut mode, mut warnings) = (None, Vec::new());
         // A container without a home directory has no credentials file.
@@ -171,10 +156,7 @@ impl App {
             }
         }
         let mut candidates = candidates.into_iter();
-        let Some((source, text)) = candidates.next() else {
-            let file = self.credentials().ok();
-            return Err(self.no_key(profile, file.as_ref().map(CredentialsFile::path)));
-        };
+        let Some((source, text)) = candidates.next() else { return Err(self.no_key(profile)) };
         let key = self.parse(&text, &source.to_string())?;
         Ok(ResolvedKey {
             hint: self.hint(&key),
@@ -208,10 +190,11 @@ impl App {
     }
 
     /// Returns the error for a missing key, with the ways to provide one.
-    pub(super) fn no_key(&self, profile: &Profile, file: Option<&Path>) -> ClientError {
+    pub(super) fn no_key(&self, profile: &Profile) -> ClientError {
         let option =
             if profile.is_default() { String::new() } else { format!(" --profile {profile}") };
-        let file = file.map_or_else(String::new, |path| format!(" in {}", path.display()));
+        let file = self.credentials().map(|file| format!(" in {}", file.path().display()));
+        let file = file.unwrap_or_default();
         let (command, env_var) = (&self.command, &self.env_var);
         let message = format!(
             "No API key found. Run `{command} configure{option}` to store a key{file}, set the environment \
@@ -384,42 +367,3 @@ fn dotenv_line_value<'a>(name: &str, line: &'a str) -> Option<&'a str> {
 
 /// Only the first MiB of a `.env` file is read.
 const MAX_DOTENV_LEN: u64 = 1 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::dotenv_value;
-
-    #[test]
-    fn dotenv_lines_are_read_like_a_shell() {
-        for (file, value) in [
-            ("KEY=lk_1", Some("lk_1")),
-            ("KEY=lk_1\n", Some("lk_1")),
-            ("KEY=lk_1\r\nOTHER=2\r\n", Some("lk_1")),
-            ("\u{feff}KEY=lk_1", Some("lk_1")),
-            ("export KEY=lk_1", Some("lk_1")),
-            ("export\tKEY = lk_1 ", Some("lk_1")),
-            ("KEY=\"lk_1\" # mine", Some("lk_1")),
-            ("KEY=' lk_1 '", Some("lk_1")),
-            ("KEY=lk_1 # mine", Some("lk_1")),
-            ("KEY=lk_1#2", Some("lk_1#2")),
-            ("KEY=l$HOME", Some("l$HOME")),
-            ("KEY=\"unclosed", Some("\"unclosed")),
-            ("KEY=lk_1\nKEY=lk_2", Some("lk_2")),
-            ("= nonsense ${\n'\nKEY=lk_1\n\"", Some("lk_1")),
-            ("KEY=lk_1\nKEY=", None),
-            ("KEY=", None),
-            ("KEY=  ", None),
-            ("KEY=\"\"", None),
-            ("KEY= # none", None),
-            ("#KEY=lk_1", None),
-            ("MYKEY=lk_1", None),
-            ("KEYS=lk_1", None),
-            ("exportKEY=lk_1", None),
-            ("KEY", None),
-            ("", None),
-        ] {
-            assert_eq!(dotenv_value("KEY", file.as_bytes()).as_deref(), value, "{file:?}");
-        }
-        assert_eq!(dotenv_value("KEY", b"A=\xff\xfe\nKEY=lk_1\n").as_deref(), Some("lk_1"));
-    }
-}

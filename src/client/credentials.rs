@@ -134,16 +134,6 @@ impl fmt::Debug for StoredCredential {
 }
 
 /// The name of an entry in the credentials file. Defaults to `default`.
-///
-/// # Examples
-/// ```
-/// use keyward::client::Profile;
-///
-/// let work: Profile = "work".parse()?;
-/// assert!(!work.is_default() && Profile::default().is_default());
-/// assert!("a]b".parse::<Profile>().is_err());
-/// # Ok::<(), keyward::client::InvalidProfile>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Profile(String);
 
@@ -202,7 +192,8 @@ impl<'a> CredentialsText<'a> {
         let mut header = None;
         let lines = bytes.split_inclusive(|&byte| byte == b'\n').map(|text| {
             let line = std::str::from_utf8(text).unwrap_or_default().trim();
-            let name = header_name(line);
+            let name =
+                line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).map(str::trim);
             header = name.or(header);
             let key = if name.is_none() { key_value(line, header.is_some()) } else { None };
             let profile = header.unwrap_or(DEFAULT_PROFILE);
@@ -255,10 +246,6 @@ impl<'a> CredentialsText<'a> {
         let len = self.0.iter().map(|line| 3 * line.text.len()).sum::<usize>();
         Zeroizing::new(String::with_capacity(len + extra + 8))
     }
-}
-
-fn header_name(line: &str) -> Option<&str> {
-    line.strip_prefix('[')?.strip_suffix(']').map(str::trim)
 }
 
 fn key_value(line: &str, seen_header: bool) -> Option<&str> {

@@ -17,7 +17,7 @@
 //! On Windows the file is stored in the user's profile directory and inherits its access rules.
 
 use std::{
-    fmt, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -25,14 +25,12 @@ mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod credentials;
-#[cfg(feature = "client-http")]
-mod header;
 mod private_dir;
 
 pub use app::{App, KeySource, ResolvedKey};
 pub use credentials::{CredentialsFile, InvalidProfile, Profile, StoredCredential};
 #[cfg(feature = "client-http")]
-pub use header::{SendKey, bearer};
+pub use send::{SendKey, bearer};
 
 /// Why a key could not be found, stored or deleted.
 ///
@@ -82,10 +80,14 @@ impl ClientError {
 }
 
 /// A problem that did not stop the operation, but that the user should know of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
     /// Other users could read the credentials file until now.
+    #[error(
+        "{path} was readable by other users (mode {mode:04o}). Its mode is now 0600. \
+         If other people use this machine, replace the key"
+    )]
     #[non_exhaustive]
     WasReadable {
         /// The path of the file.
@@ -94,6 +96,7 @@ pub enum Warning {
         mode: u32,
     },
     /// A source with lower precedence could not be read. Another source had the key, so it was not needed.
+    #[error("skipped a source that was not needed: {message}")]
     #[non_exhaustive]
     SourceSkipped {
         /// The error.
@@ -101,17 +104,63 @@ pub enum Warning {
     },
 }
 
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WasReadable { path, mode } => write!(
-                f,
-                "{} was readable by other users (mode {mode:04o}). Its mode is now 0600. \
-                 If other people use this machine, replace the key",
-                path.display()
-            ),
-            Self::SourceSkipped { message } => {
-                write!(f, "skipped a source that was not needed: {message}")
+#[cfg(feature = "client-http")]
+mod send {
+    use http::{HeaderValue, header::AUTHORIZATION};
+
+    use crate::secret::Secret;
+
+    /// Returns the value of an `Authorization` header that presents a key.
+    ///
+    /// The value is marked as sensitive: `Debug` does not show it, and HTTP/2 does not index it.
+    ///
+    /// # Errors
+    /// If the key contains a character that is not allowed in a header. A parsed key never does.
+    pub fn bearer(key: &Secret) -> Result<HeaderValue, http::Error> {
+        let text = zeroize::Zeroizing::new(format!("Bearer {}", key.expose()));
+        let mut value = HeaderValue::from_str(&text)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Adds an API key to a request builder.
+    ///
+    /// The key is sent as `Authorization: Bearer`, and replaces any credential already in that header. HTTP
+    /// clients drop `Authorization` when they are redirected to another host; they would forward `X-API-Key`.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::client::SendKey;
+    ///
+    /// let key = keyward::secret::KeyFormat::builder("lk").build()?.generate()?;
+    /// let request = http::Request::get("https://api.example/skills").api_key(&key).body(())?;
+    /// assert!(request.headers()["authorization"].is_sensitive());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub trait SendKey: Sized {
+        /// Sends the key with the request. A key that is not a valid header value makes building the request fail.
+        #[must_use]
+        fn api_key(self, key: &Secret) -> Self;
+    }
+
+    impl SendKey for http::request::Builder {
+        fn api_key(mut self, key: &Secret) -> Self {
+            // The builder keeps its first error. An invalid header value causes one.
+            let Ok(value) = bearer(key) else { return self.header(AUTHORIZATION, "\n") };
+            if let Some(headers) = self.headers_mut() {
+                headers.insert(AUTHORIZATION, value);
+            }
+            self
+        }
+    }
+
+    #[cfg(feature = "client-reqwest")]
+    impl SendKey for reqwest::RequestBuilder {
+        fn api_key(self, key: &Secret) -> Self {
+            match bearer(key) {
+                // `headers` replaces an existing value; `header` would add a second one.
+                Ok(value) => self.headers(http::HeaderMap::from_iter([(AUTHORIZATION, value)])),
+                Err(_) => self.header(AUTHORIZATION, "\n"),
             }
         }
     }

@@ -148,9 +148,6 @@ mod platform {
 
         /// Opens a directory, and creates it with mode 0700 if it does not exist.
         pub(crate) fn create(path: &Path) -> Result<Self, ClientError> {
-            if let Some(dir) = Self::open(path)? {
-                return Ok(dir);
-            }
             let (parent_path, name) = split(path)?;
             let created = DirBuilder::new().recursive(true).mode(0o700).create(parent_path);
             created.map_err(ClientError::io("create", parent_path))?;

@@ -5,7 +5,7 @@ use std::{
 
 use async_trait::async_trait;
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
     message::{
         Mailbox, MultiPart, SinglePart,
         header::{HeaderName, HeaderValue},
@@ -149,19 +149,21 @@ impl Mailer {
         let mut delay = self.inner.retry_delay;
         for number in 1.. {
             // Held for the attempt only, so that a message between two attempts does not block others.
-            let permit = connections.acquire().await.map_err(SendError::permanent)?;
+            let permit = connections.acquire().await;
             let result = timeout(*attempt_timeout, attempt()).await;
             drop(permit);
-            let timed_out = "the mail server, or the host, took too long";
-            let error = match result.unwrap_or_else(|_| Err(SendError::temporary(timed_out))) {
-                Ok(delivery) => {
+            let error = match result {
+                Ok(Ok(delivery)) => {
                     lock(stats).sent += u64::from(matches!(delivery, Delivery::Sent));
                     slot.delivered = true;
                     break;
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    SendError::Temporary("the mail server, or the host, took too long".into())
+                }
             };
-            let giving_up = error.permanent || number >= *max_attempts;
+            let giving_up = matches!(error, SendError::Permanent(_)) || number >= *max_attempts;
             log::attempt_failed(number, giving_up, &error);
             if giving_up {
                 return Err(error);
@@ -181,9 +183,9 @@ impl Mailer {
         event: Option<&AuditEvent>,
     ) -> Result<Delivery, SendError> {
         let Inner { transport, from, name, .. } = &*self.inner;
-        let mailbox = |name: Option<String>, address: &EmailAddress| {
-            let address = address.as_str().parse().map_err(SendError::permanent)?;
-            Ok::<_, SendError>(Mailbox::new(name, address))
+        let mailbox = |name, address: &EmailAddress| -> Result<_, SendError> {
+            let address = address.as_str().parse::<Address>();
+            Ok(Mailbox::new(name, address.map_err(|error| SendError::Permanent(error.into()))?))
         };
         let subject: String = header_text(&content.subject).chars().take(MAX_SUBJECT_LEN).collect();
         let builder = Message::builder()
@@ -206,12 +208,13 @@ impl Mailer {
                 builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
             }
         };
-        match transport.send(built.map_err(SendError::permanent)?).await {
+        let message = built.map_err(|error| SendError::Permanent(error.into()))?;
+        match transport.send(message).await {
             Ok(_) => Ok(Delivery::Sent),
             Err(error) if error.is_permanent() || error.is_client() => {
-                Err(SendError::permanent(error))
+                Err(SendError::Permanent(error.into()))
             }
-            Err(error) => Err(SendError::temporary(error)),
+            Err(error) => Err(SendError::Temporary(error.into())),
         }
     }
 }
@@ -297,21 +300,11 @@ pub(super) enum Delivery {
 
 /// The reason why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}")]
-pub(super) struct SendError {
-    cause: Box<dyn std::error::Error + Send + Sync>,
+#[error("{0}")]
+pub(super) enum SendError {
+    Temporary(HostError),
     /// A retry would fail in the same way.
-    permanent: bool,
-}
-
-impl SendError {
-    pub(super) fn temporary(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: cause.into(), permanent: false }
-    }
-
-    pub(super) fn permanent(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: cause.into(), permanent: true }
-    }
+    Permanent(HostError),
 }
 
 /// Neither the recipient nor the content is logged.

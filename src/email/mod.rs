@@ -2,7 +2,8 @@
 //!
 //! An [`EmailSink`] is an audit sink. It writes to a key's owner when the key is created, rotated or
 //! revoked, and when the owner should be reminded of something. The host's [`Recipients`] maps owners to
-//! addresses. A [`Mailer`] sends the messages to a mail server over SMTP; it is also a [`CodeSender`].
+//! addresses. A [`Mailer`] sends the messages to a mail server over SMTP; it is also a
+//! [`CodeSender`](crate::enroll::CodeSender).
 //!
 //! Sending happens in the background. A message is attempted a few times, with a growing delay between
 //! attempts, and the number of pending messages is bounded. [`Mailer::stats`] counts messages that were
@@ -21,6 +22,3 @@ mod sink;
 pub use mailer::{Mailer, MailerBuilder, MailerStats};
 pub use messages::{EmailContent, Notice};
 pub use sink::{EmailSink, EmailSinkBuilder, Recipients};
-
-#[cfg(doc)]
-use crate::enroll::CodeSender;

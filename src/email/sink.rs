@@ -174,7 +174,7 @@ impl EmailSinkBuilder {
 impl Inner {
     /// Makes one attempt. It looks the address up again, since that may be the step that failed.
     async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<Delivery, SendError> {
-        let to = self.recipients.address_of(owner).await.map_err(SendError::temporary)?;
+        let to = self.recipients.address_of(owner).await.map_err(SendError::Temporary)?;
         let Some(to) = to else { return Ok(Delivery::Skipped) };
         let notice = Notice {
             event: event.clone(),
@@ -190,8 +190,10 @@ impl Inner {
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
         let (Some(store), Some(id)) = (&self.names_from, event.key_id) else { return Ok(None) };
-        let key = store.get(OwnerScope::Owner(owner), id).await.map_err(SendError::temporary)?;
-        Ok(key.map(|key| Key::clone(&key)))
+        match store.get(OwnerScope::Owner(owner), id).await {
+            Ok(key) => Ok(key.map(|key| Key::clone(&key))),
+            Err(error) => Err(SendError::Temporary(error.into())),
+        }
     }
 }
 
@@ -201,11 +203,10 @@ fn owner_of(event: &AuditEvent) -> Option<Owner> {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mailer, kinds, product, .. } = self;
+        let Self { mailer, kinds, .. } = self;
         f.debug_struct("Inner")
             .field("mailer", mailer)
             .field("kinds", kinds)
-            .field("product", product)
             .finish_non_exhaustive()
     }
 }

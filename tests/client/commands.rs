@@ -2,7 +2,7 @@ use std::{fs, io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::{AuthServer, CommandResult, TestUser, key, lua};
+use super::support::{AuthServer, CommandResult, REFUSED_EMAIL, TestUser, key, lua};
 use crate::support::servers::until;
 
 #[test]
@@ -182,6 +182,15 @@ fn a_code_is_not_used_if_the_key_cannot_be_stored() {
     assert_eq!(server.valid_keys(), Vec::<String>::new());
     fs::remove_file(user.credentials_dir()).unwrap();
     assert_eq!(user.lua(&verify).status, 0);
+}
+
+#[test]
+fn control_characters_are_removed_from_server_messages() {
+    let server = AuthServer::start();
+    let user = TestUser::with_server(&server);
+    let result = user.lua(&format!("auth configure --email {REFUSED_EMAIL}"));
+    let shown = format!("The server refused the request: no[2J: 1mbecause{}\n", "é".repeat(284));
+    result.assert_fails(1, &shown);
 }
 
 #[test]

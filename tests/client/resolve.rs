@@ -84,12 +84,49 @@ fn a_malformed_key_is_rejected_without_showing_it_or_trying_later_sources() {
 }
 
 #[test]
-fn malformed_dotenv_lines_are_ignored() {
-    let key = key();
-    let text =
-        format!("A='unclosed\n= ${{ nonsense\nLUA_API_KEY=\"{}\" # mine\nB=$(x\n", key.expose());
-    let user = TestUser::new().with_dotenv(&text);
-    assert_eq!(user.lua("auth key --force").stdout.trim(), key.expose());
+fn dotenv_lines_are_read_like_a_shell() {
+    let (first, second) = (key(), key());
+    let (first, second) = (first.expose(), second.expose());
+    let user = TestUser::new();
+    for (file, found) in [
+        ("KEY=FIRST", Ok(first)),
+        ("KEY=FIRST\n", Ok(first)),
+        ("KEY=FIRST\r\nOTHER=2\r\n", Ok(first)),
+        ("\u{feff}KEY=FIRST", Ok(first)),
+        ("export KEY=FIRST", Ok(first)),
+        ("export\tKEY = FIRST ", Ok(first)),
+        ("KEY=\"FIRST\" # mine", Ok(first)),
+        ("KEY=' FIRST '", Ok(first)),
+        ("KEY=FIRST # mine", Ok(first)),
+        ("KEY=FIRST#2", Err("it has 41 characters")),
+        ("KEY=FIRST$HOME", Err("it has 44 characters")),
+        ("KEY=\"FIRST", Err("it begins with a quotation mark")),
+        ("KEY=FIRST\nKEY=SECOND", Ok(second)),
+        ("= nonsense ${\n'\nKEY=FIRST\n\"", Ok(first)),
+        ("A='unclosed\n= ${ nonsense\nKEY=\"FIRST\" # mine\nB=$(x\n", Ok(first)),
+        ("KEY=FIRST\nKEY=", Err(NO_KEY)),
+        ("KEY=", Err(NO_KEY)),
+        ("KEY=  ", Err(NO_KEY)),
+        ("KEY=\"\"", Err(NO_KEY)),
+        ("KEY= # none", Err(NO_KEY)),
+        ("#KEY=FIRST", Err(NO_KEY)),
+        ("MYKEY=FIRST", Err(NO_KEY)),
+        ("KEYS=FIRST", Err(NO_KEY)),
+        ("exportKEY=FIRST", Err(NO_KEY)),
+        ("KEY", Err(NO_KEY)),
+        ("", Err(NO_KEY)),
+    ] {
+        let text = file.replace("KEY", "LUA_API_KEY").replace("FIRST", first);
+        fs::write(user.project().join(".env"), text.replace("SECOND", second)).unwrap();
+        let result = user.lua("auth key --force");
+        match found {
+            Ok(key) => assert_eq!(result.stdout.trim(), key, "{file:?}: {}", result.stderr),
+            Err(because) => result.assert_fails(4, because),
+        }
+    }
+    let bytes = [b"A=\xff\xfe\nLUA_API_KEY=", first.as_bytes(), b"\n"].concat();
+    fs::write(user.project().join(".env"), bytes).unwrap();
+    assert_eq!(user.lua("auth key --force").stdout.trim(), first);
 }
 
 #[test]
@@ -179,3 +216,5 @@ fn print_credentials_path() {
     let app = App::new("lua", format()).config_dir("lua");
     println!("<{}>", app.credentials().unwrap().path().display());
 }
+
+const NO_KEY: &str = "No API key found";

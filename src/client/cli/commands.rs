@@ -32,19 +32,15 @@ pub enum AuthCommand {
 impl AuthCommand {
     /// Runs the command, prints its result, and returns the outcome.
     pub fn run(&self, app: &App, server: &dyn Server) -> Exit {
-        let CommonOptions { json, profile } = match self {
-            Self::Configure(command) => &command.common,
-            Self::Key(command) => &command.common,
-            Self::Status(command) => &command.common,
-            Self::Logout(command) => &command.common,
+        let (common, command): (_, &dyn Fn(&Session<'_>) -> CommandResult) = match self {
+            Self::Configure(command) => (&command.common, &|session| command.run(session)),
+            Self::Key(command) => (&command.common, &|session| command.run(session)),
+            Self::Status(command) => (&command.common, &|session| command.run(session)),
+            Self::Logout(command) => (&command.common, &|session| command.run(session)),
         };
-        let session = Session { app, server, profile, console: Console::new(*json) };
-        let result = match self {
-            Self::Configure(command) => command.run(&session),
-            Self::Key(command) => command.run(&session),
-            Self::Status(command) => command.run(&session),
-            Self::Logout(command) => command.run(&session),
-        };
+        let console = Console::new(common.json);
+        let session = Session { app, server, profile: &common.profile, console };
+        let result = command(&session);
         session.console.finish(result)
     }
 }
@@ -186,7 +182,7 @@ impl ShowStatus {
         let accepted = match session.server.check_key(&resolved.key) {
             Ok(()) => true,
             Err(ServerError::KeyRejected) => false,
-            Err(error) => return Err(session.server_error(error)),
+            Err(error) => return Err(CommandError::server(error, session.app, None)),
         };
         output.json["accepted"] = accepted.into();
         let answer = if accepted { "accepts the key" } else { "does not accept the key" };
@@ -222,7 +218,7 @@ impl Logout {
         let file = app.credentials()?;
         let Some(stored) = file.load(profile)? else {
             if self.revoke {
-                return Err(app.no_key(profile, Some(file.path())).into());
+                return Err(app.no_key(profile).into());
             }
             // Also removes temporary files of killed writers.
             file.remove(profile)?;
@@ -244,7 +240,7 @@ impl Logout {
                 Ok(()) => {}
                 Err(ServerError::KeyRejected) => console
                     .note("The server no longer accepted the key; the local copy was deleted"),
-                Err(error) => return Err(session.server_error(error)),
+                Err(error) => return Err(CommandError::server(error, app, None)),
             }
         }
         file.remove(profile)?;
@@ -278,17 +274,11 @@ impl Session<'_> {
 
     /// Notes that the program stays signed in by another source.
     fn note_other_sources(&self) {
-        if let Some((source, _)) = self.app.env_var_candidate() {
-            self.console
-                .note(format!("The {source} is still set and will be used: unset it to sign out"));
-        } else if let Ok(Some((source, _))) = self.app.dotenv_candidate() {
+        let dotenv = || self.app.dotenv_candidate().ok().flatten();
+        if let Some((source, _)) = self.app.env_var_candidate().or_else(dotenv) {
             self.console
                 .note(format!("{source} is still set and will be used: remove it to sign out"));
         }
-    }
-
-    fn server_error(&self, error: ServerError) -> CommandError {
-        CommandError::server(error, self.app, None)
     }
 
     // The steps of `Configure`.
@@ -358,7 +348,9 @@ impl Session<'_> {
     fn check_and_store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
         match self.server.check_key(key) {
             Ok(()) | Err(ServerError::Unsupported) => {}
-            Err(error @ ServerError::KeyRejected) => return Err(self.server_error(error)),
+            Err(error @ ServerError::KeyRejected) => {
+                return Err(CommandError::server(error, self.app, None));
+            }
             Err(error) => self.console.note(format!(
                 "The key is stored without checking it ({error}): run `{} status --check` later",
                 self.app.command_name()

@@ -14,25 +14,18 @@ use zeroize::Zeroizing;
 use super::ServerError;
 use crate::client::{App, ClientError, ClientErrorKind, KeySource};
 
-/// The outcome of a command. The exit statuses are stable.
-///
-/// | status | meaning |
-/// |---|---|
-/// | 0 | success |
-/// | 1 | error: the file cannot be used, or the server cannot be reached |
-/// | 2 | usage error, or cancelled: nothing was changed |
-/// | 4 | not authenticated: no key, an invalid key, or a wrong or expired code |
+/// The outcome of a command. Its number is the exit status, which is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[must_use = "the process should end with this status"]
 pub enum Exit {
-    /// Success.
+    /// The command succeeded.
     Success = 0,
-    /// An error.
+    /// The file cannot be used, or the server cannot be reached.
     Error = 1,
-    /// A usage error, or cancelled.
+    /// A usage error, or cancelled: nothing was changed.
     Usage = 2,
-    /// Not authenticated.
+    /// No key, an invalid key, or a wrong or expired code.
     NotAuthenticated = 4,
 }
 
@@ -181,7 +174,10 @@ impl CommandError {
                 format!("Too many attempts. Wait {} s, then try again", wait.as_secs().max(1))
             }
             E::Refused { message } => {
-                format!("The server refused the request: {}", printable(&message))
+                // Without control characters, the message cannot move the cursor.
+                let printable = message.chars().filter(|c| !c.is_control());
+                let reason: String = printable.take(MAX_SERVER_MESSAGE_CHARS).collect();
+                format!("The server refused the request: {reason}")
             }
             E::Unavailable(source) => format!(
                 "The server is unavailable ({source}). The key may still be valid: try again later"
@@ -218,11 +214,6 @@ pub(super) fn source_json(source: &KeySource) -> Value {
     }
 }
 
-/// Removes control characters from a server's message, so that it cannot move the cursor, and truncates it.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_SERVER_MESSAGE_CHARS).collect()
-}
-
 fn print_labelled(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {message}");
@@ -243,9 +234,11 @@ pub(super) fn is_interactive() -> bool {
 /// Prompts on standard error, so that standard output has only the result, and reads one line.
 pub(super) fn prompt(question: &str, echo: Echo) -> Result<Zeroizing<String>, CommandError> {
     let line = platform::read_line(question, echo);
-    let _ = writeln!(io::stderr());
     let line = line.map_err(|error| CommandError::read("from the terminal", error))?;
-    line.ok_or_else(CommandError::cancelled)
+    line.ok_or_else(|| {
+        let _ = writeln!(io::stderr());
+        CommandError::cancelled()
+    })
 }
 
 /// Any other answer than `y` or `yes` cancels the command. `advice` is shown if there is no terminal.
@@ -290,7 +283,7 @@ mod platform {
     // Not the crate `rpassword`: with it, Ctrl-C ends the process and leaves the terminal's echo disabled.
     pub(super) fn read_line(question: &str, echo: Echo) -> io::Result<Option<Zeroizing<String>>> {
         // Entered before the prompt is printed, so that a key pasted immediately is not echoed.
-        let _raw = RawTerminal::enter()?;
+        let _mode = PromptMode::enter(echo)?;
         write!(io::stderr(), "{question} ")?;
         // `bytes` retries a read that a signal interrupted.
         let mut bytes = io::stdin().lock().bytes();
@@ -299,87 +292,48 @@ mod platform {
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE_LEN));
         while let Some(byte) = next()? {
             match byte {
-                b'\r' | b'\n' => {
+                b'\n' => {
                     let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
                     return Ok(Some(Zeroizing::new(text.to_owned())));
                 }
                 CTRL_C => return Ok(None),
-                CTRL_D if line.is_empty() => return Ok(None),
-                BACKSPACE | DELETE => erase(&mut line, echo)?,
-                CTRL_U => {
-                    while !line.is_empty() {
-                        erase(&mut line, echo)?;
-                    }
-                }
                 // Skip the escape sequence of a key such as an arrow.
                 ESCAPE if next()? == Some(b'[') => {
                     while next()?.is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {}
                 }
-                0x20.. if line.len() < MAX_LINE_LEN => {
-                    line.push(byte);
-                    write_echo(&[byte], echo)?;
-                }
+                0x20.. if line.len() < MAX_LINE_LEN => line.push(byte),
                 _ => {}
             }
         }
         Ok(None)
     }
 
-    fn erase(line: &mut Vec<u8>, echo: Echo) -> io::Result<()> {
-        while let Some(byte) = line.pop() {
-            // Remove all bytes of one UTF-8 character.
-            if byte & 0xc0 != 0x80 {
-                return write_echo(b"\x08 \x08", echo);
-            }
-        }
-        Ok(())
-    }
+    /// Lets the terminal edit a line in which Ctrl-C is an end of line and not a signal, until it is dropped.
+    struct PromptMode(Termios);
 
-    fn write_echo(bytes: &[u8], echo: Echo) -> io::Result<()> {
-        if echo == Echo::On { io::stderr().write_all(bytes) } else { Ok(()) }
-    }
-
-    /// Puts the terminal into raw mode (unbuffered, no echo, no signals) until it is dropped.
-    struct RawTerminal(Termios);
-
-    impl RawTerminal {
-        fn enter() -> io::Result<Self> {
+    impl PromptMode {
+        fn enter(echo: Echo) -> io::Result<Self> {
             let before = tcgetattr(io::stdin())?;
-            let mut raw = before.clone();
-            raw.local_modes -=
-                LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
-            raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-            raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-            tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+            let mut prompt = before.clone();
+            prompt.local_modes.insert(LocalModes::ICANON | LocalModes::ECHONL);
+            prompt.local_modes.remove(LocalModes::ISIG | LocalModes::IEXTEN);
+            prompt.local_modes.set(LocalModes::ECHO, echo == Echo::On);
+            prompt.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
+            tcsetattr(io::stdin(), OptionalActions::Now, &prompt)?;
             Ok(Self(before))
         }
     }
 
-    impl Drop for RawTerminal {
+    impl Drop for PromptMode {
         fn drop(&mut self) {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
         }
     }
 
     const CTRL_C: u8 = 0x03;
-    const CTRL_D: u8 = 0x04;
-    const BACKSPACE: u8 = 0x08;
-    const CTRL_U: u8 = 0x15;
     const ESCAPE: u8 = 0x1b;
-    const DELETE: u8 = 0x7f;
     /// Longer than any key or email address.
     const MAX_LINE_LEN: usize = 1024;
 }
 
 const MAX_SERVER_MESSAGE_CHARS: usize = 300;
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn control_characters_are_removed_from_server_messages() {
-        assert_eq!(printable("no\u{1b}[2J\r\n: \u{9b}1mbecause"), "no[2J: 1mbecause");
-        assert_eq!(printable(&"é".repeat(1_000)).chars().count(), 300);
-    }
-}

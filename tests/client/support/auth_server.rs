@@ -120,6 +120,10 @@ impl State {
         let email = body["email"].as_str().unwrap_or_default().to_owned();
         let key = key.unwrap_or_default();
         match call {
+            "POST /auth/otp" if email == REFUSED_EMAIL => {
+                let detail = format!("no\u{1b}[2J\r\n: \u{9b}1mbecause{}", "é".repeat(1_000));
+                (409, json!({ "code": "refused", "detail": detail }))
+            }
             "POST /auth/otp" => {
                 let digits = format!("{:06}", 123_456 + self.sent_codes.len());
                 self.sent_codes.push(digits.clone());
@@ -148,3 +152,6 @@ impl State {
         }
     }
 }
+
+/// The server refuses to send a code to this address, with a long reason that contains control characters.
+pub const REFUSED_EMAIL: &str = "eve@example.com";

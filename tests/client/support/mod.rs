@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::support::examples::example;
 
-pub use auth_server::AuthServer;
+pub use auth_server::{AuthServer, REFUSED_EMAIL};
 pub use terminal::Terminal;
 
 /// A user with a home directory, a project directory and environment variables.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pty_process::blocking::{Command, Pts, Pty, open};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::{TestUser, lua};
 use crate::support::servers::until;
@@ -37,6 +37,10 @@ impl Terminal {
         variables: &[(&str, &str)],
     ) -> Self {
         let (pty, pts) = open().unwrap();
+        // As terminal emulators do: backspace erases a whole UTF-8 character.
+        let mut modes = tcgetattr(&pty).unwrap();
+        modes.input_modes |= InputModes::IUTF8;
+        tcsetattr(&pty, OptionalActions::Now, &modes).unwrap();
         let mut command = Command::new(program)
             .args(arguments.split_whitespace())
             .env_clear()
