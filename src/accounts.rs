@@ -26,9 +26,8 @@ impl Account {
 
     /// Sets whether the owner is suspended. Defaults to false.
     #[must_use]
-    pub fn suspended(mut self, suspended: bool) -> Self {
-        self.suspended = suspended;
-        self
+    pub fn suspended(self, suspended: bool) -> Self {
+        Self { suspended, ..self }
     }
 
     /// Returns a suspended account without permissions.

@@ -81,15 +81,13 @@ impl ApiKeysBuilder {
     }
 
     /// Sets the host's accounts. By default, every owner may have five active keys.
-    pub fn accounts(mut self, accounts: impl Accounts) -> Self {
-        self.accounts = Arc::new(accounts);
-        self
+    pub fn accounts(self, accounts: impl Accounts) -> Self {
+        Self { accounts: Arc::new(accounts), ..self }
     }
 
     /// Sets the policy that requires a fresh second factor for changes. By default, no change requires one.
-    pub fn step_up(mut self, policy: impl StepUp) -> Self {
-        self.step_up = Arc::new(policy);
-        self
+    pub fn step_up(self, policy: impl StepUp) -> Self {
+        Self { step_up: Arc::new(policy), ..self }
     }
 
     /// Adds a sink that receives every audit event. The stored audit log needs none.
@@ -100,34 +98,29 @@ impl ApiKeysBuilder {
 
     /// Counts rates for all nodes together. By default, each node counts in its own memory, which costs a verification
     /// next to nothing; with a rate limiter, a verification of a key that has a rate awaits it.
-    pub fn rate_limiter(mut self, limiter: impl RateLimiter) -> Self {
-        self.rates = Rates::Limiter(Arc::new(limiter));
-        self
+    pub fn rate_limiter(self, limiter: impl RateLimiter) -> Self {
+        Self { rates: Rates::Limiter(Arc::new(limiter)), ..self }
     }
 
     /// Sets how verified keys are cached; see [`CacheOptions`] for the defaults.
-    pub fn cache(mut self, options: CacheOptions) -> Self {
-        self.cache = Some(options);
-        self
+    pub fn cache(self, options: CacheOptions) -> Self {
+        Self { cache: Some(options), ..self }
     }
 
     /// Caches nothing: each verification reads the store and the accounts, and look-ups of unknown keys are not limited.
-    pub fn no_cache(mut self) -> Self {
-        self.cache = None;
-        self
+    pub fn no_cache(self) -> Self {
+        Self { cache: None, ..self }
     }
 
     /// Sets how long records are kept that are no longer needed. They are purged every hour, on one node; a node takes
     /// part from its first verification on. Defaults to [`Retention::default`].
-    pub fn retention(mut self, retention: Retention) -> Self {
-        self.retention = Some(retention);
-        self
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { retention: Some(retention), ..self }
     }
 
     /// Purges nothing automatically; call [`ApiKeys::purge`].
-    pub fn no_automatic_purge(mut self) -> Self {
-        self.retention = None;
-        self
+    pub fn no_automatic_purge(self) -> Self {
+        Self { retention: None, ..self }
     }
 
     /// Reminds the owners of all tenants every hour, on one node, as [`ApiKeys::remind`] does: by an event in the audit
@@ -135,15 +128,13 @@ impl ApiKeysBuilder {
     ///
     /// At most 500 reminders are sent in an hour, and the rest in the following hours, so that other e-mails are not
     /// delayed when many reminders are due the first time.
-    pub fn reminders(mut self, reminders: Reminders) -> Self {
-        self.reminders = Some(reminders);
-        self
+    pub fn reminders(self, reminders: Reminders) -> Self {
+        Self { reminders: Some(reminders), ..self }
     }
 
     /// Sets the clock. Defaults to the [`SystemClock`].
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
     }
 
     /// Builds it. Nothing is connected or started by that.

@@ -281,39 +281,33 @@ impl<'a> AuditQuery<'a> {
     }
 
     /// Selects only events of this key.
-    pub fn key(mut self, id: KeyId) -> Self {
-        self.key_id = Some(id);
-        self
+    pub fn key(self, id: KeyId) -> Self {
+        Self { key_id: Some(id), ..self }
     }
 
     /// Selects only events of this kind.
-    pub fn kind(mut self, kind: EventKind) -> Self {
-        self.kind = Some(kind);
-        self
+    pub fn kind(self, kind: EventKind) -> Self {
+        Self { kind: Some(kind), ..self }
     }
 
     /// Selects only events at or after this instant.
-    pub fn from(mut self, instant: Timestamp) -> Self {
-        self.from = Some(instant);
-        self
+    pub fn from(self, instant: Timestamp) -> Self {
+        Self { from: Some(instant), ..self }
     }
 
     /// Selects only events before this instant.
-    pub fn until(mut self, instant: Timestamp) -> Self {
-        self.until = Some(instant);
-        self
+    pub fn until(self, instant: Timestamp) -> Self {
+        Self { until: Some(instant), ..self }
     }
 
     /// Selects the next page, after one that ended with the event `last`.
-    pub fn after(mut self, last: EventId) -> Self {
-        self.after = Some(last);
-        self
+    pub fn after(self, last: EventId) -> Self {
+        Self { after: Some(last), ..self }
     }
 
     /// Sets the maximum number of events, clamped to 1 to 1,000. Defaults to 100.
-    pub fn limit(mut self, events: u32) -> Self {
-        self.limit = events.clamp(1, 1_000);
-        self
+    pub fn limit(self, events: u32) -> Self {
+        Self { limit: events.clamp(1, 1_000), ..self }
     }
 
     /// Whether an event matches the query, ignoring order and maximum number.

@@ -54,9 +54,8 @@ impl App {
     }
 
     /// Sets the name of the environment variable that may hold the key.
-    pub fn env_var(mut self, name: impl Into<String>) -> Self {
-        self.env_var = name.into();
-        self
+    pub fn env_var(self, name: impl Into<String>) -> Self {
+        Self { env_var: name.into(), ..self }
     }
 
     /// Sets the directory of the credentials file, relative to the home directory: `.lua-cli`.
@@ -75,9 +74,8 @@ impl App {
     }
 
     /// Sets the command under which `cli::AuthCommand` is mounted, as messages show it: `lua auth`.
-    pub fn command(mut self, command: impl Into<String>) -> Self {
-        self.command = command.into();
-        self
+    pub fn command(self, command: impl Into<String>) -> Self {
+        Self { command: command.into(), ..self }
     }
 
     /// Returns the name of the product.

@@ -48,9 +48,8 @@ impl EmailContent {
     }
 
     /// Adds an HTML alternative.
-    pub fn html(mut self, html: &str) -> Self {
-        self.html = Some(html.into());
-        self
+    pub fn html(self, html: &str) -> Self {
+        Self { html: Some(html.into()), ..self }
     }
 }
 

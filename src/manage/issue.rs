@@ -74,9 +74,8 @@ impl NewKey {
     }
 
     /// Sets when the key expires.
-    pub fn expiry(mut self, expiry: Expiry) -> Self {
-        self.expiry = expiry;
-        self
+    pub fn expiry(self, expiry: Expiry) -> Self {
+        Self { expiry, ..self }
     }
 
     /// Sets how often the key may be used, within its owner's plan.

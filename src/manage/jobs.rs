@@ -50,27 +50,23 @@ pub struct Purged {
 
 impl Retention {
     /// Sets how long revoked and expired keys are kept. Defaults to 90 days.
-    pub fn keys(mut self, retention: Duration) -> Self {
-        self.keys = retention;
-        self
+    pub fn keys(self, retention: Duration) -> Self {
+        Self { keys: retention, ..self }
     }
 
     /// Sets how long audit events are kept. Defaults to 1 year.
-    pub fn audit_events(mut self, retention: Duration) -> Self {
-        self.audit_events = retention;
-        self
+    pub fn audit_events(self, retention: Duration) -> Self {
+        Self { audit_events: retention, ..self }
     }
 
     /// Sets how long the usage history is kept. Defaults to 30 days.
-    pub fn usage_history(mut self, retention: Duration) -> Self {
-        self.usage_history = retention;
-        self
+    pub fn usage_history(self, retention: Duration) -> Self {
+        Self { usage_history: retention, ..self }
     }
 
     /// Sets how many rows are removed in one step, 1 to 10,000. Defaults to 500. Small steps delay other writers less.
-    pub fn batch(mut self, rows: u32) -> Self {
-        self.batch = rows.clamp(1, 10_000);
-        self
+    pub fn batch(self, rows: u32) -> Self {
+        Self { batch: rows.clamp(1, 10_000), ..self }
     }
 }
 

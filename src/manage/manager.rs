@@ -43,21 +43,18 @@ impl Page {
     }
 
     /// Lists only keys that have this status now.
-    pub fn status(mut self, status: Status) -> Self {
-        self.status = Some(status);
-        self
+    pub fn status(self, status: Status) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// Sets the page that follows the one with this [`KeyPage::next`].
-    pub fn after(mut self, last: KeyId) -> Self {
-        self.after = Some(last);
-        self
+    pub fn after(self, last: KeyId) -> Self {
+        Self { after: Some(last), ..self }
     }
 
     /// Sets the maximum number of keys, 1 to 1,000.
-    pub fn limit(mut self, keys: u32) -> Self {
-        self.limit = keys.clamp(1, 1_000);
-        self
+    pub fn limit(self, keys: u32) -> Self {
+        Self { limit: keys.clamp(1, 1_000), ..self }
     }
 }
 

@@ -69,21 +69,18 @@ impl Reminders {
     }
 
     /// Reminds of secrets that are this old. A rotation restarts the time.
-    pub fn rotation_after(mut self, age: Duration) -> Self {
-        self.rotation_after = Some(age);
-        self
+    pub fn rotation_after(self, age: Duration) -> Self {
+        Self { rotation_after: Some(age), ..self }
     }
 
     /// Reminds of keys that expire within this time; of keys with a shorter lifetime, at half of it.
-    pub fn expiring_within(mut self, notice: Duration) -> Self {
-        self.expiring_within = Some(notice);
-        self
+    pub fn expiring_within(self, notice: Duration) -> Self {
+        Self { expiring_within: Some(notice), ..self }
     }
 
     /// Reminds of keys that were not used for this time, or not since they were issued. A use restarts the time.
-    pub fn unused_for(mut self, time: Duration) -> Self {
-        self.unused_for = Some(time);
-        self
+    pub fn unused_for(self, time: Duration) -> Self {
+        Self { unused_for: Some(time), ..self }
     }
 
     fn due(&self, key: &Arc<Key>, now: Timestamp) -> Vec<Reminder> {

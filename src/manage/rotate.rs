@@ -48,9 +48,8 @@ impl Rotation {
     /// Use a token for one rotation only: a later rotation with the same token is taken for a retry, and ends the current
     /// secret without an overlap. Retry only after the first attempt has ended: of two concurrent attempts, only the secret
     /// of the last one works. Only a hash of the token is stored.
-    pub fn token(mut self, token: &str) -> Self {
-        self.token = Some(token_hash(token));
-        self
+    pub fn token(self, token: &str) -> Self {
+        Self { token: Some(token_hash(token)), ..self }
     }
 
     /// Returns the key after this rotation at `now`, and what happens to its existing secrets.

@@ -34,27 +34,23 @@ impl KeyChange {
     }
 
     /// Sets what the key may do.
-    pub fn access(mut self, access: Access) -> Self {
-        self.access = Some(access);
-        self
+    pub fn access(self, access: Access) -> Self {
+        Self { access: Some(access), ..self }
     }
 
     /// Sets how often the key may be used.
-    pub fn limits(mut self, limits: KeyLimits) -> Self {
-        self.limits = Some(limits);
-        self
+    pub fn limits(self, limits: KeyLimits) -> Self {
+        Self { limits: Some(limits), ..self }
     }
 
     /// Sets the networks that the key may be used from.
-    pub fn networks(mut self, networks: Networks) -> Self {
-        self.networks = Some(networks);
-        self
+    pub fn networks(self, networks: Networks) -> Self {
+        Self { networks: Some(networks), ..self }
     }
 
     /// Replaces the host's metadata.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = Some(metadata);
-        self
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { metadata: Some(metadata), ..self }
     }
 
     fn apply(&self, key: &mut Key) {

@@ -44,34 +44,29 @@ impl<'a> VerifyRequest<'a> {
     /// Sets the tenant that the request is addressed to. Keys of other tenants are denied.
     ///
     /// A host whose paths or host names contain a tenant MUST pass it.
-    pub fn tenant(mut self, tenant: &'a str) -> Self {
-        self.tenant = Some(tenant);
-        self
+    pub fn tenant(self, tenant: &'a str) -> Self {
+        Self { tenant: Some(tenant), ..self }
     }
 
     /// Sets the address of the client. A key that is restricted to networks is denied without it.
-    pub fn ip(mut self, ip: IpAddr) -> Self {
-        self.ip = Some(ip);
-        self
+    pub fn ip(self, ip: IpAddr) -> Self {
+        Self { ip: Some(ip), ..self }
     }
 
     /// Sets the client's program. It is written to the audit log with the first use and with denials.
-    pub fn user_agent(mut self, user_agent: &'a str) -> Self {
-        self.user_agent = Some(user_agent);
-        self
+    pub fn user_agent(self, user_agent: &'a str) -> Self {
+        Self { user_agent: Some(user_agent), ..self }
     }
 
     /// Sets the scopes that the request needs; the key must have all of them. A second call replaces the first.
-    pub fn require(mut self, scopes: &'a [&'a str]) -> Self {
-        self.scopes = scopes;
-        self
+    pub fn require(self, scopes: &'a [&'a str]) -> Self {
+        Self { scopes, ..self }
     }
 
     /// Sets alternative scopes; the key must have at least one of them. An empty list requires none. A second call replaces
     /// the first.
-    pub fn require_any(mut self, scopes: &'a [&'a str]) -> Self {
-        self.any_scope = scopes;
-        self
+    pub fn require_any(self, scopes: &'a [&'a str]) -> Self {
+        Self { any_scope: scopes, ..self }
     }
 
     /// Sets how many uses the request counts as, against rates and quotas. Defaults to 1.
@@ -81,9 +76,8 @@ impl<'a> VerifyRequest<'a> {
     /// [`reserve`](crate::ApiKeys::reserve)s a share of a quota instead. A cost above the burst of a rate, or
     /// above a whole quota, is always limited, with a [`retry_after`](field@crate::verify::Limited::retry_after)
     /// of `None`.
-    pub fn cost(mut self, uses: u32) -> Self {
-        self.cost = uses;
-        self
+    pub fn cost(self, uses: u32) -> Self {
+        Self { cost: uses, ..self }
     }
 
     #[inline(always)]

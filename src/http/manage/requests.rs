@@ -101,9 +101,8 @@ impl Caller {
 
     /// Lets the caller see and change the keys of all accounts of its tenant. Keys that it creates
     /// belong to its own account.
-    pub fn administrator(mut self) -> Self {
-        self.administrator = true;
-        self
+    pub fn administrator(self) -> Self {
+        Self { administrator: true, ..self }
     }
 
     /// Returns the owners whose keys the caller may see and change.
@@ -138,9 +137,8 @@ impl<'a> ManageRequest<'a> {
     }
 
     /// Sets the query string of the URL.
-    pub fn query(mut self, query: &'a str) -> Self {
-        self.query = query;
-        self
+    pub fn query(self, query: &'a str) -> Self {
+        Self { query, ..self }
     }
 
     /// Sets the body and its `Content-Type`.
@@ -155,9 +153,8 @@ impl<'a> ManageRequest<'a> {
     }
 
     /// Sets the value of `Idempotency-Key`.
-    pub fn idempotency_key(mut self, value: &'a [u8]) -> Self {
-        self.idempotency_key = Some(value);
-        self
+    pub fn idempotency_key(self, value: &'a [u8]) -> Self {
+        Self { idempotency_key: Some(value), ..self }
     }
 
     /// Parses the body, which must be a JSON object without `null` fields: clients disagree whether

@@ -31,17 +31,15 @@ pub struct CacheOptions {
 
 impl CacheOptions {
     /// Sets the maximum number of cached keys. Defaults to 100,000. A cached key takes about 400 bytes.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
-        self
+    pub fn max_keys(self, keys: usize) -> Self {
+        Self { max_keys: keys, ..self }
     }
 
     /// Sets the maximum number of cached unknown digests. Defaults to 10,000.
     ///
     /// They do not share space with cached keys: a flood of garbage evicts no key.
-    pub fn max_unknown(mut self, digests: usize) -> Self {
-        self.max_unknown = digests;
-        self
+    pub fn max_unknown(self, digests: usize) -> Self {
+        Self { max_unknown: digests, ..self }
     }
 
     /// Sets the revocation bound: the longest time for which a key can be accepted after another node ended it,
@@ -51,16 +49,14 @@ impl CacheOptions {
     /// a quarter of the bound if it has to be polled. An entry is trusted for this time after it was read, or after the
     /// feed was last read to its end, whichever is later; then the store is read. The host's accounts are read again
     /// after this time in any case.
-    pub fn max_staleness(mut self, bound: Duration) -> Self {
-        self.max_staleness = bound;
-        self
+    pub fn max_staleness(self, bound: Duration) -> Self {
+        Self { max_staleness: bound, ..self }
     }
 
     /// Fails closed: trusts no entry while the last reading of the change feed has failed, or none was made yet. Each
     /// verification then reads the store, and is *unavailable* if the store does not answer. Off by default.
-    pub fn strict(mut self) -> Self {
-        self.strict = true;
-        self
+    pub fn strict(self) -> Self {
+        Self { strict: true, ..self }
     }
 
     /// Sets how many look-ups per second may find no key. Defaults to 1,000; the minimum is 2.
@@ -70,9 +66,8 @@ impl CacheOptions {
     /// competes with the flood. Half of the look-ups are reserved for client networks that sent no unknown
     /// secret, so that a flood from a few networks does not block new keys of others. A look-up that finds a key
     /// is not counted.
-    pub fn unknown_lookups_per_second(mut self, lookups: u32) -> Self {
-        self.unknown_lookups = lookups;
-        self
+    pub fn unknown_lookups_per_second(self, lookups: u32) -> Self {
+        Self { unknown_lookups: lookups, ..self }
     }
 
     /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests of
@@ -82,9 +77,8 @@ impl CacheOptions {
     /// A cached key is always answered, and each success makes up for one failure: a network with one broken client
     /// and a hundred good ones is not limited. The table takes 32 KiB for any number of networks; 1 of 4,096
     /// networks shares the count of another one.
-    pub fn failed_attempts_per_network(mut self, rate: Rate) -> Self {
-        self.failed_attempts = Some(rate);
-        self
+    pub fn failed_attempts_per_network(self, rate: Rate) -> Self {
+        Self { failed_attempts: Some(rate), ..self }
     }
 
     /// Options of a cache that holds nothing and limits nothing.
