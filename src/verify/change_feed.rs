@@ -59,8 +59,8 @@ impl ChangeFeed {
         if !self.stopped.load(Ordering::Acquire) && !self.running.swap(true, Ordering::AcqRel) {
             let feed = Arc::downgrade(self);
             let running = Running { feed: feed.clone(), flag: self.running.clone() };
-            let pace = Pace::new(self.cache.max_staleness);
-            let task = runtime.spawn(follow(feed, self.store.clone(), pace, running));
+            let bound = self.cache.max_staleness;
+            let task = runtime.spawn(follow(feed, self.store.clone(), bound, running));
             *lock(&self.task) = Some(task.abort_handle());
             // `stop` may have come before there was a task to abort.
             if self.stopped.load(Ordering::Acquire) {
@@ -108,17 +108,24 @@ impl Drop for ChangeFeed {
     }
 }
 
-async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, pace: Pace, _running: Running) {
+async fn follow(
+    feed: Weak<ChangeFeed>,
+    store: Arc<dyn KeyStore>,
+    max_staleness: Duration,
+    _running: Running,
+) {
+    let part = |of: u32| (max_staleness / of).max(Duration::from_millis(10));
+    let (answer_timeout, longest_wait, retry_pause) = (part(2), part(4), part(20));
     loop {
         let read = {
             let Some(feed) = feed.upgrade() else { return };
-            timeout(pace.timeout, feed.read_to_end()).await
+            timeout(answer_timeout, feed.read_to_end()).await
         };
         let waited = match read {
             // The feed is not kept alive while the task waits, which is most of the time.
             Ok(Ok(cursor)) => {
-                let wait = store.wait_for_changes(cursor, pace.interval);
-                timeout(pace.interval + pace.timeout, wait).await.ok().and_then(Result::ok)
+                let wait = store.wait_for_changes(cursor, longest_wait);
+                timeout(longest_wait + answer_timeout, wait).await.ok().and_then(Result::ok)
             }
             Ok(Err(_)) | Err(_) => None,
         };
@@ -130,29 +137,7 @@ async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, pace: Pace, _r
             }
         }
         if waited.is_none() {
-            sleep(pace.retry).await;
-        }
-    }
-}
-
-/// How often the feed is read, derived from `max_staleness`.
-#[derive(Clone, Copy)]
-struct Pace {
-    /// The longest wait for a change.
-    interval: Duration,
-    /// How long the store may take to answer.
-    timeout: Duration,
-    /// The pause after a failure.
-    retry: Duration,
-}
-
-impl Pace {
-    fn new(max_staleness: Duration) -> Self {
-        let at_least = Duration::from_millis(10);
-        Self {
-            interval: (max_staleness / 4).max(at_least),
-            timeout: (max_staleness / 2).max(at_least),
-            retry: (max_staleness / 20).max(at_least),
+            sleep(retry_pause).await;
         }
     }
 }

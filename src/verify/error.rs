@@ -26,15 +26,10 @@ pub enum VerifyError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the API key is missing, not valid, or not allowed to do this")]
 pub struct Denied {
-    reason: DeniedReason,
+    pub(super) reason: DeniedReason,
 }
 
 impl Denied {
-    #[inline]
-    pub(crate) fn new(reason: DeniedReason) -> Self {
-        Self { reason }
-    }
-
     /// Returns the reason, for logs, metrics and the host's own decisions. Do not show it to an unauthenticated
     /// caller: details help an attacker only.
     pub fn reason(&self) -> DeniedReason {

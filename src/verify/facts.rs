@@ -101,37 +101,27 @@ impl Interner {
     fn access(&self, access: &Access) -> Access {
         match access {
             Access::Inherited => Access::Inherited,
-            Access::Only(scopes) => {
-                Access::Only(intern(&self.scopes, |known| known == scopes, || scopes.clone()))
-            }
+            Access::Only(scopes) => Access::Only(intern(&self.scopes, scopes.clone())),
         }
     }
 
     fn limits(&self, limits: &KeyLimits) -> Option<Arc<KeyLimits>> {
-        if *limits == KeyLimits::default() {
-            return None;
-        }
-        Some(intern(&self.limits, |known| **known == *limits, || Arc::new(*limits)))
+        (*limits != KeyLimits::default()).then(|| intern(&self.limits, Arc::new(*limits)))
     }
 }
 
 /// Returns the known value that is equal, or the new one. Where each key has a value of its own, nothing is shared, and
 /// the known values are dropped now and then.
-fn intern<T: Clone>(
-    known: &Mutex<Vec<T>>,
-    is_equal: impl Fn(&T) -> bool,
-    new: impl FnOnce() -> T,
-) -> T {
+fn intern<T: Clone + PartialEq>(known: &Mutex<Vec<T>>, value: T) -> T {
     let mut known = lock(known);
-    if let Some(found) = known.iter().find(|known| is_equal(known)) {
+    if let Some(found) = known.iter().find(|known| **known == value) {
         return found.clone();
     }
     if known.len() >= MAX_INTERNED {
         known.clear();
     }
-    let new = new();
-    known.push(new.clone());
-    new
+    known.push(value.clone());
+    value
 }
 
 const MAX_INTERNED: usize = 64;

@@ -19,11 +19,11 @@ use crate::{
 /// [`ApiKeys::get`](crate::ApiKeys::get).
 #[derive(Clone)]
 pub struct Verified {
-    key: Arc<CachedKey>,
-    at: Timestamp,
+    pub(super) key: Arc<CachedKey>,
+    pub(super) at: Timestamp,
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "for guards inside guards"))]
-    ip: Option<IpAddr>,
-    charged: Charged,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) charged: Charged,
 }
 
 /// What a request was charged.
@@ -36,16 +36,6 @@ pub(crate) enum Charged {
 }
 
 impl Verified {
-    #[inline]
-    pub(crate) fn new(
-        key: Arc<CachedKey>,
-        at: Timestamp,
-        ip: Option<IpAddr>,
-        charged: Charged,
-    ) -> Self {
-        Self { key, at, ip, charged }
-    }
-
     /// Returns the key's identifier: what belongs into logs and spans.
     pub fn key_id(&self) -> KeyId {
         self.key.facts.id

@@ -73,7 +73,7 @@ impl Verifier {
             self.charge_locally(&key, request, now)?
         };
         self.record_use(&key, request, now);
-        Ok(Verified::new(key, now.at, request.ip, charged))
+        Ok(Verified { key, at: now.at, ip: request.ip, charged })
     }
 
     /// Authorizes a request with a known key. Rejections are counted.
@@ -107,7 +107,7 @@ impl Verifier {
         }
         self.writer.usage.record_denied(key.facts.id, now);
         self.count_rejection(reason.as_str(), Some(&key.facts), now, request);
-        Err(Denied::new(reason).into())
+        Err(Denied { reason }.into())
     }
 
     #[inline]
@@ -130,7 +130,7 @@ impl Verifier {
         let reason = DeniedReason::Malformed(malformed);
         self.writer.ensure_running();
         self.writer.denials.add_malformed(|| self.attempt(reason.as_str(), None, None, request));
-        Denied::new(reason).into()
+        Denied { reason }.into()
     }
 
     /// Denies a secret that no key has.
@@ -142,7 +142,7 @@ impl Verifier {
         self.cache.throttle.record_failure(request.ip, now.monotonic_timestamp());
         let reason = DeniedReason::Unknown;
         self.count_rejection(reason.as_str(), None, now.at, request);
-        Denied::new(reason).into()
+        Denied { reason }.into()
     }
 
     /// Rejects a request that exceeds a limit.

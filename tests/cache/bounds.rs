@@ -87,6 +87,12 @@ async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() 
     }
     let finds = store.finds() - before;
     assert!(finds <= 1_000 + 100, "100 per second for 10 seconds: {finds}");
+    assert!(finds >= 500, "half of them is for every network: {finds}");
+    for request in [VerifyRequest::new().ip(ELSEWHERE.parse().unwrap()), VerifyRequest::new()] {
+        let unknown = format().generate().unwrap();
+        let answer = service.keys().verify(unknown.expose(), &request).await.unwrap_err();
+        assert!(matches!(answer, VerifyError::Unavailable(_)), "{answer}");
+    }
     assert_eq!(unavailable, 10_000 - finds, "a key is denied only after a look-up");
 
     let (ada, by) = (&service.owner, &service.actor);
