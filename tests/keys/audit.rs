@@ -6,6 +6,8 @@ use keyward::{
     manage::{KeyChange, Rotation},
 };
 
+use tokio::task::JoinSet;
+
 use crate::{
     cache::faulty_store::{Fault, FaultyStore},
     support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores},
@@ -83,6 +85,48 @@ fn malformed_keys_alone_restart_the_writer() {
     }
     let received: Vec<u32> = service.events.all().iter().map(|event| event.count).collect();
     assert_eq!(received, [2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_denied_attempt_is_counted_once_while_threads_deny_and_the_writer_writes() {
+    let service = Arc::new(Service::new(stores::memory()));
+    let unknown = Arc::new(format().generate().unwrap());
+    let mut tasks = JoinSet::new();
+    for task in 0..4 {
+        let (service, unknown) = (service.clone(), unknown.clone());
+        tasks.spawn(async move {
+            for round in 0..5_000 {
+                for text in ["garbage", unknown.expose()] {
+                    service.keys().verify(text, &VerifyRequest::new()).await.unwrap_err();
+                }
+                if round % 50 == task {
+                    service.keys().flush().await.unwrap();
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    service.keys().flush().await.unwrap();
+    for reason in ["malformed", "unknown"] {
+        let events = service.events.all().into_iter();
+        let same = events.filter(|event| event.reason.as_deref() == Some(reason));
+        assert_eq!(same.map(|event| event.count).sum::<u32>(), 20_000, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn aggregated_attempts_are_described_by_the_first_of_them() {
+    let service = Service::new(stores::memory());
+    for agents in [["wget", "curl"], ["curl", "wget"]] {
+        for agent in agents {
+            let request = VerifyRequest::new().user_agent(agent);
+            service.keys().verify("garbage", &request).await.unwrap_err();
+        }
+        service.keys().flush().await.unwrap();
+    }
+    let events = service.events.all().into_iter();
+    let described: Vec<_> = events.map(|event| (event.count, event.user_agent.unwrap())).collect();
+    assert_eq!(described, [(2, "wget".into()), (2, "curl".into())]);
 }
 
 #[tokio::test]
