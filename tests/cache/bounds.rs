@@ -64,6 +64,36 @@ async fn keys_beyond_the_cache_capacity_still_verify() {
 }
 
 #[tokio::test]
+async fn keys_that_are_used_stay_in_a_full_cache_and_a_new_key_finds_room() {
+    let (service, store) = service(CacheOptions::default().max_keys(20));
+    let mut issued = Vec::new();
+    for _ in 0..60 {
+        issued.push(service.issue().await);
+    }
+    service.keys().catch_up().await.unwrap();
+    let (hot, cold) = issued.split_at(10);
+    for key in cold {
+        for hot in hot {
+            verify(&service, hot.secret.expose(), HOME).await.unwrap();
+        }
+        verify(&service, key.secret.expose(), HOME).await.unwrap();
+    }
+    assert_eq!(store.finds(), 60, "each key is read once");
+    // All 20 cached keys were used. A new one still finds room.
+    for key in &cold[40..] {
+        verify(&service, key.secret.expose(), HOME).await.unwrap();
+    }
+    for _ in 0..2 {
+        verify(&service, cold[0].secret.expose(), HOME).await.unwrap();
+    }
+    assert_eq!((store.finds(), service.keys().health().cached_keys), (61, 20));
+    // A key that is read again replaces itself.
+    service.keys().account_changed(&service.owner).await.unwrap();
+    verify(&service, cold[0].secret.expose(), HOME).await.unwrap();
+    assert_eq!((store.finds(), service.keys().health().cached_keys), (62, 20));
+}
+
+#[tokio::test]
 async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() {
     let (service, store) = service(CacheOptions::default().unknown_lookups_per_second(100));
     let (cached, stale) = (service.issue().await, service.issue().await);
