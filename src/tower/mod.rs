@@ -32,7 +32,7 @@
 //! ```
 
 mod api_key;
-mod unless_verified;
 
-pub use api_key::{ApiKeyLayer, ApiKeyService, ResponseFuture};
-pub use unless_verified::{UnlessVerified, UnlessVerifiedLayer};
+pub use api_key::{
+    ApiKeyLayer, ApiKeyService, ResponseFuture, UnlessVerified, UnlessVerifiedLayer,
+};
