@@ -157,7 +157,7 @@ mod tests {
                     map.insert(0, n);
                 }
                 // The reader may not have hit it since the clock came by.
-                get(&map, 0);
+                map.get(0, |_| ());
             }
             done.store(true, Ordering::Relaxed);
             reader.join().unwrap();
