@@ -91,7 +91,7 @@ impl Verifier {
 
     #[inline]
     fn precise_if_needed(&self, rates: &KeyRates, now: Now) -> Now {
-        if rates.needs_precise_clock() { self.clock.precise_now() } else { now }
+        if rates.needs_precise_clock { self.clock.precise_now() } else { now }
     }
 }
 

@@ -5,7 +5,6 @@ use super::{
     authorize::authorize_secret,
     cache::{CacheMiss, CachedKey, Loaded},
     facts::KeyFacts,
-    limits::KeyRates,
     verifier::Verifier,
 };
 use crate::{
@@ -126,7 +125,7 @@ impl Verifier {
             Ok(account) => account,
             Err(error) => return Loaded::Failed(error),
         };
-        let rates = self.rates_of(&facts, &account, now);
+        let rates = self.rates.of_key(&facts, &account.limits, now.monotonic_timestamp());
         let used_before = found.key.first_used_at.is_some();
         let key = self.cache.cached_key(facts, used_before, account, rates, current, read);
         if found.digest.tag() == current.tag() {
@@ -147,13 +146,8 @@ impl Verifier {
     async fn reload_account(&self, key: &CachedKey, now: Now) -> Result<CachedKey, Error> {
         let facts = &key.facts;
         let account = self.account(facts, now).await?;
-        let rates = self.rates_of(facts, &account, now);
+        let rates = self.rates.of_key(facts, &account.limits, now.monotonic_timestamp());
         Ok(key.with_account(account, rates, now.monotonic))
-    }
-
-    fn rates_of(&self, key: &KeyFacts, account: &Account, now: Now) -> KeyRates {
-        let (limits, now) = (key.limits(), now.monotonic_timestamp());
-        self.rates.of_key(key.id, &key.owner, &limits, &account.limits, now)
     }
 
     /// Returns the account of a key's owner. A key that does not work is denied without asking the host.

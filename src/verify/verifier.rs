@@ -67,7 +67,7 @@ impl Verifier {
             }
         };
         self.authorize(&key, request, now)?;
-        let charged = if key.rates.is_charged_remotely() {
+        let charged = if key.rates.is_charged_remotely {
             Box::pin(self.charge_remotely(&key, request, now)).await?
         } else {
             self.charge_locally(&key, request, now)?

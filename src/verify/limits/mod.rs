@@ -2,23 +2,21 @@
 
 mod gcra;
 mod limited;
-mod quotas;
 mod rate_buckets;
 mod rate_limiter;
 #[cfg(feature = "redis")]
 mod redis_rate_limiter;
 
-pub(crate) use self::{
-    limited::whole_seconds,
-    quotas::Quotas,
-    rate_buckets::{KeyRates, RateBucket, Rates, RatesCharged},
-    rate_limiter::rates_of,
-};
 pub use self::{
     limited::{Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates},
     rate_limiter::{
         RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome, RateSubject,
     },
+};
+pub(crate) use self::{
+    limited::{Quotas, whole_seconds},
+    rate_buckets::{KeyRates, RateBucket, Rates, RatesCharged},
+    rate_limiter::rates_of,
 };
 #[cfg(feature = "redis")]
 pub use redis_rate_limiter::{RedisOutage, RedisRateLimiter};

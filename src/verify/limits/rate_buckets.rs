@@ -9,13 +9,14 @@ use std::{
 };
 
 use super::{
-    gcra::{Gcra, NEVER},
-    limited::{Limited, LimitedReason, QuotaStates, RateState, RateStates},
+    gcra::Gcra,
+    limited::{Limited, RateState, RateStates},
     rate_limiter::RateLimiter,
 };
 use crate::{
-    model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp},
+    model::{KeyId, Limits, Owner, Rate, Timestamp},
     system::lock,
+    verify::facts::KeyFacts,
 };
 
 /// Where rates are counted.
@@ -28,20 +29,14 @@ pub(crate) enum Rates {
 
 impl Rates {
     /// Returns the rates of a key. It is called when a key is read; charging them then needs no look-up.
-    pub(crate) fn of_key(
-        &self,
-        id: KeyId,
-        owner: &Owner,
-        limits: &KeyLimits,
-        plan: &Limits,
-        now: Timestamp,
-    ) -> KeyRates {
+    pub(crate) fn of_key(&self, key: &KeyFacts, plan: &Limits, now: Timestamp) -> KeyRates {
+        let limits = key.limits();
         let has_quota = limits.quota.is_some() || plan.shared_quota().is_some();
-        let (of_key, of_owner) = (plan.rate_of(limits), plan.shared_rate());
+        let (of_key, of_owner) = (plan.rate_of(&limits), plan.shared_rate());
         match self {
             Self::PerNode(buckets) => KeyRates::new(
-                of_key.map(|rate| buckets.keys.bucket(&id, rate, now)),
-                of_owner.map(|rate| buckets.owners.bucket(owner, rate, now)),
+                of_key.map(|rate| buckets.keys.bucket(&key.id, rate, now)),
+                of_owner.map(|rate| buckets.owners.bucket(&key.owner, rate, now)),
                 has_quota,
             ),
             Self::Limiter(_) => {
@@ -69,8 +64,10 @@ impl Default for Rates {
 pub(crate) struct KeyRates {
     key: Option<Arc<RateBucket>>,
     owner: Option<Arc<RateBucket>>,
-    needs_precise_clock: bool,
-    is_charged_remotely: bool,
+    /// Whether a rate is so fast that the lag of the coarse clock would be noticed.
+    pub(crate) needs_precise_clock: bool,
+    /// Whether a use is also charged to a quota or by a rate limiter, which has to be awaited.
+    pub(crate) is_charged_remotely: bool,
 }
 
 /// How far ahead of now the buckets are after a charge, in microseconds. Small, because every [`Verified`] has it.
@@ -91,18 +88,6 @@ impl KeyRates {
         let needs_precise_clock =
             [&key, &owner].into_iter().flatten().any(|bucket| bucket.gcra.needs_precise_clock());
         Self { key, owner, needs_precise_clock, is_charged_remotely }
-    }
-
-    /// Returns whether a use is also charged to a quota or by a rate limiter, which has to be awaited.
-    #[inline]
-    pub(crate) fn is_charged_remotely(&self) -> bool {
-        self.is_charged_remotely
-    }
-
-    /// Returns whether a rate is so fast that the lag of the coarse clock would be noticed.
-    #[inline]
-    pub(crate) fn needs_precise_clock(&self) -> bool {
-        self.needs_precise_clock
     }
 
     /// Charges uses to the key's rate and to its owner's, or to neither.
@@ -154,12 +139,7 @@ impl KeyRates {
     fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Box<Limited> {
         let both = [&self.key, &self.owner].into_iter().flatten();
         let wait = both.filter_map(|bucket| bucket.wait_for(uses, now)).fold(wait, Duration::max);
-        Box::new(Limited {
-            reason: LimitedReason::Rate,
-            retry_after: (wait < NEVER).then_some(wait),
-            rates: self.states(now),
-            quotas: QuotaStates::default(),
-        })
+        Limited::by_rate(wait, self.states(now))
     }
 }
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    gcra::{Gcra, NEVER},
-    limited::{Limited, LimitedReason, QuotaStates, RateStates},
+    gcra::Gcra,
+    limited::{Limited, RateStates},
 };
 use crate::model::{KeyId, KeyLimits, Limits, Owner, Rate, Timestamp};
 
@@ -112,12 +112,6 @@ impl RateCharge<'_> {
             gcra.wait_from(gcra.reachable(full_at.since(levels.at)), self.uses)
         };
         let waits = self.rates.iter().zip(&levels.full_at).filter_map(wait);
-        let wait = waits.max().unwrap_or_default();
-        Box::new(Limited {
-            reason: LimitedReason::Rate,
-            retry_after: (wait < NEVER).then_some(wait),
-            rates: self.states(levels),
-            quotas: QuotaStates::default(),
-        })
+        Limited::by_rate(waits.max().unwrap_or_default(), self.states(levels))
     }
 }
