@@ -12,6 +12,10 @@ use crate::{accounts::Account, model::Timestamp};
 /// Decides whether a request with this key is allowed at `now`. If several reasons to deny apply, the first one in
 /// the order of the checks is returned.
 ///
+/// On a cache hit, `now` is an upper bound of the present, later by at most the lag of the coarse clock. So an expiry is
+/// never overlooked, and a denial is decided again by the precise clock. A check that *begins* to allow at some time
+/// needs the opposite bound: decide it by the precise clock alone.
+///
 /// All fields are destructured without `..`, so that a new field does not compile until it is considered here.
 #[inline]
 pub(crate) fn authorize(
