@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::limited::RateState;
+use super::limited::{NEVER, RateState};
 use crate::model::{MAX_RATE_PERIOD_MICROS, Rate, Timestamp};
 
 /// The generic cell rate algorithm: the one definition of a rate.
@@ -118,8 +118,6 @@ fn from_micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-/// A wait that never ends.
-pub(crate) const NEVER: Duration = Duration::MAX;
 /// One hundred years: an instant this far ahead is still in range, and exact in Lua.
 const MAX_REACH: i64 = 100 * MAX_RATE_PERIOD_MICROS as i64;
 

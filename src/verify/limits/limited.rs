@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::gcra::NEVER;
 use crate::{
     accounts::Account,
     model::{KeyId, Owner, Period, Quota, Rate, Timestamp},
@@ -167,6 +166,9 @@ impl QuotaStates {
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
+
+/// A wait that never ends.
+pub(super) const NEVER: Duration = Duration::MAX;
 
 fn advice(retry_after: &Option<Duration>) -> String {
     match retry_after {
