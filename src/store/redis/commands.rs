@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use redis::{Cmd, ServerErrorKind, Value};
+use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
     connection::{CommandOutcome, Connection, PrimaryConnection, time_left},
-    errors::{RedisFailure, ServerError, TooFewReplicas, has_kind, needs_other_server},
+    errors::{RedisFailure, ServerError, TooFewReplicas, needs_other_server},
     msgpack::damaged_record,
     scripts::{RedisKeys, Script},
 };
@@ -101,14 +101,7 @@ impl RedisDatabase {
         arguments: Arguments<'_>,
         deadline: Instant,
     ) -> Result<Option<Reply>, RedisFailure> {
-        let command = script.by_hash(&self.keys, arguments.iter().copied());
-        let mut outcome = connection.send(&command, deadline).await;
-        if let CommandOutcome::Rejected(error) = &outcome
-            && has_kind(error, ServerErrorKind::NoScript)
-        {
-            let command = script.by_text(&self.keys, arguments.iter().copied());
-            outcome = connection.send(&command, deadline).await;
-        }
+        let outcome = script.run(connection, &self.keys.0, arguments, deadline).await;
         self.reply(connection, outcome)
     }
 

@@ -21,9 +21,10 @@ use self::{commands::RedisDatabase, feed::FeedListener};
 // Shared with the Redis rate limiter.
 pub(crate) use self::{
     connection::{CommandOutcome, Connection, redirect_target, time_left},
-    errors::{BoxError, has_kind, needs_other_server},
+    errors::{BoxError, needs_other_server},
     options::checked_prefix,
     records::owner_hash,
+    scripts::Script,
 };
 pub(crate) use super::error::TimedOut;
 use super::{

@@ -1,9 +1,16 @@
 use std::sync::LazyLock;
 
-use redis::Cmd;
+use redis::{ServerErrorKind, ToRedisArgs};
+use tokio::time::Instant;
 
-/// One operation of the store. The server runs a script atomically, also when its caller is gone.
-pub(super) struct Script {
+use super::{
+    connection::{CommandOutcome, Connection},
+    errors::has_kind,
+};
+
+/// A script, and the hash by which the server caches it. The server runs it atomically, also when its
+/// caller is gone.
+pub(crate) struct Script {
     hash: String,
     text: String,
 }
@@ -67,44 +74,30 @@ impl Script {
         Self::new(&format!("#!lua flags=no-writes\n{body}"))
     }
 
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { hash: redis::Script::new(text).get_hash().into(), text: text.into() }
     }
 
-    /// Returns the command that runs the script by its hash.
-    pub(super) fn by_hash<'a>(
+    /// Runs the script on a server, and sends its text if the server does not have it cached.
+    pub(crate) async fn run(
         &self,
-        keys: &RedisKeys,
-        arguments: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Cmd {
-        command("EVALSHA", &self.hash, keys, arguments)
+        connection: &Connection,
+        keys: &[String],
+        arguments: &[impl ToRedisArgs],
+        deadline: Instant,
+    ) -> CommandOutcome {
+        let command = |name, script: &String| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
+            command
+        };
+        match connection.send(&command("EVALSHA", &self.hash), deadline).await {
+            CommandOutcome::Rejected(error) if has_kind(&error, ServerErrorKind::NoScript) => {
+                connection.send(&command("EVAL", &self.text), deadline).await
+            }
+            outcome => outcome,
+        }
     }
-
-    /// Returns the command that sends the script's text, for a server that does not have it cached.
-    pub(super) fn by_text<'a>(
-        &self,
-        keys: &RedisKeys,
-        arguments: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Cmd {
-        command("EVAL", &self.text, keys, arguments)
-    }
-}
-
-fn command<'a>(
-    name: &str,
-    script: &str,
-    keys: &RedisKeys,
-    arguments: impl IntoIterator<Item = &'a [u8]>,
-) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(keys.0.len());
-    for key in &keys.0 {
-        command.arg(key);
-    }
-    for argument in arguments {
-        command.arg(argument);
-    }
-    command
 }
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
@@ -112,7 +105,7 @@ const PRELUDE: &str = include_str!("scripts/prelude.lua");
 /// The names of a store's Redis keys. All have the same hash tag, so that a cluster keeps them on one
 /// node. No user input is part of a name.
 #[derive(Debug)]
-pub(super) struct RedisKeys([String; 11]);
+pub(super) struct RedisKeys(pub(super) [String; 11]);
 
 impl RedisKeys {
     pub(super) fn new(prefix: &str) -> Self {

@@ -4,12 +4,12 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, ConnectionInfo, ServerErrorKind, Value};
+use redis::{ConnectionInfo, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     store::redis::{
-        BoxError, CommandOutcome, Connection, TimedOut, has_kind, needs_other_server,
+        BoxError, CommandOutcome, Connection, Script, TimedOut, needs_other_server,
         redirect_target, time_left,
     },
     system::lock,
@@ -28,26 +28,6 @@ pub(super) struct Cluster {
 
 type Address = Arc<ConnectionInfo>;
 
-/// A script and the hash by which the server caches it.
-pub(super) struct RedisScript {
-    hash: String,
-    text: &'static str,
-}
-
-impl RedisScript {
-    pub(super) fn new(text: &'static str) -> Self {
-        Self { hash: redis::Script::new(text).get_hash().into(), text }
-    }
-}
-
-/// A call of a script. All keys have the same hash tag, so they are in one slot.
-pub(super) struct ScriptCall<'a> {
-    pub(super) script: &'a RedisScript,
-    pub(super) tag: &'a str,
-    pub(super) keys: &'a [String],
-    pub(super) arguments: &'a [String],
-}
-
 impl Cluster {
     pub(super) fn new(seeds: Vec<ConnectionInfo>, timeout: Duration) -> Self {
         Self {
@@ -59,9 +39,16 @@ impl Cluster {
         }
     }
 
-    /// Runs a script on the node of its slot. A call that was sent and not answered is not repeated.
-    pub(super) async fn run(&self, call: &ScriptCall<'_>) -> Result<Value, BoxError> {
-        let (deadline, slot) = (Instant::now() + self.timeout, slot_of(call.tag));
+    /// Runs a script on the server of the slot that all its keys are in, because they have the same hash tag. A call
+    /// that was sent and not answered is not repeated.
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        tag: &str,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<Value, BoxError> {
+        let (deadline, slot) = (Instant::now() + self.timeout, slot_of(tag));
         for _ in 0..MAX_REDIRECTIONS {
             let known = lock(&self.slot_addresses).get(&slot).cloned();
             let connection = match known {
@@ -70,14 +57,7 @@ impl Cluster {
             };
             let connection =
                 connection.inspect_err(|_| drop(lock(&self.slot_addresses).remove(&slot)))?;
-            let by_hash = call.command("EVALSHA", &call.script.hash);
-            let mut sent = connection.send(&by_hash, deadline).await;
-            if let CommandOutcome::Rejected(error) = &sent
-                && has_kind(error, ServerErrorKind::NoScript)
-            {
-                sent = connection.send(&call.command("EVAL", call.script.text), deadline).await;
-            }
-            match sent {
+            match script.run(&connection, keys, arguments, deadline).await {
                 CommandOutcome::Answered(reply) => return Ok(reply),
                 CommandOutcome::Lost(source) => return Err(source),
                 CommandOutcome::Rejected(error) if needs_other_server(&error) => {
@@ -130,14 +110,6 @@ impl Cluster {
 
     fn live_connection(&self, name: &str) -> Option<Connection> {
         lock(&self.connections).get(name).filter(|connection| !connection.has_ended()).cloned()
-    }
-}
-
-impl ScriptCall<'_> {
-    fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len()).arg(self.keys).arg(self.arguments);
-        command
     }
 }
 

@@ -13,10 +13,7 @@ use async_trait::async_trait;
 use redis::{ConnectionInfo, IntoConnectionInfo, Value};
 use tokio::time::Instant;
 
-use self::{
-    cluster::{Cluster, RedisScript, ScriptCall},
-    lease::Leases,
-};
+use self::{cluster::Cluster, lease::Leases};
 use super::{
     gcra::Gcra,
     rate_buckets::{KeyRates, PerNodeRates, RateBucket},
@@ -26,7 +23,7 @@ use super::{
 };
 use crate::{
     model::{Invalid, Rate, Timestamp},
-    store::redis::{BoxError, checked_prefix, owner_hash},
+    store::redis::{BoxError, Script, checked_prefix, owner_hash},
     system::lock,
 };
 
@@ -166,14 +163,14 @@ impl RedisRateLimiter {
 
     async fn run(
         &self,
-        script: &RedisScript,
+        script: &Script,
         charge: &RateCharge<'_>,
         arguments: &[String],
     ) -> Result<Value, BoxError> {
         let tag = format!("{}:{}", self.prefix, hex::encode(owner_hash(charge.owner)));
         let keys: Vec<_> =
             charge.rates.iter().map(|(subject, _)| redis_key(&tag, *subject)).collect();
-        self.cluster.run(&ScriptCall { script, tag: &tag, keys: &keys, arguments }).await
+        self.cluster.run(script, &tag, &keys, arguments).await
     }
 }
 
@@ -319,8 +316,6 @@ fn parse_numbers(reply: Value) -> Option<Vec<i64>> {
     items.into_iter().map(number).collect()
 }
 
-static CHARGE: LazyLock<RedisScript> =
-    LazyLock::new(|| RedisScript::new(include_str!("charge.lua")));
-static REFUND: LazyLock<RedisScript> =
-    LazyLock::new(|| RedisScript::new(include_str!("refund.lua")));
+static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("charge.lua")));
+static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("refund.lua")));
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
