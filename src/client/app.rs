@@ -291,7 +291,7 @@ impl KeySource {
         }
     }
 
-    /// Returns the path of the file, if the source is a file.
+    /// Returns the path of the credentials file or of the `.env` file.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::EnvVar { .. } => None,

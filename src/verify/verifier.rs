@@ -35,13 +35,13 @@ pub(crate) struct Verifier {
     pub(crate) writer: Arc<WriteBehind>,
 }
 
-/// The key that a text is, or was, a secret of.
+/// The key of a presented secret: of its current secret, or of one that a rotation replaced.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct IdentifiedKey {
     /// The key. It may be disabled, revoked or expired.
     pub key: Arc<Key>,
-    /// Why the secret does not work now; `None` if it works.
+    /// Why the secret does not work now, whatever it is used for; `None` if it works.
     pub denied: Option<DeniedReason>,
     /// Whether a rotation replaced this secret and its overlap has ended. Then a leak of this secret is harmless.
     pub superseded: bool,
@@ -184,7 +184,7 @@ impl Verifier {
         Attempt { reason, key, at, ip: request.ip, user_agent: request.user_agent }
     }
 
-    /// Returns the key that a text is, or was, a secret of. Nothing is charged or recorded.
+    /// Returns the key of a presented secret, which may have been replaced. Nothing is charged or recorded.
     pub(crate) async fn identify(&self, presented: &[u8]) -> Result<Option<IdentifiedKey>, Error> {
         if self.formats.check(presented).is_err() {
             return Ok(None);

@@ -71,9 +71,9 @@ impl std::fmt::Display for LimitedReason {
 pub struct RateState {
     /// The rate.
     pub rate: Rate,
-    /// How many uses may follow immediately.
+    /// How many uses may follow immediately. At most [`burst`](Rate::burst).
     pub remaining: u32,
-    /// How long until the whole burst is available again.
+    /// How long until `remaining` is the whole burst again; zero if it is.
     pub reset: Duration,
 }
 
