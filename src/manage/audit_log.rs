@@ -4,7 +4,7 @@ use super::manager::Manager;
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat},
     error::Error,
-    model::{Key, Owner, OwnerScope},
+    model::{Key, Owner, OwnerScope, debug_only},
 };
 
 impl Manager {
@@ -68,14 +68,4 @@ impl AuditExport {
     }
 }
 
-impl std::fmt::Debug for AuditExport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { format, tenant, owner, is_over, .. } = self;
-        f.debug_struct("AuditExport")
-            .field("format", format)
-            .field("tenant", tenant)
-            .field("owner", owner)
-            .field("is_over", is_over)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(AuditExport { format, tenant, owner, is_over });

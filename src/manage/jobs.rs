@@ -4,7 +4,6 @@ use std::{
 };
 
 use super::{
-    change::{Affected, Written},
     manager::Manager,
     reminders::{Reminders, remind_while},
 };
@@ -14,7 +13,7 @@ use crate::{
     model::{Actor, OwnerScope},
     store::CounterKey,
     system::lock,
-    verify::start_of_hour,
+    verify::{Cache, start_of_hour},
 };
 
 /// How long records are kept that are no longer needed.
@@ -133,9 +132,9 @@ impl Manager {
         let (store, before) = (self.store.clone(), event.at.before(retention));
         let write = async move {
             let events = store.purge_keys(before, batch, &event).await?;
-            Ok(Written { answer: events.len() as u32, events })
+            Ok((events.len() as u32, events))
         };
-        self.change(Affected::UnknownDigests, write).await
+        self.change(Cache::invalidate_unknown, write).await
     }
 }
 

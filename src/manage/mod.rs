@@ -9,7 +9,6 @@ mod issue;
 mod jobs;
 mod manager;
 mod reminders;
-mod rotate;
 mod update;
 
 pub use self::{
@@ -18,8 +17,7 @@ pub use self::{
     jobs::{Purged, Retention},
     manager::{KeyPage, Page},
     reminders::{DuePage, Reminder, Reminders},
-    rotate::Rotation,
-    update::KeyChange,
+    update::{KeyChange, Rotation},
 };
 pub(crate) use self::{
     jobs::purge_while,
