@@ -104,17 +104,11 @@ impl Manager {
         job: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
         let (jobs, manager) = (self.jobs.clone(), self.while_running());
-        let claim = async move {
-            match manager() {
-                Some(manager) => manager.claim_turn(CounterKey::Job(name)).await,
-                None => Ok(false),
-            }
-        };
         tokio::spawn(async move {
-            let done = match claim.await {
-                Ok(true) => job.await,
-                claimed => claimed.map(drop),
-            };
+            let Some(manager) = manager() else { return };
+            let claimed = manager.claim_turn(CounterKey::Job(name)).await;
+            drop(manager);
+            let done = if let Ok(true) = claimed { job.await } else { claimed.map(drop) };
             if done.is_err() {
                 jobs.failed.fetch_add(1, Ordering::Relaxed);
             }

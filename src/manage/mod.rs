@@ -3,7 +3,6 @@
 //! Every change goes through `change.rs`: it is authorized first if a key can do more by it, written with its audit
 //! event, and this node's cache is invalidated before and after.
 
-mod audit_log;
 mod change;
 mod issue;
 mod jobs;
@@ -12,10 +11,9 @@ mod reminders;
 mod update;
 
 pub use self::{
-    audit_log::AuditExport,
     issue::{Issued, NewKey},
     jobs::{Purged, Retention},
-    manager::{KeyPage, Page},
+    manager::{AuditExport, KeyPage, Page},
     reminders::{DuePage, Reminder, Reminders},
     update::{KeyChange, Rotation},
 };

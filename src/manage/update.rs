@@ -137,8 +137,11 @@ pub(crate) enum Edit<'a> {
 
 impl Manager {
     /// Reads a live key, edits it, and writes it if it was not changed meanwhile; otherwise starts again.
-    pub(crate) async fn edit(&self, on: Target<'_>, edit: Edit<'_>) -> Result<Arc<Key>, Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn edit(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        edit: Edit<'_>,
+    ) -> Result<Arc<Key>, Error> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
             let mut after = Key::clone(&before);
@@ -186,8 +189,11 @@ impl Manager {
         Err(Error::conflict())
     }
 
-    pub(crate) async fn rotate(&self, on: Target<'_>, rotation: Rotation) -> Result<Issued, Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn rotate(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        rotation: Rotation,
+    ) -> Result<Issued, Error> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
             let check = |_: &Account| check_within_actor(&before, by);
@@ -218,8 +224,11 @@ impl Manager {
         }
         Err(Error::conflict())
     }
-    pub(crate) async fn revoke(&self, on: Target<'_>, reason: &str) -> Result<(), Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn revoke(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        reason: &str,
+    ) -> Result<(), Error> {
         let key = self.get(within, id).await?;
         let event = self.event(EventKind::Revoked, by)?.of_key(&key).reason(reason);
         let store = self.store.clone();
@@ -247,8 +256,7 @@ impl Manager {
         self.change(move |cache| cache.invalidate_owner(&owner), write).await
     }
 
-    pub(crate) async fn delete(&self, on: Target<'_>) -> Result<(), Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn delete(&self, Target { within, id, by }: Target<'_>) -> Result<(), Error> {
         let key = self.get(within, id).await?;
         let event = self.event(EventKind::Deleted, by)?.of_key(&key);
         let store = self.store.clone();

@@ -36,7 +36,7 @@ pub struct ImportHashError {
 }
 
 impl SecretDigest {
-    /// Returns a digest of these parts, for implementations of [`Hasher`](Hasher).
+    /// Returns a digest of these parts, for implementations of [`Hasher`].
     #[inline]
     pub fn from_parts(tag: HasherTag, bytes: [u8; 32]) -> Self {
         let (words, _) = bytes.as_chunks();
@@ -137,10 +137,6 @@ impl HasherTag {
     /// The tag of a hasher that the host implements. Each such hasher needs its own `id`.
     pub const fn custom(id: u16) -> Self {
         Self { algorithm: 255, id }
-    }
-
-    const fn hmac_sha256(pepper: u16) -> Self {
-        Self { algorithm: 2, id: pepper }
     }
 }
 
@@ -328,7 +324,7 @@ impl HmacSha256Hasher {
         };
         // The two pads of RFC 2104.
         let (inner, outer) = (state_after(0x36), state_after(0x5c));
-        Self { tag: HasherTag::hmac_sha256(pepper.id), inner, outer, keyed }
+        Self { tag: HasherTag { algorithm: 2, id: pepper.id }, inner, outer, keyed }
     }
 
     /// The digest of a text of 16 to 55 bytes, in 0.6 of the time that `keyed` takes.
