@@ -69,9 +69,8 @@ impl NewKey {
     }
 
     /// Sets what the key may do.
-    pub fn access(mut self, access: Access) -> Self {
-        self.key.access = access;
-        self
+    pub fn access(self, access: Access) -> Self {
+        Self { key: Key { access, ..self.key }, ..self }
     }
 
     /// Sets when the key expires.
@@ -80,21 +79,18 @@ impl NewKey {
     }
 
     /// Sets how often the key may be used, within its owner's plan.
-    pub fn limits(mut self, limits: KeyLimits) -> Self {
-        self.key.limits = limits;
-        self
+    pub fn limits(self, limits: KeyLimits) -> Self {
+        Self { key: Key { limits, ..self.key }, ..self }
     }
 
     /// Sets the networks that the key may be used from.
-    pub fn networks(mut self, networks: Networks) -> Self {
-        self.key.networks = networks;
-        self
+    pub fn networks(self, networks: Networks) -> Self {
+        Self { key: Key { networks, ..self.key }, ..self }
     }
 
     /// Sets the host's metadata.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.key.metadata = metadata;
-        self
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { key: Key { metadata, ..self.key }, ..self }
     }
 }
 

@@ -32,9 +32,8 @@ impl KeyChange {
     ///
     /// # Errors
     /// If it is empty, longer than 100 characters, or contains a NUL.
-    pub fn name(mut self, name: &str) -> Result<Self, Invalid> {
-        self.name = Some(Name::new(name)?);
-        Ok(self)
+    pub fn name(self, name: &str) -> Result<Self, Invalid> {
+        Ok(Self { name: Some(Name::new(name)?), ..self })
     }
 
     /// Sets what the key may do.

@@ -62,7 +62,7 @@ impl SecretDigest {
 
     /// Imports a SHA-512 hash that another system stored as hex, base64 or URL-safe base64.
     ///
-    /// To verify such keys, the host must accept digests of [`Sha512Hasher`].
+    /// To verify such keys, the host must [accept](Hashers::also_accept) digests of [`Sha512Hasher`].
     ///
     /// # Errors
     /// If the text has none of these encodings, or does not decode to 64 bytes.
