@@ -1,6 +1,6 @@
 //! Plain data: keys, owners, actors, access, limits, timestamps. No locks, no I/O, no randomness.
 
-/// Declares an enum without data, with the stable name of each variant.
+/// Declares an enum without data, with the stable name of each variant, which `Display` writes.
 macro_rules! named {
     ($(#[$of_enum:meta])* pub enum $enum:ident {
         $($(#[$of_variant:meta])* $variant:ident = $name:literal,)*
@@ -19,6 +19,12 @@ macro_rules! named {
                 match self {
                     $(Self::$variant => $name,)*
                 }
+            }
+        }
+
+        impl std::fmt::Display for $enum {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
             }
         }
     };
