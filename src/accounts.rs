@@ -109,7 +109,6 @@ impl Accounts for NoAccounts {
 ///     .role(Role::Admin, Permissions::All)
 ///     .role(Role::Member, Permissions::only(["deploy"])?);
 /// assert!(roles.permissions(&[Role::Member]).allows("deploy"));
-/// assert!(!roles.permissions(&[Role::Member]).allows("publish"));
 /// assert!(roles.account(&[], Limits::default()).suspended, "without a role, keys do not work");
 /// # let _ = Team { roles, members: HashMap::new() };
 /// # Ok::<(), keyward::model::Invalid>(())

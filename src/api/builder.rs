@@ -5,6 +5,7 @@ use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
     manage::{Manager, Reminders, Retention},
+    model::debug_only,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
     system::{Clock, NodeClock, SystemClock},
@@ -68,16 +69,14 @@ impl ApiKeys {
 
 impl ApiKeysBuilder {
     /// Sets the hasher that turns secrets into digests. Defaults to [`Sha256Hasher`].
-    pub fn hasher(mut self, hasher: impl Hasher) -> Self {
-        self.hashers = self.hashers.with_current(hasher);
-        self
+    pub fn hasher(self, hasher: impl Hasher) -> Self {
+        Self { hashers: self.hashers.with_current(hasher), ..self }
     }
 
     /// Also accepts digests of an earlier hasher: of a retired pepper, or of imported keys. The digest of a key is
     /// replaced by one of the current hasher when the key is used.
-    pub fn also_accept(mut self, hasher: impl Hasher) -> Self {
-        self.hashers = self.hashers.also_accept(hasher);
-        self
+    pub fn also_accept(self, hasher: impl Hasher) -> Self {
+        Self { hashers: self.hashers.also_accept(hasher), ..self }
     }
 
     /// Sets the host's accounts. By default, every owner may have five active keys.
@@ -91,9 +90,8 @@ impl ApiKeysBuilder {
     }
 
     /// Adds a sink that receives every audit event. The stored audit log needs none.
-    pub fn audit(mut self, sink: impl AuditSink) -> Self {
-        self.sinks = self.sinks.and(sink);
-        self
+    pub fn audit(self, sink: impl AuditSink) -> Self {
+        Self { sinks: self.sinks.and(sink), ..self }
     }
 
     /// Counts rates for all nodes together. By default, each node counts in its own memory, which costs a verification
@@ -125,9 +123,7 @@ impl ApiKeysBuilder {
 
     /// Reminds the owners of all tenants every hour, on one node, as [`ApiKeys::remind`] does: by an event in the audit
     /// log, which the sinks receive. By default, no reminders are sent. A node takes part from its first verification on.
-    ///
-    /// At most 500 reminders are sent in an hour, and the rest in the following hours, so that other e-mails are not
-    /// delayed when many reminders are due the first time.
+    /// At most 500 reminders are sent in an hour, so that other e-mails are not delayed; the rest follow later.
     pub fn reminders(self, reminders: Reminders) -> Self {
         Self { reminders: Some(reminders), ..self }
     }
@@ -177,11 +173,4 @@ impl ApiKeysBuilder {
     }
 }
 
-impl std::fmt::Debug for ApiKeysBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeysBuilder")
-            .field("formats", &self.formats)
-            .field("hashers", &self.hashers)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(ApiKeysBuilder { formats, hashers });

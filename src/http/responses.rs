@@ -8,7 +8,7 @@ use http::{
 };
 
 use crate::{
-    model::Period,
+    model::{Period, named},
     verify::{
         Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates, Verified,
         whole_seconds,
@@ -35,26 +35,28 @@ pub struct Rejection {
     quotas: QuotaStates,
 }
 
+named! {
 /// Stable error codes for rejected requests, for use by programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
     /// The request contains no key.
-    MissingKey,
+    MissingKey = "missing_key",
     /// The credential is not a valid key. The exact reason is only written to the audit log.
-    InvalidKey,
+    InvalidKey = "invalid_key",
     /// The key lacks a required scope.
-    InsufficientScope,
+    InsufficientScope = "insufficient_scope",
     /// The request contains more than one credential.
-    RepeatedCredentials,
+    RepeatedCredentials = "repeated_credentials",
     /// The key or its network exceeds a rate limit.
-    RateLimited,
+    RateLimited = "rate_limited",
     /// A quota of the key or its owner is used up.
-    QuotaExhausted,
+    QuotaExhausted = "quota_exhausted",
     /// The key cannot be checked at the moment.
-    Unavailable,
+    Unavailable = "unavailable",
     /// A handler extracts a verified key, but no layer verifies keys on its route.
-    MissingLayer,
+    MissingLayer = "missing_layer",
+}
 }
 
 /// Builds responses from rejections, in the host's own format.
@@ -143,20 +145,6 @@ impl std::fmt::Display for Rejection {
 impl std::error::Error for Rejection {}
 
 impl ErrorCode {
-    /// Returns the code as it appears in a response.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingKey => "missing_key",
-            Self::InvalidKey => "invalid_key",
-            Self::InsufficientScope => "insufficient_scope",
-            Self::RepeatedCredentials => "repeated_credentials",
-            Self::RateLimited => "rate_limited",
-            Self::QuotaExhausted => "quota_exhausted",
-            Self::Unavailable => "unavailable",
-            Self::MissingLayer => "missing_layer",
-        }
-    }
-
     /// Returns the HTTP status.
     pub fn status(self) -> StatusCode {
         match self {
@@ -217,12 +205,6 @@ impl ErrorCode {
                  to the App"
             }
         }
-    }
-}
-
-impl std::fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -3,7 +3,7 @@ use std::{borrow::Cow, sync::Arc};
 use sha2::Digest as _;
 
 use super::{
-    change::{Affected, Written, check_within_actor, check_within_owner},
+    change::{check_within_actor, check_within_owner},
     manager::Manager,
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     },
     secret::{Secret, SecretDigest},
     store::{InsertKey, InsertOutcome},
+    verify::Cache,
 };
 
 /// A key to be issued. By default it may do all that its owner may do, from any network, and does not expire.
@@ -68,9 +69,8 @@ impl NewKey {
     }
 
     /// Sets what the key may do.
-    pub fn access(mut self, access: Access) -> Self {
-        self.key.access = access;
-        self
+    pub fn access(self, access: Access) -> Self {
+        Self { key: Key { access, ..self.key }, ..self }
     }
 
     /// Sets when the key expires.
@@ -79,21 +79,18 @@ impl NewKey {
     }
 
     /// Sets how often the key may be used, within its owner's plan.
-    pub fn limits(mut self, limits: KeyLimits) -> Self {
-        self.key.limits = limits;
-        self
+    pub fn limits(self, limits: KeyLimits) -> Self {
+        Self { key: Key { limits, ..self.key }, ..self }
     }
 
     /// Sets the networks that the key may be used from.
-    pub fn networks(mut self, networks: Networks) -> Self {
-        self.key.networks = networks;
-        self
+    pub fn networks(self, networks: Networks) -> Self {
+        Self { key: Key { networks, ..self.key }, ..self }
     }
 
     /// Sets the host's metadata.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.key.metadata = metadata;
-        self
+    pub fn metadata(self, metadata: Metadata) -> Self {
+        Self { key: Key { metadata, ..self.key }, ..self }
     }
 }
 
@@ -182,9 +179,9 @@ impl Manager {
         let write = async move {
             let insert = InsertKey { key: &inserted, digest: &digest, max_active, event: &event };
             let outcome = store.insert(insert).await?;
-            Ok(Written::new(outcome, outcome == InsertOutcome::Inserted, event))
+            Ok((outcome, (outcome == InsertOutcome::Inserted).then_some(event)))
         };
-        match self.change(Affected::UnknownDigests, write).await? {
+        match self.change(Cache::invalidate_unknown, write).await? {
             InsertOutcome::Inserted => Ok(key),
             InsertOutcome::LimitReached => Err(Error::limit_reached(max_active)),
             InsertOutcome::DigestTaken => {

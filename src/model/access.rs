@@ -56,10 +56,6 @@ impl Scopes {
         self.0.iter().map(Scope::as_str)
     }
 
-    fn covers(&self, other: &Self) -> bool {
-        other.iter().all(|scope| self.contains(scope))
-    }
-
     fn union(&self, other: &Self) -> Self {
         let all: BTreeSet<_> = self.0.iter().chain(&*other.0).cloned().collect();
         Self(all.into_iter().collect())
@@ -103,7 +99,9 @@ impl Permissions {
         match (self, other) {
             (Self::All, _) => true,
             (Self::Only(_), Self::All) => false,
-            (Self::Only(mine), Self::Only(theirs)) => mine.covers(theirs),
+            (Self::Only(mine), Self::Only(theirs)) => {
+                theirs.iter().all(|scope| mine.contains(scope))
+            }
         }
     }
 

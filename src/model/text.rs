@@ -21,8 +21,7 @@ impl Invalid {
 
 /// The name that a user gave to a key: 1 to 100 characters, without leading and trailing whitespace.
 ///
-/// It may contain any character except NUL. To show it in a log or a mail, use `Display`, which escapes it
-/// like [`one_line`].
+/// To show it in a log or a mail, use `Display`, which escapes it like [`one_line`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(Arc<str>);
 

@@ -36,10 +36,7 @@ pub struct KeyFormat {
 }
 
 impl KeyFormat {
-    /// Starts a format with a prefix such as `lc`.
-    ///
-    /// By default, secrets are `lc_`, then 30 base62 characters (178 random bits), then a CRC-32 in six
-    /// characters, and hints show 8 characters of the body.
+    /// Starts a format with a prefix such as `lc`: by default, `lc_` and 30 base62 characters before the checksum.
     pub fn builder(prefix: impl Into<String>) -> KeyFormatBuilder {
         KeyFormatBuilder {
             prefix: prefix.into(),

@@ -1,16 +1,19 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use keyward::{
-    ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, OwnerScope, VerifyRequest,
+    Actor, ApiKeys, AuditEvent, AuditQuery, AuditSink, MemoryStore, NewKey, OwnerScope,
+    VerifyRequest,
     audit::{EventKind, Outcome},
     manage::{KeyChange, Rotation},
+    system::Clock as _,
+    testing::TestKeys,
 };
 
 use tokio::task::JoinSet;
 
 use crate::{
     cache::faulty_store::{Fault, FaultyStore},
-    support::{DAY, HOUR, SECOND, Service, format, on_each_store, owner, stores},
+    support::{DAY, HOUR, MICRO, SECOND, Service, format, on_each_store, owner, stores},
 };
 
 #[tokio::test]
@@ -355,4 +358,32 @@ async fn capture(work: impl Future<Output = ()>) -> String {
     let _guard = tracing::subscriber::set_default(subscriber);
     work.await;
     String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+}
+
+#[tokio::test]
+async fn ids_increase_and_times_stay_while_the_clock_stands_still_or_goes_back() {
+    let test = TestKeys::new();
+    let (noon, by) = (test.clock.now().after(HOUR), Actor::system("test"));
+    for n in 0..20_000 {
+        test.clock.set(noon.before(MICRO * (n % 3)));
+        test.keys.record_event(&test.owner, "noted", Outcome::Success, &by).await.unwrap();
+    }
+    assert_eq!(test.keys.health().clock_set_back, MICRO * (19_999 % 3));
+    let events = test.events.all();
+    assert_eq!(events.len(), 20_000);
+    assert!(events.is_sorted_by(|earlier, later| earlier.id < later.id));
+    for event in events {
+        assert_eq!(event.at, noon, "a time that has passed stays passed");
+        assert_eq!(event.id.as_bytes()[6] >> 4, 7, "the version of the UUID");
+    }
+}
+
+#[tokio::test]
+async fn events_of_one_change_get_distinct_ids() {
+    let test = TestKeys::new();
+    let issued = test.issue(["a"]).await;
+    let first = &test.events.all()[0];
+    let group: BTreeSet<_> = (0..1_000).map(|n| first.for_key(n, &issued.key).id).collect();
+    assert_eq!(group.len(), 1_000);
+    assert_eq!(first.for_key(0, &issued.key).id, first.id);
 }

@@ -54,6 +54,18 @@ fn the_system_clock_agrees_with_the_wall_clock() {
     assert!(coarse.monotonic <= SystemClock.reading().monotonic);
 }
 
+#[test]
+fn the_coarse_reading_is_never_ahead_and_stays_within_its_lag() {
+    let mut closest = Duration::MAX;
+    for _ in 0..1_000 {
+        let before = SystemClock.reading().monotonic;
+        let coarse = SystemClock.coarse_reading().monotonic;
+        assert!(coarse <= SystemClock.reading().monotonic);
+        closest = closest.min(before.saturating_sub(coarse));
+    }
+    assert!(closest <= SystemClock.coarse_lag());
+}
+
 #[tokio::test]
 async fn a_key_ends_exactly_at_its_expiry_although_the_coarse_clock_lags() {
     let (service, clock) = service();
