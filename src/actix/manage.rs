@@ -19,8 +19,8 @@ use crate::{
         RequestHead,
         manage::{
             BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
-            too_large,
         },
+        too_large,
     },
 };
 
@@ -95,7 +95,7 @@ async fn receive(
     body: Result<Bytes, Error>,
     respond: impl AsyncFnOnce(ManageRequest<'_>) -> http::Response<ManageBody>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(too_large()) };
+    let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };

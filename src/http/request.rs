@@ -23,7 +23,7 @@ pub struct RequestHead<'a> {
 }
 
 /// The header map of a web framework.
-pub(crate) trait Headers {
+pub(crate) trait Headers: Sync {
     /// Calls `visit` with every value of a header, in the order received.
     fn each_value<'a>(&'a self, name: &HeaderName, visit: &mut dyn FnMut(&'a [u8]));
 }

@@ -45,7 +45,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITIO
 use serde_json::Value;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::responses::{BodyStream, MAX_BODY, too_large};
+pub(crate) use self::responses::{BodyStream, MAX_BODY};
 pub use self::{
     requests::{Caller, ManageRequest},
     responses::ManageBody,
@@ -108,8 +108,7 @@ pub(crate) enum Route {
     EnableKey,
     KeyEvents,
     Audit,
-    AuditJsonLines,
-    AuditCsv,
+    ExportAudit(ExportFormat),
     Introspect,
 }
 
@@ -126,8 +125,8 @@ pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
     (Method::POST, "/api-keys/{id}/enable", Route::EnableKey),
     (Method::GET, "/api-keys/{id}/events", Route::KeyEvents),
     (Method::GET, "/audit", Route::Audit),
-    (Method::GET, "/audit.jsonl", Route::AuditJsonLines),
-    (Method::GET, "/audit.csv", Route::AuditCsv),
+    (Method::GET, "/audit.jsonl", Route::ExportAudit(ExportFormat::JsonLines)),
+    (Method::GET, "/audit.csv", Route::ExportAudit(ExportFormat::Csv)),
     (Method::POST, "/introspect", Route::Introspect),
 ];
 
@@ -199,8 +198,7 @@ impl Call<'_> {
         }
         let mut status = StatusCode::OK;
         let body = match route {
-            Route::AuditJsonLines => return self.export(ExportFormat::JsonLines).await,
-            Route::AuditCsv => return self.export(ExportFormat::Csv).await,
+            Route::ExportAudit(format) => return self.export(format).await,
             Route::ListKeys => self.list().await?,
             Route::CreateKey => {
                 status = StatusCode::CREATED;

@@ -266,13 +266,6 @@ impl ManageError {
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// Returns the response to a body larger than [`MAX_BODY`].
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) fn too_large() -> Response<String> {
-    let detail = "the body is too large: send at most 64 KiB";
-    problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, &[])
-}
-
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
         let unavailable = |code, detail| {

@@ -73,31 +73,24 @@ impl SignIn {
     }
 
     /// Handles a request. Its path is relative to where the routes are mounted.
-    ///
-    /// `head` is read before this method returns, and is not borrowed by the future.
-    pub fn handle<'a>(
-        &'a self,
+    pub async fn handle(
+        &self,
         head: &RequestHead<'_>,
-        request: &'a ManageRequest<'a>,
-    ) -> impl Future<Output = Response<String>> + Send + use<'a> {
+        request: &ManageRequest<'_>,
+    ) -> Response<String> {
         let client = self.guard.client(head);
         let path = request.path.strip_prefix('/').unwrap_or(request.path);
-        let precheck = (path == "auth/key").then(|| self.guard.precheck(head, None));
-        async move {
-            let result = match (path, request.method, precheck) {
-                ("auth/otp", &Method::POST, _) => self.send_code(request, client).await,
-                ("auth/otp/verify", &Method::POST, _) => self.verify_code(request, client).await,
-                ("auth/otp" | "auth/otp/verify", ..) => {
-                    Err(ManageError::method_not_allowed("POST"))
-                }
-                (_, &Method::GET | &Method::DELETE, Some(precheck)) => {
-                    self.own_key(request.method, precheck, client).await
-                }
-                (.., Some(_)) => Err(ManageError::method_not_allowed("GET, DELETE")),
-                _ => Err(ManageError::unknown_path()),
-            };
-            result.unwrap_or_else(ManageError::into_response)
-        }
+        let result = match (path, request.method) {
+            ("auth/otp", &Method::POST) => self.send_code(request, client).await,
+            ("auth/otp/verify", &Method::POST) => self.verify_code(request, client).await,
+            ("auth/otp" | "auth/otp/verify", _) => Err(ManageError::method_not_allowed("POST")),
+            ("auth/key", method @ (&Method::GET | &Method::DELETE)) => {
+                self.own_key(method, head, client).await
+            }
+            ("auth/key", _) => Err(ManageError::method_not_allowed("GET, DELETE")),
+            _ => Err(ManageError::unknown_path()),
+        };
+        result.unwrap_or_else(ManageError::into_response)
     }
 
     async fn send_code(&self, request: &ManageRequest<'_>, client: Client) -> ManageResult {
@@ -122,8 +115,13 @@ impl SignIn {
     }
 
     /// Shows or revokes the key that the request presents.
-    async fn own_key(&self, method: &Method, precheck: Precheck, client: Client) -> ManageResult {
-        let verified = match precheck {
+    async fn own_key(
+        &self,
+        method: &Method,
+        head: &RequestHead<'_>,
+        client: Client,
+    ) -> ManageResult {
+        let verified = match self.guard.precheck(head, None) {
             Precheck::Presented(presented) => self.guard.verify(presented).await,
             Precheck::Rejected(rejection) => Err(rejection),
             // Impossible: the guard is not optional, and no outer guard was passed to it.

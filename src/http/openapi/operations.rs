@@ -89,15 +89,21 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             .event_filters()
             .paged()
             .returns(200, "A page of events.", "AuditPage"),
-        Route::AuditJsonLines => op("exportEvents", "Exports the audit events as JSON Lines.")
-            .event_filters()
-            .returns_file(ExportFormat::JsonLines, "One `AuditEvent` per line, newest first."),
-        Route::AuditCsv => op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
-            .event_filters()
-            .returns_file(
-                ExportFormat::Csv,
-                "A header line, then one `AuditEvent` per line, newest first.",
-            ),
+        Route::ExportAudit(format) => {
+            let (id, summary, text) = match format {
+                ExportFormat::JsonLines => (
+                    "exportEvents",
+                    "Exports the audit events as JSON Lines.",
+                    "One `AuditEvent` per line, newest first.",
+                ),
+                ExportFormat::Csv => (
+                    "exportEventsAsCsv",
+                    "Exports the audit events for a spreadsheet.",
+                    "A header line, then one `AuditEvent` per line, newest first.",
+                ),
+            };
+            op(id, summary).event_filters().returns_file(format, text)
+        }
         Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
             .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
             .fails(429, &["rate_limited", "quota_exhausted"])
