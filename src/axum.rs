@@ -102,15 +102,14 @@ pub mod manage {
         error::Error,
         http::{
             RequestHead,
-            manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+            manage::{BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
         },
     };
 
     /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
     /// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`.
     ///
-    /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key
-    /// with a scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects
+    /// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects
     /// is not processed. Without the type parameter, this does not compile:
     ///
     /// ```compile_fail
@@ -128,8 +127,9 @@ pub mod manage {
             let head = RequestHead::from_parts(&parts, None);
             let request = ManageRequest::received(&parts.method, &head, &body);
             let response = api.handle(&caller.into(), &request).await;
-            let body = |body: ManageBody| body.into_complete().map_or_else(Body::new, Body::from);
-            Ok::<_, Response>(response.map(body))
+            let response =
+                response.map(|body| body.into_complete().map_or_else(Body::new, Body::from));
+            Ok::<_, Response>(response)
         };
         ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
             .into_iter()
@@ -187,9 +187,7 @@ pub mod leaks {
 
 #[cfg(feature = "axum-openapi")]
 pub mod openapi {
-    //! Routes together with their OpenAPI descriptions.
-    //!
-    //! A guard and its description are added in one step, so that they cannot disagree.
+    //! Adds a guard to routes together with its OpenAPI description, so that they cannot disagree.
     //!
     //! # Examples
     //! ```

@@ -17,18 +17,15 @@ use crate::{
     api::ApiKeys,
     http::{
         RequestHead,
-        manage::{
-            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
-        },
+        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
         too_large,
     },
 };
 
 /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
 ///
-/// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
-/// scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects is not
-/// processed. Without the type parameter, this does not compile:
+/// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects is
+/// not processed. Without the type parameter, this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;

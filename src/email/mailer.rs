@@ -108,8 +108,8 @@ impl Mailer {
             max_attempts: 5,
             retry_delay: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(30),
-            max_pending: DEFAULT_MAX_PENDING,
-            free_slots: Arc::new(Semaphore::new(DEFAULT_MAX_PENDING as usize)),
+            max_pending: 1_000,
+            free_slots: Arc::new(Semaphore::new(0)),
             connections: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
             stats: Mutex::default(),
         };
@@ -133,38 +133,46 @@ impl Mailer {
     pub(super) fn reserve(&self) -> Option<PendingSlot> {
         let Ok(permit) = self.inner.free_slots.clone().try_acquire_owned() else {
             lock(&self.inner.stats).dropped += 1;
-            log::queue_full();
+            #[cfg(feature = "tracing")]
+            tracing::warn!(target: "keyward::email", "an e-mail was dropped: too many are pending");
             return None;
         };
         Some(PendingSlot { inner: self.inner.clone(), delivered: false, _permit: permit })
     }
 
-    /// Attempts until one succeeds, one fails permanently, or the last allowed one has failed.
-    pub(super) async fn deliver<F: Future<Output = Result<Delivery, SendError>>>(
+    /// Attempts until one succeeds, one fails permanently, or the last allowed one has failed. An attempt
+    /// returns whether it sent a message: the owner may have no address, or the host may want no message.
+    pub(super) async fn deliver<F: Future<Output = Result<bool, SendError>>>(
         &self,
         mut slot: PendingSlot,
         attempt: impl Fn() -> F,
     ) -> Result<(), SendError> {
         let Inner { connections, attempt_timeout, max_attempts, stats, .. } = &*self.inner;
-        let mut delay = self.inner.retry_delay;
-        for number in 1.. {
+        let (mut delay, mut attempts) = (self.inner.retry_delay, 0);
+        loop {
             // Held for the attempt only, so that a message between two attempts does not block others.
             let permit = connections.acquire().await;
             let result = timeout(*attempt_timeout, attempt()).await;
             drop(permit);
             let error = match result {
-                Ok(Ok(delivery)) => {
-                    lock(stats).sent += u64::from(matches!(delivery, Delivery::Sent));
+                Ok(Ok(was_sent)) => {
+                    lock(stats).sent += u64::from(was_sent);
                     slot.delivered = true;
-                    break;
+                    return Ok(());
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
                     SendError::Temporary("the mail server, or the host, took too long".into())
                 }
             };
-            let giving_up = matches!(error, SendError::Permanent(_)) || number >= *max_attempts;
-            log::attempt_failed(number, giving_up, &error);
+            attempts += 1;
+            let giving_up = matches!(error, SendError::Permanent(_)) || attempts >= *max_attempts;
+            // Neither the recipient nor the content is logged.
+            #[cfg(feature = "tracing")]
+            tracing::warn!(
+                target: "keyward::email", attempt = attempts, giving_up,
+                reason = %one_line(&error.to_string()), "cannot send an e-mail"
+            );
             if giving_up {
                 return Err(error);
             }
@@ -172,7 +180,6 @@ impl Mailer {
             sleep(delay).await;
             delay = (delay * 4).min(MAX_RETRY_DELAY);
         }
-        Ok(())
     }
 
     /// Makes one attempt to send a message, about an event if there is one.
@@ -181,7 +188,7 @@ impl Mailer {
         to: &EmailAddress,
         content: &EmailContent,
         event: Option<&AuditEvent>,
-    ) -> Result<Delivery, SendError> {
+    ) -> Result<bool, SendError> {
         let Inner { transport, from, name, .. } = &*self.inner;
         let mailbox = |name, address: &EmailAddress| -> Result<_, SendError> {
             let address = address.as_str().parse::<Address>();
@@ -210,7 +217,7 @@ impl Mailer {
         };
         let message = built.map_err(|error| SendError::Permanent(error.into()))?;
         match transport.send(message).await {
-            Ok(_) => Ok(Delivery::Sent),
+            Ok(_) => Ok(true),
             Err(error) if error.is_permanent() || error.is_client() => {
                 Err(SendError::Permanent(error.into()))
             }
@@ -258,12 +265,12 @@ impl MailerBuilder {
     /// Sets the maximum number of pending messages: 1 to 1,000,000, by default 1,000. Others count as dropped.
     pub fn max_pending(mut self, messages: u32) -> Self {
         self.inner.max_pending = messages.clamp(1, 1_000_000);
-        self.inner.free_slots = Arc::new(Semaphore::new(self.inner.max_pending as usize));
         self
     }
 
     /// Builds the mailer. It connects when it sends the first message.
     pub fn build(self) -> Mailer {
+        self.inner.free_slots.add_permits(self.inner.max_pending as usize);
         Mailer { inner: Arc::new(self.inner) }
     }
 }
@@ -291,13 +298,6 @@ impl Drop for PendingSlot {
     }
 }
 
-/// A successful attempt.
-pub(super) enum Delivery {
-    Sent,
-    /// The owner has no address, or the host wants no message.
-    Skipped,
-}
-
 /// The reason why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -305,29 +305,6 @@ pub(super) enum SendError {
     Temporary(HostError),
     /// A retry would fail in the same way.
     Permanent(HostError),
-}
-
-/// Neither the recipient nor the content is logged.
-#[cfg(feature = "tracing")]
-mod log {
-    use super::{SendError, one_line};
-
-    pub(super) fn attempt_failed(attempt: u32, giving_up: bool, error: &SendError) {
-        let reason = error.to_string();
-        let reason = one_line(&reason);
-        tracing::warn!(target: "keyward::email", attempt, giving_up, %reason, "cannot send an e-mail");
-    }
-
-    pub(super) fn queue_full() {
-        tracing::warn!(target: "keyward::email", "an e-mail was dropped: too many are pending");
-    }
-}
-
-#[cfg(not(feature = "tracing"))]
-mod log {
-    pub(super) fn attempt_failed(_: u32, _: bool, _: &super::SendError) {}
-
-    pub(super) fn queue_full() {}
 }
 
 /// Returns the text as a single line that contains no encoded word (RFC 2047). ASCII text is sent without
@@ -359,4 +336,3 @@ const MAX_SUBJECT_LEN: usize = 200;
 /// The number of connections to the mail server.
 const MAX_CONCURRENT_ATTEMPTS: usize = 4;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
-const DEFAULT_MAX_PENDING: u32 = 1_000;

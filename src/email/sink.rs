@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use super::{
-    mailer::{Delivery, Mailer, SendError},
+    mailer::{Mailer, SendError},
     messages::{EmailContent, Notice},
 };
 use crate::{
@@ -99,7 +99,9 @@ impl AuditSink for EmailSink {
         if event.outcome != Outcome::Success || !self.inner.kinds.contains(&event.kind) {
             return;
         }
-        let Some(owner) = owner_of(event) else { return };
+        let account = event.account.as_deref();
+        let owner = account.and_then(|account| Owner::from_parts(&event.tenant, account).ok());
+        let Some(owner) = owner else { return };
         let Some(slot) = self.inner.mailer.reserve() else { return };
         // Without a runtime nothing can be sent: dropping the slot counts the message as dropped.
         let Ok(runtime) = Handle::try_current() else { return };
@@ -172,10 +174,11 @@ impl EmailSinkBuilder {
 }
 
 impl Inner {
-    /// Makes one attempt. It looks the address up again, since that may be the step that failed.
-    async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<Delivery, SendError> {
+    /// Makes one attempt, and returns whether it sent a message. It looks the address up again, since that may be
+    /// the step that failed.
+    async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<bool, SendError> {
         let to = self.recipients.address_of(owner).await.map_err(SendError::Temporary)?;
-        let Some(to) = to else { return Ok(Delivery::Skipped) };
+        let Some(to) = to else { return Ok(false) };
         let notice = Notice {
             event: event.clone(),
             owner: owner.clone(),
@@ -184,7 +187,7 @@ impl Inner {
             product: self.product.clone(),
             manage_url: self.manage_url.clone(),
         };
-        let Some(content) = (self.content)(&notice) else { return Ok(Delivery::Skipped) };
+        let Some(content) = (self.content)(&notice) else { return Ok(false) };
         self.mailer.send_once(&notice.to, &content, Some(event)).await
     }
 
@@ -195,10 +198,6 @@ impl Inner {
             Err(error) => Err(SendError::Temporary(error.into())),
         }
     }
-}
-
-fn owner_of(event: &AuditEvent) -> Option<Owner> {
-    Owner::from_parts(&event.tenant, event.account.as_deref()?).ok()
 }
 
 impl std::fmt::Debug for Inner {

@@ -1,4 +1,4 @@
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 use super::{
     Server, ServerError,
     console::{
-        CommandError, CommandOutput, CommandResult, Console, Echo, Exit, confirm, is_interactive,
-        prompt, source_json,
+        CommandError, CommandOutput, CommandResult, Console, Echo, Exit, confirm, prompt,
+        require_terminal, source_json,
     },
 };
 use crate::{
@@ -285,7 +285,7 @@ impl Session<'_> {
 
     /// Reads a key from standard input, or from a hidden prompt if that is a terminal.
     fn read_key(&self) -> Result<Secret, CommandError> {
-        if is_interactive() {
+        if io::stdin().is_terminal() {
             let key = prompt("? Your API key (input is hidden):", Echo::Off)?;
             return Ok(self.app.parse(&key, "the terminal")?);
         }
@@ -302,12 +302,10 @@ impl Session<'_> {
     }
 
     fn prompt_and_store(&self, file: &CredentialsFile) -> CommandResult {
-        if !is_interactive() {
-            return Err(CommandError::no_terminal(&format!(
-                "pass the key with --api-key-stdin, or set the environment variable {}",
-                self.app.env_var_name()
-            )));
-        }
+        let variable = self.app.env_var_name();
+        require_terminal(&format!(
+            "pass the key with --api-key-stdin, or set the environment variable {variable}"
+        ))?;
         let question = "? Your API key (input is hidden; leave empty to sign in by email):";
         let key = prompt(question, Echo::Off)?;
         if !key.trim().is_empty() {

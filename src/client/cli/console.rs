@@ -127,11 +127,6 @@ impl CommandError {
         Self { exit: Exit::Usage, kind: "usage", message: message.into() }
     }
 
-    pub(super) fn no_terminal(advice: &str) -> Self {
-        let message = format!("cannot prompt because standard input is not a terminal: {advice}");
-        Self { exit: Exit::Usage, kind: "no_terminal", message }
-    }
-
     pub(super) fn read(source: &str, error: impl fmt::Display) -> Self {
         let message = format!("cannot read {source}: {error}");
         Self { exit: Exit::Error, kind: "error", message }
@@ -167,11 +162,10 @@ impl CommandError {
                  complete key, with no extra spaces, and that it has not been revoked. Then store it, or a \
                  new one, with `{command} configure`"
             ),
-            E::RateLimited { retry_after: None } => {
-                "Too many attempts. Wait a while, then try again".into()
-            }
-            E::RateLimited { retry_after: Some(wait) } => {
-                format!("Too many attempts. Wait {} s, then try again", wait.as_secs().max(1))
+            E::RateLimited { retry_after } => {
+                let wait = retry_after.map(|wait| format!("{} s", wait.as_secs().max(1)));
+                let wait = wait.as_deref().unwrap_or("a while");
+                format!("Too many attempts. Wait {wait}, then try again")
             }
             E::Refused { message } => {
                 // Without control characters, the message cannot move the cursor.
@@ -226,9 +220,13 @@ pub(super) enum Echo {
     Off,
 }
 
-/// Returns whether prompts are possible: standard input is a terminal.
-pub(super) fn is_interactive() -> bool {
-    io::stdin().is_terminal()
+/// Checks that prompts are possible. `advice` names the alternative.
+pub(super) fn require_terminal(advice: &str) -> Result<(), CommandError> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let message = format!("cannot prompt because standard input is not a terminal: {advice}");
+    Err(CommandError { exit: Exit::Usage, kind: "no_terminal", message })
 }
 
 /// Prompts on standard error, so that standard output has only the result, and reads one line.
@@ -243,9 +241,7 @@ pub(super) fn prompt(question: &str, echo: Echo) -> Result<Zeroizing<String>, Co
 
 /// Any other answer than `y` or `yes` cancels the command. `advice` is shown if there is no terminal.
 pub(super) fn confirm(question: &str, advice: &str) -> Result<(), CommandError> {
-    if !is_interactive() {
-        return Err(CommandError::no_terminal(advice));
-    }
+    require_terminal(advice)?;
     let answer = prompt(&format!("? {question} (y/N)"), Echo::On)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),

@@ -62,7 +62,7 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             .returns(200, "The changed key.", "ApiKey"),
         Route::RevokeKey => op("revokeKey", "Revokes a key permanently. Its record stays.")
             .returns(200, "The key is revoked, by this request or earlier.", "Message"),
-        Route::DeleteKey => op("deleteKey", "Deletes a key and its record.").returns(
+        Route::DeleteKey => op("deleteKey", "Deletes a key and its record, permanently.").returns(
             200,
             "The key is deleted.",
             "Message",
@@ -89,20 +89,13 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             .event_filters()
             .paged()
             .returns(200, "A page of events.", "AuditPage"),
-        Route::ExportAudit(format) => {
-            let (id, summary, text) = match format {
-                ExportFormat::JsonLines => (
-                    "exportEvents",
-                    "Exports the audit events as JSON Lines.",
-                    "One `AuditEvent` per line, newest first.",
-                ),
-                ExportFormat::Csv => (
-                    "exportEventsAsCsv",
-                    "Exports the audit events for a spreadsheet.",
-                    "A header line, then one `AuditEvent` per line, newest first.",
-                ),
-            };
-            op(id, summary).event_filters().returns_file(format, text)
+        Route::ExportAudit(format @ ExportFormat::JsonLines) => {
+            op("exportEvents", "Exports the audit events as JSON Lines.")
+                .returns_file(format, "One `AuditEvent` per line, newest first.")
+        }
+        Route::ExportAudit(format @ ExportFormat::Csv) => {
+            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
+                .returns_file(format, "A header line, then the events, newest first.")
         }
         Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
             .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
@@ -235,7 +228,7 @@ impl Described {
         let attachment = string().enum_values(Some(["attachment"]));
         let disposition = header("Browsers save the response as a file.", attachment);
         let file = response(text, media_type, string()).header("Content-Disposition", disposition);
-        self.responds(200, file)
+        self.event_filters().responds(200, file)
     }
 
     fn responds(self, status: u16, response: ResponseBuilder) -> Self {
