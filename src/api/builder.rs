@@ -5,6 +5,7 @@ use crate::{
     accounts::{Accounts, NoAccounts, NoStepUp, StepUp},
     audit::{AuditSink, Fanout},
     manage::{Manager, Reminders, Retention},
+    model::debug_only,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
     system::{Clock, NodeClock, SystemClock},
@@ -177,11 +178,4 @@ impl ApiKeysBuilder {
     }
 }
 
-impl std::fmt::Debug for ApiKeysBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeysBuilder")
-            .field("formats", &self.formats)
-            .field("hashers", &self.hashers)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(ApiKeysBuilder { formats, hashers });

@@ -1,7 +1,7 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use crate::model::{
-    Actor, EventId, Invalid, Key, KeyId, Owner, OwnerScope, Timestamp, one_line, truncated,
+    Actor, EventId, Invalid, Key, KeyId, Owner, OwnerScope, Timestamp, named, one_line, truncated,
 };
 
 /// An entry of the audit log.
@@ -39,31 +39,11 @@ pub struct AuditEvent {
     pub count: u32,
 }
 
-/// Declares [`EventKind`] with the stable name of each kind.
-macro_rules! event_kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
-        /// The kind of an [`AuditEvent`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum EventKind {
-            $($(#[$doc])* $kind,)*
-        }
-
-        impl EventKind {
-            /// All kinds.
-            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
-
-            /// Returns the stable name, such as `key.created`.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $name,)*
-                }
-            }
-        }
-    };
-}
-
-event_kinds! {
+named! {
+/// The kind of an [`AuditEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
     /// A key was issued.
     Created = "key.created",
     /// A key was imported from another system.
@@ -107,14 +87,17 @@ event_kinds! {
     /// An event of the host. Its name is in the field `reason`.
     HostEvent = "host.noted",
 }
+}
 
+named! {
 /// Whether an action succeeded. Exhaustive on purpose: there is no third outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The action was performed.
-    Success,
+    Success = "success",
     /// The action was refused.
-    Failure,
+    Failure = "failure",
+}
 }
 
 impl AuditEvent {
@@ -227,16 +210,6 @@ impl FromStr for EventKind {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         found.ok_or_else(|| Invalid::new("event kind", "no event kind has this name"))
-    }
-}
-
-impl Outcome {
-    /// Returns `success` or `failure`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-        }
     }
 }
 

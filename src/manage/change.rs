@@ -3,31 +3,9 @@ use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, AuditSink},
     error::{Error, ErrorKind},
-    model::{Access, Actor, Key, KeyId, Owner},
+    model::{Access, Actor, Key, Owner},
     verify::{Cache, run_to_end},
 };
-
-/// The result of a write: the answer to the caller, and the events that the store wrote with it.
-pub(super) struct Written<T> {
-    pub(super) answer: T,
-    pub(super) events: Vec<AuditEvent>,
-}
-
-impl<T> Written<T> {
-    /// The outcome of a write that adds `event` to the log unless it is refused.
-    pub(super) fn new(answer: T, is_written: bool, event: AuditEvent) -> Self {
-        Self { answer, events: Vec::from_iter(is_written.then_some(event)) }
-    }
-}
-
-/// What a change may affect in the cache.
-pub(super) enum Affected {
-    /// Digests that no key had.
-    UnknownDigests,
-    Key(KeyId),
-    /// All keys of an owner.
-    Owner(Owner),
-}
 
 impl Manager {
     /// Authorizes a sensitive change: reads the owner's account, calls `check` with it, and checks the second factor
@@ -58,28 +36,28 @@ impl Manager {
         }
     }
 
-    /// Makes a change: writes it, invalidates this node's cache, then notifies the sinks.
+    /// Makes a change: writes it, invalidates this node's cache, then notifies the sinks. `write` returns the answer to the
+    /// caller, and the events that the store wrote with the change.
     ///
-    /// What is affected is invalidated before and after the write, whatever the outcome: also if the answer was lost, if
-    /// the write panics, or if the runtime is shut down. So this node stops trusting its cache before the change is
-    /// acknowledged. Keys that the events name are invalidated as well.
+    /// `invalidate` is called before and after the write, whatever the outcome: also if the answer was lost, if the write
+    /// panics, or if the runtime is shut down. So this node stops trusting its cache before the change is acknowledged.
+    /// Keys that the events name are invalidated as well.
     ///
     /// Once begun, it runs to its end, also if the caller is dropped. If the outcome is unknown, no sink is notified.
-    pub(super) async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static, E: IntoIterator<Item = AuditEvent>>(
         &self,
-        affected: Affected,
-        write: impl Future<Output = Result<Written<T>, Error>> + Send + 'static,
+        invalidate: impl Fn(&Cache) + Send + Sync + 'static,
+        write: impl Future<Output = Result<(T, E), Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let (cache, sinks) = (self.cache.clone(), self.sinks.clone());
         run_to_end(async move {
-            let invalidation = Invalidation { cache: &cache, affected };
-            invalidation.apply();
+            invalidate(&cache);
+            let at_the_end = OnDrop(|| invalidate(&cache));
             let written = write.await;
-            drop(invalidation);
-            let Written { answer, events } = written?;
-            for id in events.iter().filter_map(|event| event.key_id) {
-                cache.invalidate_key(id);
-            }
+            drop(at_the_end);
+            let (answer, events) = written?;
+            let events = Vec::from_iter(events);
+            events.iter().filter_map(|event| event.key_id).for_each(|id| cache.invalidate_key(id));
             events.iter().for_each(|event| sinks.event(event));
             Ok(answer)
         })
@@ -119,24 +97,10 @@ pub(super) fn check_within_actor(key: &Key, by: &Actor) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Forbidden, message))
 }
 
-/// Invalidates once more when it is dropped: at the end of a change, however it ends.
-struct Invalidation<'a> {
-    cache: &'a Cache,
-    affected: Affected,
-}
+struct OnDrop<F: Fn()>(F);
 
-impl Invalidation<'_> {
-    fn apply(&self) {
-        match &self.affected {
-            Affected::UnknownDigests => self.cache.invalidate_unknown(),
-            Affected::Key(id) => self.cache.invalidate_key(*id),
-            Affected::Owner(owner) => self.cache.invalidate_owner(owner),
-        }
-    }
-}
-
-impl Drop for Invalidation<'_> {
+impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        self.apply();
+        (self.0)();
     }
 }

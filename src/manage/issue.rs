@@ -3,7 +3,7 @@ use std::{borrow::Cow, sync::Arc};
 use sha2::Digest as _;
 
 use super::{
-    change::{Affected, Written, check_within_actor, check_within_owner},
+    change::{check_within_actor, check_within_owner},
     manager::Manager,
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     },
     secret::{Secret, SecretDigest},
     store::{InsertKey, InsertOutcome},
+    verify::Cache,
 };
 
 /// A key to be issued. By default it may do all that its owner may do, from any network, and does not expire.
@@ -182,9 +183,9 @@ impl Manager {
         let write = async move {
             let insert = InsertKey { key: &inserted, digest: &digest, max_active, event: &event };
             let outcome = store.insert(insert).await?;
-            Ok(Written::new(outcome, outcome == InsertOutcome::Inserted, event))
+            Ok((outcome, (outcome == InsertOutcome::Inserted).then_some(event)))
         };
-        match self.change(Affected::UnknownDigests, write).await? {
+        match self.change(Cache::invalidate_unknown, write).await? {
             InsertOutcome::Inserted => Ok(key),
             InsertOutcome::LimitReached => Err(Error::limit_reached(max_active)),
             InsertOutcome::DigestTaken => {

@@ -4,7 +4,6 @@ use std::{
 };
 
 use super::{
-    change::{Affected, Written},
     manager::Manager,
     reminders::{Reminders, remind_while},
 };
@@ -14,7 +13,7 @@ use crate::{
     model::{Actor, OwnerScope},
     store::CounterKey,
     system::lock,
-    verify::start_of_hour,
+    verify::{Cache, start_of_hour},
 };
 
 /// How long records are kept that are no longer needed.
@@ -105,17 +104,11 @@ impl Manager {
         job: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
         let (jobs, manager) = (self.jobs.clone(), self.while_running());
-        let claim = async move {
-            match manager() {
-                Some(manager) => manager.claim_turn(CounterKey::Job(name)).await,
-                None => Ok(false),
-            }
-        };
         tokio::spawn(async move {
-            let done = match claim.await {
-                Ok(true) => job.await,
-                claimed => claimed.map(drop),
-            };
+            let Some(manager) = manager() else { return };
+            let claimed = manager.claim_turn(CounterKey::Job(name)).await;
+            drop(manager);
+            let done = if let Ok(true) = claimed { job.await } else { claimed.map(drop) };
             if done.is_err() {
                 jobs.failed.fetch_add(1, Ordering::Relaxed);
             }
@@ -133,9 +126,9 @@ impl Manager {
         let (store, before) = (self.store.clone(), event.at.before(retention));
         let write = async move {
             let events = store.purge_keys(before, batch, &event).await?;
-            Ok(Written { answer: events.len() as u32, events })
+            Ok((events.len() as u32, events))
         };
-        self.change(Affected::UnknownDigests, write).await
+        self.change(Cache::invalidate_unknown, write).await
     }
 }
 

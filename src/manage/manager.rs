@@ -1,4 +1,5 @@
 use std::{
+    mem::take,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize},
@@ -8,9 +9,9 @@ use std::{
 
 use crate::{
     accounts::{Accounts, StepUp},
-    audit::{AuditEvent, EventKind, Fanout},
+    audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Fanout},
     error::{Error, ErrorKind},
-    model::{Actor, Key, KeyId, OwnerScope, Period, Status, Timestamp},
+    model::{Actor, Key, KeyId, Owner, OwnerScope, Period, Status, Timestamp, debug_only},
     secret::{Formats, Hashers},
     store::{ChargeOutcome, CounterCharge, CounterKey, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
@@ -150,6 +151,15 @@ impl Manager {
         Ok(AuditEvent::by(self.ids.event_id(now)?, now, kind, by))
     }
 
+    /// Writes the event of a leak, unless the same leak was reported by the same actor before.
+    pub(crate) async fn record_leak(&self, key: &Key, event: AuditEvent) -> Result<(), Error> {
+        let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
+        let known = self.store.events(&known.limit(1_000)).await?;
+        if known.iter().any(|known| known.reason == event.reason && known.actor == event.actor) {
+            return Ok(());
+        }
+        self.write_event(event).await
+    }
     /// Claims a turn that there is once an hour among all nodes: returns true on one of them.
     pub(super) async fn claim_turn(&self, turn: CounterKey<'_>) -> Result<bool, Error> {
         let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
@@ -157,6 +167,57 @@ impl Manager {
         Ok(matches!(self.store.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
     }
 }
+
+/// An export of the audit log. It is read page by page: only one page is in memory.
+#[must_use]
+#[derive(Clone)]
+pub struct AuditExport {
+    manager: Arc<Manager>,
+    format: ExportFormat,
+    tenant: String,
+    /// `None` if the export is of the whole tenant.
+    owner: Option<Owner>,
+    /// The next page, of `owner` or `tenant`.
+    query: AuditQuery<'static>,
+    head: String,
+    pub(crate) is_over: bool,
+}
+
+impl AuditExport {
+    pub(crate) fn new(manager: Arc<Manager>, query: AuditQuery<'_>, format: ExportFormat) -> Self {
+        let AuditQuery { within, key_id, kind, from, until, after, limit } = query;
+        let (tenant, owner) = match within {
+            OwnerScope::Owner(owner) => (String::new(), Some(owner.clone())),
+            OwnerScope::Tenant(tenant) => (tenant.into(), None),
+        };
+        let within = OwnerScope::Tenant("");
+        let query = AuditQuery { within, key_id, kind, from, until, after, limit };
+        Self { manager, format, tenant, owner, query, head: format.header(), is_over: false }
+    }
+
+    /// Returns the next page of whole lines; `None` after the last. Events written meanwhile do not shift the pages.
+    ///
+    /// # Errors
+    /// Errors of the store. Nothing is lost by that, nor if the future is dropped: the next call reads the same page.
+    pub async fn next_page(&mut self) -> Result<Option<String>, Error> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let mut query: AuditQuery<'_> = self.query;
+        let tenant = OwnerScope::Tenant(&self.tenant);
+        query.within = self.owner.as_ref().map_or(tenant, OwnerScope::Owner);
+        let events = self.manager.store.events(&query).await?;
+        self.is_over = events.len() < query.limit as usize || events.is_empty();
+        self.query.after = events.last().map(|last| last.id);
+        let mut page = take(&mut self.head);
+        for event in &events {
+            self.format.write(&mut page, event);
+        }
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+}
+
+debug_only!(AuditExport { format, tenant, owner, is_over });
 
 /// How often a change is retried if others change the key at the same time. Each lost attempt means that another change
 /// was written, so only a storm of changes gets this far.

@@ -86,14 +86,13 @@ impl Reminders {
     fn due(&self, key: &Arc<Key>, now: Timestamp) -> Vec<Reminder> {
         let made_at = key.rotated_at.unwrap_or(key.created_at);
         let used_at = key.last_used_at.unwrap_or(key.created_at);
-        let expiring = self.expiring_within.zip(key.expires_at);
-        let expiring = expiring.map(|(notice, end)| {
+        let expiring = self.expiring_within.zip(key.expires_at).map(|(notice, end)| {
             let lifetime = end.since(key.created_at);
-            (if notice < lifetime { notice } else { lifetime / 2 }, end)
+            end.before(if notice < lifetime { notice } else { lifetime / 2 })
         });
         let dates = [
             (EventKind::RotationDue, self.rotation_after.map(|age| made_at.after(age))),
-            (EventKind::Expiring, expiring.map(|(notice, end)| end.before(notice))),
+            (EventKind::Expiring, expiring),
             (EventKind::Unused, self.unused_for.map(|time| used_at.after(time))),
         ];
         let due = |(kind, since): (EventKind, Option<Timestamp>)| {
@@ -113,25 +112,19 @@ impl Default for Reminders {
 impl Reminder {
     /// Returns the id of the reminder's event: the same on each node, and different for each key, date and kind.
     fn event_id(&self) -> EventId {
-        let mut hash = sha2::Sha256::new();
-        hash.update(self.key.id.as_bytes());
-        hash.update(self.since.as_unix_micros().to_be_bytes());
-        hash.update(self.kind.as_str());
-        let hash: [u8; 32] = hash.finalize().into();
-        EventId::at(self.since, &hash)
+        let hash = sha2::Sha256::new_with_prefix(self.key.id.as_bytes())
+            .chain_update(self.since.as_unix_micros().to_be_bytes())
+            .chain_update(self.kind.as_str());
+        EventId::at(self.since, &hash.finalize().into())
     }
 
     fn reason(&self) -> String {
-        match (self.kind, self.key.expires_at) {
-            (EventKind::Expiring, Some(end)) => format!("it expires at {end}"),
-            (EventKind::Unused, _) => match self.key.last_used_at {
-                Some(used_at) => format!("it was last used at {used_at}"),
-                None => "it was never used".into(),
-            },
-            _ => {
-                let made_at = self.key.rotated_at.unwrap_or(self.key.created_at);
-                format!("its secret was made at {made_at}")
-            }
+        let Key { expires_at, last_used_at, rotated_at, created_at, .. } = &*self.key;
+        match (self.kind, expires_at, last_used_at) {
+            (EventKind::Expiring, Some(end), _) => format!("it expires at {end}"),
+            (EventKind::Unused, _, Some(used_at)) => format!("it was last used at {used_at}"),
+            (EventKind::Unused, ..) => "it was never used".into(),
+            _ => format!("its secret was made at {}", rotated_at.unwrap_or(*created_at)),
         }
     }
 }

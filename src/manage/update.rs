@@ -1,15 +1,19 @@
-use std::sync::Arc;
+use std::{mem::replace, sync::Arc, time::Duration};
 
 use super::{
-    change::{Affected, Written, check_within_actor, check_within_owner},
+    change::{check_within_actor, check_within_owner},
+    issue::{Issued, token_hash},
     manager::{MAX_ATTEMPTS, Manager, Target},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, EventKind},
     error::Error,
-    model::{Access, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner},
-    store::{RevokeOutcome, UpdateOutcome},
+    model::{
+        Access, Invalid, Key, KeyId, KeyLimits, Metadata, Name, Networks, Owner, RetiringSecret,
+        Timestamp,
+    },
+    store::{PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome},
 };
 
 /// A change of a key, for [`ApiKeys::update`](crate::ApiKeys::update). What is not set stays as it is.
@@ -63,6 +67,66 @@ impl KeyChange {
     }
 }
 
+/// How a key gets a new secret.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use keyward::manage::Rotation;
+///
+/// let leaked = Rotation::immediate();
+/// let routine = Rotation::overlap(Duration::from_secs(24 * 3_600)).token("deploy-4711");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Rotation {
+    overlap: Duration,
+    token: Option<[u8; 32]>,
+}
+
+impl Rotation {
+    /// Ends the current secret, and a retiring one, immediately.
+    pub fn immediate() -> Self {
+        Self::overlap(Duration::ZERO)
+    }
+
+    /// Lets the current secret work for this time. A retiring secret of an earlier rotation ends immediately: a key never
+    /// has more than two secrets that work.
+    pub fn overlap(overlap: Duration) -> Self {
+        Self { overlap, token: None }
+    }
+
+    /// Makes a retry safe after the answer was lost: a rotation with the token of the key's last rotation replaces the
+    /// secret that was not received, and leaves the overlap as it was.
+    ///
+    /// Use a token for one rotation only: a later rotation with the same token is taken for a retry, and ends the current
+    /// secret without an overlap. Retry only after the first attempt has ended: of two concurrent attempts, only the secret
+    /// of the last one works. Only a hash of the token is stored.
+    pub fn token(self, token: &str) -> Self {
+        Self { token: Some(token_hash(token)), ..self }
+    }
+
+    /// Returns the key after this rotation at `now`, and what happens to its existing secrets.
+    fn apply(&self, before: &Key, hint: String, now: Timestamp) -> (Key, PreviousSecret) {
+        let mut after = before.clone();
+        let old_hint = replace(&mut after.hint, hint);
+        after.rotated_at = Some(now);
+        after.rotation_token = self.token;
+        after.revision += 1;
+        let immediate = self.overlap.is_zero();
+        let retiring_works = before.retiring.as_ref().is_some_and(|old| old.ends_at > now);
+        let is_retry = self.token.is_some() && self.token == before.rotation_token;
+        if is_retry && !(immediate && retiring_works) {
+            return (after, PreviousSecret::Replaced);
+        }
+        // An immediate end lies in the past of every node, also of one whose clock is slow.
+        let start = if immediate { Timestamp::MIN } else { now };
+        let ends_at = start.after(self.overlap);
+        after.retiring = Some(RetiringSecret { hint: old_hint, ends_at });
+        (after, PreviousSecret::EndsAt(ends_at))
+    }
+}
+
 /// What is done to a live key.
 #[derive(Clone, Copy)]
 pub(crate) enum Edit<'a> {
@@ -73,8 +137,11 @@ pub(crate) enum Edit<'a> {
 
 impl Manager {
     /// Reads a live key, edits it, and writes it if it was not changed meanwhile; otherwise starts again.
-    pub(crate) async fn edit(&self, on: Target<'_>, edit: Edit<'_>) -> Result<Arc<Key>, Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn edit(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        edit: Edit<'_>,
+    ) -> Result<Arc<Key>, Error> {
         for _ in 0..MAX_ATTEMPTS {
             let before = self.live(within, id).await?;
             let mut after = Key::clone(&before);
@@ -108,9 +175,9 @@ impl Manager {
             let (store, key) = (self.store.clone(), after.clone());
             let write = async move {
                 let outcome = store.update(&key, &event).await?;
-                Ok(Written::new(outcome, outcome == UpdateOutcome::Updated, event))
+                Ok((outcome, (outcome == UpdateOutcome::Updated).then_some(event)))
             };
-            match self.change(Affected::Key(id), write).await? {
+            match self.change(move |cache| cache.invalidate_key(id), write).await? {
                 UpdateOutcome::Updated => {
                     after.revision += 1;
                     return Ok(Arc::new(after));
@@ -122,16 +189,54 @@ impl Manager {
         Err(Error::conflict())
     }
 
-    pub(crate) async fn revoke(&self, on: Target<'_>, reason: &str) -> Result<(), Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn rotate(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        rotation: Rotation,
+    ) -> Result<Issued, Error> {
+        for _ in 0..MAX_ATTEMPTS {
+            let before = self.live(within, id).await?;
+            let check = |_: &Account| check_within_actor(&before, by);
+            self.authorize_change(&before.owner, by, SensitiveChange::Rotate, check).await?;
+            let secret = self.formats.current().generate()?;
+            let digest = self.hashers.digest(secret.expose().as_bytes());
+            let event = self.event(EventKind::Rotated, by)?.of_key(&before);
+            let hint = self.formats.hint(&secret);
+            let (after, previous) = rotation.apply(&before, hint.clone(), event.at);
+            let (store, token) = (self.store.clone(), rotation.token);
+            let write = async move {
+                let rotate = RotateSecret {
+                    key: &before,
+                    digest: &digest,
+                    hint: &hint,
+                    previous,
+                    token,
+                    event: &event,
+                };
+                let outcome = store.rotate(rotate).await?;
+                Ok((outcome, (outcome == RotateOutcome::Rotated).then_some(event)))
+            };
+            match self.change(move |cache| cache.invalidate_key(id), write).await? {
+                RotateOutcome::Rotated => return Ok(Issued { key: Arc::new(after), secret }),
+                RotateOutcome::NotFound => return Err(Error::not_found()),
+                RotateOutcome::Conflict | RotateOutcome::DigestTaken => {}
+            }
+        }
+        Err(Error::conflict())
+    }
+    pub(crate) async fn revoke(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        reason: &str,
+    ) -> Result<(), Error> {
         let key = self.get(within, id).await?;
         let event = self.event(EventKind::Revoked, by)?.of_key(&key).reason(reason);
         let store = self.store.clone();
         let write = async move {
             let outcome = store.revoke((&key.owner).into(), id, &event).await?;
-            Ok(Written::new(outcome, outcome == RevokeOutcome::Revoked, event))
+            Ok((outcome, (outcome == RevokeOutcome::Revoked).then_some(event)))
         };
-        match self.change(Affected::Key(id), write).await? {
+        match self.change(move |cache| cache.invalidate_key(id), write).await? {
             RevokeOutcome::Revoked | RevokeOutcome::AlreadyRevoked => Ok(()),
             RevokeOutcome::NotFound => Err(Error::not_found()),
         }
@@ -142,37 +247,35 @@ impl Manager {
         owner: &Owner,
         event: AuditEvent,
     ) -> Result<Vec<KeyId>, Error> {
-        let (store, owner) = (self.store.clone(), owner.clone());
-        let affected = Affected::Owner(owner.clone());
+        let (store, of) = (self.store.clone(), owner.clone());
         let write = async move {
-            let events = store.revoke_all(&owner, &event).await?;
-            let answer = events.iter().filter_map(|event| event.key_id).collect();
-            Ok(Written { answer, events })
+            let events = store.revoke_all(&of, &event).await?;
+            Ok((events.iter().filter_map(|event| event.key_id).collect(), events))
         };
-        self.change(affected, write).await
+        let owner = owner.clone();
+        self.change(move |cache| cache.invalidate_owner(&owner), write).await
     }
 
-    pub(crate) async fn delete(&self, on: Target<'_>) -> Result<(), Error> {
-        let Target { within, id, by } = on;
+    pub(crate) async fn delete(&self, Target { within, id, by }: Target<'_>) -> Result<(), Error> {
         let key = self.get(within, id).await?;
         let event = self.event(EventKind::Deleted, by)?.of_key(&key);
         let store = self.store.clone();
         let write = async move {
             let is_deleted = store.delete((&key.owner).into(), id, &event).await?;
-            Ok(Written::new(is_deleted, is_deleted, event))
+            Ok((is_deleted, is_deleted.then_some(event)))
         };
-        let is_deleted = self.change(Affected::Key(id), write).await?;
+        let is_deleted = self.change(move |cache| cache.invalidate_key(id), write).await?;
         if is_deleted { Ok(()) } else { Err(Error::not_found()) }
     }
 
     pub(crate) async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
-        let (store, at, owner) = (self.store.clone(), self.clock.now(), owner.clone());
-        let affected = Affected::Owner(owner.clone());
+        let (store, at, of) = (self.store.clone(), self.clock.now(), owner.clone());
         let write = async move {
-            store.announce_account_change(&owner, at).await?;
-            Ok(Written { answer: (), events: Vec::new() })
+            store.announce_account_change(&of, at).await?;
+            Ok(((), None))
         };
-        self.change(affected, write).await
+        let owner = owner.clone();
+        self.change(move |cache| cache.invalidate_owner(&owner), write).await
     }
 }
 

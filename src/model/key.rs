@@ -72,18 +72,20 @@ pub struct Revocation {
     pub reason: String,
 }
 
+named! {
 /// The status of a key at an instant. If several apply, the first in this order is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
     /// Revoked, permanently.
-    Revoked,
+    Revoked = "revoked",
     /// Past its expiry.
-    Expired,
+    Expired = "expired",
     /// Disabled. It can be enabled again.
-    Disabled,
+    Disabled = "disabled",
     /// Usable.
-    Active,
+    Active = "active",
+}
 }
 
 impl Key {
@@ -112,18 +114,6 @@ impl Key {
     pub fn dead_since(&self) -> Option<Timestamp> {
         let revoked = self.revoked.as_ref().map(|revocation| revocation.at);
         [revoked, self.expires_at].into_iter().flatten().min()
-    }
-}
-
-impl Status {
-    /// Returns `revoked`, `expired`, `disabled` or `active`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::Active => "active",
-        }
     }
 }
 

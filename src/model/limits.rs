@@ -185,17 +185,19 @@ pub struct Quota {
     pub(crate) period: Period,
 }
 
+named! {
 /// The interval after which a quota resets. Days and months are in UTC.
 ///
 /// Exhaustive on purpose: a store keeps a counter for each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// Never resets.
-    Ever,
+    Ever = "ever",
     /// Resets at midnight.
-    Day,
+    Day = "day",
     /// Resets on the first day of each month.
-    Month,
+    Month = "month",
+}
 }
 
 impl Quota {
@@ -241,18 +243,6 @@ impl Quota {
 }
 
 impl Period {
-    /// All periods.
-    pub const ALL: [Self; 3] = [Self::Ever, Self::Day, Self::Month];
-
-    /// Returns the stable name: `ever`, `day` or `month`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ever => "ever",
-            Self::Day => "day",
-            Self::Month => "month",
-        }
-    }
-
     /// Returns the start of the period that contains `now`.
     pub fn begins_at(self, now: Timestamp) -> Timestamp {
         match self {

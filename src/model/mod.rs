@@ -1,5 +1,44 @@
 //! Plain data: keys, owners, actors, access, limits, timestamps. No locks, no I/O, no randomness.
 
+/// Declares an enum without data, with the stable name of each variant.
+macro_rules! named {
+    ($(#[$of_enum:meta])* pub enum $enum:ident {
+        $($(#[$of_variant:meta])* $variant:ident = $name:literal,)*
+    }) => {
+        $(#[$of_enum])*
+        pub enum $enum {
+            $($(#[$of_variant])* $variant,)*
+        }
+
+        impl $enum {
+            /// All values.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            #[doc = concat!("Returns the stable name:", $(" `", $name, "`",)* ".")]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+/// Implements `Debug` with these fields only, because the others are secret or say nothing.
+macro_rules! debug_only {
+    ($type:ident { $($field:ident),* }) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($type));
+                $(shown.field(stringify!($field), &self.$field);)*
+                shown.finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use debug_only;
+
 mod access;
 mod actor;
 mod key;

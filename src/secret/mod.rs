@@ -10,24 +10,19 @@ mod format;
 mod parse;
 
 #[cfg(feature = "server")]
-mod digest;
-#[cfg(feature = "server")]
 mod hashers;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "server")]
+pub use self::hashers::{
+    Candidates, Hasher, HasherTag, Hashers, HmacSha256Hasher, ImportHashError, Pepper, PepperError,
+    SecretDigest, Sha256Hasher, Sha512Hasher,
+};
 pub use self::{
     checksum::{Alphabet, Checksum},
     format::{FormatError, GithubPattern, KeyFormat, KeyFormatBuilder, ScannerRules},
     parse::{Formats, Malformed, Parsed},
-};
-#[cfg(feature = "server")]
-pub use self::{
-    digest::{HasherTag, ImportHashError, SecretDigest},
-    hashers::{
-        Candidates, Hasher, Hashers, HmacSha256Hasher, Pepper, PepperError, Sha256Hasher,
-        Sha512Hasher,
-    },
 };
 use crate::system::{EntropyError, fill_random};
 
