@@ -21,7 +21,7 @@ use super::messages::EmailContent;
 use crate::{
     audit::AuditEvent,
     enroll::{CodeMessage, CodeSender, EmailAddress, HostError},
-    model::{Invalid, one_line},
+    model::{Invalid, debug_only, one_line},
     system::lock,
 };
 
@@ -275,12 +275,7 @@ impl MailerBuilder {
     }
 }
 
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { from, stats, .. } = self;
-        f.debug_struct("Inner").field("from", from).field("stats", stats).finish_non_exhaustive()
-    }
-}
+debug_only!(Inner { from, stats });
 
 /// The place of one pending message. A message whose slot is dropped before it was sent counts as dropped.
 pub(super) struct PendingSlot {

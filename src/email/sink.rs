@@ -11,7 +11,7 @@ use crate::{
     AuditEvent, AuditSink, KeyStore,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, HostError},
-    model::{Key, Owner, OwnerScope, one_line},
+    model::{Key, Owner, OwnerScope, debug_only, one_line},
 };
 
 /// Maps owners to e-mail addresses; implemented by the host.
@@ -200,12 +200,4 @@ impl Inner {
     }
 }
 
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mailer, kinds, .. } = self;
-        f.debug_struct("Inner")
-            .field("mailer", mailer)
-            .field("kinds", kinds)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(Inner { mailer, kinds });

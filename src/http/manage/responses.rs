@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind},
     http::responses::{ErrorCode, no_store_response, problem_response},
     manage::AuditExport,
-    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp},
+    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
     secret::Secret,
     verify::{Limited, Verified, whole_seconds},
 };
@@ -65,12 +65,7 @@ impl From<String> for ManageBody {
     }
 }
 
-/// Omits the content, which may contain a secret.
-impl std::fmt::Debug for ManageBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManageBody").finish_non_exhaustive()
-    }
-}
+debug_only!(ManageBody {});
 
 /// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
 #[cfg(any(feature = "axum", feature = "actix"))]
