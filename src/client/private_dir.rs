@@ -110,7 +110,7 @@ mod platform {
     };
 
     use rustix::{
-        fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, openat},
+        fs::{AtFlags, Dir, DirEntry, FlockOperation, Mode, OFlags, openat},
         io::Errno,
     };
 
@@ -229,11 +229,8 @@ mod platform {
 
         pub(super) fn file_names(&self) -> io::Result<Vec<OsString>> {
             let entries = Dir::read_from(&self.handle)?;
-            let names = entries.map(|entry| {
-                let entry = entry?;
-                Ok(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
-            });
-            names.collect()
+            let name = |entry: DirEntry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+            Ok(entries.map(|entry| entry.map(name)).collect::<Result<_, _>>()?)
         }
 
         pub(super) fn sync(&self) -> Result<(), ClientError> {

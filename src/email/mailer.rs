@@ -207,13 +207,10 @@ impl Mailer {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".into(),
             ));
-        let text = SinglePart::plain(content.text.clone());
-        let built = match &content.html {
-            None => builder.singlepart(text),
-            Some(html) => {
-                let html = SinglePart::html(html.clone());
-                builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
-            }
+        let EmailContent { text, html, .. } = content.clone();
+        let built = match html {
+            None => builder.singlepart(SinglePart::plain(text)),
+            Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html)),
         };
         let message = built.map_err(|error| SendError::Permanent(error.into()))?;
         match transport.send(message).await {

@@ -193,10 +193,9 @@ impl Inner {
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
         let (Some(store), Some(id)) = (&self.names_from, event.key_id) else { return Ok(None) };
-        match store.get(OwnerScope::Owner(owner), id).await {
-            Ok(key) => Ok(key.map(|key| Key::clone(&key))),
-            Err(error) => Err(SendError::Temporary(error.into())),
-        }
+        let found = store.get(OwnerScope::Owner(owner), id).await;
+        let found = found.map_err(|error| SendError::Temporary(error.into()))?;
+        Ok(found.map(|key| Key::clone(&key)))
     }
 }
 

@@ -125,16 +125,6 @@ pub(super) fn key_json(
 ) -> Value {
     let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
     let is_administrator = matches!(visible, OwnerScope::Tenant(_));
-    let scopes = match &key.access {
-        Access::Inherited => None,
-        Access::Only(scopes) => Some(scopes.iter().collect::<Vec<_>>()),
-    };
-    let networks = match &key.networks {
-        Networks::Any => None,
-        Networks::Only(networks) => {
-            Some(networks.iter().map(ToString::to_string).collect::<Vec<_>>())
-        }
-    };
     let metadata: BTreeMap<_, _> = key.metadata.iter().collect();
     let retiring = key.retiring.as_ref().filter(|retiring| retiring.ends_at > now);
     let mut json = omit_null(json!({
@@ -143,8 +133,6 @@ pub(super) fn key_json(
         "prefix": key.hint,
         "createdAt": key.created_at.to_string(),
         "account": is_administrator.then(|| key.owner.account()),
-        "scopes": scopes,
-        "allowedNetworks": networks,
         "metadata": Some(metadata).filter(|metadata| !metadata.is_empty()),
         "expiresAt": instant(key.expires_at),
         "disabledAt": instant(key.disabled_at),
@@ -155,6 +143,12 @@ pub(super) fn key_json(
         }),
         "lastUsedIp": key.last_used_ip,
     }));
+    if let Access::Only(scopes) = &key.access {
+        json["scopes"] = scopes.iter().collect();
+    }
+    if let Networks::Only(networks) = &key.networks {
+        json["allowedNetworks"] = networks.iter().map(ToString::to_string).collect();
+    }
     match secret {
         Some(secret) => json["key"] = secret.expose().into(),
         None => json["lastUsedAt"] = instant(key.last_used_at).into(),

@@ -15,11 +15,9 @@ use utoipa::openapi::{
 };
 
 use crate::{
-    audit::{EventKind, ExportFormat},
-    http::{
-        manage::{Route, STATUSES},
-        responses::PROBLEM_JSON,
-    },
+    audit::{EventKind, ExportFormat, Outcome},
+    http::{manage::Route, responses::PROBLEM_JSON},
+    model::Status,
 };
 
 /// Describes a route of the management API, without the security that its callers need.
@@ -34,7 +32,7 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
         let is_read = *method == Method::GET || route == Route::Introspect;
         if is_read { described } else { described.writes() }
     };
-    let statuses = string().enum_values(Some(STATUSES.map(|status| status.as_str())));
+    let statuses = string().enum_values(Some(Status::ALL.map(Status::as_str)));
     let described = match route {
         Route::ListKeys => op("listKeys", "Lists keys, newest first.")
             .query("status", "Only keys with this status.", statuses)
@@ -324,7 +322,7 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .required(["id"], uuid())
         .required(["time"], instant())
         .required(["event"], event_kind())
-        .required(["result"], string().enum_values(Some(["success", "failure"])))
+        .required(["result"], string().enum_values(Some(Outcome::ALL.map(Outcome::as_str))))
         .required(["keyId"], or_null(uuid()))
         .required(["actor"], string())
         .required(["account", "ip", "userAgent", "reason"], or_null(string()))
