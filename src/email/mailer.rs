@@ -46,9 +46,7 @@ pub struct Mailer {
 /// Builds a [`Mailer`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct MailerBuilder {
-    inner: Inner,
-}
+pub struct MailerBuilder(Inner);
 
 /// The messages of a [`Mailer`] since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +99,7 @@ impl Mailer {
             .map_err(|_| invalid(why))?
             .hello_name(ClientId::Domain(domain(&from).into()))
             .build();
-        let inner = Inner {
+        Ok(MailerBuilder(Inner {
             transport,
             from,
             name: String::new(),
@@ -112,8 +110,7 @@ impl Mailer {
             free_slots: Arc::new(Semaphore::new(0)),
             connections: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
             stats: Mutex::default(),
-        };
-        Ok(MailerBuilder { inner })
+        }))
     }
 
     /// Returns the numbers of messages sent, dropped, retried and pending, for metrics and alerts.
@@ -236,39 +233,34 @@ impl CodeSender for Mailer {
 
 impl MailerBuilder {
     /// Sets the sender's display name, such as the product name. Defaults to none.
-    pub fn name(mut self, name: &str) -> Self {
-        self.inner.name = header_text(name);
-        self
+    pub fn name(self, name: &str) -> Self {
+        Self(Inner { name: header_text(name), ..self.0 })
     }
 
     /// Sets the maximum number of attempts per message. Defaults to 5; 0 is treated as 1.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.inner.max_attempts = attempts.max(1);
-        self
+    pub fn max_attempts(self, attempts: u32) -> Self {
+        Self(Inner { max_attempts: attempts.max(1), ..self.0 })
     }
 
     /// Sets the delay before the second attempt. Defaults to 5 seconds. It grows fourfold, up to ten minutes.
-    pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.inner.retry_delay = delay;
-        self
+    pub fn retry_delay(self, delay: Duration) -> Self {
+        Self(Inner { retry_delay: delay, ..self.0 })
     }
 
     /// Sets the timeout of one attempt. Defaults to 30 seconds.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.inner.attempt_timeout = timeout;
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(Inner { attempt_timeout: timeout, ..self.0 })
     }
 
     /// Sets the maximum number of pending messages: 1 to 1,000,000, by default 1,000. Others count as dropped.
-    pub fn max_pending(mut self, messages: u32) -> Self {
-        self.inner.max_pending = messages.clamp(1, 1_000_000);
-        self
+    pub fn max_pending(self, messages: u32) -> Self {
+        Self(Inner { max_pending: messages.clamp(1, 1_000_000), ..self.0 })
     }
 
     /// Builds the mailer. It connects when it sends the first message.
     pub fn build(self) -> Mailer {
-        self.inner.free_slots.add_permits(self.inner.max_pending as usize);
-        Mailer { inner: Arc::new(self.inner) }
+        self.0.free_slots.add_permits(self.0.max_pending as usize);
+        Mailer { inner: Arc::new(self.0) }
     }
 }
 

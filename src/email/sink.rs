@@ -60,9 +60,7 @@ pub struct EmailSink {
 /// Builds an [`EmailSink`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct EmailSinkBuilder {
-    inner: Inner,
-}
+pub struct EmailSinkBuilder(Inner);
 
 struct Inner {
     mailer: Mailer,
@@ -80,7 +78,7 @@ impl EmailSink {
     /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
         use EventKind::{Created, Expiring, Revoked, Rotated, RotationDue, Unused};
-        let inner = Inner {
+        EmailSinkBuilder(Inner {
             mailer,
             recipients: Box::new(recipients),
             names_from: None,
@@ -88,8 +86,7 @@ impl EmailSink {
             product: String::new(),
             manage_url: None,
             content: Box::new(|notice| Some(notice.default_content())),
-        };
-        EmailSinkBuilder { inner }
+        })
     }
 }
 
@@ -116,15 +113,13 @@ impl AuditSink for EmailSink {
 
 impl EmailSinkBuilder {
     /// Sets the product name that messages show in the subject. Defaults to none.
-    pub fn product(mut self, name: &str) -> Self {
-        self.inner.product = one_line(name).into_owned();
-        self
+    pub fn product(self, name: &str) -> Self {
+        Self(Inner { product: one_line(name).into_owned(), ..self.0 })
     }
 
     /// Sets the page where owners manage their keys, linked at the end of each message. Defaults to none.
-    pub fn manage_url(mut self, url: &str) -> Self {
-        self.inner.manage_url = Some(url.into());
-        self
+    pub fn manage_url(self, url: &str) -> Self {
+        Self(Inner { manage_url: Some(url.into()), ..self.0 })
     }
 
     /// Sets the store from which key names are read: the store of the keys, or a clone of it. Without it,
@@ -134,15 +129,13 @@ impl EmailSinkBuilder {
     }
 
     /// Like [`names_from`](Self::names_from), for a store behind `Arc<dyn KeyStore>`.
-    pub fn names_from_shared(mut self, store: Arc<dyn KeyStore>) -> Self {
-        self.inner.names_from = Some(store);
-        self
+    pub fn names_from_shared(self, store: Arc<dyn KeyStore>) -> Self {
+        Self(Inner { names_from: Some(store), ..self.0 })
     }
 
     /// Sets the kinds of events to notify of. Defaults to created, rotated, revoked, and all reminders.
-    pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
-        self.inner.kinds = kinds.into_iter().collect();
-        self
+    pub fn kinds(self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        Self(Inner { kinds: kinds.into_iter().collect(), ..self.0 })
     }
 
     /// Sets a function that writes the messages, for example in another language. If it returns `None`, no
@@ -160,16 +153,15 @@ impl EmailSinkBuilder {
     /// # }
     /// ```
     pub fn content(
-        mut self,
+        self,
         write: impl Fn(&Notice) -> Option<EmailContent> + Send + Sync + 'static,
     ) -> Self {
-        self.inner.content = Box::new(write);
-        self
+        Self(Inner { content: Box::new(write), ..self.0 })
     }
 
     /// Builds the sink.
     pub fn build(self) -> EmailSink {
-        EmailSink { inner: Arc::new(self.inner) }
+        EmailSink { inner: Arc::new(self.0) }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::{Invalid, Networks};
 /// The parts of a request that a [`Guard`](super::Guard) reads, independent of the web framework.
 pub struct RequestHead<'a> {
     headers: &'a dyn Headers,
-    path: &'a str,
+    pub(crate) path: &'a str,
     pub(super) query: Option<&'a str>,
     peer: Option<IpAddr>,
 }

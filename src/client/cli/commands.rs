@@ -163,12 +163,8 @@ impl ShowStatus {
         let resolved = session.resolve()?;
         let mode = resolved.mode.map(|mode| format!("{mode:04o}"));
         let mut text = format!("Key      {}\nSource   {}", resolved.masked(), resolved.source);
-        if let Some(mode) = &mode {
-            text.push_str(&format!("\nMode     {mode}"));
-        }
-        for shadowed in &resolved.shadowed {
-            text.push_str(&format!("\nShadows  {shadowed}"));
-        }
+        text.extend(mode.iter().map(|mode| format!("\nMode     {mode}")));
+        text.extend(resolved.shadowed.iter().map(|source| format!("\nShadows  {source}")));
         let json = json!({
             "hint": resolved.hint,
             "source": source_json(&resolved.source),

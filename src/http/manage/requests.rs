@@ -142,9 +142,8 @@ impl<'a> ManageRequest<'a> {
     }
 
     /// Sets the body and its `Content-Type`.
-    pub fn body(mut self, content_type: &'a [u8], body: &'a [u8]) -> Self {
-        (self.content_type, self.body) = (content_type, body);
-        self
+    pub fn body(self, content_type: &'a [u8], body: &'a [u8]) -> Self {
+        Self { content_type, body, ..self }
     }
 
     /// Sets a JSON body.
