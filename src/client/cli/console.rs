@@ -1,5 +1,4 @@
 use std::{
-    cell::RefCell,
     error::Error as _,
     fmt,
     io::{self, IsTerminal as _, Write as _},
@@ -47,55 +46,27 @@ impl From<Exit> for process::ExitCode {
     }
 }
 
-/// Prints the result and the notes of a command, as text or as JSON.
-pub(super) struct Console {
-    json: bool,
-    notes: RefCell<Vec<String>>,
-}
-
-impl Console {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, notes: RefCell::default() }
+/// Prints the result of a command, as text or as JSON with these notes.
+pub(super) fn finish(result: CommandResult, as_json: bool, notes: Vec<String>) -> Exit {
+    let (exit, text, mut json) = match result {
+        Ok(output) => (output.exit, output.text, output.json),
+        Err(error) if as_json => {
+            let json = json!({ "kind": error.kind, "message": error.message });
+            (error.exit, String::new(), json!({ "error": json }))
+        }
+        Err(error) => {
+            print_labelled("Error:", AnsiColor::Red, &error.message);
+            return error.exit;
+        }
+    };
+    if !notes.is_empty() {
+        json["notes"] = notes.into();
     }
-
-    /// Prints a note to standard error, or adds it to the JSON object.
-    pub(super) fn note(&self, note: impl fmt::Display) {
-        if self.json {
-            self.notes.borrow_mut().push(note.to_string());
-        } else {
-            print_labelled("Note:", AnsiColor::Yellow, &note.to_string());
-        }
-    }
-
-    /// Prints a caption to standard error, so that a pipe receives only the result.
-    pub(super) fn caption(&self, caption: &str) {
-        if !self.json {
-            let _ = writeln!(anstream::stderr(), "{caption}");
-        }
-    }
-
-    pub(super) fn finish(self, result: CommandResult) -> Exit {
-        let (exit, text, mut json) = match result {
-            Ok(output) => (output.exit, output.text, output.json),
-            Err(error) if self.json => {
-                let json = json!({ "kind": error.kind, "message": error.message });
-                (error.exit, String::new(), json!({ "error": json }))
-            }
-            Err(error) => {
-                print_labelled("Error:", AnsiColor::Red, &error.message);
-                return error.exit;
-            }
-        };
-        let notes = self.notes.into_inner();
-        if !notes.is_empty() {
-            json["notes"] = notes.into();
-        }
-        let text = if self.json { json.to_string() } else { text };
-        // If the output is lost, a script must not take it for an empty result.
-        match writeln!(anstream::stdout(), "{text}") {
-            Ok(()) => exit,
-            Err(_) => Exit::Error,
-        }
+    let text = if as_json { json.to_string() } else { text };
+    // If the output is lost, a script must not take it for an empty result.
+    match writeln!(anstream::stdout(), "{text}") {
+        Ok(()) => exit,
+        Err(_) => Exit::Error,
     }
 }
 
@@ -208,7 +179,7 @@ pub(super) fn source_json(source: &KeySource) -> Value {
     }
 }
 
-fn print_labelled(label: &str, color: AnsiColor, message: &str) {
+pub(super) fn print_labelled(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {message}");
 }
