@@ -26,13 +26,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts},
+    body::{Body, Bytes, to_bytes},
+    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts, Request},
     response::{IntoResponse, Response},
 };
 use http::{Extensions, request::Parts};
 
 use crate::{
-    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey},
+    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey, too_large},
     tower::ApiKeyLayer,
     verify::Verified,
 };
@@ -78,6 +79,13 @@ impl IntoResponse for Rejection {
     }
 }
 
+/// Reads the body of a request. Returns a response if the body is too large or incomplete.
+async fn receive(request: Request, max_bytes: usize) -> Result<(Parts, Bytes), Response> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, max_bytes).await;
+    Ok((parts, body.map_err(|_| too_large(max_bytes).map(Body::from))?))
+}
+
 /// The management API as a router.
 pub mod manage {
     use std::{
@@ -85,30 +93,23 @@ pub mod manage {
         task::{Context, Poll},
     };
 
-    use axum::{
-        Router,
-        body::{Body, Bytes, to_bytes},
-        extract::{FromRequestParts, Request},
-        routing::any,
-    };
+    use axum::{Router, routing::any};
     use http_body::Frame;
 
+    use super::{Body, Bytes, FromRequestParts, Request, Response, receive};
     use crate::{
         api::ApiKeys,
         error::Error,
         http::{
             RequestHead,
-            manage::{
-                BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn, too_large,
-            },
+            manage::{BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
         },
     };
 
     /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
     /// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`.
     ///
-    /// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key
-    /// with a scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects
+    /// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects
     /// is not processed. Without the type parameter, this does not compile:
     ///
     /// ```compile_fail
@@ -122,16 +123,13 @@ pub mod manage {
     {
         let api = ManagementApi::new(keys);
         let handler = async move |caller: C, request: Request| {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return too_large().map(Body::from);
-            };
-            let request = {
-                let head = RequestHead::from_parts(&parts, None);
-                ManageRequest::received(&parts.method, &head, &body)
-            };
+            let (parts, body) = receive(request, MAX_BODY).await?;
+            let head = RequestHead::from_parts(&parts, None);
+            let request = ManageRequest::received(&parts.method, &head, &body);
             let response = api.handle(&caller.into(), &request).await;
-            response.map(|body| body.into_complete().map_or_else(Body::new, Body::from))
+            let response =
+                response.map(|body| body.into_complete().map_or_else(Body::new, Body::from));
+            Ok::<_, Response>(response)
         };
         ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
             .into_iter()
@@ -144,17 +142,10 @@ pub mod manage {
     /// network.
     pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         let handler = async move |request: Request| {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return too_large().map(Body::from);
-            };
-            let request;
-            let response = {
-                let head = RequestHead::from_parts(&parts, super::peer(&parts.extensions));
-                request = ManageRequest::received(&parts.method, &head, &body);
-                sign_in.handle(&head, &request)
-            };
-            response.await.map(Body::from)
+            let (parts, body) = receive(request, MAX_BODY).await?;
+            let head = RequestHead::from_parts(&parts, super::peer(&parts.extensions));
+            let request = ManageRequest::received(&parts.method, &head, &body);
+            Ok::<_, Response>(sign_in.handle(&head, &request).await.map(Body::from))
         };
         ["/auth/otp", "/auth/otp/verify", "/auth/key"]
             .into_iter()
@@ -177,33 +168,26 @@ pub mod manage {
 /// The leak receiver as a route.
 #[cfg(feature = "leaks")]
 pub mod leaks {
-    use axum::{
-        body::{Body, to_bytes},
-        extract::Request,
-        routing::{MethodRouter, post},
-    };
+    use axum::routing::{MethodRouter, post};
 
+    use super::{Body, Request, Response, receive};
     use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
     /// Creates a route that receives reports by `POST`, for a path such as `/leaks/github`. Only
     /// GitHub needs to know the path.
     pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
         post(async move |request: Request| {
-            let (parts, body) = request.into_parts();
-            let Ok(body) = to_bytes(body, MAX_BODY).await else {
-                return LeakReceiver::too_large().map(Body::from);
-            };
+            let (parts, body) = receive(request, MAX_BODY).await?;
             let header = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
-            receiver.receive(&LeakReport::received(&body, header)).await.map(Body::from)
+            let report = LeakReport::received(&body, header);
+            Ok::<_, Response>(receiver.receive(&report).await.map(Body::from))
         })
     }
 }
 
 #[cfg(feature = "axum-openapi")]
 pub mod openapi {
-    //! Routes together with their OpenAPI descriptions.
-    //!
-    //! A guard and its description are added in one step, so that they cannot disagree.
+    //! Adds a guard to routes together with its OpenAPI description, so that they cannot disagree.
     //!
     //! # Examples
     //! ```

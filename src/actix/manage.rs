@@ -17,18 +17,15 @@ use crate::{
     api::ApiKeys,
     http::{
         RequestHead,
-        manage::{
-            BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn,
-            too_large,
-        },
+        manage::{BodyStream, Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+        too_large,
     },
 };
 
 /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
 ///
-/// `C` is the host's own extractor, which authenticates the caller: by a session, or by a key with a
-/// scope for managing keys. [`Caller`] shows how to convert it. A request that it rejects is not
-/// processed. Without the type parameter, this does not compile:
+/// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects is
+/// not processed. Without the type parameter, this does not compile:
 ///
 /// ```compile_fail
 /// # let keys = keyward::testing::TestKeys::new().keys;
@@ -53,7 +50,7 @@ where
         let api = api.clone();
         async move {
             let caller = caller.into();
-            receive(&request, body, async |received| api.handle(&caller, &received).await).await
+            receive(&request, body, async |_, received| api.handle(&caller, received).await).await
         }
     };
     move |config| {
@@ -70,11 +67,10 @@ pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
     let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
         let sign_in = sign_in.clone();
         async move {
-            let respond = async |received: ManageRequest<'_>| {
-                let response = sign_in.handle(&request_head(&request), &received).await;
-                response.map(ManageBody::from)
-            };
-            receive(&request, body, respond).await
+            receive(&request, body, async |head, received| {
+                sign_in.handle(head, received).await.map(ManageBody::from)
+            })
+            .await
         }
     };
     move |config| {
@@ -93,16 +89,17 @@ fn resource(paths: &str) -> Resource {
 async fn receive(
     request: &HttpRequest,
     body: Result<Bytes, Error>,
-    respond: impl AsyncFnOnce(ManageRequest<'_>) -> http::Response<ManageBody>,
+    respond: impl AsyncFnOnce(&RequestHead<'_>, &ManageRequest<'_>) -> http::Response<ManageBody>,
 ) -> HttpResponse {
-    let Ok(body) = body else { return into_actix_response(too_large()) };
+    let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
     let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
         return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
     };
     let path = request.match_info().iter().last().map_or("", |(_, path)| path);
-    let head = RequestHead::new(request.headers(), path, Some(request.query_string()), None);
+    let mut head = request_head(request);
+    head.path = path;
     let request = ManageRequest::received(&method, &head, &body);
-    into_actix_response(respond(request).await.map(|body| match body.into_complete() {
+    into_actix_response(respond(&head, &request).await.map(|body| match body.into_complete() {
         Ok(text) => BoxBody::new(text),
         Err(stream) => BoxBody::new(stream),
     }))

@@ -248,7 +248,10 @@ pub mod leaks {
     };
 
     use super::into_actix_response;
-    use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
+    use crate::http::{
+        leaks::{LeakReceiver, LeakReport, MAX_BODY},
+        too_large,
+    };
 
     /// Creates a resource that receives reports by `POST`, for example `/leaks/github`. Only GitHub
     /// needs to know its path.
@@ -256,7 +259,7 @@ pub mod leaks {
         let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
             let receiver = receiver.clone();
             async move {
-                let Ok(body) = body else { return into_actix_response(LeakReceiver::too_large()) };
+                let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
                 let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
                 let report = LeakReport::received(&body, header);
                 into_actix_response(receiver.receive(&report).await)

@@ -59,18 +59,16 @@ impl App {
     }
 
     /// Sets the directory of the credentials file, relative to the home directory: `.lua-cli`.
-    pub fn credentials_dir(mut self, name: impl Into<String>) -> Self {
-        (self.base_dir, self.credentials_dir) = (home_dir, name.into());
-        self
+    pub fn credentials_dir(self, name: impl Into<String>) -> Self {
+        Self { base_dir: home_dir, credentials_dir: name.into(), ..self }
     }
 
     /// Sets the directory of the credentials file, relative to the platform's configuration directory.
     ///
     /// That is `$XDG_CONFIG_HOME` or `~/.config` on Unix, `~/Library/Application Support` on macOS, and
     /// `%APPDATA%` on Windows.
-    pub fn config_dir(mut self, name: impl Into<String>) -> Self {
-        (self.base_dir, self.credentials_dir) = (config_dir, name.into());
-        self
+    pub fn config_dir(self, name: impl Into<String>) -> Self {
+        Self { base_dir: config_dir, credentials_dir: name.into(), ..self }
     }
 
     /// Sets the command under which `cli::AuthCommand` is mounted, as messages show it: `lua auth`.

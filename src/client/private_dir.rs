@@ -39,8 +39,9 @@ impl PrivateDir {
         let read = file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes);
         read.map_err(ClientError::io("read", &path))?;
         if bytes.len() > MAX_FILE_LEN {
+            let problem = "is too long for a credentials file";
             let advice = "move it away and store the key again";
-            return Err(ClientError::unsafe_path(&path, TOO_LONG, advice));
+            return Err(ClientError::unsafe_path(&path, problem, advice));
         }
         Ok(Some((bytes, mode, warning)))
     }
@@ -93,7 +94,6 @@ pub(super) const FILE_NAME: &str = "credentials";
 const TEMPORARY_PREFIX: &str = ".credentials.";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 const MAX_FILE_LEN: usize = 64 * 1024;
-const TOO_LONG: &str = "is too long for a credentials file";
 const NOT_A_DIRECTORY: &str = "is not a directory but a link or a file";
 const USE_OWN_DIRECTORY: &str = "replace it with a directory of your own";
 const NOT_A_FILE: &str = "is not a regular file";
@@ -110,7 +110,7 @@ mod platform {
     };
 
     use rustix::{
-        fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, openat},
+        fs::{AtFlags, Dir, DirEntry, FlockOperation, Mode, OFlags, openat},
         io::Errno,
     };
 
@@ -229,11 +229,8 @@ mod platform {
 
         pub(super) fn file_names(&self) -> io::Result<Vec<OsString>> {
             let entries = Dir::read_from(&self.handle)?;
-            let names = entries.map(|entry| {
-                let entry = entry?;
-                Ok(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
-            });
-            names.collect()
+            let name = |entry: DirEntry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+            Ok(entries.map(|entry| entry.map(name)).collect::<Result<_, _>>()?)
         }
 
         pub(super) fn sync(&self) -> Result<(), ClientError> {

@@ -21,7 +21,7 @@ use super::messages::EmailContent;
 use crate::{
     audit::AuditEvent,
     enroll::{CodeMessage, CodeSender, EmailAddress, HostError},
-    model::{Invalid, one_line},
+    model::{Invalid, debug_only, one_line},
     system::lock,
 };
 
@@ -46,9 +46,7 @@ pub struct Mailer {
 /// Builds a [`Mailer`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct MailerBuilder {
-    inner: Inner,
-}
+pub struct MailerBuilder(Inner);
 
 /// The messages of a [`Mailer`] since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,19 +99,18 @@ impl Mailer {
             .map_err(|_| invalid(why))?
             .hello_name(ClientId::Domain(domain(&from).into()))
             .build();
-        let inner = Inner {
+        Ok(MailerBuilder(Inner {
             transport,
             from,
             name: String::new(),
             max_attempts: 5,
             retry_delay: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(30),
-            max_pending: DEFAULT_MAX_PENDING,
-            free_slots: Arc::new(Semaphore::new(DEFAULT_MAX_PENDING as usize)),
+            max_pending: 1_000,
+            free_slots: Arc::new(Semaphore::new(0)),
             connections: Semaphore::new(MAX_CONCURRENT_ATTEMPTS),
             stats: Mutex::default(),
-        };
-        Ok(MailerBuilder { inner })
+        }))
     }
 
     /// Returns the numbers of messages sent, dropped, retried and pending, for metrics and alerts.
@@ -133,38 +130,46 @@ impl Mailer {
     pub(super) fn reserve(&self) -> Option<PendingSlot> {
         let Ok(permit) = self.inner.free_slots.clone().try_acquire_owned() else {
             lock(&self.inner.stats).dropped += 1;
-            log::queue_full();
+            #[cfg(feature = "tracing")]
+            tracing::warn!(target: "keyward::email", "an e-mail was dropped: too many are pending");
             return None;
         };
         Some(PendingSlot { inner: self.inner.clone(), delivered: false, _permit: permit })
     }
 
-    /// Attempts until one succeeds, one fails permanently, or the last allowed one has failed.
-    pub(super) async fn deliver<F: Future<Output = Result<Delivery, SendError>>>(
+    /// Attempts until one succeeds, one fails permanently, or the last allowed one has failed. An attempt
+    /// returns whether it sent a message: the owner may have no address, or the host may want no message.
+    pub(super) async fn deliver<F: Future<Output = Result<bool, SendError>>>(
         &self,
         mut slot: PendingSlot,
         attempt: impl Fn() -> F,
     ) -> Result<(), SendError> {
         let Inner { connections, attempt_timeout, max_attempts, stats, .. } = &*self.inner;
-        let mut delay = self.inner.retry_delay;
-        for number in 1.. {
+        let (mut delay, mut attempts) = (self.inner.retry_delay, 0);
+        loop {
             // Held for the attempt only, so that a message between two attempts does not block others.
             let permit = connections.acquire().await;
             let result = timeout(*attempt_timeout, attempt()).await;
             drop(permit);
             let error = match result {
-                Ok(Ok(delivery)) => {
-                    lock(stats).sent += u64::from(matches!(delivery, Delivery::Sent));
+                Ok(Ok(was_sent)) => {
+                    lock(stats).sent += u64::from(was_sent);
                     slot.delivered = true;
-                    break;
+                    return Ok(());
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
                     SendError::Temporary("the mail server, or the host, took too long".into())
                 }
             };
-            let giving_up = matches!(error, SendError::Permanent(_)) || number >= *max_attempts;
-            log::attempt_failed(number, giving_up, &error);
+            attempts += 1;
+            let giving_up = matches!(error, SendError::Permanent(_)) || attempts >= *max_attempts;
+            // Neither the recipient nor the content is logged.
+            #[cfg(feature = "tracing")]
+            tracing::warn!(
+                target: "keyward::email", attempt = attempts, giving_up,
+                reason = %one_line(&error.to_string()), "cannot send an e-mail"
+            );
             if giving_up {
                 return Err(error);
             }
@@ -172,7 +177,6 @@ impl Mailer {
             sleep(delay).await;
             delay = (delay * 4).min(MAX_RETRY_DELAY);
         }
-        Ok(())
     }
 
     /// Makes one attempt to send a message, about an event if there is one.
@@ -181,7 +185,7 @@ impl Mailer {
         to: &EmailAddress,
         content: &EmailContent,
         event: Option<&AuditEvent>,
-    ) -> Result<Delivery, SendError> {
+    ) -> Result<bool, SendError> {
         let Inner { transport, from, name, .. } = &*self.inner;
         let mailbox = |name, address: &EmailAddress| -> Result<_, SendError> {
             let address = address.as_str().parse::<Address>();
@@ -200,17 +204,14 @@ impl Mailer {
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".into(),
             ));
-        let text = SinglePart::plain(content.text.clone());
-        let built = match &content.html {
-            None => builder.singlepart(text),
-            Some(html) => {
-                let html = SinglePart::html(html.clone());
-                builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html))
-            }
+        let EmailContent { text, html, .. } = content.clone();
+        let built = match html {
+            None => builder.singlepart(SinglePart::plain(text)),
+            Some(html) => builder.multipart(MultiPart::alternative_plain_html(text, html)),
         };
         let message = built.map_err(|error| SendError::Permanent(error.into()))?;
         match transport.send(message).await {
-            Ok(_) => Ok(Delivery::Sent),
+            Ok(_) => Ok(true),
             Err(error) if error.is_permanent() || error.is_client() => {
                 Err(SendError::Permanent(error.into()))
             }
@@ -232,48 +233,38 @@ impl CodeSender for Mailer {
 
 impl MailerBuilder {
     /// Sets the sender's display name, such as the product name. Defaults to none.
-    pub fn name(mut self, name: &str) -> Self {
-        self.inner.name = header_text(name);
-        self
+    pub fn name(self, name: &str) -> Self {
+        Self(Inner { name: header_text(name), ..self.0 })
     }
 
     /// Sets the maximum number of attempts per message. Defaults to 5; 0 is treated as 1.
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.inner.max_attempts = attempts.max(1);
-        self
+    pub fn max_attempts(self, attempts: u32) -> Self {
+        Self(Inner { max_attempts: attempts.max(1), ..self.0 })
     }
 
     /// Sets the delay before the second attempt. Defaults to 5 seconds. It grows fourfold, up to ten minutes.
-    pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.inner.retry_delay = delay;
-        self
+    pub fn retry_delay(self, delay: Duration) -> Self {
+        Self(Inner { retry_delay: delay, ..self.0 })
     }
 
     /// Sets the timeout of one attempt. Defaults to 30 seconds.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.inner.attempt_timeout = timeout;
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self(Inner { attempt_timeout: timeout, ..self.0 })
     }
 
     /// Sets the maximum number of pending messages: 1 to 1,000,000, by default 1,000. Others count as dropped.
-    pub fn max_pending(mut self, messages: u32) -> Self {
-        self.inner.max_pending = messages.clamp(1, 1_000_000);
-        self.inner.free_slots = Arc::new(Semaphore::new(self.inner.max_pending as usize));
-        self
+    pub fn max_pending(self, messages: u32) -> Self {
+        Self(Inner { max_pending: messages.clamp(1, 1_000_000), ..self.0 })
     }
 
     /// Builds the mailer. It connects when it sends the first message.
     pub fn build(self) -> Mailer {
-        Mailer { inner: Arc::new(self.inner) }
+        self.0.free_slots.add_permits(self.0.max_pending as usize);
+        Mailer { inner: Arc::new(self.0) }
     }
 }
 
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { from, stats, .. } = self;
-        f.debug_struct("Inner").field("from", from).field("stats", stats).finish_non_exhaustive()
-    }
-}
+debug_only!(Inner { from, stats });
 
 /// The place of one pending message. A message whose slot is dropped before it was sent counts as dropped.
 pub(super) struct PendingSlot {
@@ -291,13 +282,6 @@ impl Drop for PendingSlot {
     }
 }
 
-/// A successful attempt.
-pub(super) enum Delivery {
-    Sent,
-    /// The owner has no address, or the host wants no message.
-    Skipped,
-}
-
 /// The reason why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -305,29 +289,6 @@ pub(super) enum SendError {
     Temporary(HostError),
     /// A retry would fail in the same way.
     Permanent(HostError),
-}
-
-/// Neither the recipient nor the content is logged.
-#[cfg(feature = "tracing")]
-mod log {
-    use super::{SendError, one_line};
-
-    pub(super) fn attempt_failed(attempt: u32, giving_up: bool, error: &SendError) {
-        let reason = error.to_string();
-        let reason = one_line(&reason);
-        tracing::warn!(target: "keyward::email", attempt, giving_up, %reason, "cannot send an e-mail");
-    }
-
-    pub(super) fn queue_full() {
-        tracing::warn!(target: "keyward::email", "an e-mail was dropped: too many are pending");
-    }
-}
-
-#[cfg(not(feature = "tracing"))]
-mod log {
-    pub(super) fn attempt_failed(_: u32, _: bool, _: &super::SendError) {}
-
-    pub(super) fn queue_full() {}
 }
 
 /// Returns the text as a single line that contains no encoded word (RFC 2047). ASCII text is sent without
@@ -359,4 +320,3 @@ const MAX_SUBJECT_LEN: usize = 200;
 /// The number of connections to the mail server.
 const MAX_CONCURRENT_ATTEMPTS: usize = 4;
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
-const DEFAULT_MAX_PENDING: u32 = 1_000;

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use crate::{
     audit::{AuditEvent, EventKind},
     enroll::EmailAddress,
-    model::{Key, Owner, one_line},
+    model::{Key, Owner, debug_only, one_line},
 };
 
 /// The content of an e-mail message.
@@ -53,12 +53,8 @@ impl EmailContent {
     }
 }
 
-/// Shows the subject only: a body may contain a one-time code, which must not be logged.
-impl std::fmt::Debug for EmailContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EmailContent").field("subject", &self.subject).finish_non_exhaustive()
-    }
-}
+// A body may contain a one-time code, which must not be logged.
+debug_only!(EmailContent { subject });
 
 impl Notice {
     /// Returns the message that is sent by default: in English, as plain text and as HTML.

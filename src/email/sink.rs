@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 
 use super::{
-    mailer::{Delivery, Mailer, SendError},
+    mailer::{Mailer, SendError},
     messages::{EmailContent, Notice},
 };
 use crate::{
     AuditEvent, AuditSink, KeyStore,
     audit::{EventKind, Outcome},
     enroll::{EmailAddress, HostError},
-    model::{Key, Owner, OwnerScope, one_line},
+    model::{Key, Owner, OwnerScope, debug_only, one_line},
 };
 
 /// Maps owners to e-mail addresses; implemented by the host.
@@ -60,9 +60,7 @@ pub struct EmailSink {
 /// Builds an [`EmailSink`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct EmailSinkBuilder {
-    inner: Inner,
-}
+pub struct EmailSinkBuilder(Inner);
 
 struct Inner {
     mailer: Mailer,
@@ -80,7 +78,7 @@ impl EmailSink {
     /// Starts a sink with a mailer and the host's addresses.
     pub fn builder(mailer: Mailer, recipients: impl Recipients) -> EmailSinkBuilder {
         use EventKind::{Created, Expiring, Revoked, Rotated, RotationDue, Unused};
-        let inner = Inner {
+        EmailSinkBuilder(Inner {
             mailer,
             recipients: Box::new(recipients),
             names_from: None,
@@ -88,8 +86,7 @@ impl EmailSink {
             product: String::new(),
             manage_url: None,
             content: Box::new(|notice| Some(notice.default_content())),
-        };
-        EmailSinkBuilder { inner }
+        })
     }
 }
 
@@ -99,7 +96,9 @@ impl AuditSink for EmailSink {
         if event.outcome != Outcome::Success || !self.inner.kinds.contains(&event.kind) {
             return;
         }
-        let Some(owner) = owner_of(event) else { return };
+        let account = event.account.as_deref();
+        let owner = account.and_then(|account| Owner::from_parts(&event.tenant, account).ok());
+        let Some(owner) = owner else { return };
         let Some(slot) = self.inner.mailer.reserve() else { return };
         // Without a runtime nothing can be sent: dropping the slot counts the message as dropped.
         let Ok(runtime) = Handle::try_current() else { return };
@@ -114,15 +113,13 @@ impl AuditSink for EmailSink {
 
 impl EmailSinkBuilder {
     /// Sets the product name that messages show in the subject. Defaults to none.
-    pub fn product(mut self, name: &str) -> Self {
-        self.inner.product = one_line(name).into_owned();
-        self
+    pub fn product(self, name: &str) -> Self {
+        Self(Inner { product: one_line(name).into_owned(), ..self.0 })
     }
 
     /// Sets the page where owners manage their keys, linked at the end of each message. Defaults to none.
-    pub fn manage_url(mut self, url: &str) -> Self {
-        self.inner.manage_url = Some(url.into());
-        self
+    pub fn manage_url(self, url: &str) -> Self {
+        Self(Inner { manage_url: Some(url.into()), ..self.0 })
     }
 
     /// Sets the store from which key names are read: the store of the keys, or a clone of it. Without it,
@@ -132,15 +129,13 @@ impl EmailSinkBuilder {
     }
 
     /// Like [`names_from`](Self::names_from), for a store behind `Arc<dyn KeyStore>`.
-    pub fn names_from_shared(mut self, store: Arc<dyn KeyStore>) -> Self {
-        self.inner.names_from = Some(store);
-        self
+    pub fn names_from_shared(self, store: Arc<dyn KeyStore>) -> Self {
+        Self(Inner { names_from: Some(store), ..self.0 })
     }
 
     /// Sets the kinds of events to notify of. Defaults to created, rotated, revoked, and all reminders.
-    pub fn kinds(mut self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
-        self.inner.kinds = kinds.into_iter().collect();
-        self
+    pub fn kinds(self, kinds: impl IntoIterator<Item = EventKind>) -> Self {
+        Self(Inner { kinds: kinds.into_iter().collect(), ..self.0 })
     }
 
     /// Sets a function that writes the messages, for example in another language. If it returns `None`, no
@@ -158,24 +153,24 @@ impl EmailSinkBuilder {
     /// # }
     /// ```
     pub fn content(
-        mut self,
+        self,
         write: impl Fn(&Notice) -> Option<EmailContent> + Send + Sync + 'static,
     ) -> Self {
-        self.inner.content = Box::new(write);
-        self
+        Self(Inner { content: Box::new(write), ..self.0 })
     }
 
     /// Builds the sink.
     pub fn build(self) -> EmailSink {
-        EmailSink { inner: Arc::new(self.inner) }
+        EmailSink { inner: Arc::new(self.0) }
     }
 }
 
 impl Inner {
-    /// Makes one attempt. It looks the address up again, since that may be the step that failed.
-    async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<Delivery, SendError> {
+    /// Makes one attempt, and returns whether it sent a message. It looks the address up again, since that may be
+    /// the step that failed.
+    async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<bool, SendError> {
         let to = self.recipients.address_of(owner).await.map_err(SendError::Temporary)?;
-        let Some(to) = to else { return Ok(Delivery::Skipped) };
+        let Some(to) = to else { return Ok(false) };
         let notice = Notice {
             event: event.clone(),
             owner: owner.clone(),
@@ -184,29 +179,16 @@ impl Inner {
             product: self.product.clone(),
             manage_url: self.manage_url.clone(),
         };
-        let Some(content) = (self.content)(&notice) else { return Ok(Delivery::Skipped) };
+        let Some(content) = (self.content)(&notice) else { return Ok(false) };
         self.mailer.send_once(&notice.to, &content, Some(event)).await
     }
 
     async fn key(&self, event: &AuditEvent, owner: &Owner) -> Result<Option<Key>, SendError> {
         let (Some(store), Some(id)) = (&self.names_from, event.key_id) else { return Ok(None) };
-        match store.get(OwnerScope::Owner(owner), id).await {
-            Ok(key) => Ok(key.map(|key| Key::clone(&key))),
-            Err(error) => Err(SendError::Temporary(error.into())),
-        }
+        let found = store.get(OwnerScope::Owner(owner), id).await;
+        let found = found.map_err(|error| SendError::Temporary(error.into()))?;
+        Ok(found.map(|key| Key::clone(&key)))
     }
 }
 
-fn owner_of(event: &AuditEvent) -> Option<Owner> {
-    Owner::from_parts(&event.tenant, event.account.as_deref()?).ok()
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mailer, kinds, .. } = self;
-        f.debug_struct("Inner")
-            .field("mailer", mailer)
-            .field("kinds", kinds)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(Inner { mailer, kinds });

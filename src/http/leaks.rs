@@ -132,13 +132,6 @@ impl LeakReceiver {
         no_store_response(StatusCode::OK, "application/json", body)
     }
 
-    /// Returns the response to a report larger than [`MAX_BODY`].
-    #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) fn too_large() -> Response<String> {
-        let detail = "the body is too large: send at most 4 MiB";
-        problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, &[])
-    }
-
     /// Applies the policy to the key of a match. Returns whether the match is a secret.
     async fn process(&self, found: &LeakMatch) -> Result<bool, Error> {
         let Some(IdentifiedKey { key, denied, superseded }) =

@@ -37,6 +37,8 @@ pub(crate) mod request;
 mod responses;
 mod telemetry;
 
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) use self::responses::too_large;
 pub use credentials::Credentials;
 pub use guard::{Guard, GuardBuilder};
 pub use request::{ClientIp, RequestHead};

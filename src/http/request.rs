@@ -17,13 +17,13 @@ use crate::model::{Invalid, Networks};
 /// The parts of a request that a [`Guard`](super::Guard) reads, independent of the web framework.
 pub struct RequestHead<'a> {
     headers: &'a dyn Headers,
-    path: &'a str,
+    pub(crate) path: &'a str,
     pub(super) query: Option<&'a str>,
     peer: Option<IpAddr>,
 }
 
 /// The header map of a web framework.
-pub(crate) trait Headers {
+pub(crate) trait Headers: Sync {
     /// Calls `visit` with every value of a header, in the order received.
     fn each_value<'a>(&'a self, name: &HeaderName, visit: &mut dyn FnMut(&'a [u8]));
 }

@@ -292,6 +292,13 @@ pub(super) fn problem_response(
     no_store_response(status, PROBLEM_JSON, problem_json(status, code, detail, numbers))
 }
 
+/// Returns the response to a body larger than an adapter reads.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) fn too_large(max_bytes: usize) -> Response<String> {
+    let detail = format!("the body is too large: send at most {} KiB", max_bytes / 1024);
+    problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail, &[])
+}
+
 /// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
 /// further extensions.
 fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, u64)]) -> String {

@@ -22,8 +22,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Page {
-    status: Option<Status>,
-    after: Option<KeyId>,
+    pub(crate) status: Option<Status>,
+    pub(crate) after: Option<KeyId>,
     limit: u32,
 }
 

@@ -20,11 +20,11 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct KeyChange {
-    name: Option<Name>,
-    access: Option<Access>,
-    limits: Option<KeyLimits>,
-    networks: Option<Networks>,
-    metadata: Option<Metadata>,
+    pub(crate) name: Option<Name>,
+    pub(crate) access: Option<Access>,
+    pub(crate) limits: Option<KeyLimits>,
+    pub(crate) networks: Option<Networks>,
+    pub(crate) metadata: Option<Metadata>,
 }
 
 impl KeyChange {

@@ -33,8 +33,8 @@ pub(crate) use named;
 
 /// Implements `Debug` with these fields only, because the others are secret or say nothing.
 macro_rules! debug_only {
-    ($type:ident { $($field:ident),* }) => {
-        impl std::fmt::Debug for $type {
+    ($type:ident $(<$lifetime:lifetime>)? { $($field:ident),* }) => {
+        impl std::fmt::Debug for $type $(<$lifetime>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let mut shown = f.debug_struct(stringify!($type));
                 $(shown.field(stringify!($field), &self.$field);)*

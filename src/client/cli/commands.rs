@@ -1,13 +1,18 @@
-use std::io::{self, Read as _};
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+};
 
+use clap::builder::styling::AnsiColor;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
     Server, ServerError,
     console::{
-        CommandError, CommandOutput, CommandResult, Console, Echo, Exit, confirm, is_interactive,
-        prompt, source_json,
+        CommandError, CommandOutput, CommandResult, Echo, Exit, confirm, finish, print_labelled,
+        prompt, require_terminal, source_json,
     },
 };
 use crate::{
@@ -38,10 +43,9 @@ impl AuthCommand {
             Self::Status(command) => (&command.common, &|session| command.run(session)),
             Self::Logout(command) => (&command.common, &|session| command.run(session)),
         };
-        let console = Console::new(common.json);
-        let session = Session { app, server, profile: &common.profile, console };
+        let session = Session { app, server, common, notes: RefCell::default() };
         let result = command(&session);
-        session.console.finish(result)
+        finish(result, common.json, session.notes.into_inner())
     }
 }
 
@@ -82,7 +86,7 @@ impl Configure {
     fn run(&self, session: &Session<'_>) -> CommandResult {
         let file = session.app.credentials()?;
         if let Some((source, _)) = session.app.env_var_candidate() {
-            session.console.note(format!(
+            session.note(format!(
                 "The {source} is set and takes precedence over the stored key: unset it to use the stored key"
             ));
         }
@@ -112,7 +116,7 @@ impl Configure {
             )),
             (None, None) if !self.api_key_stdin => Ok(None),
             (None, Some(key)) if key.expose() != "-" => {
-                session.console.note(
+                session.note(
                     "Arguments are visible to other users of this machine and stay in the shell history: \
                      prefer --api-key-stdin",
                 );
@@ -142,7 +146,10 @@ impl ShowKey {
                 "add --force to display the key without confirmation",
             )?;
         }
-        session.console.caption("🔑 Your API key:");
+        if !self.common.json {
+            // To standard error, so that a pipe receives only the result.
+            let _ = writeln!(anstream::stderr(), "🔑 Your API key:");
+        }
         let json = json!({ "api_key": key.expose(), "source": source_json(&source) });
         Ok(CommandOutput::new(key.expose(), json))
     }
@@ -163,12 +170,8 @@ impl ShowStatus {
         let resolved = session.resolve()?;
         let mode = resolved.mode.map(|mode| format!("{mode:04o}"));
         let mut text = format!("Key      {}\nSource   {}", resolved.masked(), resolved.source);
-        if let Some(mode) = &mode {
-            text.push_str(&format!("\nMode     {mode}"));
-        }
-        for shadowed in &resolved.shadowed {
-            text.push_str(&format!("\nShadows  {shadowed}"));
-        }
+        text.extend(mode.iter().map(|mode| format!("\nMode     {mode}")));
+        text.extend(resolved.shadowed.iter().map(|source| format!("\nShadows  {source}")));
         let json = json!({
             "hint": resolved.hint,
             "source": source_json(&resolved.source),
@@ -190,7 +193,7 @@ impl ShowStatus {
         if !accepted {
             output.exit = Exit::NotAuthenticated;
             let (command, name) = (session.app.command_name(), session.app.name());
-            session.console.note(format!(
+            session.note(format!(
                 "❌ Authentication failed: the key may have been revoked, or belong to another {name} server. \
                  Store a new one with `{command} configure`"
             ));
@@ -214,7 +217,7 @@ pub struct Logout {
 
 impl Logout {
     fn run(&self, session: &Session<'_>) -> CommandResult {
-        let Session { app, server, profile, console } = session;
+        let &Session { app, server, common: CommonOptions { profile, .. }, .. } = session;
         let file = app.credentials()?;
         let Some(stored) = file.load(profile)? else {
             if self.revoke {
@@ -226,7 +229,7 @@ impl Logout {
             let text = format!("No API key is stored in {}", file.path().display());
             return Ok(CommandOutput::new(text, json!({ "deleted": false, "revoked": false })));
         };
-        stored.warning.iter().for_each(|warning| console.note(warning));
+        stored.warning.iter().for_each(|warning| session.note(warning));
         if !self.force {
             confirm(
                 "Are you sure you want to delete your API key? This action cannot be undone.",
@@ -238,14 +241,14 @@ impl Logout {
             let key = app.parse(&stored.text, &file.path().display().to_string())?;
             match server.revoke_key(&key) {
                 Ok(()) => {}
-                Err(ServerError::KeyRejected) => console
+                Err(ServerError::KeyRejected) => session
                     .note("The server no longer accepted the key; the local copy was deleted"),
                 Err(error) => return Err(CommandError::server(error, app, None)),
             }
         }
         file.remove(profile)?;
         if !self.revoke {
-            console.note(
+            session.note(
                 "The key is still valid on the server. To end it, revoke it on the product's website; next time, \
                  `logout --revoke` does both",
             );
@@ -261,14 +264,23 @@ impl Logout {
 struct Session<'a> {
     app: &'a App,
     server: &'a dyn Server,
-    profile: &'a Profile,
-    console: Console,
+    common: &'a CommonOptions,
+    notes: RefCell<Vec<String>>,
 }
 
 impl Session<'_> {
+    /// Prints a note to standard error, or adds it to the JSON object.
+    fn note(&self, note: impl Display) {
+        if self.common.json {
+            self.notes.borrow_mut().push(note.to_string());
+        } else {
+            print_labelled("Note:", AnsiColor::Yellow, &note.to_string());
+        }
+    }
+
     fn resolve(&self) -> Result<ResolvedKey, CommandError> {
-        let resolved = self.app.resolve(self.profile)?;
-        resolved.warnings.iter().for_each(|warning| self.console.note(warning));
+        let resolved = self.app.resolve(&self.common.profile)?;
+        resolved.warnings.iter().for_each(|warning| self.note(warning));
         Ok(resolved)
     }
 
@@ -276,8 +288,7 @@ impl Session<'_> {
     fn note_other_sources(&self) {
         let dotenv = || self.app.dotenv_candidate().ok().flatten();
         if let Some((source, _)) = self.app.env_var_candidate().or_else(dotenv) {
-            self.console
-                .note(format!("{source} is still set and will be used: remove it to sign out"));
+            self.note(format!("{source} is still set and will be used: remove it to sign out"));
         }
     }
 
@@ -285,7 +296,7 @@ impl Session<'_> {
 
     /// Reads a key from standard input, or from a hidden prompt if that is a terminal.
     fn read_key(&self) -> Result<Secret, CommandError> {
-        if is_interactive() {
+        if io::stdin().is_terminal() {
             let key = prompt("? Your API key (input is hidden):", Echo::Off)?;
             return Ok(self.app.parse(&key, "the terminal")?);
         }
@@ -302,12 +313,10 @@ impl Session<'_> {
     }
 
     fn prompt_and_store(&self, file: &CredentialsFile) -> CommandResult {
-        if !is_interactive() {
-            return Err(CommandError::no_terminal(&format!(
-                "pass the key with --api-key-stdin, or set the environment variable {}",
-                self.app.env_var_name()
-            )));
-        }
+        let variable = self.app.env_var_name();
+        require_terminal(&format!(
+            "pass the key with --api-key-stdin, or set the environment variable {variable}"
+        ))?;
         let question = "? Your API key (input is hidden; leave empty to sign in by email):";
         let key = prompt(question, Echo::Off)?;
         if !key.trim().is_empty() {
@@ -338,7 +347,7 @@ impl Session<'_> {
         let parsed = self.app.parse(key.expose(), "the server").map_err(CommandError::from);
         let stored = parsed.and_then(|key| self.store(file, &key));
         if stored.is_err() && self.server.revoke_key(&key).is_err() {
-            self.console.note(
+            self.note(
                 "A new key was created, but it could be neither stored nor revoked: revoke it on the product's website",
             );
         }
@@ -351,7 +360,7 @@ impl Session<'_> {
             Err(error @ ServerError::KeyRejected) => {
                 return Err(CommandError::server(error, self.app, None));
             }
-            Err(error) => self.console.note(format!(
+            Err(error) => self.note(format!(
                 "The key is stored without checking it ({error}): run `{} status --check` later",
                 self.app.command_name()
             )),
@@ -360,10 +369,10 @@ impl Session<'_> {
     }
 
     fn store(&self, file: &CredentialsFile, key: &Secret) -> CommandResult {
-        if let Some(warning) = file.save(self.profile, key)? {
-            self.console.note(warning);
+        if let Some(warning) = file.save(&self.common.profile, key)? {
+            self.note(warning);
         }
-        let (hint, path, profile) = (self.app.hint(key), file.path(), self.profile.as_str());
+        let (hint, path, profile) = (self.app.hint(key), file.path(), self.common.profile.as_str());
         let text = format!("API key {hint}******** stored in {}", path.display());
         let path = path.to_string_lossy();
         let json = json!({ "stored": true, "hint": hint, "path": path, "profile": profile });

@@ -1,5 +1,4 @@
 use std::{
-    cell::RefCell,
     error::Error as _,
     fmt,
     io::{self, IsTerminal as _, Write as _},
@@ -47,55 +46,27 @@ impl From<Exit> for process::ExitCode {
     }
 }
 
-/// Prints the result and the notes of a command, as text or as JSON.
-pub(super) struct Console {
-    json: bool,
-    notes: RefCell<Vec<String>>,
-}
-
-impl Console {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, notes: RefCell::default() }
+/// Prints the result of a command, as text or as JSON with these notes.
+pub(super) fn finish(result: CommandResult, as_json: bool, notes: Vec<String>) -> Exit {
+    let (exit, text, mut json) = match result {
+        Ok(output) => (output.exit, output.text, output.json),
+        Err(error) if as_json => {
+            let json = json!({ "kind": error.kind, "message": error.message });
+            (error.exit, String::new(), json!({ "error": json }))
+        }
+        Err(error) => {
+            print_labelled("Error:", AnsiColor::Red, &error.message);
+            return error.exit;
+        }
+    };
+    if !notes.is_empty() {
+        json["notes"] = notes.into();
     }
-
-    /// Prints a note to standard error, or adds it to the JSON object.
-    pub(super) fn note(&self, note: impl fmt::Display) {
-        if self.json {
-            self.notes.borrow_mut().push(note.to_string());
-        } else {
-            print_labelled("Note:", AnsiColor::Yellow, &note.to_string());
-        }
-    }
-
-    /// Prints a caption to standard error, so that a pipe receives only the result.
-    pub(super) fn caption(&self, caption: &str) {
-        if !self.json {
-            let _ = writeln!(anstream::stderr(), "{caption}");
-        }
-    }
-
-    pub(super) fn finish(self, result: CommandResult) -> Exit {
-        let (exit, text, mut json) = match result {
-            Ok(output) => (output.exit, output.text, output.json),
-            Err(error) if self.json => {
-                let json = json!({ "kind": error.kind, "message": error.message });
-                (error.exit, String::new(), json!({ "error": json }))
-            }
-            Err(error) => {
-                print_labelled("Error:", AnsiColor::Red, &error.message);
-                return error.exit;
-            }
-        };
-        let notes = self.notes.into_inner();
-        if !notes.is_empty() {
-            json["notes"] = notes.into();
-        }
-        let text = if self.json { json.to_string() } else { text };
-        // If the output is lost, a script must not take it for an empty result.
-        match writeln!(anstream::stdout(), "{text}") {
-            Ok(()) => exit,
-            Err(_) => Exit::Error,
-        }
+    let text = if as_json { json.to_string() } else { text };
+    // If the output is lost, a script must not take it for an empty result.
+    match writeln!(anstream::stdout(), "{text}") {
+        Ok(()) => exit,
+        Err(_) => Exit::Error,
     }
 }
 
@@ -125,11 +96,6 @@ pub(super) struct CommandError {
 impl CommandError {
     pub(super) fn usage(message: &str) -> Self {
         Self { exit: Exit::Usage, kind: "usage", message: message.into() }
-    }
-
-    pub(super) fn no_terminal(advice: &str) -> Self {
-        let message = format!("cannot prompt because standard input is not a terminal: {advice}");
-        Self { exit: Exit::Usage, kind: "no_terminal", message }
     }
 
     pub(super) fn read(source: &str, error: impl fmt::Display) -> Self {
@@ -167,11 +133,10 @@ impl CommandError {
                  complete key, with no extra spaces, and that it has not been revoked. Then store it, or a \
                  new one, with `{command} configure`"
             ),
-            E::RateLimited { retry_after: None } => {
-                "Too many attempts. Wait a while, then try again".into()
-            }
-            E::RateLimited { retry_after: Some(wait) } => {
-                format!("Too many attempts. Wait {} s, then try again", wait.as_secs().max(1))
+            E::RateLimited { retry_after } => {
+                let wait = retry_after.map(|wait| format!("{} s", wait.as_secs().max(1)));
+                let wait = wait.as_deref().unwrap_or("a while");
+                format!("Too many attempts. Wait {wait}, then try again")
             }
             E::Refused { message } => {
                 // Without control characters, the message cannot move the cursor.
@@ -214,7 +179,7 @@ pub(super) fn source_json(source: &KeySource) -> Value {
     }
 }
 
-fn print_labelled(label: &str, color: AnsiColor, message: &str) {
+pub(super) fn print_labelled(label: &str, color: AnsiColor, message: &str) {
     let style = Style::new().bold().fg_color(Some(color.into()));
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {message}");
 }
@@ -226,9 +191,13 @@ pub(super) enum Echo {
     Off,
 }
 
-/// Returns whether prompts are possible: standard input is a terminal.
-pub(super) fn is_interactive() -> bool {
-    io::stdin().is_terminal()
+/// Checks that prompts are possible. `advice` names the alternative.
+pub(super) fn require_terminal(advice: &str) -> Result<(), CommandError> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let message = format!("cannot prompt because standard input is not a terminal: {advice}");
+    Err(CommandError { exit: Exit::Usage, kind: "no_terminal", message })
 }
 
 /// Prompts on standard error, so that standard output has only the result, and reads one line.
@@ -243,9 +212,7 @@ pub(super) fn prompt(question: &str, echo: Echo) -> Result<Zeroizing<String>, Co
 
 /// Any other answer than `y` or `yes` cancels the command. `advice` is shown if there is no terminal.
 pub(super) fn confirm(question: &str, advice: &str) -> Result<(), CommandError> {
-    if !is_interactive() {
-        return Err(CommandError::no_terminal(advice));
-    }
+    require_terminal(advice)?;
     let answer = prompt(&format!("? {question} (y/N)"), Echo::On)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),

@@ -45,7 +45,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITIO
 use serde_json::Value;
 
 #[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::responses::{BodyStream, MAX_BODY, too_large};
+pub(crate) use self::responses::{BodyStream, MAX_BODY};
 pub use self::{
     requests::{Caller, ManageRequest},
     responses::ManageBody,
@@ -108,8 +108,7 @@ pub(crate) enum Route {
     EnableKey,
     KeyEvents,
     Audit,
-    AuditJsonLines,
-    AuditCsv,
+    ExportAudit(ExportFormat),
     Introspect,
 }
 
@@ -126,8 +125,8 @@ pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
     (Method::POST, "/api-keys/{id}/enable", Route::EnableKey),
     (Method::GET, "/api-keys/{id}/events", Route::KeyEvents),
     (Method::GET, "/audit", Route::Audit),
-    (Method::GET, "/audit.jsonl", Route::AuditJsonLines),
-    (Method::GET, "/audit.csv", Route::AuditCsv),
+    (Method::GET, "/audit.jsonl", Route::ExportAudit(ExportFormat::JsonLines)),
+    (Method::GET, "/audit.csv", Route::ExportAudit(ExportFormat::Csv)),
     (Method::POST, "/introspect", Route::Introspect),
 ];
 
@@ -199,8 +198,7 @@ impl Call<'_> {
         }
         let mut status = StatusCode::OK;
         let body = match route {
-            Route::AuditJsonLines => return self.export(ExportFormat::JsonLines).await,
-            Route::AuditCsv => return self.export(ExportFormat::Csv).await,
+            Route::ExportAudit(format) => return self.export(format).await,
             Route::ListKeys => self.list().await?,
             Route::CreateKey => {
                 status = StatusCode::CREATED;
@@ -239,13 +237,11 @@ impl Call<'_> {
     async fn list(&self) -> ManageResult<Value> {
         let parameters = self.request.query_parameters(&["status", "limit", "cursor"])?;
         let mut page = Page::first().limit(parse_limit(&parameters)?);
+        page.after = parse_cursor(&parameters)?;
         if let Some(text) = parameters.get("status") {
-            let found = STATUSES.into_iter().find(|status| status.as_str() == *text);
+            page.status = Status::ALL.into_iter().find(|status| status.as_str() == *text);
             let expected = "status must be active, disabled, revoked or expired";
-            page = page.status(found.ok_or_else(|| ManageError::invalid(expected))?);
-        }
-        if let Some(cursor) = parse_cursor(&parameters)? {
-            page = page.after(cursor);
+            page.status.ok_or_else(|| ManageError::invalid(expected))?;
         }
         let page = self.keys.list(self.caller.owner_scope(), page).await?;
         let keys = page.keys.iter().map(|key| self.key_json(key));
@@ -403,9 +399,6 @@ fn parse_cursor<T: FromStr>(parameters: &Parameters<'_>) -> ManageResult<Option<
     cursor.map_err(|_| ManageError::invalid(detail))
 }
 
-/// The values of the query parameter `status`.
-pub(super) const STATUSES: [Status; 4] =
-    [Status::Active, Status::Disabled, Status::Revoked, Status::Expired];
 /// How long a create can be retried with the same `Idempotency-Key`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The number of audit events that an export reads from the store at a time.

@@ -14,7 +14,7 @@ use serde_json::error::Category;
 use super::responses::{ManageError, ManageResult};
 use crate::{
     manage::{KeyChange, NewKey},
-    model::{Access, Actor, Expiry, Metadata, Networks, Owner, OwnerScope},
+    model::{Access, Actor, Expiry, Metadata, Name, Networks, Owner, OwnerScope, debug_only},
     verify::Verified,
 };
 
@@ -142,9 +142,8 @@ impl<'a> ManageRequest<'a> {
     }
 
     /// Sets the body and its `Content-Type`.
-    pub fn body(mut self, content_type: &'a [u8], body: &'a [u8]) -> Self {
-        (self.content_type, self.body) = (content_type, body);
-        self
+    pub fn body(self, content_type: &'a [u8], body: &'a [u8]) -> Self {
+        Self { content_type, body, ..self }
     }
 
     /// Sets a JSON body.
@@ -214,15 +213,7 @@ impl<'a> ManageRequest<'a> {
     }
 }
 
-/// Omits query and body, which may contain a secret.
-impl std::fmt::Debug for ManageRequest<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManageRequest")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(ManageRequest<'_> { method, path });
 
 impl CreateBody {
     pub(super) fn into_new_key(self, owner: &Owner) -> ManageResult<NewKey> {
@@ -243,20 +234,13 @@ impl CreateBody {
 
 impl ChangeBody {
     pub(super) fn into_change(self) -> ManageResult<KeyChange> {
-        let mut change = KeyChange::default();
-        if let Some(name) = self.name {
-            change = change.name(&name)?;
-        }
-        if let Some(scopes) = self.scopes {
-            change = change.access(Access::only(scopes)?);
-        }
-        if let Some(networks) = self.allowed_networks {
-            change = change.networks(Networks::only(networks)?);
-        }
-        if let Some(metadata) = self.metadata {
-            change = change.metadata(Metadata::new(metadata)?);
-        }
-        Ok(change)
+        Ok(KeyChange {
+            name: self.name.as_deref().map(Name::new).transpose()?,
+            access: self.scopes.map(Access::only).transpose()?,
+            limits: None,
+            networks: self.allowed_networks.map(Networks::only).transpose()?,
+            metadata: self.metadata.map(Metadata::new).transpose()?,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind},
     http::responses::{ErrorCode, no_store_response, problem_response},
     manage::AuditExport,
-    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp},
+    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
     secret::Secret,
     verify::{Limited, Verified, whole_seconds},
 };
@@ -65,12 +65,7 @@ impl From<String> for ManageBody {
     }
 }
 
-/// Omits the content, which may contain a secret.
-impl std::fmt::Debug for ManageBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManageBody").finish_non_exhaustive()
-    }
-}
+debug_only!(ManageBody {});
 
 /// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
 #[cfg(any(feature = "axum", feature = "actix"))]
@@ -130,16 +125,6 @@ pub(super) fn key_json(
 ) -> Value {
     let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
     let is_administrator = matches!(visible, OwnerScope::Tenant(_));
-    let scopes = match &key.access {
-        Access::Inherited => None,
-        Access::Only(scopes) => Some(scopes.iter().collect::<Vec<_>>()),
-    };
-    let networks = match &key.networks {
-        Networks::Any => None,
-        Networks::Only(networks) => {
-            Some(networks.iter().map(ToString::to_string).collect::<Vec<_>>())
-        }
-    };
     let metadata: BTreeMap<_, _> = key.metadata.iter().collect();
     let retiring = key.retiring.as_ref().filter(|retiring| retiring.ends_at > now);
     let mut json = omit_null(json!({
@@ -148,8 +133,6 @@ pub(super) fn key_json(
         "prefix": key.hint,
         "createdAt": key.created_at.to_string(),
         "account": is_administrator.then(|| key.owner.account()),
-        "scopes": scopes,
-        "allowedNetworks": networks,
         "metadata": Some(metadata).filter(|metadata| !metadata.is_empty()),
         "expiresAt": instant(key.expires_at),
         "disabledAt": instant(key.disabled_at),
@@ -160,6 +143,12 @@ pub(super) fn key_json(
         }),
         "lastUsedIp": key.last_used_ip,
     }));
+    if let Access::Only(scopes) = &key.access {
+        json["scopes"] = scopes.iter().collect();
+    }
+    if let Networks::Only(networks) = &key.networks {
+        json["allowedNetworks"] = networks.iter().map(ToString::to_string).collect();
+    }
     match secret {
         Some(secret) => json["key"] = secret.expose().into(),
         None => json["lastUsedAt"] = instant(key.last_used_at).into(),
@@ -265,13 +254,6 @@ impl ManageError {
 /// The largest body that an adapter reads: 64 KiB.
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) const MAX_BODY: usize = 64 * 1024;
-
-/// Returns the response to a body larger than [`MAX_BODY`].
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) fn too_large() -> Response<String> {
-    let detail = "the body is too large: send at most 64 KiB";
-    problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, &[])
-}
 
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {

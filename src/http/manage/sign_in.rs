@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use http::{Method, Response, StatusCode};
 use serde::Deserialize;
 
@@ -73,37 +71,27 @@ impl SignIn {
     }
 
     /// Handles a request. Its path is relative to where the routes are mounted.
-    ///
-    /// `head` is read before this method returns, and is not borrowed by the future.
-    pub fn handle<'a>(
-        &'a self,
+    pub async fn handle(
+        &self,
         head: &RequestHead<'_>,
-        request: &'a ManageRequest<'a>,
-    ) -> impl Future<Output = Response<String>> + Send + use<'a> {
-        let client = self.guard.client(head);
+        request: &ManageRequest<'_>,
+    ) -> Response<String> {
         let path = request.path.strip_prefix('/').unwrap_or(request.path);
-        let precheck = (path == "auth/key").then(|| self.guard.precheck(head, None));
-        async move {
-            let result = match (path, request.method, precheck) {
-                ("auth/otp", &Method::POST, _) => self.send_code(request, client).await,
-                ("auth/otp/verify", &Method::POST, _) => self.verify_code(request, client).await,
-                ("auth/otp" | "auth/otp/verify", ..) => {
-                    Err(ManageError::method_not_allowed("POST"))
-                }
-                (_, &Method::GET | &Method::DELETE, Some(precheck)) => {
-                    self.own_key(request.method, precheck, client).await
-                }
-                (.., Some(_)) => Err(ManageError::method_not_allowed("GET, DELETE")),
-                _ => Err(ManageError::unknown_path()),
-            };
-            result.unwrap_or_else(ManageError::into_response)
-        }
+        let result = match (path, request.method) {
+            ("auth/otp", &Method::POST) => self.send_code(head, request).await,
+            ("auth/otp/verify", &Method::POST) => self.verify_code(head, request).await,
+            ("auth/otp" | "auth/otp/verify", _) => Err(ManageError::method_not_allowed("POST")),
+            ("auth/key", &Method::GET | &Method::DELETE) => self.own_key(head, request).await,
+            ("auth/key", _) => Err(ManageError::method_not_allowed("GET, DELETE")),
+            _ => Err(ManageError::unknown_path()),
+        };
+        result.unwrap_or_else(ManageError::into_response)
     }
 
-    async fn send_code(&self, request: &ManageRequest<'_>, client: Client) -> ManageResult {
+    async fn send_code(&self, head: &RequestHead<'_>, request: &ManageRequest<'_>) -> ManageResult {
         let email: EmailAddress = request.parse_json::<CodeRequestBody>()?.email.parse()?;
         // The client claims this address and has not proved it yet.
-        let actor = with_client(Actor::account(email.as_str()), client);
+        let actor = self.with_client(head, Actor::account(email.as_str()));
         self.enrollment.request_code(&email, &actor).await?;
         // The same text for known and unknown addresses.
         let text = "If this address has an account, a code has been sent to it. \
@@ -111,10 +99,14 @@ impl SignIn {
         Ok(json_response(StatusCode::ACCEPTED, &message_json(text)))
     }
 
-    async fn verify_code(&self, request: &ManageRequest<'_>, client: Client) -> ManageResult {
+    async fn verify_code(
+        &self,
+        head: &RequestHead<'_>,
+        request: &ManageRequest<'_>,
+    ) -> ManageResult {
         let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
-        let actor = with_client(Actor::account(email.as_str()), client);
+        let actor = self.with_client(head, Actor::account(email.as_str()));
         let Issued { key, secret } = self.enrollment.redeem_code(&email, &code, &actor).await?;
         let now = self.enrollment.keys().now();
         let json = key_json(&key, Some(&secret), (&key.owner).into(), now);
@@ -122,8 +114,8 @@ impl SignIn {
     }
 
     /// Shows or revokes the key that the request presents.
-    async fn own_key(&self, method: &Method, precheck: Precheck, client: Client) -> ManageResult {
-        let verified = match precheck {
+    async fn own_key(&self, head: &RequestHead<'_>, request: &ManageRequest<'_>) -> ManageResult {
+        let verified = match self.guard.precheck(head, None) {
             Precheck::Presented(presented) => self.guard.verify(presented).await,
             Precheck::Rejected(rejection) => Err(rejection),
             // Impossible: the guard is not optional, and no outer guard was passed to it.
@@ -131,11 +123,11 @@ impl SignIn {
         };
         let verified = verified.map_err(|error| ManageError(Box::new(error.into_response())))?;
         let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
-        let result = if method == Method::GET {
+        let result = if request.method == Method::GET {
             let key = keys.get(owner, id).await;
             key.map(|key| key_json(&key, None, owner.into(), verified.at()))
         } else {
-            let actor = with_client(Actor::key(&verified), client);
+            let actor = self.with_client(head, Actor::key(&verified));
             let revoked = keys.revoke(owner, id, "requested with the key itself", &actor).await;
             revoked.map(|()| message_json("API key revoked"))
         };
@@ -146,18 +138,15 @@ impl SignIn {
         response.headers_mut().extend(rate_limit_headers(&verified));
         Ok(response)
     }
-}
 
-/// The address and the user agent of the client.
-type Client = (Option<IpAddr>, Option<String>);
-
-fn with_client(mut actor: Actor, (ip, user_agent): Client) -> Actor {
-    if let Some(ip) = ip {
-        actor = actor.ip(ip);
-    }
-    match user_agent {
-        Some(user_agent) => actor.user_agent(&user_agent),
-        None => actor,
+    /// Adds the address and the user agent of the client.
+    fn with_client(&self, head: &RequestHead<'_>, mut actor: Actor) -> Actor {
+        let (ip, user_agent) = self.guard.client(head);
+        actor.ip = ip;
+        match user_agent {
+            Some(user_agent) => actor.user_agent(&user_agent),
+            None => actor,
+        }
     }
 }
 

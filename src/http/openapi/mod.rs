@@ -137,19 +137,18 @@ impl Guard {
     pub fn describe(&self, operation: &mut Operation) {
         operation.security = Some(self.security_requirements());
         let requires_scope = !self.scopes.is_empty() || !self.any_scope.is_empty();
+        let mut codes = vec![
+            ErrorCode::InvalidKey,
+            ErrorCode::RepeatedCredentials,
+            ErrorCode::RateLimited,
+            ErrorCode::QuotaExhausted,
+            ErrorCode::Unavailable,
+        ];
+        codes.extend((!self.optional).then_some(ErrorCode::MissingKey));
+        codes.extend(requires_scope.then_some(ErrorCode::InsufficientScope));
         let mut errors = ErrorCodes::default();
-        for (code, can_occur) in [
-            (ErrorCode::MissingKey, !self.optional),
-            (ErrorCode::InvalidKey, true),
-            (ErrorCode::InsufficientScope, requires_scope),
-            (ErrorCode::RepeatedCredentials, true),
-            (ErrorCode::RateLimited, true),
-            (ErrorCode::QuotaExhausted, true),
-            (ErrorCode::Unavailable, true),
-        ] {
-            if can_occur {
-                errors.entry(code.status().as_u16()).or_default().insert(code.as_str());
-            }
+        for code in codes {
+            errors.entry(code.status().as_u16()).or_default().insert(code.as_str());
         }
         add_errors(operation, errors);
         for (status, response) in &mut operation.responses.responses {
@@ -190,18 +189,17 @@ impl Guard {
 }
 
 fn security_scheme(source: &CredentialSource) -> (String, SecurityScheme) {
+    let api_key = |place: fn(ApiKeyValue) -> ApiKey, name: &str| {
+        SecurityScheme::ApiKey(place(ApiKeyValue::new(name)))
+    };
     let (name, scheme) = match source {
         CredentialSource::Bearer => {
             ("bearer".into(), SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
         }
-        CredentialSource::Header(header) => {
-            let value = ApiKeyValue::new(header.as_str());
-            (header.to_string(), SecurityScheme::ApiKey(ApiKey::Header(value)))
+        CredentialSource::Header(name) => {
+            (name.to_string(), api_key(ApiKey::Header, name.as_str()))
         }
-        CredentialSource::Query(parameter) => {
-            let value = ApiKeyValue::new(parameter);
-            (format!("query-{parameter}"), SecurityScheme::ApiKey(ApiKey::Query(value)))
-        }
+        CredentialSource::Query(name) => (format!("query-{name}"), api_key(ApiKey::Query, name)),
     };
     // Names of OpenAPI components contain no other characters.
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -15,11 +15,9 @@ use utoipa::openapi::{
 };
 
 use crate::{
-    audit::{EventKind, ExportFormat},
-    http::{
-        manage::{Route, STATUSES},
-        responses::PROBLEM_JSON,
-    },
+    audit::{EventKind, ExportFormat, Outcome},
+    http::{manage::Route, responses::PROBLEM_JSON},
+    model::Status,
 };
 
 /// Describes a route of the management API, without the security that its callers need.
@@ -34,7 +32,7 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
         let is_read = *method == Method::GET || route == Route::Introspect;
         if is_read { described } else { described.writes() }
     };
-    let statuses = string().enum_values(Some(STATUSES.map(|status| status.as_str())));
+    let statuses = string().enum_values(Some(Status::ALL.map(Status::as_str)));
     let described = match route {
         Route::ListKeys => op("listKeys", "Lists keys, newest first.")
             .query("status", "Only keys with this status.", statuses)
@@ -62,7 +60,7 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             .returns(200, "The changed key.", "ApiKey"),
         Route::RevokeKey => op("revokeKey", "Revokes a key permanently. Its record stays.")
             .returns(200, "The key is revoked, by this request or earlier.", "Message"),
-        Route::DeleteKey => op("deleteKey", "Deletes a key and its record.").returns(
+        Route::DeleteKey => op("deleteKey", "Deletes a key and its record, permanently.").returns(
             200,
             "The key is deleted.",
             "Message",
@@ -89,15 +87,14 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             .event_filters()
             .paged()
             .returns(200, "A page of events.", "AuditPage"),
-        Route::AuditJsonLines => op("exportEvents", "Exports the audit events as JSON Lines.")
-            .event_filters()
-            .returns_file(ExportFormat::JsonLines, "One `AuditEvent` per line, newest first."),
-        Route::AuditCsv => op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
-            .event_filters()
-            .returns_file(
-                ExportFormat::Csv,
-                "A header line, then one `AuditEvent` per line, newest first.",
-            ),
+        Route::ExportAudit(format @ ExportFormat::JsonLines) => {
+            op("exportEvents", "Exports the audit events as JSON Lines.")
+                .returns_file(format, "One `AuditEvent` per line, newest first.")
+        }
+        Route::ExportAudit(format @ ExportFormat::Csv) => {
+            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
+                .returns_file(format, "A header line, then the events, newest first.")
+        }
         Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
             .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
             .fails(429, &["rate_limited", "quota_exhausted"])
@@ -229,7 +226,7 @@ impl Described {
         let attachment = string().enum_values(Some(["attachment"]));
         let disposition = header("Browsers save the response as a file.", attachment);
         let file = response(text, media_type, string()).header("Content-Disposition", disposition);
-        self.responds(200, file)
+        self.event_filters().responds(200, file)
     }
 
     fn responds(self, status: u16, response: ResponseBuilder) -> Self {
@@ -325,7 +322,7 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .required(["id"], uuid())
         .required(["time"], instant())
         .required(["event"], event_kind())
-        .required(["result"], string().enum_values(Some(["success", "failure"])))
+        .required(["result"], string().enum_values(Some(Outcome::ALL.map(Outcome::as_str))))
         .required(["keyId"], or_null(uuid()))
         .required(["actor"], string())
         .required(["account", "ip", "userAgent", "reason"], or_null(string()))
