@@ -4,15 +4,15 @@ use super::{
     VerifyError, VerifyRequest,
     cache::CachedKey,
     limits::{
-        KeyRates, QuotaStates, Quotas, RateCharge, RateLevels, RateLimiter, RateOutcome,
-        RateStates, RatesCharged, rates_of,
+        KeyRates, Quotas, RateCharge, RateLevels, RateLimiter, RateOutcome, RateStates,
+        RatesCharged, rates_of,
     },
     verified::Charged,
     verifier::Verifier,
 };
 use crate::{
     error::{Error, ErrorKind},
-    store::{ChargeOutcome, StoreError, StoreErrorKind},
+    store::{ChargeOutcome, CounterCharge, StoreError, StoreErrorKind},
     system::Now,
 };
 
@@ -47,13 +47,13 @@ impl Verifier {
         let charged = self.charge_rates(&charge, key, request, now).await?;
         let (quotas, uses) = (Quotas::of(&key.facts, &key.account), u64::from(request.cost));
         let counters = quotas.charges(uses, now.at);
-        if counters.is_empty() {
-            return Ok(remotely(charged.states(&charge), QuotaStates::default()));
+        if !counters.is_empty() {
+            request.note_cache_miss();
         }
-        request.note_cache_miss();
-        let rejected = match self.store.charge(&counters).await {
+        let rejected = match self.charge_counters(&counters).await {
             Ok(ChargeOutcome::Granted(used)) => {
-                return Ok(remotely(charged.states(&charge), quotas.states(&used, now.at)));
+                let states = (charged.states(&charge), quotas.states(&used, now.at));
+                return Ok(Charged::Remotely(Arc::new(states)));
             }
             Ok(ChargeOutcome::Exhausted(used)) => Ok(quotas.states(&used, now.at)),
             Err(error) => Err(error),
@@ -63,8 +63,19 @@ impl Verifier {
             Ok(states) => {
                 self.limit(states.limited(uses, rates), Some(&key.facts), now.at, request)
             }
-            Err(error) => VerifyError::Unavailable(charge_error(error)),
+            Err(error) => VerifyError::Unavailable(error),
         })
+    }
+
+    /// Charges all counters, or none if one of them is exhausted. Without counters, the store is not asked.
+    pub(super) async fn charge_counters(
+        &self,
+        counters: &[CounterCharge<'_>],
+    ) -> Result<ChargeOutcome, Error> {
+        if counters.is_empty() {
+            return Ok(ChargeOutcome::Granted(Vec::new()));
+        }
+        self.store.charge(counters).await.map_err(charge_error)
     }
 
     async fn charge_rates<'a>(
@@ -93,10 +104,6 @@ impl Verifier {
     fn precise_if_needed(&self, rates: &KeyRates, now: Now) -> Now {
         if rates.needs_precise_clock { self.clock.precise_now() } else { now }
     }
-}
-
-fn remotely(rates: RateStates, quotas: QuotaStates) -> Charged {
-    Charged::Remotely(Arc::new((rates, quotas)))
 }
 
 /// Where a use was charged to its rates.

@@ -43,7 +43,10 @@ impl Verifier {
             request.note_cache_miss();
             let is_new = matches!(miss, CacheMiss::Unknown);
             if is_new && !throttle.may_look_up(request.ip, now.monotonic_timestamp()) {
-                return Err(VerifyError::Unavailable(too_many_unknown()));
+                return Err(VerifyError::Unavailable(Error::new(
+                    ErrorKind::Unavailable,
+                    TOO_MANY_UNKNOWN,
+                )));
             }
             let loaded = self.load_shared(presented, digest, miss).await;
             *now = self.clock.coarse_now();
@@ -174,8 +177,5 @@ impl Verifier {
     }
 }
 
-fn too_many_unknown() -> Error {
-    let message =
-        "too many unknown keys are presented to look up another one: try again in a second";
-    Error::new(ErrorKind::Unavailable, message)
-}
+const TOO_MANY_UNKNOWN: &str =
+    "too many unknown keys are presented to look up another one: try again in a second";

@@ -54,21 +54,17 @@ impl Verifier {
             uses,
             quotas: QuotaStates::default(),
         };
-        let charges = reservation.charges(uses);
-        if charges.is_empty() {
-            return Ok(reservation);
-        }
         let quotas = verified.quota_counters();
-        match self.store.charge(&charges).await {
-            Ok(ChargeOutcome::Granted(used)) => {
+        let outcome = self.charge_counters(&reservation.charges(uses)).await;
+        match outcome.map_err(VerifyError::Unavailable)? {
+            ChargeOutcome::Granted(used) => {
                 reservation.quotas = quotas.states(&used, at);
                 Ok(reservation)
             }
-            Ok(ChargeOutcome::Exhausted(used)) => {
+            ChargeOutcome::Exhausted(used) => {
                 let limited = quotas.states(&used, at).limited(uses, verified.rates());
                 Err(self.limit(limited, Some(verified.facts()), at, &VerifyRequest::new()))
             }
-            Err(error) => Err(VerifyError::Unavailable(charge_error(error))),
         }
     }
 }
@@ -100,9 +96,16 @@ impl Reservation {
         let reserved = self.uses;
         run_to_end(async move {
             if actual <= reserved {
-                self.refund(reserved - actual).await.map(|()| Settlement::Full)
-            } else {
-                self.charge_more(actual - reserved).await
+                let rest = self.charges(reserved - actual);
+                if !rest.is_empty() {
+                    self.verifier.store.refund(&rest).await.map_err(charge_error)?;
+                }
+                return Ok(Settlement::Full);
+            }
+            let more = self.charges(actual - reserved);
+            match self.verifier.charge_counters(&more).await? {
+                ChargeOutcome::Granted(_) => Ok(Settlement::Full),
+                ChargeOutcome::Exhausted(_) => Ok(Settlement::Partial(actual - reserved)),
             }
         })
         .await
@@ -114,25 +117,6 @@ impl Reservation {
     /// As [`commit`](Reservation::commit).
     pub async fn release(self) -> Result<(), Error> {
         self.commit(0).await.map(drop)
-    }
-
-    async fn refund(&self, uses: u64) -> Result<(), Error> {
-        let charges = self.charges(uses);
-        if charges.is_empty() {
-            return Ok(());
-        }
-        self.verifier.store.refund(&charges).await.map_err(charge_error)
-    }
-
-    async fn charge_more(&self, uses: u64) -> Result<Settlement, Error> {
-        let charges = self.charges(uses);
-        if charges.is_empty() {
-            return Ok(Settlement::Full);
-        }
-        match self.verifier.store.charge(&charges).await.map_err(charge_error)? {
-            ChargeOutcome::Granted(_) => Ok(Settlement::Full),
-            ChargeOutcome::Exhausted(_) => Ok(Settlement::Partial(uses)),
-        }
     }
 
     fn charges(&self, uses: u64) -> Vec<CounterCharge<'_>> {
