@@ -76,7 +76,7 @@ impl Default for Retention {
 }
 
 impl Manager {
-    /// Starts the jobs that run once an hour, on one of all nodes, unless this node did so in this hour. Each has a task.
+    /// Starts the jobs that run once an hour, on one of all nodes, unless this node did so in this hour. Each is a task.
     pub(crate) fn start_due_jobs(
         self: &Arc<Self>,
         retention: Option<Retention>,
