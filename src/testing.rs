@@ -95,8 +95,7 @@ impl ManualClock {
         *now = ClockReading { wall: now.wall.after(duration), monotonic: now.monotonic + duration };
     }
 
-    /// Sets the wall clock, forward or back, as an administrator does. The monotonic clock does not move, so cached
-    /// entries do not age.
+    /// Sets the wall clock, forward or back. The monotonic clock does not move, so cached entries do not age.
     pub fn set(&self, instant: Timestamp) {
         lock(&self.0).wall = instant;
     }

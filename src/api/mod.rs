@@ -329,8 +329,7 @@ impl ApiKeys {
 
     /// Notifies all nodes that the host's account of an owner has changed: suspended or not, permissions, plan.
     ///
-    /// When this returns, even with an error, this node reads the account again; other nodes do as soon as they are
-    /// notified.
+    /// When this returns, even with an error, this node reads the account again; other nodes do once they are notified.
     pub async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
         self.manager.account_changed(owner).await
     }

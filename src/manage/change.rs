@@ -8,8 +8,7 @@ use crate::{
 };
 
 impl Manager {
-    /// Authorizes a sensitive change: reads the owner's account, calls `check` with it, and checks the second factor
-    /// that the host's policy requires.
+    /// Authorizes a sensitive change: calls `check` with the owner's account, and requires the policy's second factor.
     ///
     /// The second factor comes last, so that it is not requested for a change that is refused anyway. Two checks come
     /// later, because only the store makes them: the number of keys, and whether an imported secret exists.

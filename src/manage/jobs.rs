@@ -76,8 +76,7 @@ impl Default for Retention {
 }
 
 impl Manager {
-    /// Starts the jobs that run once an hour, on one node of all, unless this node started them in this hour already.
-    /// Each runs in a task of its own.
+    /// Starts the jobs that run once an hour, on one of all nodes, unless this node did so in this hour. Each is a task.
     pub(crate) fn start_due_jobs(
         self: &Arc<Self>,
         retention: Option<Retention>,
@@ -204,8 +203,7 @@ async fn remind_all(
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// Longer than a code is valid, so that a late code is reported as expired, and longer than the day for which anonymous
-/// counters count.
+/// Longer than a code is valid, so that a late one is reported as expired, and than a day, as anonymous counters count.
 const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
 /// Longer than a node can be behind and still trust its cache.
 const FEED_RETENTION: Duration = DAY;

@@ -160,6 +160,7 @@ impl Manager {
         }
         self.write_event(event).await
     }
+
     /// Claims a turn that there is once an hour among all nodes: returns true on one of them.
     pub(super) async fn claim_turn(&self, turn: CounterKey<'_>) -> Result<bool, Error> {
         let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));

@@ -223,6 +223,7 @@ impl Manager {
         }
         Err(Error::conflict())
     }
+
     pub(crate) async fn revoke(
         &self,
         Target { within, id, by }: Target<'_>,

@@ -181,8 +181,7 @@ pub enum Networks {
     /// Any address.
     #[default]
     Any,
-    /// Only addresses in these networks. An empty list matches no address, and a request with an
-    /// unknown address is refused.
+    /// Only addresses in these networks; without networks, none. A request with an unknown address is refused.
     Only(Arc<[IpNet]>),
 }
 

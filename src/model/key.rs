@@ -117,8 +117,7 @@ impl Key {
     }
 }
 
-/// When a new key expires. At the instant of expiry itself, the key is already invalid. Exhaustive on purpose:
-/// these are all cases.
+/// When a new key expires. At that instant, it is already invalid. Exhaustive on purpose: these are all cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// The key does not expire.
@@ -233,8 +232,7 @@ impl EventId {
 /// others were revoked becomes usable again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
-    /// Tenant and account in one allocation, because a node caches many owners. Neither contains a NUL, so comparing
-    /// the text compares the pair.
+    /// Tenant, NUL, account: one allocation, because a node caches many. Comparing the text compares the pair.
     text: Arc<str>,
     tenant_len: u32,
 }
@@ -288,8 +286,7 @@ impl fmt::Debug for Owner {
 
 /// The keys that a call may access: those of an owner or of a whole tenant.
 ///
-/// Every read and write is limited to a scope: `&owner` or `OwnerScope::Tenant("acme")`. A key outside it is
-/// reported as *not found*.
+/// Every read and write has one: `&owner` or `OwnerScope::Tenant("acme")`. A key outside it is *not found*.
 ///
 /// Exhaustive on purpose: a store must handle every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

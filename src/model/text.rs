@@ -90,8 +90,7 @@ impl Metadata {
 
 /// Escapes untrusted text for a single line of a log or a terminal.
 ///
-/// Control characters, line breaks, terminal escapes, invisible characters and characters that reorder
-/// text are written as `\u{…}`.
+/// Control characters, line breaks, invisible characters and those that reorder text become `\u{…}`.
 ///
 /// # Examples
 /// ```

@@ -2,8 +2,7 @@ use crate::secret::checksum::{Alphabet, Checksum, PrefixCrc};
 
 /// The format of a product's secrets: `lnos_live_` + random body + checksum.
 ///
-/// All three parts have a fixed length, so parsing never splits at a separator, and a body may contain
-/// any character of its alphabet.
+/// All three parts have a fixed length, so a body may contain any character, also one that looks like a separator.
 ///
 /// # Examples
 /// ```

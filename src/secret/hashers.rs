@@ -20,8 +20,7 @@ pub struct SecretDigest {
     tag: HasherTag,
 }
 
-/// Identifies the hasher of a digest. It is stored with the digest, so digests of different hashers never
-/// collide.
+/// The hasher of a digest. It is stored with the digest, so digests of different hashers never collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HasherTag {
     algorithm: u8,
@@ -146,8 +145,7 @@ impl From<HasherTag> for u32 {
     }
 }
 
-/// Compares in constant time. A hash table or index finds the stored digest first; this comparison
-/// then confirms the match.
+/// Compares in constant time. A hash table or an index finds the digest, and this comparison confirms it.
 impl PartialEq for SecretDigest {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
@@ -379,8 +377,7 @@ impl Pepper {
 
 debug_only!(Pepper { id });
 
-/// Compresses a text that fits the last SHA-256 block together with its padding: 16 to 55 bytes.
-/// Returns `None` for other lengths.
+/// Compresses a text of 16 to 55 bytes, which fits the last SHA-256 block with its padding; else `None`.
 ///
 /// Measured for a default secret of 39 bytes: 30 ns, against 48 ns if the block is filled by
 /// `copy_from_slice` and 62 ns for `sha2::Sha256::digest`; a cached verification takes about 90 ns. The

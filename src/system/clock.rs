@@ -75,8 +75,7 @@ impl Clock for SystemClock {
 pub(crate) struct NodeClock {
     clock: Arc<dyn Clock>,
     pub(crate) coarse_lag: Duration,
-    /// The latest wall time seen in microseconds, accurate to a millisecond. A time that has passed stays passed when
-    /// the machine's clock is set back.
+    /// The latest wall time seen in microseconds, accurate to a millisecond. No reading is earlier.
     latest: AtomicI64,
 }
 
@@ -196,8 +195,7 @@ mod coarse {
     pub(super) fn monotonic() -> Duration {
         static START: OnceLock<(coarsetime::Instant, Duration)> = OnceLock::new();
         let now = coarsetime::Instant::now_without_cache_update();
-        // The first coarse reading may be one tick old, so the precise one is moved back by a tick: a coarse
-        // reading is never ahead.
+        // The first coarse reading may be one tick old. Without that tick, a coarse reading is never ahead.
         let (start, at_start) = *START.get_or_init(|| {
             let start = coarsetime::Instant::now_without_cache_update();
             (start, machine_monotonic().saturating_sub(TICK))

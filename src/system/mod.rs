@@ -28,8 +28,7 @@ pub(crate) fn fail_random(_: &mut [u8]) -> Result<(), EntropyError> {
     Err(EntropyError(Box::new(std::io::Error::from(std::io::ErrorKind::Unsupported))))
 }
 
-/// Locks a mutex, even if another thread panicked while it held the lock: no code of this crate panics between
-/// two writes that belong together.
+/// Locks a mutex, even a poisoned one: no code of this crate panics between two writes that belong together.
 #[cfg(feature = "server")]
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
