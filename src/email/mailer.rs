@@ -89,9 +89,8 @@ impl Mailer {
     pub fn builder(url: &str, from: EmailAddress) -> Result<MailerBuilder, Invalid> {
         let invalid = |why| Invalid::new("mail server URL", why);
         if !is_encrypted_or_local(url) {
-            return Err(invalid(
-                "it does not require TLS: use smtps://host, or smtp://host?tls=required",
-            ));
+            let why = "it does not require TLS: use smtps://host, or smtp://host?tls=required";
+            return Err(invalid(why));
         }
         let why = "expected smtp://host or smtps://host, and trusted TLS roots on this machine";
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)

@@ -29,7 +29,7 @@ use super::responses::{no_store_response, problem_response};
 use crate::{
     api::ApiKeys,
     error::{Error, ErrorKind},
-    model::{Actor, Timestamp, one_line},
+    model::{Actor, Timestamp, debug_only, one_line},
     secret::KeyFormat,
     verify::{DeniedReason, IdentifiedKey},
 };
@@ -169,14 +169,7 @@ impl LeakReceiver {
     }
 }
 
-impl std::fmt::Debug for LeakReceiver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LeakReceiver")
-            .field("default_policy", &self.default_policy)
-            .field("format_policies", &self.format_policies)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(LeakReceiver { default_policy, format_policies });
 
 /// Returns the result for one match, sent to GitHub. Contains the hash of the token instead of the
 /// token, so that a log of the response contains no secret.

@@ -12,7 +12,7 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::model::{Invalid, Networks};
+use crate::model::{Invalid, Networks, debug_only};
 
 /// The parts of a request that a [`Guard`](super::Guard) reads, independent of the web framework.
 pub struct RequestHead<'a> {
@@ -71,15 +71,7 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Omits query and headers, which may contain a secret.
-impl std::fmt::Debug for RequestHead<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestHead")
-            .field("path", &self.path)
-            .field("peer", &self.peer)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(RequestHead<'_> { path, peer });
 
 impl Headers for HeaderMap {
     fn each_value<'a>(&'a self, name: &HeaderName, visit: &mut dyn FnMut(&'a [u8])) {

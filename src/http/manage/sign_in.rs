@@ -79,7 +79,7 @@ impl SignIn {
         let path = request.path.strip_prefix('/').unwrap_or(request.path);
         let result = match (path, request.method) {
             ("auth/otp", &Method::POST) => self.send_code(head, request).await,
-            ("auth/otp/verify", &Method::POST) => self.verify_code(head, request).await,
+            ("auth/otp/verify", &Method::POST) => self.redeem(head, request).await,
             ("auth/otp" | "auth/otp/verify", _) => Err(ManageError::method_not_allowed("POST")),
             ("auth/key", &Method::GET | &Method::DELETE) => self.own_key(head, request).await,
             ("auth/key", _) => Err(ManageError::method_not_allowed("GET, DELETE")),
@@ -99,11 +99,7 @@ impl SignIn {
         Ok(json_response(StatusCode::ACCEPTED, &message_json(text)))
     }
 
-    async fn verify_code(
-        &self,
-        head: &RequestHead<'_>,
-        request: &ManageRequest<'_>,
-    ) -> ManageResult {
+    async fn redeem(&self, head: &RequestHead<'_>, request: &ManageRequest<'_>) -> ManageResult {
         let VerifyCodeBody { email, code } = request.parse_json()?;
         let email: EmailAddress = email.parse()?;
         let actor = self.with_client(head, Actor::account(email.as_str()));

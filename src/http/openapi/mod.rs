@@ -25,6 +25,7 @@ use super::{
     manage::{ROUTES, SignIn},
     responses::ErrorCode,
 };
+use crate::model::debug_only;
 
 /// How callers of the management API authenticate: what the host's extractor accepts.
 #[derive(Clone)]
@@ -56,12 +57,7 @@ impl CallerAuth {
     }
 }
 
-impl std::fmt::Debug for CallerAuth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.schemes.iter().map(|(name, _)| name).collect();
-        f.debug_tuple("CallerAuth").field(&names).finish()
-    }
-}
+debug_only!(CallerAuth { guard });
 
 /// Returns the document of the management API, relative to where it is mounted.
 ///
