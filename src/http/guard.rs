@@ -380,8 +380,9 @@ impl GuardBuilder {
         }
         if let Some(template) = tenant_path {
             let template = TenantPath::new(&template)?;
-            let of_path = move |request: &RequestHead<'_>| Some(template.tenant(request.path()));
-            guard.tenant = Some(TenantOf(Arc::new(of_path)));
+            guard.tenant = Some(TenantOf(Arc::new(move |request| {
+                Some(template.tenant(request.path()).unwrap_or_else(|| NO_TENANT.into()))
+            })));
         }
         Ok(guard)
     }
@@ -423,3 +424,6 @@ pub(crate) struct CheckedWithoutKey;
 const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
 /// In bytes. The audit log keeps 500 characters of the user agent.
 const MAX_USER_AGENT: usize = 2_000;
+/// No tenant can have this name, because an [`Owner`](crate::model::Owner) contains no NUL. Every
+/// key is rejected, with the response for an unknown key.
+const NO_TENANT: &str = "\0";
