@@ -201,10 +201,15 @@ impl Enrollment {
         by: &Actor,
     ) -> Result<Issued, EnrollError> {
         let inner = &self.inner;
+        // The audit log contains the exact reason; the caller learns only that the code is wrong.
+        let refuse = |reason, error| {
+            inner.keys.note_refused_code(reason, by);
+            Err(error)
+        };
         let limit = (inner.network_digest(ATTEMPTS, by), inner.attempts_per_network);
         inner.charge(&[limit], "too_many_tries", by).await?;
         let Some(code) = parse_code(code) else {
-            return Err(inner.wrong_code("malformed_code", by));
+            return refuse("malformed_code", EnrollError::WrongCode);
         };
         let attempt = CodeAttempt {
             address: inner.digest(ADDRESS, address.as_str()),
@@ -213,16 +218,13 @@ impl Enrollment {
         };
         match inner.keys.store().try_code(&attempt).await.map_err(Error::from)? {
             CodeOutcome::Accepted => {}
-            CodeOutcome::Expired => {
-                inner.keys.note_refused_code("expired_code", by);
-                return Err(EnrollError::ExpiredCode);
-            }
-            CodeOutcome::Wrong => return Err(inner.wrong_code("wrong_code", by)),
-            CodeOutcome::NoTriesLeft => return Err(inner.wrong_code("no_tries_left", by)),
-            CodeOutcome::NotFound => return Err(inner.wrong_code("no_code", by)),
+            CodeOutcome::Expired => return refuse("expired_code", EnrollError::ExpiredCode),
+            CodeOutcome::Wrong => return refuse("wrong_code", EnrollError::WrongCode),
+            CodeOutcome::NoTriesLeft => return refuse("no_tries_left", EnrollError::WrongCode),
+            CodeOutcome::NotFound => return refuse("no_code", EnrollError::WrongCode),
         }
         let Some(owner) = inner.accounts.owner_of(address).await.map_err(Error::accounts)? else {
-            return Err(inner.wrong_code("no_account", by));
+            return refuse("no_account", EnrollError::WrongCode);
         };
         let new = (inner.new_key)(&owner).map_err(Error::from)?;
         let issued = inner.keys.issue(new, by).await;
@@ -451,12 +453,6 @@ impl Inner {
                 Err(EnrollError::TooManyAttempts(self.keys.now().until_next(HOUR)))
             }
         }
-    }
-
-    /// Records the reason in the audit log; the caller learns only that the code is wrong.
-    fn wrong_code(&self, reason: &'static str, by: &Actor) -> EnrollError {
-        self.keys.note_refused_code(reason, by);
-        EnrollError::WrongCode
     }
 
     async fn deliver(&self, message: &CodeMessage, by: &Actor) {

@@ -1,6 +1,6 @@
 use http::{HeaderName, header::AUTHORIZATION};
 
-use super::request::RequestHead;
+use super::{request::RequestHead, responses::ErrorCode};
 use crate::{model::Invalid, secret::Secret};
 
 /// The places in a request that may contain a secret.
@@ -29,15 +29,6 @@ pub(super) enum CredentialSource {
     Bearer,
     Header(HeaderName),
     Query(String),
-}
-
-/// Why a credential is rejected without a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CredentialError {
-    /// The request contains more than one credential.
-    Repeated,
-    /// The text cannot be a secret of any format.
-    Malformed,
 }
 
 impl Credentials {
@@ -82,10 +73,7 @@ impl Credentials {
     }
 
     /// Returns the secret that the request presents, or `None` if it presents none.
-    pub(super) fn read(
-        &self,
-        request: &RequestHead<'_>,
-    ) -> Result<Option<Secret>, CredentialError> {
+    pub(super) fn read(&self, request: &RequestHead<'_>) -> Result<Option<Secret>, ErrorCode> {
         let (mut found, mut repeated) = (None, false);
         for source in &self.sources {
             source.each(request, |presented| {
@@ -94,7 +82,7 @@ impl Credentials {
             });
         }
         match found {
-            _ if repeated => Err(CredentialError::Repeated),
+            _ if repeated => Err(ErrorCode::RepeatedCredentials),
             None => Ok(None),
             Some(presented) => presented.and_then(parse_secret).map(Some),
         }
@@ -117,8 +105,8 @@ impl Default for Credentials {
     }
 }
 
-/// The bytes that may be a secret, without the scheme.
-type Presented<'a> = Result<&'a [u8], CredentialError>;
+/// The bytes that may be a secret, without the scheme; an error if they cannot be one of any format.
+type Presented<'a> = Result<&'a [u8], ErrorCode>;
 
 impl CredentialSource {
     fn header(name: &str) -> Result<Self, Invalid> {
@@ -136,7 +124,7 @@ impl CredentialSource {
                 let (_, count) = request.last_value(&AUTHORIZATION);
                 request.each_value(&AUTHORIZATION, |value| match parse_bearer(value) {
                     Some(presented) => visit(presented),
-                    None if count > 1 => visit(Err(CredentialError::Malformed)),
+                    None if count > 1 => visit(Err(ErrorCode::InvalidKey)),
                     None => {}
                 });
             }
@@ -162,16 +150,16 @@ fn parse_bearer(value: &[u8]) -> Option<Presented<'_>> {
     }
     match rest.split_first() {
         Some((b' ', text)) if !scheme.is_empty() => Some(Ok(text)),
-        _ => Some(Err(CredentialError::Malformed)),
+        _ => Some(Err(ErrorCode::InvalidKey)),
     }
 }
 
 /// Checks length and characters before copying, so that a long value costs no allocation.
-fn parse_secret(bytes: &[u8]) -> Result<Secret, CredentialError> {
+fn parse_secret(bytes: &[u8]) -> Result<Secret, ErrorCode> {
     let plausible =
         (1..=MAX_SECRET_LEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
     let text = std::str::from_utf8(bytes).ok().filter(|_| plausible);
-    text.map(|text| Secret::from(text.to_owned())).ok_or(CredentialError::Malformed)
+    text.map(|text| Secret::from(text.to_owned())).ok_or(ErrorCode::InvalidKey)
 }
 
 fn is_token(byte: u8) -> bool {

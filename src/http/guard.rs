@@ -1,9 +1,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, header::USER_AGENT, request::Parts};
+use http::{Extensions, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    credentials::{CredentialError, Credentials},
+    credentials::Credentials,
     request::{ClientIp, RequestHead, TenantPath, mark_sensitive},
     responses::{ErrorCode, Rejection},
     telemetry::CheckRecorder,
@@ -117,23 +117,33 @@ impl Guard {
         head: &mut Parts,
         peer: Option<IpAddr>,
     ) -> Result<Option<Verified>, Rejection> {
-        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
-        let precheck = {
-            let request = RequestHead::from_parts(head, peer);
-            self.precheck(&request, head.extensions.get::<OuterCheck>())
-        };
-        let verified = match precheck {
-            Precheck::Rejected(rejection) => return Err(rejection),
-            Precheck::AlreadyVerified => return Ok(head.extensions.get::<Verified>().cloned()),
-            Precheck::NoKey => {
-                head.extensions.insert(CheckedWithoutKey);
-                return Ok(None);
+        match self.precheck_parts(head, peer) {
+            Precheck::Rejected(rejection) => Err(rejection),
+            Precheck::AlreadyVerified => Ok(head.extensions.get::<Verified>().cloned()),
+            Precheck::NoKey => Ok(None),
+            Precheck::Presented(presented) => {
+                let verified = self.verify(presented).await?;
+                self.accept(&mut head.extensions, &verified);
+                Ok(Some(verified))
             }
-            Precheck::Presented(presented) => self.verify(presented).await?,
-        };
-        head.extensions.insert(self.outer_check(&verified));
-        head.extensions.insert(verified.clone());
-        Ok(Some(verified))
+        }
+    }
+
+    /// Does [`precheck`](Self::precheck), and records in the request what it found.
+    pub(crate) fn precheck_parts(&self, head: &mut Parts, peer: Option<IpAddr>) -> Precheck {
+        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
+        let outer = head.extensions.get::<OuterCheck>();
+        let precheck = self.precheck(&RequestHead::from_parts(head, peer), outer);
+        if matches!(precheck, Precheck::NoKey) {
+            head.extensions.insert(CheckedWithoutKey);
+        }
+        precheck
+    }
+
+    /// Records in a request that its key was verified.
+    pub(crate) fn accept(&self, extensions: &mut Extensions, verified: &Verified) {
+        extensions.insert(self.outer_check(verified));
+        extensions.insert(verified.clone());
     }
 
     /// Does everything that needs the request itself. Only verification, which waits for the
@@ -161,8 +171,7 @@ impl Guard {
             Ok(Some(secret)) => secret,
             Ok(None) if self.optional => return Precheck::NoKey,
             Ok(None) => return self.reject(ErrorCode::MissingKey),
-            Err(CredentialError::Repeated) => return self.reject(ErrorCode::RepeatedCredentials),
-            Err(CredentialError::Malformed) => return self.reject(ErrorCode::InvalidKey),
+            Err(code) => return self.reject(code),
         };
         let (ip, user_agent) = self.client(request);
         Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent })

@@ -165,16 +165,12 @@ impl ClientIp {
         else {
             return Some(peer);
         };
-        let mut hops = Some(Vec::new());
-        request.each_value(&proxies.header, |line| {
-            let parsed = std::str::from_utf8(line).ok().and_then(proxies.parse_line);
-            hops = hops.take().zip(parsed).map(|(mut hops, parsed)| {
-                hops.extend(parsed);
-                hops
-            });
-        });
+        let mut lines = Vec::new();
+        request.each_value(&proxies.header, |line| lines.push(line));
+        let parse = |line| std::str::from_utf8(line).ok().and_then(proxies.parse_line);
+        let lines: Vec<_> = lines.into_iter().map(parse).collect::<Option<_>>()?;
         let mut nearest = peer;
-        for hop in hops?.into_iter().rev() {
+        for hop in lines.into_iter().flatten().rev() {
             nearest = hop?;
             if !proxies.networks.allows(Some(nearest)) {
                 break;

@@ -12,10 +12,8 @@ use tower_service::Service;
 
 use crate::{
     http::{
-        GrpcResponses, Guard, ProblemResponses, Rejection, RejectionHandler, RequestHead,
-        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        GrpcResponses, Guard, ProblemResponses, Rejection, RejectionHandler, guard::Precheck,
         rate_limit_headers,
-        request::mark_sensitive,
     },
     verify::Verified,
 };
@@ -100,24 +98,17 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let ApiKeyLayer { guard, rejection_handler, peer } = &self.layer;
-        for name in guard.credentials.header_names() {
-            mark_sensitive(request.headers_mut(), name);
-        }
-        let precheck = {
-            let (uri, extensions) = (request.uri(), request.extensions());
-            let peer = peer(extensions);
-            let head = RequestHead::new(request.headers(), uri.path(), uri.query(), peer);
-            guard.precheck(&head, extensions.get::<OuterCheck>())
-        };
+        let (mut head, body) = request.into_parts();
+        let peer = peer(&head.extensions);
+        let precheck = guard.precheck_parts(&mut head, peer);
+        let request = Request::from_parts(head, body);
         let state = match precheck {
             Precheck::Rejected(rejection) => State::rejected(rejection_handler, rejection),
-            Precheck::NoKey => {
-                request.extensions_mut().insert(CheckedWithoutKey);
+            Precheck::NoKey | Precheck::AlreadyVerified => {
                 State::Calling(Box::pin(self.inner.call(request)), None)
             }
-            Precheck::AlreadyVerified => State::Calling(Box::pin(self.inner.call(request)), None),
             Precheck::Presented(presented) => {
                 let verifier = guard.clone();
                 let verification = Box::pin(async move { verifier.verify(presented).await });
@@ -178,8 +169,7 @@ where
                     self.state = match result {
                         Err(rejection) => State::rejected(rejection_handler, rejection),
                         Ok(verified) => {
-                            request.extensions_mut().insert(guard.outer_check(&verified));
-                            request.extensions_mut().insert(verified.clone());
+                            guard.accept(request.extensions_mut(), &verified);
                             let future = service.inner.call(request);
                             State::Calling(Box::pin(future), Some(verified))
                         }
