@@ -354,18 +354,10 @@ impl GuardBuilder {
     /// Sets where the path of the URL names the tenant. Keys of other tenants are rejected; if the
     /// path names no tenant, every key is rejected.
     ///
-    /// The template consists of whole segments, the last one in braces. It is matched from the
-    /// start of the path that the layer receives. A nested router receives only the rest of the
-    /// path: in axum, put the layer around `nest`, not inside it.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{http::Guard, testing::TestKeys};
-    /// # let keys = TestKeys::new().keys;
-    /// // For /t/acme, /t/acme/users, ….
-    /// let guard = Guard::builder(keys).tenant_in_path("/t/{tenant}").build()?;
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
+    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for
+    /// `/t/acme`, `/t/acme/users`, …. It is matched from the start of the path that the layer
+    /// receives. A nested router receives only the rest of the path: in axum, put the layer around
+    /// `nest`, not inside it.
     pub fn tenant_in_path(mut self, template: &str) -> Self {
         self.tenant_path = Some(template.to_owned());
         self
