@@ -1,6 +1,6 @@
 //! A tower layer for services that take an [`http::Request`]: hyper, axum, tonic.
 //!
-//! The layer verifies the key of each request and puts [`Verified`](crate::verify::Verified) into
+//! The layer verifies the key of each request and puts [`Verified`] into
 //! the extensions, or responds itself. A layer inside another layer with the same
 //! [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks its own tenant and
 //! scopes, so that a request counts once against rates and quotas.
