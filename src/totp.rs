@@ -111,7 +111,21 @@ impl Totp {
     /// Returns the URI and QR code with which the user adds a secret to an app. Apps show `account` next to
     /// the codes. Special characters in `issuer` and `account` are escaped.
     pub fn setup(&self, secret: &TotpSecret, account: &str) -> TotpSetup {
-        TotpSetup::new(secret, &self.issuer, account)
+        let issuer = escape(&self.issuer, MAX_ISSUER_LEN);
+        let account = escape(account, MAX_ACCOUNT_LEN);
+        let secret = secret.expose();
+        // Allocates once: a string that grows would leave unzeroed copies of the secret in memory.
+        let mut uri = String::with_capacity(100 + secret.len() + 2 * issuer.len() + account.len());
+        uri.push_str("otpauth://totp/");
+        if !issuer.is_empty() {
+            uri.extend([issuer.as_str(), ":"]);
+        }
+        uri.extend([account.as_str(), "?secret=", secret]);
+        if !issuer.is_empty() {
+            uri.extend(["&issuer=", issuer.as_str()]);
+        }
+        uri.push_str("&algorithm=SHA1&digits=6&period=30");
+        TotpSetup { uri: Secret::from(uri) }
     }
 
     /// Accepts a current code once, and returns the time for [`Actor::second_factor_at`]. Ignores spaces and `-`.
@@ -288,23 +302,6 @@ pub struct TotpSetup {
 }
 
 impl TotpSetup {
-    fn new(secret: &TotpSecret, issuer: &str, account: &str) -> Self {
-        let (issuer, account) = (escape(issuer, MAX_ISSUER_LEN), escape(account, MAX_ACCOUNT_LEN));
-        let secret = secret.expose();
-        // Allocates once: a string that grows would leave unzeroed copies of the secret in memory.
-        let mut uri = String::with_capacity(100 + secret.len() + 2 * issuer.len() + account.len());
-        uri.push_str("otpauth://totp/");
-        if !issuer.is_empty() {
-            uri.extend([issuer.as_str(), ":"]);
-        }
-        uri.extend([account.as_str(), "?secret=", secret]);
-        if !issuer.is_empty() {
-            uri.extend(["&issuer=", issuer.as_str()]);
-        }
-        uri.push_str("&algorithm=SHA1&digits=6&period=30");
-        Self { uri: Secret::from(uri) }
-    }
-
     /// Returns the URI, which is a link on phones: `otpauth://totp/Lumio:ada?secret=…`. Truncates long names.
     pub fn uri(&self) -> &Secret {
         &self.uri
@@ -317,7 +314,7 @@ impl TotpSetup {
         let code =
             code.expect("names are truncated so that the URI fits the 2,953 bytes of a QR code");
         let size = code.size() + 2 * BORDER;
-        // Allocates once, as above: each dark module takes at most 16 bytes.
+        // Allocates once, as in `setup`: each dark module takes at most 16 bytes.
         let mut svg = String::with_capacity(300 + (code.size() * code.size()) as usize * 16);
         // Writing to a String cannot fail.
         let _ = write!(

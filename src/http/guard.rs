@@ -1,9 +1,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderValue, header::USER_AGENT, request::Parts};
+use http::{Extensions, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
-    credentials::{CredentialError, Credentials},
+    credentials::Credentials,
     request::{ClientIp, RequestHead, TenantPath, mark_sensitive},
     responses::{ErrorCode, Rejection},
     telemetry::CheckRecorder,
@@ -117,23 +117,33 @@ impl Guard {
         head: &mut Parts,
         peer: Option<IpAddr>,
     ) -> Result<Option<Verified>, Rejection> {
-        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
-        let precheck = {
-            let request = RequestHead::from_parts(head, peer);
-            self.precheck(&request, head.extensions.get::<OuterCheck>())
-        };
-        let verified = match precheck {
-            Precheck::Rejected(rejection) => return Err(rejection),
-            Precheck::AlreadyVerified => return Ok(head.extensions.get::<Verified>().cloned()),
-            Precheck::NoKey => {
-                head.extensions.insert(CheckedWithoutKey);
-                return Ok(None);
+        match self.precheck_parts(head, peer) {
+            Precheck::Rejected(rejection) => Err(rejection),
+            Precheck::AlreadyVerified => Ok(head.extensions.get::<Verified>().cloned()),
+            Precheck::NoKey => Ok(None),
+            Precheck::Presented(presented) => {
+                let verified = self.verify(presented).await?;
+                self.accept(&mut head.extensions, &verified);
+                Ok(Some(verified))
             }
-            Precheck::Presented(presented) => self.verify(presented).await?,
-        };
-        head.extensions.insert(self.outer_check(&verified));
-        head.extensions.insert(verified.clone());
-        Ok(Some(verified))
+        }
+    }
+
+    /// Does [`precheck`](Self::precheck), and records in the request what it found.
+    pub(crate) fn precheck_parts(&self, head: &mut Parts, peer: Option<IpAddr>) -> Precheck {
+        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
+        let outer = head.extensions.get::<OuterCheck>();
+        let precheck = self.precheck(&RequestHead::from_parts(head, peer), outer);
+        if matches!(precheck, Precheck::NoKey) {
+            head.extensions.insert(CheckedWithoutKey);
+        }
+        precheck
+    }
+
+    /// Records in a request that its key was verified.
+    pub(crate) fn accept(&self, extensions: &mut Extensions, verified: &Verified) {
+        extensions.insert(self.outer_check(verified));
+        extensions.insert(verified.clone());
     }
 
     /// Does everything that needs the request itself. Only verification, which waits for the
@@ -161,8 +171,7 @@ impl Guard {
             Ok(Some(secret)) => secret,
             Ok(None) if self.optional => return Precheck::NoKey,
             Ok(None) => return self.reject(ErrorCode::MissingKey),
-            Err(CredentialError::Repeated) => return self.reject(ErrorCode::RepeatedCredentials),
-            Err(CredentialError::Malformed) => return self.reject(ErrorCode::InvalidKey),
+            Err(code) => return self.reject(code),
         };
         let (ip, user_agent) = self.client(request);
         Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent })
@@ -345,18 +354,10 @@ impl GuardBuilder {
     /// Sets where the path of the URL names the tenant. Keys of other tenants are rejected; if the
     /// path names no tenant, every key is rejected.
     ///
-    /// The template consists of whole segments, the last one in braces. It is matched from the
-    /// start of the path that the layer receives. A nested router receives only the rest of the
-    /// path: in axum, put the layer around `nest`, not inside it.
-    ///
-    /// # Examples
-    /// ```
-    /// # use keyward::{http::Guard, testing::TestKeys};
-    /// # let keys = TestKeys::new().keys;
-    /// // For /t/acme, /t/acme/users, ….
-    /// let guard = Guard::builder(keys).tenant_in_path("/t/{tenant}").build()?;
-    /// # Ok::<(), keyward::model::Invalid>(())
-    /// ```
+    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for
+    /// `/t/acme`, `/t/acme/users`, …. It is matched from the start of the path that the layer
+    /// receives. A nested router receives only the rest of the path: in axum, put the layer around
+    /// `nest`, not inside it.
     pub fn tenant_in_path(mut self, template: &str) -> Self {
         self.tenant_path = Some(template.to_owned());
         self
@@ -380,8 +381,9 @@ impl GuardBuilder {
         }
         if let Some(template) = tenant_path {
             let template = TenantPath::new(&template)?;
-            let of_path = move |request: &RequestHead<'_>| Some(template.tenant(request.path()));
-            guard.tenant = Some(TenantOf(Arc::new(of_path)));
+            guard.tenant = Some(TenantOf(Arc::new(move |request| {
+                Some(template.tenant(request.path()).unwrap_or_else(|| NO_TENANT.into()))
+            })));
         }
         Ok(guard)
     }
@@ -423,3 +425,6 @@ pub(crate) struct CheckedWithoutKey;
 const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
 /// In bytes. The audit log keeps 500 characters of the user agent.
 const MAX_USER_AGENT: usize = 2_000;
+/// No tenant can have this name, because an [`Owner`](crate::model::Owner) contains no NUL. Every
+/// key is rejected, with the response for an unknown key.
+const NO_TENANT: &str = "\0";

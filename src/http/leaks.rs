@@ -87,7 +87,10 @@ impl LeakReceiver {
             keys,
             default_policy: LeakPolicy::default(),
             format_policies: Vec::new(),
-            public_keys: Arc::new(PublicKeyCache::new(public_keys)),
+            public_keys: Arc::new(PublicKeyCache {
+                source: Box::new(public_keys),
+                state: Mutex::default(),
+            }),
         }
     }
 
@@ -146,7 +149,9 @@ impl LeakReceiver {
         if superseded || is_over {
             return Ok(true);
         }
-        let result = match self.policy_for(&found.token) {
+        let formats = &self.format_policies;
+        let special = formats.iter().find(|(format, _)| format.parse(&found.token).is_ok());
+        let result = match special.map_or(self.default_policy, |(_, policy)| *policy) {
             LeakPolicy::Revoke => {
                 let reason = format!("leaked: {location}");
                 self.keys.revoke(&key.owner, key.id, &reason, &actor).await
@@ -155,17 +160,12 @@ impl LeakReceiver {
             LeakPolicy::Notify => Ok(()),
         };
         match result {
-            // The key was revoked or deleted concurrently.
-            Err(error) if [ErrorKind::NotFound, ErrorKind::NotLive].contains(&error.kind()) => {
-                Ok(true)
+            // `NotFound`, `NotLive`: the key was revoked or deleted concurrently.
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotLive) => {
+                Err(error)
             }
-            result => result.map(|()| true),
+            _ => Ok(true),
         }
-    }
-
-    fn policy_for(&self, secret: &str) -> LeakPolicy {
-        let special = self.format_policies.iter().find(|(format, _)| format.parse(secret).is_ok());
-        special.map_or(self.default_policy, |(_, policy)| *policy)
     }
 }
 
@@ -298,10 +298,6 @@ struct CacheState {
 }
 
 impl PublicKeyCache {
-    fn new(source: impl PublicKeys) -> Self {
-        Self { source: Box::new(source), state: Mutex::default() }
-    }
-
     /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at
     /// most once per [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails,
     /// cached keys stay valid.

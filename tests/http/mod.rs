@@ -1,6 +1,7 @@
 mod declared;
 mod exports;
 mod grpc;
+mod heads;
 mod layers;
 mod leaks;
 mod manage;

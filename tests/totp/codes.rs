@@ -77,7 +77,8 @@ async fn a_wrong_code_does_not_make_a_used_code_valid_again() {
 #[tokio::test]
 async fn codes_may_contain_spaces_and_dashes_and_a_malformed_code_uses_no_attempt() {
     let harness = TotpHarness::new(stores::memory());
-    for malformed in ["", "12345", "1234567", "12345a", "+12345", "١٢٣٤٥٦", "123456\0", "0x1234"]
+    for malformed in
+        ["", "12345", "1234567", "12345a", "+12345", "-12345", "١٢٣٤٥٦", "123456\0", "0x1234"]
     {
         for _ in 0..10 {
             assert!(

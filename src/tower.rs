@@ -1,3 +1,36 @@
+//! A tower layer for services that take an [`http::Request`]: hyper, axum, tonic.
+//!
+//! The layer verifies the key of each request and puts [`Verified`] into
+//! the extensions, or responds itself. A layer inside another layer with the same
+//! [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks its own tenant and
+//! scopes, so that a request counts once against rates and quotas.
+//!
+//! # Examples
+//! ```
+//! use keyward::{http::Guard, tower::ApiKeyLayer};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! async fn builds(request: http::Request<String>) -> Result<http::Response<String>, std::io::Error> {
+//!     let verified = request.extensions().get::<keyward::Verified>().unwrap();
+//!     Ok(http::Response::new(format!("hello, {}", verified.owner().account())))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let test = keyward::testing::TestKeys::new();
+//! # let (keys, issued) = (test.keys.clone(), test.issue(["builds:read"]).await);
+//! let guard = Guard::builder(keys).require("builds:read").build()?;
+//! let service = ApiKeyLayer::new(guard).layer(service_fn(builds));
+//!
+//! let request = http::Request::builder().header("x-api-key", issued.secret.expose());
+//! let response = service.clone().oneshot(request.body(String::new())?).await?;
+//! assert_eq!(response.into_body(), "hello, account");
+//!
+//! let response = service.oneshot(http::Request::new(String::new())).await?;
+//! assert_eq!(response.status(), 401);
+//! # Ok(()) }
+//! ```
+
 use std::{
     mem,
     net::IpAddr,
@@ -12,10 +45,8 @@ use tower_service::Service;
 
 use crate::{
     http::{
-        GrpcResponses, Guard, ProblemResponses, Rejection, RejectionHandler, RequestHead,
-        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        GrpcResponses, Guard, ProblemResponses, Rejection, RejectionHandler, guard::Precheck,
         rate_limit_headers,
-        request::mark_sensitive,
     },
     verify::Verified,
 };
@@ -100,24 +131,17 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let ApiKeyLayer { guard, rejection_handler, peer } = &self.layer;
-        for name in guard.credentials.header_names() {
-            mark_sensitive(request.headers_mut(), name);
-        }
-        let precheck = {
-            let (uri, extensions) = (request.uri(), request.extensions());
-            let peer = peer(extensions);
-            let head = RequestHead::new(request.headers(), uri.path(), uri.query(), peer);
-            guard.precheck(&head, extensions.get::<OuterCheck>())
-        };
+        let (mut head, body) = request.into_parts();
+        let peer = peer(&head.extensions);
+        let precheck = guard.precheck_parts(&mut head, peer);
+        let request = Request::from_parts(head, body);
         let state = match precheck {
             Precheck::Rejected(rejection) => State::rejected(rejection_handler, rejection),
-            Precheck::NoKey => {
-                request.extensions_mut().insert(CheckedWithoutKey);
+            Precheck::NoKey | Precheck::AlreadyVerified => {
                 State::Calling(Box::pin(self.inner.call(request)), None)
             }
-            Precheck::AlreadyVerified => State::Calling(Box::pin(self.inner.call(request)), None),
             Precheck::Presented(presented) => {
                 let verifier = guard.clone();
                 let verification = Box::pin(async move { verifier.verify(presented).await });
@@ -178,8 +202,7 @@ where
                     self.state = match result {
                         Err(rejection) => State::rejected(rejection_handler, rejection),
                         Ok(verified) => {
-                            request.extensions_mut().insert(guard.outer_check(&verified));
-                            request.extensions_mut().insert(verified.clone());
+                            guard.accept(request.extensions_mut(), &verified);
                             let future = service.inner.call(request);
                             State::Calling(Box::pin(future), Some(verified))
                         }
@@ -257,10 +280,8 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         // The request is not known yet, so both services must be ready.
-        match self.wrapped.poll_ready(cx) {
-            Poll::Ready(Ok(())) => self.bare.poll_ready(cx),
-            other => other,
-        }
+        ready!(self.wrapped.poll_ready(cx))?;
+        self.bare.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
