@@ -29,7 +29,7 @@ use crate::{
     audit::EventKind,
     error::{Error, ErrorKind},
     manage::{Issued, NewKey},
-    model::{Actor, Invalid, Owner, Period, one_line},
+    model::{Actor, Invalid, Owner, Period, debug_only, one_line},
     secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
     store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode},
     system::{EntropyError, fill_random},
@@ -471,11 +471,7 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("product", &self.product).finish_non_exhaustive()
-    }
-}
+debug_only!(Inner { product });
 
 /// Returns six random digits. Private: a generator from outside could be seeded, cloned or shared.
 fn generate_code(

@@ -97,9 +97,8 @@ impl<H> ApiKeyLayer<H> {
     /// let layer = ApiKeyLayer::new(guard)
     ///     .peer(|extensions| Some(extensions.get::<MyConnection>()?.remote.ip()));
     /// ```
-    pub fn peer(mut self, peer: fn(&Extensions) -> Option<IpAddr>) -> Self {
-        self.peer = peer;
-        self
+    pub fn peer(self, peer: fn(&Extensions) -> Option<IpAddr>) -> Self {
+        Self { peer, ..self }
     }
 }
 

@@ -358,9 +358,8 @@ impl GuardBuilder {
     /// `/t/acme`, `/t/acme/users`, …. It is matched from the start of the path that the layer
     /// receives. A nested router receives only the rest of the path: in axum, put the layer around
     /// `nest`, not inside it.
-    pub fn tenant_in_path(mut self, template: &str) -> Self {
-        self.tenant_path = Some(template.to_owned());
-        self
+    pub fn tenant_in_path(self, template: &str) -> Self {
+        Self { tenant_path: Some(template.to_owned()), ..self }
     }
 
     /// Builds the guard.

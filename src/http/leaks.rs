@@ -95,9 +95,8 @@ impl LeakReceiver {
     }
 
     /// Sets the policy for keys of every format. Defaults to [`LeakPolicy::Revoke`].
-    pub fn policy(mut self, policy: LeakPolicy) -> Self {
-        self.default_policy = policy;
-        self
+    pub fn policy(self, policy: LeakPolicy) -> Self {
+        Self { default_policy: policy, ..self }
     }
 
     /// Sets the policy for keys of one format, for example the format of a test environment.
@@ -251,15 +250,13 @@ impl<'a> LeakReport<'a> {
     }
 
     /// Sets the value of `Github-Public-Key-Identifier`.
-    pub fn identifier(mut self, identifier: &'a [u8]) -> Self {
-        self.identifier = identifier;
-        self
+    pub fn identifier(self, identifier: &'a [u8]) -> Self {
+        Self { identifier, ..self }
     }
 
     /// Sets the value of `Github-Public-Key-Signature`.
-    pub fn signature(mut self, signature: &'a [u8]) -> Self {
-        self.signature = signature;
-        self
+    pub fn signature(self, signature: &'a [u8]) -> Self {
+        Self { signature, ..self }
     }
 
     /// Whether the signature is one of this key over exactly this body.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::Timestamp,
+    model::{Timestamp, debug_only},
     store::{ChargeOutcome, CounterCharge},
 };
 
@@ -130,8 +130,4 @@ impl Verified {
     }
 }
 
-impl std::fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("uses", &self.uses).finish_non_exhaustive()
-    }
-}
+debug_only!(Reservation { uses });

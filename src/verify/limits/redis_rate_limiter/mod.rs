@@ -22,7 +22,7 @@ use super::{
     },
 };
 use crate::{
-    model::{Invalid, Rate, Timestamp},
+    model::{Invalid, Rate, Timestamp, debug_only},
     store::redis::{BoxError, Script, checked_prefix, owner_hash},
     system::lock,
 };
@@ -124,16 +124,14 @@ impl RedisRateLimiter {
     }
 
     /// Sets what happens to uses that cannot be counted. Defaults to [`RedisOutage::PerNode`].
-    pub fn on_outage(mut self, policy: RedisOutage) -> Self {
-        self.outage_policy = policy;
-        self
+    pub fn on_outage(self, policy: RedisOutage) -> Self {
+        Self { outage_policy: policy, ..self }
     }
 
     /// Sets the number of permits that a node leases in advance. A lease is never larger than a tenth of the burst.
     /// Defaults to no leases.
-    pub fn lease(mut self, permits: u32) -> Self {
-        self.leases = Some(Leases::new(permits));
-        self
+    pub fn lease(self, permits: u32) -> Self {
+        Self { leases: Some(Leases::new(permits)), ..self }
     }
 
     /// Charges between `charge.uses` and `max_uses` uses. Returns how many were granted; `None` if fewer than
@@ -219,15 +217,7 @@ impl RateLimiter for RedisRateLimiter {
     }
 }
 
-impl std::fmt::Debug for RedisRateLimiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisRateLimiter")
-            .field("prefix", &self.prefix)
-            .field("timeout", &self.timeout)
-            .field("outage_policy", &self.outage_policy)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(RedisRateLimiter { prefix, timeout, outage_policy });
 
 /// Charges and refunds on this node alone, during an outage of Redis.
 impl PerNodeRates {
