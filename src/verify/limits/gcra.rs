@@ -10,9 +10,11 @@ use crate::model::{MAX_RATE_PERIOD_MICROS, Rate, Timestamp};
 /// trying is not locked out. Intervals are whole microseconds, rounded up, so that a rate is never exceeded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gcra {
-    rate: Rate,
-    interval: i64,
-    reach: i64,
+    pub(super) rate: Rate,
+    /// How far one use moves a bucket forward.
+    pub(super) interval: i64,
+    /// How far ahead of now a bucket is without uses left.
+    pub(super) reach: i64,
 }
 
 impl Gcra {
@@ -81,30 +83,6 @@ impl Gcra {
     #[inline]
     pub(crate) fn needs_precise_clock(&self) -> bool {
         self.interval < 100_000
-    }
-
-    /// Returns how long to wait for uses of a bucket that is this far ahead of now; `None` if they are available.
-    pub(crate) fn wait_from(&self, ahead: i64, uses: u32) -> Option<Duration> {
-        let ahead = ahead.saturating_add(self.cost(uses));
-        (ahead > self.reach).then(|| self.wait(ahead, uses))
-    }
-
-    /// Returns the duration in microseconds, at most one burst.
-    pub(crate) fn reachable(&self, ahead: Duration) -> i64 {
-        i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX).min(self.reach)
-    }
-
-    pub(crate) fn rate(&self) -> Rate {
-        self.rate
-    }
-
-    #[cfg(feature = "redis")]
-    pub(crate) fn reach(&self) -> i64 {
-        self.reach
-    }
-
-    pub(crate) fn interval(&self) -> i64 {
-        self.interval
     }
 
     /// Returns how far uses move a bucket forward.

@@ -196,22 +196,18 @@ impl RateBucket {
     /// Charges a use that happened, also if none is left: later ones wait longer.
     pub(crate) fn overdraw(&self, now: Timestamp) {
         let now = now.as_unix_micros();
-        let next = |full_at: i64| Some(full_at.max(now).saturating_add(self.gcra.interval()));
+        let next = |full_at: i64| Some(full_at.max(now).saturating_add(self.gcra.interval));
         let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Returns one use, up to the whole burst.
     pub(crate) fn restore_one(&self, now: Timestamp) {
         if self.full_at.load(Ordering::Relaxed) > now.as_unix_micros() {
-            self.full_at.fetch_sub(self.gcra.interval(), Ordering::Relaxed);
+            self.full_at.fetch_sub(self.gcra.interval, Ordering::Relaxed);
         }
     }
 
-    fn is_full(&self, now: Timestamp) -> bool {
-        self.full_at() <= now
-    }
-
-    fn state(&self, now: Timestamp) -> RateState {
+    pub(super) fn state(&self, now: Timestamp) -> RateState {
         self.gcra.state(self.full_at(), now)
     }
 
@@ -246,14 +242,14 @@ impl<S: Clone + Eq + Hash> Buckets<S> {
         let shard = self.shard_hash.hash_one(subject) as usize % SHARDS;
         let mut buckets = lock(&self.shards[shard]);
         if let Some(bucket) = buckets.get_mut(subject) {
-            if bucket.gcra.rate() != rate {
+            if bucket.gcra.rate != rate {
                 *bucket = Arc::new(RateBucket::replacing(bucket, rate, now));
             }
             return bucket.clone();
         }
         if buckets.len() >= MIN_SWEEP && buckets.len() == buckets.capacity() {
             // A full bucket that is not in use is the same as a new one.
-            buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full(now));
+            buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1 || bucket.full_at() > now);
         }
         let bucket = Arc::new(RateBucket::new(rate));
         buckets.insert(subject.clone(), bucket.clone());

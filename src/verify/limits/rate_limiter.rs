@@ -85,8 +85,7 @@ impl RateCharge<'_> {
     pub(crate) fn states(&self, levels: &RateLevels) -> RateStates {
         let mut states = RateStates::default();
         for ((subject, rate), full_at) in self.rates.iter().zip(&levels.full_at) {
-            let gcra = Gcra::new(*rate);
-            let state = gcra.state_at(gcra.reachable(full_at.since(levels.at)));
+            let state = Gcra::new(*rate).state(*full_at, levels.at);
             match subject {
                 RateSubject::Key(_) => states.key = Some(state),
                 RateSubject::Owner => states.owner = Some(state),
@@ -108,8 +107,7 @@ impl RateCharge<'_> {
     /// Returns the error of a charge that was refused at these levels.
     pub(crate) fn limited(&self, levels: &RateLevels) -> Box<Limited> {
         let wait = |((_, rate), full_at): (&(RateSubject, Rate), &Timestamp)| {
-            let gcra = Gcra::new(*rate);
-            gcra.wait_from(gcra.reachable(full_at.since(levels.at)), self.uses)
+            Gcra::new(*rate).charge(*full_at, self.uses, levels.at).err()
         };
         let waits = self.rates.iter().zip(&levels.full_at).filter_map(wait);
         Limited::by_rate(waits.max().unwrap_or_default(), self.states(levels))

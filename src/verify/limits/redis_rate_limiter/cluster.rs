@@ -18,7 +18,7 @@ use crate::{
 /// A single Redis server, or the discovered nodes of a cluster, with one connection to each.
 pub(super) struct Cluster {
     seeds: Vec<Address>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     connections: Mutex<HashMap<String, Connection>>,
     /// The node of each slot for which a server replied with a redirection.
     slot_addresses: Mutex<HashMap<u16, Address>>,

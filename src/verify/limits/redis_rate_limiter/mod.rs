@@ -2,15 +2,12 @@ mod cluster;
 mod lease;
 
 use std::{
-    sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use redis::{ConnectionInfo, IntoConnectionInfo, Value};
+use redis::{IntoConnectionInfo, Value, from_redis_value};
 use tokio::time::Instant;
 
 use self::{cluster::Cluster, lease::Leases};
@@ -22,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    model::{Invalid, Rate, Timestamp, debug_only},
+    model::{Invalid, Rate, Timestamp},
     store::redis::{BoxError, Script, checked_prefix, owner_hash},
     system::lock,
 };
@@ -62,8 +59,6 @@ use crate::{
 #[must_use]
 pub struct RedisRateLimiter {
     prefix: String,
-    seeds: Vec<ConnectionInfo>,
-    timeout: Duration,
     outage_policy: RedisOutage,
     cluster: Cluster,
     leases: Option<Leases>,
@@ -94,12 +89,9 @@ impl RedisRateLimiter {
         let parse = |url: T| url.as_ref().into_connection_info();
         let seeds: Result<Vec<_>, _> = urls.into_iter().map(parse).collect();
         let seeds = seeds.map_err(|_| Invalid::new("url", "use redis://host:port/"))?;
-        let timeout = Duration::from_millis(250);
         Ok(Self {
             prefix: "keyward.rates".into(),
-            cluster: Cluster::new(seeds.clone(), timeout),
-            seeds,
-            timeout,
+            cluster: Cluster::new(seeds, Duration::from_millis(250)),
             outage_policy: RedisOutage::default(),
             leases: None,
             per_node: PerNodeRates::default(),
@@ -118,8 +110,7 @@ impl RedisRateLimiter {
 
     /// Sets the timeout of a call. Defaults to 250 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self.cluster = Cluster::new(self.seeds.clone(), timeout);
+        self.cluster.timeout = timeout;
         self
     }
 
@@ -144,11 +135,11 @@ impl RedisRateLimiter {
         let mut arguments = vec![max_uses.to_string(), charge.uses.to_string()];
         for (_, rate) in charge.rates {
             let gcra = Gcra::new(*rate);
-            arguments.extend([gcra.interval().to_string(), gcra.reach().to_string()]);
+            arguments.extend([gcra.interval.to_string(), gcra.reach.to_string()]);
         }
         let reply = self.run(&CHARGE, charge, &arguments).await?;
-        let numbers = parse_numbers(reply);
-        let Some([granted, at, full_at @ ..]) = numbers.as_deref() else {
+        let numbers = from_redis_value::<Vec<i64>>(reply);
+        let Ok([granted, at, full_at @ ..]) = numbers.as_deref() else {
             return Err("unexpected reply of Redis to a rate limit script".into());
         };
         let levels = RateLevels {
@@ -207,7 +198,7 @@ impl RateLimiter for RedisRateLimiter {
         }
         let mut arguments = vec![charge.uses.to_string()];
         for ((_, rate), full_at) in charge.rates.iter().zip(&granted.full_at) {
-            let interval = Gcra::new(*rate).interval();
+            let interval = Gcra::new(*rate).interval;
             arguments.extend([interval.to_string(), full_at.as_unix_micros().to_string()]);
         }
         if self.breaker.may_call() {
@@ -217,29 +208,30 @@ impl RateLimiter for RedisRateLimiter {
     }
 }
 
-debug_only!(RedisRateLimiter { prefix, timeout, outage_policy });
+impl std::fmt::Debug for RedisRateLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisRateLimiter")
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.cluster.timeout)
+            .field("outage_policy", &self.outage_policy)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Charges and refunds on this node alone, during an outage of Redis.
 impl PerNodeRates {
     fn charge_alone(&self, charge: &RateCharge<'_>) -> RateOutcome {
-        let (now, mut key, mut owner) = (charge.at, None, None);
-        for (subject, rate) in charge.rates {
-            let bucket = Some(self.bucket(charge, *subject, *rate));
-            match subject {
-                RateSubject::Key(_) => key = bucket,
-                RateSubject::Owner => owner = bucket,
-            }
-        }
-        let rates = KeyRates::new(key, owner, false);
-        let granted = rates.charge(charge.uses, now).is_ok();
-        let states = rates.states(now);
-        let full_at = charge.rates.iter().map(|(subject, _)| {
-            let state = match subject {
-                RateSubject::Key(_) => states.key,
-                RateSubject::Owner => states.owner,
-            };
-            now.after(state.map(|state| state.reset).unwrap_or_default())
-        });
+        let now = charge.at;
+        let bucket = |(subject, rate): &(_, _)| self.bucket(charge, *subject, *rate);
+        let buckets: Vec<_> = charge.rates.iter().map(bucket).collect();
+        let of = |wanted: fn(&RateSubject) -> bool| {
+            let place = charge.rates.iter().position(|(subject, _)| wanted(subject))?;
+            Some(buckets[place].clone())
+        };
+        let key = of(|subject| matches!(subject, RateSubject::Key(_)));
+        let owner = of(|subject| matches!(subject, RateSubject::Owner));
+        let granted = KeyRates::new(key, owner, false).charge(charge.uses, now).is_ok();
+        let full_at = buckets.iter().map(|bucket| now.after(bucket.state(now).reset));
         let levels = RateLevels { at: now, full_at: full_at.collect() };
         if granted { RateOutcome::Granted(levels) } else { RateOutcome::Refused(levels) }
     }
@@ -262,30 +254,24 @@ impl PerNodeRates {
 /// After a failure of Redis, lets one call per second try it. All other calls fail without waiting.
 #[derive(Default)]
 struct CircuitBreaker {
-    is_open: AtomicBool,
+    /// `None` unless the latest call failed.
     retry_at: Mutex<Option<Instant>>,
 }
 
 impl CircuitBreaker {
     fn may_call(&self) -> bool {
-        if !self.is_open.load(Ordering::Relaxed) {
-            return true;
-        }
-        let (mut retry_at, now) = (lock(&self.retry_at), Instant::now());
-        let is_due = retry_at.is_none_or(|at| at <= now);
+        let mut retry_at = lock(&self.retry_at);
+        let Some(at) = &mut *retry_at else { return true };
+        let now = Instant::now();
+        let is_due = *at <= now;
         if is_due {
-            *retry_at = Some(now + RETRY_INTERVAL);
+            *at = now + RETRY_INTERVAL;
         }
         is_due
     }
 
     fn record(&self, failed: bool) {
-        if failed {
-            *lock(&self.retry_at) = Some(Instant::now() + RETRY_INTERVAL);
-        }
-        if self.is_open.load(Ordering::Relaxed) != failed {
-            self.is_open.store(failed, Ordering::Relaxed);
-        }
+        *lock(&self.retry_at) = failed.then(|| Instant::now() + RETRY_INTERVAL);
     }
 }
 
@@ -295,15 +281,6 @@ fn redis_key(tag: &str, subject: RateSubject) -> String {
         RateSubject::Key(id) => format!("{{{tag}}}{id}"),
         RateSubject::Owner => format!("{{{tag}}}all"),
     }
-}
-
-fn parse_numbers(reply: Value) -> Option<Vec<i64>> {
-    let Value::Array(items) = reply else { return None };
-    let number = |item| match item {
-        Value::BulkString(digits) => std::str::from_utf8(&digits).ok()?.parse().ok(),
-        _ => None,
-    };
-    items.into_iter().map(number).collect()
 }
 
 static CHARGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("charge.lua")));
