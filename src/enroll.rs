@@ -258,8 +258,8 @@ impl EnrollmentBuilder {
         self
     }
 
-    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. With 5 attempts
-    /// per code, an attacker who guesses all the time finds a correct code once in 40,000 hours on average.
+    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has
+    /// six digits and allows 5 attempts, so an attacker who keeps guessing succeeds once in 40,000 hours on average.
     pub fn codes_per_address(mut self, per_hour: u32) -> Self {
         self.inner.codes_per_address = per_hour;
         self
@@ -371,7 +371,7 @@ impl EmailAddress {
 impl FromStr for EmailAddress {
     type Err = Invalid;
 
-    /// Parses an address that SMTP accepts without quotes, and trims white space around it.
+    /// Parses an address, and trims white space around it. Quoted local parts (`"ada l"@example.com`) are rejected.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let invalid = |why| Invalid::new("e-mail address", why);
         let text = text.trim();

@@ -169,8 +169,8 @@ impl FromRequest for Verified {
 
 /// Extracts the verified key, or `None` if an optional guard accepted a request without a key.
 ///
-/// Use this instead of `Option<Verified>`: actix-web turns every extraction error into `None`, also
-/// the error about a forgotten middleware.
+/// Use this instead of `Option<Verified>`: actix-web turns every extraction error into `None`, so a
+/// forgotten middleware would look like a request without a key.
 #[derive(Clone, Debug)]
 pub struct MaybeVerified(
     /// The verified key, if the request presented one.

@@ -89,7 +89,7 @@ impl ApiKeysBuilder {
         Self { step_up: Arc::new(policy), ..self }
     }
 
-    /// Adds a sink that receives every audit event. The stored audit log needs none.
+    /// Adds a sink that receives every audit event, in addition to the audit log that the store keeps.
     pub fn audit(self, sink: impl AuditSink) -> Self {
         Self { sinks: self.sinks.and(sink), ..self }
     }
@@ -100,7 +100,7 @@ impl ApiKeysBuilder {
         Self { rates: Rates::Limiter(Arc::new(limiter)), ..self }
     }
 
-    /// Sets how verified keys are cached; see [`CacheOptions`] for the defaults.
+    /// Sets how verified keys are cached. Caching is on by default, with the defaults of [`CacheOptions`].
     pub fn cache(self, options: CacheOptions) -> Self {
         Self { cache: Some(options), ..self }
     }
@@ -110,8 +110,8 @@ impl ApiKeysBuilder {
         Self { cache: None, ..self }
     }
 
-    /// Sets how long records are kept that are no longer needed. They are purged every hour, on one node; a node takes
-    /// part from its first verification on. Defaults to [`Retention::default`].
+    /// Sets how long ended keys, audit events and the usage history are kept. Older ones are purged every hour, on one
+    /// node; a node takes part from its first verification on. Defaults to [`Retention::default`].
     pub fn retention(self, retention: Retention) -> Self {
         Self { retention: Some(retention), ..self }
     }
@@ -133,7 +133,7 @@ impl ApiKeysBuilder {
         Self { clock: Arc::new(clock), ..self }
     }
 
-    /// Builds it. Nothing is connected or started by that.
+    /// Builds the [`ApiKeys`]. Connects to nothing and starts no task.
     pub fn build(self) -> ApiKeys {
         let clock = Arc::new(NodeClock::new(self.clock));
         let manager = Arc::new(Manager {

@@ -245,7 +245,7 @@ pub struct ResolvedKey {
 }
 
 impl ResolvedKey {
-    /// Returns the hint and eight stars. The number of stars does not depend on the key's length.
+    /// Returns the hint, followed by eight stars whatever the key's length.
     pub fn masked(&self) -> String {
         format!("{}********", self.hint)
     }

@@ -16,7 +16,7 @@ use crate::{
     verify::{Cache, start_of_hour},
 };
 
-/// How long records are kept that are no longer needed.
+/// How long ended keys, audit events and the usage history are kept.
 ///
 /// # Examples
 /// ```
@@ -37,7 +37,7 @@ pub struct Retention {
     batch: u32,
 }
 
-/// How much was purged.
+/// How much was purged so far. The usage history is purged too, but not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Purged {

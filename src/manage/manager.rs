@@ -48,12 +48,12 @@ impl Page {
         Self { status: Some(status), ..self }
     }
 
-    /// Sets the page that follows the one with this [`KeyPage::next`].
+    /// Lists the keys after `last`, which is the [`KeyPage::next`] of the page before.
     pub fn after(self, last: KeyId) -> Self {
         Self { after: Some(last), ..self }
     }
 
-    /// Sets the maximum number of keys, 1 to 1,000.
+    /// Sets the maximum number of keys. Values outside 1 to 1,000 are raised or lowered to the nearest of them.
     pub fn limit(self, keys: u32) -> Self {
         Self { limit: keys.clamp(1, 1_000), ..self }
     }

@@ -277,7 +277,8 @@ impl Hasher for Sha256Hasher {
     }
 }
 
-/// SHA-512, for keys imported from a system that stored it. It has no advantage for new keys.
+/// SHA-512 of the whole text without a salt, for keys imported from a system that stored such hashes. It has no
+/// advantage for new keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sha512Hasher;
 

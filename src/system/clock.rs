@@ -48,7 +48,7 @@ pub struct ClockReading {
     pub monotonic: Duration,
 }
 
-/// The clock of the machine: the default.
+/// The clock of the machine, and the default of [`ApiKeysBuilder`](crate::api::ApiKeysBuilder).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

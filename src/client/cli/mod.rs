@@ -53,7 +53,7 @@ use crate::secret::Secret;
 /// Every call may also fail with [`ServerError::Unavailable`], [`RateLimited`](ServerError::RateLimited),
 /// [`Refused`](ServerError::Refused) or [`Unsupported`](ServerError::Unsupported).
 pub trait Server {
-    /// Requests that a one-time code is sent to an email address.
+    /// Asks the server to send a one-time code to an e-mail address.
     ///
     /// If the product has one-time codes, it SHOULD succeed for every address, so that callers cannot find out which
     /// addresses have accounts.
