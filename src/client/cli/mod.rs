@@ -29,6 +29,7 @@
 //!   `{"error": {"kind": …, "message": …}}`. Usage errors that `clap` detects stay plain text.
 //! - Prompts appear only if standard input is a terminal. Otherwise the error names the option or variable to
 //!   use instead. Ctrl-C at a prompt cancels the command without changes.
+//! - The terminal edits a prompted line, by the keys that it is configured for.
 //! - A hidden prompt disables the terminal's echo until it is answered. If the process is killed by a signal
 //!   meanwhile (`kill`, not Ctrl-C), restore the echo with `stty sane`: the commands install no signal
 //!   handlers, because those belong to the program.
