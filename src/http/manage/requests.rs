@@ -128,7 +128,12 @@ impl<'a> ManageRequest<'a> {
         head: &crate::http::RequestHead<'a>,
         body: &'a [u8],
     ) -> Self {
-        let header = |name| head.last_value(&http::HeaderName::from_static(name)).0;
+        let header = |name| {
+            let mut first = None;
+            let name = http::HeaderName::from_static(name);
+            head.each_value(&name, |value| _ = first.get_or_insert(value));
+            first
+        };
         Self {
             query: head.query.unwrap_or_default(),
             idempotency_key: header("idempotency-key"),
