@@ -110,8 +110,8 @@ impl SecretDigest {
 
     #[inline]
     fn lanes(&self) -> [u64; 4] {
-        let (pairs, _) = self.words.as_chunks::<2>();
-        [0, 1, 2, 3].map(|n| u64::from(pairs[n][0]) | u64::from(pairs[n][1]) << 32)
+        let lane = |n: usize| u64::from(self.words[n]) | u64::from(self.words[n + 1]) << 32;
+        [lane(0), lane(2), lane(4), lane(6)]
     }
 
     /// Compares in constant time: the duration does not depend on where two digests differ.

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use keyward::{
-    KeyStore, VerifyError, VerifyRequest, audit::EventKind, manage::Issued, model::Rate,
-    verify::CacheOptions,
+    KeyStore, NewKey, Owner, VerifyError, VerifyRequest, audit::EventKind, manage::Issued,
+    model::Rate, verify::CacheOptions,
 };
 
 use super::faulty_store::FaultyStore;
@@ -61,6 +61,25 @@ async fn keys_beyond_the_cache_capacity_still_verify() {
         }
     }
     assert_eq!(service.keys().health().cached_keys, 10);
+}
+
+#[tokio::test]
+async fn a_cache_holds_as_many_keys_as_it_may() {
+    let (service, store) = service(CacheOptions::default().max_keys(5_000));
+    let mut issued = Vec::new();
+    for n in 0..5_000 {
+        // Counting the keys of one owner would make this quadratic.
+        let owner = Owner::new("acme", &format!("ada-{n}")).unwrap();
+        let new = NewKey::new(&owner, "ci").unwrap();
+        issued.push(service.keys().issue(new, &service.actor).await.unwrap());
+    }
+    service.keys().catch_up().await.unwrap();
+    for _ in 0..2 {
+        for issued in &issued {
+            verify(&service, issued.secret.expose(), HOME).await.unwrap();
+        }
+    }
+    assert_eq!((store.finds(), service.keys().health().cached_keys), (5_000, 5_000));
 }
 
 #[tokio::test]

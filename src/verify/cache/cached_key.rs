@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::epochs::{ReadStamp, Slot};
+use super::{
+    bounded_map::Digested,
+    epochs::{ReadStamp, Slot},
+};
 use crate::{
     accounts::Account,
     secret::SecretDigest,
@@ -79,6 +82,12 @@ impl CachedKey {
             account_read_at: 0,
             slots: Default::default(),
         }
+    }
+}
+
+impl Digested for CachedKey {
+    fn digest(&self) -> &SecretDigest {
+        &self.digest
     }
 }
 

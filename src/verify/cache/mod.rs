@@ -14,13 +14,13 @@ mod single_flight;
 
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
-use self::{
-    bounded_map::BoundedMap,
-    epochs::{InvalidationEpochs, Slot},
-};
 pub(crate) use self::{
     bounded_map::KeyedHash, cached_key::CachedKey, epochs::ReadStamp, freshness::Freshness,
     single_flight::SingleFlight,
+};
+use self::{
+    bounded_map::{BoundedMap, Digested},
+    epochs::{InvalidationEpochs, Slot},
 };
 pub use self::{freshness::FeedState, options::CacheOptions};
 use super::{
@@ -41,7 +41,7 @@ use crate::{
 /// A disabled cache holds nothing, so that verification without a cache is the same path.
 pub(crate) struct Cache {
     pub(super) is_enabled: bool,
-    keys: BoundedMap<Arc<CachedKey>>,
+    keys: BoundedMap<CachedKey>,
     unknown: BoundedMap<UnknownDigest>,
     epochs: InvalidationEpochs,
     slot_hash: KeyedHash,
@@ -78,6 +78,12 @@ struct UnknownDigest {
     read: ReadStamp,
 }
 
+impl Digested for UnknownDigest {
+    fn digest(&self) -> &SecretDigest {
+        &self.digest
+    }
+}
+
 impl Cache {
     /// Creates a cache, or a disabled one. Readings of the clock may lag by `lag`, so entries are trusted for a time that
     /// is shorter by it.
@@ -105,30 +111,25 @@ impl Cache {
 
     /// Returns the key of a digest, if it is cached and trusted: a cache hit takes no lock and does not allocate.
     ///
-    /// Digests are compared in constant time. The map finds them by their first 64 bits, under a secret hash.
+    /// The map finds digests by their first 64 bits, under a secret hash, and compares them in constant time.
     #[inline]
     pub(crate) fn get(&self, digest: &SecretDigest, now: u64) -> Result<Arc<CachedKey>, CacheMiss> {
-        let found = self.keys.get(digest.first_lane(), |key| {
-            bool::from(key.digest.ct_eq(digest)).then(|| {
-                if !self.trusts(key, now) {
-                    Err(CacheMiss::KeyStale)
-                } else if !self.freshness.covers_account(key.account_read_at, now) {
-                    Err(CacheMiss::AccountStale(key.clone()))
-                } else {
-                    Ok(key.clone())
-                }
-            })
-        });
-        found.flatten().unwrap_or_else(|| Err(self.miss(digest, now)))
+        let Some(key) = self.keys.get(digest) else { return Err(self.miss(digest, now)) };
+        if !self.trusts(&key, now) {
+            Err(CacheMiss::KeyStale)
+        } else if !self.freshness.covers_account(key.account_read_at, now) {
+            Err(CacheMiss::AccountStale(key))
+        } else {
+            Ok(key)
+        }
     }
 
     fn miss(&self, digest: &SecretDigest, now: u64) -> CacheMiss {
-        let known = self.unknown.get(digest.first_lane(), |unknown| {
-            unknown.digest == *digest
-                && self.freshness.covers(unknown.read.at, now)
+        let is_known = self.unknown.get(digest).is_some_and(|unknown| {
+            self.freshness.covers(unknown.read.at, now)
                 && self.epochs.is_unchanged(unknown.read.epoch)
         });
-        if known == Some(true) { CacheMiss::NoSuchKey } else { CacheMiss::Unknown }
+        if is_known { CacheMiss::NoSuchKey } else { CacheMiss::Unknown }
     }
 
     #[inline]
@@ -157,11 +158,11 @@ impl Cache {
     }
 
     pub(crate) fn insert(&self, key: Arc<CachedKey>) {
-        self.keys.insert(key.digest.first_lane(), key);
+        self.keys.insert(key);
     }
 
     pub(crate) fn insert_unknown(&self, digest: SecretDigest, read: ReadStamp) {
-        self.unknown.insert(digest.first_lane(), UnknownDigest { digest, read });
+        self.unknown.insert(Arc::new(UnknownDigest { digest, read }));
     }
 
     /// Returns whether a caller that arrived at `arrived` may use a key that was loaded, perhaps for an earlier caller:
