@@ -138,10 +138,6 @@ impl Error {
         Self::new(ErrorKind::Conflict, message)
     }
 
-    pub(crate) fn limiter(source: Box<dyn StdError + Send + Sync>) -> Self {
-        Self::unavailable("the rate limiter", source)
-    }
-
     pub(crate) fn accounts(source: AccountsError) -> Self {
         Self::unavailable("the host's account lookup", source)
     }

@@ -50,10 +50,7 @@ pub struct TestKeys {
 
 impl TestKeys {
     /// Returns keys with the prefix `test` and without limits.
-    #[allow(
-        clippy::new_without_default,
-        reason = "`new` makes clear that nothing is shared between tests"
-    )]
+    #[allow(clippy::new_without_default, reason = "`new` shows that nothing is shared")]
     pub fn new() -> Self {
         let format = KeyFormat::builder("test").build().expect("a constant, valid format");
         let owner = Owner::new("tenant", "account").expect("both are valid");

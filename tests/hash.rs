@@ -1,7 +1,9 @@
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use keyward::{
     Hasher, HmacSha256Hasher, Pepper, SecretDigest, Sha256Hasher,
     secret::{HasherTag, Hashers, Sha512Hasher},
 };
+use sha2::Digest as _;
 
 fn pepper(id: u16) -> Pepper {
     Pepper::new(id, vec![id as u8; 32]).unwrap()
@@ -22,11 +24,31 @@ fn hmac_matches_rfc_4231() {
     assert_eq!(hex::encode(&digest.to_bytes()[3..]), known);
 }
 
+/// Short texts are hashed by code of this crate.
+#[test]
+fn digests_of_every_length_are_those_of_sha2_and_hmac() {
+    let text: Vec<u8> = (0..=200).collect();
+    let hmac = |len: usize| {
+        let keyed = Hmac::<sha2::Sha256>::new_from_slice(&text[..len]).unwrap();
+        (HmacSha256Hasher::new(Pepper::new(7, &text[..len]).unwrap()), keyed)
+    };
+    let hmacs: Vec<_> = (32..=130).map(hmac).collect();
+    for len in 0..text.len() {
+        let text = &text[..len];
+        let expected = SecretDigest::from_sha256(&sha2::Sha256::digest(text)).unwrap();
+        assert_eq!(Sha256Hasher.digest(text), expected, "{len}");
+        for (hasher, keyed) in &hmacs {
+            let mac = keyed.clone().chain_update(text).finalize().into_bytes();
+            assert_eq!(hasher.digest(text), SecretDigest::from_parts(hasher.tag(), mac.into()));
+        }
+    }
+}
+
 #[test]
 fn a_hash_is_imported_from_hex_and_every_base64_variant() {
     use base64::prelude::*;
     for text in ["", "a", "some key of another system", "??>>~~"] {
-        let raw = <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text));
+        let raw = <[u8; 32]>::from(sha2::Sha256::digest(text));
         let digest = Sha256Hasher.digest(text.as_bytes());
         for encoded in [
             hex::encode(raw),
@@ -38,7 +60,7 @@ fn a_hash_is_imported_from_hex_and_every_base64_variant() {
         ] {
             assert_eq!(SecretDigest::from_sha256_text(&encoded).unwrap(), digest);
         }
-        let raw = <sha2::Sha512 as sha2::Digest>::digest(text);
+        let raw = sha2::Sha512::digest(text);
         let digest = Sha512Hasher.digest(text.as_bytes());
         assert_eq!(SecretDigest::from_sha512_text(&hex::encode(raw)).unwrap(), digest);
         assert_eq!(SecretDigest::from_sha512_text(&BASE64_STANDARD.encode(raw)).unwrap(), digest);

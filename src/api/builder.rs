@@ -97,7 +97,7 @@ impl ApiKeysBuilder {
     /// Counts rates for all nodes together. By default, each node counts in its own memory, which costs a verification
     /// next to nothing; with a rate limiter, a verification of a key that has a rate awaits it.
     pub fn rate_limiter(self, limiter: impl RateLimiter) -> Self {
-        Self { rates: Rates::Limiter(Arc::new(limiter)), ..self }
+        Self { rates: Rates::by(limiter), ..self }
     }
 
     /// Sets how verified keys are cached. Caching is on by default, with the defaults of [`CacheOptions`].

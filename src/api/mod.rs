@@ -559,7 +559,6 @@ impl ApiKeys {
         Arc::ptr_eq(&self.manager, &other.manager)
     }
 
-    /// Returns the current wall time of this node.
     pub(crate) fn now(&self) -> Timestamp {
         self.manager.clock.now()
     }
@@ -574,19 +573,15 @@ impl ApiKeys {
         Ok(())
     }
 
-    /// Counts a one-time code that was refused.
     pub(crate) fn note_refused_code(&self, reason: &'static str, by: &Actor) {
-        let writer = &self.verifier.writer;
-        writer.denials.add_code(self.attempt(reason, by));
-        writer.ensure_running();
+        self.verifier.writer.ensure_running();
+        self.verifier.writer.denials.add_code(self.attempt(reason, by));
     }
 
-    /// Counts a second factor that was refused.
     #[cfg(feature = "totp")]
     pub(crate) fn note_refused_factor(&self, reason: &'static str, of: &Owner, by: &Actor) {
-        let writer = &self.verifier.writer;
-        writer.denials.add_second_factor(of, by.label(), self.attempt(reason, by));
-        writer.ensure_running();
+        self.verifier.writer.ensure_running();
+        self.verifier.writer.denials.add_second_factor(of, by.label(), self.attempt(reason, by));
     }
 
     fn attempt<'a>(&self, reason: &'static str, by: &'a Actor) -> Attempt<'a> {

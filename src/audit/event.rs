@@ -144,6 +144,37 @@ impl AuditEvent {
         self
     }
 
+    /// Returns the fields of an export as texts, all but the count.
+    pub(super) fn texts(&self) -> [Option<String>; 10] {
+        // Without `..`, so that a new field does not compile until it is considered.
+        let Self {
+            id,
+            at,
+            kind,
+            outcome,
+            tenant: _,
+            account,
+            key_id,
+            actor,
+            ip,
+            user_agent,
+            reason,
+            count: _,
+        } = self;
+        [
+            Some(id.to_string()),
+            Some(at.to_string()),
+            Some(kind.to_string()),
+            Some(outcome.to_string()),
+            account.clone(),
+            key_id.map(|id| id.to_string()),
+            Some(actor.clone()),
+            ip.map(|ip| ip.to_string()),
+            user_agent.clone(),
+            reason.clone(),
+        ]
+    }
+
     /// Returns the `n`th event of a change of several keys: a store calls this for each key that it actually changes.
     #[must_use]
     pub fn for_key(&self, n: u32, key: &Key) -> Self {
@@ -153,34 +184,21 @@ impl AuditEvent {
 
 impl fmt::Display for AuditEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without `..`, so that a new field does not compile until it is considered.
-        let Self {
-            id: _,
-            at,
-            kind,
-            outcome,
-            tenant,
-            account,
-            key_id,
-            actor,
-            ip,
-            user_agent,
-            reason,
-            count,
-        } = self;
-        write!(f, "{at} {kind} {outcome} actor={}", quoted(actor))?;
+        let [.., account, key, actor, ip, user_agent, reason] = self.texts();
         let fields = [
-            ("tenant", (!tenant.is_empty()).then(|| quoted(tenant))),
-            ("account", account.as_deref().map(quoted)),
-            ("key", key_id.map(|id| id.to_string())),
-            ("ip", ip.map(|ip| ip.to_string())),
-            ("user_agent", user_agent.as_deref().map(quoted)),
-            ("reason", reason.as_deref().map(quoted)),
-            ("count", (*count != 1).then(|| count.to_string())),
+            ("actor", actor),
+            ("tenant", (!self.tenant.is_empty()).then(|| self.tenant.clone())),
+            ("account", account),
+            ("key", key),
+            ("ip", ip),
+            ("user_agent", user_agent),
+            ("reason", reason),
+            ("count", (self.count != 1).then(|| self.count.to_string())),
         ];
+        write!(f, "{} {} {}", self.at, self.kind, self.outcome)?;
         for (name, value) in fields {
             if let Some(value) = value {
-                write!(f, " {name}={value}")?;
+                write!(f, " {name}={}", quoted(&value))?;
             }
         }
         Ok(())

@@ -44,46 +44,13 @@ impl ExportFormat {
     }
 }
 
-/// The names of the fields: texts, and at the end a number.
+/// The names of the fields: those of [`AuditEvent::texts`], and the count.
 const NAMES: &str = "id,time,event,result,account,keyId,actor,ip,userAgent,reason,count";
-
-/// The values in the order of `NAMES`.
-fn values(event: &AuditEvent) -> ([Option<String>; 10], u32) {
-    // Without `..`, so that a new field does not compile until it is considered.
-    let AuditEvent {
-        id,
-        at,
-        kind,
-        outcome,
-        tenant: _,
-        account,
-        key_id,
-        actor,
-        ip,
-        user_agent,
-        reason,
-        count,
-    } = event;
-    let texts = [
-        Some(id.to_string()),
-        Some(at.to_string()),
-        Some(kind.to_string()),
-        Some(outcome.to_string()),
-        account.clone(),
-        key_id.map(|id| id.to_string()),
-        Some(actor.clone()),
-        ip.map(|ip| ip.to_string()),
-        user_agent.clone(),
-        reason.clone(),
-    ];
-    (texts, *count)
-}
 
 /// Without `serde_json`, which is not a dependency of the default features.
 fn write_json(out: &mut String, event: &AuditEvent) -> fmt::Result {
-    let (texts, count) = values(event);
     out.push('{');
-    for (name, text) in NAMES.split(',').zip(texts) {
+    for (name, text) in NAMES.split(',').zip(event.texts()) {
         write!(out, "\"{name}\":")?;
         match text {
             Some(text) => write_json_text(out, &text)?,
@@ -91,7 +58,7 @@ fn write_json(out: &mut String, event: &AuditEvent) -> fmt::Result {
         }
         out.push(',');
     }
-    writeln!(out, "\"count\":{count}}}")
+    writeln!(out, "\"count\":{}}}", event.count)
 }
 
 fn write_json_text(out: &mut String, text: &str) -> fmt::Result {
@@ -113,15 +80,14 @@ fn write_json_text(out: &mut String, text: &str) -> fmt::Result {
 
 /// All text is quoted, because some spreadsheets use another separator than a comma.
 fn write_csv(out: &mut String, event: &AuditEvent) -> fmt::Result {
-    let (texts, count) = values(event);
-    for text in texts {
+    for text in event.texts() {
         if let Some(text) = text {
             let escape = if is_formula(&text) || text.starts_with('\'') { "'" } else { "" };
             write!(out, "\"{escape}{}\"", text.replace('"', "\"\""))?;
         }
         out.push(',');
     }
-    write!(out, "{count}\r\n")
+    write!(out, "{}\r\n", event.count)
 }
 
 /// Whether a spreadsheet could evaluate the text as a formula. Some spreadsheets ignore leading spaces and invisible

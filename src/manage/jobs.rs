@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::EventKind,
     error::{Error, ErrorKind},
-    model::{Actor, OwnerScope},
+    model::{Actor, DAY, OwnerScope},
     store::CounterKey,
     system::lock,
     verify::{Cache, start_of_hour},
@@ -202,7 +202,6 @@ async fn remind_all(
     Ok(())
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
 /// Longer than a code is valid, so that a late one is reported as expired, and than a day, as anonymous counters count.
 const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
 /// Longer than a node can be behind and still trust its cache.

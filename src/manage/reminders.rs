@@ -6,7 +6,7 @@ use super::manager::{Manager, Page};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     error::Error,
-    model::{Actor, EventId, Key, KeyId, OwnerScope, Status, Timestamp},
+    model::{Actor, DAY, EventId, Key, KeyId, OwnerScope, Status, Timestamp},
     secret::{Hasher, Sha256Hasher},
     store::CounterKey,
 };
@@ -194,5 +194,3 @@ pub(crate) async fn remind_while(
     }
     Ok(written)
 }
-
-const DAY: Duration = Duration::from_secs(86_400);

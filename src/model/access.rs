@@ -88,21 +88,14 @@ impl Permissions {
     /// Whether a scope is permitted.
     #[inline]
     pub fn allows(&self, scope: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(scopes) => scopes.contains(scope),
-        }
+        let Self::Only(scopes) = self else { return true };
+        scopes.contains(scope)
     }
 
     /// Whether these permissions include everything that `other` permits.
     pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, _) => true,
-            (Self::Only(_), Self::All) => false,
-            (Self::Only(mine), Self::Only(theirs)) => {
-                theirs.iter().all(|scope| mine.contains(scope))
-            }
-        }
+        let Self::Only(theirs) = other else { return *self == Self::All };
+        theirs.iter().all(|scope| self.allows(scope))
     }
 
     /// Parses a set of scopes and returns [`Only`](Permissions::Only) them.

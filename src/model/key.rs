@@ -227,9 +227,8 @@ impl EventId {
 
 /// The owner of a key: a tenant and an account of this tenant, both identified by the host's own strings.
 ///
-/// They SHOULD be ids that the host never reuses, not names or addresses. If an owner's id is reused,
-/// the new owner can read the previous owner's audit log, and a key that was being issued while all
-/// others were revoked becomes usable again.
+/// They SHOULD be ids that the host never reuses, not names or addresses. A new owner with a former owner's id can read
+/// that owner's audit log, and a key that was being issued while all others were revoked becomes usable again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// Tenant, NUL, account: one allocation, because a node caches many. Comparing the text compares the pair.

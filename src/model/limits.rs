@@ -274,4 +274,4 @@ impl Period {
 pub(crate) const MAX_RATE_PERIOD_MICROS: u128 = 365 * 86_400 * 1_000_000;
 /// The largest count that is exact in every store: Redis scripts count in `f64`.
 const MAX_QUOTA_USES: u64 = (1 << 53) - 1;
-const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);

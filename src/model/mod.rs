@@ -56,7 +56,7 @@ pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::{Grantable, MAX_USER_AGENT_LEN};
 pub use key::{EventId, Expiry, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Status};
-pub(crate) use limits::MAX_RATE_PERIOD_MICROS;
+pub(crate) use limits::{DAY, MAX_RATE_PERIOD_MICROS};
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{checked_text, needs_escape, truncated};

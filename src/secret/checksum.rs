@@ -112,9 +112,8 @@ impl Checksum {
 
 /// The precomputed part of a CRC-32: the contribution of a constant prefix.
 ///
-/// A CRC is linear, so this contribution depends only on the prefix and the length of the whole text.
-/// The covered part of the prefix is chosen such that a multiple of 16 bytes remains to be summed:
-/// this saves 3.5 ns of the 90 ns of a cached verification (measured).
+/// A CRC is linear, so this depends only on the prefix and the length of the whole text. It covers so much of the prefix
+/// that a multiple of 16 bytes remains: this saves 3.5 ns of the 90 ns of a cached verification (measured).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PrefixCrc {
     len: usize,

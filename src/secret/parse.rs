@@ -65,21 +65,13 @@ impl Formats {
         presented: &'a T,
     ) -> Result<Parsed<'a>, Malformed> {
         let presented = presented.as_ref();
-        self.first_match(|format| format.parse(presented))
+        self.check(presented).map(|format| format.parsed(presented))
     }
 
-    /// Checks whether some accepted format matches the text.
-    #[cfg(feature = "server")]
+    /// Returns the accepted format that matches the text.
     #[inline]
-    pub(crate) fn check(&self, presented: &[u8]) -> Result<(), Malformed> {
-        self.first_match(|format| format.check(presented))
-    }
-
-    #[inline]
-    fn first_match<T>(
-        &self,
-        matches: impl Fn(&KeyFormat) -> Result<T, Malformed>,
-    ) -> Result<T, Malformed> {
+    pub(crate) fn check(&self, presented: &[u8]) -> Result<&KeyFormat, Malformed> {
+        let matches = |format| KeyFormat::check(format, presented).map(|()| format);
         self.older.iter().fold(matches(&self.current), |found, format| {
             found.or_else(|furthest| matches(format).map_err(|error| error.max(furthest)))
         })
@@ -112,10 +104,14 @@ impl KeyFormat {
         &self,
         presented: &'a T,
     ) -> Result<Parsed<'a>, Malformed> {
-        let text = presented.as_ref();
-        self.check(text)?;
-        let text = std::str::from_utf8(text).expect("prefix, alphabets and checksum are ASCII");
-        Ok(Parsed { text, hint_len: self.hint_len })
+        let presented = presented.as_ref();
+        self.check(presented).map(|()| self.parsed(presented))
+    }
+
+    /// Returns a text that [`check`](Self::check) accepts.
+    fn parsed<'a>(&self, checked: &'a [u8]) -> Parsed<'a> {
+        let text = std::str::from_utf8(checked).expect("prefix, alphabets and checksum are ASCII");
+        Parsed { text, hint_len: self.hint_len }
     }
 
     /// Not generic, so that it is compiled in this crate together with the loops that it calls.

@@ -1,23 +1,12 @@
 use std::{
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    task::AbortHandle,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use super::cache::Cache;
-use crate::{
-    error::Error,
-    store::KeyStore,
-    system::{NodeClock, lock},
-};
+use super::{background::BackgroundTask, cache::Cache};
+use crate::{error::Error, store::KeyStore, system::NodeClock};
 
 /// Follows the store's change feed, and invalidates in the cache what other nodes changed.
 pub(crate) struct ChangeFeed {
@@ -26,58 +15,29 @@ pub(crate) struct ChangeFeed {
     clock: Arc<NodeClock>,
     /// The position up to which the feed was read. Held while it is read, so that entries are taken in order.
     cursor: tokio::sync::Mutex<Option<u64>>,
-    stopped: AtomicBool,
-    running: Arc<AtomicBool>,
-    task: Mutex<Option<AbortHandle>>,
+    task: BackgroundTask,
 }
 
 impl ChangeFeed {
     pub(crate) fn new(store: Arc<dyn KeyStore>, cache: Arc<Cache>, clock: Arc<NodeClock>) -> Self {
-        Self {
-            store,
-            cache,
-            clock,
-            cursor: tokio::sync::Mutex::default(),
-            stopped: AtomicBool::new(false),
-            running: Arc::default(),
-            task: Mutex::default(),
-        }
+        let (cursor, task) = (tokio::sync::Mutex::default(), BackgroundTask::default());
+        Self { store, cache, clock, cursor, task }
     }
 
     /// Starts the task that follows the feed, unless it runs. Outside of a runtime, or without a cache, nothing is
     /// followed, and entries are trusted within `max_staleness`.
     #[inline]
     pub(crate) fn ensure_running(self: &Arc<Self>) {
-        if !self.running.load(Ordering::Relaxed) && self.cache.is_enabled {
-            self.start();
-        }
-    }
-
-    #[cold]
-    fn start(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !self.stopped.load(Ordering::Acquire) && !self.running.swap(true, Ordering::AcqRel) {
-            let feed = Arc::downgrade(self);
-            let running = Running { feed: feed.clone(), flag: self.running.clone() };
-            let bound = self.cache.max_staleness;
-            let task = runtime.spawn(follow(feed, self.store.clone(), bound, running));
-            *lock(&self.task) = Some(task.abort_handle());
-            // `stop` may have come before there was a task to abort.
-            if self.stopped.load(Ordering::Acquire) {
-                self.abort();
-            }
+        if self.cache.is_enabled {
+            self.task.ensure_running(|| {
+                let following = Following(self.cache.clone());
+                follow(Arc::downgrade(self), self.store.clone(), following)
+            });
         }
     }
 
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.abort();
-    }
-
-    fn abort(&self) {
-        if let Some(task) = lock(&self.task).take() {
-            task.abort();
-        }
+        self.task.stop();
     }
 
     /// Reads the feed to its end and invalidates what it names. Returns the position of the end.
@@ -102,19 +62,9 @@ impl ChangeFeed {
     }
 }
 
-impl Drop for ChangeFeed {
-    fn drop(&mut self) {
-        self.abort();
-    }
-}
-
-async fn follow(
-    feed: Weak<ChangeFeed>,
-    store: Arc<dyn KeyStore>,
-    max_staleness: Duration,
-    _running: Running,
-) {
-    let part = |of: u32| (max_staleness / of).max(Duration::from_millis(10));
+async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, following: Following) {
+    let cache = &following.0;
+    let part = |of: u32| (cache.max_staleness / of).max(Duration::from_millis(10));
     let (answer_timeout, longest_wait, retry_pause) = (part(2), part(4), part(20));
     loop {
         let read = {
@@ -129,30 +79,21 @@ async fn follow(
             }
             Ok(Err(_)) | Err(_) => None,
         };
-        {
-            let Some(feed) = feed.upgrade() else { return };
-            match waited {
-                Some(mode) => feed.cache.freshness.waited(mode),
-                None => feed.cache.freshness.failed(),
+        match waited {
+            Some(mode) => cache.freshness.waited(mode),
+            None => {
+                cache.freshness.failed();
+                sleep(retry_pause).await;
             }
-        }
-        if waited.is_none() {
-            sleep(retry_pause).await;
         }
     }
 }
 
-/// Marks the task as running. If the runtime drops the task, the next cache miss starts another one.
-struct Running {
-    feed: Weak<ChangeFeed>,
-    flag: Arc<AtomicBool>,
-}
+/// The cache while the feed is followed.
+struct Following(Arc<Cache>);
 
-impl Drop for Running {
+impl Drop for Following {
     fn drop(&mut self) {
-        if let Some(feed) = self.feed.upgrade() {
-            feed.cache.freshness.stopped();
-        }
-        self.flag.store(false, Ordering::Release);
+        self.0.freshness.stopped();
     }
 }

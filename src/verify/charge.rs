@@ -26,10 +26,9 @@ impl Verifier {
         now: Now,
     ) -> Result<Charged, VerifyError> {
         let now = self.precise_if_needed(&key.rates, now);
-        match key.rates.charge(request.cost, now.monotonic_timestamp()) {
-            Ok(charged) => Ok(Charged::Locally(charged)),
-            Err(limited) => Err(self.limit(limited, Some(&key.facts), now.at, request)),
-        }
+        let charged = key.rates.charge(request.cost, now.monotonic_timestamp());
+        let limited = |limited| self.limit(limited, Some(&key.facts), now.at, request);
+        charged.map(Charged::Locally).map_err(limited)
     }
 
     /// Charges a use to the rates, then to the quotas. If a quota is exceeded or the store fails, the rates are refunded,
@@ -86,16 +85,19 @@ impl Verifier {
         now: Now,
     ) -> Result<ChargedRates<'a>, VerifyError> {
         let limited = |limited| self.limit(limited, Some(&key.facts), now.at, request);
-        match self.rates.limiter() {
+        let limiter = self.rates.limiter.as_deref();
+        match limiter.filter(|_| !charge.rates.is_empty() && charge.uses > 0) {
+            // If there is a limiter, the key has no buckets: nothing is charged.
             None => {
                 let charged = key.rates.charge(charge.uses, charge.at).map_err(limited)?;
                 Ok(ChargedRates::Locally(&key.rates, charged))
             }
-            Some(_) if charge.rates.is_empty() || charge.uses == 0 => Ok(ChargedRates::None),
             Some(limiter) => match limiter.charge(charge).await {
                 Ok(RateOutcome::Granted(levels)) => Ok(ChargedRates::ByLimiter(limiter, levels)),
                 Ok(RateOutcome::Refused(levels)) => Err(limited(charge.limited(&levels))),
-                Err(source) => Err(VerifyError::Unavailable(Error::limiter(source))),
+                Err(source) => {
+                    Err(VerifyError::Unavailable(Error::unavailable("the rate limiter", source)))
+                }
             },
         }
     }
@@ -108,7 +110,6 @@ impl Verifier {
 
 /// Where a use was charged to its rates.
 enum ChargedRates<'a> {
-    None,
     Locally(&'a KeyRates, RatesCharged),
     ByLimiter(&'a dyn RateLimiter, RateLevels),
 }
@@ -116,7 +117,6 @@ enum ChargedRates<'a> {
 impl ChargedRates<'_> {
     fn states(&self, charge: &RateCharge<'_>) -> RateStates {
         match self {
-            Self::None => RateStates::default(),
             Self::Locally(rates, charged) => rates.states_after(*charged),
             Self::ByLimiter(_, levels) => charge.states(levels),
         }
@@ -126,14 +126,13 @@ impl ChargedRates<'_> {
     async fn refund(&self, charge: &RateCharge<'_>, now: Now) -> RateStates {
         let now = now.monotonic_timestamp();
         match self {
-            Self::None => RateStates::default(),
             Self::Locally(rates, charged) => {
                 rates.refund(*charged, charge.uses, now.since(charge.at));
                 rates.states(now)
             }
             Self::ByLimiter(limiter, levels) => {
                 limiter.refund(&RateCharge { at: now, ..*charge }, levels).await;
-                charge.states(&charge.levels_before(levels))
+                charge.states(&charge.levels_without(charge.uses, levels, levels.at))
             }
         }
     }

@@ -1,29 +1,31 @@
-use std::{collections::HashMap, hash::Hash, net::IpAddr, sync::Mutex};
+use std::{collections::HashMap, hash::Hash, mem::take, net::IpAddr, sync::Mutex};
 
 use super::limits::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
+    model::{EventId, KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
     system::{EntropyError, IdGenerator, lock},
 };
 
 /// Counts rejected attempts in memory until they are written to the audit log: attempts with the same reason become one
 /// event with a count, so that a flood writes a bounded number of rows.
+///
+/// An event describes the first of its attempts. Its id is set when it is drained.
 #[derive(Default)]
 pub(crate) struct DenialCounts {
-    malformed: AnonymousAttempts,
-    unknown: AnonymousAttempts,
+    malformed: Mutex<Option<AuditEvent>>,
+    unknown: Mutex<Option<AuditEvent>>,
     /// Not looked up, because too many attempts of the same network failed.
-    throttled: AnonymousAttempts,
+    throttled: Mutex<Option<AuditEvent>>,
     /// By key and reason.
     keys: Groups<KeyId>,
     /// One-time codes, by reason.
-    codes: Mutex<HashMap<&'static str, Group>>,
+    codes: Groups<Owner>,
     /// Second factors, by owner and reason.
     second_factors: Groups<Owner>,
 }
 
-type Groups<T> = Mutex<HashMap<(Option<T>, &'static str), Group>>;
+type Groups<T> = Mutex<HashMap<(Option<T>, &'static str), AuditEvent>>;
 
 /// A rejected attempt.
 #[derive(Clone, Copy)]
@@ -36,146 +38,98 @@ pub(crate) struct Attempt<'a> {
     pub(crate) user_agent: Option<&'a str>,
 }
 
-/// Attempts that were counted together, described by one of them.
-#[derive(Clone)]
-struct Group {
-    count: u32,
-    owner: Option<Owner>,
-    /// The actor, if it is known otherwise than by the key.
-    actor: Option<String>,
-    at: Timestamp,
-    ip: Option<IpAddr>,
-    user_agent: Option<String>,
-}
-
-/// Attempts without a subject. All but the first only increase the count, because they can arrive in large numbers.
-#[derive(Default)]
-struct AnonymousAttempts(Mutex<Option<Group>>);
-
 impl DenialCounts {
     pub(crate) fn add(&self, attempt: Attempt<'_>) {
-        let Some((id, _)) = attempt.key else {
-            let throttled = attempt.reason == LimitedReason::Network.as_str();
-            let attempts = if throttled { &self.throttled } else { &self.unknown };
-            return attempts.add(|| attempt);
-        };
-        add_to_group(&self.keys, id, attempt.reason, || Group::of(&attempt));
+        if let Some((id, _)) = attempt.key {
+            let describe = || attempt.event(EventKind::Denied);
+            add_to_group(&self.keys, Some(id), attempt.reason, describe);
+        } else if attempt.reason == LimitedReason::Network.as_str() {
+            add_anonymous(&self.throttled, || attempt);
+        } else {
+            add_anonymous(&self.unknown, || attempt);
+        }
     }
 
     /// Counts a text that does not have the format of a secret.
     #[inline]
     pub(crate) fn add_malformed<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        self.malformed.add(describe);
+        add_anonymous(&self.malformed, describe);
     }
 
     /// Counts a one-time code that was not sent, or not accepted.
     pub(crate) fn add_code(&self, attempt: Attempt<'_>) {
-        let mut codes = lock(&self.codes);
-        let group = codes.entry(attempt.reason).or_insert_with(|| Group::of(&attempt));
-        group.count = group.count.saturating_add(1);
+        let describe = || attempt.event(EventKind::CodeRefused);
+        add_to_group(&self.codes, None, attempt.reason, describe);
     }
 
     /// Counts a second factor that was not accepted.
     #[cfg(feature = "totp")]
     pub(crate) fn add_second_factor(&self, owner: &Owner, actor: &str, attempt: Attempt<'_>) {
-        add_to_group(&self.second_factors, owner.clone(), attempt.reason, || Group {
-            owner: Some(owner.clone()),
-            actor: Some(actor.to_owned()),
-            ..Group::of(&attempt)
-        });
+        let describe = || {
+            let event = attempt.event(EventKind::SecondFactorRefused).of_owner(owner);
+            AuditEvent { actor: actor.into(), ..event }
+        };
+        add_to_group(&self.second_factors, Some(owner.clone()), attempt.reason, describe);
     }
 
     /// Takes all counts, as events.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<AuditEvent>, EntropyError> {
-        let anonymous = [
-            (&self.malformed, "malformed"),
-            (&self.unknown, "unknown"),
-            (&self.throttled, LimitedReason::Network.as_str()),
-        ];
-        let anonymous = anonymous
-            .into_iter()
-            .filter_map(|(attempts, reason)| Some(((None, reason), attempts.drain()?)));
-        let keys = std::mem::take(&mut *lock(&self.keys));
-        let keys = anonymous.chain(keys).map(|((id, reason), group)| event(ids, id, reason, group));
-        let codes = std::mem::take(&mut *lock(&self.codes)).into_iter().map(|(reason, group)| {
-            let kind = EventKind::CodeRefused;
-            Ok(AuditEvent { kind, ..event(ids, None, reason, group)? })
-        });
-        let factors = std::mem::take(&mut *lock(&self.second_factors));
-        let factors = factors.into_iter().map(|((_, reason), group)| {
-            let kind = EventKind::SecondFactorRefused;
-            Ok(AuditEvent { kind, ..event(ids, None, reason, group)? })
-        });
-        keys.chain(codes).chain(factors).collect()
+        let anonymous = [&self.malformed, &self.unknown, &self.throttled];
+        let anonymous = anonymous.into_iter().filter_map(|event| lock(event).take());
+        let events = anonymous
+            .chain(take(&mut *lock(&self.keys)).into_values())
+            .chain(take(&mut *lock(&self.codes)).into_values())
+            .chain(take(&mut *lock(&self.second_factors)).into_values());
+        events.map(|event| Ok(AuditEvent { id: ids.event_id(event.at)?, ..event })).collect()
     }
+}
+
+/// Counts an attempt without a subject. All but the first only increase the count, because they can arrive in large
+/// numbers.
+#[inline]
+fn add_anonymous<'a>(event: &Mutex<Option<AuditEvent>>, describe: impl FnOnce() -> Attempt<'a>) {
+    let mut event = lock(event);
+    let event = event.get_or_insert_with(|| describe().event(EventKind::Denied));
+    event.count = event.count.saturating_add(1);
 }
 
 /// Adds an attempt to its group. If there is no room for another group, to one without a subject.
 fn add_to_group<T: Eq + Hash>(
     groups: &Groups<T>,
-    subject: T,
+    subject: Option<T>,
     reason: &'static str,
-    describe: impl FnOnce() -> Group,
+    describe: impl FnOnce() -> AuditEvent,
 ) {
     let mut groups = lock(groups);
-    let wanted = (Some(subject), reason);
+    let wanted = (subject, reason);
     let is_full = groups.len() >= MAX_GROUPS && !groups.contains_key(&wanted);
     let slot = if is_full { (None, reason) } else { wanted };
-    let group = groups.entry(slot).or_insert_with(describe);
-    group.count = group.count.saturating_add(1);
+    let event = groups.entry(slot).or_insert_with(describe);
+    event.count = event.count.saturating_add(1);
     if is_full {
-        (group.owner, group.actor) = (None, None);
+        (event.tenant, event.account, event.key_id) = (String::new(), None, None);
+        event.actor = UNKNOWN_ACTOR.into();
     }
 }
 
-impl AnonymousAttempts {
-    #[inline]
-    fn add<'a>(&self, describe: impl FnOnce() -> Attempt<'a>) {
-        let mut group = lock(&self.0);
-        let group = group.get_or_insert_with(|| Group::of(&describe()));
-        group.count = group.count.saturating_add(1);
-    }
-
-    fn drain(&self) -> Option<Group> {
-        lock(&self.0).take()
-    }
-}
-
-impl Group {
-    fn of(attempt: &Attempt<'_>) -> Self {
-        Self {
+impl Attempt<'_> {
+    /// Returns an event that describes this attempt, with a count of 0.
+    fn event(&self, kind: EventKind) -> AuditEvent {
+        let event = AuditEvent {
+            outcome: Outcome::Failure,
+            actor: UNKNOWN_ACTOR.into(),
+            ip: self.ip,
+            user_agent: self.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
+            reason: Some(self.reason.into()),
             count: 0,
-            owner: attempt.key.map(|(_, owner)| owner.clone()),
-            actor: None,
-            at: attempt.at,
-            ip: attempt.ip,
-            user_agent: attempt.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
-        }
+            ..AuditEvent::new(EventId::from_bytes([0; 16]), self.at, kind)
+        };
+        let Some((id, owner)) = self.key else { return event };
+        AuditEvent { key_id: Some(id), actor: format!("key:{id}"), ..event.of_owner(owner) }
     }
 }
 
-fn event(
-    ids: &IdGenerator,
-    key_id: Option<KeyId>,
-    reason: &str,
-    group: Group,
-) -> Result<AuditEvent, EntropyError> {
-    Ok(AuditEvent {
-        id: ids.event_id(group.at)?,
-        at: group.at,
-        kind: EventKind::Denied,
-        outcome: Outcome::Failure,
-        tenant: group.owner.as_ref().map_or("", Owner::tenant).into(),
-        account: group.owner.as_ref().map(|owner| owner.account().into()),
-        key_id,
-        actor: key_id.map(|id| format!("key:{id}")).or(group.actor).unwrap_or("unknown".into()),
-        ip: group.ip,
-        user_agent: group.user_agent,
-        reason: Some(reason.into()),
-        count: group.count,
-    })
-}
-
+const UNKNOWN_ACTOR: &str = "unknown";
 /// With one write per minute: at most this many rows a minute and node for keys, as many for second factors, and one
 /// per reason for attempts without a subject.
 const MAX_GROUPS: usize = 256;

@@ -10,6 +10,7 @@
 //! The first failure is returned. An unknown key costs as much as a known one.
 
 mod authorize;
+mod background;
 mod cache;
 mod change_feed;
 mod charge;

@@ -71,11 +71,10 @@ impl<'a> VerifyRequest<'a> {
 
     /// Sets how many uses the request counts as, against rates and quotas. Defaults to 1.
     ///
-    /// Either all of the uses are charged, or the request is limited and none is. A cost of 0 is never
-    /// limited and charges nothing: for work whose cost is known only at its end, and which
-    /// [`reserve`](crate::ApiKeys::reserve)s a share of a quota instead. A cost above the burst of a rate, or
-    /// above a whole quota, is always limited, with a [`retry_after`](field@crate::verify::Limited::retry_after)
-    /// of `None`.
+    /// Either all of the uses are charged, or the request is limited and none is. A cost of 0 is never limited and
+    /// charges nothing: for work whose cost is known only at its end, and which [`reserve`](crate::ApiKeys::reserve)s a
+    /// share of a quota instead. A cost above the burst of a rate, or above a whole quota, is always limited, with a
+    /// [`retry_after`](field@crate::verify::Limited::retry_after) of `None`.
     pub fn cost(self, uses: u32) -> Self {
         Self { cost: uses, ..self }
     }

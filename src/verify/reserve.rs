@@ -46,21 +46,16 @@ impl Verifier {
         verified: &Verified,
         uses: u64,
     ) -> Result<Reservation, VerifyError> {
-        let at = self.clock.now();
-        let mut reservation = Reservation {
-            verifier: self.clone(),
-            verified: verified.clone(),
-            at,
-            uses,
-            quotas: QuotaStates::default(),
-        };
-        let quotas = verified.quota_counters();
-        let outcome = self.charge_counters(&reservation.charges(uses)).await;
+        let (at, quotas) = (self.clock.now(), Quotas::of(verified.facts(), verified.account()));
+        let outcome = self.charge_counters(&quotas.charges(uses, at)).await;
         match outcome.map_err(VerifyError::Unavailable)? {
-            ChargeOutcome::Granted(used) => {
-                reservation.quotas = quotas.states(&used, at);
-                Ok(reservation)
-            }
+            ChargeOutcome::Granted(used) => Ok(Reservation {
+                verifier: self.clone(),
+                verified: verified.clone(),
+                at,
+                uses,
+                quotas: quotas.states(&used, at),
+            }),
             ChargeOutcome::Exhausted(used) => {
                 let limited = quotas.states(&used, at).limited(uses, verified.rates());
                 Err(self.limit(limited, Some(verified.facts()), at, &VerifyRequest::new()))
@@ -120,13 +115,7 @@ impl Reservation {
     }
 
     fn charges(&self, uses: u64) -> Vec<CounterCharge<'_>> {
-        self.verified.quota_counters().charges(uses, self.at)
-    }
-}
-
-impl Verified {
-    fn quota_counters(&self) -> Quotas<'_> {
-        Quotas::of(self.facts(), self.account())
+        Quotas::of(self.verified.facts(), self.verified.account()).charges(uses, self.at)
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{hash::BuildHasher, net::IpAddr, time::Duration};
+use std::{hash::BuildHasher, net::IpAddr};
 
 use super::{
     cache::KeyedHash,
@@ -14,16 +14,22 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(crate) fn new(unknown_lookups: Option<u32>, failed_attempts: Option<Rate>) -> Self {
-        Self {
-            lookups: unknown_lookups.map(UnknownLookups::new),
-            failures: failed_attempts.map(|rate| NetworkBuckets::new(FAILURE_BUCKETS, rate)),
-        }
+        let lookups = unknown_lookups.map(|per_second| {
+            let shared = Rate::per_second(per_second.max(2) / 2);
+            let period = shared.period * LOOKUP_BUCKETS as u32;
+            let reserved = Rate { period, ..shared }.burst(1);
+            UnknownLookups {
+                shared: RateBucket::new(shared),
+                reserved: NetworkBuckets::new(LOOKUP_BUCKETS, reserved),
+            }
+        });
+        let failures = failed_attempts.map(|rate| NetworkBuckets::new(FAILURE_BUCKETS, rate));
+        Self { lookups, failures }
     }
 
     /// Returns an error if too many attempts of the network failed.
     pub(crate) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
-        let Some((failures, ip)) = self.failures.as_ref().zip(ip) else { return Ok(()) };
-        match failures.bucket(ip).wait(now) {
+        match self.failures_of(ip).and_then(|failures| failures.wait(1, now)) {
             None => Ok(()),
             Some(wait) => Err(Box::new(Limited {
                 reason: LimitedReason::Network,
@@ -35,28 +41,37 @@ impl Throttle {
     }
 
     pub(crate) fn record_failure(&self, ip: Option<IpAddr>, now: Timestamp) {
-        if let Some((failures, ip)) = self.failures.as_ref().zip(ip) {
+        if let Some(failures) = self.failures_of(ip) {
             // An empty bucket stays empty; a network does not get into debt.
-            let _ = failures.bucket(ip).charge(1, now);
+            let _ = failures.charge(1, now);
         }
     }
 
     #[inline]
     pub(crate) fn record_success(&self, ip: Option<IpAddr>, now: Timestamp) {
-        if let Some((failures, ip)) = self.failures.as_ref().zip(ip) {
-            failures.bucket(ip).restore_one(now);
+        if let Some(failures) = self.failures_of(ip) {
+            failures.restore_one(now);
         }
+    }
+
+    #[inline]
+    fn failures_of(&self, ip: Option<IpAddr>) -> Option<&RateBucket> {
+        Some(self.failures.as_ref()?.bucket(ip?))
     }
 
     /// Returns whether the store may be asked for a digest that may be unknown.
     pub(crate) fn may_look_up(&self, ip: Option<IpAddr>, now: Timestamp) -> bool {
-        self.lookups.as_ref().is_none_or(|lookups| lookups.may_look_up(ip, now))
+        let Some(UnknownLookups { shared, reserved }) = &self.lookups else { return true };
+        let has_room = |bucket: &RateBucket| bucket.wait(1, now).is_none();
+        has_room(shared) || ip.is_some_and(|ip| has_room(reserved.bucket(ip)))
     }
 
     /// Counts a look-up that found nothing.
     pub(crate) fn record_unknown(&self, ip: Option<IpAddr>, now: Timestamp) {
-        if let Some(lookups) = &self.lookups {
-            lookups.record_unknown(ip, now);
+        let Some(UnknownLookups { shared, reserved }) = &self.lookups else { return };
+        match ip {
+            Some(ip) if shared.wait(1, now).is_some() => reserved.bucket(ip).overdraw(now),
+            _ => shared.overdraw(now),
         }
     }
 }
@@ -69,30 +84,6 @@ impl Throttle {
 struct UnknownLookups {
     shared: RateBucket,
     reserved: NetworkBuckets,
-}
-
-impl UnknownLookups {
-    fn new(per_second: u32) -> Self {
-        let half = per_second.max(2) / 2;
-        let period = Duration::from_secs(1) * LOOKUP_BUCKETS as u32;
-        let reserved = Rate { period, ..Rate::per_second(half) }.burst(1);
-        Self {
-            shared: RateBucket::new(Rate::per_second(half)),
-            reserved: NetworkBuckets::new(LOOKUP_BUCKETS, reserved),
-        }
-    }
-
-    fn may_look_up(&self, ip: Option<IpAddr>, now: Timestamp) -> bool {
-        let has_room = |bucket: &RateBucket| bucket.wait(now).is_none();
-        has_room(&self.shared) || ip.is_some_and(|ip| has_room(self.reserved.bucket(ip)))
-    }
-
-    fn record_unknown(&self, ip: Option<IpAddr>, now: Timestamp) {
-        match ip {
-            Some(ip) if self.shared.wait(now).is_some() => self.reserved.bucket(ip).overdraw(now),
-            _ => self.shared.overdraw(now),
-        }
-    }
 }
 
 /// A bucket per client network, in a table of fixed size. Networks may share a bucket; which ones do cannot be known
@@ -125,21 +116,3 @@ fn network(ip: IpAddr) -> u64 {
 
 const FAILURE_BUCKETS: usize = 4_096;
 const LOOKUP_BUCKETS: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lookups_in_flight_together_are_made_up_for_by_waiting() {
-        let (lookups, now) = (UnknownLookups::new(20), Timestamp::MIN);
-        for _ in 0..100 {
-            assert!(lookups.may_look_up(None, now), "a look-up that finds a key is free");
-        }
-        for _ in 0..100 {
-            lookups.record_unknown(None, now);
-        }
-        assert!(!lookups.may_look_up(None, now.after(Duration::from_secs(9))));
-        assert!(lookups.may_look_up(None, now.after(Duration::from_secs(10))));
-    }
-}

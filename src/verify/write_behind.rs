@@ -1,19 +1,15 @@
 use std::{
     panic::resume_unwind,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use tokio::{
-    runtime::Handle,
     sync::Notify,
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{denials::DenialCounts, usage::UsageRecorder};
+use super::{background::BackgroundTask, denials::DenialCounts, usage::UsageRecorder};
 use crate::{
     audit::{AuditEvent, AuditSink, Fanout},
     error::{Error, ErrorKind},
@@ -36,8 +32,7 @@ pub(crate) struct WriteBehind {
     events: Mutex<Vec<AuditEvent>>,
     /// Called after each write, to start jobs that are due.
     after_write: Box<dyn Fn() + Send + Sync>,
-    stopped: AtomicBool,
-    running: Arc<AtomicBool>,
+    task: BackgroundTask,
     wake: Arc<Notify>,
     /// One writer at a time, so that the uses of a key are written in order.
     writing: tokio::sync::Mutex<()>,
@@ -59,8 +54,7 @@ impl WriteBehind {
             rehashes: Mutex::default(),
             events: Mutex::default(),
             after_write: Box::new(after_write),
-            stopped: AtomicBool::new(false),
-            running: Arc::default(),
+            task: BackgroundTask::default(),
             wake: Arc::default(),
             writing: tokio::sync::Mutex::default(),
         }
@@ -87,7 +81,6 @@ impl WriteBehind {
         self.ensure_running();
     }
 
-    /// Returns how many events are waiting to be written.
     pub(crate) fn unwritten_events(&self) -> usize {
         lock(&self.events).len()
     }
@@ -97,30 +90,15 @@ impl WriteBehind {
         self.wake.notify_one();
     }
 
+    /// Stops the writer. A write that has begun runs to its end.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.hurry();
+        self.task.stop();
     }
 
     /// Starts the writer, unless it runs. Outside of a runtime, only [`flush`](Self::flush) writes.
     #[inline]
     pub(crate) fn ensure_running(self: &Arc<Self>) {
-        if !self.running.load(Ordering::Relaxed) {
-            self.start();
-        }
-    }
-
-    #[cold]
-    fn start(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        if !self.is_stopped() && !self.running.swap(true, Ordering::AcqRel) {
-            let running = Running(self.running.clone());
-            runtime.spawn(write_in_intervals(Arc::downgrade(self), self.wake.clone(), running));
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.task.ensure_running(|| write_in_intervals(Arc::downgrade(self), self.wake.clone()));
     }
 
     /// Writes all that is there, and keeps what the store does not take.
@@ -206,14 +184,7 @@ impl Drop for DrainedUses<'_> {
     }
 }
 
-impl Drop for WriteBehind {
-    /// The writer finds that this is gone, and ends.
-    fn drop(&mut self) {
-        self.wake.notify_one();
-    }
-}
-
-async fn write_in_intervals(writer: Weak<WriteBehind>, wake: Arc<Notify>, _running: Running) {
+async fn write_in_intervals(writer: Weak<WriteBehind>, wake: Arc<Notify>) {
     let mut counts_due = Instant::now() + COUNTS_INTERVAL;
     let mut failed = false;
     loop {
@@ -224,7 +195,7 @@ async fn write_in_intervals(writer: Weak<WriteBehind>, wake: Arc<Notify>, _runni
         } else {
             let _ = timeout_at(next, wake.notified()).await;
         }
-        let Some(writer) = writer.upgrade().filter(|writer| !writer.is_stopped()) else { return };
+        let Some(writer) = writer.upgrade() else { return };
         let with_counts = Instant::now() >= counts_due;
         if with_counts {
             counts_due = Instant::now() + COUNTS_INTERVAL;
@@ -246,15 +217,6 @@ pub(crate) async fn run_to_end<T: Send + 'static>(
             Err(Error::new(ErrorKind::OutcomeUnknown, message))
         }
     })
-}
-
-/// Marks the writer as running. If the runtime drops it, the next verification starts another one.
-struct Running(Arc<AtomicBool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
 }
 
 const INTERVAL: Duration = Duration::from_secs(5);

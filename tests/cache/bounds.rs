@@ -4,6 +4,7 @@ use keyward::{
     KeyStore, NewKey, Owner, VerifyError, VerifyRequest, audit::EventKind, manage::Issued,
     model::Rate, verify::CacheOptions,
 };
+use tokio::task::JoinSet;
 
 use super::faulty_store::FaultyStore;
 use crate::support::{MICRO, SECOND, Service, format, stores};
@@ -160,6 +161,38 @@ async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() 
         }
     }
     assert!(refused <= CLIENTS / 8, "no unknown keys came from these networks: {refused} refused");
+}
+
+/// Half of the permits are for every network: ten look-ups a second.
+#[tokio::test]
+async fn lookups_in_flight_together_are_made_up_for_by_waiting() {
+    let (service, store) = service(CacheOptions::default().unknown_lookups_per_second(20));
+    let service = Arc::new(service);
+    for _ in 0..100 {
+        let issued = service.issue().await;
+        let found = service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
+        found.expect("a look-up that finds a key is free");
+    }
+    store.hold_finds();
+    let look_up = |service: Arc<Service>| async move {
+        let unknown = format().generate().unwrap();
+        service.keys().verify(unknown.expose(), &VerifyRequest::new()).await.unwrap_err()
+    };
+    let mut tasks = JoinSet::new();
+    for _ in 0..100 {
+        tasks.spawn(look_up(service.clone()));
+    }
+    while store.finds() < 200 {
+        tokio::task::yield_now().await;
+    }
+    store.release_finds(101);
+    for answer in tasks.join_all().await {
+        assert!(matches!(answer, VerifyError::Denied(_)), "{answer}");
+    }
+    service.clock.advance(SECOND * 9);
+    assert!(matches!(look_up(service.clone()).await, VerifyError::Unavailable(_)));
+    service.clock.advance(SECOND);
+    assert!(matches!(look_up(service.clone()).await, VerifyError::Denied(_)));
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use keyward::{Alphabet, Checksum, Formats, KeyFormat, secret::FormatError};
 use proptest::prelude::*;
 
@@ -67,6 +69,28 @@ fn default_secrets_with_a_prefix_of_up_to_19_characters_fit_one_sha256_block() {
         assert_eq!(format.bits(), 178);
     }
     assert_eq!(KeyFormat::builder("p".repeat(19)).build().unwrap().total_len(), 56);
+}
+
+/// A generator that mapped bytes unevenly would draw some characters at least a sixteenth more often than others.
+#[test]
+fn all_characters_of_an_alphabet_are_equally_likely() {
+    for (alphabet, characters) in
+        [(Alphabet::Base62, 62), (Alphabet::Hex, 16), (Alphabet::Base64Url, 64)]
+    {
+        let format = KeyFormat::builder("lc").alphabet(alphabet).checksum(Checksum::None);
+        let format = format.total_len(3 + 500).build().unwrap();
+        let mut counts = HashMap::new();
+        for _ in 0..4_000 {
+            for character in format.generate().unwrap().expose()[3..].chars() {
+                *counts.entry(character).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(counts.len(), characters);
+        // Eight standard deviations: by chance, less than once in a million million runs.
+        let expected = 4_000.0 * 500.0 / characters as f64;
+        let is_near = |count: i32| (f64::from(count) - expected).abs() < 8.0 * expected.sqrt();
+        assert!(counts.values().all(|count| is_near(*count)), "{counts:?}");
+    }
 }
 
 #[test]

@@ -125,16 +125,13 @@ impl<'a> Quotas<'a> {
 
     /// Returns the counters to charge; none for no uses.
     pub(crate) fn charges(&self, uses: u64, now: Timestamp) -> Vec<CounterCharge<'a>> {
-        if uses == 0 {
-            return Vec::new();
-        }
         let key = self.of_key.map(|quota| (CounterKey::Key(self.id), quota));
         let owner = self.of_owner.map(|quota| (CounterKey::Owner(self.owner), quota));
         let charge = |(counter_key, quota): (_, Quota)| {
             let window = Period::begins_at(quota.period(), now);
             CounterCharge { counter_key, period: quota.period(), window, limit: quota.uses(), uses }
         };
-        key.into_iter().chain(owner).map(charge).collect()
+        key.into_iter().chain(owner).filter(|_| uses > 0).map(charge).collect()
     }
 
     /// Returns the states when these numbers of uses are used up, in the order of the charges.

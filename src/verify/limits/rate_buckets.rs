@@ -20,42 +20,33 @@ use crate::{
 };
 
 /// Where rates are counted.
-pub(crate) enum Rates {
-    /// In the memory of this node, for this node alone.
-    PerNode(Box<PerNodeRates>),
-    /// By a rate limiter, for all nodes together.
-    Limiter(Arc<dyn RateLimiter>),
+#[derive(Default)]
+pub(crate) struct Rates {
+    /// Counts for all nodes together. Without it, this node counts for itself alone.
+    pub(crate) limiter: Option<Arc<dyn RateLimiter>>,
+    per_node: Box<PerNodeRates>,
 }
 
 impl Rates {
+    pub(crate) fn by(limiter: impl RateLimiter) -> Self {
+        Self { limiter: Some(Arc::new(limiter)), ..Self::default() }
+    }
+
     /// Returns the rates of a key. It is called when a key is read; charging them then needs no look-up.
     pub(crate) fn of_key(&self, key: &KeyFacts, plan: &Limits, now: Timestamp) -> KeyRates {
         let limits = key.limits();
         let has_quota = limits.quota.is_some() || plan.shared_quota().is_some();
         let (of_key, of_owner) = (plan.rate_of(&limits), plan.shared_rate());
-        match self {
-            Self::PerNode(buckets) => KeyRates::new(
-                of_key.map(|rate| buckets.keys.bucket(&key.id, rate, now)),
-                of_owner.map(|rate| buckets.owners.bucket(&key.owner, rate, now)),
-                has_quota,
-            ),
-            Self::Limiter(_) => {
-                KeyRates::new(None, None, has_quota || of_key.is_some() || of_owner.is_some())
-            }
+        if self.limiter.is_some() {
+            let has_rate = of_key.is_some() || of_owner.is_some();
+            return KeyRates::new(None, None, has_quota || has_rate);
         }
-    }
-
-    pub(crate) fn limiter(&self) -> Option<&dyn RateLimiter> {
-        match self {
-            Self::PerNode(_) => None,
-            Self::Limiter(limiter) => Some(&**limiter),
-        }
-    }
-}
-
-impl Default for Rates {
-    fn default() -> Self {
-        Self::PerNode(Box::default())
+        let PerNodeRates { keys, owners } = &*self.per_node;
+        KeyRates::new(
+            of_key.map(|rate| keys.bucket(&key.id, rate, now)),
+            of_owner.map(|rate| owners.bucket(&key.owner, rate, now)),
+            has_quota,
+        )
     }
 }
 
@@ -93,23 +84,18 @@ impl KeyRates {
     /// Charges uses to the key's rate and to its owner's, or to neither.
     #[inline]
     pub(crate) fn charge(&self, uses: u32, now: Timestamp) -> Result<RatesCharged, Box<Limited>> {
-        let key = match &self.key {
-            None => 0,
-            Some(bucket) => {
-                bucket.charge(uses, now).map_err(|wait| self.limited(wait, uses, now))?
+        let charge = |bucket: &Option<Arc<RateBucket>>| {
+            bucket.as_ref().map_or(Ok(0), |bucket| bucket.charge(uses, now))
+        };
+        let key = charge(&self.key).map_err(|wait| self.limited(wait, uses, now))?;
+        let owner = charge(&self.owner).map_err(|wait| {
+            // A request rejected by this provisional charge would also be rejected by the final one, so no refund is
+            // needed for it.
+            if let Some(bucket) = &self.key {
+                bucket.refund(uses, key);
             }
-        };
-        let owner = match &self.owner {
-            None => 0,
-            Some(bucket) => bucket.charge(uses, now).map_err(|wait| {
-                // A request rejected by this provisional charge would also be rejected by the final one, so no
-                // refund is needed for it.
-                if let Some(bucket) = &self.key {
-                    bucket.refund(uses, key);
-                }
-                self.limited(wait, uses, now)
-            })?,
-        };
+            self.limited(wait, uses, now)
+        })?;
         Ok(RatesCharged { key, owner })
     }
 
@@ -138,7 +124,7 @@ impl KeyRates {
     #[cold]
     fn limited(&self, wait: Duration, uses: u32, now: Timestamp) -> Box<Limited> {
         let both = [&self.key, &self.owner].into_iter().flatten();
-        let wait = both.filter_map(|bucket| bucket.wait_for(uses, now)).fold(wait, Duration::max);
+        let wait = both.filter_map(|bucket| bucket.wait(uses, now)).fold(wait, Duration::max);
         Limited::by_rate(wait, self.states(now))
     }
 }
@@ -177,12 +163,8 @@ impl RateBucket {
         }
     }
 
-    /// Returns how long to wait for one use; `None` if there is one left.
-    pub(crate) fn wait(&self, now: Timestamp) -> Option<Duration> {
-        self.wait_for(1, now)
-    }
-
-    fn wait_for(&self, uses: u32, now: Timestamp) -> Option<Duration> {
+    /// Returns how long to wait for uses; `None` if they are left.
+    pub(crate) fn wait(&self, uses: u32, now: Timestamp) -> Option<Duration> {
         self.gcra.charge(self.full_at(), uses, now).err()
     }
 
@@ -264,6 +246,7 @@ const MIN_SWEEP: usize = 1_024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DAY;
 
     #[test]
     fn a_sweep_keeps_buckets_that_are_in_use_or_not_full() {
@@ -276,10 +259,8 @@ mod tests {
             let _ = buckets.bucket(&subject, rate, now);
         }
         assert!(Arc::ptr_eq(&held, &buckets.bucket(&0, rate, now)));
-        assert!(buckets.bucket(&1, rate, now).wait(now).is_some(), "its uses are still charged");
+        assert!(buckets.bucket(&1, rate, now).wait(1, now).is_some(), "its uses are still charged");
         let kept: usize = buckets.shards.iter().map(|shard| lock(shard).len()).sum();
         assert!(kept < 4 * SHARDS * MIN_SWEEP / 2, "full buckets are removed: {kept}");
     }
-
-    const DAY: Duration = Duration::from_secs(86_400);
 }

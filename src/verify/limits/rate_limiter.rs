@@ -84,32 +84,41 @@ impl RateCharge<'_> {
     /// Returns the state of each rate at these levels.
     pub(crate) fn states(&self, levels: &RateLevels) -> RateStates {
         let mut states = RateStates::default();
-        for ((subject, rate), full_at) in self.rates.iter().zip(&levels.full_at) {
-            let state = Gcra::new(*rate).state(*full_at, levels.at);
+        for (subject, gcra, full_at) in self.buckets(levels) {
+            let state = Some(gcra.state(full_at, levels.at));
             match subject {
-                RateSubject::Key(_) => states.key = Some(state),
-                RateSubject::Owner => states.owner = Some(state),
+                RateSubject::Key(_) => states.key = state,
+                RateSubject::Owner => states.owner = state,
             }
         }
         states
     }
 
-    /// Returns the levels as they were before the charge.
-    pub(crate) fn levels_before(&self, granted: &RateLevels) -> RateLevels {
-        let before = |((_, rate), full_at): (&(RateSubject, Rate), &Timestamp)| {
-            let cost = Duration::from_micros(Gcra::new(*rate).cost(self.uses).unsigned_abs());
-            full_at.before(cost).max(granted.at)
-        };
-        let full_at = self.rates.iter().zip(&granted.full_at).map(before).collect();
-        RateLevels { at: granted.at, full_at }
+    /// Returns the levels at `at` as they would be without these uses.
+    pub(crate) fn levels_without(
+        &self,
+        uses: u32,
+        levels: &RateLevels,
+        at: Timestamp,
+    ) -> RateLevels {
+        let full_at = self.buckets(levels).map(|(_, gcra, full_at)| {
+            let cost = Duration::from_micros(gcra.cost(uses).unsigned_abs());
+            full_at.before(cost).max(at)
+        });
+        RateLevels { at, full_at: full_at.collect() }
     }
 
     /// Returns the error of a charge that was refused at these levels.
     pub(crate) fn limited(&self, levels: &RateLevels) -> Box<Limited> {
-        let wait = |((_, rate), full_at): (&(RateSubject, Rate), &Timestamp)| {
-            Gcra::new(*rate).charge(*full_at, self.uses, levels.at).err()
-        };
-        let waits = self.rates.iter().zip(&levels.full_at).filter_map(wait);
+        let waits = self
+            .buckets(levels)
+            .filter_map(|(_, gcra, full_at)| gcra.charge(full_at, self.uses, levels.at).err());
         Limited::by_rate(waits.max().unwrap_or_default(), self.states(levels))
+    }
+
+    /// Returns each rate, and when its burst is whole again.
+    fn buckets(&self, levels: &RateLevels) -> impl Iterator<Item = (RateSubject, Gcra, Timestamp)> {
+        let rates = self.rates.iter().zip(&levels.full_at);
+        rates.map(|((subject, rate), full_at)| (*subject, Gcra::new(*rate), *full_at))
     }
 }

@@ -8,6 +8,7 @@ use redis::{ConnectionInfo, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    model::debug_only,
     store::redis::{
         BoxError, CommandOutcome, Connection, Script, TimedOut, needs_other_server,
         redirect_target, time_left,
@@ -112,6 +113,8 @@ impl Cluster {
         lock(&self.connections).get(name).filter(|connection| !connection.has_ended()).cloned()
     }
 }
+
+debug_only!(Cluster { timeout });
 
 /// Returns the slot of a hash tag: its CRC-16 (XMODEM) modulo the number of slots.
 fn slot_of(tag: &str) -> u16 {

@@ -1,12 +1,9 @@
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{collections::HashMap, sync::Mutex};
 
 use crate::{
     model::{Owner, Rate, Timestamp},
     system::lock,
-    verify::limits::{
-        gcra::Gcra,
-        rate_limiter::{RateCharge, RateLevels, RateSubject},
-    },
+    verify::limits::rate_limiter::{RateCharge, RateLevels, RateSubject},
 };
 
 /// Permits that this node charged in advance. For all other nodes they are used.
@@ -90,13 +87,7 @@ impl Lease {
 
     /// Returns the levels from this node's view: its leased permits are not used yet.
     fn levels(&self, charge: &RateCharge<'_>) -> RateLevels {
-        let at = self.redis_time(charge.at);
-        let full_at = self.rates.iter().zip(&self.levels.full_at);
-        let full_at = full_at.map(|(rate, full_at)| {
-            let leased = Gcra::new(*rate).cost(self.permits).unsigned_abs();
-            full_at.before(Duration::from_micros(leased)).max(at)
-        });
-        RateLevels { at, full_at: full_at.collect() }
+        charge.levels_without(self.permits, &self.levels, self.redis_time(charge.at))
     }
 
     /// Whether the buckets are full again, so the charge of the leased permits no longer has an effect.

@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    model::{Invalid, Rate, Timestamp},
+    model::{Invalid, Rate, Timestamp, debug_only},
     store::redis::{BoxError, Script, checked_prefix, owner_hash},
     system::lock,
 };
@@ -157,8 +157,12 @@ impl RedisRateLimiter {
         arguments: &[String],
     ) -> Result<Value, BoxError> {
         let tag = format!("{}:{}", self.prefix, hex::encode(owner_hash(charge.owner)));
-        let keys: Vec<_> =
-            charge.rates.iter().map(|(subject, _)| redis_key(&tag, *subject)).collect();
+        // The keys contain no text that a user chose.
+        let keys = charge.rates.iter().map(|(subject, _)| match subject {
+            RateSubject::Key(id) => format!("{{{tag}}}{id}"),
+            RateSubject::Owner => format!("{{{tag}}}all"),
+        });
+        let keys: Vec<_> = keys.collect();
         self.cluster.run(script, &tag, &keys, arguments).await
     }
 }
@@ -170,13 +174,7 @@ impl RateLimiter for RedisRateLimiter {
             return Ok(RateOutcome::Granted(levels));
         }
         let max_uses = self.leases.as_ref().map_or(charge.uses, |leases| leases.batch(charge));
-        let result = if self.breaker.may_call() {
-            let result = self.charge_in_redis(charge, max_uses).await;
-            self.breaker.record(result.is_err());
-            result
-        } else {
-            Err("Redis failed less than a second ago; it is tried again shortly".into())
-        };
+        let result = self.breaker.call(self.charge_in_redis(charge, max_uses)).await;
         match (result, self.outage_policy) {
             (Ok((None, levels)), _) => Ok(RateOutcome::Refused(levels)),
             (Ok((Some(granted), levels)), _) => Ok(RateOutcome::Granted(match &self.leases {
@@ -201,37 +199,23 @@ impl RateLimiter for RedisRateLimiter {
             let interval = Gcra::new(*rate).interval;
             arguments.extend([interval.to_string(), full_at.as_unix_micros().to_string()]);
         }
-        if self.breaker.may_call() {
-            let result = self.run(&REFUND, charge, &arguments).await;
-            self.breaker.record(result.is_err());
-        }
+        // Best effort: uses that are not refunded return as time passes.
+        let _ = self.breaker.call(self.run(&REFUND, charge, &arguments)).await;
     }
 }
 
-impl std::fmt::Debug for RedisRateLimiter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisRateLimiter")
-            .field("prefix", &self.prefix)
-            .field("timeout", &self.cluster.timeout)
-            .field("outage_policy", &self.outage_policy)
-            .finish_non_exhaustive()
-    }
-}
+debug_only!(RedisRateLimiter { prefix, cluster, outage_policy });
 
 /// Charges and refunds on this node alone, during an outage of Redis.
 impl PerNodeRates {
     fn charge_alone(&self, charge: &RateCharge<'_>) -> RateOutcome {
         let now = charge.at;
-        let bucket = |(subject, rate): &(_, _)| self.bucket(charge, *subject, *rate);
-        let buckets: Vec<_> = charge.rates.iter().map(bucket).collect();
-        let of = |wanted: fn(&RateSubject) -> bool| {
-            let place = charge.rates.iter().position(|(subject, _)| wanted(subject))?;
-            Some(buckets[place].clone())
-        };
-        let key = of(|subject| matches!(subject, RateSubject::Key(_)));
-        let owner = of(|subject| matches!(subject, RateSubject::Owner));
+        let bucket = |(subject, rate): &(RateSubject, Rate)| self.bucket(charge, *subject, *rate);
+        let rates = || charge.rates.iter();
+        let owner = rates().find(|(subject, _)| *subject == RateSubject::Owner).map(bucket);
+        let key = rates().find(|(subject, _)| *subject != RateSubject::Owner).map(bucket);
         let granted = KeyRates::new(key, owner, false).charge(charge.uses, now).is_ok();
-        let full_at = buckets.iter().map(|bucket| now.after(bucket.state(now).reset));
+        let full_at = rates().map(|rate| now.after(bucket(rate).state(now).reset));
         let levels = RateLevels { at: now, full_at: full_at.collect() };
         if granted { RateOutcome::Granted(levels) } else { RateOutcome::Refused(levels) }
     }
@@ -259,6 +243,18 @@ struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<T, BoxError> {
+        if !self.may_call() {
+            return Err("Redis failed less than a second ago; it is tried again shortly".into());
+        }
+        let result = call.await;
+        *lock(&self.retry_at) = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+        result
+    }
+
     fn may_call(&self) -> bool {
         let mut retry_at = lock(&self.retry_at);
         let Some(at) = &mut *retry_at else { return true };
@@ -268,18 +264,6 @@ impl CircuitBreaker {
             *at = now + RETRY_INTERVAL;
         }
         is_due
-    }
-
-    fn record(&self, failed: bool) {
-        *lock(&self.retry_at) = failed.then(|| Instant::now() + RETRY_INTERVAL);
-    }
-}
-
-/// Returns the Redis key of a bucket. It contains no text that a user chose.
-fn redis_key(tag: &str, subject: RateSubject) -> String {
-    match subject {
-        RateSubject::Key(id) => format!("{{{tag}}}{id}"),
-        RateSubject::Owner => format!("{{{tag}}}all"),
     }
 }
 
