@@ -138,8 +138,7 @@ pub mod manage {
 
     /// Creates a router with the routes of [`SignIn`], to be merged or nested.
     ///
-    /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per
-    /// network.
+    /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per network.
     pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         let handler = async move |request: Request| {
             let (parts, body) = receive(request, MAX_BODY).await?;
@@ -250,8 +249,7 @@ pub mod openapi {
         }
     }
 
-    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests
-    /// the document.
+    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests the document.
     ///
     /// # Examples
     /// ```

@@ -13,9 +13,8 @@
 //! - Codes are stored as digests keyed by a [`Pepper`] that is kept outside the database, and bound to their
 //!   address. Without the pepper, a stolen database does not reveal them; a plain hash of six digits, salted
 //!   or not, could be reversed in less than a second. Addresses are stored as keyed digests, too.
-//! - The account is looked up and the message is sent in the background. Neither the response nor its
-//!   timing reveals whether an address has an account. For an address without an account, a code is stored
-//!   but never sent.
+//! - The account is looked up and the message is sent in the background. Neither the response nor its timing reveals
+//!   whether an address has an account. For an address without an account, a code is stored but never sent.
 //!
 //! A remaining limitation: requests for another person's address use up its codes for the hour.
 

@@ -1,9 +1,8 @@
 //! A tower layer for services that take an [`http::Request`]: hyper, axum, tonic.
 //!
-//! The layer verifies the key of each request and puts [`Verified`] into
-//! the extensions, or responds itself. A layer inside another layer with the same
-//! [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks its own tenant and
-//! scopes, so that a request counts once against rates and quotas.
+//! The layer verifies the key of each request and puts [`Verified`] into the extensions, or responds itself. A layer
+//! inside another layer with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks
+//! its own tenant and scopes, so that a request counts once against rates and quotas.
 //!
 //! # Examples
 //! ```
@@ -157,8 +156,7 @@ where
 
 /// The response future of an [`ApiKeyService`].
 ///
-/// The futures it polls are boxed, because pinning them in place would require unsafe code or
-/// another dependency.
+/// The futures it polls are boxed, because pinning them in place would require unsafe code or another dependency.
 pub struct ResponseFuture<S: Service<Request<B>>, H, B, R> {
     state: State<S, H, B, R>,
 }

@@ -56,10 +56,9 @@ use crate::{
 
 /// Applies a [`Guard`] to an app, a scope or a resource.
 ///
-/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the
-/// key again. It only checks its own tenant and scopes, so that a request counts once against rates
-/// and quotas. Put middleware that logs headers inside this one: it marks the header with the secret
-/// as sensitive.
+/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It
+/// only checks its own tenant and scopes, so that a request counts once against rates and quotas. Put middleware that
+/// logs headers inside this one: it marks the header with the secret as sensitive.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ApiKeyAuth {

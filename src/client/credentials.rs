@@ -14,9 +14,8 @@ use crate::secret::Secret;
 
 /// The file that stores the user's keys, one per profile.
 ///
-/// [The module](super) lists its guarantees. The file is plain text and may be edited by hand: lines
-/// `api_key = …` below a line `[profile]`. A file that consists of only a key is the default profile's key.
-/// Other lines are kept.
+/// [The module](super) lists its guarantees. The file is plain text and may be edited by hand: lines `api_key = …`
+/// below a line `[profile]`. A file that consists of only a key is the default profile's key. Other lines are kept.
 ///
 /// # Examples
 /// ```

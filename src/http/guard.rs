@@ -92,10 +92,9 @@ impl Guard {
 
     /// Checks one request, for frameworks without an adapter in this crate.
     ///
-    /// Marks the header with the secret as sensitive, and puts [`Verified`] into the extensions.
-    /// Returns `None` if the guard is [optional](GuardBuilder::optional) and the request contains
-    /// no key. Call the handler only after an `Ok`, and add
-    /// [`rate_limit_headers`](super::rate_limit_headers) to its response.
+    /// Marks the header with the secret as sensitive, and puts [`Verified`] into the extensions. Returns `None` if the
+    /// guard is [optional](GuardBuilder::optional) and the request contains no key. Call the handler only after an
+    /// `Ok`, and add [`rate_limit_headers`](super::rate_limit_headers) to its response.
     ///
     /// # Errors
     /// The rejection to respond with.
@@ -297,9 +296,8 @@ impl GuardBuilder {
         self
     }
 
-    /// Sets how many uses a request counts as, against rates and quotas: see
-    /// [`VerifyRequest::cost`]. Defaults to 1. Of nested guards, only the cost of the outermost one
-    /// counts.
+    /// Sets how many uses a request counts as, against rates and quotas: see [`VerifyRequest::cost`]. Defaults to 1. Of
+    /// nested guards, only the cost of the outermost one counts.
     pub fn cost(mut self, uses: u32) -> Self {
         self.guard.cost = uses;
         self
@@ -325,10 +323,9 @@ impl GuardBuilder {
         self
     }
 
-    /// Sets how to determine the tenant that a request is addressed to, if its host or a header
-    /// names one. Keys of other tenants are rejected. If `of` returns `None`, keys of every tenant
-    /// are accepted. A host whose requests name tenants MUST set this or
-    /// [`tenant_in_path`](Self::tenant_in_path). The later call replaces the earlier one.
+    /// Sets how to determine the tenant that a request is addressed to, if its host or a header names one. Keys of
+    /// other tenants are rejected. If `of` returns `None`, keys of every tenant are accepted. A host whose requests
+    /// name tenants MUST set this or [`tenant_in_path`](Self::tenant_in_path). The later call replaces the earlier one.
     ///
     /// # Examples
     /// ```
@@ -354,10 +351,9 @@ impl GuardBuilder {
     /// Sets where the path of the URL names the tenant. Keys of other tenants are rejected; if the
     /// path names no tenant, every key is rejected.
     ///
-    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for
-    /// `/t/acme`, `/t/acme/users`, …. It is matched from the start of the path that the layer
-    /// receives. A nested router receives only the rest of the path: in axum, put the layer around
-    /// `nest`, not inside it.
+    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for `/t/acme`,
+    /// `/t/acme/users`, …. It is matched from the start of the path that the layer receives. A nested router receives
+    /// only the rest of the path: in axum, put the layer around `nest`, not inside it.
     pub fn tenant_in_path(self, template: &str) -> Self {
         Self { tenant_path: Some(template.to_owned()), ..self }
     }

@@ -1,15 +1,13 @@
-//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and
-//! gists.
+//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and gists.
 //!
 //! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
 //! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
 //! to an endpoint of the service, signed. [`LeakReceiver`] checks the signature, finds the keys,
 //! applies the [`LeakPolicy`] of each key's format, and reports to GitHub which matches were secrets.
 //!
-//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is
-//! thereby sent to every [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated
-//! report is processed once. While the store or GitHub's public keys cannot be read, the response is
-//! 503, and GitHub sends the report again.
+//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is thereby sent to every
+//! [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated report is processed once. While the store or
+//! GitHub's public keys cannot be read, the response is 503, and GitHub sends the report again.
 
 use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
@@ -295,9 +293,8 @@ struct CacheState {
 }
 
 impl PublicKeyCache {
-    /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at
-    /// most once per [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails,
-    /// cached keys stay valid.
+    /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at most once per
+    /// [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails, cached keys stay valid.
     ///
     /// Returns `None` if GitHub publishes no such key. If the keys could not be fetched, the error is
     /// the time until the next attempt.

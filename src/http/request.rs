@@ -48,8 +48,7 @@ impl<'a> RequestHead<'a> {
         self.path
     }
 
-    /// Returns the value of a header, if the header occurs exactly once and its value is visible
-    /// ASCII.
+    /// Returns the value of a header, if the header occurs exactly once and its value is visible ASCII.
     pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
         let (value, count) = self.last_value(name);
         let text = std::str::from_utf8(value?).ok()?;
@@ -136,8 +135,7 @@ impl ClientIp {
         Ok(Self::behind(Networks::only(proxies)?, header, parse_x_forwarded_for))
     }
 
-    /// Uses `Forwarded` (RFC 7239), under the same conditions as
-    /// [`x_forwarded_for`](ClientIp::x_forwarded_for).
+    /// Uses `Forwarded` (RFC 7239), under the same conditions as [`x_forwarded_for`](ClientIp::x_forwarded_for).
     ///
     /// # Errors
     /// Those of [`Networks::only`].

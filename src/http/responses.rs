@@ -220,14 +220,12 @@ impl<B: Default> RejectionHandler<B> for GrpcResponses {
     }
 }
 
-/// Returns the `RateLimit` headers for the response to a verified request: what remains of its
-/// rates and quotas.
+/// Returns the `RateLimit` headers for the response to a verified request: what remains of its rates and quotas.
 pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     limit_headers(&verified.rates(), &verified.quotas()).into_iter().flatten()
 }
 
-/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit
-/// applies.
+/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies.
 fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,
@@ -299,8 +297,7 @@ pub(crate) fn too_large(max_bytes: usize) -> Response<String> {
     problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail, &[])
 }
 
-/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
-/// further extensions.
+/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are further extensions.
 fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, u64)]) -> String {
     let mut body = String::with_capacity(160);
     let title = status.canonical_reason().unwrap_or_default();
@@ -318,8 +315,7 @@ fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, 
     body
 }
 
-/// Appends a JSON string. Written by hand, because without the management API nothing here needs
-/// `serde_json`.
+/// Appends a JSON string. Written by hand, because without the management API nothing here needs `serde_json`.
 fn push_json_string(body: &mut String, text: &str) {
     body.push('"');
     for character in text.chars() {

@@ -6,8 +6,7 @@
 use super::responses::ErrorCode;
 use crate::verify::{Verified, VerifyError};
 
-/// Records one check of a request. Every check ends in exactly one of `verified`, `failed` and
-/// `rejected`.
+/// Records one check of a request. Every check ends in exactly one of `verified`, `failed` and `rejected`.
 pub(super) struct CheckRecorder {
     cache: &'static str,
     #[cfg(feature = "metrics")]

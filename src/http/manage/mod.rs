@@ -1,8 +1,7 @@
 //! The API by which users of a service manage their own keys, independent of the web framework.
 //!
-//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] that the host has authenticated,
-//! and returns the response. The adapters mount it in a router. Paths are relative to where it is
-//! mounted.
+//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] that the host has authenticated, and returns the
+//! response. The adapters mount it in a router. Paths are relative to where it is mounted.
 //!
 //! | request | effect |
 //! |---|---|
@@ -165,8 +164,7 @@ impl Route {
     }
 }
 
-/// Returns the segment in place of `{id}` if the path matches the template; empty if the template
-/// has no `{id}`.
+/// Returns the segment in place of `{id}` if the path matches the template; empty if the template has no `{id}`.
 fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let template = template.strip_prefix('/')?;
@@ -299,9 +297,8 @@ impl Call<'_> {
             return self.retry_create(&new, earlier.id, token).await;
         }
         let issued = keys.issue(new.clone(), actor).await?;
-        // Another node may have handled the same request concurrently. A node that sees the other's
-        // key deletes its own. The node that writes last always sees the other key, so at most one
-        // key remains.
+        // Another node may have handled the same request concurrently. A node that sees the other's key deletes its
+        // own. The node that writes last always sees the other key, so at most one key remains.
         let created = self.created_with_token(&new).await?;
         if created.iter().any(|key| key.id != issued.key.id) {
             keys.delete(owner, issued.key.id, actor).await?;
@@ -317,8 +314,7 @@ impl Call<'_> {
             ErrorKind::NotLive => ManageError::idempotency_key_reused(),
             _ => error.into(),
         };
-        // Recorded uses may not be written yet. A secret that was used has been received, and must
-        // not be replaced.
+        // Recorded uses may not be written yet. A secret that was used has been received, and must not be replaced.
         keys.flush().await?;
         let earlier = keys.get(owner, id).await.map_err(failure)?;
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
@@ -333,8 +329,7 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
-    /// first.
+    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest first.
     async fn created_with_token(&self, new: &NewKey) -> ManageResult<Vec<Arc<Key>>> {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(TOKEN_LIFETIME);
@@ -378,8 +373,7 @@ impl Call<'_> {
         let query = self.audit_query(&parameters)?.limit(EXPORT_PAGE_SIZE);
         let body = ManageBody::export(self.keys.export(query, format)).await?;
         let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
-        // The export contains text chosen by users: browsers must save it, not render it in the
-        // origin of a dashboard.
+        // The export contains text chosen by users: browsers must save it, not render it in the origin of a dashboard.
         let attachment = HeaderValue::from_static("attachment");
         response.headers_mut().insert(CONTENT_DISPOSITION, attachment);
         Ok(response.map(|_| body))

@@ -18,8 +18,7 @@ use crate::{
     verify::Verified,
 };
 
-/// The authenticated caller of the management API: a session of the host, or a key with a scope for
-/// managing keys.
+/// The authenticated caller of the management API: a session of the host, or a key with a scope for managing keys.
 ///
 /// # Examples
 /// ```

@@ -163,8 +163,7 @@ pub(super) fn event_json(event: &AuditEvent) -> Value {
     serde_json::from_str(&line).expect("an export contains one JSON object per line")
 }
 
-/// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains
-/// only `active: false`.
+/// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains only `active: false`.
 pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
     let Some(verified) = verified else { return json!({ "active": false }) };
     let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
