@@ -61,7 +61,7 @@ use crate::{
     http::responses::{Rejection, no_store_response},
     manage::{Issued, NewKey, Page, Rotation},
     model::{Key, KeyId, Status},
-    verify::{VerifyError, VerifyRequest},
+    verify::{Limited, VerifyError, VerifyRequest},
 };
 
 /// The management API of an [`ApiKeys`].
@@ -270,7 +270,11 @@ impl Call<'_> {
         let visible = match self.keys.verify(token.as_bytes(), &verify).await {
             Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
             Err(VerifyError::Denied(_)) => None,
-            Err(VerifyError::Limited(limited)) => return Err(Rejection::limited(&limited).into()),
+            Err(VerifyError::Limited(limited)) => {
+                // Without the state of the limits, because the key may belong to another owner.
+                let (rates, quotas) = Default::default();
+                return Err(Rejection::limited(&Limited { rates, quotas, ..*limited }).into());
+            }
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };
         Ok(introspection_json(visible.as_ref()))
