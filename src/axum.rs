@@ -33,15 +33,14 @@ use axum::{
 use http::{Extensions, request::Parts};
 
 use crate::{
-    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey, too_large},
+    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey, responses::too_large},
     tower::ApiKeyLayer,
     verify::Verified,
 };
 
 /// Creates a layer that applies a [`Guard`] to a router or a route.
 ///
-/// The layer knows the address of the peer if the router is served with
-/// `into_make_service_with_connect_info::<SocketAddr>()`.
+/// The peer's address is known if the router is served with `into_make_service_with_connect_info::<SocketAddr>()`.
 pub fn layer(guard: Guard) -> ApiKeyLayer {
     ApiKeyLayer::new(guard).peer(peer)
 }
@@ -88,21 +87,14 @@ async fn receive(request: Request, max_bytes: usize) -> Result<(Parts, Bytes), R
 
 /// The management API as a router.
 pub mod manage {
-    use std::{
-        pin::Pin,
-        task::{Context, Poll},
-    };
-
     use axum::{Router, routing::any};
-    use http_body::Frame;
 
-    use super::{Body, Bytes, FromRequestParts, Request, Response, receive};
+    use super::{Body, FromRequestParts, Request, Response, receive};
     use crate::{
         api::ApiKeys,
-        error::Error,
         http::{
             RequestHead,
-            manage::{BodyStream, Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
+            manage::{Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
         },
     };
 
@@ -127,19 +119,18 @@ pub mod manage {
             let head = RequestHead::from_parts(&parts, None);
             let request = ManageRequest::received(&parts.method, &head, &body);
             let response = api.handle(&caller.into(), &request).await;
-            let response =
-                response.map(|body| body.into_complete().map_or_else(Body::new, Body::from));
-            Ok::<_, Response>(response)
+            Ok::<_, Response>(response.map(|body| match body.into_complete() {
+                Ok(text) => Body::from(text),
+                Err(rest) => Body::from_stream(rest.into_stream()),
+            }))
         };
         ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
             .into_iter()
             .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
     }
 
-    /// Creates a router with the routes of [`SignIn`], to be merged or nested.
-    ///
-    /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per
-    /// network.
+    /// Creates a router with the routes of [`SignIn`], to be merged or nested. Serve it with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`, because limits are per network.
     pub fn sign_in<S: Clone + Send + Sync + 'static>(sign_in: SignIn) -> Router<S> {
         let handler = async move |request: Request| {
             let (parts, body) = receive(request, MAX_BODY).await?;
@@ -151,18 +142,6 @@ pub mod manage {
             .into_iter()
             .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
     }
-
-    impl http_body::Body for BodyStream {
-        type Data = Bytes;
-        type Error = Error;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-            self.poll_chunk(cx).map_ok(|chunk| Frame::data(chunk.into()))
-        }
-    }
 }
 
 /// The leak receiver as a route.
@@ -173,8 +152,7 @@ pub mod leaks {
     use super::{Body, Request, Response, receive};
     use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
-    /// Creates a route that receives reports by `POST`, for a path such as `/leaks/github`. Only
-    /// GitHub needs to know the path.
+    /// Creates a route that receives reports by `POST`. Only GitHub needs to know its path, such as `/leaks/github`.
     pub fn route<S: Clone + Send + Sync + 'static>(receiver: LeakReceiver) -> MethodRouter<S> {
         post(async move |request: Request| {
             let (parts, body) = receive(request, MAX_BODY).await?;
@@ -250,8 +228,7 @@ pub mod openapi {
         }
     }
 
-    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests
-    /// the document.
+    /// Creates [`manage::router`](super::manage::router) with its document. Nesting it also nests the document.
     ///
     /// # Examples
     /// ```

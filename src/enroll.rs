@@ -1,21 +1,19 @@
 //! Issues a first API key to a user who proves ownership of an e-mail address with a one-time code.
 //!
 //! [`request_code`](Enrollment::request_code) sends a six-digit code to an address;
-//! [`redeem_code`](Enrollment::redeem_code) checks the code and issues a key. The host implements
-//! [`AccountLookup`], which maps addresses to accounts, and [`CodeSender`], which sends a [`CodeMessage`].
-//! `http::manage::SignIn` provides the same over HTTP.
+//! [`redeem_code`](Enrollment::redeem_code) issues a key for it. The host's [`AccountLookup`] maps addresses to
+//! accounts, and its [`CodeSender`] sends a [`CodeMessage`]. `http::manage::SignIn` provides the same over HTTP.
 //!
 //! # Security of six-digit codes
 //! There are only a million codes, so guessing is limited in several ways:
-//! - A code issues one key, expires after 10 minutes, and allows 5 attempts. Every store counts the attempt
-//!   and compares the code in one atomic step. Requested codes are limited per address and hour; requested
-//!   codes and attempts are limited per network and hour.
+//! - A code issues one key, expires after 10 minutes, and allows 5 attempts. Every store counts the attempt and
+//!   compares the code in one atomic step. Requested codes are limited per address and hour; requested codes and
+//!   attempts are limited per network and hour.
 //! - Codes are stored as digests keyed by a [`Pepper`] that is kept outside the database, and bound to their
 //!   address. Without the pepper, a stolen database does not reveal them; a plain hash of six digits, salted
 //!   or not, could be reversed in less than a second. Addresses are stored as keyed digests, too.
-//! - The account is looked up and the message is sent in the background. Neither the response nor its
-//!   timing reveals whether an address has an account. For an address without an account, a code is stored
-//!   but never sent.
+//! - The account is looked up and the message is sent in the background. Neither the response nor its timing reveals
+//!   whether an address has an account. For an address without an account, a code is stored but never sent.
 //!
 //! A remaining limitation: requests for another person's address use up its codes for the hour.
 
@@ -80,9 +78,7 @@ pub struct Enrollment {
 /// Builds an [`Enrollment`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct EnrollmentBuilder {
-    inner: Inner,
-}
+pub struct EnrollmentBuilder(Inner);
 
 /// The reason why no code was sent, or no key was issued.
 ///
@@ -120,16 +116,15 @@ struct Inner {
 type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
 
 impl Enrollment {
-    /// Starts an enrollment with the host's account lookup and code sender, and a pepper.
-    ///
-    /// The pepper keys the digests of codes. All nodes of a service MUST use the same one.
+    /// Starts an enrollment with the host's account lookup and code sender, and a pepper. The pepper keys the digests
+    /// of codes. All nodes of a service MUST use the same one.
     pub fn builder(
         keys: ApiKeys,
         accounts: impl AccountLookup,
         sender: impl CodeSender,
         pepper: Pepper,
     ) -> EnrollmentBuilder {
-        let inner = Inner {
+        EnrollmentBuilder(Inner {
             keys,
             accounts: Box::new(accounts),
             sender: Box::new(sender),
@@ -140,14 +135,12 @@ impl Enrollment {
             codes_per_network: 30,
             attempts_per_network: 60,
             pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
-        };
-        EnrollmentBuilder { inner }
+        })
     }
 
-    /// Sends a code to an address if it has an account. The result is the same if it has none. A code that
-    /// was requested earlier for this address becomes invalid.
-    ///
-    /// `by` is the requester, as far as known. Requests are limited per address, and per network if it has an IP.
+    /// Sends a code to an address if it has an account. The result is the same if it has none. A code that was
+    /// requested earlier for this address becomes invalid. `by` is the requester, as far as known. Requests are limited
+    /// per address, and per network if it has an IP.
     ///
     /// # Errors
     /// `TooManyAttempts`, and `Failed` if the store is unavailable or 1,000 messages are pending.
@@ -187,9 +180,8 @@ impl Enrollment {
         Ok(())
     }
 
-    /// Issues a key in exchange for the code sent to an address. The code is used up even if issuing fails.
-    ///
-    /// A text that is not six digits, with or without spaces or dashes, uses up no attempt.
+    /// Issues a key in exchange for the code sent to an address. The code is used up even if issuing fails. A text that
+    /// is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
     /// # Errors
     /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes and if there is no account or no
@@ -245,41 +237,36 @@ impl EnrollmentBuilder {
     /// Sets a function that describes the key to issue for an owner. By default the key is named "signed in
     /// by e-mail", does not expire, and has all of its owner's permissions.
     pub fn new_key(
-        mut self,
+        self,
         make: impl Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync + 'static,
     ) -> Self {
-        self.inner.new_key = Box::new(make);
-        self
+        Self(Inner { new_key: Box::new(make), ..self.0 })
     }
 
     /// Sets the product name that messages show. Defaults to none.
-    pub fn product(mut self, name: &str) -> Self {
-        self.inner.product = one_line(name).into_owned();
-        self
+    pub fn product(self, name: &str) -> Self {
+        Self(Inner { product: one_line(name).into_owned(), ..self.0 })
     }
 
     /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has
     /// six digits and allows 5 attempts, so an attacker who keeps guessing succeeds once in 40,000 hours on average.
-    pub fn codes_per_address(mut self, per_hour: u32) -> Self {
-        self.inner.codes_per_address = per_hour;
-        self
+    pub fn codes_per_address(self, per_hour: u32) -> Self {
+        Self(Inner { codes_per_address: per_hour, ..self.0 })
     }
 
     /// Sets the maximum number of codes requested from one network per hour. Defaults to 30.
-    pub fn codes_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.codes_per_network = per_hour;
-        self
+    pub fn codes_per_network(self, per_hour: u32) -> Self {
+        Self(Inner { codes_per_network: per_hour, ..self.0 })
     }
 
     /// Sets the maximum number of attempts to redeem codes from one network per hour. Defaults to 60.
-    pub fn attempts_per_network(mut self, per_hour: u32) -> Self {
-        self.inner.attempts_per_network = per_hour;
-        self
+    pub fn attempts_per_network(self, per_hour: u32) -> Self {
+        Self(Inner { attempts_per_network: per_hour, ..self.0 })
     }
 
     /// Builds the enrollment.
     pub fn build(self) -> Enrollment {
-        Enrollment { inner: Arc::new(self.inner) }
+        Enrollment { inner: Arc::new(self.0) }
     }
 }
 
@@ -298,10 +285,8 @@ pub trait AccountLookup: Send + Sync + 'static {
 /// the host. With the feature `email`, `email::Mailer` implements it for SMTP.
 #[async_trait]
 pub trait CodeSender: Send + Sync + 'static {
-    /// Sends a message. It MUST be sent to `message.to` only.
-    ///
-    /// Called in the background, and cancelled after one minute. A failure is recorded in the audit log, but
-    /// not returned by `request_code`, which does not reveal whether a message was sent.
+    /// Sends a message. It MUST be sent to `message.to` only. Called in the background, and cancelled after one minute.
+    /// A failure is audited, but not returned by `request_code`, which does not reveal whether a message was sent.
     async fn send(&self, message: &CodeMessage) -> Result<(), HostError>;
 }
 

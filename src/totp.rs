@@ -1,16 +1,14 @@
 //! Codes of authenticator apps as a second factor: six digits that change every 30 seconds (TOTP, RFC 6238).
 //!
-//! The host generates a [`TotpSecret`] for an account and stores it. [`Totp::setup`] shows it to the user once,
-//! as a QR code and as text; the first code that [`Totp::check`] accepts proves that the app has it.
-//! `check` returns the time of the confirmation, for [`Actor::second_factor_at`]. A
-//! [`StepUp`](crate::accounts::StepUp) policy may require a recent one.
+//! The host generates a [`TotpSecret`] for an account and stores it. [`Totp::setup`] shows it to the user once, as a QR
+//! code and as text; the first code that [`Totp::check`] accepts proves that the app has it. `check` returns the time
+//! for [`Actor::second_factor_at`]; a [`StepUp`](crate::accounts::StepUp) policy may require a recent one.
 //!
 //! # What the host must do
 //! - Store [`TotpSecret::expose`] with the account, **encrypted** under a key that is kept elsewhere. The
 //!   secret is needed to check codes, so it cannot be hashed.
 //! - Treat a secret as active only after its first accepted code, and keep the previous one until then.
-//! - Require a recent second factor before it replaces or removes a secret. Otherwise a stolen session is
-//!   enough to set up another app.
+//! - Require a recent second factor before a secret is replaced or removed. Otherwise a stolen session is enough to do so.
 //! - Provide a recovery method for users who lost their device.
 //!
 //! # Security of six-digit codes
@@ -23,8 +21,7 @@
 //!   needs a session of the account to lock its owner out in this way, and it is visible in the audit log.
 //! - A code is accepted once, on one node. Codes older than an accepted one are rejected.
 //!
-//! A remaining limitation: an attacker can use a code within seconds if the user enters it on a phishing page.
-//! Passkeys do not have this weakness.
+//! A remaining limitation: a phishing page can use a code within seconds. Passkeys do not have this weakness.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -113,24 +110,18 @@ impl Totp {
     pub fn setup(&self, secret: &TotpSecret, account: &str) -> TotpSetup {
         let issuer = escape(&self.issuer, MAX_ISSUER_LEN);
         let account = escape(account, MAX_ACCOUNT_LEN);
-        let secret = secret.expose();
-        // Allocates once: a string that grows would leave unzeroed copies of the secret in memory.
-        let mut uri = String::with_capacity(100 + secret.len() + 2 * issuer.len() + account.len());
-        uri.push_str("otpauth://totp/");
-        if !issuer.is_empty() {
-            uri.extend([issuer.as_str(), ":"]);
-        }
-        uri.extend([account.as_str(), "?secret=", secret]);
-        if !issuer.is_empty() {
-            uri.extend(["&issuer=", issuer.as_str()]);
-        }
-        uri.push_str("&algorithm=SHA1&digits=6&period=30");
+        let (label, parameter) = match issuer.as_str() {
+            "" => (String::new(), String::new()),
+            issuer => (format!("{issuer}:"), format!("&issuer={issuer}")),
+        };
+        let (begin, end) = ("otpauth://totp/", "&algorithm=SHA1&digits=6&period=30");
+        // `concat` allocates once: a string that grows would leave unzeroed copies of the secret in memory.
+        let uri = [begin, &label, &account, "?secret=", secret.expose(), &parameter, end].concat();
         TotpSetup { uri: Secret::from(uri) }
     }
 
-    /// Accepts a current code once, and returns the time for [`Actor::second_factor_at`]. Ignores spaces and `-`.
-    ///
-    /// The host MUST have authenticated `by` as `owner` by other means: this is only the second factor.
+    /// Accepts a current code once, and returns the time for [`Actor::second_factor_at`]. Ignores spaces and `-`. The
+    /// host MUST have authenticated `by` as `owner` by other means: this is only the second factor.
     ///
     /// # Errors
     /// Any [`TotpError`]. A wrong code uses up one of 5 attempts per 15 minutes and 20 per day, unless the text
@@ -180,8 +171,7 @@ struct CodeCounters {
 }
 
 impl CodeCounters {
-    /// Attempts are counted per account, for all of its secrets. Used codes are counted per secret, under a
-    /// digest of all of its bits, which does not reveal it.
+    /// Counts attempts per account, for all of its secrets, and used codes per secret, under a digest of all its bits.
     fn new(owner: &Owner, secret: &[u8], now: Timestamp) -> Self {
         let owner = CounterKey::Owner(owner).to_bytes();
         let attempts = Sha256Hasher.digest(&[b"totp tries of ".as_slice(), &owner].concat());
@@ -193,8 +183,8 @@ impl CodeCounters {
     /// Returns the charge for a code: one attempt if it is wrong, its time step if it is correct. All three
     /// counters are charged atomically, so a correct code is rejected, too, when no attempts are left.
     ///
-    /// A time step is a period with a limit of one use. A store never returns to an earlier period, so an
-    /// accepted step also rejects all steps before it.
+    /// A time step is a period with a limit of one use. A store never returns to an earlier period, so an accepted step
+    /// also rejects all steps before it.
     fn charges(&self, correct_step: Option<Timestamp>) -> [CounterCharge<'_>; 3] {
         let (wrong, correct) = if correct_step.is_none() { (1, 0) } else { (0, 1) };
         let [quarter_hour, day] = ATTEMPT_LIMITS.map(|(length, period, limit)| CounterCharge {
@@ -293,8 +283,7 @@ impl TotpSecret {
     }
 }
 
-/// The URI and QR code that add a secret to an authenticator app. Show them once, on a page sent with
-/// `Cache-Control: no-store`.
+/// The URI and QR code that add a secret to an app. Show them once, on a page sent with `Cache-Control: no-store`.
 #[derive(Clone, Debug)]
 #[must_use = "the user needs the QR code or the URI"]
 pub struct TotpSetup {
@@ -314,7 +303,7 @@ impl TotpSetup {
         let code =
             code.expect("names are truncated so that the URI fits the 2,953 bytes of a QR code");
         let size = code.size() + 2 * BORDER;
-        // Allocates once, as in `setup`: each dark module takes at most 16 bytes.
+        // Allocates once, as in `from_base32`: each dark module takes at most 16 bytes.
         let mut svg = String::with_capacity(300 + (code.size() * code.size()) as usize * 16);
         // Writing to a String cannot fail.
         let _ = write!(
@@ -375,22 +364,5 @@ mod tests {
             Ok(())
         };
         assert_eq!(TotpSecret::generate_from(ones).unwrap().expose(), "7".repeat(32));
-    }
-
-    /// The test vectors have eight digits; apps show the last six.
-    #[test]
-    fn codes_match_the_test_vectors_of_rfc_6238_appendix_b() {
-        let secret = totp_rs::Secret::new_stack(*b"12345678901234567890");
-        let codes = TotpSecret::from_secret(&secret).codes();
-        for (time, code) in [
-            (59, "287082"),
-            (1_111_111_109, "081804"),
-            (1_111_111_111, "050471"),
-            (1_234_567_890, "005924"),
-            (2_000_000_000, "279037"),
-            (20_000_000_000, "353130"),
-        ] {
-            assert_eq!(codes.generate(time).to_string(), code, "at {time}");
-        }
     }
 }

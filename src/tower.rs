@@ -1,9 +1,8 @@
 //! A tower layer for services that take an [`http::Request`]: hyper, axum, tonic.
 //!
-//! The layer verifies the key of each request and puts [`Verified`] into
-//! the extensions, or responds itself. A layer inside another layer with the same
-//! [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks its own tenant and
-//! scopes, so that a request counts once against rates and quotas.
+//! The layer verifies the key of each request and puts [`Verified`] into the extensions, or responds itself. A layer
+//! inside another layer with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It only checks
+//! its own tenant and scopes, so that a request counts once against rates and quotas.
 //!
 //! # Examples
 //! ```
@@ -144,24 +143,20 @@ where
             Precheck::Presented(presented) => {
                 let verifier = guard.clone();
                 let verification = Box::pin(async move { verifier.verify(presented).await });
-                // `poll_ready` was called on the current service, not on its clone, so the current
-                // one handles the request.
+                // `poll_ready` was called on the current service, not its clone, so the current one gets the request.
                 let clone = self.clone();
                 let service = mem::replace(self, clone);
                 State::Verifying(verification, Some(Box::new((service, request))))
             }
         };
-        ResponseFuture { state }
+        ResponseFuture(state)
     }
 }
 
 /// The response future of an [`ApiKeyService`].
 ///
-/// The futures it polls are boxed, because pinning them in place would require unsafe code or
-/// another dependency.
-pub struct ResponseFuture<S: Service<Request<B>>, H, B, R> {
-    state: State<S, H, B, R>,
-}
+/// The futures it polls are boxed, because pinning them in place would require unsafe code or another dependency.
+pub struct ResponseFuture<S: Service<Request<B>>, H, B, R>(State<S, H, B, R>);
 
 enum State<S: Service<Request<B>>, H, B, R> {
     Rejected(Option<Box<Response<R>>>),
@@ -189,7 +184,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match &mut self.state {
+            match &mut self.0 {
                 State::Rejected(response) => {
                     let response = response.take().expect("polled after completion");
                     return Poll::Ready(Ok(*response));
@@ -198,7 +193,7 @@ where
                     let result = ready!(verification.as_mut().poll(cx));
                     let (mut service, mut request) = *call.take().expect("polled after a panic");
                     let ApiKeyLayer { guard, rejection_handler, .. } = &service.layer;
-                    self.state = match result {
+                    self.0 = match result {
                         Err(rejection) => State::rejected(rejection_handler, rejection),
                         Ok(verified) => {
                             guard.accept(request.extensions_mut(), &verified);
@@ -226,9 +221,9 @@ where
 
 /// Applies another layer only to requests without a verified API key.
 ///
-/// Protection against cross-site requests (CSRF) concerns credentials that browsers add on their
-/// own: cookies. Browsers never add an API key, so a request with a key does not need this protection,
-/// and often cannot satisfy it. Put this layer inside the layer that verifies keys.
+/// Protection against cross-site requests (CSRF) concerns credentials that browsers add on their own: cookies. Browsers
+/// never add an API key, so a request with a key does not need this protection, and often cannot satisfy it. Put this
+/// layer inside the layer that verifies keys.
 ///
 /// # Examples
 /// ```

@@ -36,10 +36,8 @@ pub struct App {
 }
 
 impl App {
-    /// Creates an app from the product's name, such as `lua`, and the format of its keys.
-    ///
-    /// For the name `lua`, the defaults are the environment variable `LUA_API_KEY`, the credentials file
-    /// `~/.lua/credentials`, and the command `lua auth`.
+    /// Creates an app from the product's name and the format of its keys. For the name `lua`, the defaults are the
+    /// environment variable `LUA_API_KEY`, the credentials file `~/.lua/credentials`, and the command `lua auth`.
     pub fn new(name: impl Into<String>, formats: impl Into<Formats>) -> Self {
         let name = name.into();
         let upper = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
@@ -63,10 +61,8 @@ impl App {
         Self { base_dir: home_dir, credentials_dir: name.into(), ..self }
     }
 
-    /// Sets the directory of the credentials file, relative to the platform's configuration directory.
-    ///
-    /// That is `$XDG_CONFIG_HOME` or `~/.config` on Unix, `~/Library/Application Support` on macOS, and
-    /// `%APPDATA%` on Windows.
+    /// Sets the directory of the credentials file, relative to the platform's configuration directory:
+    /// `$XDG_CONFIG_HOME` or `~/.config` on Unix, `~/Library/Application Support` on macOS, `%APPDATA%` on Windows.
     pub fn config_dir(self, name: impl Into<String>) -> Self {
         Self { base_dir: config_dir, credentials_dir: name.into(), ..self }
     }
@@ -96,9 +92,7 @@ impl App {
         &self.formats
     }
 
-    /// Parses a key of this product. White space around the key is ignored.
-    ///
-    /// `origin` names where the text came from, for the error message.
+    /// Parses a key of this product, trimmed of white space. Error messages name `origin`, where the text came from.
     ///
     /// # Errors
     /// [`ClientErrorKind::Malformed`] if the text is not a key of this product. The message does not show it.
@@ -124,9 +118,9 @@ impl App {
 
     /// Finds the key in the environment variable, the credentials file, or `.env` in the working directory.
     ///
-    /// The `.env` file comes last, so that a cloned repository cannot replace the user's own key. A blank
-    /// variable counts as absent. The first source with a text decides: if the text is malformed, later
-    /// sources are not tried. The environment of the process is not modified.
+    /// The `.env` file comes last, so that a cloned repository cannot replace the user's own key. A blank variable
+    /// counts as absent. The first source with a text decides: if the text is malformed, later sources are not tried.
+    /// The environment of the process is not modified.
     ///
     /// # Errors
     /// - [`NotFound`](ClientErrorKind::NotFound) if no source has a key.

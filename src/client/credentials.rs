@@ -14,9 +14,8 @@ use crate::secret::Secret;
 
 /// The file that stores the user's keys, one per profile.
 ///
-/// [The module](super) lists its guarantees. The file is plain text and may be edited by hand: lines
-/// `api_key = …` below a line `[profile]`. A file that consists of only a key is the default profile's key.
-/// Other lines are kept.
+/// [The module](super) lists its guarantees. The file is plain text and may be edited by hand: lines `api_key = …`
+/// below a line `[profile]`. A file that consists of only a key is the default profile's key. Other lines are kept.
 ///
 /// # Examples
 /// ```
@@ -64,9 +63,8 @@ impl CredentialsFile {
         &self.path
     }
 
-    /// Loads the entry of a profile. Returns `None` if the file or the entry does not exist.
-    ///
-    /// If other users can read the file, its mode is first set to 0600.
+    /// Loads the entry of a profile. Returns `None` if the file or the entry does not exist. If other users can read
+    /// the file, its mode is first set to 0600.
     ///
     /// # Errors
     /// [`Unsafe`](super::ClientErrorKind::Unsafe) if the file or its directory is a symbolic link, belongs to
@@ -109,9 +107,8 @@ impl CredentialsFile {
         Ok(existed)
     }
 
-    /// Checks that a key can be saved, and creates the directory if it does not exist.
-    ///
-    /// Call it before requesting a new key that would be lost if it could not be stored.
+    /// Checks that a key can be saved, and creates the directory if it does not exist. Call it before requesting a new
+    /// key that would be lost if it could not be stored.
     ///
     /// # Errors
     /// The same as [`save`](Self::save).
@@ -241,8 +238,7 @@ impl<'a> CredentialsText<'a> {
 
     /// Reserves the full capacity up front: a string that reallocates leaves copies of keys in freed memory.
     fn new_text(&self, extra: usize) -> Zeroizing<String> {
-        // Each byte that is not UTF-8 is replaced by a character of three bytes. The 8 bytes are for the
-        // brackets and line breaks that `set` adds.
+        // A byte that is not UTF-8 becomes a character of three bytes. The 8 bytes are for what `set` adds.
         let len = self.0.iter().map(|line| 3 * line.text.len()).sum::<usize>();
         Zeroizing::new(String::with_capacity(len + extra + 8))
     }

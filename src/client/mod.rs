@@ -34,8 +34,8 @@ pub use send::{SendKey, bearer};
 
 /// Why a key could not be found, stored or deleted.
 ///
-/// `Display` names the cause and what to do. It shows nothing of a key but the prefix that all keys share.
-/// Use [`kind`](ClientError::kind) to match on the cause.
+/// `Display` names the cause and what to do. It shows nothing of a key but the prefix that all keys share. Use
+/// [`kind`](ClientError::kind) to match on the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ClientError {
@@ -110,9 +110,8 @@ mod send {
 
     use crate::secret::Secret;
 
-    /// Returns the value of an `Authorization` header that presents a key.
-    ///
-    /// The value is marked as sensitive: `Debug` does not show it, and HTTP/2 does not index it.
+    /// Returns the value of an `Authorization` header that presents a key. The value is marked as sensitive: `Debug`
+    /// does not show it, and HTTP/2 does not index it.
     ///
     /// # Errors
     /// If the key contains a character that is not allowed in a header. A parsed key never does.
@@ -123,10 +122,8 @@ mod send {
         Ok(value)
     }
 
-    /// Adds an API key to a request builder.
-    ///
-    /// The key is sent as `Authorization: Bearer`, and replaces any credential already in that header. HTTP
-    /// clients drop `Authorization` when they are redirected to another host; they would forward `X-API-Key`.
+    /// Adds an API key to a request builder, as `Authorization: Bearer`, replacing any credential in that header. HTTP
+    /// clients drop `Authorization` when redirected to another host; they would forward `X-API-Key`.
     ///
     /// # Examples
     /// ```

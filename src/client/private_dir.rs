@@ -116,9 +116,7 @@ mod platform {
 
     use super::*;
 
-    /// A directory that only the current user can write to.
-    ///
-    /// It is opened once: replacing the path afterwards has no effect on the operations.
+    /// A directory that only the current user can write to, opened once: replacing the path later has no effect.
     pub(crate) struct PrivateDir {
         handle: File,
         pub(super) path: PathBuf,

@@ -78,11 +78,9 @@ struct Inner {
 }
 
 impl Mailer {
-    /// Starts a mailer with the URL of the mail server and the sender's address.
-    ///
-    /// `smtps://user:password@host` uses TLS from the first byte, `smtp://…?tls=required` uses `STARTTLS`.
-    /// Without TLS, only a server on this machine is accepted: `smtp://localhost:25`. Certificates are
-    /// checked against the operating system's trusted roots.
+    /// Starts a mailer with the URL of the mail server and the sender's address. `smtps://user:password@host` uses TLS
+    /// from the first byte, `smtp://…?tls=required` uses `STARTTLS`. Without TLS, only this machine is accepted:
+    /// `smtp://localhost:25`. Certificates are checked against the system's roots.
     ///
     /// # Errors
     /// If the URL is not one of these, or the operating system has no trusted roots.
@@ -157,9 +155,7 @@ impl Mailer {
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
-                Err(_) => {
-                    SendError::Temporary("the mail server, or the host, took too long".into())
-                }
+                Err(_) => SendError::Temporary("the mail server or the host took too long".into()),
             };
             attempts += 1;
             let giving_up = matches!(error, SendError::Permanent(_)) || attempts >= *max_attempts;

@@ -32,8 +32,8 @@ pub struct Notice {
     pub owner: Owner,
     /// The recipient of the message.
     pub to: EmailAddress,
-    /// The key as it is stored now; `None` if it no longer exists, or if the sink has no store to
-    /// [read names from](super::EmailSinkBuilder::names_from).
+    /// The key as it is stored now; `None` if it no longer exists, or if the sink has no store to [read names
+    /// from](super::EmailSinkBuilder::names_from).
     pub key: Option<Key>,
     /// The product name set by [`EmailSinkBuilder::product`](super::EmailSinkBuilder::product).
     pub product: String,

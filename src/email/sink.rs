@@ -17,9 +17,8 @@ use crate::{
 /// Maps owners to e-mail addresses; implemented by the host.
 #[async_trait]
 pub trait Recipients: Send + Sync + 'static {
-    /// Returns the address of an owner, or `None` if the owner has none or does not want e-mail.
-    ///
-    /// Called in the background before each attempt to send. Errors are retried like those of the mail server.
+    /// Returns the address of an owner, or `None` if the owner has none or does not want e-mail. Called in the
+    /// background before each attempt to send. Errors are retried like those of the mail server.
     async fn address_of(&self, owner: &Owner) -> Result<Option<EmailAddress>, HostError>;
 }
 
@@ -122,8 +121,7 @@ impl EmailSinkBuilder {
         Self(Inner { manage_url: Some(url.into()), ..self.0 })
     }
 
-    /// Sets the store from which key names are read: the store of the keys, or a clone of it. Without it,
-    /// messages show key ids instead of names.
+    /// Sets the store from which key names are read: that of the keys, or a clone. Without it, messages show key ids.
     pub fn names_from(self, store: impl KeyStore) -> Self {
         self.names_from_shared(Arc::new(store))
     }
@@ -166,8 +164,7 @@ impl EmailSinkBuilder {
 }
 
 impl Inner {
-    /// Makes one attempt, and returns whether it sent a message. It looks the address up again, since that may be
-    /// the step that failed.
+    /// Makes one attempt, and returns whether it sent a message. Looks the address up again: that may have failed.
     async fn send_once(&self, event: &AuditEvent, owner: &Owner) -> Result<bool, SendError> {
         let to = self.recipients.address_of(owner).await.map_err(SendError::Temporary)?;
         let Some(to) = to else { return Ok(false) };

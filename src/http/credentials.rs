@@ -5,10 +5,9 @@ use crate::{model::Invalid, secret::Secret};
 
 /// The places in a request that may contain a secret.
 ///
-/// The default is `Authorization: Bearer …` and `X-API-Key: …`. Ambiguous requests are rejected
-/// before hashing and lookup: more than one credential, more than 512 bytes, bytes other than
-/// visible ASCII, anything but exactly one space after `Bearer`. An `Authorization` header of
-/// another scheme is ignored.
+/// The default is `Authorization: Bearer …` and `X-API-Key: …`. Ambiguous requests are rejected before hashing and
+/// lookup: more than one credential, more than 512 bytes, bytes other than visible ASCII, anything but exactly one
+/// space after `Bearer`. An `Authorization` header of another scheme is ignored.
 ///
 /// # Examples
 /// ```
@@ -58,9 +57,8 @@ impl Credentials {
         Ok(self.or(CredentialSource::header(name)?))
     }
 
-    /// Also accepts a parameter of the query string. URLs are written to logs, browser histories
-    /// and `Referer` headers, together with the secret: use this only for clients that cannot send
-    /// a header.
+    /// Also accepts a parameter of the query string. URLs are written to logs, browser histories and `Referer` headers,
+    /// together with the secret: use this only for clients that cannot send a header.
     pub fn danger_or_query_parameter(self, name: &str) -> Self {
         self.or(CredentialSource::Query(name.into()))
     }

@@ -1,16 +1,16 @@
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Extensions, HeaderValue, header::USER_AGENT, request::Parts};
 
 use super::{
     credentials::Credentials,
-    request::{ClientIp, RequestHead, TenantPath, mark_sensitive},
+    request::{ClientIp, RequestHead, TenantPath},
     responses::{ErrorCode, Rejection},
     telemetry::CheckRecorder,
 };
 use crate::{
     api::ApiKeys,
-    model::{Invalid, Scope},
+    model::{Invalid, Scope, debug_only},
     secret::Secret,
     verify::{DeniedReason, Verified, VerifyError, VerifyRequest},
 };
@@ -92,10 +92,9 @@ impl Guard {
 
     /// Checks one request, for frameworks without an adapter in this crate.
     ///
-    /// Marks the header with the secret as sensitive, and puts [`Verified`] into the extensions.
-    /// Returns `None` if the guard is [optional](GuardBuilder::optional) and the request contains
-    /// no key. Call the handler only after an `Ok`, and add
-    /// [`rate_limit_headers`](super::rate_limit_headers) to its response.
+    /// Marks the header with the secret as sensitive, and puts [`Verified`] into the extensions. Returns `None` if the
+    /// guard is [optional](GuardBuilder::optional) and the request contains no key. Call the handler only after an
+    /// `Ok`, and add [`rate_limit_headers`](super::rate_limit_headers) to its response.
     ///
     /// # Errors
     /// The rejection to respond with.
@@ -131,7 +130,11 @@ impl Guard {
 
     /// Does [`precheck`](Self::precheck), and records in the request what it found.
     pub(crate) fn precheck_parts(&self, head: &mut Parts, peer: Option<IpAddr>) -> Precheck {
-        self.credentials.header_names().for_each(|name| mark_sensitive(&mut head.headers, name));
+        for (name, value) in &mut head.headers {
+            if self.credentials.header_names().any(|sensitive| sensitive == name) {
+                value.set_sensitive(true);
+            }
+        }
         let outer = head.extensions.get::<OuterCheck>();
         let precheck = self.precheck(&RequestHead::from_parts(head, peer), outer);
         if matches!(precheck, Precheck::NoKey) {
@@ -146,8 +149,7 @@ impl Guard {
         extensions.insert(verified.clone());
     }
 
-    /// Does everything that needs the request itself. Only verification, which waits for the
-    /// store, is left to [`verify`](Self::verify).
+    /// Does all that needs the request. Verification, which waits for the store, is left to [`verify`](Self::verify).
     pub(crate) fn precheck(
         &self,
         request: &RequestHead<'_>,
@@ -209,7 +211,7 @@ impl Guard {
             }
             Err(error) => {
                 let rejection = self.rejection_for(&error);
-                recorder.failed(rejection.code(), &error);
+                recorder.rejected(rejection.code(), Some(&error));
                 Err(rejection)
             }
         }
@@ -222,7 +224,7 @@ impl Guard {
 
     /// Rejects a request that needs no verification.
     fn reject(&self, code: ErrorCode) -> Precheck {
-        CheckRecorder::start().rejected(code);
+        CheckRecorder::start().rejected(code, None);
         Precheck::Rejected(self.challenge(code))
     }
 
@@ -230,11 +232,7 @@ impl Guard {
         match error {
             VerifyError::Denied(denied) => self.challenge(code_of(denied.reason())),
             VerifyError::Limited(limited) => Rejection::limited(limited),
-            VerifyError::Unavailable(_) => {
-                let mut rejection = Rejection::new(ErrorCode::Unavailable);
-                rejection.retry_after = Some(RETRY_AFTER_UNAVAILABLE);
-                rejection
-            }
+            VerifyError::Unavailable(_) => Rejection::new(ErrorCode::Unavailable),
         }
     }
 
@@ -271,11 +269,7 @@ fn code_of(reason: DeniedReason) -> ErrorCode {
     }
 }
 
-impl std::fmt::Debug for TenantOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TenantOf(..)")
-    }
-}
+debug_only!(TenantOf {});
 
 impl GuardBuilder {
     /// Requires a scope. If called several times, the key must have all of these scopes.
@@ -290,16 +284,14 @@ impl GuardBuilder {
         self
     }
 
-    /// Also accepts requests that contain no key. A key that is presented must still be valid: an
-    /// invalid key is rejected, not ignored.
+    /// Also accepts requests without a key. A key that is presented must be valid: an invalid one is not ignored.
     pub fn optional(mut self) -> Self {
         self.guard.optional = true;
         self
     }
 
-    /// Sets how many uses a request counts as, against rates and quotas: see
-    /// [`VerifyRequest::cost`]. Defaults to 1. Of nested guards, only the cost of the outermost one
-    /// counts.
+    /// Sets how many uses a request counts as, against rates and quotas: see [`VerifyRequest::cost`]. Defaults to 1. Of
+    /// nested guards, only the cost of the outermost one counts.
     pub fn cost(mut self, uses: u32) -> Self {
         self.guard.cost = uses;
         self
@@ -317,18 +309,16 @@ impl GuardBuilder {
         self
     }
 
-    /// Sets the realm in challenges. Defaults to `api`. Characters other than visible ASCII and
-    /// spaces are removed, as are quotes and backslashes.
+    /// Sets the realm in challenges. Defaults to `api`. Quotes, backslashes, and all but printable ASCII are removed.
     pub fn realm(mut self, realm: &str) -> Self {
         let allowed = |c: &char| matches!(c, ' '..='~') && *c != '"' && *c != '\\';
         self.guard.realm = realm.chars().filter(allowed).collect();
         self
     }
 
-    /// Sets how to determine the tenant that a request is addressed to, if its host or a header
-    /// names one. Keys of other tenants are rejected. If `of` returns `None`, keys of every tenant
-    /// are accepted. A host whose requests name tenants MUST set this or
-    /// [`tenant_in_path`](Self::tenant_in_path). The later call replaces the earlier one.
+    /// Sets how to determine the tenant that a request is addressed to, if its host or a header names one. Keys of
+    /// other tenants are rejected. If `of` returns `None`, keys of every tenant are accepted. A host whose requests
+    /// name tenants MUST set this or [`tenant_in_path`](Self::tenant_in_path). The later call replaces the earlier one.
     ///
     /// # Examples
     /// ```
@@ -351,13 +341,11 @@ impl GuardBuilder {
         self
     }
 
-    /// Sets where the path of the URL names the tenant. Keys of other tenants are rejected; if the
-    /// path names no tenant, every key is rejected.
+    /// Sets where the path names the tenant. Keys of other tenants are rejected; if it names no tenant, every key is.
     ///
-    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for
-    /// `/t/acme`, `/t/acme/users`, …. It is matched from the start of the path that the layer
-    /// receives. A nested router receives only the rest of the path: in axum, put the layer around
-    /// `nest`, not inside it.
+    /// The template consists of whole segments, the last one in braces: `/t/{tenant}` is for `/t/acme`,
+    /// `/t/acme/users`, …. It is matched from the start of the path that the layer receives. A nested router receives
+    /// only the rest of the path: in axum, put the layer around `nest`, not inside it.
     pub fn tenant_in_path(self, template: &str) -> Self {
         Self { tenant_path: Some(template.to_owned()), ..self }
     }
@@ -365,8 +353,7 @@ impl GuardBuilder {
     /// Builds the guard.
     ///
     /// # Errors
-    /// If a required scope is not a valid [`Scope`], which no key could have, or the template of
-    /// [`tenant_in_path`](Self::tenant_in_path) is not valid.
+    /// If a required [`Scope`] or the template of [`tenant_in_path`](Self::tenant_in_path) is not valid.
     pub fn build(self) -> Result<Guard, Invalid> {
         let Self { mut guard, tenant_path } = self;
         for scope in guard.scopes.iter().chain(&guard.any_scope) {
@@ -392,8 +379,7 @@ impl GuardBuilder {
 pub(crate) enum Precheck {
     /// The request contains no key, and the guard is optional.
     NoKey,
-    /// An outer guard verified the request, and its key satisfies the rules of this guard. It is
-    /// not verified again: it would count twice against its rates.
+    /// An outer guard verified the key, which satisfies this guard, too. Verifying it again would count it twice.
     AlreadyVerified,
     /// The request presents a key that must be verified.
     Presented(PresentedKey),
@@ -420,10 +406,7 @@ pub(crate) struct OuterCheck {
 #[derive(Clone, Copy)]
 pub(crate) struct CheckedWithoutKey;
 
-/// Long enough for a connection pool to reconnect, short enough that clients return soon.
-const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
 /// In bytes. The audit log keeps 500 characters of the user agent.
 const MAX_USER_AGENT: usize = 2_000;
-/// No tenant can have this name, because an [`Owner`](crate::model::Owner) contains no NUL. Every
-/// key is rejected, with the response for an unknown key.
+/// No tenant has this name, because an `Owner` contains no NUL. Every key is rejected like an unknown one.
 const NO_TENANT: &str = "\0";

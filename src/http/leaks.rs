@@ -1,15 +1,13 @@
-//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and
-//! gists.
+//! Receives reports of GitHub's secret scanning: secrets found in public repositories, packages and gists.
 //!
 //! For [partners](https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program),
 //! GitHub sends each match of a format ([`KeyFormat::scanner_rules`](crate::secret::KeyFormat::scanner_rules))
 //! to an endpoint of the service, signed. [`LeakReceiver`] checks the signature, finds the keys,
 //! applies the [`LeakPolicy`] of each key's format, and reports to GitHub which matches were secrets.
 //!
-//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is
-//! thereby sent to every [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated
-//! report is processed once. While the store or GitHub's public keys cannot be read, the response is
-//! 503, and GitHub sends the report again.
+//! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is thereby sent to every
+//! [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated report is processed once. While the store or
+//! GitHub's public keys cannot be read, the response is 503, and GitHub sends the report again.
 
 use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
 
@@ -122,7 +120,12 @@ impl LeakReceiver {
         let (mut labels, mut failed) = (Vec::new(), false);
         for found in matches {
             match self.process(&found).await {
-                Ok(is_secret) => labels.push(match_label(found, is_secret)),
+                // Contains the hash of the token, so that a log of the response contains no secret.
+                Ok(is_secret) => labels.push(json!({
+                    "token_hash": hex::encode(sha2::Sha256::digest(&found.token)),
+                    "token_type": found.kind,
+                    "label": if is_secret { "true_positive" } else { "false_positive" },
+                })),
                 // Continues with the other matches, so that their keys are revoked without delay.
                 Err(_) => failed = true,
             }
@@ -170,16 +173,6 @@ impl LeakReceiver {
 
 debug_only!(LeakReceiver { default_policy, format_policies });
 
-/// Returns the result for one match, sent to GitHub. Contains the hash of the token instead of the
-/// token, so that a log of the response contains no secret.
-fn match_label(found: LeakMatch, is_secret: bool) -> Value {
-    json!({
-        "token_hash": hex::encode(sha2::Sha256::digest(&found.token)),
-        "token_type": found.kind,
-        "label": if is_secret { "true_positive" } else { "false_positive" },
-    })
-}
-
 fn unavailable(retry_after: u64) -> Response<String> {
     let detail = "reports cannot be processed at the moment: send the report again later";
     let mut response =
@@ -202,10 +195,8 @@ pub struct LeakReport<'a> {
 /// Implemented for closures that return such a future.
 #[async_trait]
 pub trait PublicKeys: Send + Sync + 'static {
-    /// Returns the body of the response to `GET` [`GITHUB_PUBLIC_KEYS`].
-    ///
-    /// MUST check the server's certificate, and MUST return in bounded time. Called at most once a
-    /// minute. SHOULD send a GitHub access token, which raises GitHub's rate limit.
+    /// Returns the response body of `GET` [`GITHUB_PUBLIC_KEYS`]. MUST check the server's certificate, and return in
+    /// bounded time. Called at most once a minute. SHOULD send a GitHub access token, which raises the rate limit.
     ///
     /// # Errors
     /// If the keys cannot be fetched.
@@ -266,8 +257,7 @@ impl<'a> LeakReport<'a> {
         signature.is_some_and(|signature| key.verify(self.body, &signature).is_ok())
     }
 
-    /// Returns the matches, or `None` if the body is not an array. An element that cannot be parsed
-    /// does not affect the others.
+    /// Returns the matches, or `None` if the body is not an array. Elements that cannot be parsed are skipped.
     fn matches(&self) -> Option<impl Iterator<Item = LeakMatch>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).ok()?;
         Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()))
@@ -295,12 +285,9 @@ struct CacheState {
 }
 
 impl PublicKeyCache {
-    /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at
-    /// most once per [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails,
-    /// cached keys stay valid.
-    ///
-    /// Returns `None` if GitHub publishes no such key. If the keys could not be fetched, the error is
-    /// the time until the next attempt.
+    /// Finds a key by its identifier. An unknown identifier or an expired cache triggers a fetch, at most once per
+    /// [`FETCH_INTERVAL`], however many identifiers are requested. If the fetch fails, cached keys stay valid. Returns
+    /// `None` if GitHub publishes no such key. If fetching fails, the error is the time to the next attempt.
     async fn find(
         &self,
         identifier: &[u8],
@@ -360,24 +347,3 @@ pub const GITHUB_PUBLIC_KEYS: &str = "https://api.github.com/meta/public_keys/se
 pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
 /// In seconds, if processing a match failed.
 const RETRY_AFTER_FAILURE: u64 = 30;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of GitHub's documentation, signed with a key that GitHub published.
-    #[test]
-    fn only_signatures_of_github_are_accepted() {
-        let key = "-----BEGIN PUBLIC KEY-----\n\
-            MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYAGMWO8XgCamYKMJS6jc/qgvSlAd\n\
-            AjPuDPRcXU22YxgBrz+zoN19MzuRyW87qEt9/AmtoNP5GrobzUvQSyJFVw==\n\
-            -----END PUBLIC KEY-----\n";
-        let key = VerifyingKey::from_public_key_pem(key).unwrap();
-        let body = br#"[{"source":"commit","token":"some_token","type":"some_type","url":"https://example.com/base-repo-url/"}]"#;
-        let signature = b"MEQCIQDaMKqrGnE27S0kgMrEK0eYBmyG0LeZismAEz/BgZyt7AIfXt9fErtRS4XaeSt/AO1RtBY66YcAdjxji410VQV4xg==";
-        assert!(LeakReport::new(body).signature(signature).is_signed_by(&key));
-        assert!(!LeakReport::new(&body[1..]).signature(signature).is_signed_by(&key));
-        assert!(!LeakReport::new(body).signature(&signature[4..]).is_signed_by(&key));
-        assert!(!LeakReport::new(body).is_signed_by(&key));
-    }
-}

@@ -1,8 +1,7 @@
 //! Request handling that every web framework shares: reading credentials, finding the client's
 //! address, verifying the key, and building the response to a rejected request.
 //!
-//! The adapters `tower`, `axum` and `actix` apply a [`Guard`]. The response to a request does not
-//! depend on the framework:
+//! The adapters `tower`, `axum` and `actix` apply a [`Guard`]. Responses do not depend on the framework:
 //!
 //! | request | status | challenge (`WWW-Authenticate`) |
 //! |---|---|---|
@@ -34,11 +33,9 @@ pub mod manage;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 pub(crate) mod request;
-mod responses;
+pub(crate) mod responses;
 mod telemetry;
 
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::responses::too_large;
 pub use credentials::Credentials;
 pub use guard::{Guard, GuardBuilder};
 pub use request::{ClientIp, RequestHead};

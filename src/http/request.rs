@@ -5,11 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{
-    HeaderMap, HeaderName,
-    header::{Entry, FORWARDED},
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, header::FORWARDED, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use crate::model::{Invalid, Networks, debug_only};
@@ -48,8 +44,7 @@ impl<'a> RequestHead<'a> {
         self.path
     }
 
-    /// Returns the value of a header, if the header occurs exactly once and its value is visible
-    /// ASCII.
+    /// Returns the value of a header, if the header occurs exactly once and its value is visible ASCII.
     pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
         let (value, count) = self.last_value(name);
         let text = std::str::from_utf8(value?).ok()?;
@@ -79,20 +74,11 @@ impl Headers for HeaderMap {
     }
 }
 
-/// Marks the values of a header as sensitive, so that logs omit them.
-pub(crate) fn mark_sensitive(headers: &mut HeaderMap, name: &HeaderName) {
-    if headers.contains_key(name)
-        && let Entry::Occupied(mut entry) = headers.entry(name)
-    {
-        entry.iter_mut().for_each(|value| value.set_sensitive(true));
-    }
-}
-
 /// Determines the address of the client.
 ///
-/// By default the address of the peer; headers are ignored. Behind proxies it is the rightmost
-/// address in the forwarding header that is not a trusted proxy. Each proxy appends the address it
-/// was called from, so addresses further left can be forged by the client.
+/// By default the address of the peer; headers are ignored. Behind proxies it is the rightmost address in the
+/// forwarding header that is not a trusted proxy. Each proxy appends the address it was called from, so addresses
+/// further left can be forged by the client.
 ///
 /// # Examples
 /// ```
@@ -136,8 +122,7 @@ impl ClientIp {
         Ok(Self::behind(Networks::only(proxies)?, header, parse_x_forwarded_for))
     }
 
-    /// Uses `Forwarded` (RFC 7239), under the same conditions as
-    /// [`x_forwarded_for`](ClientIp::x_forwarded_for).
+    /// Uses `Forwarded` (RFC 7239), under the same conditions as [`x_forwarded_for`](ClientIp::x_forwarded_for).
     ///
     /// # Errors
     /// Those of [`Networks::only`].
@@ -149,8 +134,7 @@ impl ClientIp {
         Self(Some(Arc::new(TrustedProxies { networks, header, parse_line })))
     }
 
-    /// Returns the client's address, or `None` if the header cannot be parsed. A key that is bound
-    /// to networks is then rejected.
+    /// Returns the client's address, or `None` if the header cannot be parsed, which rejects keys bound to networks.
     pub(crate) fn find(&self, request: &RequestHead<'_>) -> Option<IpAddr> {
         let peer = request.peer?.to_canonical();
         let Some(proxies) = self.0.as_ref().filter(|proxies| proxies.networks.allows(Some(peer)))
@@ -176,8 +160,7 @@ fn parse_x_forwarded_for(line: &str) -> Option<Vec<Hop>> {
     Some(line.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(parse_address).collect())
 }
 
-/// Returns the `for` parameter of each element, or `None` if a quote is left open: the open quote
-/// could hide an element that a proxy appended.
+/// Returns the `for` parameter of each element, or `None` if a quote is left open: it could hide what a proxy appended.
 fn parse_forwarded(line: &str) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
     for element in split_unquoted(line, ',')? {
@@ -223,37 +206,29 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 /// The position of the tenant in the path of a URL: `/t/{tenant}`.
-#[derive(Clone, Debug)]
 pub(super) struct TenantPath {
-    prefix: Vec<String>,
+    /// The segments before the tenant: `/t`.
+    prefix: String,
 }
 
 impl TenantPath {
     pub(super) fn new(template: &str) -> Result<Self, Invalid> {
-        let invalid = || {
-            let why = "write it as /t/{tenant}: whole segments, the last one in braces";
-            Invalid::new("tenant path", why)
-        };
-        let (prefix, last) = template.rsplit_once('/').ok_or_else(invalid)?;
-        let name = last.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        name.filter(|name| !name.is_empty() && !is_pattern(name)).ok_or_else(invalid)?;
-        let mut segments = prefix.split('/');
-        if segments.next() != Some("")
-            || segments.clone().any(|segment| segment.is_empty() || is_pattern(segment))
-        {
-            return Err(invalid());
-        }
-        Ok(Self { prefix: segments.map(Into::into).collect() })
+        let is_plain = |segment: &str| !segment.is_empty() && !segment.contains(['{', '}', '*']);
+        let prefix = template.rsplit_once('/').and_then(|(prefix, last)| {
+            let name = last.strip_prefix('{')?.strip_suffix('}')?;
+            let mut segments = prefix.split('/');
+            let is_valid = segments.next() == Some("") && segments.all(is_plain) && is_plain(name);
+            is_valid.then(|| prefix.to_owned())
+        });
+        let why = "write it as /t/{tenant}: whole segments, the last one in braces";
+        prefix.map(|prefix| Self { prefix }).ok_or_else(|| Invalid::new("tenant path", why))
     }
 
     /// Returns the tenant that a path names, percent-decoded once, as a router passes it to a
     /// handler. The empty text is none: it is the tenant of hosts without tenants.
     pub(super) fn tenant(&self, path: &str) -> Option<String> {
-        let mut segments = path.strip_prefix('/')?.split('/');
-        for expected in &self.prefix {
-            segments.next().filter(|segment| segment == expected)?;
-        }
-        let segment = segments.next().filter(|segment| has_valid_escapes(segment))?;
+        let rest = path.strip_prefix(&*self.prefix)?.strip_prefix('/')?;
+        let segment = rest.split('/').next().filter(|segment| has_valid_escapes(segment))?;
         let name = percent_decode_str(segment).decode_utf8().ok()?;
         (!name.is_empty()).then(|| name.into_owned())
     }
@@ -265,8 +240,4 @@ fn has_valid_escapes(segment: &str) -> bool {
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
     let mut escapes = segment.split('%').skip(1).map(str::as_bytes);
     escapes.all(|rest| is_digit(rest.first()) && is_digit(rest.get(1)))
-}
-
-fn is_pattern(segment: &str) -> bool {
-    segment.contains(['{', '}', '*'])
 }

@@ -26,11 +26,12 @@ use crate::{
 ///     rejection.into_response::<String>().map(|_| text)
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .code.detail())]
 pub struct Rejection {
     code: ErrorCode,
     pub(super) challenge: Option<HeaderValue>,
-    pub(super) retry_after: Option<Duration>,
+    retry_after: Option<Duration>,
     rates: RateStates,
     quotas: QuotaStates,
 }
@@ -65,8 +66,7 @@ pub trait RejectionHandler<B>: Clone {
     fn respond(&self, rejection: Rejection) -> Response<B>;
 }
 
-/// Responds with an HTTP status and problem details (RFC 9457). The body type must be convertible
-/// from a `String`, as axum's is.
+/// Responds with an HTTP status and problem details (RFC 9457). The body type must be `From<String>`, as axum's is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemResponses;
 
@@ -79,7 +79,7 @@ impl Rejection {
         Self {
             code,
             challenge: None,
-            retry_after: None,
+            retry_after: (code == ErrorCode::Unavailable).then_some(RETRY_AFTER_UNAVAILABLE),
             rates: RateStates::default(),
             quotas: QuotaStates::default(),
         }
@@ -87,7 +87,11 @@ impl Rejection {
 
     pub(super) fn limited(limited: &Limited) -> Self {
         let &Limited { reason, retry_after, rates, quotas, .. } = limited;
-        Self { retry_after, rates, quotas, ..Self::new(ErrorCode::from_limit(reason)) }
+        let code = match reason {
+            LimitedReason::Quota => ErrorCode::QuotaExhausted,
+            LimitedReason::Rate | LimitedReason::Network => ErrorCode::RateLimited,
+        };
+        Self { retry_after, rates, quotas, ..Self::new(code) }
     }
 
     /// Returns the error code.
@@ -136,52 +140,32 @@ impl Rejection {
     }
 }
 
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.code.detail())
-    }
-}
-
-impl std::error::Error for Rejection {}
-
 impl ErrorCode {
     /// Returns the HTTP status.
     pub fn status(self) -> StatusCode {
-        match self {
-            Self::MissingKey | Self::InvalidKey => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
-            Self::RepeatedCredentials => StatusCode::BAD_REQUEST,
-            Self::RateLimited | Self::QuotaExhausted => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::MissingLayer => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.statuses().0
     }
 
     /// Returns the numeric gRPC status.
     pub fn grpc_status(self) -> u16 {
-        match self {
-            Self::MissingKey | Self::InvalidKey | Self::RepeatedCredentials => 16,
-            Self::InsufficientScope => 7,
-            Self::RateLimited | Self::QuotaExhausted => 8,
-            Self::Unavailable => 14,
-            Self::MissingLayer => 13,
-        }
-    }
-
-    pub(super) fn from_limit(reason: LimitedReason) -> Self {
-        match reason {
-            LimitedReason::Quota => Self::QuotaExhausted,
-            LimitedReason::Rate | LimitedReason::Network => Self::RateLimited,
-        }
+        self.statuses().1
     }
 
     /// Returns the error code of RFC 6750 for the challenge, if it defines one.
     pub(super) fn challenge_error(self) -> Option<&'static str> {
+        self.statuses().2
+    }
+
+    /// Returns the HTTP status, the gRPC status and the error code of RFC 6750.
+    fn statuses(self) -> (StatusCode, u16, Option<&'static str>) {
         match self {
-            Self::InvalidKey => Some("invalid_token"),
-            Self::InsufficientScope => Some("insufficient_scope"),
-            Self::RepeatedCredentials => Some("invalid_request"),
-            _ => None,
+            Self::MissingKey => (StatusCode::UNAUTHORIZED, 16, None),
+            Self::InvalidKey => (StatusCode::UNAUTHORIZED, 16, Some("invalid_token")),
+            Self::InsufficientScope => (StatusCode::FORBIDDEN, 7, Some("insufficient_scope")),
+            Self::RepeatedCredentials => (StatusCode::BAD_REQUEST, 16, Some("invalid_request")),
+            Self::RateLimited | Self::QuotaExhausted => (StatusCode::TOO_MANY_REQUESTS, 8, None),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, 14, None),
+            Self::MissingLayer => (StatusCode::INTERNAL_SERVER_ERROR, 13, None),
         }
     }
 
@@ -220,14 +204,12 @@ impl<B: Default> RejectionHandler<B> for GrpcResponses {
     }
 }
 
-/// Returns the `RateLimit` headers for the response to a verified request: what remains of its
-/// rates and quotas.
+/// Returns the `RateLimit` headers for the response to a verified request: what remains of its rates and quotas.
 pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     limit_headers(&verified.rates(), &verified.quotas()).into_iter().flatten()
 }
 
-/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit
-/// applies.
+/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies.
 fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,
@@ -299,8 +281,7 @@ pub(crate) fn too_large(max_bytes: usize) -> Response<String> {
     problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail, &[])
 }
 
-/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are
-/// further extensions.
+/// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are further extensions.
 fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, u64)]) -> String {
     let mut body = String::with_capacity(160);
     let title = status.canonical_reason().unwrap_or_default();
@@ -318,8 +299,7 @@ fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, 
     body
 }
 
-/// Appends a JSON string. Written by hand, because without the management API nothing here needs
-/// `serde_json`.
+/// Appends a JSON string. Written by hand, because without the management API nothing here needs `serde_json`.
 fn push_json_string(body: &mut String, text: &str) {
     body.push('"');
     for character in text.chars() {
@@ -334,19 +314,6 @@ fn push_json_string(body: &mut String, text: &str) {
     body.push('"');
 }
 
+/// Long enough for a connection pool to reconnect, short enough that clients return soon.
+pub(super) const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_in_problem_details_are_escaped() {
-        let body = problem_json(StatusCode::CONFLICT, "x", "a \"b\" \\ c\n\u{e9}", &[("limit", 5)]);
-        let expected = concat!(
-            r#"{"type":"about:blank","title":"Conflict","status":409,"code":"x","#,
-            r#""detail":"a \"b\" \\ c\u000aé","limit":5}"#
-        );
-        assert_eq!(body, expected);
-    }
-}

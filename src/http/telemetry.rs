@@ -6,8 +6,7 @@
 use super::responses::ErrorCode;
 use crate::verify::{Verified, VerifyError};
 
-/// Records one check of a request. Every check ends in exactly one of `verified`, `failed` and
-/// `rejected`.
+/// Records one check of a request. Every check ends in either `verified` or `rejected`.
 pub(super) struct CheckRecorder {
     cache: &'static str,
     #[cfg(feature = "metrics")]
@@ -51,18 +50,13 @@ impl CheckRecorder {
         self.finish("verified");
     }
 
-    /// Records a request that verification rejected.
-    pub(super) fn failed(self, code: ErrorCode, error: &VerifyError) {
+    /// Records a request that was rejected, with an error if verification rejected it.
+    pub(super) fn rejected(self, code: ErrorCode, error: Option<&VerifyError>) {
         #[cfg(feature = "metrics")]
-        if let VerifyError::Denied(denied) = error {
+        if let Some(VerifyError::Denied(denied)) = error {
             let reason = denied.reason().as_str();
             metrics::counter!("keyward_denials_total", "reason" => reason).increment(1);
         }
-        self.rejected(code);
-    }
-
-    /// Records a request that was rejected with or without verification.
-    pub(super) fn rejected(self, code: ErrorCode) {
         self.finish(code.as_str());
         #[cfg(feature = "tracing")]
         self.span.in_scope(|| tracing::debug!(target: "keyward::http", outcome = code.as_str()));

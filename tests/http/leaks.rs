@@ -186,6 +186,34 @@ async fn a_report_without_a_valid_signature_is_rejected_without_a_lookup() {
     assert_eq!(send(&leaks, "one", &body).await.0, 200);
 }
 
+/// The example of GitHub's documentation, signed with a key that GitHub published.
+#[tokio::test]
+async fn a_signature_of_github_is_accepted() {
+    let world = World::new();
+    let key = "-----BEGIN PUBLIC KEY-----\n\
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYAGMWO8XgCamYKMJS6jc/qgvSlAd\n\
+        AjPuDPRcXU22YxgBrz+zoN19MzuRyW87qEt9/AmtoNP5GrobzUvQSyJFVw==\n\
+        -----END PUBLIC KEY-----\n";
+    let published = json!({ "key_identifier": "example", "key": key });
+    let github =
+        GitHub { published: Arc::new(Mutex::new(Some(vec![published]))), ..GitHub::default() };
+    let leaks = LeakReceiver::github(world.keys().clone(), github);
+    let body = r#"[{"source":"commit","token":"some_token","type":"some_type","url":"https://example.com/base-repo-url/"}]"#;
+    let signature = "MEQCIQDaMKqrGnE27S0kgMrEK0eYBmyG0LeZismAEz/BgZyt7AIfXt9fErtRS4XaeSt/AO1RtBY66YcAdjxji410VQV4xg==";
+    for (body, signature, status) in [
+        (body, signature, 200),
+        (&body[1..], signature, 403),
+        (body, &signature[4..], 403),
+        (body, "", 403),
+    ] {
+        assert_eq!(
+            send_signed(&leaks, "example", body, signature).await.0,
+            status,
+            "{body} {signature}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_report_is_processed_once() {
     let world = World::new();

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Error, ErrorKind,
+    Error, ErrorKind, Timestamp,
     manage::Retention,
     totp::{TotpError, TotpSecret},
 };
@@ -33,6 +33,31 @@ async fn a_code_is_valid_in_its_own_step_and_one_step_before_and_after() {
             if valid {
                 assert_eq!(checked.unwrap(), harness.service.now());
             }
+        }
+    }
+}
+
+/// The test vectors have eight digits; apps show the last six.
+#[tokio::test]
+async fn the_test_vectors_of_rfc_6238_appendix_b_are_accepted_around_their_time() {
+    for (time, code) in [
+        (59, "287082"),
+        (1_111_111_109, "081804"),
+        (1_111_111_111, "050471"),
+        (1_234_567_890, "005924"),
+        (2_000_000_000, "279037"),
+        (20_000_000_000, "353130"),
+    ] {
+        let begin = Timestamp::from_unix_micros(0).after(Duration::from_secs(time));
+        for (now, valid) in [
+            (begin.before(STEP), true),
+            (begin, true),
+            (begin.after(STEP), true),
+            (begin.after(STEP * 2), false),
+        ] {
+            let harness = TotpHarness::new(stores::memory());
+            harness.service.clock.set(now);
+            assert_eq!(harness.check(code).await.is_ok(), valid, "{code} at {now}");
         }
     }
 }

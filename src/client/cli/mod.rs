@@ -30,9 +30,8 @@
 //! - Prompts appear only if standard input is a terminal. Otherwise the error names the option or variable to
 //!   use instead. Ctrl-C at a prompt cancels the command without changes.
 //! - The terminal edits a prompted line, by the keys that it is configured for.
-//! - A hidden prompt disables the terminal's echo until it is answered. If the process is killed by a signal
-//!   meanwhile (`kill`, not Ctrl-C), restore the echo with `stty sane`: the commands install no signal
-//!   handlers, because those belong to the program.
+//! - A hidden prompt disables the terminal's echo until it is answered. If a signal kills the process meanwhile
+//!   (`kill`, not Ctrl-C), restore the echo with `stty sane`: signal handlers belong to the program, not the commands.
 //! - Colours are used only on a terminal, and not if `NO_COLOR` is set.
 //! - The exit status names the outcome: see [`Exit`].
 
@@ -54,10 +53,8 @@ use crate::secret::Secret;
 /// Every call may also fail with [`ServerError::Unavailable`], [`RateLimited`](ServerError::RateLimited),
 /// [`Refused`](ServerError::Refused) or [`Unsupported`](ServerError::Unsupported).
 pub trait Server {
-    /// Asks the server to send a one-time code to an e-mail address.
-    ///
-    /// If the product has one-time codes, it SHOULD succeed for every address, so that callers cannot find out which
-    /// addresses have accounts.
+    /// Asks the server to send a one-time code to an e-mail address. If the product has one-time codes, it SHOULD
+    /// succeed for every address, so that it does not reveal accounts.
     fn request_code(&self, email: &str) -> Result<(), ServerError>;
 
     /// Exchanges a one-time code for a new API key.
@@ -99,8 +96,7 @@ pub enum ServerError {
         /// The time to wait, if the server sent it.
         retry_after: Option<Duration>,
     },
-    /// The server refused the request for a reason that the user can fix: the plan's maximum number of keys
-    /// is reached, or the address is invalid.
+    /// The server refused for a reason that the user can fix: a plan limit is reached, or the address is invalid.
     #[error("the server refused the request")]
     Refused {
         /// The reason, as a sentence. Control characters are removed before it is printed.

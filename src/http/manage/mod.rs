@@ -1,8 +1,7 @@
 //! The API by which users of a service manage their own keys, independent of the web framework.
 //!
-//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] that the host has authenticated,
-//! and returns the response. The adapters mount it in a router. Paths are relative to where it is
-//! mounted.
+//! [`ManagementApi`] takes a [`ManageRequest`] and the [`Caller`] that the host has authenticated, and returns the
+//! response. The adapters mount it in a router. Paths are relative to where it is mounted.
 //!
 //! | request | effect |
 //! |---|---|
@@ -19,14 +18,13 @@
 //! | `GET /audit.jsonl?event=&from=&until=`, `/audit.csv?…` | exports the audit events as a file of any length |
 //! | `POST /introspect` | token introspection (RFC 7662): whether a secret is valid |
 //!
-//! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The
-//! response for the id of any other key is the same as for an id that does not exist. No request
-//! can name another owner. Errors are problem details (RFC 9457) with a stable `code`.
+//! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The response for the id of
+//! any other key is the same as for an id that does not exist. No request can name another owner. Errors are problem
+//! details (RFC 9457) with a stable `code`.
 //!
-//! A change that widens what a key may do can require a second factor, if the host's
-//! [`StepUp`](crate::accounts::StepUp) policy says so. The response is then `second_factor_required`
-//! (403), with its maximum age in seconds as `maxAge`. The host's session records the second factor
-//! with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
+//! A change that widens what a key may do requires a second factor if the host's [`StepUp`](crate::accounts::StepUp)
+//! policy says so. The response is then `second_factor_required` (403), with its maximum age in seconds as `maxAge`.
+//! The host records it with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
 //!
 //! `Idempotency-Key` makes it safe to retry a create or rotate request whose response was lost: the
 //! retry returns the same key with a new secret in place of the lost one. No secret is stored for
@@ -44,8 +42,6 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
 use serde_json::Value;
 
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) use self::responses::{BodyStream, MAX_BODY};
 pub use self::{
     requests::{Caller, ManageRequest},
     responses::ManageBody,
@@ -62,10 +58,10 @@ use crate::{
     api::ApiKeys,
     audit::{AuditQuery, ExportFormat},
     error::{Error, ErrorKind},
-    http::responses::no_store_response,
+    http::responses::{Rejection, no_store_response},
     manage::{Issued, NewKey, Page, Rotation},
     model::{Key, KeyId, Status},
-    verify::{VerifyError, VerifyRequest},
+    verify::{Limited, VerifyError, VerifyRequest},
 };
 
 /// The management API of an [`ApiKeys`].
@@ -93,8 +89,7 @@ pub struct ManagementApi {
     keys: ApiKeys,
 }
 
-/// The operations of the API. Both the router and the OpenAPI document are built from [`ROUTES`],
-/// so that they describe the same operations.
+/// The operations of the API. The router and the OpenAPI document are built from [`ROUTES`], so they cannot disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     ListKeys,
@@ -165,8 +160,7 @@ impl Route {
     }
 }
 
-/// Returns the segment in place of `{id}` if the path matches the template; empty if the template
-/// has no `{id}`.
+/// Returns the segment in place of `{id}` if the path matches the template; empty if the template has no `{id}`.
 fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let template = template.strip_prefix('/')?;
@@ -192,8 +186,8 @@ impl Call<'_> {
         let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
         let (owners, actor) = (caller.owner_scope(), &caller.actor);
         if let Route::ChangeKey | Route::RotateKey | Route::KeyEvents = route {
-            // Checks the id before the body and the query, so that an invalid one gets the same
-            // response for keys of other owners and for keys that do not exist.
+            // Checks the id before the body and the query, so that an invalid one gets the same response for keys of
+            // other owners and for keys that do not exist.
             keys.get(owners, id()?).await?;
         }
         let mut status = StatusCode::OK;
@@ -276,7 +270,11 @@ impl Call<'_> {
         let visible = match self.keys.verify(token.as_bytes(), &verify).await {
             Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
             Err(VerifyError::Denied(_)) => None,
-            Err(VerifyError::Limited(limited)) => return Err(ManageError::limited(&limited)),
+            Err(VerifyError::Limited(limited)) => {
+                // Without the state of the limits, because the key may belong to another owner.
+                let (rates, quotas) = Default::default();
+                return Err(Rejection::limited(&Limited { rates, quotas, ..*limited }).into());
+            }
             Err(VerifyError::Unavailable(error)) => return Err(error.into()),
         };
         Ok(introspection_json(visible.as_ref()))
@@ -290,8 +288,7 @@ impl Call<'_> {
         }
     }
 
-    /// Creates a key that stores a hash of the token. A retry with the same token returns the same
-    /// key with a new secret in place of the lost one.
+    /// Creates a key that stores a hash of the token. A retry returns the same key, with a new secret for the lost one.
     async fn create_idempotent(&self, new: NewKey, token: &str) -> ManageResult<Issued> {
         let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
         let new = new.token(token);
@@ -299,9 +296,8 @@ impl Call<'_> {
             return self.retry_create(&new, earlier.id, token).await;
         }
         let issued = keys.issue(new.clone(), actor).await?;
-        // Another node may have handled the same request concurrently. A node that sees the other's
-        // key deletes its own. The node that writes last always sees the other key, so at most one
-        // key remains.
+        // Another node may have handled the same request concurrently. A node that sees the other's key deletes its
+        // own. The node that writes last always sees the other key, so at most one key remains.
         let created = self.created_with_token(&new).await?;
         if created.iter().any(|key| key.id != issued.key.id) {
             keys.delete(owner, issued.key.id, actor).await?;
@@ -317,8 +313,7 @@ impl Call<'_> {
             ErrorKind::NotLive => ManageError::idempotency_key_reused(),
             _ => error.into(),
         };
-        // Recorded uses may not be written yet. A secret that was used has been received, and must
-        // not be replaced.
+        // Recorded uses may not be written yet. A secret that was used has been received, and must not be replaced.
         keys.flush().await?;
         let earlier = keys.get(owner, id).await.map_err(failure)?;
         if earlier.first_used_at.is_some() || !new.describes(&earlier) {
@@ -333,8 +328,7 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest
-    /// first.
+    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest first.
     async fn created_with_token(&self, new: &NewKey) -> ManageResult<Vec<Arc<Key>>> {
         let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
         let since = self.keys.now().before(TOKEN_LIFETIME);
@@ -378,8 +372,7 @@ impl Call<'_> {
         let query = self.audit_query(&parameters)?.limit(EXPORT_PAGE_SIZE);
         let body = ManageBody::export(self.keys.export(query, format)).await?;
         let mut response = no_store_response(StatusCode::OK, format.media_type(), String::new());
-        // The export contains text chosen by users: browsers must save it, not render it in the
-        // origin of a dashboard.
+        // The export contains text chosen by users: browsers must save it, not render it in the origin of a dashboard.
         let attachment = HeaderValue::from_static("attachment");
         response.headers_mut().insert(CONTENT_DISPOSITION, attachment);
         Ok(response.map(|_| body))
@@ -399,6 +392,9 @@ fn parse_cursor<T: FromStr>(parameters: &Parameters<'_>) -> ManageResult<Option<
     cursor.map_err(|_| ManageError::invalid(detail))
 }
 
+/// The largest body that an adapter reads: 64 KiB.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 /// How long a create can be retried with the same `Idempotency-Key`.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The number of audit events that an export reads from the store at a time.

@@ -18,8 +18,7 @@ use crate::{
     verify::Verified,
 };
 
-/// The authenticated caller of the management API: a session of the host, or a key with a scope for
-/// managing keys.
+/// The authenticated caller of the management API: a session of the host, or a key with a scope for managing keys.
 ///
 /// # Examples
 /// ```
@@ -87,8 +86,7 @@ pub(super) struct RotateBody {
 }
 
 impl Caller {
-    /// Creates a caller that manages its own keys. The actor is written to the audit log, and a
-    /// key cannot be given more access than the actor has.
+    /// Creates a caller that manages its own keys. The actor is audited, and cannot give a key more access than it has.
     pub fn new(owner: Owner, actor: Actor) -> Self {
         Self { owner, actor, administrator: false }
     }
@@ -99,8 +97,7 @@ impl Caller {
         Self::new(verified.owner().clone(), Actor::key(verified))
     }
 
-    /// Lets the caller see and change the keys of all accounts of its tenant. Keys that it creates
-    /// belong to its own account.
+    /// Lets the caller see and change the keys of all accounts of its tenant. Keys it creates belong to its account.
     pub fn administrator(self) -> Self {
         Self { administrator: true, ..self }
     }
@@ -161,8 +158,7 @@ impl<'a> ManageRequest<'a> {
         Self { idempotency_key: Some(value), ..self }
     }
 
-    /// Parses the body, which must be a JSON object without `null` fields: clients disagree whether
-    /// `null` means "unchanged" or "remove".
+    /// Parses the body, a JSON object. Rejects `null`, which some clients mean as "unchanged", others as "remove".
     pub(super) fn parse_json<T: DeserializeOwned>(&self) -> ManageResult<T> {
         self.require_content_type("application/json")?;
         let fields: BTreeMap<String, Option<IgnoredAny>> = self.parse_body()?;

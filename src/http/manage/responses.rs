@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::{
     audit::{AuditEvent, ExportFormat},
     error::{Error, ErrorKind},
-    http::responses::{ErrorCode, no_store_response, problem_response},
+    http::responses::{RETRY_AFTER_UNAVAILABLE, Rejection, no_store_response, problem_response},
     manage::AuditExport,
     model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
     secret::Secret,
-    verify::{Limited, Verified, whole_seconds},
+    verify::Verified,
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand. For a
@@ -38,8 +38,7 @@ impl ManageBody {
     /// Returns the next chunk, or `None` after the last one.
     ///
     /// # Errors
-    /// If the store fails. The body is then incomplete, and the server MUST abort the connection so
-    /// that the client notices.
+    /// If the store fails. The body is incomplete, and the server MUST abort the connection so that the client notices.
     pub async fn next_chunk(&mut self) -> Result<Option<String>, Error> {
         match (self.ready.take(), &mut self.rest) {
             (Some(chunk), _) => Ok(Some(chunk)),
@@ -50,12 +49,17 @@ impl ManageBody {
 
     /// Returns the whole body, if it is complete.
     #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) fn into_complete(self) -> Result<String, BodyStream> {
-        if self.rest.is_some() {
-            Err(BodyStream::new(self))
-        } else {
-            Ok(self.ready.unwrap_or_default())
-        }
+    pub(crate) fn into_complete(self) -> Result<String, Self> {
+        if self.rest.is_some() { Err(self) } else { Ok(self.ready.unwrap_or_default()) }
+    }
+
+    /// Returns the chunks. Each one is read only when it is polled for.
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) fn into_stream(self) -> impl futures_util::Stream<Item = Result<String, Error>> {
+        futures_util::stream::try_unfold(self, async |mut body| {
+            let chunk = body.next_chunk().await?;
+            Ok(chunk.map(|chunk| (chunk, body)))
+        })
     }
 }
 
@@ -66,34 +70,6 @@ impl From<String> for ManageBody {
 }
 
 debug_only!(ManageBody {});
-
-/// A [`ManageBody`] that servers poll. Each chunk is read only when it is polled for.
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) struct BodyStream(Option<NextChunk>);
-
-#[cfg(any(feature = "axum", feature = "actix"))]
-type NextChunk =
-    std::pin::Pin<Box<dyn Future<Output = (ManageBody, Result<Option<String>, Error>)> + Send>>;
-
-#[cfg(any(feature = "axum", feature = "actix"))]
-impl BodyStream {
-    fn new(mut body: ManageBody) -> Self {
-        Self(Some(Box::pin(async move {
-            let chunk = body.next_chunk().await;
-            (body, chunk)
-        })))
-    }
-
-    pub(crate) fn poll_chunk(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<String, Error>>> {
-        let Some(next) = &mut self.0 else { return std::task::Poll::Ready(None) };
-        let (body, chunk) = std::task::ready!(next.as_mut().poll(cx));
-        *self = if let Ok(Some(_)) = chunk { Self::new(body) } else { Self(None) };
-        std::task::Poll::Ready(chunk.transpose())
-    }
-}
 
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<String> {
     no_store_response(status, "application/json", body.to_string())
@@ -115,8 +91,7 @@ fn omit_null(mut json: Value) -> Value {
     json
 }
 
-/// Returns the view of a caller that may see the keys of `visible`. A key that was just issued
-/// contains its secret instead of its last use.
+/// Returns the view of a caller that may see the keys of `visible`. With the secret, the last use is omitted.
 pub(super) fn key_json(
     key: &Key,
     secret: Option<&Secret>,
@@ -163,8 +138,7 @@ pub(super) fn event_json(event: &AuditEvent) -> Value {
     serde_json::from_str(&line).expect("an export contains one JSON object per line")
 }
 
-/// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains
-/// only `active: false`.
+/// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains only `active: false`.
 pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
     let Some(verified) = verified else { return json!({ "active": false }) };
     let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
@@ -184,7 +158,7 @@ pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
 }
 
 /// The response to a request that failed. Boxed, because a response is large.
-pub(super) struct ManageError(pub(super) Box<Response<String>>);
+pub(super) struct ManageError(Box<Response<String>>);
 
 pub(super) type ManageResult<T = Response<String>> = Result<T, ManageError>;
 
@@ -227,15 +201,6 @@ impl ManageError {
         Self::new(StatusCode::CONFLICT, "conflict", detail).with_retry_after(1)
     }
 
-    pub(super) fn limited(limited: &Limited) -> Self {
-        let code = ErrorCode::from_limit(limited.reason);
-        let error = Self::new(code.status(), code.as_str(), &limited.to_string());
-        match limited.retry_after {
-            Some(wait) => error.with_retry_after(whole_seconds(wait)),
-            None => error,
-        }
-    }
-
     pub(super) fn internal() -> Self {
         let detail = "internal error: contact the operator of the service";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -251,14 +216,11 @@ impl ManageError {
     }
 }
 
-/// The largest body that an adapter reads: 64 KiB.
-#[cfg(any(feature = "axum", feature = "actix"))]
-pub(crate) const MAX_BODY: usize = 64 * 1024;
-
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
         let unavailable = |code, detail| {
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).with_retry_after(5)
+            let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+            error.with_retry_after(RETRY_AFTER_UNAVAILABLE.as_secs())
         };
         let (status, code) = match error.kind() {
             // Fixed texts: the error itself may name hosts and addresses of the operator.
@@ -283,6 +245,12 @@ impl From<Error> for ManageError {
         let max_age = error.max_age().map(|age| ("maxAge", age.as_secs()));
         let numbers: Vec<_> = limit.into_iter().chain(max_age).collect();
         Self(Box::new(problem_response(status, code, &error.to_string(), &numbers)))
+    }
+}
+
+impl From<Rejection> for ManageError {
+    fn from(rejection: Rejection) -> Self {
+        Self(Box::new(rejection.into_response()))
     }
 }
 

@@ -17,8 +17,7 @@ use crate::{
     verify::whole_seconds,
 };
 
-/// Sign-in by e-mail, for people without a session: a code becomes a key, and the key can be read
-/// and revoked by a request that presents it.
+/// Sign-in by e-mail, without a session: a code becomes a key, which a request that presents it can read and revoke.
 ///
 /// | request | effect |
 /// |---|---|
@@ -27,12 +26,10 @@ use crate::{
 /// | `GET /auth/key` | returns the key that the request presents |
 /// | `DELETE /auth/key` | revokes the key that the request presents |
 ///
-/// These routes are mounted separately from the [management API](super), by
-/// `axum::manage::sign_in` and `actix::manage::sign_in`. Their error codes are `invalid_code` and
-/// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the management API.
+/// `axum::manage::sign_in` and `actix::manage::sign_in` mount these routes. Their error codes are `invalid_code` and
+/// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the [management API](super).
 ///
-/// Requests are limited per e-mail address and per network. If the address of the peer is unknown,
-/// only the limit per e-mail address applies.
+/// Requests are limited per e-mail address, and also per network if the address of the peer is known.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrollment: Enrollment,
@@ -61,9 +58,8 @@ impl SignIn {
         Self { guard: Guard::new(enrollment.keys().clone()), enrollment }
     }
 
-    /// Sets how the client's address is determined, as
-    /// [`GuardBuilder::client_ip`](crate::http::GuardBuilder::client_ip). Limits are per network, so
-    /// behind a proxy this MUST be set.
+    /// Sets how the client's address is found, as [`GuardBuilder::client_ip`](crate::http::GuardBuilder::client_ip).
+    /// Limits are per network, so behind a proxy this MUST be set.
     #[must_use]
     pub fn client_ip(mut self, client_ip: ClientIp) -> Self {
         self.guard.client_ip = client_ip;
@@ -112,12 +108,11 @@ impl SignIn {
     /// Shows or revokes the key that the request presents.
     async fn own_key(&self, head: &RequestHead<'_>, request: &ManageRequest<'_>) -> ManageResult {
         let verified = match self.guard.precheck(head, None) {
-            Precheck::Presented(presented) => self.guard.verify(presented).await,
-            Precheck::Rejected(rejection) => Err(rejection),
+            Precheck::Presented(presented) => self.guard.verify(presented).await?,
+            Precheck::Rejected(rejection) => return Err(rejection.into()),
             // Impossible: the guard is not optional, and no outer guard was passed to it.
             Precheck::AlreadyVerified | Precheck::NoKey => return Err(ManageError::internal()),
         };
-        let verified = verified.map_err(|error| ManageError(Box::new(error.into_response())))?;
         let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
         let result = if request.method == Method::GET {
             let key = keys.get(owner, id).await;

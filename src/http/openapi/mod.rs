@@ -1,12 +1,10 @@
 //! OpenAPI 3.1 documents for the HTTP routes of this crate.
 //!
-//! [`document`] describes the management API, with every error it returns, and [`sign_in_document`]
-//! the sign-in routes. [`Guard::describe`] adds to any operation what a guard in front of it requires
-//! and returns. All are generated from the code that serves requests, the route table and the rules
-//! of the guard, so that they cannot disagree with it.
+//! [`document`] describes the management API, with every error it returns, and [`sign_in_document`] the sign-in routes.
+//! [`Guard::describe`] adds to any operation what a guard in front of it requires and returns. All are generated from
+//! the code that serves requests, the route table and the rules of the guard, so that they cannot disagree with it.
 //!
-//! With axum and the feature `axum-openapi`, `axum::openapi` adds a route and its description to a
-//! router in one step.
+//! With axum and the feature `axum-openapi`, `axum::openapi` adds a route and its description to a router in one step.
 
 mod operations;
 
@@ -35,8 +33,7 @@ pub struct CallerAuth {
 }
 
 impl CallerAuth {
-    /// Callers authenticate by a scheme of the host, under this name in the document: for example a
-    /// cookie, or a token of another system.
+    /// Callers authenticate by a scheme of the host, with this name in the document: a cookie, or another token.
     pub fn scheme(name: &str, scheme: SecurityScheme) -> Self {
         Self { schemes: vec![(name.into(), scheme)], guard: None }
     }
@@ -128,22 +125,17 @@ fn http_method(method: &http::Method) -> HttpMethod {
 }
 
 impl Guard {
-    /// Adds to an operation what this guard requires and returns: security with the scopes, error
-    /// responses, and headers.
+    /// Adds to an operation what this guard requires and returns: security with scopes, error responses, and headers.
     pub fn describe(&self, operation: &mut Operation) {
         operation.security = Some(self.security_requirements());
         let requires_scope = !self.scopes.is_empty() || !self.any_scope.is_empty();
-        let mut codes = vec![
-            ErrorCode::InvalidKey,
-            ErrorCode::RepeatedCredentials,
-            ErrorCode::RateLimited,
-            ErrorCode::QuotaExhausted,
-            ErrorCode::Unavailable,
-        ];
-        codes.extend((!self.optional).then_some(ErrorCode::MissingKey));
-        codes.extend(requires_scope.then_some(ErrorCode::InsufficientScope));
+        let is_possible = |code: &ErrorCode| match code {
+            ErrorCode::MissingKey => !self.optional,
+            ErrorCode::InsufficientScope => requires_scope,
+            other => *other != ErrorCode::MissingLayer,
+        };
         let mut errors = ErrorCodes::default();
-        for code in codes {
+        for code in ErrorCode::ALL.into_iter().filter(is_possible) {
             errors.entry(code.status().as_u16()).or_default().insert(code.as_str());
         }
         add_errors(operation, errors);
@@ -162,14 +154,12 @@ impl Guard {
         }
     }
 
-    /// Returns the security schemes that [`describe`](Self::describe) refers to. Add them to the
-    /// components of the document.
+    /// Returns the security schemes that [`describe`](Self::describe) refers to. Add them to the document's components.
     pub fn security_schemes(&self) -> Vec<(String, SecurityScheme)> {
         self.credentials.sources.iter().map(security_scheme).collect()
     }
 
-    /// Returns one requirement for each alternative: each combination of a credential source and
-    /// one of the `any_scope` scopes.
+    /// Returns one requirement for each alternative: a pair of a credential source and one of the `any_scope`.
     fn security_requirements(&self) -> Vec<SecurityRequirement> {
         let any_scope: Vec<Option<&str>> = match &*self.any_scope {
             [] => vec![None],

@@ -143,8 +143,7 @@ struct Described {
 }
 
 impl Described {
-    /// Starts with the errors that every operation can return: the store is unavailable or corrupt,
-    /// or the body is too large.
+    /// Starts with the errors of every operation: the store is unavailable or corrupt, or the body is too large.
     fn new(id: &str, summary: &str) -> Self {
         let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary));
         Self { operation, errors: ErrorCodes::default() }
@@ -163,8 +162,7 @@ impl Described {
         self.fails(503, &["outcome_unknown", "unconfirmed"])
     }
 
-    /// Adds the errors of an operation that is limited by the access of the caller and of the owner,
-    /// and may require a second factor.
+    /// Adds the errors of an operation that the access of caller and owner limits, and that may need a second factor.
     fn grants_access(self) -> Self {
         self.fails(403, &["beyond_reach", "second_factor_required", "suspended"])
     }
@@ -255,8 +253,8 @@ fn response(text: &str, media_type: &str, schema: impl Into<RefOr<Schema>>) -> R
 /// The error codes that an operation can return, by status.
 pub(super) type ErrorCodes = BTreeMap<u16, BTreeSet<&'static str>>;
 
-/// Adds the responses with these codes to an operation. If the operation already describes a response
-/// with the same status, both are described as alternatives.
+/// Adds the responses with these codes to an operation. If the operation already describes a response with the same
+/// status, both are described as alternatives.
 pub(super) fn add_errors(operation: &mut Operation, errors: ErrorCodes) {
     let all = &mut operation.responses.responses;
     for (status, codes) in errors {

@@ -101,6 +101,18 @@ async fn every_invalid_request_gets_its_status_and_code() {
 }
 
 #[tokio::test]
+async fn strings_in_problem_details_are_escaped() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    let reply = ada.call("POST", "/api-keys", r#"{"a \"b\" \\ c\né": null}"#).await;
+    let expected = concat!(
+        r#"{"type":"about:blank","title":"Unprocessable Entity","status":422,"code":"invalid","#,
+        r#""detail":"`a \"b\" \\ c\u000aé` is null: send a value, or omit it"}"#
+    );
+    assert_eq!(reply.text, expected);
+}
+
+#[tokio::test]
 async fn an_unavailable_store_is_reported_as_503() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");

@@ -25,8 +25,6 @@
 //! # Ok::<(), keyward::model::Invalid>(())
 //! ```
 
-pub mod manage;
-
 use std::{
     future::{Ready, ready},
     pin::Pin,
@@ -56,10 +54,9 @@ use crate::{
 
 /// Applies a [`Guard`] to an app, a scope or a resource.
 ///
-/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the
-/// key again. It only checks its own tenant and scopes, so that a request counts once against rates
-/// and quotas. Put middleware that logs headers inside this one: it marks the header with the secret
-/// as sensitive.
+/// A middleware inside another one with the same [`ApiKeys`](crate::api::ApiKeys) does not verify the key again. It
+/// only checks its own tenant and scopes, so that a request counts once against rates and quotas. Put middleware that
+/// logs headers inside this one: it marks the header with the secret as sensitive.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ApiKeyAuth {
@@ -239,6 +236,110 @@ fn insert_headers<N: AsRef<str>, V: AsRef<[u8]>>(
     }
 }
 
+/// The management API as routes.
+pub mod manage {
+    use actix_web::{
+        Error, FromRequest, HttpRequest, HttpResponse, Resource,
+        body::{BodyStream, BoxBody},
+        http::StatusCode,
+        web::{self, Bytes, PayloadConfig, ServiceConfig},
+    };
+    use futures_util::TryStreamExt as _;
+
+    use super::{into_actix_response, request_head};
+    use crate::{
+        api::ApiKeys,
+        http::{
+            RequestHead,
+            manage::{Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
+            responses::too_large,
+        },
+    };
+
+    /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
+    ///
+    /// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects is
+    /// not processed. Without the type parameter, this does not compile:
+    ///
+    /// ```compile_fail
+    /// # let keys = keyward::testing::TestKeys::new().keys;
+    /// let app = actix_web::App::new().configure(keyward::actix::manage::routes(keys));
+    /// ```
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_web::{App, FromRequest, web};
+    /// # use keyward::{ApiKeys, http::manage::Caller};
+    /// # fn app<Session: FromRequest + Into<Caller> + 'static>(keys: ApiKeys) {
+    /// let api = web::scope("/v1").configure(keyward::actix::manage::routes::<Session>(keys));
+    /// let app = App::new().service(api);
+    /// # }
+    /// ```
+    pub fn routes<C>(keys: ApiKeys) -> impl FnOnce(&mut ServiceConfig)
+    where
+        C: FromRequest + Into<Caller> + 'static,
+    {
+        let api = ManagementApi::new(keys);
+        let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
+            let api = api.clone();
+            async move {
+                let caller = caller.into();
+                receive(&request, body, async |_, received| api.handle(&caller, received).await)
+                    .await
+            }
+        };
+        move |config| {
+            for path in
+                ["api-keys", "api-keys/.*", "audit", r"audit\.jsonl", r"audit\.csv", "introspect"]
+            {
+                config.service(resource(path).to(handler.clone()));
+            }
+        }
+    }
+
+    /// Adds the routes of [`SignIn`] to an app or a scope, by `configure`.
+    pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
+        let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
+            let sign_in = sign_in.clone();
+            async move {
+                receive(&request, body, async |head, received| {
+                    sign_in.handle(head, received).await.map(ManageBody::from)
+                })
+                .await
+            }
+        };
+        move |config| {
+            for path in ["auth/otp", "auth/otp/verify", "auth/key"] {
+                config.service(resource(path).to(handler.clone()));
+            }
+        }
+    }
+
+    /// Creates a resource for paths that match a regular expression. Its last parameter is the path below the mount.
+    fn resource(paths: &str) -> Resource {
+        web::resource(format!("/{{path:{paths}}}")).app_data(PayloadConfig::new(MAX_BODY))
+    }
+
+    async fn receive(
+        request: &HttpRequest,
+        body: Result<Bytes, Error>,
+        respond: impl AsyncFnOnce(&RequestHead<'_>, &ManageRequest<'_>) -> http::Response<ManageBody>,
+    ) -> HttpResponse {
+        let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
+        let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
+            return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
+        };
+        let path = request.match_info().iter().last().map_or("", |(_, path)| path);
+        let mut head = request_head(request);
+        head.path = path;
+        let request = ManageRequest::received(&method, &head, &body);
+        into_actix_response(respond(&head, &request).await.map(|body| match body.into_complete() {
+            Ok(text) => BoxBody::new(text),
+            Err(rest) => BoxBody::new(BodyStream::new(rest.into_stream().map_ok(Bytes::from))),
+        }))
+    }
+}
+
 /// The leak receiver as a resource.
 #[cfg(feature = "leaks")]
 pub mod leaks {
@@ -250,11 +351,10 @@ pub mod leaks {
     use super::into_actix_response;
     use crate::http::{
         leaks::{LeakReceiver, LeakReport, MAX_BODY},
-        too_large,
+        responses::too_large,
     };
 
-    /// Creates a resource that receives reports by `POST`, for example `/leaks/github`. Only GitHub
-    /// needs to know its path.
+    /// Creates a resource that receives reports by `POST`. Only GitHub needs to know its path, such as `/leaks/github`.
     pub fn resource(path: &str, receiver: LeakReceiver) -> Resource {
         let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
             let receiver = receiver.clone();
