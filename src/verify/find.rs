@@ -88,8 +88,7 @@ impl Verifier {
                 CacheMiss::AccountStale(key) => Some(key),
                 _ => None,
             };
-            let this = self.clone();
-            Box::pin(async move { this.load(candidates, stale_account).await })
+            Box::pin(self.clone().load(candidates, stale_account))
         };
         if !self.cache.is_enabled {
             return load().await;

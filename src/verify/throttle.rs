@@ -1,4 +1,4 @@
-use std::{hash::BuildHasher, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{
     cache::KeyedHash,

@@ -129,7 +129,9 @@ impl Verifier {
     ) -> VerifyError {
         let reason = DeniedReason::Malformed(malformed);
         self.writer.ensure_running();
-        self.writer.denials.add_malformed(|| self.attempt(reason.as_str(), None, None, request));
+        self.writer
+            .denials
+            .add_malformed(|| self.attempt(reason.as_str(), None, self.clock.now(), request));
         Denied { reason }.into()
     }
 
@@ -169,17 +171,16 @@ impl Verifier {
         request: &VerifyRequest<'_>,
     ) {
         self.writer.ensure_running();
-        self.writer.denials.add(self.attempt(reason, key, Some(at), request));
+        self.writer.denials.add(self.attempt(reason, key, at, request));
     }
 
     fn attempt<'a>(
         &self,
         reason: &'static str,
         key: Option<&'a KeyFacts>,
-        at: Option<Timestamp>,
+        at: Timestamp,
         request: &VerifyRequest<'a>,
     ) -> Attempt<'a> {
-        let at = at.unwrap_or_else(|| self.clock.now());
         let key = key.map(|key| (key.id, &key.owner));
         Attempt { reason, key, at, ip: request.ip, user_agent: request.user_agent }
     }

@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
@@ -30,11 +30,6 @@ pub(crate) struct BoundedMap<V> {
     capacity: usize,
 }
 
-/// What belongs to a digest.
-pub(crate) trait Digested {
-    fn digest(&self) -> &SecretDigest;
-}
-
 /// As large as a line of the processor's cache.
 #[repr(align(64))]
 struct Set<V> {
@@ -48,13 +43,13 @@ struct Set<V> {
 /// Where an entry can stand: the number of its set times [`WAYS`], plus the place in the set.
 type Place = u32;
 
-impl<V: Digested> BoundedMap<V> {
+impl<V: AsRef<SecretDigest>> BoundedMap<V> {
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.min(MAX_CAPACITY);
         // Two thirds of the places are taken when the map is full.
         let sets = if capacity == 0 { 0 } else { capacity * 3 / 10 + MIN_SETS };
         Self {
-            sets: (0..sets).map(|_| Set::default()).collect(),
+            sets: (0..sets).map(|_| Set::new()).collect(),
             hash: KeyedHash::default(),
             queue: Mutex::default(),
             len: AtomicUsize::new(0),
@@ -74,10 +69,11 @@ impl<V: Digested> BoundedMap<V> {
         if self.capacity == 0 {
             return;
         }
-        let (tag, sets) = self.tag_and_sets(entry.digest());
+        let digest = (*entry).as_ref();
+        let (tag, sets) = self.tag_and_sets(digest);
         let mut queue = lock(&self.queue);
         for (set, n) in places(sets).map(|place| self.at(place)) {
-            if set.get_at(n, tag, entry.digest()).is_some() {
+            if set.get_at(n, tag, digest).is_some() {
                 return set.entries[n].store(Some(entry));
             }
         }
@@ -103,7 +99,7 @@ impl<V: Digested> BoundedMap<V> {
         let movable = places(sets).find_map(|place| {
             let (set, n) = self.at(place);
             let entry = set.entries[n].load_full()?;
-            let (tag, [first, second]) = self.tag_and_sets(entry.digest());
+            let (tag, [first, second]) = self.tag_and_sets((*entry).as_ref());
             // Only forward in the order in which sets are searched, so that a search does not miss it.
             let forward = place as usize / WAYS == first;
             let free = if forward { self.free_place([second])? } else { return None };
@@ -143,7 +139,11 @@ fn places<const N: usize>(sets: [usize; N]) -> impl Iterator<Item = Place> {
     sets.into_iter().flat_map(|set| (0..WAYS).map(move |n| (set * WAYS + n) as Place))
 }
 
-impl<V: Digested> Set<V> {
+impl<V: AsRef<SecretDigest>> Set<V> {
+    fn new() -> Self {
+        Self { entries: Default::default(), tags: Default::default(), hits: AtomicU8::new(0) }
+    }
+
     #[inline]
     fn get(&self, tag: u32, digest: &SecretDigest) -> Option<Arc<V>> {
         (0..WAYS).find_map(|n| {
@@ -161,7 +161,7 @@ impl<V: Digested> Set<V> {
         if self.tags[n].load(Ordering::Relaxed) != tag {
             return None;
         }
-        self.entries[n].load_full().filter(|entry| entry.digest() == digest)
+        self.entries[n].load_full().filter(|entry| (**entry).as_ref() == digest)
     }
 
     fn put(&self, n: usize, tag: u32, entry: Option<Arc<V>>) {
@@ -173,12 +173,6 @@ impl<V: Digested> Set<V> {
     /// Returns whether an entry was hit since it was last asked.
     fn take_hit(&self, n: usize) -> bool {
         self.hits.fetch_and(!(1 << n), Ordering::Relaxed) & 1 << n != 0
-    }
-}
-
-impl<V> Default for Set<V> {
-    fn default() -> Self {
-        Self { entries: Default::default(), tags: Default::default(), hits: AtomicU8::new(0) }
     }
 }
 
@@ -202,34 +196,11 @@ impl Default for KeyedHash {
     }
 }
 
-impl BuildHasher for KeyedHash {
-    type Hasher = KeyedHasher;
-
+impl KeyedHash {
     #[inline]
-    fn build_hasher(&self) -> KeyedHasher {
-        KeyedHasher { state: self.start, factor: self.factor }
-    }
-}
-
-pub(crate) struct KeyedHasher {
-    state: u64,
-    factor: u64,
-}
-
-impl Hasher for KeyedHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    #[inline]
-    fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(self.factor);
-        self.state = product as u64 ^ (product >> 64) as u64;
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.state
+    pub(crate) fn hash_one(&self, word: u64) -> u64 {
+        let product = u128::from(self.start ^ word) * u128::from(self.factor);
+        product as u64 ^ (product >> 64) as u64
     }
 }
 
@@ -242,8 +213,8 @@ mod tests {
 
     struct Entry(SecretDigest, u64);
 
-    impl Digested for Entry {
-        fn digest(&self) -> &SecretDigest {
+    impl AsRef<SecretDigest> for Entry {
+        fn as_ref(&self) -> &SecretDigest {
             &self.0
         }
     }

@@ -12,15 +12,19 @@ mod freshness;
 mod options;
 mod single_flight;
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
+use self::{
+    bounded_map::BoundedMap,
+    epochs::{InvalidationEpochs, Slot},
+};
 pub(crate) use self::{
     bounded_map::KeyedHash, cached_key::CachedKey, epochs::ReadStamp, freshness::Freshness,
     single_flight::SingleFlight,
-};
-use self::{
-    bounded_map::{BoundedMap, Digested},
-    epochs::{InvalidationEpochs, Slot},
 };
 pub use self::{freshness::FeedState, options::CacheOptions};
 use super::{
@@ -44,7 +48,7 @@ pub(crate) struct Cache {
     keys: BoundedMap<CachedKey>,
     unknown: BoundedMap<UnknownDigest>,
     epochs: InvalidationEpochs,
-    slot_hash: KeyedHash,
+    slot_hash: RandomState,
     /// Shares what many keys have in common.
     pub(super) interner: Interner,
     pub(super) freshness: Freshness,
@@ -78,8 +82,8 @@ struct UnknownDigest {
     read: ReadStamp,
 }
 
-impl Digested for UnknownDigest {
-    fn digest(&self) -> &SecretDigest {
+impl AsRef<SecretDigest> for UnknownDigest {
+    fn as_ref(&self) -> &SecretDigest {
         &self.digest
     }
 }
@@ -98,7 +102,7 @@ impl Cache {
             keys: BoundedMap::new(options.max_keys),
             unknown: BoundedMap::new(options.max_unknown),
             epochs: InvalidationEpochs::new(options.max_keys),
-            slot_hash: KeyedHash::default(),
+            slot_hash: RandomState::new(),
             interner: Interner::default(),
             freshness: Freshness::new(bound, options.strict),
             throttle: Throttle::new(
