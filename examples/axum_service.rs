@@ -3,12 +3,17 @@
 //! `-- --database-url postgres://…` stores keys in PostgreSQL, and `--redis-url redis://…` shares rate
 //! limits between nodes.
 
-use std::{env, error::Error, net::SocketAddr, sync::Arc};
+#[path = "common/serve.rs"]
+mod serve;
+#[path = "common/session_cookie.rs"]
+mod session_cookie;
+
+use std::{env, error::Error, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::FromRequestParts,
-    http::{StatusCode, header::COOKIE, request::Parts},
+    http::{StatusCode, request::Parts},
     routing::get,
 };
 use keyward::{
@@ -20,6 +25,7 @@ use keyward::{
     verify::RedisRateLimiter,
 };
 use tokio::net::TcpListener;
+use tower_http::csrf::CsrfLayer;
 use utoipa::{
     OpenApi, ToSchema,
     openapi::security::{ApiKey, ApiKeyValue, SecurityScheme},
@@ -50,11 +56,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .guarded_routes(&visitors, routes!(front_page))
         .nest("/v1", manage)
         .split_for_parts();
-    let app = app.route("/openapi.json", get(Json(document)));
+    // Refuses changes that another site asks a browser for (CSRF).
+    let app = app.route("/openapi.json", get(Json(document))).layer(CsrfLayer::new());
 
     let listen = argument("--listen").unwrap_or("127.0.0.1:8080".into());
     let listener = TcpListener::bind(listen).await?;
     let at = format!("http://{}", listener.local_addr()?);
+    println!("Acme is at {at}");
     println!(
         "Create a key:     curl {at}/v1/api-keys -b session=ada --json '{{\"name\": \"ci\", \"scopes\": [\"builds:read\"]}}'"
     );
@@ -62,9 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("List keys:        curl {at}/v1/api-keys -b session=ada");
     println!("Audit log:        curl {at}/v1/audit -b session=ada");
     println!("OpenAPI document: curl {at}/openapi.json");
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app).await?;
     // Writes recorded uses and denials that are still in memory.
     keys.shutdown().await?;
     Ok(())
@@ -100,7 +106,7 @@ async fn front_page(visitor: Option<Verified>) -> String {
 }
 
 /// A session of Ada or Bob. For demonstration only: a real service looks up a random token in its own
-/// sessions, and protects cookies against cross-site requests (CSRF).
+/// sessions.
 struct Session {
     owner: Owner,
 }
@@ -109,10 +115,8 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let mut cookies = cookies.unwrap_or_default().split("; ");
-        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
-        let account = account.filter(|account| ["ada", "bob"].contains(account));
+        let account = session_cookie::session_cookie(&parts.headers)
+            .filter(|account| ["ada", "bob"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
     }

@@ -7,13 +7,18 @@
 //! - `--listen 127.0.0.1:0`: the address to listen on
 //! - `--clock-ahead SECONDS`: runs the clock ahead, to see codes expire
 
-use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+#[path = "common/serve.rs"]
+mod serve;
+#[path = "common/session_cookie.rs"]
+mod session_cookie;
+
+use std::{env, error::Error, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
     Json, Router,
     extract::FromRequestParts,
-    http::{StatusCode, header::COOKIE, request::Parts},
+    http::{StatusCode, request::Parts},
     routing::{get, post},
 };
 use keyward::{
@@ -29,6 +34,7 @@ use keyward::{
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -61,7 +67,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/push", post(push).layer(guard))
         .merge(sign_in)
         .route("/openapi.json", get(Json(document)))
-        .nest("/v1", manage::router::<Session, _>(keys.clone()));
+        // Here come browsers: refuses changes that another site asks them for (CSRF).
+        .nest("/v1", manage::router::<Session, _>(keys.clone()).layer(CsrfLayer::new()));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
     let listener = TcpListener::bind(&listen).await?;
@@ -75,9 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("Use the key:       cargo run --example lua_cli -- push");
     println!("List keys (dashboard): curl {url}/v1/api-keys -b session=ada");
     println!("OpenAPI description:   curl {url}/openapi.json");
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app).await?;
     keys.shutdown().await?;
     Ok(())
 }
@@ -112,17 +117,15 @@ impl CodeSender for Terminal {
     }
 }
 
-/// The session of a browser. Simplified: a real service looks up a random token in its session store, and
-/// protects cookies against cross-site requests.
+/// The session of a browser. Simplified: a real service looks up a random token in its session store.
 struct Session(Owner);
 
 impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let mut cookies = cookies.unwrap_or_default().split("; ");
-        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let account = session_cookie::session_cookie(&parts.headers);
+        let account = account.filter(|account| ["ada", "grace"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(Self).ok_or(StatusCode::UNAUTHORIZED)
     }

@@ -6,11 +6,13 @@
 //! - `--listen 127.0.0.1:0`: the address to listen on
 //! - `--clock 2026-02-09T12:00:00Z`: stops the clock at this time
 
+#[path = "common/serve.rs"]
+mod serve;
+
 use std::{
     collections::HashMap,
     env,
     error::Error,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -86,9 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "Change the tier: curl -X PUT {url}/billing/tier {ADA} --json '{{\"tier\": \"pro\"}}'"
     );
     println!("Revoke it:       curl -X DELETE {url}/api-keys/ID {ADA}");
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app).await?;
     keys.shutdown().await?;
     Ok(())
 }

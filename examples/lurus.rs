@@ -6,6 +6,11 @@
 //! - `--smtp smtp://127.0.0.1:25`: the mail server for emails to owners; without it they are printed
 //! - `--clock 2026-02-09T12:00:00Z`: stops the clock at this time
 
+#[path = "common/serve.rs"]
+mod serve;
+#[path = "common/session_cookie.rs"]
+mod session_cookie;
+
 use std::{
     collections::HashMap,
     env,
@@ -19,11 +24,7 @@ use async_trait::async_trait;
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, FromRequestParts},
-    http::{
-        StatusCode,
-        header::{COOKIE, USER_AGENT},
-        request::Parts,
-    },
+    http::{StatusCode, header::USER_AGENT, request::Parts},
     routing::{post, put},
 };
 use keyward::{
@@ -98,9 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "Change the plan: curl -X PUT {url}/billing/plan -b session=ada --json '{{\"plan\": \"ultra\"}}'"
     );
     println!("Revoke it:       curl -X DELETE {url}/api-keys/ID -b session=ada");
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app).await?;
     keys.shutdown().await?;
     // Emails that the mail server has not accepted within 10 seconds are lost.
     let _ = tokio::time::timeout(Duration::from_secs(10), mailer.flush()).await;
@@ -200,8 +199,8 @@ impl<S: Sync> FromRequestParts<S> for Session {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let mut cookies = text(COOKIE).unwrap_or_default().split("; ");
-        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let account = session_cookie::session_cookie(&parts.headers);
+        let account = account.filter(|account| ["ada", "bob", "eve"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         let owner = owner.ok_or(StatusCode::UNAUTHORIZED)?;
         let mut actor = Actor::account(owner.account());

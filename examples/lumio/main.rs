@@ -12,12 +12,16 @@ mod audit;
 mod extensions;
 mod keys;
 mod passkeys;
+#[path = "../common/serve.rs"]
+mod serve;
 mod session;
+#[path = "../common/session_cookie.rs"]
+mod session_cookie;
 mod team;
 mod totp;
 mod users;
 
-use std::{env, error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{env, error::Error, io, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -114,9 +118,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "Invite:         curl {url}/account/team -b cookies --json '{{\"email\": \"bob@example.com\", \"role\": \"member\"}}'"
     );
-    axum::serve(listener, app(lumio)?.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app(lumio)?).await?;
     keys.shutdown().await?;
     Ok(())
 }

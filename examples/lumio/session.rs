@@ -12,7 +12,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, State},
     http::{
         StatusCode,
-        header::{COOKIE, SET_COOKIE, USER_AGENT},
+        header::{SET_COOKIE, USER_AGENT},
         request::Parts,
     },
     response::IntoResponse,
@@ -27,6 +27,7 @@ use webauthn_rs::prelude::{PasskeyAuthentication, PasskeyRegistration};
 
 use super::{
     ApiError, Lumio, UNAVAILABLE,
+    session_cookie::session_cookie,
     users::{Role, STEP_UP_MAX_AGE, StoredSession, User, UserData},
 };
 
@@ -123,10 +124,8 @@ impl FromRequestParts<Lumio> for PartialSession {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, lumio: &Lumio) -> Result<Self, ApiError> {
-        let cookie = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let mut cookies = cookie.into_iter().flat_map(|cookies| cookies.split("; "));
-        let token = cookies.find_map(|cookie| cookie.strip_prefix("session="));
-        let (id, data) = (hash(token.ok_or(SIGN_IN)?), lumio.users.load()?);
+        let token = session_cookie(&parts.headers).ok_or(SIGN_IN)?;
+        let (id, data) = (hash(token), lumio.users.load()?);
         let StoredSession { account, confirmed_at } = data.sessions.get(&id).ok_or(SIGN_IN)?;
         let user = data.users.get(account).ok_or(SIGN_IN)?.clone();
         let confirmed_at = confirmed_at.map(Timestamp::from_unix_micros);
@@ -169,11 +168,23 @@ impl Session {
     /// Checks that the user may add a second factor. The first needs only a session. Each further one needs a
     /// recent verification of an existing factor, so that a stolen session cannot add one.
     pub fn check_can_add_factor(&self, lumio: &Lumio, me: &User) -> Result<(), ApiError> {
-        let fresh = |at| lumio.clock.now().since(at) <= STEP_UP_MAX_AGE;
-        if me.has_second_factor() && !self.confirmed_at.is_some_and(fresh) {
-            return Err(ApiError(StatusCode::FORBIDDEN, "second_factor_required"));
+        if me.has_second_factor() && !self.is_fresh(lumio) {
+            return Err(SECOND_FACTOR_REQUIRED);
         }
         Ok(())
+    }
+
+    /// Checks a change that lets someone do more, such as an invitation: if the team needs step-up, the second
+    /// factor was verified recently.
+    pub fn check_step_up(&self, lumio: &Lumio, data: &UserData) -> Result<(), ApiError> {
+        if data.needs_step_up(self.owner.account()) && !self.is_fresh(lumio) {
+            return Err(SECOND_FACTOR_REQUIRED);
+        }
+        Ok(())
+    }
+
+    fn is_fresh(&self, lumio: &Lumio) -> bool {
+        self.confirmed_at.is_some_and(|at| lumio.clock.now().since(at) <= STEP_UP_MAX_AGE)
     }
 }
 
@@ -255,4 +266,5 @@ pub fn owner(account: &str) -> Owner {
     Owner::account_only(account).expect("account ids are UUIDs")
 }
 
+const SECOND_FACTOR_REQUIRED: ApiError = ApiError(StatusCode::FORBIDDEN, "second_factor_required");
 const SIGN_IN: ApiError = ApiError(StatusCode::UNAUTHORIZED, "sign_in");

@@ -99,7 +99,7 @@ async fn delete_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Returns the session's team if its user may grant this role.
+/// Returns the session's team if its user may grant this role. This is as sensitive as creating a key.
 fn check_can_grant(
     lumio: &Lumio,
     session: &Session,
@@ -109,7 +109,9 @@ fn check_can_grant(
     let me = data.users.get(session.owner.account());
     let me = me.filter(|me| lumio.users.allows(me.role, "invite"));
     let me = me.filter(|me| role <= me.role);
-    me.map(|me| me.team.clone()).ok_or(ApiError(StatusCode::FORBIDDEN, "not_your_role"))
+    let me = me.ok_or(ApiError(StatusCode::FORBIDDEN, "not_your_role"))?;
+    session.check_step_up(lumio, data)?;
+    Ok(me.team.clone())
 }
 
 /// Returns the account of another team member that the session's user may change.

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, ErrorKind},
-    path::PathBuf,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +29,7 @@ pub struct User {
     /// The id of the account that created the team.
     pub team: String,
     pub role: Role,
-    /// Whether the user has published a paid extension.
+    /// Whether the user has published a paid extension. Then all members of the team need a second factor.
     pub has_paid_extension: bool,
     pub totp: Option<String>,
     pub passkeys: Vec<Passkey>,
@@ -102,6 +102,14 @@ impl UserData {
     }
 }
 
+impl UserData {
+    /// Returns whether sensitive changes of an account need a recent second factor.
+    pub fn needs_step_up(&self, account: &str) -> bool {
+        let team = self.users.get(account).map(|user| &user.team);
+        self.users.values().any(|user| user.has_paid_extension && Some(&user.team) == team)
+    }
+}
+
 impl UserStore {
     pub fn new(folder: PathBuf) -> Result<Self, Invalid> {
         let roles = Roles::new()
@@ -129,7 +137,8 @@ impl UserStore {
         let mut data = self.load()?;
         let result = edit(&mut data)?;
         let new = self.folder.join("users.json.new");
-        fs::write(&new, serde_json::to_vec(&data).map_err(io::Error::from)?)?;
+        let mut file = create_private(&new)?;
+        file.write_all(&serde_json::to_vec(&data).map_err(io::Error::from)?)?;
         fs::rename(new, self.folder.join("users.json"))?;
         Ok(result)
     }
@@ -137,6 +146,15 @@ impl UserStore {
     pub fn allows(&self, role: Role, permission: &str) -> bool {
         self.roles.permissions(&[role]).allows(permission)
     }
+}
+
+/// Creates a file that only this user may read: it has the secrets of second factors.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// A user without a team has no role, so the account is suspended.
@@ -149,7 +167,8 @@ impl Accounts for UserStore {
     }
 }
 
-/// Publishers of paid extensions need a recent second factor to create or rotate keys.
+/// Teams that publish paid extensions need a recent second factor to create or rotate keys: all of their members, so
+/// that no one gets around it by inviting another one.
 #[async_trait]
 impl StepUp for UserStore {
     async fn max_age(
@@ -158,9 +177,7 @@ impl StepUp for UserStore {
         _: &Actor,
         _: SensitiveChange,
     ) -> Result<Option<Duration>, StepUpError> {
-        let required =
-            self.load()?.users.get(owner.account()).is_some_and(|user| user.has_paid_extension);
-        Ok(required.then_some(STEP_UP_MAX_AGE))
+        Ok(self.load()?.needs_step_up(owner.account()).then_some(STEP_UP_MAX_AGE))
     }
 }
 

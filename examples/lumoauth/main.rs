@@ -13,10 +13,14 @@ mod directory;
 mod error;
 mod metadata;
 mod registration;
+#[path = "../common/serve.rs"]
+mod serve;
+#[path = "../common/session_cookie.rs"]
+mod session_cookie;
 mod statement;
 mod tenants;
 
-use std::{env, error::Error, fs, net::SocketAddr, sync::Arc};
+use std::{env, error::Error, fs, sync::Arc};
 
 use axum::Router;
 use keyward::{
@@ -75,9 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (clients, directory) = (clients.unwrap_or_default(), Directory::default());
     let state = App { url: url.into(), tenants, directory, clients, publisher };
     let app = app(keys.clone(), state)?;
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
+    serve::serve(listener, app).await?;
     keys.shutdown().await?;
     Ok(())
 }

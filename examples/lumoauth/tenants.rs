@@ -5,11 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Path},
-    http::{
-        StatusCode,
-        header::{COOKIE, USER_AGENT},
-        request::Parts,
-    },
+    http::{StatusCode, header::USER_AGENT, request::Parts},
 };
 use keyward::{
     Account, Accounts, Actor, Limits, Owner,
@@ -18,7 +14,7 @@ use keyward::{
     model::{Permissions, Rate},
 };
 
-use crate::App;
+use crate::{App, session_cookie::session_cookie};
 
 /// The scopes that keys can have.
 const SCOPES: [&str; 6] =
@@ -76,8 +72,7 @@ impl FromRequestParts<App> for Session {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, StatusCode> {
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let mut cookies = text(COOKIE).unwrap_or_default().split("; ");
-        let session = cookies.find_map(|cookie| cookie.strip_prefix("session="));
+        let session = session_cookie(&parts.headers);
         let (name, slug) =
             session.and_then(|session| session.split_once('@')).ok_or(StatusCode::UNAUTHORIZED)?;
         let same_tenant = path

@@ -7,3 +7,4 @@ mod lumio;
 mod lumoauth;
 mod lunaos;
 mod lurus;
+mod serving;

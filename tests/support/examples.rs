@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::servers::{Scratch, User, process::Process, until};
 
@@ -70,8 +70,19 @@ impl Serving {
     }
 
     /// Sends `SIGINT`, like Ctrl-C, and asserts that the server shuts down cleanly.
-    pub fn stop(mut self) {
-        assert!(self.process.stop(Signal::INT).success(), "{}", self.printed());
+    pub fn stop(self) {
+        self.stop_with(Signal::INT);
+    }
+
+    pub fn stop_with(mut self, signal: Signal) {
+        assert!(self.process.stop(signal).success(), "{}", self.printed());
+    }
+
+    /// Sets how many files the server may have open (`ulimit -n`).
+    pub fn limit_files(&self, files: u64) {
+        let pid = Pid::from_raw(self.process.pid() as i32).unwrap();
+        let limit = Rlimit { current: Some(files), maximum: Some(files) };
+        prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
     /// Returns everything printed so far.

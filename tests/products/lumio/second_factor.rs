@@ -5,7 +5,10 @@ use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use webauthn_authenticator_rs::{WebauthnAuthenticator, softpasskey::SoftPasskey};
 
-use super::{ADA, BOB, Credential, Deployment, KEYS, Lumio, Reply, present};
+use super::{
+    ADA, BOB, Credential, Deployment, KEYS, Lumio, Reply, TEAM, change_role, invite, present,
+    remove,
+};
 use crate::products::backend::{Backend, on_each_backend};
 use crate::totp::code;
 
@@ -156,6 +159,7 @@ async fn publishers_of_paid_extensions_need_a_recent_second_factor_to_change_key
         assert_eq!((publish(by, 0).await, publish(by, 5).await), (200, 403), "by {}", by.0);
     }
     let app = lumio.enable_app(&ada).await;
+    invite(&lumio, &ada, "eve@example.com", "member").await;
     assert_eq!(publish(&key, 5).await, 200);
 
     let path = format!("{KEYS}/{}", created["id"].as_str().unwrap());
@@ -167,11 +171,21 @@ async fn publishers_of_paid_extensions_need_a_recent_second_factor_to_change_key
         assert_eq!((status, &response["code"]), (403, &json!("second_factor_required")), "{path}");
         assert_eq!(response["maxAge"], 900, "{path}");
     }
+    // A team's members are as sensitive: a new one could create keys.
+    let second_owner = json!({ "email": BOB, "role": "owner" });
+    let invited = later.post(TEAM, &ada, second_owner.clone()).await;
+    assert_eq!(invited, error(403, "second_factor_required"));
+    assert_eq!(change_role(&later, &ada, "eve@example.com", "owner").await, 403);
+    assert_eq!(remove(&later, &ada, "eve@example.com").await, 403);
     let listed = later.get(KEYS, &ada).await;
     assert_eq!(listed["keys"].as_array().unwrap().len(), 2, "nothing else changed");
     assert_eq!(later.deploy(&key).await, 200, "keys themselves go on working");
     assert_eq!(later.enter_code(&ada, app.code_at(30)).await.0, 204);
     later.create(&ada, "confirmed").await;
+    assert_eq!(later.post(TEAM, &ada, second_owner).await.0, 201);
+    let bob = later.sign_in(BOB).await;
+    let (status, response) = later.post(KEYS, &bob, json!({ "name": "x" })).await;
+    assert_eq!((status, &response["code"]), (403, &json!("second_factor_required")));
     let (status, rotated) = later.post(&rotate, &ada, json!({})).await;
     assert_eq!(status, 200);
     assert_eq!(later.deploy(&present(&rotated)).await, 200);
