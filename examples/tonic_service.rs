@@ -4,14 +4,18 @@
 //! The module `wire` stands for the code that `tonic-prost-build` generates from
 //! `tonic_service.proto`. It is written by hand, so that the example builds without protoc.
 
+#[path = "common/session_cookie.rs"]
+mod session_cookie;
+
 use std::{error::Error, net::SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{StatusCode, header::COOKIE, request::Parts},
+    http::{StatusCode, request::Parts},
 };
 use keyward::{
     Access, Actor, ApiKeys, KeyFormat, NewKey, Owner, SqliteStore, Verified,
+    axum::manage,
     http::{Guard, manage::Caller},
     tower::ApiKeyLayer,
 };
@@ -21,6 +25,7 @@ use tonic::{
     service::{LayerExt, Routes},
     transport::Channel,
 };
+use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Serves gRPC and the JSON management API on the same port.
     let app = Routes::new(layer.named_layer(wire::Builds))
         .into_axum_router()
-        .nest("/v1", keyward::axum::manage::router::<Session, _>(keys.clone()));
+        // Here come browsers: refuses changes that another site asks them for (CSRF).
+        .nest("/v1", manage::router::<Session, _>(keys.clone()).layer(CsrfLayer::new()));
 
     let listener = TcpListener::bind("127.0.0.1:50051").await?;
     let at = listener.local_addr()?;
@@ -80,7 +86,7 @@ async fn list_builds(
 }
 
 /// A session of Ada or Bob. For demonstration only: a real service looks up a random token in its own
-/// sessions, and protects cookies against cross-site requests (CSRF).
+/// sessions.
 struct Session {
     owner: Owner,
 }
@@ -89,10 +95,8 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok());
-        let mut cookies = cookies.unwrap_or_default().split("; ");
-        let account = cookies.find_map(|cookie| cookie.strip_prefix("session="));
-        let account = account.filter(|account| ["ada", "bob"].contains(account));
+        let account = session_cookie::session_cookie(&parts.headers)
+            .filter(|account| ["ada", "bob"].contains(account));
         let owner = account.and_then(|account| Owner::account_only(account).ok());
         owner.map(|owner| Self { owner }).ok_or(StatusCode::UNAUTHORIZED)
     }
