@@ -15,7 +15,7 @@ use crate::{
     secret::{Formats, Hashers},
     store::{ChargeOutcome, CounterCharge, CounterKey, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
-    verify::{Cache, start_of_hour},
+    verify::{Cache, WriteBehind, start_of_hour},
 };
 
 /// Which keys to list. Defaults to the newest 50, of every status.
@@ -78,6 +78,8 @@ pub(crate) struct Manager {
     pub(crate) sinks: Arc<Fanout>,
     /// Invalidated by every change.
     pub(crate) cache: Arc<Cache>,
+    /// Has the uses that are not written yet.
+    pub(crate) writer: Arc<WriteBehind>,
     pub(crate) jobs: Arc<JobState>,
 }
 
