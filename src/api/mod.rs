@@ -492,8 +492,18 @@ impl ApiKeys {
 
     /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
     pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
-        let event = self.manager.event(EventKind::Leaked, by)?.of_key(key).reason(place);
-        self.manager.record_leak(key, event).await
+        self.manager.record_leaks(key, &[place], by).await
+    }
+
+    /// Records the first 100 places where a secret of this key was found, as [`record_leak`](ApiKeys::record_leak) does.
+    #[cfg(feature = "leaks")]
+    pub(crate) async fn record_leaks(
+        &self,
+        key: &Key,
+        places: &[String],
+        by: &Actor,
+    ) -> Result<(), Error> {
+        self.manager.record_leaks(key, places, by).await
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{
     declared::Seen,
-    leaks::GitHub,
+    leaks::{GitHub, sign},
     raw::{Reply, send},
     servers::{Rules, Servers},
     world::World,
@@ -258,4 +258,74 @@ async fn an_idempotent_create_lists_no_keys() {
             world.service.clock.advance(SECOND * 10);
         }
     }
+}
+
+async fn report(to: SocketAddr, matches: &Value) -> Reply {
+    let body = matches.to_string();
+    let signature = sign("one", body.as_bytes());
+    let head = format!(
+        "POST /leaks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\
+         Github-Public-Key-Identifier: one\r\nGithub-Public-Key-Signature: {signature}\r\n\r\n",
+        body.len(),
+    );
+    send(to, &[head.as_bytes(), body.as_bytes()].concat()).await
+}
+
+fn places(secret: &str, count: usize) -> impl Iterator<Item = Value> {
+    (0..count).map(move |n| {
+        json!({ "token": secret, "type": "acme", "url": format!("https://x.test/{n}"), "source": "commit" })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_found_in_3000_places_is_looked_up_once() {
+    let world = World::new();
+    let servers = start(world.keys());
+    for (name, to) in servers.both {
+        let (one, two) = (world.service.issue().await, world.service.issue().await);
+        // Alternately in the report.
+        let matches = places(one.secret.expose(), 3_000).zip(places(two.secret.expose(), 3_000));
+        let matches: Value = matches.flat_map(|(one, two)| [one, two]).collect();
+        let finds = world.store.finds();
+        // One read of the known leaks of each key.
+        world.store.allow_audit_reads(2);
+        let reply = report(to, &matches).await;
+        assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+        assert_eq!(world.store.finds() - finds, 2, "{name}");
+        world.store.allow_audit_reads(2);
+        assert_eq!(report(to, &matches).await.body, reply.body, "the same report again");
+        let labels: Vec<Value> = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(labels.len(), 6_000);
+        assert!(labels.iter().all(|label| label["label"] == "true_positive"));
+        world.store.allow_audit_reads(usize::MAX);
+        for issued in [&one, &two] {
+            assert!(!works(world.keys(), issued.secret.expose()).await);
+            let query = AuditQuery::new(&world.service.owner).key(issued.key.id);
+            let leaks = query.kind(EventKind::Leaked).limit(1_000);
+            let leaks = world.keys().events(leaks).await.unwrap();
+            assert_eq!(leaks.len(), 100, "places in the log");
+            assert!(
+                leaks
+                    .iter()
+                    .any(|event| event.reason.as_deref() == Some("commit https://x.test/0"))
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_with_too_many_matches_is_rejected_before_any_look_up() {
+    let world = World::new();
+    let servers = start(world.keys());
+    let issued = world.service.issue().await;
+    let secret = issued.secret.expose();
+    let finds = world.store.finds();
+    for (name, to) in servers.both {
+        let reply = report(to, &places(secret, 10_001).collect()).await;
+        assert_eq!(problem(&reply), (413, "too_large".into()), "{name}");
+    }
+    assert_eq!(world.store.finds(), finds);
+    assert!(works(world.keys(), secret).await);
+    let (_, to) = servers.both[0];
+    assert_eq!(report(to, &places(secret, 10_000).collect()).await.status, 200);
 }
