@@ -1,6 +1,6 @@
 //! Calls that are repeated with an idempotency token, because the answer was lost.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use keyward::{
     Access, AuditQuery, Error, ErrorKind, Expiry, Limits, NewKey, SecretDigest,
@@ -13,7 +13,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 use crate::support::{DAY, HOUR, MICRO, SECOND, Service, on_each_store, owner, stores};
 
 /// How long the answer to a call counts as on its way.
-const IN_PROGRESS: std::time::Duration = std::time::Duration::from_secs(10);
+const IN_PROGRESS: Duration = Duration::from_secs(10);
 
 async fn issue(service: &Service, new: NewKey) -> Result<Issued, Error> {
     service.keys().issue(new, &service.actor).await
@@ -194,7 +194,7 @@ async fn a_repetition_within_ten_seconds_is_in_progress() {
         let old = service.issue().await;
         let rotated = rotate(&service, 0, &old, rotation.clone()).await.unwrap();
         let start = service.now();
-        for elapsed in [SECOND * 0, SECOND * 7, IN_PROGRESS - MICRO] {
+        for elapsed in [Duration::ZERO, SECOND * 7, IN_PROGRESS - MICRO] {
             service.clock.set(start.after(elapsed));
             let again = [
                 issue(&service, new.clone()).await,
@@ -226,9 +226,9 @@ async fn a_repeated_rotation_with_another_overlap_changes_nothing() {
         let service = Service::new(handles);
         let old = service.issue().await;
         let made = rotate(&service, 0, &old, Rotation::overlap(HOUR).token("d")).await.unwrap();
-        for wait in [SECOND * 0, IN_PROGRESS] {
+        for wait in [Duration::ZERO, IN_PROGRESS] {
             service.clock.advance(wait);
-            let overlaps = [SECOND * 0, HOUR + std::time::Duration::from_nanos(1), DAY];
+            let overlaps = [Duration::ZERO, HOUR + Duration::from_nanos(1), DAY];
             for overlap in overlaps {
                 let other = Rotation::overlap(overlap).token("d");
                 assert!(is_reused(rotate(&service, 1, &old, other).await), "{overlap:?}");

@@ -147,7 +147,7 @@ async fn uses_of_both_secrets_of_a_key_are_recorded(storage: TestStorage) -> Che
         }
         let written = storage.handle().record_uses(&batch).await?;
         let first = batch[0].first_use();
-        assert_eq!(written, [first.clone()], "one first use");
+        assert_eq!(written, std::slice::from_ref(&first), "one first use");
         let stored = storage.key(&issued).await?;
         assert_eq!(stored.first_used_at, Some(first.at), "the first use, and its event");
         let of_current = if current_first { at(5) } else { at(20) };
