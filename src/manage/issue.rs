@@ -107,6 +107,24 @@ impl NewKey {
     ///
     /// The token issues another key if the first was deleted, or was issued more than a day ago. Only a hash of the
     /// token is stored. For an import, the token only prevents a second one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, ErrorKind, NewKey, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, owner, by) = (&test.keys, &test.owner, Actor::system("orders"));
+    /// let new = NewKey::new(owner, "ci")?.token("order-4711");
+    /// let lost = keys.issue(new.clone(), &by).await?;
+    /// let early = keys.issue(new.clone(), &by).await.unwrap_err();
+    /// assert_eq!(early.kind(), ErrorKind::InProgress);
+    /// # test.clock.advance(early.retry_after().unwrap());
+    /// // After `early.retry_after()`:
+    /// let received = keys.issue(new, &by).await?;
+    /// assert_eq!(received.key.id, lost.key.id);
+    /// # Ok(()) }
+    /// ```
     pub fn token(mut self, token: &str) -> Self {
         let token = Some(token_hash("issue", token));
         (self.key.issue_token, self.key.rotation_token) = (token, token);

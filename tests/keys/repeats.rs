@@ -347,6 +347,8 @@ async fn a_key_that_was_changed_since_is_not_issued_again() {
         keys.import(new.clone(), digest(1), "lc_a1b2", by).await.unwrap();
         let again = keys.import(new, digest(2), "lc_a1b2", by).await.unwrap_err();
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        service.clock.advance(IN_PROGRESS);
+        assert!(is_reused(issue(&service, service.new_key().token("imported")).await));
     })
     .await;
 }
