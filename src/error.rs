@@ -23,6 +23,7 @@ struct Details {
     limit: Option<u64>,
     max_lifetime: Option<Duration>,
     max_age: Option<Duration>,
+    retry_after: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -50,6 +51,12 @@ pub enum ErrorKind {
     AlreadyExists,
     /// Concurrent changes of the key won every retry.
     Conflict,
+    /// A call with the same idempotency token is in progress, or was made moments ago; see
+    /// [`retry_after`](Error::retry_after). Repeat the call later.
+    InProgress,
+    /// The idempotency token belongs to an earlier call that cannot be repeated: that call asked for something else, or
+    /// its secret has been used or is gone.
+    TokenReused,
     /// The operating system's random generator failed.
     Entropy,
     /// The store, the host's accounts, the host's policy or the rate limiter is unavailable. A retry is safe.
@@ -84,15 +91,26 @@ impl Error {
         self.0.max_age
     }
 
+    /// Returns how long to wait before the call is repeated, for [`ErrorKind::InProgress`].
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     /// Whether the kind is [`Unavailable`](ErrorKind::Unavailable): nothing was changed, and a later retry may succeed.
     pub fn is_unavailable(&self) -> bool {
         self.0.kind == ErrorKind::Unavailable
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
-        let (limit, max_lifetime, max_age, source) = (None, None, None, None);
-        Self(Box::new(Details { kind, message, limit, max_lifetime, max_age, source }))
+        Self(Box::new(Details {
+            kind,
+            message: message.into(),
+            limit: None,
+            max_lifetime: None,
+            max_age: None,
+            retry_after: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn caused_by(mut self, source: Arc<dyn StdError + Send + Sync>) -> Self {
@@ -136,6 +154,19 @@ impl Error {
     pub(crate) fn conflict() -> Self {
         let message = "concurrent changes of the key won every retry: try again later";
         Self::new(ErrorKind::Conflict, message)
+    }
+
+    pub(crate) fn in_progress(wait: Duration) -> Self {
+        let message = "a call with this idempotency token is in progress: try again later";
+        let mut error = Self::new(ErrorKind::InProgress, message);
+        error.0.retry_after = Some(wait);
+        error
+    }
+
+    pub(crate) fn token_reused() -> Self {
+        let message = "this idempotency token belongs to an earlier call that cannot be repeated: that call asked for \
+            something else, or its secret has been used or is gone: use another token";
+        Self::new(ErrorKind::TokenReused, message)
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {

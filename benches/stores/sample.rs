@@ -12,7 +12,13 @@ use crate::digest;
 pub async fn insert(store: &dyn KeyStore, n: u64) {
     let (key, digest) = (key(n), digest(n));
     let event = created(&key, n);
-    let new = InsertKey { key: &key, digest: &digest, max_active: Some(5), event: &event };
+    let new = InsertKey {
+        key: &key,
+        digest: &digest,
+        max_active: Some(5),
+        token_since: Timestamp::MIN,
+        event: &event,
+    };
     assert_eq!(store.insert(new).await.expect("it runs"), InsertOutcome::Inserted);
 }
 
@@ -33,7 +39,9 @@ fn key(n: u64) -> Key {
         revoked: None,
         rotated_at: None,
         rotation_token: None,
+        issue_token: None,
         first_used_at: None,
+        secret_first_used_at: None,
         last_used_at: None,
         last_used_ip: None,
         revision: 0,

@@ -22,8 +22,10 @@ CREATE TABLE keyward_keys (
     revoked_at        bigint,
     revoked_reason    text,
     rotated_at        bigint,
-    rotation_token    bytea,
+    rotation_token    bytea,           -- of the call that made the current secret
+    issue_token       bytea,           -- of the call that issued the key
     first_used_at     bigint,
+    secret_first_used_at bigint,       -- the first use of the current secret
     last_used_at      bigint,
     last_used_ip      text,
     revision          bigint NOT NULL,
@@ -32,6 +34,8 @@ CREATE TABLE keyward_keys (
 );
 CREATE INDEX keyward_keys_by_owner      ON keyward_keys (tenant, account, id DESC);
 CREATE INDEX keyward_keys_by_tenant     ON keyward_keys (tenant, id DESC);
+CREATE INDEX keyward_keys_by_token      ON keyward_keys (tenant, account, issue_token)
+    WHERE issue_token IS NOT NULL;
 CREATE INDEX keyward_keys_by_dead_since ON keyward_keys (LEAST(revoked_at, expires_at))
     WHERE revoked_at IS NOT NULL OR expires_at IS NOT NULL;
 

@@ -19,8 +19,10 @@ CREATE TABLE {t}keys (
     revoked_at       INTEGER,
     revoked_reason   TEXT,
     rotated_at       INTEGER,
-    rotation_token   BLOB,
+    rotation_token   BLOB,             -- of the call that made the current secret
+    issue_token      BLOB,             -- of the call that issued the key
     first_used_at    INTEGER,
+    secret_first_used_at INTEGER,      -- the first use of the current secret
     last_used_at     INTEGER,
     last_used_ip     TEXT,
     revision         INTEGER NOT NULL,
@@ -33,6 +35,7 @@ CREATE TABLE {t}keys (
 CREATE INDEX {t}keys_by_owner      ON {t}keys (tenant, account, id);
 CREATE INDEX {t}keys_by_tenant     ON {t}keys (tenant, id);
 CREATE INDEX {t}keys_live          ON {t}keys (tenant, account, expires_at) WHERE revoked_at IS NULL;
+CREATE INDEX {t}keys_by_token      ON {t}keys (tenant, account, issue_token) WHERE issue_token IS NOT NULL;
 CREATE INDEX {t}keys_by_dead_since ON {t}keys (dead_since) WHERE dead_since IS NOT NULL;
 
 CREATE TABLE {t}secrets (

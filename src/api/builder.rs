@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::ApiKeys;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     model::debug_only,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    system::{Clock, NodeClock, SystemClock},
+    system::{Clock, IdGenerator, NodeClock, SystemClock},
     verify::{
         Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier, WriteBehind,
     },
@@ -136,31 +136,38 @@ impl ApiKeysBuilder {
     /// Builds the [`ApiKeys`]. Connects to nothing and starts no task.
     pub fn build(self) -> ApiKeys {
         let clock = Arc::new(NodeClock::new(self.clock));
-        let manager = Arc::new(Manager {
-            store: self.store,
-            accounts: self.accounts,
-            step_up: self.step_up,
-            formats: Arc::new(self.formats),
-            hashers: self.hashers,
-            cache: Arc::new(Cache::new(self.cache.as_ref(), clock.coarse_lag)),
-            clock,
-            ids: Arc::default(),
-            sinks: Arc::new(self.sinks),
-            jobs: Arc::default(),
-        });
-        let (weak, retention, reminders) =
-            (Arc::downgrade(&manager), self.retention, self.reminders);
-        let start_due_jobs = move || {
-            if let Some(manager) = weak.upgrade() {
-                manager.start_due_jobs(retention, reminders.as_ref());
+        let (retention, reminders) = (self.retention, self.reminders);
+        let manager = Arc::new_cyclic(|manager: &Weak<Manager>| {
+            let manager = manager.clone();
+            let start_due_jobs = move || {
+                if let Some(manager) = manager.upgrade() {
+                    manager.start_due_jobs(retention, reminders.as_ref());
+                }
+            };
+            let (store, sinks, ids) =
+                (self.store, Arc::new(self.sinks), Arc::<IdGenerator>::default());
+            let writer =
+                WriteBehind::new(store.clone(), sinks.clone(), ids.clone(), start_due_jobs);
+            Manager {
+                store,
+                accounts: self.accounts,
+                step_up: self.step_up,
+                formats: Arc::new(self.formats),
+                hashers: self.hashers,
+                cache: Arc::new(Cache::new(self.cache.as_ref(), clock.coarse_lag)),
+                clock,
+                ids,
+                sinks,
+                writer: Arc::new(writer),
+                jobs: Arc::default(),
             }
-        };
-        let Manager { store, accounts, formats, hashers, clock, cache, ids, sinks, .. } =
+        });
+        let Manager { store, accounts, formats, hashers, clock, cache, writer, .. } =
             Manager::clone(&manager);
         let verifier = Arc::new(Verifier {
             loads: SingleFlight::new(),
             feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
-            writer: Arc::new(WriteBehind::new(store.clone(), sinks, ids, start_due_jobs)),
+            writer,
             rates: self.rates,
             store,
             accounts,

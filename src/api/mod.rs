@@ -180,8 +180,9 @@ impl ApiKeys {
 ///
 /// If the store loses the answer to a write, the error is
 /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the change may have happened. Repeat what is safe to repeat:
-/// revoking, disabling, enabling, updating, deleting. Repeat a rotation with its [token](Rotation::token). List the keys
-/// before a key is issued again, and revoke the one whose secret was not received.
+/// revoking, disabling, enabling, updating, deleting. Repeat a rotation with its [token](Rotation::token), and an issue
+/// with its [token](NewKey::token). Without a token, list the keys before a key is issued again, and revoke the one whose
+/// secret was not received.
 ///
 /// # Panics
 /// All of these panic outside of a Tokio runtime.
@@ -192,7 +193,8 @@ impl ApiKeys {
     /// [`LimitReached`](crate::ErrorKind::LimitReached), [`LifetimeTooLong`](crate::ErrorKind::LifetimeTooLong),
     /// [`Forbidden`](crate::ErrorKind::Forbidden), [`Suspended`](crate::ErrorKind::Suspended),
     /// [`SecondFactorRequired`](crate::ErrorKind::SecondFactorRequired), and
-    /// [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future.
+    /// [`Invalid`](crate::ErrorKind::Invalid) if the expiry is not in the future. With a [token](NewKey::token), also
+    /// [`InProgress`](crate::ErrorKind::InProgress) and [`TokenReused`](crate::ErrorKind::TokenReused).
     pub async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
         self.manager.issue(new, by).await
     }
@@ -236,7 +238,8 @@ impl ApiKeys {
     ///
     /// # Errors
     /// [`NotLive`](crate::ErrorKind::NotLive): rotation does not revive a key. `Suspended` and `SecondFactorRequired`. And
-    /// `Forbidden` if the actor lacks a permission that the key has.
+    /// `Forbidden` if the actor lacks a permission that the key has. With a [token](Rotation::token), also
+    /// [`InProgress`](crate::ErrorKind::InProgress) and [`TokenReused`](crate::ErrorKind::TokenReused).
     pub async fn rotate<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -489,8 +492,18 @@ impl ApiKeys {
 
     /// Records in the audit log that a secret of this key was found in `place`, unless the same is recorded already.
     pub async fn record_leak(&self, key: &Key, place: &str, by: &Actor) -> Result<(), Error> {
-        let event = self.manager.event(EventKind::Leaked, by)?.of_key(key).reason(place);
-        self.manager.record_leak(key, event).await
+        self.manager.record_leaks(key, &[place], by).await
+    }
+
+    /// Records the first 100 places where a secret of this key was found, as [`record_leak`](ApiKeys::record_leak) does.
+    #[cfg(feature = "leaks")]
+    pub(crate) async fn record_leaks(
+        &self,
+        key: &Key,
+        places: &[String],
+        by: &Actor,
+    ) -> Result<(), Error> {
+        self.manager.record_leaks(key, places, by).await
     }
 }
 

@@ -6,10 +6,17 @@
 //! applies the [`LeakPolicy`] of each key's format, and reports to GitHub which matches were secrets.
 //!
 //! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is thereby sent to every
-//! [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated report is processed once. While the store or
-//! GitHub's public keys cannot be read, the response is 503, and GitHub sends the report again.
+//! [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated report is processed once. Each secret is looked
+//! up once per report, in however many places it was found; the first 100 places are logged. A report with more than
+//! 10,000 matches is rejected (413). While the store or GitHub's public keys cannot be read, the response is 503, and
+//! GitHub sends the report again.
 
-use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error as StdError,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -117,42 +124,51 @@ impl LeakReceiver {
             let detail = "the body is not a JSON array of matches";
             return problem_response(StatusCode::BAD_REQUEST, "malformed_body", detail, &[]);
         };
-        let (mut labels, mut failed) = (Vec::new(), false);
-        for found in matches {
-            match self.process(&found).await {
-                // Contains the hash of the token, so that a log of the response contains no secret.
-                Ok(is_secret) => labels.push(json!({
-                    "token_hash": hex::encode(sha2::Sha256::digest(&found.token)),
-                    "token_type": found.kind,
-                    "label": if is_secret { "true_positive" } else { "false_positive" },
-                })),
-                // Continues with the other matches, so that their keys are revoked without delay.
+        if matches.len() > MAX_MATCHES {
+            let detail = format!("the report has more than {MAX_MATCHES} matches: split it");
+            return problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail, &[]);
+        }
+        let (mut places, mut tokens) = (HashMap::<&str, Vec<&LeakMatch>>::new(), Vec::new());
+        for found in &matches {
+            let of_token = places.entry(&found.token).or_default();
+            if of_token.is_empty() {
+                tokens.push(&*found.token);
+            }
+            of_token.push(found);
+        }
+        let (mut secrets, mut failed) = (HashSet::new(), false);
+        for token in tokens {
+            match self.process(token, &places[token]).await {
+                Ok(true) => _ = secrets.insert(token),
+                Ok(false) => {}
+                // Continues with the other secrets, so that their keys are revoked without delay.
                 Err(_) => failed = true,
             }
         }
         if failed {
             return unavailable(RETRY_AFTER_FAILURE);
         }
-        let body = Value::from(labels).to_string();
+        let label = |found: &LeakMatch| match_label(found, secrets.contains(&*found.token));
+        let body = Value::from_iter(matches.iter().map(label)).to_string();
         no_store_response(StatusCode::OK, "application/json", body)
     }
 
-    /// Applies the policy to the key of a match. Returns whether the match is a secret.
-    async fn process(&self, found: &LeakMatch) -> Result<bool, Error> {
-        let Some(IdentifiedKey { key, denied, superseded }) =
-            self.keys.identify(&found.token).await?
+    /// Applies the policy to the key of a text that was found in these places. Returns whether it is a secret.
+    async fn process(&self, token: &str, places: &[&LeakMatch]) -> Result<bool, Error> {
+        let Some(IdentifiedKey { key, denied, superseded }) = self.keys.identify(token).await?
         else {
             return Ok(false);
         };
         let actor = Actor::system("github-secret-scanning");
-        let location = one_line(&format!("{} {}", found.source, found.url)).trim().to_owned();
-        self.keys.record_leak(&key, &location, &actor).await?;
+        let locations: Vec<_> = places.iter().map(|found| found.location()).collect();
+        self.keys.record_leaks(&key, &locations, &actor).await?;
+        let location = &locations[0];
         let is_over = matches!(denied, Some(DeniedReason::Revoked | DeniedReason::Expired));
         if superseded || is_over {
             return Ok(true);
         }
         let formats = &self.format_policies;
-        let special = formats.iter().find(|(format, _)| format.parse(&found.token).is_ok());
+        let special = formats.iter().find(|(format, _)| format.parse(token).is_ok());
         let result = match special.map_or(self.default_policy, |(_, policy)| *policy) {
             LeakPolicy::Revoke => {
                 let reason = format!("leaked: {location}");
@@ -172,6 +188,16 @@ impl LeakReceiver {
 }
 
 debug_only!(LeakReceiver { default_policy, format_policies });
+
+/// Returns the result for one match, sent to GitHub. Contains the hash of the token instead of the token, so that a log
+/// of the response contains no secret.
+fn match_label(found: &LeakMatch, is_secret: bool) -> Value {
+    json!({
+        "token_hash": hex::encode(sha2::Sha256::digest(&found.token)),
+        "token_type": found.kind,
+        "label": if is_secret { "true_positive" } else { "false_positive" },
+    })
+}
 
 fn unavailable(retry_after: u64) -> Response<String> {
     let detail = "reports cannot be processed at the moment: send the report again later";
@@ -226,6 +252,13 @@ struct LeakMatch {
     source: String,
 }
 
+impl LeakMatch {
+    /// Returns the place where the text was found, for the audit log.
+    fn location(&self) -> String {
+        one_line(&format!("{} {}", self.source, self.url)).trim().to_owned()
+    }
+}
+
 impl<'a> LeakReport<'a> {
     /// Creates a report from the body of a request, without a signature.
     pub fn new(body: &'a [u8]) -> Self {
@@ -258,9 +291,9 @@ impl<'a> LeakReport<'a> {
     }
 
     /// Returns the matches, or `None` if the body is not an array. Elements that cannot be parsed are skipped.
-    fn matches(&self) -> Option<impl Iterator<Item = LeakMatch>> {
+    fn matches(&self) -> Option<Vec<LeakMatch>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).ok()?;
-        Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()))
+        Some(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
     }
 }
 
@@ -345,5 +378,7 @@ pub const GITHUB_PUBLIC_KEYS: &str = "https://api.github.com/meta/public_keys/se
 /// The largest report that an adapter reads: 4 MiB, about ten thousand matches.
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Each match can cost a look-up.
+const MAX_MATCHES: usize = 10_000;
 /// In seconds, if processing a match failed.
 const RETRY_AFTER_FAILURE: u64 = 30;

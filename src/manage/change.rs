@@ -65,10 +65,18 @@ impl Manager {
 
     /// Writes an event that belongs to no change, then notifies the sinks.
     pub(crate) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
+        self.write_events(vec![event]).await
+    }
+
+    /// Writes events that belong to no change, then notifies the sinks.
+    pub(super) async fn write_events(&self, events: Vec<AuditEvent>) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
         let (store, sinks) = (self.store.clone(), self.sinks.clone());
         run_to_end(async move {
-            store.record_events(std::slice::from_ref(&event)).await?;
-            sinks.event(&event);
+            store.record_events(&events).await?;
+            events.iter().for_each(|event| sinks.event(event));
             Ok(())
         })
         .await

@@ -1,10 +1,9 @@
 use std::{borrow::Cow, sync::Arc};
 
-use sha2::Digest as _;
-
 use super::{
     change::{check_within_actor, check_within_owner},
-    manager::Manager,
+    manager::{MAX_ATTEMPTS, Manager, Target},
+    repeat::{TOKEN_LIFETIME, replaced_if_unused, token_hash},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
@@ -15,7 +14,7 @@ use crate::{
         Timestamp, checked_text, one_line,
     },
     secret::{Secret, SecretDigest},
-    store::{InsertKey, InsertOutcome},
+    store::{InsertKey, InsertOutcome, PreviousSecret},
     verify::Cache,
 };
 
@@ -60,7 +59,9 @@ impl NewKey {
             revoked: None,
             rotated_at: None,
             rotation_token: None,
+            issue_token: None,
             first_used_at: None,
+            secret_first_used_at: None,
             last_used_at: None,
             last_used_ip: None,
             revision: 0,
@@ -92,46 +93,121 @@ impl NewKey {
     pub fn metadata(self, metadata: Metadata) -> Self {
         Self { key: Key { metadata, ..self.key }, ..self }
     }
-}
 
-#[cfg(feature = "manage")]
-impl NewKey {
-    /// Sets the token by which a retry of this issue is recognized. It is stored as a [`Rotation`](super::Rotation)'s
-    /// token, so that the retry can replace the secret whose answer was lost.
-    pub(crate) fn token(mut self, token: &str) -> Self {
-        self.key.rotation_token = Some(token_hash(token));
+    /// Makes a repetition safe after the answer was lost: of all calls of an owner with one token within a day, one
+    /// issues the key. A later one returns the same key, with a new secret in place of the one that was not received.
+    ///
+    /// Concurrent calls do not end each other's secrets: in the first 10 seconds after a secret was made, a repetition
+    /// is [`InProgress`](crate::ErrorKind::InProgress). The clocks of all nodes must agree to within a few seconds.
+    ///
+    /// A repetition is [`TokenReused`](crate::ErrorKind::TokenReused) if it asks for another key, including its expiry,
+    /// if the key was changed, disabled, rotated or revoked since, or if its secret was used. The node that is called
+    /// considers all uses that it verified before. It considers those of other nodes once they are written: a node writes
+    /// the first use of a secret immediately and others within 5 seconds, unless the store fails.
+    ///
+    /// The token issues another key if the first was deleted, or was issued more than a day ago. Only a hash of the
+    /// token is stored. For an import, the token only prevents a second one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{Actor, ErrorKind, NewKey, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (keys, owner, by) = (&test.keys, &test.owner, Actor::system("orders"));
+    /// let new = NewKey::new(owner, "ci")?.token("order-4711");
+    /// let lost = keys.issue(new.clone(), &by).await?;
+    /// let early = keys.issue(new.clone(), &by).await.unwrap_err();
+    /// assert_eq!(early.kind(), ErrorKind::InProgress);
+    /// # test.clock.advance(early.retry_after().unwrap());
+    /// // After `early.retry_after()`:
+    /// let received = keys.issue(new, &by).await?;
+    /// assert_eq!(received.key.id, lost.key.id);
+    /// # Ok(()) }
+    /// ```
+    pub fn token(mut self, token: &str) -> Self {
+        let token = Some(token_hash("issue", token));
+        (self.key.issue_token, self.key.rotation_token) = (token, token);
         self
     }
 
-    pub(crate) fn has_token_of(&self, key: &Key) -> bool {
-        self.key.rotation_token.is_some() && self.key.rotation_token == key.rotation_token
-    }
-
-    /// Returns whether a key is the one that is asked for here, its dates aside.
-    pub(crate) fn describes(&self, key: &Key) -> bool {
-        let new = &self.key;
-        (&new.owner, &new.name, &new.access) == (&key.owner, &key.name, &key.access)
-            && (new.limits, &new.networks, &new.metadata)
-                == (key.limits, &key.networks, &key.metadata)
+    /// Returns what a repetition of this call does to the secret of the key that it issued. All fields are destructured,
+    /// so that a new one does not compile until it is compared here.
+    fn repeat(&self, earlier: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
+        let Key {
+            name,
+            access,
+            limits,
+            networks,
+            metadata,
+            disabled_at,
+            // A rotation sets another token, or none.
+            rotation_token,
+            id: _,
+            owner: _,
+            hint: _,
+            retiring: _,
+            created_at: _,
+            expires_at: _,
+            revoked: _,
+            rotated_at: _,
+            issue_token: _,
+            first_used_at: _,
+            secret_first_used_at: _,
+            last_used_at: _,
+            last_used_ip: _,
+            revision: _,
+        } = &self.key;
+        let is_same = (name, access, limits, networks, metadata)
+            == (
+                &earlier.name,
+                &earlier.access,
+                &earlier.limits,
+                &earlier.networks,
+                &earlier.metadata,
+            )
+            && (disabled_at, rotation_token) == (&earlier.disabled_at, &earlier.rotation_token)
+            && self.expiry.resolve(earlier.created_at) == earlier.expires_at;
+        if is_same { replaced_if_unused(earlier, now) } else { Err(Error::token_reused()) }
     }
 }
 
-pub(super) fn token_hash(token: &str) -> [u8; 32] {
-    sha2::Sha256::digest(token).into()
+/// The key that a call with an idempotency token inserted, or the key of an earlier call.
+enum Inserted {
+    New(Arc<Key>),
+    Earlier(KeyId),
 }
 
 impl Manager {
     pub(crate) async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
-        let secret = self.formats.current().generate()?;
-        let digest = self.hashers.digest(secret.expose().as_bytes());
-        let hint = self.formats.hint(&secret);
-        let key = self.insert(new, digest, hint, EventKind::Created, by).await?;
-        Ok(Issued { key, secret })
+        for _ in 0..MAX_ATTEMPTS {
+            let secret = self.formats.current().generate()?;
+            let digest = self.hashers.digest(secret.expose().as_bytes());
+            let hint = self.formats.hint(&secret);
+            match self.insert(new.clone(), digest, hint, EventKind::Created, by).await? {
+                Inserted::New(key) => return Ok(Issued { key, secret }),
+                Inserted::Earlier(id) => match self.repeat_issue(&new, id, by).await {
+                    // The earlier key was deleted meanwhile, and its token with it.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) if error.kind() == ErrorKind::NotLive => {
+                        return Err(Error::token_reused());
+                    }
+                    repeated => return repeated,
+                },
+            }
+        }
+        Err(Error::conflict())
+    }
+
+    async fn repeat_issue(&self, new: &NewKey, id: KeyId, by: &Actor) -> Result<Issued, Error> {
+        let target = Target { within: (&new.key.owner).into(), id, by };
+        let token = new.key.rotation_token;
+        self.replace_secret(target, token, |earlier, now| new.repeat(earlier, now)).await
     }
 
     pub(crate) async fn import(
         &self,
-        new: NewKey,
+        mut new: NewKey,
         digest: SecretDigest,
         hint: &str,
         by: &Actor,
@@ -149,7 +225,15 @@ impl Manager {
         if let Cow::Owned(_) = one_line(hint) {
             return invalid("the hint contains characters that cannot be shown: remove them");
         }
-        self.insert(new, digest, hint.into(), EventKind::Imported, by).await
+        // The secret of an import was never sent, so that no repetition may replace it.
+        new.key.rotation_token = None;
+        match self.insert(new, digest, hint.into(), EventKind::Imported, by).await? {
+            Inserted::New(key) => Ok(key),
+            Inserted::Earlier(_) => {
+                let message = "a key with this idempotency token exists already";
+                Err(Error::new(ErrorKind::AlreadyExists, message))
+            }
+        }
     }
 
     async fn insert(
@@ -159,7 +243,7 @@ impl Manager {
         hint: String,
         kind: EventKind,
         by: &Actor,
-    ) -> Result<Arc<Key>, Error> {
+    ) -> Result<Inserted, Error> {
         let change = match kind {
             EventKind::Imported => SensitiveChange::Import,
             _ => SensitiveChange::Issue,
@@ -177,12 +261,19 @@ impl Manager {
         let (event, key, max_active) = self.authorize_change(&owner, by, change, check).await?;
         let (store, inserted) = (self.store.clone(), key.clone());
         let write = async move {
-            let insert = InsertKey { key: &inserted, digest: &digest, max_active, event: &event };
+            let insert = InsertKey {
+                key: &inserted,
+                digest: &digest,
+                max_active,
+                token_since: inserted.created_at.before(TOKEN_LIFETIME),
+                event: &event,
+            };
             let outcome = store.insert(insert).await?;
             Ok((outcome, (outcome == InsertOutcome::Inserted).then_some(event)))
         };
         match self.change(Cache::invalidate_unknown, write).await? {
-            InsertOutcome::Inserted => Ok(key),
+            InsertOutcome::Inserted => Ok(Inserted::New(key)),
+            InsertOutcome::TokenTaken(id) => Ok(Inserted::Earlier(id)),
             InsertOutcome::LimitReached => Err(Error::limit_reached(max_active)),
             InsertOutcome::DigestTaken => {
                 let message = "a key with this secret exists already: it was imported before";

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     mem::take,
     sync::{
         Arc, Mutex,
@@ -15,7 +16,7 @@ use crate::{
     secret::{Formats, Hashers},
     store::{ChargeOutcome, CounterCharge, CounterKey, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
-    verify::{Cache, start_of_hour},
+    verify::{Cache, WriteBehind, start_of_hour},
 };
 
 /// Which keys to list. Defaults to the newest 50, of every status.
@@ -78,6 +79,8 @@ pub(crate) struct Manager {
     pub(crate) sinks: Arc<Fanout>,
     /// Invalidated by every change.
     pub(crate) cache: Arc<Cache>,
+    /// Has the uses that are not written yet.
+    pub(crate) writer: Arc<WriteBehind>,
     pub(crate) jobs: Arc<JobState>,
 }
 
@@ -151,14 +154,28 @@ impl Manager {
         Ok(AuditEvent::by(self.ids.event_id(now)?, now, kind, by))
     }
 
-    /// Writes the event of a leak, unless the same leak was reported by the same actor before.
-    pub(crate) async fn record_leak(&self, key: &Key, event: AuditEvent) -> Result<(), Error> {
+    /// Writes an event for each place where a secret of a key was found, except those that the same actor reported before.
+    /// Of more than [`MAX_PLACES`], the first are considered.
+    pub(crate) async fn record_leaks(
+        &self,
+        key: &Key,
+        places: &[impl AsRef<str> + Sync],
+        by: &Actor,
+    ) -> Result<(), Error> {
         let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
         let known = self.store.events(&known.limit(1_000)).await?;
-        if known.iter().any(|known| known.reason == event.reason && known.actor == event.actor) {
-            return Ok(());
+        let template = self.event(EventKind::Leaked, by)?.of_key(key);
+        let is_known = |event: &AuditEvent| {
+            known.iter().any(|known| known.reason == event.reason && known.actor == event.actor)
+        };
+        let mut different = HashSet::new();
+        let all = places.iter().map(|place| template.clone().reason(place.as_ref()));
+        let all = all.filter(|event| different.insert(event.reason.clone())).take(MAX_PLACES);
+        let mut events: Vec<_> = all.filter(|event| !is_known(event)).collect();
+        for event in &mut events {
+            event.id = self.ids.event_id(event.at)?;
         }
-        self.write_event(event).await
+        self.write_events(events).await
     }
 
     /// Claims a turn that there is once an hour among all nodes: returns true on one of them.
@@ -223,5 +240,7 @@ debug_only!(AuditExport { format, tenant, owner, is_over });
 /// How often a change is retried if others change the key at the same time. Each lost attempt means that another change
 /// was written, so only a storm of changes gets this far.
 pub(super) const MAX_ATTEMPTS: usize = 100;
+/// Of one secret in one report. Each place that is not known yet is an event.
+const MAX_PLACES: usize = 100;
 /// 31 days.
 const MAX_HOURS: u32 = 31 * 24;

@@ -8,6 +8,7 @@ mod issue;
 mod jobs;
 mod manager;
 mod reminders;
+mod repeat;
 mod update;
 
 pub use self::{

@@ -2,8 +2,9 @@ use std::{mem::replace, sync::Arc, time::Duration};
 
 use super::{
     change::{check_within_actor, check_within_owner},
-    issue::{Issued, token_hash},
+    issue::Issued,
     manager::{MAX_ATTEMPTS, Manager, Target},
+    repeat::{TOKEN_LIFETIME, replaced_if_unused, secret_made_at, token_hash},
 };
 use crate::{
     accounts::{Account, SensitiveChange},
@@ -95,34 +96,40 @@ impl Rotation {
         Self { overlap, token: None }
     }
 
-    /// Makes a retry safe after the answer was lost: a rotation with the token of the key's last rotation replaces the
-    /// secret that was not received, and leaves the overlap as it was.
+    /// Makes a repetition safe after the answer was lost: a rotation with the token of the key's last rotation, within a
+    /// day after it, replaces the secret that was not received, and leaves the overlap as it was.
     ///
-    /// Use a token for one rotation only: a later rotation with the same token is taken for a retry, and ends the current
-    /// secret without an overlap. Retry only after the first attempt has ended: of two concurrent attempts, only the secret
-    /// of the last one works. Only a hash of the token is stored.
+    /// Concurrent rotations with one token do not end each other's secrets: in the first 10 seconds after a secret was
+    /// made, a repetition is [`InProgress`](crate::ErrorKind::InProgress). The clocks of all nodes must agree to within
+    /// a few seconds.
+    ///
+    /// A repetition is [`TokenReused`](crate::ErrorKind::TokenReused) if its overlap differs, or if the new secret was
+    /// used. The node that is called considers all uses that it verified before. It considers those of other nodes once
+    /// they are written: a node writes the first use of a secret immediately and others within 5 seconds, unless the
+    /// store fails.
+    ///
+    /// After another rotation of the key, or after a day, the token makes another rotation. Only a hash of it is stored.
     pub fn token(self, token: &str) -> Self {
-        Self { token: Some(token_hash(token)), ..self }
+        let mut bytes = token_hash("rotate", token);
+        // Half of the hash is long enough. The overlap is kept to compare it with that of a repetition.
+        bytes[16..].copy_from_slice(&self.overlap.as_nanos().to_be_bytes());
+        Self { token: Some(bytes), ..self }
     }
 
-    /// Returns the key after this rotation at `now`, and what happens to its existing secrets.
-    fn apply(&self, before: &Key, hint: String, now: Timestamp) -> (Key, PreviousSecret) {
-        let mut after = before.clone();
-        let old_hint = replace(&mut after.hint, hint);
-        after.rotated_at = Some(now);
-        after.rotation_token = self.token;
-        after.revision += 1;
-        let immediate = self.overlap.is_zero();
-        let retiring_works = before.retiring.as_ref().is_some_and(|old| old.ends_at > now);
-        let is_retry = self.token.is_some() && self.token == before.rotation_token;
-        if is_retry && !(immediate && retiring_works) {
-            return (after, PreviousSecret::Replaced);
+    /// Returns what happens to the existing secrets of a key if it is rotated at `now`.
+    fn previous(&self, key: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
+        if let (Some(token), Some(last)) = (self.token, key.rotation_token)
+            && token[..16] == last[..16]
+            && now.since(secret_made_at(key)) <= TOKEN_LIFETIME
+        {
+            return match token == last {
+                true => replaced_if_unused(key, now),
+                false => Err(Error::token_reused()),
+            };
         }
         // An immediate end lies in the past of every node, also of one whose clock is slow.
-        let start = if immediate { Timestamp::MIN } else { now };
-        let ends_at = start.after(self.overlap);
-        after.retiring = Some(RetiringSecret { hint: old_hint, ends_at });
-        (after, PreviousSecret::EndsAt(ends_at))
+        let start = if self.overlap.is_zero() { Timestamp::MIN } else { now };
+        Ok(PreviousSecret::EndsAt(start.after(self.overlap)))
     }
 }
 
@@ -190,20 +197,46 @@ impl Manager {
 
     pub(crate) async fn rotate(
         &self,
-        Target { within, id, by }: Target<'_>,
+        target: Target<'_>,
         rotation: Rotation,
     ) -> Result<Issued, Error> {
+        let token = rotation.token;
+        self.replace_secret(target, token, |key, now| rotation.previous(key, now)).await
+    }
+
+    /// Gives a live key a new secret. `decide` returns what happens to its existing secrets, or refuses. If others change
+    /// the key meanwhile, it starts again.
+    pub(super) async fn replace_secret(
+        &self,
+        Target { within, id, by }: Target<'_>,
+        token: Option<[u8; 32]>,
+        decide: impl Fn(&Key, Timestamp) -> Result<PreviousSecret, Error> + Send + Sync,
+    ) -> Result<Issued, Error> {
         for _ in 0..MAX_ATTEMPTS {
+            if token.is_some() {
+                // A secret that was used must not be replaced, also if its use is not written yet.
+                self.writer.flush_uses().await?;
+            }
             let before = self.live(within, id).await?;
-            let check = |_: &Account| check_within_actor(&before, by);
-            self.authorize_change(&before.owner, by, SensitiveChange::Rotate, check).await?;
+            let check = |_: &Account| {
+                check_within_actor(&before, by)?;
+                let event = self.event(EventKind::Rotated, by)?.of_key(&before);
+                let previous = decide(&before, event.at)?;
+                Ok((event, previous))
+            };
+            let authorized =
+                self.authorize_change(&before.owner, by, SensitiveChange::Rotate, check);
+            let (event, previous) = authorized.await?;
             let secret = self.formats.current().generate()?;
             let digest = self.hashers.digest(secret.expose().as_bytes());
-            let event = self.event(EventKind::Rotated, by)?.of_key(&before);
             let hint = self.formats.hint(&secret);
-            let (after, previous) = rotation.apply(&before, hint.clone(), event.at);
-            let (store, token) = (self.store.clone(), rotation.token);
+            let after = rotated(&before, &hint, token, previous, event.at);
+            let (store, writer) = (self.store.clone(), self.writer.clone());
             let write = async move {
+                if previous == PreviousSecret::Replaced {
+                    // Uses since the first flush: this node's cache does not have the secret any more.
+                    writer.flush_uses().await?;
+                }
                 let rotate = RotateSecret {
                     key: &before,
                     digest: &digest,
@@ -218,6 +251,7 @@ impl Manager {
             match self.change(move |cache| cache.invalidate_key(id), write).await? {
                 RotateOutcome::Rotated => return Ok(Issued { key: Arc::new(after), secret }),
                 RotateOutcome::NotFound => return Err(Error::not_found()),
+                RotateOutcome::SecretUsed => return Err(Error::token_reused()),
                 RotateOutcome::Conflict | RotateOutcome::DigestTaken => {}
             }
         }
@@ -277,6 +311,26 @@ impl Manager {
         let owner = owner.clone();
         self.change(move |cache| cache.invalidate_owner(&owner), write).await
     }
+}
+
+/// Returns a key as it is after a rotation.
+fn rotated(
+    before: &Key,
+    hint: &str,
+    token: Option<[u8; 32]>,
+    previous: PreviousSecret,
+    at: Timestamp,
+) -> Key {
+    let mut after = before.clone();
+    let old_hint = replace(&mut after.hint, hint.into());
+    if let PreviousSecret::EndsAt(ends_at) = previous {
+        after.retiring = Some(RetiringSecret { hint: old_hint, ends_at });
+    }
+    after.rotated_at = Some(at);
+    after.rotation_token = token;
+    after.secret_first_used_at = None;
+    after.revision += 1;
+    after
 }
 
 /// Returns whether a key can do something that it could not do before. Narrowing a key needs no authorization.

@@ -42,10 +42,15 @@ pub struct Key {
     pub revoked: Option<Revocation>,
     /// When the last rotation replaced the secret.
     pub rotated_at: Option<Timestamp>,
-    /// A hash of the idempotency token of the last rotation, by which a retry is recognized.
+    /// Identifies the call with an idempotency token that made the current secret, by a hash of the token and by
+    /// what the call asked for. `None` if that call had no token.
     pub rotation_token: Option<[u8; 32]>,
+    /// A hash of the idempotency token that the key was issued with. It never changes.
+    pub issue_token: Option<[u8; 32]>,
     /// When the key was first used.
     pub first_used_at: Option<Timestamp>,
+    /// When the current secret was first used. A secret that was used has been received.
+    pub secret_first_used_at: Option<Timestamp>,
     /// When the key was last used, accurate to the interval at which uses are written.
     pub last_used_at: Option<Timestamp>,
     /// The address of the last use. Among several uses in the same second, any of their addresses.

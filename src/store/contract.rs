@@ -39,6 +39,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// MUST count the owner's live keys ([`Key::is_live`] at the event's `at`) in the same
     /// transaction, so that concurrent inserts never exceed `max_active`. MUST NOT overwrite an
     /// existing digest or id, but return `DigestTaken`.
+    ///
+    /// If the key has an `issue_token`, MUST search the owner's keys for the token in the same
+    /// transaction, by an index, and before anything else is checked: concurrent inserts with one
+    /// token insert one key, and the others return `TokenTaken`.
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError>;
 
     /// Returns the key whose current or retiring secret has one of the digests.
@@ -77,7 +81,11 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST return `Conflict` unless the stored revision is that of `rotate.key` and the key is not
     /// revoked. MUST set only the fields that a rotation sets: hint, `retiring`, `rotated_at` and
-    /// `rotation_token`. In particular, MUST NOT change `expires_at`.
+    /// `rotation_token`. In particular, MUST NOT change `expires_at`. MUST reset
+    /// `secret_first_used_at`, because the new secret was never used.
+    ///
+    /// MUST NOT [replace](super::PreviousSecret::Replaced) a current secret whose use is recorded, but
+    /// return `SecretUsed`. This and [`record_uses`](KeyStore::record_uses) MUST NOT interleave.
     async fn rotate(&self, rotate: RotateSecret<'_>) -> Result<RotateOutcome, StoreError>;
 
     /// Revokes a key and increments its revision.
@@ -137,7 +145,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Records uses of keys. Returns the first-use events that were written.
     ///
     /// MUST only move `last_used_at` forward. MUST write the event of a key's first use exactly
-    /// once, together with `first_used_at`. MUST skip unknown keys and record the others. MUST NOT
+    /// once, together with `first_used_at`. MUST set `secret_first_used_at`, unless it is set, if the
+    /// digest of the use is that of the key's current secret. A batch may have several elements for
+    /// one key, one for each of its secrets. MUST skip unknown keys and record the others. MUST NOT
     /// change revisions or write to the change feed.
     async fn record_uses(&self, uses: &[KeyUse]) -> Result<Vec<AuditEvent>, StoreError>;
 

@@ -17,6 +17,9 @@ pub struct InsertKey<'a> {
     pub digest: &'a SecretDigest,
     /// The maximum number of live keys of the owner, including this one. `None` means no limit.
     pub max_active: Option<u32>,
+    /// Only keys that were created at this instant or later can have the key's `issue_token`. Older
+    /// keys with the same token do not prevent the insert.
+    pub token_since: Timestamp,
     /// The audit event to write with the key.
     pub event: &'a AuditEvent,
 }
@@ -31,6 +34,8 @@ pub enum InsertOutcome {
     LimitReached,
     /// The digest or the id already exists. Nothing was overwritten.
     DigestTaken,
+    /// This key of the same owner has the same `issue_token`. Nothing was inserted.
+    TokenTaken(KeyId),
 }
 
 /// A key found by the digest of a secret.
@@ -97,7 +102,7 @@ pub enum PreviousSecret {
     /// retiring secret is removed.
     EndsAt(Timestamp),
     /// The current secret is removed, because the client never received it. A retiring secret
-    /// stays as it is.
+    /// stays as it is. A current secret that was used is not removed.
     Replaced,
 }
 
@@ -113,6 +118,8 @@ pub enum RotateOutcome {
     NotFound,
     /// The new digest already exists. Nothing was overwritten.
     DigestTaken,
+    /// The current secret was to be replaced, but has been used.
+    SecretUsed,
 }
 
 /// The outcome of a revocation.
@@ -129,11 +136,13 @@ pub enum RevokeOutcome {
     NotFound,
 }
 
-/// The uses of one key since the previous record.
+/// The uses of one secret of a key since the previous record.
 #[derive(Clone, Debug)]
 pub struct KeyUse {
     /// The key.
     pub key_id: KeyId,
+    /// The digest of the secret.
+    pub digest: SecretDigest,
     /// Its owner.
     pub owner: Owner,
     /// When the first of these uses happened.

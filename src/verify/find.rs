@@ -128,7 +128,10 @@ impl Verifier {
             Err(error) => return Loaded::Failed(error),
         };
         let rates = self.rates.of_key(&facts, &account.limits, now.monotonic_timestamp());
-        let used_before = found.key.first_used_at.is_some();
+        let used_before = match found.ends_at {
+            None => found.key.secret_first_used_at.is_some(),
+            Some(_) => found.key.first_used_at.is_some(),
+        };
         let key = self.cache.cached_key(facts, used_before, account, rates, current, read);
         if found.digest.tag() == current.tag() {
             self.insert(key)

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     model::{EventId, KeyId, MAX_USER_AGENT_LEN, Timestamp, truncated},
+    secret::SecretDigest,
     store::{HourlyUsage, KeyUse},
     system::{EntropyError, IdGenerator, lock},
 };
@@ -25,15 +26,15 @@ use crate::{
 /// The uses that are not written yet.
 #[derive(Default)]
 pub(crate) struct UsageRecorder {
-    /// By thread, so that threads do not wait for each other.
-    pending: ThreadLocal<Mutex<HashMap<KeyId, PendingUse>>>,
-    /// Uses that the store did not take.
-    unwritten: Mutex<HashMap<KeyId, KeyUse>>,
+    /// By thread, so that threads do not wait for each other, and by secret.
+    pending: ThreadLocal<Mutex<HashMap<SecretDigest, PendingUse>>>,
+    /// Uses that the store did not take, by secret.
+    unwritten: Mutex<HashMap<SecretDigest, KeyUse>>,
     /// How often keys were accepted, denied and limited in each hour.
     hourly: [Mutex<HashMap<(KeyId, Timestamp), HourlyUsage>>; SHARDS],
 }
 
-/// The uses of a key since they were last drained.
+/// The uses of a secret since they were last drained.
 struct PendingUse {
     /// Its `event_id` is set when it is drained.
     uses: KeyUse,
@@ -50,7 +51,7 @@ pub(crate) struct Use<'a> {
 }
 
 impl UsageRecorder {
-    /// Records a use. Returns whether it is the key's first one ever, as far as this node knows.
+    /// Records a use. Returns whether it is the secret's first one ever, as far as this node knows.
     #[inline]
     pub(crate) fn record(&self, key: &Arc<CachedKey>, used: Use<'_>) -> bool {
         let tag = UseTag::new(used.at, used.ip);
@@ -63,7 +64,7 @@ impl UsageRecorder {
         let is_first = !key.uses.used_before.swap(true, Ordering::Relaxed);
         let mut pending = lock(self.pending.get_or_default());
         let has_room = pending.len() < MAX_PENDING_KEYS;
-        match pending.entry(key.facts.id) {
+        match pending.entry(key.digest) {
             Entry::Occupied(mut known) => {
                 let PendingUse { uses, key: counted } = known.get_mut();
                 if !Arc::ptr_eq(counted, key) {
@@ -77,6 +78,7 @@ impl UsageRecorder {
                 let user_agent = used.user_agent.filter(|_| is_first);
                 let uses = KeyUse {
                     key_id: key.facts.id,
+                    digest: key.digest,
                     owner: key.facts.owner.clone(),
                     first_at: used.at,
                     last_at: used.at,
@@ -104,26 +106,28 @@ impl UsageRecorder {
 
     /// Returns how many keys have uses that are not written yet.
     pub(crate) fn len(&self) -> usize {
-        let mut ids: HashSet<KeyId> = lock(&self.unwritten).keys().copied().collect();
+        let mut ids: HashSet<KeyId> =
+            lock(&self.unwritten).values().map(|uses| uses.key_id).collect();
         for pending in &self.pending {
-            ids.extend(lock(pending).keys());
+            ids.extend(lock(pending).values().map(|pending| pending.uses.key_id));
         }
         ids.len()
     }
 
-    /// Takes all uses, one entry per key; their numbers go to the hourly counts.
+    /// Takes all uses, one entry per secret, the earliest first; their numbers go to the hourly counts.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<KeyUse>, EntropyError> {
         let mut all = std::mem::take(&mut *lock(&self.unwritten));
         for pending in &self.pending {
             let mut pending = lock(pending);
             // Drained in place, so that the thread's next uses allocate nothing.
-            for (id, PendingUse { uses, key }) in pending.drain() {
-                self.add_counted(id, key.uses.restart(None));
+            for (_, PendingUse { uses, key }) in pending.drain() {
+                self.add_counted(uses.key_id, key.uses.restart(None));
                 add_uses(&mut all, uses);
             }
             pending.shrink_to(KEPT_CAPACITY);
         }
         let mut all: Vec<_> = all.into_values().collect();
+        all.sort_by_key(|uses| uses.first_at);
         for n in 0..all.len() {
             match ids.event_id(all[n].first_at) {
                 Ok(id) => all[n].event_id = id,
@@ -140,7 +144,7 @@ impl UsageRecorder {
     pub(crate) fn restore(&self, uses: &[KeyUse]) {
         let mut unwritten = lock(&self.unwritten);
         for uses in uses {
-            if unwritten.len() < MAX_UNWRITTEN_KEYS || unwritten.contains_key(&uses.key_id) {
+            if unwritten.len() < MAX_UNWRITTEN_KEYS || unwritten.contains_key(&uses.digest) {
                 add_uses(&mut unwritten, uses.clone());
             }
         }
@@ -181,9 +185,9 @@ impl UsageRecorder {
     }
 }
 
-/// Adds the uses of a key that another thread recorded, or that were not written.
-fn add_uses(all: &mut HashMap<KeyId, KeyUse>, more: KeyUse) {
-    match all.entry(more.key_id) {
+/// Adds the uses of a secret that another thread recorded, or that were not written.
+fn add_uses(all: &mut HashMap<SecretDigest, KeyUse>, more: KeyUse) {
+    match all.entry(more.digest) {
         Entry::Vacant(new) => _ = new.insert(more),
         Entry::Occupied(mut known) => {
             let known = known.get_mut();
@@ -261,6 +265,7 @@ mod tests {
     fn a_first_use_keeps_its_user_agent_in_whatever_order_uses_are_merged() {
         let uses = |seconds, agent: Option<&str>| KeyUse {
             key_id: KeyId::from_bytes([7; 16]),
+            digest: SecretDigest::nothing(),
             owner: CachedKey::for_tests().facts.owner.clone(),
             first_at: noon().after(Duration::from_secs(seconds)),
             last_at: noon().after(Duration::from_secs(seconds)),
@@ -272,7 +277,7 @@ mod tests {
             for order in [[0, 1], [1, 0]] {
                 let mut all = HashMap::new();
                 order.into_iter().for_each(|n| add_uses(&mut all, uses(n as u64, agents[n])));
-                let merged = &all[&KeyId::from_bytes([7; 16])];
+                let merged = &all[&SecretDigest::nothing()];
                 assert_eq!(merged.user_agent.as_deref(), Some("curl"), "{agents:?}, {order:?}");
                 assert_eq!(merged.first_at, noon());
                 assert_eq!(merged.last_at, noon().after(Duration::from_secs(1)));

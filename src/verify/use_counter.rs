@@ -46,7 +46,7 @@ impl UseCounter {
         Self { packed, hour, used_before: AtomicBool::new(used_before) }
     }
 
-    /// Returns whether the key's first use was recorded.
+    /// Returns whether the first use of the secret was recorded.
     pub(crate) fn used_before(&self) -> bool {
         self.used_before.load(Ordering::Relaxed)
     }

@@ -106,13 +106,20 @@ impl WriteBehind {
         self.write(true).await
     }
 
+    /// Writes the uses of keys, so that the store can decide by them.
+    pub(crate) async fn flush_uses(self: &Arc<Self>) -> Result<(), Error> {
+        self.write(false).await
+    }
+
     async fn write(self: &Arc<Self>, with_counts: bool) -> Result<(), Error> {
         let this = self.clone();
         // In a task of its own: what was drained must not be lost if the caller is dropped.
         let write = async move {
             let _one_at_a_time = this.writing.lock().await;
+            // The uses of a secret are found by its digest, so a digest that is replaced comes first.
+            let rehashed = this.write_rehashes().await;
             this.write_uses().await?;
-            this.write_rehashes().await?;
+            rehashed?;
             if with_counts {
                 this.write_hourly_usage().await?;
                 this.write_events().await?;

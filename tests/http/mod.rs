@@ -9,6 +9,7 @@ mod metrics;
 mod nested;
 mod openapi;
 pub mod raw;
+mod repeats;
 mod servers;
 mod sign_in;
 mod spans;

@@ -90,6 +90,7 @@ async fn a_secret_that_a_retried_immediate_rotation_ended_is_still_identified() 
     let service = Service::new(stores::memory());
     let issued = service.issue().await;
     for _ in 0..2 {
+        service.clock.advance(Duration::from_secs(10));
         let rotation = Rotation::immediate().token("deploy-1");
         let (owner, by) = (&service.owner, &service.actor);
         let _ = service.keys().rotate(owner, issued.key.id, rotation, by).await.unwrap();

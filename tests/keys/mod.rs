@@ -16,6 +16,7 @@ mod rates;
 mod redaction;
 mod reminded_once;
 mod reminders;
+mod repeats;
 mod retention;
 mod rotate;
 mod specification;

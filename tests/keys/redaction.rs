@@ -79,7 +79,13 @@ async fn no_debug_output_and_no_error_shows_a_secret() {
         .hasher(HmacSha256Hasher::new(Pepper::new(3, vec![112; 40]).unwrap()));
     let key = issued.key.clone();
     let found = FoundKey { key, digest, ends_at: None };
-    let row = InsertKey { key: &issued.key, digest: &digest, max_active: None, event: &events[0] };
+    let row = InsertKey {
+        key: &issued.key,
+        digest: &digest,
+        max_active: None,
+        token_since: Timestamp::MIN,
+        event: &events[0],
+    };
     let more: Vec<&dyn Debug> = vec![&candidates, &parsed, &pepper, &hmac, &builder, &found, &row];
     let body = &text[text.len() - 20..];
     let hexes = [hex::encode(&digest.to_bytes()[3..]), hex::encode_upper(&digest.to_bytes()[3..])];

@@ -80,6 +80,10 @@ fn cases() -> impl Iterator<Item = Case> {
             another_owners_key_records_no_uses
             another_owners_events_cannot_be_read;
 
+        key_changes::IgnoresTokens =>
+            a_token_issues_one_key_of_an_owner
+            racing_inserts_with_one_token_make_one_key;
+        key_changes::ChecksTheTokenThenInserts => racing_inserts_with_one_token_make_one_key;
         key_changes::UpdatesTheHint => an_update_writes_its_fields_and_nothing_else;
         key_changes::UpdatesAnyRevision =>
             an_update_applies_only_to_the_revision_it_was_based_on
@@ -93,6 +97,8 @@ fn cases() -> impl Iterator<Item = Case> {
             a_second_rotation_removes_the_retiring_secret
             a_replaced_secret_is_removed_and_the_retiring_one_stays;
         key_changes::RemovesTheWrongSecret => a_replaced_secret_is_removed_and_the_retiring_one_stays;
+        key_changes::ReplacesUsedSecrets => a_used_secret_is_not_replaced;
+        key_changes::ChecksTheUseThenRotates => a_replacement_racing_a_use_of_the_secret_sees_it;
         key_changes::RotationsOverwriteOtherKeys => a_rotation_to_an_existing_digest_changes_nothing;
         key_changes::RotatesAnyRevision =>
             a_rotation_applies_only_to_the_revision_it_was_based_on
@@ -119,6 +125,7 @@ fn cases() -> impl Iterator<Item = Case> {
         usage_history::LastWriteWins => last_use_only_moves_forward;
         usage_history::EveryUseIsTheFirst => a_first_use_is_recorded_once_with_its_event;
         usage_history::ReadsThenRecordsTheFirstUse => racing_first_uses_are_recorded_once;
+        usage_history::RecordsOneUsePerKey => uses_of_both_secrets_of_a_key_are_recorded;
         usage_history::StopsAtAnUnknownKey => uses_of_unknown_keys_are_skipped;
         usage_history::UsesIncrementTheRevision => recording_a_use_changes_nothing_else;
         usage_history::WritesBackStaleKeys => a_revocation_racing_other_writes_wins;

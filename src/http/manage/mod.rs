@@ -26,9 +26,20 @@
 //! policy says so. The response is then `second_factor_required` (403), with its maximum age in seconds as `maxAge`.
 //! The host records it with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
 //!
-//! `Idempotency-Key` makes it safe to retry a create or rotate request whose response was lost: the
-//! retry returns the same key with a new secret in place of the lost one. No secret is stored for
-//! that. A value is valid within one owner for one day, until the next rotation of that key.
+//! `Idempotency-Key` makes it safe to repeat a create or rotate request whose response was lost: the
+//! repetition returns the same key with a new secret in place of the lost one. No secret is stored
+//! for that.
+//! - However many requests have one value, one key is created, or one rotation is made. In the first
+//!   10 seconds after that, a repetition gets 409 `conflict` with `Retry-After`: the response to
+//!   another request may be on its way.
+//! - A repetition gets 422 `idempotency_key_reused` if it asks for something else, or if the secret
+//!   was used or is gone. A use on another node is known once that node has written it: the first use
+//!   of a secret immediately, others within 5 seconds, unless the store fails.
+//! - A value is valid for one owner or key for one day: from the creation of the key, or from the last
+//!   rotation with this value. After another rotation of the key, a value makes another rotation.
+//!
+//! [`NewKey::token`](crate::NewKey::token) and
+//! [`Rotation::token`](crate::manage::Rotation::token) do the same.
 //!
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests
 //! (CSRF). [`SignIn`] lets people without a session sign in by e-mail.
@@ -37,7 +48,7 @@ mod requests;
 mod responses;
 mod sign_in;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
 use serde_json::Value;
@@ -57,9 +68,8 @@ use self::{
 use crate::{
     api::ApiKeys,
     audit::{AuditQuery, ExportFormat},
-    error::{Error, ErrorKind},
     http::responses::{Rejection, no_store_response},
-    manage::{Issued, NewKey, Page, Rotation},
+    manage::{Issued, Page, Rotation},
     model::{Key, KeyId, Status},
     verify::{Limited, VerifyError, VerifyRequest},
 };
@@ -248,7 +258,7 @@ impl Call<'_> {
             if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
         let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
         if let Some(token) = request.idempotency_token()? {
-            rotation = rotation.token(&format!("rotate {token}"));
+            rotation = rotation.token(token);
         }
         Ok(keys.rotate(caller.owner_scope(), id, rotation, &caller.actor).await?)
     }
@@ -282,66 +292,11 @@ impl Call<'_> {
 
     async fn create(&self) -> ManageResult<Issued> {
         let new = self.request.parse_json::<CreateBody>()?.into_new_key(&self.caller.owner)?;
-        match self.request.idempotency_token()? {
-            None => Ok(self.keys.issue(new, &self.caller.actor).await?),
-            Some(token) => self.create_idempotent(new, &format!("create {token}")).await,
-        }
-    }
-
-    /// Creates a key that stores a hash of the token. A retry returns the same key, with a new secret for the lost one.
-    async fn create_idempotent(&self, new: NewKey, token: &str) -> ManageResult<Issued> {
-        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
-        let new = new.token(token);
-        if let Some(earlier) = self.created_with_token(&new).await?.first() {
-            return self.retry_create(&new, earlier.id, token).await;
-        }
-        let issued = keys.issue(new.clone(), actor).await?;
-        // Another node may have handled the same request concurrently. A node that sees the other's key deletes its
-        // own. The node that writes last always sees the other key, so at most one key remains.
-        let created = self.created_with_token(&new).await?;
-        if created.iter().any(|key| key.id != issued.key.id) {
-            keys.delete(owner, issued.key.id, actor).await?;
-            return Err(ManageError::in_progress());
-        }
-        Ok(issued)
-    }
-
-    async fn retry_create(&self, new: &NewKey, id: KeyId, token: &str) -> ManageResult<Issued> {
-        let &Self { keys, caller: Caller { owner, actor, .. }, .. } = self;
-        let failure = |error: Error| match error.kind() {
-            ErrorKind::NotFound => ManageError::in_progress(),
-            ErrorKind::NotLive => ManageError::idempotency_key_reused(),
-            _ => error.into(),
+        let new = match self.request.idempotency_token()? {
+            Some(token) => new.token(token),
+            None => new,
         };
-        // Recorded uses may not be written yet. A secret that was used has been received, and must not be replaced.
-        keys.flush().await?;
-        let earlier = keys.get(owner, id).await.map_err(failure)?;
-        if earlier.first_used_at.is_some() || !new.describes(&earlier) {
-            return Err(ManageError::idempotency_key_reused());
-        }
-        let rotation = Rotation::immediate().token(token);
-        let issued = keys.rotate(owner, id, rotation, actor).await.map_err(failure)?;
-        // While two keys exist, the nodes that created them may still delete either.
-        match self.created_with_token(new).await?.as_slice() {
-            [only] if only.id == id => Ok(issued),
-            _ => Err(ManageError::in_progress()),
-        }
-    }
-
-    /// Returns the owner's keys that were created with this token within [`TOKEN_LIFETIME`], newest first.
-    async fn created_with_token(&self, new: &NewKey) -> ManageResult<Vec<Arc<Key>>> {
-        let (mut page, mut found) = (Page::first().limit(1_000), Vec::new());
-        let since = self.keys.now().before(TOKEN_LIFETIME);
-        loop {
-            let listed = self.keys.list(&self.caller.owner, page).await?;
-            let is_match = |key: &&Arc<Key>| key.created_at >= since && new.has_token_of(key);
-            found.extend(listed.keys.iter().filter(is_match).cloned());
-            let reached_older = listed.keys.last().is_some_and(|key| key.created_at < since);
-            match listed.next {
-                Some(next) if !reached_older => page = page.after(next),
-                _ => return Ok(found),
-            }
-        }
+        Ok(self.keys.issue(new, &self.caller.actor).await?)
     }
 
     fn audit_query(&self, parameters: &Parameters<'_>) -> ManageResult<AuditQuery<'_>> {
@@ -395,7 +350,5 @@ fn parse_cursor<T: FromStr>(parameters: &Parameters<'_>) -> ManageResult<Option<
 /// The largest body that an adapter reads: 64 KiB.
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) const MAX_BODY: usize = 64 * 1024;
-/// How long a create can be retried with the same `Idempotency-Key`.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The number of audit events that an export reads from the store at a time.
 const EXPORT_PAGE_SIZE: u32 = 500;

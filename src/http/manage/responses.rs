@@ -16,7 +16,7 @@ use crate::{
     manage::AuditExport,
     model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
     secret::Secret,
-    verify::Verified,
+    verify::{Verified, whole_seconds},
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand. For a
@@ -189,18 +189,6 @@ impl ManageError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }
 
-    pub(super) fn idempotency_key_reused() -> Self {
-        let detail = "this Idempotency-Key belongs to an earlier request that cannot be repeated: \
-                      that request was different, or its key has been used or is gone; send another \
-                      Idempotency-Key";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
-    }
-
-    pub(super) fn in_progress() -> Self {
-        let detail = "a request with this Idempotency-Key is in progress: try again";
-        Self::new(StatusCode::CONFLICT, "conflict", detail).with_retry_after(1)
-    }
-
     pub(super) fn internal() -> Self {
         let detail = "internal error: contact the operator of the service";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -230,6 +218,15 @@ impl From<Error> for ManageError {
             ErrorKind::OutcomeUnknown => return unavailable("outcome_unknown", OUTCOME_UNKNOWN),
             ErrorKind::Unconfirmed => return unavailable("unconfirmed", UNCONFIRMED),
             ErrorKind::Corrupt => return Self::internal(),
+            ErrorKind::InProgress => {
+                let wait = whole_seconds(error.retry_after().unwrap_or_default()).max(1);
+                return Self::new(StatusCode::CONFLICT, "conflict", IN_PROGRESS)
+                    .with_retry_after(wait);
+            }
+            ErrorKind::TokenReused => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Self::new(status, "idempotency_key_reused", TOKEN_REUSED);
+            }
             ErrorKind::NotFound => return Self::not_found(),
             ErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             ErrorKind::LimitReached => (StatusCode::CONFLICT, "limit_reached"),
@@ -260,6 +257,10 @@ impl From<Invalid> for ManageError {
     }
 }
 
+const IN_PROGRESS: &str =
+    "a request with this Idempotency-Key is in progress: try again in a few seconds";
+const TOKEN_REUSED: &str = "this Idempotency-Key belongs to an earlier request that cannot be repeated: that request was \
+    different, or its secret has been used or is gone; send another Idempotency-Key";
 const OUTCOME_UNKNOWN: &str =
     "the change may or may not have been made: read the key before trying again";
 const UNCONFIRMED: &str = "the change was made, but is not replicated yet, and a failover could \

@@ -195,8 +195,11 @@ impl Described {
     }
 
     fn idempotent(self) -> Self {
-        let text = "Makes retries safe: send the same value again if the response was lost. Valid \
-                    for one day.";
+        let text = "Makes repetitions safe: send the same request and value again if the response \
+                    was lost. The response then contains a new secret in place of the lost one. In \
+                    the first 10 seconds, it is 409 with Retry-After. It is 422 \
+                    `idempotency_key_reused` if the request differs, or if the secret was used or \
+                    is gone. Valid for one day.";
         let token = string().pattern(Some("^[!-~]{1,200}$"));
         self.parameter(ParameterIn::Header, "Idempotency-Key", text, token)
             .fails(409, &["conflict"])

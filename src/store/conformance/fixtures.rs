@@ -59,7 +59,9 @@ pub(super) fn key(owner: &Owner, n: u64) -> Key {
         revoked: None,
         rotated_at: None,
         rotation_token: None,
+        issue_token: None,
         first_used_at: None,
+        secret_first_used_at: None,
         last_used_at: None,
         last_used_ip: None,
         revision: 0,
@@ -101,7 +103,8 @@ pub(super) fn insert_key<'a>(
     max_active: impl Into<Option<u32>>,
     event: &'a AuditEvent,
 ) -> InsertKey<'a> {
-    InsertKey { key, digest, max_active: max_active.into(), event }
+    let max_active = max_active.into();
+    InsertKey { key, digest, max_active, token_since: Timestamp::MIN, event }
 }
 
 pub(super) fn rotation<'a>(
@@ -113,10 +116,11 @@ pub(super) fn rotation<'a>(
     RotateSecret { key, digest, hint: "kw_rotated", previous, token: Some([7; 32]), event }
 }
 
-/// Uses of a key between two instants.
+/// Uses of a key between two instants, by a secret that it does not have any more.
 pub(super) fn key_use(key: &Key, first_at: Timestamp, last_at: Timestamp) -> KeyUse {
     KeyUse {
         key_id: key.id,
+        digest: SecretDigest::nothing(),
         owner: key.owner.clone(),
         first_at,
         last_at,

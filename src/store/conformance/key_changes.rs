@@ -3,8 +3,8 @@
 use super::{
     check::{CheckResult, TestStorage, Watch, checks, race},
     fixtures::{
-        at, digest, event, insert_key, just_before, key, name, owner, owner_of, revocation,
-        rotation,
+        at, digest, event, insert_key, just_before, key, key_use, name, owner, owner_of,
+        revocation, rotation,
     },
 };
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
     },
     secret::{HasherTag, SecretDigest},
     store::{
-        InsertOutcome, PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
-        UpdateOutcome,
+        InsertKey, InsertOutcome, KeyUse, PreviousSecret, RevokeOutcome, RotateOutcome,
+        RotateSecret, StoreError, UpdateOutcome,
     },
 };
 
@@ -25,6 +25,8 @@ checks![
     racing_inserts_never_exceed_the_limit,
     an_insert_overwrites_nothing,
     racing_inserts_of_one_secret_make_one_key,
+    a_token_issues_one_key_of_an_owner,
+    racing_inserts_with_one_token_make_one_key,
     an_update_writes_its_fields_and_nothing_else,
     an_update_applies_only_to_the_revision_it_was_based_on,
     an_update_does_not_change_a_revoked_key,
@@ -32,6 +34,8 @@ checks![
     a_rotation_retires_the_current_secret_and_changes_nothing_else,
     a_second_rotation_removes_the_retiring_secret,
     a_replaced_secret_is_removed_and_the_retiring_one_stays,
+    a_used_secret_is_not_replaced,
+    a_replacement_racing_a_use_of_the_secret_sees_it,
     a_rotation_to_an_existing_digest_changes_nothing,
     a_rotation_applies_only_to_the_revision_it_was_based_on,
     racing_rotations_of_one_revision_have_one_winner,
@@ -166,6 +170,98 @@ async fn racing_inserts_of_one_secret_make_one_key(storage: TestStorage) -> Chec
     Ok(())
 }
 
+async fn a_token_issues_one_key_of_an_owner(storage: TestStorage) -> CheckResult {
+    let ada = owner(1);
+    let token = |n| Some([n; 32]);
+    let insert = async |key: &Key, n, max_active: Option<u32>, token_since| {
+        let created = event(EventKind::Created, key, at(5));
+        let digest = digest(n);
+        let new = insert_key(key, &digest, max_active, &created);
+        storage.handle().insert(InsertKey { token_since, ..new }).await
+    };
+    let first = Key { issue_token: token(7), created_at: at(5), ..key(&ada, 1) };
+    let inserted = insert(&first, 1, Some(1), at(5)).await?;
+    assert_eq!(inserted, InsertOutcome::Inserted);
+    assert_eq!(storage.key(&first).await?, first, "the key and its token");
+
+    let watch = Watch::start(&storage, ada.tenant(), (1..=9).map(digest)).await?;
+    let before = watch.snapshot().await?;
+    let again = Key { issue_token: token(7), ..key(&ada, 2) };
+    let taken = InsertOutcome::TokenTaken(first.id);
+    for (what, key, n) in [
+        ("with the token", &again, 2),
+        ("of the same key", &first, 1),
+        ("of its secret", &again, 1),
+    ] {
+        let answer = insert(key, n, Some(1), at(5)).await?;
+        assert_eq!(answer, taken, "an insert {what}, at the limit of keys");
+    }
+    assert_eq!(watch.snapshot().await?, before, "a refused insert left a trace");
+
+    let others = [
+        ("another account", Key { issue_token: token(7), ..key(&owner(2), 3) }),
+        (
+            "another tenant",
+            Key { issue_token: token(7), ..key(&owner_of("other", ada.account()), 4) },
+        ),
+        ("another token", Key { issue_token: token(8), ..key(&ada, 5) }),
+        ("no token", key(&ada, 6)),
+        ("no token again", key(&ada, 7)),
+    ];
+    for (n, (what, key)) in (3..).zip(&others) {
+        assert_eq!(insert(key, n, None, at(5)).await?, InsertOutcome::Inserted, "{what}");
+    }
+
+    // The token stays with a key that was rotated and revoked, until the key is deleted.
+    storage.rotate(&first, &digest(20), PreviousSecret::EndsAt(at(50))).await?;
+    let by = revocation(&first, at(8), "");
+    assert_eq!(
+        storage.handle().revoke((&ada).into(), first.id, &by).await?,
+        RevokeOutcome::Revoked
+    );
+    assert_eq!(insert(&again, 21, None, at(5)).await?, taken, "the key is rotated and revoked");
+
+    // Keys from before the given instant do not count.
+    let later = Key { issue_token: token(7), created_at: at(10), ..key(&ada, 8) };
+    let since = just_before(at(10));
+    assert_eq!(insert(&later, 22, None, since).await?, InsertOutcome::Inserted, "a later key");
+    let taken = InsertOutcome::TokenTaken(later.id);
+    assert_eq!(insert(&again, 23, None, since).await?, taken, "the later key has the token");
+    for gone in [&first, &later] {
+        let by = event(EventKind::Deleted, gone, at(11));
+        assert!(storage.handle().delete((&ada).into(), gone.id, &by).await?);
+    }
+    let inserted = insert(&again, 24, None, at(0)).await?;
+    assert_eq!(inserted, InsertOutcome::Inserted, "the keys with the token are deleted");
+    Ok(())
+}
+
+async fn racing_inserts_with_one_token_make_one_key(storage: TestStorage) -> CheckResult {
+    for round in storage.rounds() {
+        let ada = owner(round);
+        let answers = race(32, |task| {
+            let (store, n) = (storage.handle(), round * 1_000 + task);
+            let key = Key { issue_token: Some([7; 32]), ..key(&ada, n) };
+            async move {
+                let created = event(EventKind::Created, &key, at(1));
+                let answer = store.insert(insert_key(&key, &digest(n), 5, &created)).await?;
+                Ok((key.id, answer))
+            }
+        });
+        let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
+        let made: Vec<_> =
+            answers.iter().filter(|(_, it)| *it == InsertOutcome::Inserted).collect();
+        let [(id, _)] = made[..] else {
+            panic!("{} keys were inserted with one token", made.len())
+        };
+        let taken = answers.iter().filter(|(_, it)| *it == InsertOutcome::TokenTaken(*id)).count();
+        assert_eq!(taken, 31, "inserts that were answered with the key, of 32 with one token");
+        let stored = storage.keys((&ada).into()).await?;
+        assert_eq!(stored.iter().map(|key| key.id).collect::<Vec<_>>(), [*id], "stored keys");
+    }
+    Ok(())
+}
+
 /// Inserts a key with the `n`th secret.
 async fn try_insert(
     storage: &TestStorage,
@@ -203,7 +299,9 @@ async fn an_update_writes_its_fields_and_nothing_else(storage: TestStorage) -> C
         revoked: Some(Revocation { at: at(999), reason: "forged".into() }),
         rotated_at: Some(at(999)),
         rotation_token: Some([9; 32]),
+        issue_token: Some([9; 32]),
         first_used_at: Some(at(999)),
+        secret_first_used_at: Some(at(999)),
         last_used_at: Some(at(999)),
         last_used_ip: Some([192, 0, 2, 9].into()),
         ..mine.clone()
@@ -391,6 +489,81 @@ async fn a_replaced_secret_is_removed_and_the_retiring_one_stays(
     assert_eq!(storage.holder(&digest(4)).await?, None, "the only secret, replaced");
     assert_eq!(storage.holder(&digest(5)).await?, Some((single.id, None)));
     assert_eq!(storage.key(&single).await?.retiring, None, "nothing is retiring");
+    Ok(())
+}
+
+async fn a_used_secret_is_not_replaced(storage: TestStorage) -> CheckResult {
+    let issued = key(&owner(1), 1);
+    storage.add(&issued, &digest(1)).await?;
+    let record = async |by: SecretDigest, from, to| {
+        let uses = KeyUse { digest: by, ..key_use(&issued, at(from), at(to)) };
+        storage.handle().record_uses(&[uses]).await
+    };
+    let replace = async |to| {
+        let stored = storage.key(&issued).await?;
+        let event = event(EventKind::Rotated, &stored, at(99));
+        let to = digest(to);
+        storage.handle().rotate(rotation(&stored, &to, PreviousSecret::Replaced, &event)).await
+    };
+    let first_used = async || Ok::<_, StoreError>(storage.key(&issued).await?.secret_first_used_at);
+
+    assert_eq!(replace(2).await?, RotateOutcome::Rotated, "the secret was not used");
+    record(digest(1), 9, 9).await?;
+    assert_eq!(first_used().await?, None, "a replaced secret was used");
+    record(digest(2), 10, 12).await?;
+    record(digest(2), 13, 14).await?;
+    assert_eq!(first_used().await?, Some(at(10)), "the first use of the current secret");
+    let watch = Watch::start(&storage, "acme", (1..=9).map(digest)).await?;
+    let before = watch.snapshot().await?;
+    assert_eq!(replace(3).await?, RotateOutcome::SecretUsed);
+    assert_eq!(watch.snapshot().await?, before, "a refused replacement changed something");
+
+    // An update keeps it, and a rotation that retires the used secret resets it.
+    let stored = storage.key(&issued).await?;
+    storage.update(&stored, at(15)).await?;
+    assert_eq!(first_used().await?, Some(at(10)), "after an update");
+    storage
+        .rotate(&storage.key(&issued).await?, &digest(4), PreviousSecret::EndsAt(at(50)))
+        .await?;
+    assert_eq!(first_used().await?, None, "the new secret was not used");
+    record(digest(2), 20, 20).await?;
+    assert_eq!(first_used().await?, None, "the retiring secret was used");
+    assert_eq!(replace(5).await?, RotateOutcome::Rotated, "only the retiring secret was used");
+    let retiring = storage.holder(&digest(2)).await?;
+    assert_eq!(retiring, Some((issued.id, Some(at(50)))), "the retiring secret");
+
+    assert!(storage.handle().rehash(&digest(5), &peppered(5)).await?);
+    record(peppered(5), 21, 21).await?;
+    assert_eq!(replace(6).await?, RotateOutcome::SecretUsed, "used by its new digest");
+    Ok(())
+}
+
+async fn a_replacement_racing_a_use_of_the_secret_sees_it(storage: TestStorage) -> CheckResult {
+    for round in storage.rounds() {
+        let issued = key(&owner(round), round);
+        storage.add(&issued, &digest(round)).await?;
+        // The first task replaces the secret. The others use it, and read the key afterwards.
+        let answers = race(4, |task| {
+            let (store, key) = (storage.handle(), issued.clone());
+            async move {
+                if task == 0 {
+                    let (event, to) = (event(EventKind::Rotated, &key, at(2)), digest(round + 500));
+                    let rotate = rotation(&key, &to, PreviousSecret::Replaced, &event);
+                    return Ok(store.rotate(rotate).await? == RotateOutcome::Rotated);
+                }
+                let uses = KeyUse { digest: digest(round), ..key_use(&key, at(1), at(1)) };
+                store.record_uses(&[uses]).await?;
+                let read = store.get((&key.owner).into(), key.id).await?.expect("the key exists");
+                // Before the replacement, and with the use.
+                Ok(read.revision == 0 && read.secret_first_used_at.is_some())
+            }
+        });
+        let answers = answers.await.into_iter().collect::<Result<Vec<bool>, StoreError>>()?;
+        let (replaced, seen_used) = (answers[0], answers[1..].contains(&true));
+        assert!(!(replaced && seen_used), "a secret was replaced after its use was recorded");
+        let stored = storage.key(&issued).await?;
+        assert_eq!(stored.secret_first_used_at.is_some(), !replaced, "replaced: {replaced}");
+    }
     Ok(())
 }
 

@@ -158,6 +158,7 @@ async fn every_field_set_by_a_write_round_trips(storage: TestStorage) -> CheckRe
         };
         assert_eq!(storage.handle().rotate(rotate).await?, RotateOutcome::Rotated);
         let mut uses = key_use(&issued, Timestamp::MIN, Timestamp::MAX);
+        uses.digest = new;
         uses.ip = Some(if n % 2 == 0 { [192, 0, 2, 1].into() } else { [0x2001; 8].into() });
         storage.handle().record_uses(std::slice::from_ref(&uses)).await?;
         let by = revocation(&issued, at(n + 1), text);
@@ -169,6 +170,7 @@ async fn every_field_set_by_a_write_round_trips(storage: TestStorage) -> CheckRe
             rotated_at: Some(at(n)),
             rotation_token: token,
             first_used_at: Some(Timestamp::MIN),
+            secret_first_used_at: Some(Timestamp::MIN),
             last_used_at: Some(Timestamp::MAX),
             last_used_ip: uses.ip,
             revision: issued.revision + 1,
@@ -264,6 +266,7 @@ fn varied_keys() -> impl Iterator<Item = Key> {
             expires_at: instant(2),
             disabled_at: instant(3),
             revision: revisions[i % revisions.len()],
+            issue_token: (i % 2 == 0).then_some([i as u8; 32]),
             ..key(&owner, i as u64 + 1)
         }
     })

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     audit::{AuditEvent, EventKind},
     model::{Key, OwnerScope, Timestamp},
-    store::{HourlyUsage, KeyUse, StoreError},
+    store::{HourlyUsage, KeyUse, PreviousSecret, StoreError},
 };
 
 checks![
@@ -15,6 +15,7 @@ checks![
     a_first_use_is_recorded_once_with_its_event,
     racing_first_uses_are_recorded_once,
     uses_of_unknown_keys_are_skipped,
+    uses_of_both_secrets_of_a_key_are_recorded,
     recording_a_use_changes_nothing_else,
     usage_adds_up_by_key_and_hour,
     racing_additions_of_usage_add_up,
@@ -127,6 +128,32 @@ async fn uses_of_unknown_keys_are_skipped(storage: TestStorage) -> CheckResult {
     let log = storage.log((&known.owner).into()).await?;
     let firsts = log.iter().filter(|event| event.kind == EventKind::FirstUsed).count();
     assert_eq!(firsts, 1, "first uses in the log");
+    Ok(())
+}
+
+async fn uses_of_both_secrets_of_a_key_are_recorded(storage: TestStorage) -> CheckResult {
+    for (n, current_first) in [(1, false), (2, true)] {
+        let issued = key(&owner(n), n);
+        storage.add(&issued, &digest(n)).await?;
+        storage.rotate(&issued, &digest(n + 10), PreviousSecret::EndsAt(at(50))).await?;
+        let ip = Some([192, 0, 2, 30].into());
+        let mut batch = vec![
+            KeyUse { digest: digest(n), ip, ..key_use(&issued, at(10), at(30)) },
+            KeyUse { digest: digest(n + 10), ..key_use(&issued, at(20), at(25)) },
+        ];
+        if current_first {
+            batch[1].first_at = at(5);
+            batch.reverse();
+        }
+        let written = storage.handle().record_uses(&batch).await?;
+        let first = batch[0].first_use();
+        assert_eq!(written, std::slice::from_ref(&first), "one first use");
+        let stored = storage.key(&issued).await?;
+        assert_eq!(stored.first_used_at, Some(first.at), "the first use, and its event");
+        let of_current = if current_first { at(5) } else { at(20) };
+        assert_eq!(stored.secret_first_used_at, Some(of_current), "of the current secret");
+        assert_eq!((stored.last_used_at, stored.last_used_ip), (Some(at(30)), ip), "the last use");
+    }
     Ok(())
 }
 

@@ -25,6 +25,8 @@ pub(super) struct State {
     /// [`take_row`](State::take_row) write to either.
     secrets: HashMap<SecretDigest, IndexedSecret>,
     owners: HashMap<Owner, BTreeSet<KeyId>>,
+    /// The newest key that was issued with a token.
+    issue_tokens: HashMap<(Owner, [u8; 32]), KeyId>,
     events: BTreeMap<EventId, AuditEvent>,
     changes: VecDeque<(u64, Timestamp, KeyId)>,
     last_change: u64,
@@ -55,7 +57,12 @@ impl State {
     }
 
     pub(super) fn insert(&mut self, new: InsertKey<'_>) -> InsertOutcome {
-        let InsertKey { key, digest, max_active, event } = new;
+        let InsertKey { key, digest, max_active, token_since, event } = new;
+        let token = key.issue_token.map(|token| (key.owner.clone(), token));
+        let earlier = token.as_ref().and_then(|token| self.issue_tokens.get(token));
+        if let Some(id) = earlier.filter(|id| self.rows[id].key.created_at >= token_since) {
+            return InsertOutcome::TokenTaken(*id);
+        }
         if self.rows.contains_key(&key.id) || self.secrets.contains_key(digest) {
             return InsertOutcome::DigestTaken;
         }
@@ -63,6 +70,7 @@ impl State {
         if max_active.is_some_and(|max| live >= max as usize) {
             return InsertOutcome::LimitReached;
         }
+        self.issue_tokens.extend(token.map(|token| (token, key.id)));
         self.put_row(Row { key: Arc::new(key.clone()), current: *digest, former: None });
         self.record_change(event.clone(), key.id);
         InsertOutcome::Inserted
@@ -132,6 +140,9 @@ impl State {
         if row.key.revoked.is_some() || row.key.revision != key.revision {
             return RotateOutcome::Conflict;
         }
+        if previous == PreviousSecret::Replaced && row.key.secret_first_used_at.is_some() {
+            return RotateOutcome::SecretUsed;
+        }
         if self.secrets.contains_key(digest) {
             return RotateOutcome::DigestTaken;
         }
@@ -145,6 +156,7 @@ impl State {
             stored.hint = hint.into();
             stored.rotation_token = token;
             stored.rotated_at = Some(event.at);
+            stored.secret_first_used_at = None;
         });
         RotateOutcome::Rotated
     }
@@ -218,6 +230,9 @@ impl State {
             if key.first_used_at.is_none() {
                 key.first_used_at = Some(used.first_at);
                 firsts.push(used.first_use());
+            }
+            if row.current == used.digest {
+                key.secret_first_used_at.get_or_insert(used.first_at);
             }
             if key.last_used_at.is_none_or(|last| last < used.last_at) {
                 key.last_used_at = Some(used.last_at);
@@ -303,6 +318,14 @@ impl State {
 
     /// Removes a key with its usage and counters.
     fn remove_key(&mut self, id: KeyId) {
+        if let Some(Row { key, .. }) = self.rows.get(&id)
+            && let Some(token) = key.issue_token
+        {
+            let token = (key.owner.clone(), token);
+            if self.issue_tokens.get(&token) == Some(&id) {
+                self.issue_tokens.remove(&token);
+            }
+        }
         self.take_row(id);
         self.counters.remove_key(id);
     }

@@ -18,7 +18,7 @@ pub(super) type Statement<'a> = Query<'a, Postgres, PgArguments>;
 /// The columns of a key, in the order in which [`bind_key`] binds them from `$1` on.
 pub(super) const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
     networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
-    rotation_token, first_used_at, last_used_at, last_used_ip, revision";
+    rotation_token, issue_token, first_used_at, secret_first_used_at, last_used_at, last_used_ip, revision";
 
 pub(super) fn uuid(id: KeyId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
@@ -54,7 +54,9 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(revoked.map(|revoked| &revoked.reason))
         .bind(micros(key.rotated_at))
         .bind(key.rotation_token.as_ref().map(|token| token.as_slice()))
+        .bind(key.issue_token.as_ref().map(|token| token.as_slice()))
         .bind(micros(key.first_used_at))
+        .bind(micros(key.secret_first_used_at))
         .bind(micros(key.last_used_at))
         .bind(key.last_used_ip.map(|ip| ip.to_string()))
         .bind(i64::try_from(key.revision).unwrap_or(i64::MAX))
@@ -74,8 +76,6 @@ pub(super) fn read_key(row: &PgRow) -> Result<Key, PostgresFailure> {
         (None, None) => None,
         _ => return Err(corrupt_column("revoked_at").into()),
     };
-    let token = row.try_get::<Option<Vec<u8>>, _>("rotation_token")?;
-    let token = token.map(|token| token.try_into().map_err(|_| corrupt_column("rotation_token")));
     Ok(Key {
         id: key_id(row.try_get("id")?),
         owner: read_owner(row)?,
@@ -91,8 +91,10 @@ pub(super) fn read_key(row: &PgRow) -> Result<Key, PostgresFailure> {
         disabled_at: at("disabled_at")?,
         revoked,
         rotated_at: at("rotated_at")?,
-        rotation_token: token.transpose()?,
+        rotation_token: token(row, "rotation_token")?,
+        issue_token: token(row, "issue_token")?,
         first_used_at: at("first_used_at")?,
+        secret_first_used_at: at("secret_first_used_at")?,
         last_used_at: at("last_used_at")?,
         last_used_ip: ip(row, "last_used_ip")?,
         revision: number(row, "revision")?,
@@ -153,6 +155,12 @@ pub(super) fn read_event(row: &PgRow) -> Result<AuditEvent, PostgresFailure> {
         reason: row.try_get("reason")?,
         count: number(row, "count")?,
     })
+}
+
+fn token(row: &PgRow, column: &str) -> Result<Option<[u8; 32]>, PostgresFailure> {
+    let stored = row.try_get::<Option<&[u8]>, _>(column)?;
+    let token = stored.map(|token| token.try_into().map_err(|_| corrupt_column(column)));
+    Ok(token.transpose()?)
 }
 
 fn ip(row: &PgRow, column: &'static str) -> Result<Option<std::net::IpAddr>, PostgresFailure> {

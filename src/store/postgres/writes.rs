@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     errors::PostgresFailure,
-    records::{KEY, Statement, bind_key, checked_number, corrupt_column, read_key, uuid},
+    records::{KEY, Statement, bind_key, checked_number, corrupt_column, key_id, read_key, uuid},
     transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
@@ -20,9 +20,14 @@ use crate::{
 /// Writes of keys. Each enters its keys into the change feed.
 impl PostgresDatabase {
     pub(super) async fn insert_key(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        let InsertKey { key, digest, max_active, event } = new;
+        let InsertKey { key, digest, max_active, token_since, event } = new;
         let insert = async |transaction: &mut Transaction<'_>| {
             transaction.lock_owner(&key.owner).await?;
+            if let Some(token) = &key.issue_token
+                && let Some(id) = transaction.issued(&key.owner, token, token_since).await?
+            {
+                return Ok(InsertOutcome::TokenTaken(id));
+            }
             if transaction.live_keys(&key.owner, event.at).await?
                 >= max_active.map_or(i64::MAX, i64::from)
             {
@@ -32,7 +37,7 @@ impl PostgresDatabase {
             let sql = "INSERT INTO {t}keys (".to_owned()
                 + KEY
                 + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING";
+                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT DO NOTHING";
             let insert = bind_key(self.tables.query(&sql), key);
             let inserted = insert.execute(&mut *transaction.connection).await?;
             if inserted.rows_affected() == 0 || !transaction.insert_secret(digest, key.id).await? {
@@ -51,7 +56,7 @@ impl PostgresDatabase {
     ) -> Result<UpdateOutcome, StoreError> {
         let update = async |transaction: &mut Transaction<'_>| {
             match transaction.lock_revision(key).await? {
-                LockedKey::Unchanged => {}
+                LockedKey::Unchanged { .. } => {}
                 LockedKey::Changed => return Ok(UpdateOutcome::Conflict),
                 LockedKey::NotFound => return Ok(UpdateOutcome::NotFound),
             }
@@ -81,7 +86,12 @@ impl PostgresDatabase {
         let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         let rotate = async |transaction: &mut Transaction<'_>| {
             match transaction.lock_revision(key).await? {
-                LockedKey::Unchanged => {}
+                LockedKey::Unchanged { is_secret_used: true }
+                    if previous == PreviousSecret::Replaced =>
+                {
+                    return Ok(RotateOutcome::SecretUsed);
+                }
+                LockedKey::Unchanged { .. } => {}
                 LockedKey::Changed => return Ok(RotateOutcome::Conflict),
                 LockedKey::NotFound => return Ok(RotateOutcome::NotFound),
             }
@@ -105,7 +115,8 @@ impl PostgresDatabase {
             let sql = "UPDATE {t}keys SET \
                 retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
                 retiring_ends_at = coalesce($5, retiring_ends_at), \
-                hint = $2, rotated_at = $3, rotation_token = $4, revision = revision + 1 WHERE id = $1";
+                hint = $2, rotated_at = $3, rotation_token = $4, secret_first_used_at = NULL, \
+                revision = revision + 1 WHERE id = $1";
             self.tables
                 .query(sql)
                 .bind(uuid(key.id))
@@ -259,36 +270,47 @@ impl PostgresDatabase {
         let record = async |transaction: &mut Transaction<'_>| {
             // Rows are locked in the order of their ids, so that two batches cannot deadlock.
             let lock = "SELECT u.n, k.first_used_at IS NULL FROM {t}keys k \
-                JOIN unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY \
-                AS u (id, tenant, account, n) \
+                JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY \
+                AS u (id, tenant, account, first_at, n) \
                 ON k.id = u.id AND k.tenant = u.tenant AND k.account = u.account \
-                ORDER BY k.id, u.n FOR UPDATE OF k";
+                ORDER BY k.id, u.first_at, u.n FOR UPDATE OF k";
             let ids = all(uses, |used| uuid(used.key_id));
             let tenants = all(uses, |used| used.owner.tenant());
             let accounts = all(uses, |used| used.owner.account());
+            let first_at = all(uses, |used| used.first_at.as_unix_micros());
             let known: Vec<(i64, bool)> = self
                 .tables
                 .query_as(lock)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
+                .bind(&first_at)
                 .fetch_all(&mut *transaction.connection)
                 .await?;
+            // A key that was used by both of its secrets has two elements: its row is updated once.
             let update = "UPDATE {t}keys k SET \
                 first_used_at = coalesce(k.first_used_at, u.first_at), \
+                secret_first_used_at = coalesce(k.secret_first_used_at, u.secret_first_at), \
                 last_used_ip = CASE WHEN k.last_used_at >= u.last_at THEN k.last_used_ip ELSE u.ip END, \
                 last_used_at = greatest(k.last_used_at, u.last_at) \
-                FROM (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], \
-                $5::bigint[], $6::text[]) AS u (id, tenant, account, first_at, last_at, ip)) u \
+                FROM (SELECT u.id, u.tenant, u.account, min(u.first_at) AS first_at, \
+                    min(u.first_at) FILTER (WHERE s.key_id IS NOT NULL) AS secret_first_at, \
+                    max(u.last_at) AS last_at, (array_agg(u.ip ORDER BY u.last_at DESC))[1] AS ip \
+                    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], \
+                    $6::text[], $7::bytea[]) AS u (id, tenant, account, first_at, last_at, ip, digest) \
+                    LEFT JOIN {t}secrets s \
+                    ON s.digest = u.digest AND s.key_id = u.id AND NOT s.former \
+                    GROUP BY u.id, u.tenant, u.account) u \
                 WHERE k.id = u.id AND k.tenant = u.tenant AND k.account = u.account";
             self.tables
                 .query(update)
                 .bind(&ids)
                 .bind(&tenants)
                 .bind(&accounts)
-                .bind(all(uses, |used| used.first_at.as_unix_micros()))
+                .bind(&first_at)
                 .bind(all(uses, |used| used.last_at.as_unix_micros()))
                 .bind(all(uses, |used| used.ip.map(|ip| ip.to_string())))
+                .bind(all(uses, |used| used.digest.to_bytes().to_vec()))
                 .execute(&mut *transaction.connection)
                 .await?;
             let mut seen = HashSet::new();
@@ -371,7 +393,9 @@ impl PostgresDatabase {
 /// A key that was locked, compared with the key that was read.
 enum LockedKey {
     /// Has the revision that was read, and is not revoked.
-    Unchanged,
+    Unchanged {
+        is_secret_used: bool,
+    },
     /// Has another revision, or is revoked.
     Changed,
     NotFound,
@@ -379,6 +403,27 @@ enum LockedKey {
 
 /// Steps of the writes above.
 impl Transaction<'_> {
+    /// Returns the key of an owner that was issued with a token since an instant.
+    async fn issued(
+        &mut self,
+        owner: &Owner,
+        token: &[u8; 32],
+        since: Timestamp,
+    ) -> Result<Option<KeyId>, PostgresFailure> {
+        let sql = "SELECT id FROM {t}keys WHERE tenant = $1 AND account = $2 AND issue_token = $3 \
+            AND created_at >= $4 LIMIT 1";
+        let id: Option<Uuid> = self
+            .tables
+            .query_scalar(sql)
+            .bind(owner.tenant())
+            .bind(owner.account())
+            .bind(token.as_slice())
+            .bind(since.as_unix_micros())
+            .fetch_optional(&mut *self.connection)
+            .await?;
+        Ok(id.map(key_id))
+    }
+
     async fn live_keys(&mut self, owner: &Owner, now: Timestamp) -> Result<i64, PostgresFailure> {
         let sql = "SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
             AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
@@ -394,9 +439,10 @@ impl Transaction<'_> {
 
     /// Locks a key until the commit, and compares it with the key that was read.
     async fn lock_revision(&mut self, read: &Key) -> Result<LockedKey, PostgresFailure> {
-        let sql = "SELECT revision, revoked_at IS NOT NULL, revoked_reason IS NOT NULL FROM {t}keys \
+        let sql = "SELECT revision, revoked_at IS NOT NULL, revoked_reason IS NOT NULL, \
+            secret_first_used_at IS NOT NULL FROM {t}keys \
             WHERE id = $1 AND tenant = $2 AND account = $3 FOR UPDATE";
-        let stored: Option<(i64, bool, bool)> = self
+        let stored: Option<(i64, bool, bool, bool)> = self
             .tables
             .query_as(sql)
             .bind(uuid(read.id))
@@ -404,7 +450,7 @@ impl Transaction<'_> {
             .bind(read.owner.account())
             .fetch_optional(&mut *self.connection)
             .await?;
-        let Some((revision, has_revoked_at, has_revoked_reason)) = stored else {
+        let Some((revision, has_revoked_at, has_revoked_reason, is_secret_used)) = stored else {
             return Ok(LockedKey::NotFound);
         };
         let revision: u64 = checked_number("revision", revision)?;
@@ -412,7 +458,7 @@ impl Transaction<'_> {
             return Err(corrupt_column("revoked_at").into());
         }
         match !has_revoked_at && revision == read.revision {
-            true => Ok(LockedKey::Unchanged),
+            true => Ok(LockedKey::Unchanged { is_secret_used }),
             false => Ok(LockedKey::Changed),
         }
     }

@@ -62,7 +62,9 @@ pub(super) fn pack_key(key: &Key, current: &SecretDigest) -> Vec<u8> {
     let updated = UpdatedFields::of(key);
     let (revoked, retiring) = (key.revoked.as_ref(), key.retiring.as_ref());
     let reason = revoked.map_or("", |revoked| &revoked.reason);
-    let token = key.rotation_token.as_ref().map_or(&[][..], |token| token);
+    fn token(token: &Option<[u8; 32]>) -> &[u8] {
+        token.as_ref().map_or(&[], |token| token)
+    }
     pack([
         &key.revision.to_be_bytes()[..],
         key.owner.tenant().as_bytes(),
@@ -85,10 +87,12 @@ pub(super) fn pack_key(key: &Key, current: &SecretDigest) -> Vec<u8> {
         retiring.map_or("", |retiring| &retiring.hint).as_bytes(),
         &optional_instant(retiring.map(|retiring| retiring.ends_at)),
         &optional_instant(key.rotated_at),
-        token,
+        token(&key.rotation_token),
         &optional_instant(key.first_used_at),
         &optional_instant(key.last_used_at),
         &ip_address(key.last_used_ip),
+        &optional_instant(key.secret_first_used_at),
+        token(&key.issue_token),
     ])
 }
 
@@ -127,10 +131,11 @@ pub(super) fn read_key(id: &[u8], packed: &[u8]) -> Result<KeyRecord, StoreError
         (hint, Some(ends_at)) => Some(RetiringSecret { hint: hint.into(), ends_at }),
     };
     let rotated_at = read_instant(fields.bytes()?)?;
-    let rotation_token = match fields.bytes()? {
-        [] => None,
-        token => Some(token.try_into().map_err(|_| damaged_record())?),
-    };
+    let rotation_token = read_token(fields.bytes()?)?;
+    let (first_used_at, last_used_at) =
+        (read_instant(fields.bytes()?)?, read_instant(fields.bytes()?)?);
+    let last_used_ip = read_ip(fields.bytes()?)?;
+    let secret_first_used_at = read_instant(fields.bytes()?)?;
     let key = Key {
         id,
         owner: owner.map_err(StoreError::corrupt)?,
@@ -147,9 +152,11 @@ pub(super) fn read_key(id: &[u8], packed: &[u8]) -> Result<KeyRecord, StoreError
         revoked,
         rotated_at,
         rotation_token,
-        first_used_at: read_instant(fields.bytes()?)?,
-        last_used_at: read_instant(fields.bytes()?)?,
-        last_used_ip: read_ip(fields.bytes()?)?,
+        issue_token: read_token(fields.bytes()?)?,
+        first_used_at,
+        secret_first_used_at,
+        last_used_at,
+        last_used_ip,
         revision,
     };
     Ok(KeyRecord { key, current, former })
@@ -216,6 +223,13 @@ fn read_digest(bytes: &[u8]) -> Result<Option<SecretDigest>, StoreError> {
     }
 }
 
+fn read_token(bytes: &[u8]) -> Result<Option<[u8; 32]>, StoreError> {
+    match bytes {
+        [] => Ok(None),
+        token => token.try_into().map(Some).map_err(|_| damaged_record()),
+    }
+}
+
 fn read_ip(bytes: &[u8]) -> Result<Option<IpAddr>, StoreError> {
     match bytes.len() {
         0 => Ok(None),
@@ -268,6 +282,9 @@ pub(super) fn members_of_key(key: &Key) -> Vec<Vec<u8>> {
         vec![member(b'O', &[&owner, id]), member(b'T', &[&tenant_hash(key.owner.tenant()), id])];
     if key.revoked.is_none() {
         members.push(member(b'L', &[&owner, &ends_at, id]));
+    }
+    if let Some(token) = &key.issue_token {
+        members.push(member(b'I', &[&owner, token, id]));
     }
     if let Some(since) = key.dead_since() {
         members.push(member(b'D', &[&instant(since), id]));
@@ -331,6 +348,7 @@ pub(super) fn live_range(owner: &Owner, now: Timestamp) -> (Vec<u8>, Vec<u8>) {
 /// |---|---|---|
 /// | `index` | `O`, `T` | hash of the owner or tenant, id of a key |
 /// | `index` | `L` | hash of the owner, expiry, id of an unrevoked key |
+/// | `index` | `I` | hash of the owner, idempotency token, id of a key that was issued with it |
 /// | `index` | `D` | instant of revocation or expiry, id of a key |
 /// | `index` | `K`, `H` | id of a key and hour of its usage; `H` has the hour first |
 /// | `index` | `C` | end of a one-time code, digest of its address |

@@ -25,20 +25,26 @@ use crate::{
 /// Writes of keys and of the audit log.
 impl RedisDatabase {
     pub(super) async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
-        let InsertKey { key, digest, max_active, event } = new;
+        let InsertKey { key, digest, max_active, token_since, event } = new;
         let (tag, digest, record) = (self.tag()?, digest.to_bytes(), pack_key(key, digest));
         let (at, event_packed) = (instant(event.at), packed_event(event));
+        let token_since = instant(token_since);
         let max = max_active.map(|max| max.to_string()).unwrap_or_default();
         let (first_live, last_live) = live_range(&key.owner, event.at);
         let members = members_of_key(key);
         let mut arguments: Vec<&[u8]> = vec![&tag, key.id.as_bytes(), &digest, &record, &at];
         arguments.extend([&event_packed[..], max.as_bytes(), &first_live, &last_live]);
+        arguments.push(&token_since);
         arguments.extend(members.iter().map(Vec::as_slice));
         let reply = self.write(&INSERT, &arguments, |reply| reply.is("done")).await?;
         match reply.bytes()? {
             b"done" => Ok(InsertOutcome::Inserted),
             b"limit" => Ok(InsertOutcome::LimitReached),
             b"taken" => Ok(InsertOutcome::DigestTaken),
+            [b't', b'o', b'k', b'e', b'n', id @ ..] => {
+                let id = id.try_into().map_err(|_| unexpected_reply(&reply))?;
+                Ok(InsertOutcome::TokenTaken(KeyId::from_bytes(id)))
+            }
             _ => Err(unexpected_reply(&reply)),
         }
     }
@@ -101,6 +107,7 @@ impl RedisDatabase {
             b"conflict" => Ok(RotateOutcome::Conflict),
             b"none" => Ok(RotateOutcome::NotFound),
             b"taken" => Ok(RotateOutcome::DigestTaken),
+            b"used" => Ok(RotateOutcome::SecretUsed),
             _ => Err(unexpected_reply(&reply)),
         }
     }
@@ -358,6 +365,7 @@ fn packed_use(used: &KeyUse) -> Vec<u8> {
         &instant(used.last_at),
         &ip_address(used.ip),
         &packed_event(&used.first_use()),
+        &used.digest.to_bytes(),
     ])
 }
 

@@ -38,7 +38,9 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(revoked.map(|revoked| &revoked.reason))
         .bind(micros(key.rotated_at))
         .bind(key.rotation_token.as_ref().map(|token| token.as_slice()))
+        .bind(key.issue_token.as_ref().map(|token| token.as_slice()))
         .bind(micros(key.first_used_at))
+        .bind(micros(key.secret_first_used_at))
         .bind(micros(key.last_used_at))
         .bind(key.last_used_ip.map(|ip| ip.to_string()))
         .bind(i64::try_from(key.revision).unwrap_or(i64::MAX))
@@ -73,7 +75,9 @@ pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqliteFailure> {
         revoked,
         rotated_at: instant(row, "rotated_at")?,
         rotation_token: bytes(row, "rotation_token")?,
+        issue_token: bytes(row, "issue_token")?,
         first_used_at: instant(row, "first_used_at")?,
+        secret_first_used_at: instant(row, "secret_first_used_at")?,
         last_used_at: instant(row, "last_used_at")?,
         last_used_ip: ip(row, "last_used_ip")?,
         revision: number(row, "revision")?,

@@ -27,13 +27,16 @@ statements! {
     // Changes of keys and secrets.
     insert_check: "SELECT EXISTS (SELECT 1 FROM {t}keys WHERE id = ?1) \
             OR EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?2) AS taken, \
+        (SELECT id FROM {t}keys WHERE tenant = ?3 AND account = ?4 AND issue_token = ?6 \
+            AND created_at >= ?7 LIMIT 1) AS same_token, \
         (SELECT count(*) FROM {t}keys WHERE tenant = ?3 AND account = ?4 \
             AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?5)) AS live",
     insert_key: "INSERT INTO {t}keys ({key}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-        ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+        ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
     insert_secret: "INSERT INTO {t}secrets (digest, key_id, ends_at) VALUES (?1, ?2, NULL)",
     state: "SELECT revision, revoked_at IS NOT NULL AS has_revoked_at, \
-        revoked_reason IS NOT NULL AS has_revoked_reason FROM {t}keys \
+        revoked_reason IS NOT NULL AS has_revoked_reason, \
+        secret_first_used_at IS NOT NULL AS is_secret_used FROM {t}keys \
         WHERE id = ?1 AND tenant = ?2 AND (?3 IS NULL OR account = ?3)",
     update: "UPDATE {t}keys SET name = ?2, access = ?3, limits = ?4, networks = ?5, metadata = ?6, \
         disabled_at = ?7, revision = revision + 1 WHERE id = ?1",
@@ -43,7 +46,7 @@ statements! {
     retire_current: "UPDATE {t}secrets SET ends_at = ?2 WHERE key_id = ?1 AND ends_at IS NULL",
     retire_hint: "UPDATE {t}keys SET retiring_hint = hint, retiring_ends_at = ?2 WHERE id = ?1",
     rotate: "UPDATE {t}keys SET hint = ?2, rotation_token = ?3, rotated_at = ?4, \
-        revision = revision + 1 WHERE id = ?1",
+        secret_first_used_at = NULL, revision = revision + 1 WHERE id = ?1",
     rehash: "UPDATE {t}secrets SET digest = ?2 WHERE digest = ?1 \
         AND NOT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?2)",
     revoke: "UPDATE {t}keys SET revoked_at = ?2, revoked_reason = ?3, revision = revision + 1 \
@@ -51,6 +54,9 @@ statements! {
     delete: "DELETE FROM {t}keys WHERE id = ?1",
     first_use: "UPDATE {t}keys SET first_used_at = ?4 \
         WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND first_used_at IS NULL",
+    secret_use: "UPDATE {t}keys SET secret_first_used_at = ?4 \
+        WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND secret_first_used_at IS NULL \
+        AND EXISTS (SELECT 1 FROM {t}secrets WHERE digest = ?5 AND key_id = ?1 AND ends_at IS NULL)",
     last_use: "UPDATE {t}keys SET last_used_at = ?4, last_used_ip = ?5 \
         WHERE id = ?1 AND tenant = ?2 AND account = ?3 AND ifnull(last_used_at < ?4, true)",
 
@@ -154,7 +160,7 @@ impl TablePrefix {
 /// The columns of a key, in the order of `records::bind_key`.
 const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
     networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
-    rotation_token, first_used_at, last_used_at, last_used_ip, revision";
+    rotation_token, issue_token, first_used_at, secret_first_used_at, last_used_at, last_used_ip, revision";
 
 /// The columns of an event, in the order of `records::bind_event`.
 const EVENT: &str =
@@ -185,6 +191,18 @@ mod tests {
         "purge_changes: SCAN keyward_changes",
         "tenants: SCAN found",
     ];
+
+    #[tokio::test]
+    async fn the_key_of_a_token_is_found_by_the_index_of_tokens() {
+        let store: SqliteStore = SqliteOptions::new().in_memory().await.unwrap();
+        let sql = store.database.sql.insert_check.as_str();
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let mut lease = store.database.writer.lease().await.ok().unwrap();
+        let rows = sqlx::query(explain).fetch_all(&mut *lease).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row: &SqliteRow| row.get("detail")).collect();
+        let by_token = "keyward_keys_by_token (tenant=? AND account=? AND issue_token=?)";
+        assert!(steps.iter().any(|step| step.contains(by_token)), "{steps:#?}");
+    }
 
     #[tokio::test]
     async fn every_statement_uses_an_index() {

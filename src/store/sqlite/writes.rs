@@ -3,7 +3,7 @@ use sqlx::{Row, SqlStr};
 use super::{
     connections::Transaction,
     errors::SqliteFailure,
-    records::{Statement, bind_event, bind_key, corrupt_column, micros, number, read_key},
+    records::{Statement, bind_event, bind_key, bytes, corrupt_column, micros, number, read_key},
 };
 use crate::{
     audit::AuditEvent,
@@ -21,15 +21,20 @@ impl Transaction<'_> {
         &mut self,
         new: InsertKey<'_>,
     ) -> Result<InsertOutcome, SqliteFailure> {
-        let InsertKey { key, digest, max_active, event } = new;
+        let InsertKey { key, digest, max_active, token_since, event } = new;
         let check = sqlx::query(self.sql.insert_check.clone())
             .bind(key.id.as_bytes().as_slice())
             .bind(digest.to_bytes().to_vec())
             .bind(key.owner.tenant())
             .bind(key.owner.account())
             .bind(event.at.as_unix_micros())
+            .bind(key.issue_token.as_ref().map(|token| token.as_slice()))
+            .bind(token_since.as_unix_micros())
             .fetch_one(self.connection())
             .await?;
+        if let Some(id) = bytes(&check, "same_token")? {
+            return Ok(InsertOutcome::TokenTaken(KeyId::from_bytes(id)));
+        }
         if check.try_get("taken")? {
             return Ok(InsertOutcome::DigestTaken);
         }
@@ -76,6 +81,9 @@ impl Transaction<'_> {
         match self.state((&key.owner).into(), key.id).await? {
             None => return Ok(RotateOutcome::NotFound),
             Some(state) if !state.is_unchanged(key)? => return Ok(RotateOutcome::Conflict),
+            Some(state) if state.is_secret_used && previous == PreviousSecret::Replaced => {
+                return Ok(RotateOutcome::SecretUsed);
+            }
             Some(_) => {}
         }
         let taken = sqlx::query_scalar(self.sql.digest_exists.clone())
@@ -190,6 +198,14 @@ impl Transaction<'_> {
                 self.record_event(&event).await?;
                 first_uses.push(event);
             }
+            sqlx::query(self.sql.secret_use.clone())
+                .bind(key_id)
+                .bind(used.owner.tenant())
+                .bind(used.owner.account())
+                .bind(used.first_at.as_unix_micros())
+                .bind(used.digest.to_bytes().to_vec())
+                .execute(self.connection())
+                .await?;
             sqlx::query(self.sql.last_use.clone())
                 .bind(key_id)
                 .bind(used.owner.tenant())
@@ -265,6 +281,7 @@ impl Transaction<'_> {
                 revision: number(&row, "revision")?,
                 has_revoked_at: row.try_get("has_revoked_at")?,
                 has_revoked_reason: row.try_get("has_revoked_reason")?,
+                is_secret_used: row.try_get("is_secret_used")?,
             })
         };
         row.map(state).transpose()
@@ -350,6 +367,7 @@ struct KeyState {
     revision: u64,
     has_revoked_at: bool,
     has_revoked_reason: bool,
+    is_secret_used: bool,
 }
 
 impl KeyState {

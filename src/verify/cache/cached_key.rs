@@ -21,7 +21,7 @@ pub(crate) struct CachedKey {
     pub(super) read: ReadStamp,
     /// When the account was read, by the monotonic clock.
     pub(super) account_read_at: u64,
-    pub(super) digest: SecretDigest,
+    pub(crate) digest: SecretDigest,
     /// Where invalidations of the key, and of its owner's keys, are recorded.
     pub(super) slots: [Slot; 2],
     pub(crate) rates: KeyRates,

@@ -72,6 +72,7 @@ async fn an_administrator_that_uses_the_idempotency_key_of_another_account_makes
     assert!(works(&world, &of_ada).await, "the secret of the other account was not replaced");
 
     // Tried again, it is the same key, and only its own secret is replaced.
+    world.service.clock.advance(SECOND * 10);
     let again = post(&root, "/api-keys", "4711", body).await;
     assert_eq!(again.status, 201, "{}", again.text);
     let again = again.json();

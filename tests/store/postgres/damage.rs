@@ -47,6 +47,8 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
         "UPDATE keyward_keys SET account = ''",
         "UPDATE keyward_keys SET last_used_ip = 'localhost'",
         "UPDATE keyward_keys SET rotation_token = '\\x00'",
+        "UPDATE keyward_keys SET issue_token = '\\x00'",
+        "UPDATE keyward_keys SET secret_first_used_at = -1",
     ] {
         let Some((database, store, service)) = unchecked().await else { return };
         let issued = service.issue().await;

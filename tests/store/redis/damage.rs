@@ -75,6 +75,8 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
         "key[12] = ''",
         "key[22] = 'short'",
         "key[25] = 'localhost'",
+        "key[26] = 'today'",
+        "key[27] = 'short'",
         "key = {}",
         "key = 'text'",
     ] {

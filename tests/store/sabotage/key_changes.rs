@@ -67,6 +67,38 @@ impl Sabotage for Upserts {
     }
 }
 
+#[derive(Default)]
+pub struct IgnoresTokens;
+
+#[async_trait]
+impl Sabotage for IgnoresTokens {
+    async fn insert(&self, inner: &Inner, new: InsertKey<'_>) -> StoreResult<InsertOutcome> {
+        inner.insert(InsertKey { token_since: Timestamp::MAX, ..new }).await
+    }
+}
+
+#[derive(Default)]
+pub struct ChecksTheTokenThenInserts;
+
+#[async_trait]
+impl Sabotage for ChecksTheTokenThenInserts {
+    async fn insert(&self, inner: &Inner, new: InsertKey<'_>) -> StoreResult<InsertOutcome> {
+        let within = OwnerScope::Owner(&new.key.owner);
+        let query = KeyQuery { within, status: None, after: None, limit: 1_000, now: new.event.at };
+        let keys = inner.list(&query).await?;
+        let has_token = |key: &&std::sync::Arc<Key>| {
+            key.issue_token.is_some()
+                && key.issue_token == new.key.issue_token
+                && key.created_at >= new.token_since
+        };
+        if let Some(key) = keys.iter().find(has_token) {
+            return Ok(InsertOutcome::TokenTaken(key.id));
+        }
+        tokio::task::yield_now().await;
+        inner.insert(InsertKey { token_since: Timestamp::MAX, ..new }).await
+    }
+}
+
 async fn count(inner: &Inner, new: InsertKey<'_>, status: Option<Status>) -> StoreResult<usize> {
     let within = OwnerScope::Owner(&new.key.owner);
     let query = KeyQuery { within, status, after: None, limit: 1_000, now: new.event.at };
@@ -193,6 +225,44 @@ impl Sabotage for RemovesTheWrongSecret {
             .rotate(RotateSecret { previous: PreviousSecret::EndsAt(Timestamp::MAX), ..rotate })
             .await
     }
+}
+
+#[derive(Default)]
+pub struct ReplacesUsedSecrets;
+
+#[async_trait]
+impl Sabotage for ReplacesUsedSecrets {
+    async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+        match inner.rotate(rotate).await? {
+            RotateOutcome::SecretUsed => retire(inner, rotate).await,
+            answer => Ok(answer),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct ChecksTheUseThenRotates;
+
+#[async_trait]
+impl Sabotage for ChecksTheUseThenRotates {
+    async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+        if rotate.previous != PreviousSecret::Replaced {
+            return inner.rotate(rotate).await;
+        }
+        let stored = inner.get_unscoped(rotate.key.id).await?;
+        if stored.is_some_and(|stored| stored.secret_first_used_at.is_some()) {
+            return Ok(RotateOutcome::SecretUsed);
+        }
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        retire(inner, rotate).await
+    }
+}
+
+/// Rotates whether the secret was used or not.
+async fn retire(inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+    inner.rotate(RotateSecret { previous: PreviousSecret::EndsAt(Timestamp::MIN), ..rotate }).await
 }
 
 #[derive(Default)]

@@ -58,6 +58,22 @@ impl Sabotage for ReadsThenRecordsTheFirstUse {
     }
 }
 
+/// Records only the last of several uses of one key.
+#[derive(Default)]
+pub struct RecordsOneUsePerKey;
+
+#[async_trait]
+impl Sabotage for RecordsOneUsePerKey {
+    async fn record_uses(&self, inner: &Inner, uses: &[KeyUse]) -> StoreResult<Vec<AuditEvent>> {
+        let mut last: Vec<KeyUse> = Vec::new();
+        for used in uses {
+            last.retain(|it| it.key_id != used.key_id);
+            last.push(used.clone());
+        }
+        inner.record_uses(&last).await
+    }
+}
+
 #[derive(Default)]
 pub struct StopsAtAnUnknownKey;
 

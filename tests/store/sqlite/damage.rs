@@ -41,6 +41,8 @@ async fn a_damaged_row_is_corrupt_and_never_denied() {
         "UPDATE keyward_keys SET retiring_ends_at = 1",
         "UPDATE keyward_keys SET last_used_ip = 'localhost'",
         "UPDATE keyward_keys SET rotation_token = x'00'",
+        "UPDATE keyward_keys SET issue_token = x'00'",
+        "UPDATE keyward_keys SET secret_first_used_at = -1",
     ] {
         let file = SqliteFile::new();
         let keys = service(&file, SqliteOptions::new()).await;

@@ -3,9 +3,10 @@ local keys, secrets, index, audit_entries, audit_index, changes, meta, counters,
 -- The fields of a key's record, in the order of `records.rs`.
 local REVISION, TENANT, ACCOUNT, TENANT_HASH, OWNER_HASH, CURRENT, FORMER = 1, 2, 3, 4, 5, 6, 7
 local EXPIRES, DISABLED, REVOKED, REASON, NAME, HINT = 8, 9, 10, 11, 12, 13
-local ACCESS, LIMITS, NETWORKS, METADATA = 14, 15, 16, 17
+local ACCESS, LIMITS, NETWORKS, METADATA, CREATED = 14, 15, 16, 17, 18
 local RETIRING_HINT, RETIRING_ENDS, ROTATED, TOKEN = 19, 20, 21, 22
-local FIRST_USED, LAST_USED, LAST_IP = 23, 24, 25
+local FIRST_USED, LAST_USED, LAST_IP, SECRET_FIRST_USED, ISSUE_TOKEN = 23, 24, 25, 26, 27
+local FIELDS = 27
 
 -- Sort after every instant, and after every identifier.
 local NEVER, LAST = string.rep('\255', 8), string.rep('\255', 17)
@@ -42,7 +43,7 @@ end
 
 local function unpack_key(packed)
   local is_valid, key = pcall(cmsgpack.unpack, packed)
-  if not is_valid or type(key) ~= 'table' or #key ~= LAST_IP then
+  if not is_valid or type(key) ~= 'table' or #key ~= FIELDS then
     corrupt('a key')
   end
   return key
@@ -86,6 +87,11 @@ end
 
 local function unrevoked_member(id, key)
   return 'L' .. key[OWNER_HASH] .. (key[EXPIRES] ~= '' and key[EXPIRES] or NEVER) .. id
+end
+
+-- Begins the members of the keys that an owner's calls with one token issued.
+local function token_prefix(key)
+  return 'I' .. key[OWNER_HASH] .. key[ISSUE_TOKEN]
 end
 
 local function revoke_key(id, key, at, reason)
@@ -248,5 +254,5 @@ local function delete_key(id, key)
   redis.call('HDEL', keys, id)
   redis.call('HDEL', secrets, key[CURRENT], key[FORMER])
   redis.call('ZREM', index, unrevoked_member(id, key), 'D' .. dead_since(key) .. id,
-    'O' .. key[OWNER_HASH] .. id, 'T' .. key[TENANT_HASH] .. id)
+    'O' .. key[OWNER_HASH] .. id, 'T' .. key[TENANT_HASH] .. id, token_prefix(key) .. id)
 end

@@ -7,6 +7,9 @@ end
 if not is_unchanged(key, revision) then
   return 'conflict'
 end
+if ends_at == '' and key[SECRET_FIRST_USED] ~= '' then
+  return 'used'
+end
 if redis.call('HEXISTS', secrets, digest) == 1 then
   return 'taken'
 end
@@ -18,6 +21,7 @@ else
   key[RETIRING_HINT], key[RETIRING_ENDS] = key[HINT], ends_at
 end
 key[CURRENT], key[HINT], key[TOKEN], key[ROTATED] = digest, hint, token, at
+key[SECRET_FIRST_USED] = ''
 key[REVISION] = increment(revision)
 save_key(id, key)
 record_event(event)
