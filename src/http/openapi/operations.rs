@@ -111,7 +111,8 @@ pub(super) fn sign_in() -> [(HttpMethod, &'static str, Operation); 4] {
         .fails(429, &["rate_limited"])
         .writes()
         .returns(202, "The same, whether there is an account or not.", "Message");
-    let summary = "Exchanges a code for a key. Only this response contains the secret.";
+    let summary = "Exchanges a code for a key. Only this response contains the secret. A code has \
+                   separate attempts for the network that requested it and for all others.";
     let verify_code = Described::new("verifyCode", summary)
         .takes_json("PresentedCode", Required::True)
         .fails(400, &["invalid_code", "expired_code"])
