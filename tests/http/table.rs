@@ -307,6 +307,14 @@ async fn quota_headers_report_remaining_uses_and_retry_after_only_if_it_resets()
         assert_eq!(reply.field("ratelimit-policy"), Some("\"key-quota\";q=2"));
         assert_eq!(reply.field("ratelimit"), Some(&*format!("\"key-quota\";r={left}")));
     }
+    // An integer of a structured field has at most 15 digits; this quota has 16.
+    let huge = world.metered(Quota::total(u64::MAX)).await;
+    for server in [0, 1] {
+        let reply = ask_one(server, &huge).await;
+        let policy = Some("\"key-quota\";q=999999999999999");
+        assert_eq!(reply.field("ratelimit-policy"), policy);
+        assert_eq!(reply.field("ratelimit"), Some("\"key-quota\";r=999999999999999"));
+    }
     for (key, retry_after) in [(&daily, Some("86400")), (&trial, None)] {
         let line = format!("X-API-Key: {key}\r\n");
         let reply = ask(&servers, &get("/any", line.as_bytes())).await;

@@ -92,8 +92,11 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
                 .returns_file(format, "One `AuditEvent` per line, newest first.")
         }
         Route::ExportAudit(format @ ExportFormat::Csv) => {
-            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
-                .returns_file(format, "A header line, then the events, newest first.")
+            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.").returns_file(
+                format,
+                "A header line, then the events, newest first. Control characters and \
+                     characters that reorder text are written as `\\u{202e}`.",
+            )
         }
         Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
             .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
