@@ -6,22 +6,22 @@
 //!
 //! # Security of six-digit codes
 //! There are only a million codes, so guessing is limited in several ways:
-//! - A code issues one key and expires after 10 minutes. It allows 5 attempts from the network that requested
-//!   it, and 5 from all other networks together, so that wrong codes from elsewhere do not use up the
-//!   attempts of the user. Every store counts the attempt and compares the code in one atomic step.
-//! - At most 5 codes are sent to an address per hour. All networks together therefore have 10 guesses per
-//!   code, and 50 for the codes that are sent to an address in an hour.
-//! - A network may request 30 codes and make 60 attempts per hour, for all addresses together. A network is
-//!   one IPv4 address or one IPv6 /64. All callers without a known IP address count as one network with
-//!   stricter limits: 10 codes and 20 attempts per hour.
+//! - A code issues one key and expires after 10 minutes. It allows 5 attempts from the network that requested it, and 5
+//!   from all other networks together, so that wrong codes from elsewhere do not use up the attempts of the user. Every
+//!   store counts the attempt and compares the code in one atomic step.
+//! - At most 5 codes are sent to an address per hour. All networks together therefore have 10 guesses per code, and 50
+//!   for the codes that are sent to an address in an hour.
+//! - A network may request 30 codes and make 60 attempts per hour, for all addresses together. A network is one IPv4
+//!   address or one IPv6 /64. All callers without a known IP address count as one network with stricter limits: 10
+//!   codes and 20 attempts per hour.
 //! - Codes are stored as digests keyed by a [`Pepper`] that is kept outside the database, and bound to their
 //!   address. Without the pepper, a stolen database does not reveal them; a plain hash of six digits, salted
 //!   or not, could be reversed in less than a second. Addresses are stored as keyed digests, too.
 //! - The account is looked up and the message is sent in the background. Neither the response nor its timing reveals
 //!   whether an address has an account. For an address without an account, a code is stored but never sent.
 //!
-//! Remaining limitations: requests for another person's address use up its codes for the hour. A user whose
-//! network has changed since the request shares the 5 attempts of all other networks.
+//! Remaining limitations: requests for another person's address use up its codes for the hour. A user whose network has
+//! changed since the request shares the 5 attempts of all other networks.
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
@@ -156,12 +156,12 @@ impl Enrollment {
 
     /// Sends a code to an address if it has an account. The result is the same if it has none.
     ///
-    /// A caller can redeem the code that its network requested last for this address, and the one that any
-    /// network requested last. Earlier codes become invalid. A request from another network does not
-    /// invalidate the code of the user.
+    /// A caller can redeem the code that its network requested last for this address, and the one that any network
+    /// requested last. Earlier codes become invalid. A request from another network does not invalidate the code of the
+    /// user.
     ///
-    /// `by` is the requester, as far as known. Requests are limited per address and per network. All
-    /// requesters without an IP address share one stricter limit, so a host that knows the address MUST pass it.
+    /// `by` is the requester, as far as known. Requests are limited per address and per network. All requesters without
+    /// an IP address share one stricter limit, so a host that knows the address MUST pass it.
     ///
     /// # Errors
     /// `TooManyAttempts`, and `Failed` if the store is unavailable or 1,000 messages are pending.
@@ -199,9 +199,9 @@ impl Enrollment {
     /// is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
     /// # Errors
-    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes from the network that requested it, or
-    /// from all other networks together, and if there is no account or no code. It expires after ten
-    /// minutes. `Failed` has the errors of [`ApiKeys::issue`].
+    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes from the network that requested it, or from
+    /// all other networks together, and if there is no account or no code. It expires after ten minutes. `Failed` has
+    /// the errors of [`ApiKeys::issue`].
     pub async fn redeem_code(
         &self,
         address: &EmailAddress,
@@ -259,9 +259,8 @@ impl EnrollmentBuilder {
         Self(Inner { product: one_line(name).into_owned(), ..self.0 })
     }
 
-    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has
-    /// six digits and allows 10 guesses over all networks, so an attacker who keeps guessing succeeds once in
-    /// 20,000 hours on average.
+    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has six digits and
+    /// allows 10 guesses over all networks, so an attacker who keeps guessing succeeds once in 20,000 hours on average.
     pub fn codes_per_address(self, per_hour: u32) -> Self {
         Self(Inner { codes_per_address: per_hour, ..self.0 })
     }
@@ -272,9 +271,9 @@ impl EnrollmentBuilder {
         Self(Inner { codes_per_network, ..self.0 })
     }
 
-    /// Sets the maximum number of codes requested per hour by all callers without a known IP address together.
-    /// Defaults to a third of [`codes_per_network`](Self::codes_per_network), 10. A host that passes no
-    /// addresses needs a higher one.
+    /// Sets the maximum number of codes requested per hour by all callers without a known IP address together. Defaults
+    /// to a third of [`codes_per_network`](Self::codes_per_network), 10. A host that passes no addresses needs a higher
+    /// one.
     pub fn codes_without_address(self, per_hour: u32) -> Self {
         let codes_per_network =
             NetworkLimit { unknown: Some(per_hour), ..self.0.codes_per_network };
@@ -287,9 +286,9 @@ impl EnrollmentBuilder {
         Self(Inner { attempts_per_network, ..self.0 })
     }
 
-    /// Sets the maximum number of attempts to redeem codes per hour by all callers without a known IP address
-    /// together. Defaults to a third of [`attempts_per_network`](Self::attempts_per_network), 20. A host that
-    /// passes no addresses needs a higher one.
+    /// Sets the maximum number of attempts to redeem codes per hour by all callers without a known IP address together.
+    /// Defaults to a third of [`attempts_per_network`](Self::attempts_per_network), 20. A host that passes no addresses
+    /// needs a higher one.
     pub fn attempts_without_address(self, per_hour: u32) -> Self {
         let attempts_per_network =
             NetworkLimit { unknown: Some(per_hour), ..self.0.attempts_per_network };
@@ -431,8 +430,8 @@ impl Inner {
         self.digest(CODE, &format!("{address} {code}"))
     }
 
-    /// Stores a code once for the network that requested it and once for all others, each with attempts of its
-    /// own, and the permission to use it once.
+    /// Stores a code once for the network that requested it and once for all others, each with attempts of its own, and
+    /// the permission to use it once.
     async fn put_code(
         &self,
         address: &EmailAddress,
@@ -451,8 +450,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Compares a code with the one that was requested from the caller's network, and then with the last one
-    /// of all networks. A code that was accepted in one of these places is used up in both.
+    /// Compares a code with the one that was requested from the caller's network, and then with the last one of all
+    /// networks. A code that was accepted in one of these places is used up in both.
     async fn try_code(
         &self,
         address: &EmailAddress,
@@ -537,8 +536,8 @@ impl NetworkLimit {
     }
 }
 
-/// Names the actor's network: one IPv4 address or one IPv6 /64, the smallest block that a subscriber has.
-/// All actors without an IP address are one network.
+/// Names the actor's network: one IPv4 address or one IPv6 /64, the smallest block that a subscriber has. All actors
+/// without an IP address are one network.
 fn network(by: &Actor) -> String {
     match by.ip {
         Some(IpAddr::V4(ip)) => ip.to_string(),

@@ -80,11 +80,10 @@ impl Headers for HeaderMap {
 /// forwarding header that is not a trusted proxy. Each proxy appends the address it was called from, so addresses
 /// further left can be forged by the client.
 ///
-/// The header is read from the right, and over several lines from the last one. Reading stops at the
-/// first address that is not a trusted proxy; what is left of it is ignored, readable or not. If the
-/// entry directly left of the trusted proxies is not an address, such as `unknown`, the client's
-/// address is not known. A key that is bound to networks is then rejected, and all requests without
-/// a known address share one limit of failed attempts and of e-mail codes.
+/// The header is read from the right, and over several lines from the last one. Reading stops at the first address that
+/// is not a trusted proxy; what is left of it is ignored, readable or not. If the entry directly left of the trusted
+/// proxies is not an address, such as `unknown`, the client's address is not known. A key that is bound to networks is
+/// then rejected, and all requests without a known address share one limit of failed attempts and of e-mail codes.
 ///
 /// # Examples
 /// ```
@@ -168,10 +167,9 @@ fn parse_x_forwarded_for(line: &[u8]) -> Vec<Hop> {
 
 /// Returns the `for` parameter of each element.
 ///
-/// The line is split from the right, because a client could hide the element of a proxy in a quote that
-/// it leaves open. The last element is the shortest text after a comma that is an element by itself. It
-/// cannot begin inside a quoted value of a proxy's element: all quotes there follow a `\`, and an element
-/// opens quotes only after a `=`.
+/// The line is split from the right, because a client could hide the element of a proxy in a quote that it leaves open.
+/// The last element is the shortest text after a comma that is an element by itself. It cannot begin inside a quoted
+/// value of a proxy's element: all quotes there follow a `\`, and an element opens quotes only after a `=`.
 fn parse_forwarded(mut line: &[u8]) -> Vec<Hop> {
     let mut hops = Vec::new();
     loop {
@@ -189,8 +187,8 @@ fn parse_forwarded(mut line: &[u8]) -> Vec<Hop> {
     }
 }
 
-/// Parses an element of `Forwarded`. Returns `None` if the text is not exactly one element, and an inner
-/// `None` if it is empty, which the syntax of lists allows.
+/// Parses an element of `Forwarded`. Returns `None` if the text is not exactly one element, and an inner `None` if it
+/// is empty, which the syntax of lists allows.
 fn parse_element(text: &[u8]) -> Option<Option<Hop>> {
     let (mut rest, mut hop) = (text.trim_ascii(), None);
     if rest.is_empty() {

@@ -111,8 +111,9 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Whether a character is a control character, a line or paragraph separator, or an invisible character
-/// that changes how the rest of a line is read: bidirectional marks, zero-width characters, tags and variation selectors above U+E0000.
+/// Whether a character is a control character, a line or paragraph separator, or an invisible character that changes
+/// how the rest of a line is read: bidirectional marks, zero-width characters, tags and variation selectors above
+/// U+E0000.
 pub(crate) fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -121,8 +122,8 @@ pub(crate) fn needs_escape(character: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Appends a JSON string. Escapes what [`one_line`] escapes, so that it can be shown in a terminal.
-/// Without `serde_json`, which escapes less and is not a dependency of the default features.
+/// Appends a JSON string. Escapes what [`one_line`] escapes, so that it can be shown in a terminal. Without
+/// `serde_json`, which escapes less and is not a dependency of the default features.
 pub(crate) fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {

@@ -1,6 +1,6 @@
-//! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields
-//! without a value are omitted, except `lastUsedAt`, which is `null` until the first use. Control
-//! characters and characters that reorder text are escaped: names and user agents come from others.
+//! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields without a value are
+//! omitted, except `lastUsedAt`, which is `null` until the first use. Control characters and characters that reorder
+//! text are escaped: names and user agents come from others.
 
 use std::collections::BTreeMap;
 
@@ -79,8 +79,8 @@ pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<String
     no_store_response(status, "application/json", escape_json(body.to_string()))
 }
 
-/// Escapes what `serde_json` does not: characters that act on a terminal or reorder text. In JSON, they
-/// occur only in strings.
+/// Escapes what `serde_json` does not: characters that act on a terminal or reorder text. In JSON, they occur only in
+/// strings.
 fn escape_json(json: String) -> String {
     if !json.contains(needs_escape) {
         return json;

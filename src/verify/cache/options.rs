@@ -71,16 +71,16 @@ impl CacheOptions {
         Self { unknown_lookups: lookups, ..self }
     }
 
-    /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests of
-    /// the network are answered [`Limited`](crate::VerifyError::Limited) before anything is looked up. Off by
+    /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests
+    /// of the network are answered [`Limited`](crate::VerifyError::Limited) before anything is looked up. Off by
     /// default.
     ///
     /// All requests without a known address share one limit: a third of the rate. A service that never passes an
     /// address MUST set a rate for all of its clients together.
     ///
-    /// A cached key is always answered, and each success makes up for one failure: a network with one broken client
-    /// and a hundred good ones is not limited. Both hold without an address, too. The table takes 32 KiB for any number
-    /// of networks; 1 of 4,096 networks shares the count of another one.
+    /// A cached key is always answered, and each success makes up for one failure: a network with one broken client and
+    /// a hundred good ones is not limited. Both hold without an address, too. The table takes 32 KiB for any number of
+    /// networks; 1 of 4,096 networks shares the count of another one.
     pub fn failed_attempts_per_network(self, rate: Rate) -> Self {
         Self { failed_attempts: Some(rate), ..self }
     }
