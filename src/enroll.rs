@@ -441,9 +441,9 @@ impl Inner {
         let digest = self.code_digest(address, code.expose());
         let ends_at = self.keys.now().after(CODE_LIFETIME);
         for (place, tries) in [
-            (self.digest(USE, &format!("{address} {}", code.expose())), 1),
+            (self.use_of(address, code), 1),
             (self.digest(ADDRESS, address.as_str()), MAX_ATTEMPTS),
-            (self.digest(ADDRESS_AND_NETWORK, &format!("{address} {}", network(by))), MAX_ATTEMPTS),
+            (self.own_place(address, by), MAX_ATTEMPTS),
         ] {
             self.keys.store().put_code(&place, &OneTimeCode { digest, ends_at, tries }).await?;
         }
@@ -458,29 +458,38 @@ impl Inner {
         code: &Secret,
         by: &Actor,
     ) -> Result<CodeOutcome, StoreError> {
-        let (digest, at) = (self.code_digest(address, code.expose()), self.keys.now());
-        let attempt = async |address: SecretDigest| {
-            self.keys.store().try_code(&CodeAttempt { address, digest, at }).await
+        let store = self.keys.store();
+        let own = CodeAttempt {
+            address: self.own_place(address, by),
+            digest: self.code_digest(address, code.expose()),
+            at: self.keys.now(),
         };
-        let place = self.digest(ADDRESS_AND_NETWORK, &format!("{address} {}", network(by)));
-        let own = attempt(place).await?;
-        let outcome = match own {
-            CodeOutcome::Accepted | CodeOutcome::Expired => own,
-            _ => match attempt(self.digest(ADDRESS, address.as_str())).await? {
-                CodeOutcome::NotFound | CodeOutcome::NoTriesLeft
-                    if own != CodeOutcome::NotFound =>
-                {
-                    own
-                }
-                shared => shared,
+        let shared = CodeAttempt { address: self.digest(ADDRESS, address.as_str()), ..own };
+        let outcome = match store.try_code(&own).await? {
+            accepted @ (CodeOutcome::Accepted | CodeOutcome::Expired) => accepted,
+            CodeOutcome::NotFound => store.try_code(&shared).await?,
+            refused => match store.try_code(&shared).await? {
+                CodeOutcome::NotFound | CodeOutcome::NoTriesLeft => refused,
+                outcome => outcome,
             },
         };
         match outcome {
             CodeOutcome::Accepted => {
-                attempt(self.digest(USE, &format!("{address} {}", code.expose()))).await
+                let once = CodeAttempt { address: self.use_of(address, code), ..own };
+                store.try_code(&once).await
             }
             refused => Ok(refused),
         }
+    }
+
+    /// The place of the code that the actor's network requested.
+    fn own_place(&self, address: &EmailAddress, by: &Actor) -> SecretDigest {
+        self.digest(ADDRESS_AND_NETWORK, &format!("{address} {}", network(by)))
+    }
+
+    /// The place of the permission to use a code once.
+    fn use_of(&self, address: &EmailAddress, code: &Secret) -> SecretDigest {
+        self.digest(USE, &format!("{address} {}", code.expose()))
     }
 
     /// Charges one use in the current hour to each counter.
