@@ -180,6 +180,32 @@ async fn quoted_values_in_forwarded_are_parsed() {
     }
 }
 
+/// A proxy may copy text of the client, such as `Host`, into a quoted value. The client may also send the text itself.
+#[tokio::test]
+async fn no_text_in_a_quoted_value_is_read_as_an_element() {
+    let world = World::new();
+    let new = world.service.new_key().networks(Networks::only(["198.51.100.1"]).unwrap());
+    let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let forwarded = ClientIp::forwarded(["10.0.0.0/8"]).unwrap();
+    let guard = world.guard_builder().client_ip(forwarded).build().unwrap();
+    let pieces: [&[u8]; 9] =
+        [b",for=1.1.1.1", b";x=", b"=", b";", b",", b"\"", b"\\", b" ", b"\xff"];
+    for n in 0..pieces.len().pow(4) {
+        let piece = |digit| pieces[n / pieces.len().pow(digit) % pieces.len()];
+        let client = [piece(0), piece(1), piece(2), piece(3)].concat();
+        let escape = |byte: &u8| match byte {
+            b'"' | b'\\' => vec![b'\\', *byte],
+            other => vec![*other],
+        };
+        let quoted: Vec<u8> = client.iter().flat_map(escape).collect();
+        let line =
+            [&client[..], b", for=198.51.100.1;host=\"", &quoted, b"\", for=10.0.0.2"].concat();
+        let lines: [Line<'_>; 2] = [("forwarded", &line), ("x-api-key", secret.as_bytes())];
+        let found = check(&guard, head("/", &lines), "10.0.0.1").await;
+        assert_eq!(found, Ok(true), "{}", String::from_utf8_lossy(&line));
+    }
+}
+
 #[tokio::test]
 async fn the_tenant_is_read_from_the_path_as_a_router_reads_it() {
     let world = World::new();

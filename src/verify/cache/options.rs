@@ -65,8 +65,8 @@ impl CacheOptions {
     /// Beyond it, well-formed but unknown secrets are answered *unavailable*, because only the store can tell that they
     /// are unknown. Cached keys are not affected, also if they have to be read again; a key that is not in the cache
     /// competes with the flood. Half of the look-ups are reserved for client networks that sent no unknown
-    /// secret, so that a flood from a few networks does not block new keys of others. A look-up that finds a key
-    /// is not counted.
+    /// secret, so that a flood from a few networks does not block new keys of others. Requests
+    /// without a known address have only the other half. A look-up that finds a key is not counted.
     pub fn unknown_lookups_per_second(self, lookups: u32) -> Self {
         Self { unknown_lookups: lookups, ..self }
     }
