@@ -6,16 +6,22 @@
 //!
 //! # Security of six-digit codes
 //! There are only a million codes, so guessing is limited in several ways:
-//! - A code issues one key, expires after 10 minutes, and allows 5 attempts. Every store counts the attempt and
-//!   compares the code in one atomic step. Requested codes are limited per address and hour; requested codes and
-//!   attempts are limited per network and hour.
+//! - A code issues one key and expires after 10 minutes. It allows 5 attempts from the network that requested it, and 5
+//!   from all other networks together, so that wrong codes from elsewhere do not use up the attempts of the user. Every
+//!   store counts the attempt and compares the code in one atomic step.
+//! - At most 5 codes are sent to an address per hour. All networks together therefore have 10 guesses per code, and 50
+//!   for the codes that are sent to an address in an hour.
+//! - A network may request 30 codes and make 60 attempts per hour, for all addresses together. A network is one IPv4
+//!   address or one IPv6 /64. All callers without a known IP address count as one network with stricter limits: 10
+//!   codes and 20 attempts per hour.
 //! - Codes are stored as digests keyed by a [`Pepper`] that is kept outside the database, and bound to their
 //!   address. Without the pepper, a stolen database does not reveal them; a plain hash of six digits, salted
 //!   or not, could be reversed in less than a second. Addresses are stored as keyed digests, too.
 //! - The account is looked up and the message is sent in the background. Neither the response nor its timing reveals
 //!   whether an address has an account. For an address without an account, a code is stored but never sent.
 //!
-//! A remaining limitation: requests for another person's address use up its codes for the hour.
+//! Remaining limitations: requests for another person's address use up its codes for the hour. A user whose network has
+//! changed since the request shares the 5 attempts of all other networks.
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
@@ -29,7 +35,9 @@ use crate::{
     manage::{Issued, NewKey},
     model::{Actor, Invalid, Owner, Period, debug_only, one_line},
     secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
-    store::{ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode},
+    store::{
+        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode, StoreError,
+    },
     system::{EntropyError, fill_random},
     verify::whole_seconds,
 };
@@ -108,9 +116,17 @@ struct Inner {
     product: String,
     /// Maximum numbers per hour.
     codes_per_address: u32,
-    codes_per_network: u32,
-    attempts_per_network: u32,
+    codes_per_network: NetworkLimit,
+    attempts_per_network: NetworkLimit,
     pending_messages: Arc<Semaphore>,
+}
+
+/// A maximum for each network, and for all callers without a known IP address together.
+#[derive(Clone, Copy)]
+struct NetworkLimit {
+    known: u32,
+    /// Defaults to a third of `known`.
+    unknown: Option<u32>,
 }
 
 type NewKeyFn = dyn Fn(&Owner) -> Result<NewKey, Invalid> + Send + Sync;
@@ -132,15 +148,20 @@ impl Enrollment {
             new_key: Box::new(|owner| NewKey::new(owner, "signed in by e-mail")),
             product: String::new(),
             codes_per_address: 5,
-            codes_per_network: 30,
-            attempts_per_network: 60,
+            codes_per_network: NetworkLimit { known: 30, unknown: None },
+            attempts_per_network: NetworkLimit { known: 60, unknown: None },
             pending_messages: Arc::new(Semaphore::new(MAX_PENDING_MESSAGES)),
         })
     }
 
-    /// Sends a code to an address if it has an account. The result is the same if it has none. A code that was
-    /// requested earlier for this address becomes invalid. `by` is the requester, as far as known. Requests are limited
-    /// per address, and per network if it has an IP.
+    /// Sends a code to an address if it has an account. The result is the same if it has none.
+    ///
+    /// A caller can redeem the code that its network requested last for this address, and the one that any network
+    /// requested last. Earlier codes become invalid. A request from another network does not invalidate the code of the
+    /// user.
+    ///
+    /// `by` is the requester, as far as known. Requests are limited per address and per network. All requesters without
+    /// an IP address share one stricter limit, so a host that knows the address MUST pass it.
     ///
     /// # Errors
     /// `TooManyAttempts`, and `Failed` if the store is unavailable or 1,000 messages are pending.
@@ -156,19 +177,13 @@ impl Enrollment {
             Error::new(ErrorKind::Unavailable, message)
         })?;
         let limits = [
-            (Some(inner.digest(REQUESTS, address.as_str())), inner.codes_per_address),
-            (inner.network_digest(REQUESTS, by), inner.codes_per_network),
+            (inner.digest(REQUESTS, address.as_str()), inner.codes_per_address),
+            (inner.digest(REQUESTS, &network(by)), inner.codes_per_network.of(by)),
         ];
         inner.charge(&limits, "too_many_codes", by).await?;
 
         let code = generate_code(fill_random).map_err(Error::from)?;
-        let stored = OneTimeCode {
-            digest: inner.code_digest(address, code.expose()),
-            ends_at: inner.keys.now().after(CODE_LIFETIME),
-            tries: MAX_ATTEMPTS,
-        };
-        let address_digest = inner.digest(ADDRESS, address.as_str());
-        inner.keys.store().put_code(&address_digest, &stored).await.map_err(Error::from)?;
+        inner.put_code(address, &code, by).await.map_err(Error::from)?;
         let product = inner.product.clone();
         let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
         // In the background, so that the response time does not reveal whether there is an account.
@@ -184,8 +199,9 @@ impl Enrollment {
     /// is not six digits, with or without spaces or dashes, uses up no attempt.
     ///
     /// # Errors
-    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes and if there is no account or no
-    /// code. It expires after ten minutes. `Failed` has the errors of [`ApiKeys::issue`].
+    /// Any [`EnrollError`]. A code is wrong, too, after five wrong codes from the network that requested it, or from
+    /// all other networks together, and if there is no account or no code. It expires after ten minutes. `Failed` has
+    /// the errors of [`ApiKeys::issue`].
     pub async fn redeem_code(
         &self,
         address: &EmailAddress,
@@ -198,17 +214,12 @@ impl Enrollment {
             inner.keys.note_refused_code(reason, by);
             Err(error)
         };
-        let limit = (inner.network_digest(ATTEMPTS, by), inner.attempts_per_network);
+        let limit = (inner.digest(ATTEMPTS, &network(by)), inner.attempts_per_network.of(by));
         inner.charge(&[limit], "too_many_tries", by).await?;
         let Some(code) = parse_code(code) else {
             return refuse("malformed_code", EnrollError::WrongCode);
         };
-        let attempt = CodeAttempt {
-            address: inner.digest(ADDRESS, address.as_str()),
-            digest: inner.code_digest(address, code.expose()),
-            at: inner.keys.now(),
-        };
-        match inner.keys.store().try_code(&attempt).await.map_err(Error::from)? {
+        match inner.try_code(address, &code, by).await.map_err(Error::from)? {
             CodeOutcome::Accepted => {}
             CodeOutcome::Expired => return refuse("expired_code", EnrollError::ExpiredCode),
             CodeOutcome::Wrong => return refuse("wrong_code", EnrollError::WrongCode),
@@ -248,20 +259,40 @@ impl EnrollmentBuilder {
         Self(Inner { product: one_line(name).into_owned(), ..self.0 })
     }
 
-    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has
-    /// six digits and allows 5 attempts, so an attacker who keeps guessing succeeds once in 40,000 hours on average.
+    /// Sets the maximum number of codes that are sent to one address per hour. Defaults to 5. A code has six digits and
+    /// allows 10 guesses over all networks, so an attacker who keeps guessing succeeds once in 20,000 hours on average.
     pub fn codes_per_address(self, per_hour: u32) -> Self {
         Self(Inner { codes_per_address: per_hour, ..self.0 })
     }
 
     /// Sets the maximum number of codes requested from one network per hour. Defaults to 30.
     pub fn codes_per_network(self, per_hour: u32) -> Self {
-        Self(Inner { codes_per_network: per_hour, ..self.0 })
+        let codes_per_network = NetworkLimit { known: per_hour, ..self.0.codes_per_network };
+        Self(Inner { codes_per_network, ..self.0 })
+    }
+
+    /// Sets the maximum number of codes requested per hour by all callers without a known IP address together. Defaults
+    /// to a third of [`codes_per_network`](Self::codes_per_network), 10. A host that passes no addresses needs a higher
+    /// one.
+    pub fn codes_without_address(self, per_hour: u32) -> Self {
+        let codes_per_network =
+            NetworkLimit { unknown: Some(per_hour), ..self.0.codes_per_network };
+        Self(Inner { codes_per_network, ..self.0 })
     }
 
     /// Sets the maximum number of attempts to redeem codes from one network per hour. Defaults to 60.
     pub fn attempts_per_network(self, per_hour: u32) -> Self {
-        Self(Inner { attempts_per_network: per_hour, ..self.0 })
+        let attempts_per_network = NetworkLimit { known: per_hour, ..self.0.attempts_per_network };
+        Self(Inner { attempts_per_network, ..self.0 })
+    }
+
+    /// Sets the maximum number of attempts to redeem codes per hour by all callers without a known IP address together.
+    /// Defaults to a third of [`attempts_per_network`](Self::attempts_per_network), 20. A host that passes no addresses
+    /// needs a higher one.
+    pub fn attempts_without_address(self, per_hour: u32) -> Self {
+        let attempts_per_network =
+            NetworkLimit { unknown: Some(per_hour), ..self.0.attempts_per_network };
+        Self(Inner { attempts_per_network, ..self.0 })
     }
 
     /// Builds the enrollment.
@@ -399,38 +430,85 @@ impl Inner {
         self.digest(CODE, &format!("{address} {code}"))
     }
 
-    /// Returns the digest of the actor's network, or `None` if the actor has no IP address. A network is one
-    /// IPv4 address or one IPv6 /64, the smallest block that a subscriber has.
-    fn network_digest(&self, prefix: &str, by: &Actor) -> Option<SecretDigest> {
-        let network = match by.ip? {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("{:x}", u128::from(ip) >> 64),
-        };
-        Some(self.digest(prefix, &network))
+    /// Stores a code once for the network that requested it and once for all others, each with attempts of its own, and
+    /// the permission to use it once.
+    async fn put_code(
+        &self,
+        address: &EmailAddress,
+        code: &Secret,
+        by: &Actor,
+    ) -> Result<(), StoreError> {
+        let digest = self.code_digest(address, code.expose());
+        let ends_at = self.keys.now().after(CODE_LIFETIME);
+        for (place, tries) in [
+            (self.use_of(address, code), 1),
+            (self.digest(ADDRESS, address.as_str()), MAX_ATTEMPTS),
+            (self.own_place(address, by), MAX_ATTEMPTS),
+        ] {
+            self.keys.store().put_code(&place, &OneTimeCode { digest, ends_at, tries }).await?;
+        }
+        Ok(())
     }
 
-    /// Charges one use in the current hour to each counter that has a limit here.
+    /// Compares a code with the one that was requested from the caller's network, and then with the last one of all
+    /// networks. A code that was accepted in one of these places is used up in both.
+    async fn try_code(
+        &self,
+        address: &EmailAddress,
+        code: &Secret,
+        by: &Actor,
+    ) -> Result<CodeOutcome, StoreError> {
+        let store = self.keys.store();
+        let own = CodeAttempt {
+            address: self.own_place(address, by),
+            digest: self.code_digest(address, code.expose()),
+            at: self.keys.now(),
+        };
+        let shared = CodeAttempt { address: self.digest(ADDRESS, address.as_str()), ..own };
+        let outcome = match store.try_code(&own).await? {
+            accepted @ (CodeOutcome::Accepted | CodeOutcome::Expired) => accepted,
+            CodeOutcome::NotFound => store.try_code(&shared).await?,
+            refused => match store.try_code(&shared).await? {
+                CodeOutcome::NotFound | CodeOutcome::NoTriesLeft => refused,
+                outcome => outcome,
+            },
+        };
+        match outcome {
+            CodeOutcome::Accepted => {
+                let once = CodeAttempt { address: self.use_of(address, code), ..own };
+                store.try_code(&once).await
+            }
+            refused => Ok(refused),
+        }
+    }
+
+    /// The place of the code that the actor's network requested.
+    fn own_place(&self, address: &EmailAddress, by: &Actor) -> SecretDigest {
+        self.digest(ADDRESS_AND_NETWORK, &format!("{address} {}", network(by)))
+    }
+
+    /// The place of the permission to use a code once.
+    fn use_of(&self, address: &EmailAddress, code: &Secret) -> SecretDigest {
+        self.digest(USE, &format!("{address} {}", code.expose()))
+    }
+
+    /// Charges one use in the current hour to each counter.
     async fn charge(
         &self,
-        limits: &[(Option<SecretDigest>, u32)],
+        limits: &[(SecretDigest, u32)],
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), EnrollError> {
         let now = self.keys.now();
-        let charges = limits.iter().filter_map(|(counter, limit)| {
-            Some(CounterCharge {
-                counter_key: CounterKey::Anonymous(counter.as_ref()?),
-                // Stores have no hourly period: the window's start identifies the hour.
-                period: Period::Ever,
-                window: now.rounded_down_to(HOUR),
-                limit: u64::from(*limit),
-                uses: 1,
-            })
+        let charges = limits.iter().map(|(counter, limit)| CounterCharge {
+            counter_key: CounterKey::Anonymous(counter),
+            // Stores have no hourly period: the window's start identifies the hour.
+            period: Period::Ever,
+            window: now.rounded_down_to(HOUR),
+            limit: u64::from(*limit),
+            uses: 1,
         });
         let charges: Vec<_> = charges.collect();
-        if charges.is_empty() {
-            return Ok(());
-        }
         match self.keys.store().charge(&charges).await.map_err(Error::from)? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
@@ -458,6 +536,25 @@ impl Inner {
 
 debug_only!(Inner { product });
 
+impl NetworkLimit {
+    fn of(&self, by: &Actor) -> u32 {
+        match by.ip {
+            Some(_) => self.known,
+            None => self.unknown.unwrap_or(self.known.div_ceil(3)),
+        }
+    }
+}
+
+/// Names the actor's network: one IPv4 address or one IPv6 /64, the smallest block that a subscriber has. All actors
+/// without an IP address are one network.
+fn network(by: &Actor) -> String {
+    match by.ip {
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        Some(IpAddr::V6(ip)) => format!("{:x}", u128::from(ip) >> 64),
+        None => "unknown".into(),
+    }
+}
+
 /// Returns six random digits. Private: a generator from outside could be seeded, cloned or shared.
 fn generate_code(
     mut fill: impl FnMut(&mut [u8]) -> Result<(), EntropyError>,
@@ -482,12 +579,15 @@ pub(crate) fn parse_code(text: &str) -> Option<Secret> {
 
 /// Prefixes of the digested text.
 const ADDRESS: &str = "address";
+const ADDRESS_AND_NETWORK: &str = "address and network";
 const CODE: &str = "code";
+const USE: &str = "use of code";
 const REQUESTS: &str = "codes of";
 const ATTEMPTS: &str = "tries of";
 const HOUR: Duration = Duration::from_secs(3_600);
 const CODE_COUNT: u32 = 1_000_000;
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
+/// From the network that requested the code, and from all others together.
 const MAX_ATTEMPTS: u32 = 5;
 /// The number of messages that may wait for the host's account lookup and code sender.
 const MAX_PENDING_MESSAGES: usize = 1_000;

@@ -1,7 +1,7 @@
 use std::fmt::{self, Write as _};
 
 use super::event::AuditEvent;
-use crate::model::needs_escape;
+use crate::model::{one_line, push_json_string};
 
 /// The file format of an audit log export.
 ///
@@ -11,10 +11,14 @@ use crate::model::needs_escape;
 pub enum ExportFormat {
     /// One JSON object per line. Control characters and characters that reorder text are escaped.
     JsonLines,
-    /// Comma-separated values (RFC 4180) with a header line, in UTF-8.
+    /// Comma-separated values (RFC 4180) with a header line, in UTF-8. Each event is one line.
     ///
-    /// Escaped against formula injection: text that a spreadsheet would evaluate as a formula is prefixed with `'`. Text
-    /// that begins with `'` is prefixed too, so removing one `'` restores the original.
+    /// Control characters, line breaks, invisible characters and those that reorder text are written as
+    /// [`one_line`](crate::model::one_line) writes them: `\u{202e}`. A `\` before `u{` is written as `\u{5c}`.
+    ///
+    /// Escaped against formula injection: text that a spreadsheet would evaluate as a formula is prefixed with `'`.
+    /// Text that begins with `'` is prefixed too. To restore the original, remove one `'`, then replace each `\u{…}` by
+    /// its character.
     Csv,
 }
 
@@ -47,13 +51,12 @@ impl ExportFormat {
 /// The names of the fields: those of [`AuditEvent::texts`], and the count.
 const NAMES: &str = "id,time,event,result,account,keyId,actor,ip,userAgent,reason,count";
 
-/// Without `serde_json`, which is not a dependency of the default features.
 fn write_json(out: &mut String, event: &AuditEvent) -> fmt::Result {
     out.push('{');
     for (name, text) in NAMES.split(',').zip(event.texts()) {
         write!(out, "\"{name}\":")?;
         match text {
-            Some(text) => write_json_text(out, &text)?,
+            Some(text) => push_json_string(out, &text),
             None => out.push_str("null"),
         }
         out.push(',');
@@ -61,27 +64,12 @@ fn write_json(out: &mut String, event: &AuditEvent) -> fmt::Result {
     writeln!(out, "\"count\":{}}}", event.count)
 }
 
-fn write_json_text(out: &mut String, text: &str) -> fmt::Result {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            character if needs_escape(character) => {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-            character => out.push(character),
-        }
-    }
-    out.push('"');
-    Ok(())
-}
-
 /// All text is quoted, because some spreadsheets use another separator than a comma.
 fn write_csv(out: &mut String, event: &AuditEvent) -> fmt::Result {
     for text in event.texts() {
         if let Some(text) = text {
+            let text = text.replace(r"\u{", r"\u{5c}u{");
+            let text = one_line(&text);
             let escape = if is_formula(&text) || text.starts_with('\'') { "'" } else { "" };
             write!(out, "\"{escape}{}\"", text.replace('"', "\"\""))?;
         }
@@ -90,10 +78,8 @@ fn write_csv(out: &mut String, event: &AuditEvent) -> fmt::Result {
     write!(out, "{}\r\n", event.count)
 }
 
-/// Whether a spreadsheet could evaluate the text as a formula. Some spreadsheets ignore leading spaces and invisible
-/// characters, and some accept full-width signs.
-fn is_formula(text: &str) -> bool {
-    let is_visible = |c: &char| !c.is_whitespace() && !needs_escape(*c);
-    let sign = text.chars().find(is_visible).is_some_and(|first| "=+-@＝＋－＠".contains(first));
-    sign || text.starts_with(|first: char| first.is_control())
+/// Whether a spreadsheet could evaluate a line of text as a formula. Some spreadsheets ignore leading spaces, and some
+/// accept full-width signs.
+fn is_formula(line: &str) -> bool {
+    line.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
 }

@@ -80,6 +80,11 @@ impl Headers for HeaderMap {
 /// forwarding header that is not a trusted proxy. Each proxy appends the address it was called from, so addresses
 /// further left can be forged by the client.
 ///
+/// The header is read from the right, and over several lines from the last one. Reading stops at the first address that
+/// is not a trusted proxy; what is left of it is ignored, readable or not. If the entry directly left of the trusted
+/// proxies is not an address, such as `unknown`, the client's address is not known. A key that is bound to networks is
+/// then rejected, and all requests without a known address share one limit of failed attempts and of e-mail codes.
+///
 /// # Examples
 /// ```
 /// use keyward::http::ClientIp;
@@ -99,7 +104,8 @@ struct TrustedProxies {
     parse_line: ParseLine,
 }
 
-type ParseLine = fn(&str) -> Option<Vec<Hop>>;
+/// Returns the entries of a line, the rightmost first.
+type ParseLine = fn(&[u8]) -> Vec<Hop>;
 
 /// An entry of a forwarding header; `None` if it is not an IP address.
 type Hop = Option<IpAddr>;
@@ -134,7 +140,7 @@ impl ClientIp {
         Self(Some(Arc::new(TrustedProxies { networks, header, parse_line })))
     }
 
-    /// Returns the client's address, or `None` if the header cannot be parsed, which rejects keys bound to networks.
+    /// Returns the client's address, or `None` if it is not known.
     pub(crate) fn find(&self, request: &RequestHead<'_>) -> Option<IpAddr> {
         let peer = request.peer?.to_canonical();
         let Some(proxies) = self.0.as_ref().filter(|proxies| proxies.networks.allows(Some(peer)))
@@ -143,10 +149,8 @@ impl ClientIp {
         };
         let mut lines = Vec::new();
         request.each_value(&proxies.header, |line| lines.push(line));
-        let parse = |line| std::str::from_utf8(line).ok().and_then(proxies.parse_line);
-        let lines: Vec<_> = lines.into_iter().map(parse).collect::<Option<_>>()?;
         let mut nearest = peer;
-        for hop in lines.into_iter().flatten().rev() {
+        for hop in lines.into_iter().rev().flat_map(proxies.parse_line) {
             nearest = hop?;
             if !proxies.networks.allows(Some(nearest)) {
                 break;
@@ -156,50 +160,76 @@ impl ClientIp {
     }
 }
 
-fn parse_x_forwarded_for(line: &str) -> Option<Vec<Hop>> {
-    Some(line.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(parse_address).collect())
+fn parse_x_forwarded_for(line: &[u8]) -> Vec<Hop> {
+    let hops = line.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    hops.filter(|hop| !hop.is_empty()).map(parse_address).collect()
 }
 
-/// Returns the `for` parameter of each element, or `None` if a quote is left open: it could hide what a proxy appended.
-fn parse_forwarded(line: &str) -> Option<Vec<Hop>> {
+/// Returns the `for` parameter of each element.
+///
+/// The line is split from the right, because a client could hide the element of a proxy in a quote that it leaves open.
+/// The last element is the shortest text after a comma that is an element by itself. It cannot begin inside a quoted
+/// value of a proxy's element: all quotes there follow a `\`, and an element opens quotes only after a `=`.
+fn parse_forwarded(mut line: &[u8]) -> Vec<Hop> {
     let mut hops = Vec::new();
-    for element in split_unquoted(line, ',')? {
-        if element.trim().is_empty() {
-            continue;
+    loop {
+        let commas = (0..line.len()).rev().filter(|at| line[*at] == b',');
+        let mut last = commas.map(|at| (at, &line[at + 1..])).chain([(0, line)]);
+        let Some((rest, hop)) = last.find_map(|(at, text)| Some((at, parse_element(text)?))) else {
+            hops.push(None);
+            return hops;
+        };
+        hops.extend(hop);
+        if rest == 0 {
+            return hops;
         }
-        let mut hop = None;
-        for pair in split_unquoted(element, ';')? {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if name.trim().eq_ignore_ascii_case("for") {
-                hop = parse_address(value.trim().trim_matches('"'));
-            }
-        }
-        hops.push(hop);
+        line = &line[..rest];
     }
-    Some(hops)
 }
 
-/// Splits at separators outside quotes; `None` if a quote is left open.
-fn split_unquoted(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, character) in text.char_indices() {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ if character == separator && !quoted => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
+/// Parses an element of `Forwarded`. Returns `None` if the text is not exactly one element, and an inner `None` if it
+/// is empty, which the syntax of lists allows.
+fn parse_element(text: &[u8]) -> Option<Option<Hop>> {
+    let (mut rest, mut hop) = (text.trim_ascii(), None);
+    if rest.is_empty() {
+        return Some(None);
     }
-    parts.push(&text[start..]);
-    (!quoted).then_some(parts)
+    loop {
+        let end = rest.iter().position(|byte| b"=;,\"".contains(byte)).unwrap_or(rest.len());
+        let name = rest[..end].trim_ascii();
+        let (value, after) = match rest[end..].strip_prefix(b"=") {
+            Some(value) => parse_value(value)?,
+            None => (&[][..], &rest[end..]),
+        };
+        if name.eq_ignore_ascii_case(b"for") {
+            hop = parse_address(value);
+        }
+        rest = match after.split_first() {
+            None => return Some(Some(hop)),
+            Some((b';', rest)) => rest,
+            Some(_) => return None,
+        };
+    }
+}
+
+/// Splits off a value, quoted or not. Returns `None` if a quote is left open.
+fn parse_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let Some(quoted) = text.trim_ascii_start().strip_prefix(b"\"") else {
+        let end = text.iter().position(|byte| b";,\"".contains(byte)).unwrap_or(text.len());
+        return Some((text[..end].trim_ascii(), &text[end..]));
+    };
+    let mut escaped = false;
+    let end = quoted.iter().position(|byte| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = *byte == b'\\' && !escaped;
+        ends
+    })?;
+    Some((&quoted[..end], quoted[end + 1..].trim_ascii_start()))
 }
 
 /// Parses an address, with or without brackets and port.
-fn parse_address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &[u8]) -> Hop {
+    let text = std::str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let parsed = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     parsed.map(|address: IpAddr| address.to_canonical())

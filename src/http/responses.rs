@@ -8,7 +8,7 @@ use http::{
 };
 
 use crate::{
-    model::{Period, named},
+    model::{Period, named, push_json_string},
     verify::{
         Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates, Verified,
         whole_seconds,
@@ -209,7 +209,8 @@ pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderNa
     limit_headers(&verified.rates(), &verified.quotas()).into_iter().flatten()
 }
 
-/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies.
+/// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies. Numbers of more
+/// than 15 digits are capped.
 fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,
@@ -235,11 +236,12 @@ fn limit_headers(
     for (name, limit) in limits {
         let Some((allowed, remaining, window, reset)) = limit else { continue };
         let comma = if policies.is_empty() { "" } else { ", " };
+        let capped = |number: u64| number.min(MAX_INTEGER);
         // Writing to a String cannot fail.
-        let _ = write!(policies, "{comma}\"{name}\";q={allowed}");
-        let _ = window.map(|window| write!(policies, ";w={window}"));
-        let _ = write!(states, "{comma}\"{name}\";r={remaining}");
-        let _ = reset.map(|reset| write!(states, ";t={}", whole_seconds(reset)));
+        let _ = write!(policies, "{comma}\"{name}\";q={}", capped(allowed));
+        let _ = window.map(|window| write!(policies, ";w={}", capped(window)));
+        let _ = write!(states, "{comma}\"{name}\";r={}", capped(remaining));
+        let _ = reset.map(|reset| write!(states, ";t={}", capped(whole_seconds(reset))));
     }
     let value = |text: String| HeaderValue::try_from(text).ok().filter(|text| !text.is_empty());
     Some([
@@ -299,21 +301,8 @@ fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, 
     body
 }
 
-/// Appends a JSON string. Written by hand, because without the management API nothing here needs `serde_json`.
-fn push_json_string(body: &mut String, text: &str) {
-    body.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => body.extend(['\\', character]),
-            control if control < ' ' => {
-                let _ = write!(body, "\\u{:04x}", u32::from(control));
-            }
-            other => body.push(other),
-        }
-    }
-    body.push('"');
-}
-
 /// Long enough for a connection pool to reconnect, short enough that clients return soon.
 pub(super) const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
+/// The largest integer of a structured field (RFC 9651).
+const MAX_INTEGER: u64 = 999_999_999_999_999;
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";

@@ -59,5 +59,7 @@ pub use key::{EventId, Expiry, Key, KeyId, Owner, OwnerScope, RetiringSecret, Re
 pub(crate) use limits::{DAY, MAX_RATE_PERIOD_MICROS};
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
 pub use text::{Invalid, Metadata, Name, one_line};
-pub(crate) use text::{checked_text, needs_escape, truncated};
+pub(crate) use text::{checked_text, push_json_string, truncated};
+#[cfg(feature = "manage")]
+pub(crate) use text::{needs_escape, push_json_character};
 pub use timestamp::Timestamp;

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 /// An input is invalid. `Display` names the input and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,14 +111,39 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Whether a character is a control character, a line or paragraph separator, or an invisible character
-/// that changes how the rest of a line is read: bidirectional marks, zero-width characters, tags.
+/// Whether a character is a control character, a line or paragraph separator, or an invisible character that changes
+/// how the rest of a line is read: bidirectional marks, zero-width characters, tags and variation selectors above
+/// U+E0000.
 pub(crate) fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Appends a JSON string. Escapes what [`one_line`] escapes, so that it can be shown in a terminal. Without
+/// `serde_json`, which escapes less and is not a dependency of the default features.
+pub(crate) fn push_json_string(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            character => push_json_character(out, character),
+        }
+    }
+    out.push('"');
+}
+
+/// Appends a character of a JSON text, escaped if [`one_line`] escapes it.
+pub(crate) fn push_json_character(out: &mut String, character: char) {
+    if !needs_escape(character) {
+        return out.push(character);
+    }
+    for unit in character.encode_utf16(&mut [0; 2]) {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\\u{unit:04x}");
+    }
 }
 
 /// Checks that a text has 1 to `max` characters and no NUL character, which PostgreSQL cannot store.

@@ -9,7 +9,7 @@ use crate::model::{Rate, Timestamp};
 /// Limits what unknown secrets cost: the look-ups that find nothing, and the failed attempts of a network.
 pub(crate) struct Throttle {
     lookups: Option<UnknownLookups>,
-    failures: Option<NetworkBuckets>,
+    failures: Option<FailedAttempts>,
 }
 
 impl Throttle {
@@ -23,7 +23,7 @@ impl Throttle {
                 reserved: NetworkBuckets::new(LOOKUP_BUCKETS, reserved),
             }
         });
-        let failures = failed_attempts.map(|rate| NetworkBuckets::new(FAILURE_BUCKETS, rate));
+        let failures = failed_attempts.map(FailedAttempts::new);
         Self { lookups, failures }
     }
 
@@ -56,7 +56,8 @@ impl Throttle {
 
     #[inline]
     fn failures_of(&self, ip: Option<IpAddr>) -> Option<&RateBucket> {
-        Some(self.failures.as_ref()?.bucket(ip?))
+        let FailedAttempts { networks, without_address } = self.failures.as_ref()?;
+        Some(ip.map_or(without_address, |ip| networks.bucket(ip)))
     }
 
     /// Returns whether the store may be asked for a digest that may be unknown.
@@ -72,6 +73,23 @@ impl Throttle {
         match ip {
             Some(ip) if shared.wait(1, now).is_some() => reserved.bucket(ip).overdraw(now),
             _ => shared.overdraw(now),
+        }
+    }
+}
+
+/// Limits the failed attempts of each network, and of all clients without a known address together.
+struct FailedAttempts {
+    networks: NetworkBuckets,
+    without_address: RateBucket,
+}
+
+impl FailedAttempts {
+    fn new(rate: Rate) -> Self {
+        let third = Rate { period: rate.period.saturating_mul(3), ..rate };
+        let third = third.burst(rate.burst.get().div_ceil(3));
+        Self {
+            networks: NetworkBuckets::new(FAILURE_BUCKETS, rate),
+            without_address: RateBucket::new(third),
         }
     }
 }

@@ -237,14 +237,33 @@ async fn a_network_with_too_many_failures_is_limited_before_any_lookup() {
 }
 
 #[tokio::test]
-async fn attempts_without_an_address_are_not_throttled() {
-    let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(1));
-    let (service, _) = service(options);
-    for _ in 0..20 {
+async fn attempts_without_an_address_share_a_third_of_the_limit() {
+    let options = CacheOptions::default().failed_attempts_per_network(Rate::per_minute(30));
+    let (service, store) = service(options);
+    let (cached, cold) = (service.issue().await, service.issue().await);
+    let attempt = async |secret: &str| service.keys().verify(secret, &VerifyRequest::new()).await;
+    attempt(cached.secret.expose()).await.unwrap();
+    let before = store.finds();
+    for n in 0..40 {
         let unknown = format().generate().unwrap();
-        let refused = service.keys().verify(unknown.expose(), &VerifyRequest::new()).await;
-        assert!(matches!(refused, Err(VerifyError::Denied(_))));
+        match attempt(unknown.expose()).await.unwrap_err() {
+            VerifyError::Denied(_) => assert!(n < 10, "{n}"),
+            VerifyError::Limited(limited) => {
+                assert!(n >= 10 && limited.retry_after <= Some(SECOND * 6), "{n}: {limited:?}");
+            }
+            VerifyError::Unavailable(error) => panic!("{error}"),
+        }
     }
+    assert_eq!(store.finds() - before, 10);
+    let unknown = format().generate().unwrap();
+    let elsewhere = verify(&service, unknown.expose(), ELSEWHERE).await.unwrap_err();
+    assert!(matches!(elsewhere, VerifyError::Denied(_)), "a network has a limit of its own");
+
+    let limited = attempt(cold.secret.expose()).await;
+    assert!(matches!(limited, Err(VerifyError::Limited(_))), "as in a network");
+    attempt(cached.secret.expose()).await.expect("a cached key always works");
+    attempt(cold.secret.expose()).await.expect("its success compensates one failure");
+    attempt(cold.secret.expose()).await.expect("it is cached by now");
 }
 
 const UNKNOWN_KEYS: usize = 120_000;

@@ -5,7 +5,7 @@ use keyward::{
     store::{CodeAttempt, CodeOutcome, OneTimeCode},
 };
 
-use super::support::{EnrollmentHarness, actor_from, ada, wrong};
+use super::support::{EnrollmentHarness, actor_from, ada, ada_actor, wrong};
 use crate::support::{on_each_store, stores};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,19 +50,87 @@ async fn of_64_racing_guesses_five_are_checked() {
             });
         }
         assert!(tasks.join_all().await.iter().all(|rejected| *rejected));
-        let total = |reason| {
-            let log = harness.log();
-            async move {
-                let events = log.await.into_iter();
-                events
-                    .filter(|event| event.reason.as_deref() == Some(reason))
-                    .map(|event| event.count)
-                    .sum::<u32>()
-            }
+        assert_eq!(harness.refused("wrong_code").await, 5);
+        assert_eq!(harness.refused("no_tries_left").await, 59);
+        let elsewhere = harness.node().redeem_code(&ada(), &code, &actor_from(ELSEWHERE)).await;
+        assert!(matches!(elsewhere, Err(EnrollError::WrongCode)), "{elsewhere:?}");
+        assert!(harness.redeem(&code).await.is_ok(), "the user's network has its own attempts");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_networks_together_have_ten_guesses_per_code() {
+    on_each_store(async |handles| {
+        let harness = EnrollmentHarness::new(handles);
+        let code = harness.code().await;
+        for n in 0..40 {
+            let from = actor_from(&format!("198.51.100.{n}"));
+            assert!(harness.node().redeem_code(&ada(), &wrong(&code), &from).await.is_err());
+        }
+        for _ in 0..10 {
+            assert!(harness.redeem(&wrong(&code)).await.is_err());
+        }
+        assert_eq!(harness.refused("wrong_code").await, 10);
+        assert!(matches!(harness.redeem(&code).await, Err(EnrollError::WrongCode)));
+        // A user that moves to another network shares the attempts of all others.
+        let next = harness.code().await;
+        let moved = harness.node().redeem_code(&ada(), &next, &actor_from(ELSEWHERE)).await;
+        assert!(moved.is_ok(), "{moved:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_codes_of_an_hour_allow_fifty_guesses() {
+    let harness = EnrollmentHarness::new(stores::memory());
+    // Each network requests codes for the same address and guesses, beside networks that only guess.
+    for network in 0..20 {
+        let attacker = actor_from(&format!("198.51.100.{network}"));
+        let code = match harness.node().request_code(&ada(), &attacker).await {
+            Ok(()) => harness.message().await.code.expose().to_owned(),
+            Err(EnrollError::TooManyAttempts(_)) => "000000".into(),
+            Err(error) => panic!("{error:?}"),
         };
-        assert_eq!(total("wrong_code").await, 5);
-        assert_eq!(total("no_tries_left").await, 59);
-        assert!(harness.redeem(&code).await.is_err());
+        let others = (0..10).map(|n| actor_from(&format!("203.0.113.{n}")));
+        for by in others.chain(std::iter::repeat_n(attacker, 10)) {
+            assert!(harness.node().redeem_code(&ada(), &wrong(&code), &by).await.is_err());
+        }
+    }
+    assert_eq!(harness.refused("wrong_code").await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_from_another_network_keeps_the_code_of_the_user() {
+    on_each_store(async |handles| {
+        let harness = EnrollmentHarness::new(handles);
+        let (first, stranger) = (harness.code().await, actor_from(ELSEWHERE));
+        harness.node().request_code(&ada(), &stranger).await.unwrap();
+        let second = harness.message().await.code.expose().to_owned();
+        assert!(harness.redeem(&first).await.is_ok(), "requested from the same network");
+        assert!(harness.redeem(&first).await.is_err(), "it is used up");
+        assert!(harness.redeem(&second).await.is_ok(), "the last code, requested from elsewhere");
+        assert!(harness.node().redeem_code(&ada(), &second, &stranger).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_racing_correct_codes_from_two_networks_one_issues_a_key() {
+    on_each_store(async |handles| {
+        for _ in 0..4 {
+            let harness = EnrollmentHarness::unlimited(handles.clone());
+            let code = harness.code().await;
+            let mut tasks = tokio::task::JoinSet::new();
+            for task in 0..16 {
+                let (node, code) =
+                    (harness.nodes[task % harness.nodes.len()].clone(), code.clone());
+                let by = if task % 4 < 2 { ada_actor() } else { actor_from(ELSEWHERE) };
+                tasks.spawn(async move { node.redeem_code(&ada(), &code, &by).await.is_ok() });
+            }
+            let issued = tasks.join_all().await.into_iter().filter(|issued| *issued).count();
+            assert_eq!(issued, 1);
+        }
     })
     .await;
 }
@@ -127,3 +195,5 @@ async fn ten_thousand_guesses_from_different_networks_issue_no_key() {
     }
     assert!(harness.log().await.iter().all(|event| event.kind.as_str() != "key.created"));
 }
+
+const ELSEWHERE: &str = "203.0.113.9";

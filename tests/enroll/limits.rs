@@ -61,6 +61,44 @@ async fn a_network_is_limited_to_thirty_codes_per_hour() {
 }
 
 #[tokio::test]
+async fn callers_without_an_address_share_a_third_of_a_networks_limits() {
+    let harness = EnrollmentHarness::new(stores::memory());
+    let address = |n| format!("a{n}@example.com").parse::<EmailAddress>().unwrap();
+    for n in 0..20 {
+        let caller = Actor::account(&format!("caller {n}"));
+        let answer = harness.node().request_code(&address(n), &caller).await;
+        assert_eq!(wait(answer), (n >= 10).then_some(HOUR), "{n}");
+    }
+    for n in 0..40 {
+        let caller = Actor::account(&format!("caller {n}"));
+        let answer = harness.node().redeem_code(&address(n), "000000", &caller).await.unwrap_err();
+        let is_checked = matches!(answer, EnrollError::WrongCode);
+        assert_eq!(is_checked, n < 20, "{n}: {answer:?}");
+    }
+    let code = harness.code().await;
+    assert!(harness.redeem(&code).await.is_ok(), "a network has limits of its own");
+}
+
+#[tokio::test]
+async fn a_host_without_addresses_can_set_their_limits() {
+    let harness = EnrollmentHarness::with(stores::memory(), |builder| {
+        builder.codes_without_address(40).attempts_without_address(80)
+    });
+    let address = |n| format!("a{n}@example.com").parse::<EmailAddress>().unwrap();
+    let caller = Actor::account("caller");
+    for n in 0..40 {
+        assert_eq!(wait(harness.node().request_code(&address(n), &caller).await), None);
+    }
+    assert!(wait(harness.node().request_code(&address(40), &caller).await).is_some());
+    for n in 0..80 {
+        let answer = harness.node().redeem_code(&address(n), "000000", &caller).await;
+        assert!(matches!(answer, Err(EnrollError::WrongCode)), "{n}: {answer:?}");
+    }
+    let answer = harness.node().redeem_code(&address(0), "000000", &caller).await;
+    assert!(matches!(answer, Err(EnrollError::TooManyAttempts(_))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_rejected_request_charges_no_counter_and_keeps_the_code_valid() {
     let harness = EnrollmentHarness::with(stores::memory(), |builder| builder.codes_per_network(1));
     let code = harness.code().await;

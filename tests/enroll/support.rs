@@ -101,6 +101,13 @@ impl EnrollmentHarness {
         all
     }
 
+    /// Returns how many codes were refused for this reason.
+    pub async fn refused(&self, reason: &str) -> u32 {
+        let events = self.log().await.into_iter();
+        let refused = events.filter(|event| event.reason.as_deref() == Some(reason));
+        refused.map(|event| event.count).sum()
+    }
+
     /// Waits until an event of this kind and reason is in the audit log, and returns it.
     pub async fn logged(&self, kind: &str, reason: Option<&str>) -> AuditEvent {
         let matches =

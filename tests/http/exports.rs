@@ -72,6 +72,40 @@ async fn an_export_contains_every_event_that_the_pages_list() {
 }
 
 #[tokio::test]
+async fn text_from_others_cannot_act_on_a_terminal_or_reorder_the_answer() {
+    let world = World::new();
+    // Sets the color of a terminal, reverses text, breaks lines, and hides text in tags.
+    let hostile = "\u{9b}31m\u{202e}\u{2028}\u{2029}\u{e0041}\u{e0100}\u{7f}";
+    let by = keyward::Actor::account(&format!("ada{hostile}")).user_agent(hostile);
+    let name = format!("ci{hostile}x");
+    let new = keyward::NewKey::new(&world.service.owner, &name).unwrap();
+    let id = world.keys().issue(new, &by).await.unwrap().key.id;
+    world.keys().revoke(&world.service.owner, id, hostile, &by).await.unwrap();
+    for (server, address) in start(&world).both {
+        for path in ["/audit", "/audit.jsonl", "/audit.csv", "/api-keys"]
+            .map(String::from)
+            .into_iter()
+            .chain([format!("/api-keys/{id}"), format!("/api-keys/{id}/events")])
+            .chain([format!("/audit?event={hostile}")])
+        {
+            let answer = text(get(address, &path).await).await;
+            for character in hostile.chars().filter(|c| !c.is_ascii_digit() && *c != 'm') {
+                assert!(!answer.contains(character), "{server} {path} {character:?}: {answer:?}");
+            }
+            if !path.contains('.') && !path.contains('?') {
+                let answer: Value = serde_json::from_str(&answer).unwrap();
+                let found = match (&answer["events"][0], &answer["keys"][0]) {
+                    (Value::Null, Value::Null) => answer["name"] == name,
+                    (Value::Null, key) => key["name"] == name,
+                    (event, _) => event["userAgent"] == hostile && event["reason"] == hostile,
+                };
+                assert!(found, "{server} {path}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_export_interrupted_by_the_store_is_not_mistaken_for_a_complete_one() {
     let world = World::new();
     events(&world).await;

@@ -109,8 +109,17 @@ async fn only_addresses_appended_by_trusted_proxies_are_used() {
         ("::ffff:10.0.0.1", b"[2001:db8::1]:443", Some("2001:db8::1")),
         ("10.0.0.1", b"198.51.100.1:8080", Some("198.51.100.1")),
         ("10.0.0.1", b"10.0.0.9", Some("10.0.0.9")), // the client is inside the proxy network
+        // An unreadable entry hides no address on its right.
+        ("10.0.0.1", b"\xff, 198.51.100.1", Some("198.51.100.1")),
+        ("10.0.0.1", b"unknown, 198.51.100.1, 10.0.0.2", Some("198.51.100.1")),
+        ("10.0.0.1", b"\xff, 1.1.1.1, \"\", 198.51.100.1", Some("198.51.100.1")),
+        ("10.0.0.1", b",, ,198.51.100.1,", Some("198.51.100.1")),
+        // An unreadable entry directly left of the trusted proxies is the client's.
         ("10.0.0.1", b"198.51.100.1, unknown", None),
         ("10.0.0.1", b"198.51.100.1, \xff", None),
+        ("10.0.0.1", b"198.51.100.1, \xff, 10.0.0.2", None),
+        ("10.0.0.1", b"198.51.100.1 \xff", None),
+        ("10.0.0.1", b"198.51.100.1 1.1.1.1", None),
         ("", b"198.51.100.1", None), // the peer is unknown
     ];
     for (peer, line, expected) in table {
@@ -120,6 +129,16 @@ async fn only_addresses_appended_by_trusted_proxies_are_used() {
     let two: [Line<'_>; 2] =
         [("x-forwarded-for", b"1.1.1.1"), ("x-forwarded-for", b"198.51.100.1")];
     expect(&proxies, "10.0.0.1", &two, Some("198.51.100.1")).await;
+    let last = ("x-forwarded-for", &b"10.0.0.2"[..]);
+    for (first, expected) in [
+        (&b"\xff, 198.51.100.1"[..], Some("198.51.100.1")),
+        (b"198.51.100.1, \xff", None),
+        (b"\xff", None),
+    ] {
+        expect(&proxies, "10.0.0.1", &[("x-forwarded-for", first), last], expected).await;
+    }
+    let unreadable: [Line<'_>; 2] = [("x-forwarded-for", b"\xff"), two[1]];
+    expect(&proxies, "10.0.0.1", &unreadable, Some("198.51.100.1")).await;
     expect(&ClientIp::peer(), "10.0.0.1", &two, Some("10.0.0.1")).await;
 }
 
@@ -132,11 +151,58 @@ async fn quoted_values_in_forwarded_are_parsed() {
         (b"for=198.51.100.1;x=\"a,for=1.1.1.1\", for=10.1.1.1", Some("198.51.100.1")),
         (b"for=_hidden, for=10.1.1.1", None),
         (b"proto=https", None),
-        (b"for=1.1.1.1;x=\", for=198.51.100.1", None), // a quote is left open
-        (b"for=1.1.1.1;x=\"\\\", for=198.51.100.1", None), // the closing quote is escaped
+        (b"for=198.51.100.1;x=\"a,for=1.1.1.1\"", Some("198.51.100.1")),
+        (b"for=198.51.100.1;x=\"a,for=1.1.1.1;y=\\\"b\"", Some("198.51.100.1")),
+        (b"for=198.51.100.1;x=\"a\\\\\", for=10.1.1.1", Some("198.51.100.1")),
+        (b"for=198.51.100.1;x=\"a, \"", Some("198.51.100.1")),
+        (b"for=198.51.100.1;x=\"\xff\"", Some("198.51.100.1")),
+        (b", for=198.51.100.1 ; proto=https , ,", Some("198.51.100.1")),
+        // What a client sends hides no element of a proxy.
+        (b"for=1.1.1.1;x=\", for=198.51.100.1", Some("198.51.100.1")), // a quote is left open
+        (b"x=\", for=198.51.100.1;proto=\"https\"", Some("198.51.100.1")),
+        (b"for=1.1.1.1;x=\"\\\", for=198.51.100.1", Some("198.51.100.1")), // it is escaped
+        (b"\xff, for=198.51.100.1", Some("198.51.100.1")),
+        (b"x=\", for=198.51.100.1, for=10.1.1.1", Some("198.51.100.1")),
+        // An element directly left of the trusted proxies is not readable.
+        (b"for=198.51.100.1, x=\"", None),
+        (b"for=198.51.100.1, x=\", for=10.1.1.1", None),
+        (b"for=198.51.100.1, for=\xff", None),
+        (b"for=198.51.100.1, for=\"unknown\"", None),
+        (b"for=198.51.100.1, for=\"1.1.1.1\"x", None),
     ];
     for (line, expected) in table {
         expect(&forwarded, "10.0.0.1", &[("forwarded", line)], *expected).await;
+    }
+    for (client, expected) in [(&b"for=198.51.100.1"[..], "198.51.100.1"), (b"x=\"", "1.1.1.1")] {
+        let proxy = if expected == "1.1.1.1" { &b"for=1.1.1.1"[..] } else { b"for=10.0.0.2" };
+        let lines: [Line<'_>; 2] = [("forwarded", client), ("forwarded", proxy)];
+        expect(&forwarded, "10.0.0.1", &lines, Some(expected)).await;
+    }
+}
+
+/// A proxy may copy text of the client, such as `Host`, into a quoted value. The client may also send the text itself.
+#[tokio::test]
+async fn no_text_in_a_quoted_value_is_read_as_an_element() {
+    let world = World::new();
+    let new = world.service.new_key().networks(Networks::only(["198.51.100.1"]).unwrap());
+    let secret = text(&world.keys().issue(new, &world.service.actor).await.unwrap());
+    let forwarded = ClientIp::forwarded(["10.0.0.0/8"]).unwrap();
+    let guard = world.guard_builder().client_ip(forwarded).build().unwrap();
+    let pieces: [&[u8]; 9] =
+        [b",for=1.1.1.1", b";x=", b"=", b";", b",", b"\"", b"\\", b" ", b"\xff"];
+    for n in 0..pieces.len().pow(4) {
+        let piece = |digit| pieces[n / pieces.len().pow(digit) % pieces.len()];
+        let client = [piece(0), piece(1), piece(2), piece(3)].concat();
+        let escape = |byte: &u8| match byte {
+            b'"' | b'\\' => vec![b'\\', *byte],
+            other => vec![*other],
+        };
+        let quoted: Vec<u8> = client.iter().flat_map(escape).collect();
+        let line =
+            [&client[..], b", for=198.51.100.1;host=\"", &quoted, b"\", for=10.0.0.2"].concat();
+        let lines: [Line<'_>; 2] = [("forwarded", &line), ("x-api-key", secret.as_bytes())];
+        let found = check(&guard, head("/", &lines), "10.0.0.1").await;
+        assert_eq!(found, Ok(true), "{}", String::from_utf8_lossy(&line));
     }
 }
 

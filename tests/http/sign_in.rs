@@ -1,6 +1,6 @@
 //! Sign-in over HTTP: axum and actix-web return the same bytes.
 
-use keyward::http::{leaks::LeakReceiver, manage::SignIn};
+use keyward::http::{ClientIp, leaks::LeakReceiver, manage::SignIn};
 
 use super::{
     declared::Seen,
@@ -21,6 +21,10 @@ struct Front {
 
 impl Front {
     fn open(harness: EnrollmentHarness) -> Self {
+        Self::behind(ClientIp::peer(), harness)
+    }
+
+    fn behind(client_ip: ClientIp, harness: EnrollmentHarness) -> Self {
         let keys = harness.service.keys().clone();
         let guard = keyward::http::Guard::new(keys.clone());
         let servers = Servers::start(&Rules {
@@ -30,7 +34,7 @@ impl Front {
             builds: guard.clone(),
             optional: guard.clone(),
             query: guard,
-            sign_in: Some(SignIn::new(harness.node().clone())),
+            sign_in: Some(SignIn::new(harness.node().clone()).client_ip(client_ip)),
         });
         Self { harness, servers }
     }
@@ -48,6 +52,17 @@ impl Front {
         let (method, path) = line.split_once(' ').unwrap();
         self.servers.document.expect(method, path, &seen);
         reply
+    }
+
+    /// Sends a request with these header lines to one of the two servers.
+    async fn post(&self, server: usize, path: &str, lines: &[u8], body: &str) -> Reply {
+        let head = format!(
+            "POST /lua/auth/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let request = [head.as_bytes(), lines, b"\r\n", body.as_bytes()].concat();
+        send(self.servers.both[server].1, &request).await
     }
 
     /// Sends a request to both servers, and checks that their responses are equal.
@@ -110,6 +125,80 @@ async fn a_code_is_exchanged_for_a_key_that_can_read_and_revoke_itself() {
         assert!(revoked.actor.starts_with("key:"), "{revoked}");
         assert_eq!(revoked.ip, Some("127.0.0.1".parse().unwrap()));
         assert_eq!(revoked.user_agent.as_deref(), Some("lua/1"));
+    }
+}
+
+/// The clients' networks are those of the header, and what a client adds on the left changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_header_removes_the_limits_of_a_network() {
+    let x_forwarded_for = ClientIp::x_forwarded_for(["127.0.0.0/8"]).unwrap();
+    let forwarded = ClientIp::forwarded(["127.0.0.0/8"]).unwrap();
+    // The address in the audit log, and how many codes and guesses are allowed.
+    type Expected = (Option<&'static str>, usize, usize);
+    const KNOWN: Expected = (Some("198.51.100.1"), 30, 60);
+    const UNKNOWN: Expected = (None, 10, 20);
+    let table: &[(&ClientIp, &[u8], Expected)] = &[
+        (&x_forwarded_for, b"X-Forwarded-For: \xff, 198.51.100.1\r\n", KNOWN),
+        (&x_forwarded_for, b"X-Forwarded-For: \xff\r\nX-Forwarded-For: 198.51.100.1\r\n", KNOWN),
+        (&x_forwarded_for, b"X-Forwarded-For: 198.51.100.1, \xff\r\n", UNKNOWN),
+        (&forwarded, b"Forwarded: x=\"\r\nForwarded: for=198.51.100.1\r\n", KNOWN),
+        (&forwarded, b"Forwarded: x=\", for=198.51.100.1\r\n", KNOWN),
+        (&forwarded, b"Forwarded: for=unknown\r\n", UNKNOWN),
+    ];
+    for (client_ip, lines, (address, codes, guesses)) in table {
+        let shown = String::from_utf8_lossy(lines);
+        let harness = EnrollmentHarness::new(stores::memory());
+        let front = Front::behind((*client_ip).clone(), harness);
+        let (mut sent, mut checked) = (0, 0);
+        for n in 0..90 {
+            let body = format!(r#"{{"email": "a{n}@example.com", "code": "000000"}}"#);
+            let reply = front.post(n % 2, "otp/verify", lines, &body).await;
+            match reply.status {
+                400 => checked += 1,
+                429 => assert!(reply.field("retry-after").is_some()),
+                _ => panic!("{shown}: {reply:?}"),
+            }
+        }
+        for n in 0..40 {
+            let body = format!(r#"{{"email": "a{n}@example.com"}}"#);
+            let reply = front.post(n % 2, "otp", lines, &body).await;
+            match reply.status {
+                202 => sent += 1,
+                429 => assert!(reply.field("retry-after").is_some()),
+                _ => panic!("{shown}: {reply:?}"),
+            }
+        }
+        assert_eq!((sent, checked), (*codes, *guesses), "{shown}");
+        let logged = front.harness.logged("code.refused", Some("too_many_codes")).await;
+        assert_eq!(logged.ip, address.map(|address| address.parse().unwrap()), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_codes_from_elsewhere_do_not_lock_the_user_out() {
+    for server in [0, 1] {
+        let client_ip = ClientIp::x_forwarded_for(["127.0.0.0/8"]).unwrap();
+        let front = Front::behind(client_ip, EnrollmentHarness::new(stores::memory()));
+        let from = |address: &str| format!("X-Forwarded-For: {address}\r\n").into_bytes();
+        let post = async |path: &str, lines: &[u8], code: &str| {
+            let code = if path == "otp" { "" } else { &format!(r#", "code": "{code}""#) };
+            let body = format!(r#"{{"email": "ada@example.com"{code}}}"#);
+            front.post(server, path, lines, &body).await
+        };
+        assert_eq!(post("otp", &from("192.0.2.7"), "").await.status, 202);
+        let code = front.harness.message().await.code.expose().to_owned();
+        for n in 0..40 {
+            let stranger = from(&format!("198.51.100.{n}"));
+            let guess = post("otp/verify", &stranger, &wrong(&code)).await;
+            assert_eq!(problem(&guess), (400, Some("invalid_code".into())));
+        }
+        assert_eq!(front.harness.refused("wrong_code").await, 5, "all strangers together");
+        let late = post("otp/verify", &from("198.51.100.99"), &code).await;
+        assert_eq!(problem(&late), (400, Some("invalid_code".into())));
+        let made = post("otp/verify", &from("192.0.2.7"), &code).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let again = post("otp/verify", &from("192.0.2.7"), &code).await;
+        assert_eq!(problem(&again), (400, Some("invalid_code".into())));
     }
 }
 
@@ -242,3 +331,76 @@ async fn sign_in_works_without_an_adapter() {
     let code = harness.message().await.code;
     assert!(harness.node().redeem_code(&ada(), code.expose(), &ada_actor()).await.is_ok());
 }
+
+/// 100,000 requests through trusted proxies, with random bytes in front of what the proxies add.
+#[tokio::test]
+async fn random_headers_give_no_more_codes_and_guesses_than_stated() {
+    use http::{HeaderName, HeaderValue, Method, Request, header::FORWARDED};
+    use keyward::http::{RequestHead, manage::ManageRequest};
+    let (x_forwarded_for, forwarded) = (HeaderName::from_static("x-forwarded-for"), FORWARDED);
+    let proxies = ["10.0.0.0/8"];
+    // How the client's address is found, what the proxy adds, and how many codes and guesses are allowed.
+    let table: [(_, &HeaderName, &[u8], u32, u32); 4] = [
+        (ClientIp::x_forwarded_for(proxies), &x_forwarded_for, b"198.51.100.1", 30, 60),
+        (ClientIp::x_forwarded_for(proxies), &x_forwarded_for, b"_hidden", 10, 20),
+        (ClientIp::forwarded(proxies), &forwarded, b"for=198.51.100.1;proto=https", 30, 60),
+        (ClientIp::forwarded(proxies), &forwarded, b"for=\"_hidden\"", 10, 20),
+    ];
+    let mut random = Random(0x6b65_7977_6172_6431);
+    for (client_ip, name, added, codes, guesses) in table {
+        let harness = EnrollmentHarness::new(stores::memory());
+        let sign_in = SignIn::new(harness.node().clone()).client_ip(client_ip.unwrap());
+        let (mut sent, mut checked) = (0, 0);
+        for n in 0..25_000 {
+            let (mut head, _) = Request::post("/").body(()).unwrap().into_parts();
+            let mut lines: Vec<_> = (0..random.below(4)).map(|_| random.line()).collect();
+            // The proxy adds to the last line, or adds a line.
+            match lines.last_mut().filter(|_| random.below(2) == 0) {
+                Some(last) => last.extend([&b", "[..], added].concat()),
+                None => lines.push(added.to_vec()),
+            }
+            for line in &lines {
+                head.headers.append(name, HeaderValue::from_bytes(line).unwrap());
+            }
+            let head = RequestHead::from_parts(&head, "10.0.0.1".parse().ok());
+            let (path, code) = match n % 2 {
+                0 => ("/auth/otp", ""),
+                _ => ("/auth/otp/verify", r#", "code": "000000""#),
+            };
+            let body = format!(r#"{{"email": "a{n}@example.com"{code}}}"#);
+            let call = ManageRequest::new(&Method::POST, path).json(body.as_bytes());
+            match sign_in.handle(&head, &call).await.status().as_u16() {
+                202 => sent += 1,
+                400 => checked += 1,
+                429 => {}
+                other => panic!("{other}: {lines:?}"),
+            }
+        }
+        assert_eq!((sent, checked), (codes, guesses), "{}", String::from_utf8_lossy(added));
+    }
+}
+
+/// SplitMix64: reproducible.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// Returns a header line of arbitrary bytes, or of bytes with a meaning in forwarding headers.
+    fn line(&mut self) -> Vec<u8> {
+        let is_arbitrary = self.below(2) == 0;
+        let byte = |_| match is_arbitrary {
+            true => (self.below(0xe0) + 0x20) as u8,
+            false => MEANINGFUL[self.below(MEANINGFUL.len() as u64) as usize],
+        };
+        let length = 40;
+        (0..length).map(byte).filter(|byte| *byte != 0x7f).collect()
+    }
+}
+
+const MEANINGFUL: &[u8] = b"\"\"\"\\\\,,;;==  \tfor:[].019a\xff";

@@ -1,6 +1,6 @@
 use keyward::{
-    http::{Credentials, leaks::LeakReceiver},
-    model::{Quota, Rate},
+    http::{ClientIp, Credentials, leaks::LeakReceiver},
+    model::{Networks, Quota, Rate},
 };
 
 use super::{
@@ -14,10 +14,14 @@ use crate::{cache::faulty_store::Fault, support::mistyped};
 
 pub fn start(world: &World) -> Servers {
     let query = Credentials::bearer().danger_or_query_parameter("key");
+    // The tests connect from a trusted proxy.
+    let x_forwarded_for = ClientIp::x_forwarded_for(["127.0.0.0/8"]).unwrap();
+    let forwarded = ClientIp::forwarded(["127.0.0.0/8"]).unwrap();
+    let builds = world.guard_builder().require("builds:read").client_ip(forwarded);
     Servers::start(&Rules {
         keys: world.keys().clone(),
-        any: world.guard(),
-        builds: world.guard_builder().require("builds:read").build().unwrap(),
+        any: world.guard_builder().client_ip(x_forwarded_for).build().unwrap(),
+        builds: builds.build().unwrap(),
         optional: world.guard_builder().optional().build().unwrap(),
         query: world.guard_builder().credentials(query).build().unwrap(),
         sign_in: None,
@@ -74,6 +78,8 @@ async fn axum_and_actix_web_return_the_same_responses() {
     world.keys().verify(&limited, &keyward::verify::VerifyRequest::new()).await.unwrap();
     let unknown = world.unknown();
     let other = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
+    let new = world.service.new_key().networks(Networks::only(["198.51.100.1"]).unwrap());
+    let bound = world.keys().issue(new, &world.service.actor).await.unwrap();
     let servers = start(&world);
     let typo = mistyped(&good);
     let (upper, spaced) = (good.to_uppercase(), format!("{} {}", &good[..9], &good[9..]));
@@ -89,6 +95,7 @@ async fn axum_and_actix_web_return_the_same_responses() {
             ("$plain", &*plain),
             ("$unknown", &*unknown),
             ("$other", other.secret.expose()),
+            ("$bound", bound.secret.expose()),
             ("$typo", &*typo),
             ("$upper", &*upper),
             ("$spaced", &*spaced),
@@ -194,6 +201,24 @@ async fn axum_and_actix_web_return_the_same_responses() {
         ("/optional", b"X-API-Key: guess\r\n", INVALID),
         ("/optional", b"X-API-Key:\r\n", INVALID),
         ("/optional", b"Authorization: Bearer\r\n", INVALID),
+        // A key that is bound to a network, behind a proxy.
+        ("/any", b"X-API-Key: $bound\r\n", INVALID),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: 198.51.100.1\r\n", HELLO),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: 198.51.100.1, 127.0.0.2\r\n", HELLO),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: 198.51.100.1, 1.1.1.1\r\n", INVALID),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: \xff, 198.51.100.1\r\n", HELLO),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: \xff\r\nX-Forwarded-For: 198.51.100.1\r\n", HELLO),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: x, \xe2\x80\xae,, 198.51.100.1\r\n", HELLO),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: 198.51.100.1, \xff\r\n", INVALID),
+        ("/any", b"X-API-Key: $bound\r\nX-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: \xff\r\n", INVALID),
+        ("/any", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1\r\n", INVALID),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1\r\n", HELLO),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: x=\"\r\nForwarded: for=198.51.100.1\r\n", HELLO),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: x=\", for=198.51.100.1\r\n", HELLO),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=\xff, for=198.51.100.1\r\n", HELLO),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1, x=\"\r\n", INVALID),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1\r\nForwarded: x=\"\r\n", INVALID),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1;x=\", for=1.1.1.1\"\r\n", HELLO),
         // The query string, where the host enables it.
         ("/query?key=$good", b"", HELLO),
         ("/query?a=b&key=$good", b"", HELLO),
@@ -281,6 +306,14 @@ async fn quota_headers_report_remaining_uses_and_retry_after_only_if_it_resets()
         let reply = ask_one(server, &trial).await;
         assert_eq!(reply.field("ratelimit-policy"), Some("\"key-quota\";q=2"));
         assert_eq!(reply.field("ratelimit"), Some(&*format!("\"key-quota\";r={left}")));
+    }
+    // An integer of a structured field has at most 15 digits; this quota has 16.
+    let huge = world.metered(Quota::total(u64::MAX)).await;
+    for server in [0, 1] {
+        let reply = ask_one(server, &huge).await;
+        let policy = Some("\"key-quota\";q=999999999999999");
+        assert_eq!(reply.field("ratelimit-policy"), policy);
+        assert_eq!(reply.field("ratelimit"), Some("\"key-quota\";r=999999999999999"));
     }
     for (key, retry_after) in [(&daily, Some("86400")), (&trial, None)] {
         let line = format!("X-API-Key: {key}\r\n");

@@ -1,5 +1,6 @@
-//! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields
-//! without a value are omitted, except `lastUsedAt`, which is `null` until the first use.
+//! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields without a value are
+//! omitted, except `lastUsedAt`, which is `null` until the first use. Control characters and characters that reorder
+//! text are escaped: names and user agents come from others.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,10 @@ use crate::{
     error::{Error, ErrorKind},
     http::responses::{RETRY_AFTER_UNAVAILABLE, Rejection, no_store_response, problem_response},
     manage::AuditExport,
-    model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
+    model::{
+        Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only,
+        needs_escape, push_json_character,
+    },
     secret::Secret,
     verify::{Verified, whole_seconds},
 };
@@ -72,7 +76,18 @@ impl From<String> for ManageBody {
 debug_only!(ManageBody {});
 
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<String> {
-    no_store_response(status, "application/json", body.to_string())
+    no_store_response(status, "application/json", escape_json(body.to_string()))
+}
+
+/// Escapes what `serde_json` does not: characters that act on a terminal or reorder text. In JSON, they occur only in
+/// strings.
+fn escape_json(json: String) -> String {
+    if !json.contains(needs_escape) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    json.chars().for_each(|character| push_json_character(&mut escaped, character));
+    escaped
 }
 
 pub(super) fn message_json(text: &str) -> Value {

@@ -29,7 +29,9 @@ use crate::{
 /// `axum::manage::sign_in` and `actix::manage::sign_in` mount these routes. Their error codes are `invalid_code` and
 /// `expired_code` (400), `rate_limited` (429, with `Retry-After`), and those of the [management API](super).
 ///
-/// Requests are limited per e-mail address, and also per network if the address of the peer is known.
+/// Requests are limited per e-mail address and per network. All clients whose IP address is not known share one limit,
+/// which is stricter than that of a network: see [`Enrollment`] and
+/// [`EnrollmentBuilder::codes_without_address`](crate::enroll::EnrollmentBuilder::codes_without_address).
 #[derive(Clone, Debug)]
 pub struct SignIn {
     enrollment: Enrollment,

@@ -92,8 +92,11 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
                 .returns_file(format, "One `AuditEvent` per line, newest first.")
         }
         Route::ExportAudit(format @ ExportFormat::Csv) => {
-            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
-                .returns_file(format, "A header line, then the events, newest first.")
+            op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.").returns_file(
+                format,
+                "A header line, then the events, newest first. Control characters and \
+                     characters that reorder text are written as `\\u{202e}`.",
+            )
         }
         Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
             .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
@@ -111,7 +114,8 @@ pub(super) fn sign_in() -> [(HttpMethod, &'static str, Operation); 4] {
         .fails(429, &["rate_limited"])
         .writes()
         .returns(202, "The same, whether there is an account or not.", "Message");
-    let summary = "Exchanges a code for a key. Only this response contains the secret.";
+    let summary = "Exchanges a code for a key. Only this response contains the secret. A code has \
+                   separate attempts for the network that requested it and for all others.";
     let verify_code = Described::new("verifyCode", summary)
         .takes_json("PresentedCode", Required::True)
         .fails(400, &["invalid_code", "expired_code"])

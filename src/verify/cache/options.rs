@@ -65,19 +65,22 @@ impl CacheOptions {
     /// Beyond it, well-formed but unknown secrets are answered *unavailable*, because only the store can tell that they
     /// are unknown. Cached keys are not affected, also if they have to be read again; a key that is not in the cache
     /// competes with the flood. Half of the look-ups are reserved for client networks that sent no unknown
-    /// secret, so that a flood from a few networks does not block new keys of others. A look-up that finds a key
-    /// is not counted.
+    /// secret, so that a flood from a few networks does not block new keys of others. Requests
+    /// without a known address have only the other half. A look-up that finds a key is not counted.
     pub fn unknown_lookups_per_second(self, lookups: u32) -> Self {
         Self { unknown_lookups: lookups, ..self }
     }
 
-    /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests of
-    /// the network are answered [`Limited`](crate::VerifyError::Limited) before anything is looked up. Off by
-    /// default; requests without a known address are not limited.
+    /// Sets how many unknown secrets one client network (an IPv4 /24 or an IPv6 /64) may present. Beyond it, requests
+    /// of the network are answered [`Limited`](crate::VerifyError::Limited) before anything is looked up. Off by
+    /// default.
     ///
-    /// A cached key is always answered, and each success makes up for one failure: a network with one broken client
-    /// and a hundred good ones is not limited. The table takes 32 KiB for any number of networks; 1 of 4,096
-    /// networks shares the count of another one.
+    /// All requests without a known address share one limit: a third of the rate. A service that never passes an
+    /// address MUST set a rate for all of its clients together.
+    ///
+    /// A cached key is always answered, and each success makes up for one failure: a network with one broken client and
+    /// a hundred good ones is not limited. Both hold without an address, too. The table takes 32 KiB for any number of
+    /// networks; 1 of 4,096 networks shares the count of another one.
     pub fn failed_attempts_per_network(self, rate: Rate) -> Self {
         Self { failed_attempts: Some(rate), ..self }
     }
