@@ -18,7 +18,7 @@ use keyward::{
     Access, Verified,
     actix::ApiKeyAuth,
     http::{
-        ClientIp, Guard,
+        ClientIp, Credentials, Guard,
         leaks::{LeakReceiver, LeakReport},
         manage::{Caller, ManageRequest, ManagementApi},
         openapi::CallerAuth,
@@ -328,6 +328,47 @@ async fn the_csrf_layer_applies_only_to_requests_without_a_key() {
     assert_eq!(status(&service, post("cross-site", None)).await, 403);
     assert_eq!(status(&service, post("cross-site", Some(&world.reader().await))).await, 200);
     assert_eq!(status(&service, post("cross-site", Some(&world.revoked().await))).await, 401);
+}
+
+#[tokio::test]
+async fn the_csrf_layer_applies_unless_the_key_alone_identifies_the_caller() {
+    let world = World::new();
+    let secret = world.reader().await;
+    let credentials = Credentials::header("x-api-key").unwrap().or_bearer();
+    let credentials = credentials.or_header("accept-language").unwrap();
+    let credentials = credentials.or_header("Sec-Key").unwrap();
+    let credentials = credentials.danger_or_query_parameter("key");
+    let cookie = Credentials::header("cookie").unwrap();
+    let bearer = format!("Bearer {secret}");
+    for (credentials, uri, lines, status_of_cross_site) in [
+        (&credentials, "/".to_owned(), &[("x-api-key", &*secret)][..], 200),
+        (&credentials, "/".into(), &[("authorization", &bearer)], 200),
+        (&credentials, "/?key=".into(), &[], 401),
+        (&credentials, format!("/?key={secret}"), &[], 403),
+        (&credentials, format!("/?key={secret}"), &[("cookie", "session=ada")], 403),
+        (&credentials, "/".into(), &[("accept-language", &secret)], 403),
+        (&credentials, "/".into(), &[("sec-key", &secret)], 403),
+        (&credentials, "/".into(), &[("x-api-key", &secret), ("cookie", "session=ada")], 403),
+        (&credentials, "/".into(), &[("authorization", &bearer), ("cookie", "")], 403),
+        (&cookie, "/".into(), &[("cookie", &secret)], 403),
+        (&credentials, "/".into(), &[], 403),
+    ] {
+        let guard = world.guard_builder().credentials(credentials.clone()).optional();
+        let layers = (
+            ApiKeyLayer::new(guard.build().unwrap()),
+            UnlessVerifiedLayer::new(CsrfLayer::new()),
+        );
+        let service = layers.layer(service_fn(handler));
+        for (site, expected) in [("cross-site", status_of_cross_site), ("same-origin", 200)] {
+            let expected = if status_of_cross_site == 401 { 401 } else { expected };
+            let request = Request::post(&uri).header("host", "acme.example");
+            let request = lines.iter().fold(request.header("sec-fetch-site", site), |all, line| {
+                all.header(line.0, line.1)
+            });
+            let seen = status(&service, request.body(Body::empty()).unwrap()).await;
+            assert_eq!(seen, expected, "{site} {uri} {lines:?}");
+        }
+    }
 }
 
 #[tokio::test]
