@@ -10,7 +10,8 @@ use crate::{
     store::KeyStore,
     system::{Clock, NodeClock, SystemClock},
     verify::{
-        Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier, WriteBehind,
+        Buckets, Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier,
+        WriteBehind,
     },
 };
 
@@ -162,6 +163,7 @@ impl ApiKeysBuilder {
             feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
             writer: Arc::new(WriteBehind::new(store.clone(), sinks, ids, start_due_jobs)),
             rates: self.rates,
+            introspections: Buckets::default(),
             store,
             accounts,
             formats,

@@ -195,6 +195,7 @@ impl Guard {
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
             ip,
+            any_network: false,
             user_agent: user_agent.as_deref(),
             scopes: &self.scopes,
             any_scope: &self.any_scope,

@@ -37,7 +37,7 @@ mod requests;
 mod responses;
 mod sign_in;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
 use serde_json::Value;
@@ -61,8 +61,10 @@ use crate::{
     http::responses::{Rejection, no_store_response},
     manage::{Issued, NewKey, Page, Rotation},
     model::{Key, KeyId, Status},
-    verify::{Limited, VerifyError, VerifyRequest},
+    verify::{Introspection, Limited, LimitedReason, VerifyRequest},
 };
+#[cfg(any(feature = "axum", feature = "actix"))]
+use crate::{http::responses::ErrorCode, verify::Verified};
 
 /// The management API of an [`ApiKeys`].
 ///
@@ -261,23 +263,27 @@ impl Call<'_> {
         key_json(key, Some(secret), self.caller.owner_scope(), self.keys.now())
     }
 
-    /// Counts as a use against the key's limits.
+    /// Looks at the key and does not use it. The address of the caller itself says nothing about the client that
+    /// presented the secret, so only an address in the form is compared with the networks of the key.
     async fn introspect(&self) -> ManageResult<Value> {
-        let form = self.request.form_parameters()?;
+        let &Self { keys, caller, request } = self;
+        let form = request.form_parameters()?;
         let expected = || ManageError::invalid("send the form parameter `token`");
         let token = form.get("token").ok_or_else(expected)?;
-        let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
-        let visible = match self.keys.verify(token.as_bytes(), &verify).await {
-            Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
-            Err(VerifyError::Denied(_)) => None,
-            Err(VerifyError::Limited(limited)) => {
-                // Without the state of the limits, because the key may belong to another owner.
+        let address = form.get("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
+        let expected = |_| ManageError::invalid("client_ip must be an IP address: 192.0.2.7");
+        let ip = address.map_err(expected)?;
+        let tenant = Some(caller.owner.tenant());
+        let looks = VerifyRequest { tenant, ip, any_network: ip.is_none(), ..VerifyRequest::new() };
+        match keys.introspect(token, &caller.owner, caller.owner_scope(), &looks).await? {
+            Introspection::Active(key) => Ok(introspection_json(Some(&key))),
+            Introspection::Inactive => Ok(introspection_json(None)),
+            Introspection::Limited(wait) => {
                 let (rates, quotas) = Default::default();
-                return Err(Rejection::limited(&Limited { rates, quotas, ..*limited }).into());
+                let (reason, retry_after) = (LimitedReason::Network, Some(wait));
+                Err(Rejection::limited(&Limited { reason, retry_after, rates, quotas }).into())
             }
-            Err(VerifyError::Unavailable(error)) => return Err(error.into()),
-        };
-        Ok(introspection_json(visible.as_ref()))
+        }
     }
 
     async fn create(&self) -> ManageResult<Issued> {

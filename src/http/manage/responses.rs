@@ -16,7 +16,7 @@ use crate::{
     manage::AuditExport,
     model::{Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only},
     secret::Secret,
-    verify::Verified,
+    verify::ActiveKey,
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand. For a
@@ -139,21 +139,21 @@ pub(super) fn event_json(event: &AuditEvent) -> Value {
 }
 
 /// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains only `active: false`.
-pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
-    let Some(verified) = verified else { return json!({ "active": false }) };
+pub(super) fn introspection_json(active: Option<&ActiveKey>) -> Value {
+    let Some(key) = active else { return json!({ "active": false }) };
     let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
-    let scope = match verified.permissions() {
+    let scope = match &key.permissions {
         Permissions::Only(scopes) => Some(scopes.to_string()),
         Permissions::All => None,
     };
     omit_null(json!({
         "active": true,
         "scope": scope,
-        "sub": verified.owner().account(),
-        "client_id": verified.key_id().to_string(),
+        "sub": key.owner.account(),
+        "client_id": key.id.to_string(),
         "token_type": "Bearer",
-        "iat": seconds(verified.created_at()),
-        "exp": verified.expires_at().map(seconds),
+        "iat": seconds(key.created_at),
+        "exp": key.ends_at.map(seconds),
     }))
 }
 

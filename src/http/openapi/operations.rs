@@ -95,10 +95,13 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
             op("exportEventsAsCsv", "Exports the audit events for a spreadsheet.")
                 .returns_file(format, "A header line, then the events, newest first.")
         }
-        Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
-            .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
-            .fails(429, &["rate_limited", "quota_exhausted"])
-            .returns(200, "The state of the secret.", "Introspection"),
+        Route::Introspect => op(
+            "introspect",
+            "Returns whether a secret is valid (RFC 7662). Does not count as a use.",
+        )
+        .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
+        .fails(429, &["rate_limited"])
+        .returns(200, "The state of the secret.", "Introspection"),
     };
     let text = "The caller is not authenticated. The host determines the body.";
     described.responds(401, ResponseBuilder::new().description(text)).build("api-keys")
@@ -326,12 +329,21 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .required(["account", "ip", "userAgent", "reason"], or_null(string()))
         .required(["count"], integer().minimum(Some(1)));
     let introspection = "The state of a secret. If the secret is not valid, or belongs to another \
-                         owner, the only field is `active`.";
+                         owner, the only field is `active`. Rates and quotas do not matter.";
+    let exp = "When the secret ends: the expiry of the key, or an earlier end of the overlap if a \
+               rotation replaced the secret.";
     let introspection = object(introspection)
         .required(["active"], ObjectBuilder::new().schema_type(Type::Boolean))
         .optional(["scope", "sub", "token_type"], string())
         .optional(["client_id"], uuid())
-        .optional(["iat", "exp"], integer());
+        .optional(["iat"], integer())
+        .optional(["exp"], integer().description(Some(exp)));
+    let address = "The address of the client that presented the secret. If given, a key that is \
+                   restricted to networks is active only if one of them contains the address.";
+    let token = ObjectBuilder::new()
+        .property("token", string().description(Some("The secret.")))
+        .property("client_ip", string().description(Some(address)))
+        .required("token");
     [
         ("ApiKeyChange", changeable(change.optional(["name"], name())).0),
         ("ApiKeyPage", page("keys", "ApiKey").0),
@@ -341,7 +353,7 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         ("NewApiKey", new_key.0),
         ("Rotation", rotation.0),
         // Allows other fields, as RFC 7662 requires.
-        ("Token", ObjectBuilder::new().property("token", string()).required("token")),
+        ("Token", token),
     ]
 }
 
