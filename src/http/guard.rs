@@ -1,6 +1,10 @@
 use std::{net::IpAddr, sync::Arc};
 
-use http::{Extensions, HeaderValue, header::USER_AGENT, request::Parts};
+use http::{
+    Extensions, HeaderValue,
+    header::{AUTHORIZATION, COOKIE, USER_AGENT},
+    request::Parts,
+};
 
 use super::{
     credentials::Credentials,
@@ -237,17 +241,26 @@ impl Guard {
         }
     }
 
-    /// Builds a rejection with the challenge of RFC 6750.
+    /// Builds a rejection with the challenge of RFC 6750. If the guard does not accept `Authorization`, there is a
+    /// challenge for each header that it accepts, with the scheme `ApiKey` and the name of the header.
     fn challenge(&self, code: ErrorCode) -> Rejection {
-        let mut text = format!("Bearer realm=\"{}\"", self.realm);
+        let mut parameters = format!("realm=\"{}\"", self.realm);
         if let Some(error) = code.challenge_error() {
-            text.push_str(&format!(", error=\"{error}\""));
+            parameters.push_str(&format!(", error=\"{error}\""));
         }
         if code == ErrorCode::InsufficientScope {
             let scopes: Vec<_> = self.scopes.iter().chain(&self.any_scope).copied().collect();
-            text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+            parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
         let mut rejection = Rejection::new(code);
+        let text = match self.credentials.header_names().find(|name| **name == AUTHORIZATION) {
+            Some(_) => format!("Bearer {parameters}"),
+            None => {
+                rejection.header = self.credentials.header_names().next().cloned();
+                let challenge = |name| format!("ApiKey header=\"{name}\", {parameters}");
+                self.credentials.header_names().map(challenge).collect::<Vec<_>>().join(", ")
+            }
+        };
         rejection.challenge = HeaderValue::try_from(text).ok();
         rejection
     }

@@ -20,7 +20,14 @@
 //!
 //! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The response for the id of
 //! any other key is the same as for an id that does not exist. No request can name another owner. Errors are problem
-//! details (RFC 9457) with a stable `code`.
+//! details (RFC 9457) with a stable `code`. `HEAD` is answered where `GET` is, with the same headers; servers omit the
+//! body. Paths are compared as they were sent: a percent-encoded path names no route.
+//!
+//! Introspection does not use the key: it charges no rate and no quota, and records neither a use nor a denial. `exp` is
+//! the expiry of the key, or the earlier end of a replaced secret. The parameter `client_ip` is the address of the client
+//! that presented the secret; without it, the networks of the key do not matter. The response is `active: false` for
+//! every key that the caller may not see, whatever its state. A caller that presents more than 20 secrets per second that
+//! are not active, after a burst of 200, gets 429.
 //!
 //! A change that widens what a key may do requires a second factor if the host's [`StepUp`](crate::accounts::StepUp)
 //! policy says so. The response is then `second_factor_required` (403), with its maximum age in seconds as `maxAge`.
@@ -145,8 +152,9 @@ impl ManagementApi {
 }
 
 impl Route {
-    /// Returns the route, and the segment of the path in place of `{id}`.
+    /// Returns the route, and the segment of the path in place of `{id}`. `HEAD` has the routes of `GET`.
     fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), ManageError> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let mut allowed = Vec::new();
         for (known, template, route) in &ROUTES {
             let Some(id) = match_path(path, template) else { continue };
@@ -154,6 +162,7 @@ impl Route {
                 return Ok((*route, id));
             }
             allowed.push(known.as_str());
+            allowed.extend((*known == Method::GET).then_some("HEAD"));
         }
         Err(match allowed.join(", ").as_str() {
             "" => ManageError::unknown_path(),
@@ -170,7 +179,7 @@ fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
         return (path == template).then_some("");
     };
     let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.contains('/')).then_some(id)
+    (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
 /// A request that is being handled.

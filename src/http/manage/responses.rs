@@ -185,6 +185,11 @@ impl ManageError {
         error
     }
 
+    pub(super) fn repeated_header(name: &str) -> Self {
+        let detail = format!("the header {name} is repeated: send it once");
+        Self::new(StatusCode::BAD_REQUEST, "repeated_header", &detail)
+    }
+
     pub(super) fn invalid(detail: &str) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }

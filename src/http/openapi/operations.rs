@@ -146,10 +146,12 @@ struct Described {
 }
 
 impl Described {
-    /// Starts with the errors of every operation: the store is unavailable or corrupt, or the body is too large.
+    /// Starts with the errors of every operation: the store is unavailable or corrupt, or the body is malformed or too
+    /// large.
     fn new(id: &str, summary: &str) -> Self {
         let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary));
         Self { operation, errors: ErrorCodes::default() }
+            .fails(400, &["malformed_body"])
             .fails(413, &["too_large"])
             .fails(500, &["internal"])
             .fails(503, &["unavailable"])
@@ -202,12 +204,13 @@ impl Described {
                     for one day.";
         let token = string().pattern(Some("^[!-~]{1,200}$"));
         self.parameter(ParameterIn::Header, "Idempotency-Key", text, token)
+            .fails(400, &["repeated_header"])
             .fails(409, &["conflict"])
             .fails(422, &["invalid", "idempotency_key_reused"])
     }
 
     fn takes_json(self, schema: &str, required: Required) -> Self {
-        self.takes_body("application/json", schema, required).fails(400, &["malformed_body"])
+        self.takes_body("application/json", schema, required)
     }
 
     fn takes_body(self, content_type: &str, schema: &str, required: Required) -> Self {
@@ -215,7 +218,10 @@ impl Described {
         let body = RequestBodyBuilder::new().content(content_type, content);
         let body = body.required(Some(required)).build();
         let described = Self { operation: self.operation.request_body(Some(body)), ..self };
-        described.fails(415, &["media_type"]).fails(422, &["invalid"])
+        described
+            .fails(400, &["repeated_header"])
+            .fails(415, &["media_type"])
+            .fails(422, &["invalid"])
     }
 
     fn returns(self, status: u16, text: &str, schema: &str) -> Self {
