@@ -294,9 +294,12 @@ pub mod manage {
         let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
             let api = api.clone();
             async move {
-                let caller = caller.into();
-                receive(&request, body, async |_, received| api.handle(&caller, received).await)
-                    .await
+                let (caller, verified) = (caller.into(), request.extensions().get().cloned());
+                let verified: Option<Verified> = verified;
+                receive(&request, body, async |_, received| {
+                    api.handle_behind(verified.as_ref(), &caller, received).await
+                })
+                .await
             }
         };
         move |config| {

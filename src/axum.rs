@@ -108,6 +108,7 @@ pub mod manage {
             RequestHead,
             manage::{Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
         },
+        verify::Verified,
     };
 
     /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
@@ -130,7 +131,8 @@ pub mod manage {
             let (parts, body) = receive(request, MAX_BODY).await?;
             let head = RequestHead::from_parts(&parts, None);
             let request = ManageRequest::received(&parts.method, &head, &body);
-            let response = api.handle(&caller.into(), &request).await;
+            let verified = parts.extensions.get::<Verified>();
+            let response = api.handle_behind(verified, &caller.into(), &request).await;
             Ok::<_, Response>(response.map(|body| match body.into_complete() {
                 Ok(text) => Body::from(text),
                 Err(rest) => Body::from_stream(rest.into_stream()),

@@ -173,14 +173,16 @@ impl Guard {
                 Err(reason) => self.reject(code_of(reason)),
             };
         }
-        let secret = match self.credentials.read(request) {
-            Ok(Some(secret)) => secret,
+        let (secret, source) = match self.credentials.read(request) {
+            Ok(Some(found)) => found,
             Ok(None) if self.optional => return Precheck::NoKey,
             Ok(None) => return self.reject(ErrorCode::MissingKey),
             Err(code) => return self.reject(code),
         };
         let (ip, user_agent) = self.client(request);
-        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent })
+        let (_, cookies) = request.last_value(&COOKIE);
+        let csrf_exempt = source.needs_preflight() && cookies == 0;
+        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent, csrf_exempt })
     }
 
     /// Returns the address and the user agent of the client.
@@ -194,7 +196,7 @@ impl Guard {
 
     /// Verifies a presented key against the rules of this guard.
     pub(crate) async fn verify(&self, presented: PresentedKey) -> Result<Verified, Rejection> {
-        let PresentedKey { secret, tenant, ip, user_agent } = presented;
+        let PresentedKey { secret, tenant, ip, user_agent, csrf_exempt } = presented;
         let cache_missed = std::sync::atomic::AtomicBool::new(false);
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
@@ -212,7 +214,7 @@ impl Guard {
         match result {
             Ok(verified) => {
                 recorder.verified(&verified);
-                Ok(verified)
+                Ok(verified.with_csrf_exempt(csrf_exempt))
             }
             Err(error) => {
                 let rejection = self.rejection_for(&error);
@@ -407,6 +409,7 @@ pub(crate) struct PresentedKey {
     tenant: Option<String>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    csrf_exempt: bool,
 }
 
 /// An extension of a request that a guard verified. Only this crate can create it.

@@ -76,7 +76,7 @@ impl Verifier {
             self.charge_locally(&key, request, now)?
         };
         self.record_use(&key, request, now);
-        Ok(Verified { key, at: now.at, ip: request.ip, charged })
+        Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
     }
 
     /// Authorizes a request with a known key. Rejections are counted.

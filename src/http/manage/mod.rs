@@ -37,8 +37,9 @@
 //! retry returns the same key with a new secret in place of the lost one. No secret is stored for
 //! that. A value is valid within one owner for one day, until the next rotation of that key.
 //!
-//! If callers are browser sessions, the host MUST add its own protection against cross-site requests
-//! (CSRF). [`SignIn`] lets people without a session sign in by e-mail.
+//! If callers are browser sessions, the host MUST add its own protection against cross-site requests (CSRF): see
+//! [`Verified::is_csrf_exempt`](crate::Verified::is_csrf_exempt). [`SignIn`] lets people without a session sign in by
+//! e-mail.
 
 mod requests;
 mod responses;
@@ -148,6 +149,21 @@ impl ManagementApi {
     ) -> Response<ManageBody> {
         let result = Call { keys: &self.keys, caller, request }.dispatch().await;
         result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
+    }
+
+    /// Handles what an adapter received, unless a guard in front of it has verified a key and something else in the
+    /// request has decided who is calling.
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) async fn handle_behind(
+        &self,
+        verified: Option<&Verified>,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+    ) -> Response<ManageBody> {
+        if verified.is_some_and(|key| caller.actor.key_id != Some(key.key_id())) {
+            return Rejection::new(ErrorCode::RepeatedCredentials).into_response();
+        }
+        self.handle(caller, request).await
     }
 }
 

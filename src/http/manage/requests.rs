@@ -20,6 +20,11 @@ use crate::{
 
 /// The authenticated caller of the management API: a session of the host, or a key with a scope for managing keys.
 ///
+/// One credential of the request MUST decide who is calling. If the routes are behind a guard and it has
+/// found a key, the caller has to be [that key](Caller::of_key): the adapters reject a request whose
+/// extractor returns another caller, such as the session of a cookie beside the key (400,
+/// `repeated_credentials`).
+///
 /// # Examples
 /// ```
 /// use keyward::{Actor, Owner, http::manage::Caller};

@@ -23,7 +23,7 @@ use crate::{
 /// Describes a route of the management API, without the security that its callers need.
 pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation {
     let op = |id, summary| {
-        let mut described = Described::new(id, summary);
+        let mut described = Described::new(id, summary).fails(400, &["repeated_credentials"]);
         if path.contains("{id}") {
             let schema = uuid();
             described = described.parameter(ParameterIn::Path, "id", "The id of the key.", schema);
