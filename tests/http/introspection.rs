@@ -49,18 +49,14 @@ async fn traces(world: &World, issued: &Issued) -> (Vec<EventKind>, u64) {
         .filter(|kind| matches!(kind, EventKind::Denied | EventKind::FirstUsed));
     let hours = keys.usage_history(&world.service.owner, issued.key.id, 24).await.unwrap();
     let counted = hours.iter().map(|hour| hour.accepted + hour.denied + hour.limited);
-    (kinds.collect(), counted.map(u64::from).sum())
+    (kinds.collect(), counted.sum())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn introspection_charges_nothing_and_records_no_use() {
     let world = World::new();
     let servers = start(&world);
-    let limits = KeyLimits {
-        rate: Some(Rate::per_hour(1)),
-        quota: Some(Quota::total(1)),
-        ..KeyLimits::default()
-    };
+    let limits = KeyLimits { rate: Some(Rate::per_hour(1)), quota: Some(Quota::total(1)) };
     let new = world.service.new_key().limits(limits);
     let issued = world.keys().issue(new, &world.service.actor).await.unwrap();
     let form = format!("token={}", text(&issued));
