@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => keys.build(),
     };
 
-    // Requests with an API key skip the CSRF check. Requests with a session cookie do not.
+    // Requests with nothing but an API key skip the CSRF check. Requests with a cookie do not.
     let app = Router::new()
         .route("/code", post(code))
         .route("/billing/plan", put(subscribe))
@@ -174,7 +174,7 @@ async fn subscribe(
     }
 }
 
-/// The user of a request, authenticated by a key or a session.
+/// The user of a request, authenticated by a key, or else by a session.
 struct User(Owner);
 
 impl<S: Sync> FromRequestParts<S> for User {
@@ -188,7 +188,8 @@ impl<S: Sync> FromRequestParts<S> for User {
     }
 }
 
-/// The session of a browser. Simplified: a real service looks up a random token in its session store.
+/// The session of a browser; a request with a key has none. Simplified: a real service looks up a random token in its
+/// session store.
 struct Session {
     owner: Owner,
     actor: Actor,
@@ -198,6 +199,10 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // The caller is the key's owner, whatever the cookies say.
+        if parts.extensions.get::<Verified>().is_some() {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
         let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let account = session_cookie::session_cookie(&parts.headers);
         let account = account.filter(|account| ["ada", "bob", "eve"].contains(account));

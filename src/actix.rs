@@ -36,6 +36,7 @@ use actix_web::{
     Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError,
     body::{EitherBody, MessageBody},
     dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    error::PayloadError,
     http::{
         StatusCode,
         header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue},
@@ -48,6 +49,7 @@ use crate::{
         guard::{CheckedWithoutKey, OuterCheck, Precheck},
         rate_limit_headers,
         request::Headers,
+        responses::{malformed_body, too_large},
     },
     verify::Verified,
 };
@@ -219,6 +221,14 @@ impl ResponseError for Rejection {
     }
 }
 
+/// Returns the response to a body that cannot be read: too large, incomplete or malformed.
+fn unreadable_body(error: &Error, max_bytes: usize) -> http::Response<String> {
+    match error.as_error() {
+        Some(PayloadError::Overflow) => too_large(max_bytes),
+        _ => malformed_body(),
+    }
+}
+
 fn actix_status(status: http::StatusCode) -> StatusCode {
     StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
@@ -239,21 +249,22 @@ fn insert_headers<N: AsRef<str>, V: AsRef<[u8]>>(
 /// The management API as routes.
 pub mod manage {
     use actix_web::{
-        Error, FromRequest, HttpRequest, HttpResponse, Resource,
+        Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, Resource,
         body::{BodyStream, BoxBody},
+        guard::{GuardContext, fn_guard},
         http::StatusCode,
         web::{self, Bytes, PayloadConfig, ServiceConfig},
     };
     use futures_util::TryStreamExt as _;
 
-    use super::{into_actix_response, request_head};
+    use super::{into_actix_response, request_head, unreadable_body};
     use crate::{
         api::ApiKeys,
         http::{
             RequestHead,
             manage::{Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
-            responses::too_large,
         },
+        verify::Verified,
     };
 
     /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
@@ -283,14 +294,16 @@ pub mod manage {
         let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
             let api = api.clone();
             async move {
-                let caller = caller.into();
-                receive(&request, body, async |_, received| api.handle(&caller, received).await)
-                    .await
+                let (caller, verified) = (caller.into(), request.extensions().get().cloned());
+                let verified: Option<Verified> = verified;
+                receive(&request, body, async |_, received| {
+                    api.handle_behind(verified.as_ref(), &caller, received).await
+                })
+                .await
             }
         };
         move |config| {
-            for path in
-                ["api-keys", "api-keys/.*", "audit", r"audit\.jsonl", r"audit\.csv", "introspect"]
+            for path in ["api-keys", "api-keys/", "audit", "audit.jsonl", "audit.csv", "introspect"]
             {
                 config.service(resource(path).to(handler.clone()));
             }
@@ -315,9 +328,21 @@ pub mod manage {
         }
     }
 
-    /// Creates a resource for paths that match a regular expression. Its last parameter is the path below the mount.
-    fn resource(paths: &str) -> Resource {
-        web::resource(format!("/{{path:{paths}}}")).app_data(PayloadConfig::new(MAX_BODY))
+    /// Creates a resource for a path, or for every path that begins with it if it ends with a slash. Its last parameter is
+    /// the path below the mount.
+    ///
+    /// actix-web decodes a path before it matches it, and axum does not: a path whose names are percent-encoded is not
+    /// found in either.
+    fn resource(path: &'static str) -> Resource {
+        let names = format!("/{path}");
+        let pattern = path.replace('.', r"\.") + if path.ends_with('/') { ".*" } else { "" };
+        let is_plain = move |context: &GuardContext<'_>| {
+            let sent = context.head().uri.path();
+            if path.ends_with('/') { sent.contains(&names) } else { sent.ends_with(&names) }
+        };
+        web::resource(format!("/{{path:{pattern}}}"))
+            .guard(fn_guard(is_plain))
+            .app_data(PayloadConfig::new(MAX_BODY))
     }
 
     async fn receive(
@@ -325,18 +350,28 @@ pub mod manage {
         body: Result<Bytes, Error>,
         respond: impl AsyncFnOnce(&RequestHead<'_>, &ManageRequest<'_>) -> http::Response<ManageBody>,
     ) -> HttpResponse {
-        let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return into_actix_response(unreadable_body(&error, MAX_BODY)),
+        };
         let Ok(method) = http::Method::from_bytes(request.method().as_str().as_bytes()) else {
             return HttpResponse::new(StatusCode::METHOD_NOT_ALLOWED);
         };
-        let path = request.match_info().iter().last().map_or("", |(_, path)| path);
         let mut head = request_head(request);
-        head.path = path;
+        head.path = sent_path(request).unwrap_or_default();
         let request = ManageRequest::received(&method, &head, &body);
         into_actix_response(respond(&head, &request).await.map(|body| match body.into_complete() {
             Ok(text) => BoxBody::new(text),
             Err(rest) => BoxBody::new(BodyStream::new(rest.into_stream().map_ok(Bytes::from))),
         }))
+    }
+
+    /// Returns the path below the mount, as it was sent. actix-web matches it after decoding, but never decodes `%2F`, so
+    /// both have the same number of segments.
+    fn sent_path(request: &HttpRequest) -> Option<&str> {
+        let (_, decoded) = request.match_info().iter().last()?;
+        let (start, _) = request.path().rmatch_indices('/').nth(decoded.matches('/').count())?;
+        Some(&request.path()[start + 1..])
     }
 }
 
@@ -348,18 +383,18 @@ pub mod leaks {
         web::{self, Bytes, PayloadConfig},
     };
 
-    use super::into_actix_response;
-    use crate::http::{
-        leaks::{LeakReceiver, LeakReport, MAX_BODY},
-        responses::too_large,
-    };
+    use super::{into_actix_response, unreadable_body};
+    use crate::http::leaks::{LeakReceiver, LeakReport, MAX_BODY};
 
     /// Creates a resource that receives reports by `POST`. Only GitHub needs to know its path, such as `/leaks/github`.
     pub fn resource(path: &str, receiver: LeakReceiver) -> Resource {
         let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
             let receiver = receiver.clone();
             async move {
-                let Ok(body) = body else { return into_actix_response(too_large(MAX_BODY)) };
+                let body = match body {
+                    Ok(body) => body,
+                    Err(error) => return into_actix_response(unreadable_body(&error, MAX_BODY)),
+                };
                 let header = |name: &str| request.headers().get(name).map(|value| value.as_bytes());
                 let report = LeakReport::received(&body, header);
                 into_actix_response(receiver.receive(&report).await)

@@ -26,14 +26,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
-    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts, Request},
+    body::{Body, Bytes},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, FromRequest, FromRequestParts, OptionalFromRequestParts,
+        Request, rejection::BytesRejection,
+    },
     response::{IntoResponse, Response},
 };
-use http::{Extensions, request::Parts};
+use http::{Extensions, StatusCode, request::Parts};
 
 use crate::{
-    http::{ErrorCode, Guard, Rejection, guard::CheckedWithoutKey, responses::too_large},
+    http::{
+        ErrorCode, Guard, Rejection,
+        guard::CheckedWithoutKey,
+        responses::{malformed_body, too_large},
+    },
     tower::ApiKeyLayer,
     verify::Verified,
 };
@@ -78,11 +85,16 @@ impl IntoResponse for Rejection {
     }
 }
 
-/// Reads the body of a request. Returns a response if the body is too large or incomplete.
+/// Reads the body of a request. Returns a response if the body is too large, incomplete or malformed.
 async fn receive(request: Request, max_bytes: usize) -> Result<(Parts, Bytes), Response> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, max_bytes).await;
-    Ok((parts, body.map_err(|_| too_large(max_bytes).map(Body::from))?))
+    let mut limited = Request::new(body);
+    DefaultBodyLimit::max(max_bytes).apply(&mut limited);
+    let failure = |rejection: BytesRejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(max_bytes).map(Body::from),
+        _ => malformed_body().map(Body::from),
+    };
+    Ok((parts, Bytes::from_request(limited, &()).await.map_err(failure)?))
 }
 
 /// The management API as a router.
@@ -96,6 +108,7 @@ pub mod manage {
             RequestHead,
             manage::{Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
         },
+        verify::Verified,
     };
 
     /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
@@ -118,15 +131,24 @@ pub mod manage {
             let (parts, body) = receive(request, MAX_BODY).await?;
             let head = RequestHead::from_parts(&parts, None);
             let request = ManageRequest::received(&parts.method, &head, &body);
-            let response = api.handle(&caller.into(), &request).await;
+            let verified = parts.extensions.get::<Verified>();
+            let response = api.handle_behind(verified, &caller.into(), &request).await;
             Ok::<_, Response>(response.map(|body| match body.into_complete() {
                 Ok(text) => Body::from(text),
                 Err(rest) => Body::from_stream(rest.into_stream()),
             }))
         };
-        ["/api-keys", "/api-keys/{*rest}", "/audit", "/audit.jsonl", "/audit.csv", "/introspect"]
-            .into_iter()
-            .fold(Router::new(), |router, path| router.route(path, any(handler.clone())))
+        let paths = [
+            "/api-keys",
+            "/api-keys/",
+            "/api-keys/{*rest}",
+            "/audit",
+            "/audit.jsonl",
+            "/audit.csv",
+            "/introspect",
+        ];
+        let route = |router: Router<S>, path: &&str| router.route(path, any(handler.clone()));
+        paths.iter().fold(Router::new(), route)
     }
 
     /// Creates a router with the routes of [`SignIn`], to be merged or nested. Serve it with

@@ -219,11 +219,15 @@ where
     }
 }
 
-/// Applies another layer only to requests without a verified API key.
+/// Applies another layer, unless the caller is identified by a verified API key alone.
 ///
-/// Protection against cross-site requests (CSRF) concerns credentials that browsers add on their own: cookies. Browsers
-/// never add an API key, so a request with a key does not need this protection, and often cannot satisfy it. Put this
-/// layer inside the layer that verifies keys.
+/// Protection against cross-site requests (CSRF) concerns credentials that browsers add on their own, such as cookies.
+/// Browsers add no API key, so a request with nothing but a key does not need this protection, and often cannot satisfy
+/// it. [`Verified::is_csrf_exempt`] decides: the other layer is applied also to a request with a key in the query string,
+/// and to one with a key and cookies. Put this layer inside the layer that verifies keys.
+///
+/// A handler that accepts a key or a session MUST take the caller from one of them. If the request has a [`Verified`],
+/// that is the caller, and the cookie of a session is ignored or the request rejected.
 ///
 /// # Examples
 /// ```
@@ -249,7 +253,7 @@ pub struct UnlessVerified<W, S> {
 }
 
 impl<L> UnlessVerifiedLayer<L> {
-    /// Applies `layer` to requests without a verified key.
+    /// Applies `layer` to requests that are not [exempt](Verified::is_csrf_exempt).
     pub fn new(layer: L) -> Self {
         Self(layer)
     }
@@ -279,7 +283,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if request.extensions().get::<Verified>().is_some() {
+        if request.extensions().get().is_some_and(Verified::is_csrf_exempt) {
             Either::Bare(Box::pin(self.bare.call(request)))
         } else {
             Either::Wrapped(Box::pin(self.wrapped.call(request)))

@@ -142,7 +142,7 @@ fn app(lumio: Lumio) -> Result<Router, Box<dyn Error>> {
         .route("/extensions/{name}/deploy", post(extensions::deploy))
         .route("/extensions/{name}/publish", post(extensions::publish))
         .nest("/account/security", security)
-        // Requests with an API key skip the CSRF check. Requests with a session cookie do not.
+        // Requests with nothing but an API key skip the CSRF check. Requests with a cookie do not.
         .layer(UnlessVerifiedLayer::new(CsrfLayer::new()))
         .layer(keyward::axum::layer(guard))
         .with_state(lumio))

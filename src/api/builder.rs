@@ -10,7 +10,8 @@ use crate::{
     store::KeyStore,
     system::{Clock, IdGenerator, NodeClock, SystemClock},
     verify::{
-        Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier, WriteBehind,
+        Buckets, Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier,
+        WriteBehind,
     },
 };
 
@@ -169,6 +170,7 @@ impl ApiKeysBuilder {
             feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
             writer,
             rates: self.rates,
+            introspections: Buckets::default(),
             store,
             accounts,
             formats,

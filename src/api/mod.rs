@@ -9,6 +9,8 @@ use std::{
 
 pub use builder::ApiKeysBuilder;
 
+#[cfg(feature = "manage")]
+use crate::verify::Introspection;
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Outcome},
     error::Error,
@@ -566,6 +568,18 @@ impl ApiKeys {
 
 /// What other rooms use.
 impl ApiKeys {
+    /// Looks at the key of a presented text without using it.
+    #[cfg(feature = "manage")]
+    pub(crate) async fn introspect(
+        &self,
+        presented: &str,
+        caller: &Owner,
+        visible: OwnerScope<'_>,
+        request: &VerifyRequest<'_>,
+    ) -> Result<Introspection, Error> {
+        self.verifier.introspect(presented.as_bytes(), caller, visible, request).await
+    }
+
     /// Returns whether the other is a clone of this one.
     #[cfg(feature = "http")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {

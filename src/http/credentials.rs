@@ -58,7 +58,8 @@ impl Credentials {
     }
 
     /// Also accepts a parameter of the query string. URLs are written to logs, browser histories and `Referer` headers,
-    /// together with the secret: use this only for clients that cannot send a header.
+    /// together with the secret: use this only for clients that cannot send a header. Other sites can link to such a URL,
+    /// so the request is not [exempt](crate::Verified::is_csrf_exempt) from protection against cross-site requests.
     pub fn danger_or_query_parameter(self, name: &str) -> Self {
         self.or(CredentialSource::Query(name.into()))
     }
@@ -70,19 +71,22 @@ impl Credentials {
         self
     }
 
-    /// Returns the secret that the request presents, or `None` if it presents none.
-    pub(super) fn read(&self, request: &RequestHead<'_>) -> Result<Option<Secret>, ErrorCode> {
+    /// Returns the secret that the request presents and where it was found, or `None` if it presents none.
+    pub(super) fn read(
+        &self,
+        request: &RequestHead<'_>,
+    ) -> Result<Option<(Secret, &CredentialSource)>, ErrorCode> {
         let (mut found, mut repeated) = (None, false);
         for source in &self.sources {
             source.each(request, |presented| {
                 repeated |= found.is_some();
-                found = Some(presented);
+                found = Some((presented, source));
             });
         }
         match found {
             _ if repeated => Err(ErrorCode::RepeatedCredentials),
             None => Ok(None),
-            Some(presented) => presented.and_then(parse_secret).map(Some),
+            Some((presented, source)) => Ok(Some((presented.and_then(parse_secret)?, source))),
         }
     }
 
@@ -112,6 +116,21 @@ impl CredentialSource {
             Ok(name) if name != AUTHORIZATION => Ok(Self::Header(name)),
             Ok(_) => Err(Invalid::new("header name", "for Authorization, use `bearer`")),
             Err(_) => Err(Invalid::new("header name", "use letters, digits and hyphens")),
+        }
+    }
+
+    /// Returns whether a browser sends this to another site only after a preflight request, which that site has to
+    /// allow.
+    pub(super) fn needs_preflight(&self) -> bool {
+        match self {
+            Self::Bearer => true,
+            Self::Header(name) => {
+                let name = name.as_str();
+                let prefixes = ["sec-", "proxy-"];
+                !prefixes.iter().any(|prefix| name.starts_with(prefix))
+                    && !SENT_ACROSS_SITES.contains(&name)
+            }
+            Self::Query(_) => false,
         }
     }
 
@@ -165,6 +184,47 @@ fn is_token(byte: u8) -> bool {
 }
 
 const MAX_SECRET_LEN: usize = 512;
+/// Headers that browsers send to other sites without a preflight request: those that a script of any site may set
+/// (CORS-safelisted, now or in earlier browsers), and those that only the browser itself sets. Besides these, it sets
+/// those that begin with `Sec-` or `Proxy-`.
+const SENT_ACROSS_SITES: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "connection",
+    "content-language",
+    "content-length",
+    "content-type",
+    "cookie",
+    "cookie2",
+    "date",
+    "device-memory",
+    "dnt",
+    "downlink",
+    "dpr",
+    "ect",
+    "expect",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "range",
+    "referer",
+    "rtt",
+    "save-data",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "viewport-width",
+    "width",
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,10 @@
 use std::{net::IpAddr, sync::Arc};
 
-use http::{Extensions, HeaderValue, header::USER_AGENT, request::Parts};
+use http::{
+    Extensions, HeaderValue,
+    header::{AUTHORIZATION, COOKIE, USER_AGENT},
+    request::Parts,
+};
 
 use super::{
     credentials::Credentials,
@@ -169,14 +173,16 @@ impl Guard {
                 Err(reason) => self.reject(code_of(reason)),
             };
         }
-        let secret = match self.credentials.read(request) {
-            Ok(Some(secret)) => secret,
+        let (secret, source) = match self.credentials.read(request) {
+            Ok(Some(found)) => found,
             Ok(None) if self.optional => return Precheck::NoKey,
             Ok(None) => return self.reject(ErrorCode::MissingKey),
             Err(code) => return self.reject(code),
         };
         let (ip, user_agent) = self.client(request);
-        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent })
+        let (_, cookies) = request.last_value(&COOKIE);
+        let csrf_exempt = source.needs_preflight() && cookies == 0;
+        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent, csrf_exempt })
     }
 
     /// Returns the address and the user agent of the client.
@@ -190,11 +196,12 @@ impl Guard {
 
     /// Verifies a presented key against the rules of this guard.
     pub(crate) async fn verify(&self, presented: PresentedKey) -> Result<Verified, Rejection> {
-        let PresentedKey { secret, tenant, ip, user_agent } = presented;
+        let PresentedKey { secret, tenant, ip, user_agent, csrf_exempt } = presented;
         let cache_missed = std::sync::atomic::AtomicBool::new(false);
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
             ip,
+            any_network: false,
             user_agent: user_agent.as_deref(),
             scopes: &self.scopes,
             any_scope: &self.any_scope,
@@ -207,7 +214,7 @@ impl Guard {
         match result {
             Ok(verified) => {
                 recorder.verified(&verified);
-                Ok(verified)
+                Ok(verified.with_csrf_exempt(csrf_exempt))
             }
             Err(error) => {
                 let rejection = self.rejection_for(&error);
@@ -236,17 +243,26 @@ impl Guard {
         }
     }
 
-    /// Builds a rejection with the challenge of RFC 6750.
+    /// Builds a rejection with the challenge of RFC 6750. If the guard does not accept `Authorization`, there is a
+    /// challenge for each header that it accepts, with the scheme `ApiKey` and the name of the header.
     fn challenge(&self, code: ErrorCode) -> Rejection {
-        let mut text = format!("Bearer realm=\"{}\"", self.realm);
+        let mut parameters = format!("realm=\"{}\"", self.realm);
         if let Some(error) = code.challenge_error() {
-            text.push_str(&format!(", error=\"{error}\""));
+            parameters.push_str(&format!(", error=\"{error}\""));
         }
         if code == ErrorCode::InsufficientScope {
             let scopes: Vec<_> = self.scopes.iter().chain(&self.any_scope).copied().collect();
-            text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+            parameters.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
         let mut rejection = Rejection::new(code);
+        let text = match self.credentials.header_names().find(|name| **name == AUTHORIZATION) {
+            Some(_) => format!("Bearer {parameters}"),
+            None => {
+                rejection.header = self.credentials.header_names().next().cloned();
+                let challenge = |name| format!("ApiKey header=\"{name}\", {parameters}");
+                self.credentials.header_names().map(challenge).collect::<Vec<_>>().join(", ")
+            }
+        };
         rejection.challenge = HeaderValue::try_from(text).ok();
         rejection
     }
@@ -393,6 +409,7 @@ pub(crate) struct PresentedKey {
     tenant: Option<String>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    csrf_exempt: bool,
 }
 
 /// An extension of a request that a guard verified. Only this crate can create it.

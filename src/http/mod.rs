@@ -13,7 +13,9 @@
 //! | a key whose quota is used up | 429 | none; `RateLimit` headers, and `Retry-After` if the quota resets |
 //! | the key cannot be checked: the key store is down | 503 | none; `Retry-After`. Never 401, because clients discard keys on 401 |
 //!
-//! Bodies are problem details (RFC 9457) with a stable `code`.
+//! Bodies are problem details (RFC 9457) with a stable `code`. A guard that does not accept `Authorization`
+//! names its header instead: `ApiKey header="x-acme-key", realm="api"`. In a 429, the window (`t`) of a rate
+//! ends when `Retry-After` says.
 //!
 //! With the feature `tracing`, each check is a span `api_key` with the fields `key_id`, `outcome`
 //! and `cache`. With the feature `metrics`, these metrics are recorded. No label identifies a key:

@@ -1,6 +1,6 @@
 //! Responses to rejected requests, the same for every framework.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
@@ -27,10 +27,12 @@ use crate::{
 /// }
 /// ```
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", .code.detail())]
+#[error("{}", detail(.code, .header))]
 pub struct Rejection {
     code: ErrorCode,
     pub(super) challenge: Option<HeaderValue>,
+    /// Where the guard takes the key, if not from `Authorization`.
+    pub(super) header: Option<HeaderName>,
     retry_after: Option<Duration>,
     rates: RateStates,
     quotas: QuotaStates,
@@ -79,6 +81,7 @@ impl Rejection {
         Self {
             code,
             challenge: None,
+            header: None,
             retry_after: (code == ErrorCode::Unavailable).then_some(RETRY_AFTER_UNAVAILABLE),
             rates: RateStates::default(),
             quotas: QuotaStates::default(),
@@ -106,7 +109,7 @@ impl Rejection {
 
     /// Returns the problem details (RFC 9457) as JSON.
     pub fn body(&self) -> String {
-        problem_json(self.status(), self.code.as_str(), self.code.detail(), &[])
+        problem_json(self.status(), self.code.as_str(), &self.to_string(), &[])
     }
 
     /// Returns all headers except `Content-Type`.
@@ -115,7 +118,8 @@ impl Rejection {
         all.extend(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE, challenge)));
         let wait = self.retry_after.map(|wait| whole_seconds(wait).max(1));
         all.extend(wait.map(|seconds| (RETRY_AFTER, seconds.into())));
-        all.extend(limit_headers(&self.rates, &self.quotas).into_iter().flatten());
+        let limits = limit_headers(&self.rates, &self.quotas, self.retry_after);
+        all.extend(limits.into_iter().flatten());
         all
     }
 
@@ -135,8 +139,20 @@ impl Rejection {
         headers.extend(self.headers());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", self.code.grpc_status().into());
-        headers.insert("grpc-message", HeaderValue::from_static(self.code.detail()));
+        let message = HeaderValue::try_from(self.to_string());
+        headers.extend(message.map(|message| (HeaderName::from_static("grpc-message"), message)));
         response
+    }
+}
+
+/// Returns a sentence for people that says what is wrong and what to do. `header` is where the guard takes the key, if
+/// not from `Authorization`.
+fn detail(code: &ErrorCode, header: &Option<HeaderName>) -> Cow<'static, str> {
+    match (code, header) {
+        (ErrorCode::MissingKey, Some(name)) => {
+            format!("an API key is required: send it in the header {name}").into()
+        }
+        (code, _) => code.detail().into(),
     }
 }
 
@@ -206,18 +222,23 @@ impl<B: Default> RejectionHandler<B> for GrpcResponses {
 
 /// Returns the `RateLimit` headers for the response to a verified request: what remains of its rates and quotas.
 pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    limit_headers(&verified.rates(), &verified.quotas()).into_iter().flatten()
+    limit_headers(&verified.rates(), &verified.quotas(), None).into_iter().flatten()
 }
 
 /// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies. Numbers of more
 /// than 15 digits are capped.
+///
+/// A rate regains uses continuously. In the response to a limited request, its window therefore ends when `Retry-After`
+/// says, and not when the whole burst is regained.
 fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,
+    retry_after: Option<Duration>,
 ) -> Option<[(HeaderName, HeaderValue); 2]> {
     // The uses that are allowed and remain, the window in seconds, and the time until the reset.
     let of_rate = |state: RateState| {
         let RateState { rate, remaining, reset, .. } = state;
+        let reset = retry_after.map_or(reset, |wait| reset.min(wait));
         let window = Some(whole_seconds(rate.period).max(1));
         (u64::from(rate.uses.get()), u64::from(remaining), window, Some(reset))
     };
@@ -281,6 +302,13 @@ pub(super) fn problem_response(
 pub(crate) fn too_large(max_bytes: usize) -> Response<String> {
     let detail = format!("the body is too large: send at most {} KiB", max_bytes / 1024);
     problem_response(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail, &[])
+}
+
+/// Returns the response to a body that ended early or could not be read.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) fn malformed_body() -> Response<String> {
+    let detail = "the body is incomplete or malformed: send the request again";
+    problem_response(StatusCode::BAD_REQUEST, "malformed_body", detail, &[])
 }
 
 /// Returns problem details (RFC 9457) as JSON. Programs read the extension `code`; `numbers` are further extensions.

@@ -39,8 +39,16 @@ pub(crate) fn authorize(
         metadata: _,
     } = key;
     let Account { permissions, limits: _, suspended } = account;
-    let VerifyRequest { tenant, ip, user_agent: _, scopes, any_scope, cost: _, cache_missed: _ } =
-        request;
+    let VerifyRequest {
+        tenant,
+        ip,
+        any_network,
+        user_agent: _,
+        scopes,
+        any_scope,
+        cost: _,
+        cache_missed: _,
+    } = request;
 
     authorize_secret(key, now)?;
     if *suspended {
@@ -49,7 +57,7 @@ pub(crate) fn authorize(
     if tenant.is_some_and(|tenant| tenant != owner.tenant()) {
         return Err(DeniedReason::WrongTenant);
     }
-    if !networks.allows(*ip) {
+    if !networks.allows(*ip) && !any_network {
         return Err(DeniedReason::NetworkNotAllowed);
     }
     let allows = |scope: &&str| access.allows(scope, permissions);

@@ -156,7 +156,7 @@ impl Verifier {
     }
 
     /// Returns the account of a key's owner. A key that does not work is denied without asking the host.
-    async fn account(&self, key: &KeyFacts, now: Now) -> Result<Arc<Account>, Error> {
+    pub(super) async fn account(&self, key: &KeyFacts, now: Now) -> Result<Arc<Account>, Error> {
         static UNKNOWN: LazyLock<Arc<Account>> = LazyLock::new(|| Arc::new(Account::unknown()));
         match authorize_secret(key, now.at) {
             Ok(()) => self.accounts.account(&key.owner).await.map_err(Error::accounts),

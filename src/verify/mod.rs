@@ -18,6 +18,8 @@ mod denials;
 mod error;
 mod facts;
 mod find;
+#[cfg(feature = "manage")]
+mod introspect;
 mod limits;
 mod request;
 mod reserve;
@@ -28,13 +30,15 @@ mod verified;
 mod verifier;
 mod write_behind;
 
+#[cfg(feature = "manage")]
+pub(crate) use self::introspect::{ActiveKey, Introspection};
 #[cfg(feature = "redis")]
 pub use self::limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use self::{
     cache::{Cache, SingleFlight},
     change_feed::ChangeFeed,
     denials::Attempt,
-    limits::{Rates, whole_seconds},
+    limits::{Buckets, Rates, whole_seconds},
     use_counter::start_of_hour,
     verifier::Verifier,
     write_behind::{WriteBehind, run_to_end},

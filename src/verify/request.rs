@@ -19,6 +19,8 @@ use std::{
 pub struct VerifyRequest<'a> {
     pub(crate) tenant: Option<&'a str>,
     pub(crate) ip: Option<IpAddr>,
+    /// Whether the networks that a key is restricted to do not matter: for introspection without an address.
+    pub(crate) any_network: bool,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) scopes: &'a [&'a str],
     pub(crate) any_scope: &'a [&'a str],
@@ -33,6 +35,7 @@ impl<'a> VerifyRequest<'a> {
         Self {
             tenant: None,
             ip: None,
+            any_network: false,
             user_agent: None,
             scopes: &[],
             any_scope: &[],

@@ -24,6 +24,9 @@ pub struct Verified {
     #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "for guards inside guards"))]
     pub(super) ip: Option<IpAddr>,
     pub(super) charged: Charged,
+    /// Set by a guard; see [`is_csrf_exempt`](Verified::is_csrf_exempt).
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "for guards"))]
+    pub(super) csrf_exempt: bool,
 }
 
 /// What a request was charged.
@@ -110,6 +113,36 @@ impl Verified {
     /// Returns all that the key may do.
     pub fn permissions(&self) -> Permissions {
         self.access().within(&self.account().permissions)
+    }
+
+    /// Returns whether the request needs no protection against cross-site requests (CSRF), because another site cannot
+    /// make a browser send it.
+    ///
+    /// This holds if a [`Guard`](crate::http::Guard) read the key from a header that a browser sends to another site only
+    /// after a preflight request, such as `Authorization: Bearer` or `X-API-Key`, and the request has no cookies. It does
+    /// not hold for a key in the query string, in a cookie or in a header like `Accept-Language`, nor for a request whose
+    /// cookies could decide who is calling. It does not hold without a guard.
+    ///
+    /// # Examples
+    /// ```
+    /// # use keyward::{http::Guard, testing::TestKeys};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let test = TestKeys::new();
+    /// # let (guard, issued) = (Guard::new(test.keys.clone()), test.issue(["a"]).await);
+    /// let request = http::Request::builder().header("x-api-key", issued.secret.expose());
+    /// let (mut head, _) = request.body(())?.into_parts();
+    /// assert!(guard.check(&mut head, None).await?.unwrap().is_csrf_exempt());
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "http")]
+    pub fn is_csrf_exempt(&self) -> bool {
+        self.csrf_exempt
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn with_csrf_exempt(self, csrf_exempt: bool) -> Self {
+        Self { csrf_exempt, ..self }
     }
 
     pub(super) fn facts(&self) -> &KeyFacts {

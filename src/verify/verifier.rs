@@ -7,7 +7,7 @@ use super::{
     change_feed::ChangeFeed,
     denials::Attempt,
     facts::{Interner, KeyFacts},
-    limits::Rates,
+    limits::{Buckets, Rates},
     usage::Use,
     verified::Verified,
     write_behind::WriteBehind,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     accounts::Accounts,
     error::Error,
-    model::{Key, Timestamp},
+    model::{Key, Owner, Timestamp},
     secret::{Formats, Hashers, Malformed},
     store::KeyStore,
     system::{NodeClock, Now},
@@ -32,6 +32,9 @@ pub(crate) struct Verifier {
     pub(crate) loads: SingleFlight<Loaded>,
     pub(crate) feed: Arc<ChangeFeed>,
     pub(crate) rates: Rates,
+    /// Limits each caller's introspection of secrets that are not those of its active keys.
+    #[cfg_attr(not(feature = "manage"), expect(dead_code, reason = "for the management API"))]
+    pub(crate) introspections: Buckets<Owner>,
     pub(crate) writer: Arc<WriteBehind>,
 }
 
@@ -73,7 +76,7 @@ impl Verifier {
             self.charge_locally(&key, request, now)?
         };
         self.record_use(&key, request, now);
-        Ok(Verified { key, at: now.at, ip: request.ip, charged })
+        Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
     }
 
     /// Authorizes a request with a known key. Rejections are counted.

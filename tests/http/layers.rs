@@ -18,7 +18,7 @@ use keyward::{
     Access, Verified,
     actix::ApiKeyAuth,
     http::{
-        ClientIp, Guard,
+        ClientIp, Credentials, Guard,
         leaks::{LeakReceiver, LeakReport},
         manage::{Caller, ManageRequest, ManagementApi},
         openapi::CallerAuth,
@@ -328,6 +328,99 @@ async fn the_csrf_layer_applies_only_to_requests_without_a_key() {
     assert_eq!(status(&service, post("cross-site", None)).await, 403);
     assert_eq!(status(&service, post("cross-site", Some(&world.reader().await))).await, 200);
     assert_eq!(status(&service, post("cross-site", Some(&world.revoked().await))).await, 401);
+}
+
+#[tokio::test]
+async fn the_csrf_layer_applies_unless_the_key_alone_identifies_the_caller() {
+    let world = World::new();
+    let secret = world.reader().await;
+    let credentials = Credentials::header("x-api-key").unwrap().or_bearer();
+    let credentials = credentials.or_header("accept-language").unwrap();
+    let credentials = credentials.or_header("Sec-Key").unwrap();
+    let credentials = credentials.danger_or_query_parameter("key");
+    let cookie = Credentials::header("cookie").unwrap();
+    let bearer = format!("Bearer {secret}");
+    for (credentials, uri, lines, status_of_cross_site) in [
+        (&credentials, "/".to_owned(), &[("x-api-key", &*secret)][..], 200),
+        (&credentials, "/".into(), &[("authorization", &bearer)], 200),
+        (&credentials, "/?key=".into(), &[], 401),
+        (&credentials, format!("/?key={secret}"), &[], 403),
+        (&credentials, format!("/?key={secret}"), &[("cookie", "session=ada")], 403),
+        (&credentials, "/".into(), &[("accept-language", &secret)], 403),
+        (&credentials, "/".into(), &[("sec-key", &secret)], 403),
+        (&credentials, "/".into(), &[("x-api-key", &secret), ("cookie", "session=ada")], 403),
+        (&credentials, "/".into(), &[("authorization", &bearer), ("cookie", "")], 403),
+        (&cookie, "/".into(), &[("cookie", &secret)], 403),
+        (&credentials, "/".into(), &[], 403),
+    ] {
+        let guard = world.guard_builder().credentials(credentials.clone()).optional();
+        let layers =
+            (ApiKeyLayer::new(guard.build().unwrap()), UnlessVerifiedLayer::new(CsrfLayer::new()));
+        let service = layers.layer(service_fn(handler));
+        for (site, expected) in [("cross-site", status_of_cross_site), ("same-origin", 200)] {
+            let expected = if status_of_cross_site == 401 { 401 } else { expected };
+            let request = Request::post(&uri).header("host", "acme.example");
+            let request = lines.iter().fold(request.header("sec-fetch-site", site), |all, line| {
+                all.header(line.0, line.1)
+            });
+            let seen = status(&service, request.body(Body::empty()).unwrap()).await;
+            assert_eq!(seen, expected, "{site} {uri} {lines:?}");
+        }
+    }
+}
+
+/// A proof that a guard gives is the same in every framework, and an inner guard cannot be given that of an outer one.
+#[tokio::test]
+async fn only_a_guard_declares_a_request_exempt_from_csrf_protection() {
+    let (world, other) = (World::new(), World::new());
+    let (secret, of_other) = (world.reader().await, other.reader().await);
+    let keys = world.keys();
+    let verified = keys.verify(&secret, &keyward::VerifyRequest::new()).await.unwrap();
+    assert!(!verified.is_csrf_exempt(), "without a guard");
+    let credentials = Credentials::header("x-api-key").unwrap();
+    let credentials = credentials.danger_or_query_parameter("key");
+    let guard = world.guard_builder().credentials(credentials).build().unwrap();
+    let by_query = other.guard_builder();
+    let by_query = by_query.credentials(Credentials::bearer().danger_or_query_parameter("other"));
+    let by_query = by_query.build().unwrap();
+
+    let shown = async |verified: Verified| verified.is_csrf_exempt().to_string();
+    let axum = axum::Router::new()
+        .route("/", axum::routing::get(shown))
+        .layer(keyward::axum::layer(guard.clone()));
+    let route = web::get().to(shown);
+    let actix = App::new().wrap(ApiKeyAuth::new(guard.clone())).route("/", route);
+    let actix = init_service(actix).await;
+    for (uri, lines, expected) in [
+        ("/".to_owned(), &[("x-api-key", &*secret)][..], true),
+        ("/".into(), &[("x-api-key", &secret), ("cookie", "a=b")], false),
+        (format!("/?key={secret}"), &[], false),
+    ] {
+        let request = lines.iter().fold(Request::get(&uri), |all, line| all.header(line.0, line.1));
+        let request = request.body(Body::empty()).unwrap();
+        let (mut head, _) = request.into_parts();
+        let checked = guard.check(&mut head, None).await.unwrap().unwrap();
+        assert_eq!(checked.is_csrf_exempt(), expected, "{uri} {lines:?}");
+        let (mut inner, _) =
+            Request::get(format!("/?other={of_other}")).body(()).unwrap().into_parts();
+        inner.extensions = head.extensions.clone();
+        let innermost = by_query.check(&mut inner, None).await.unwrap().unwrap();
+        assert!(!innermost.is_csrf_exempt());
+        assert!(!inner.extensions.get::<Verified>().unwrap().is_csrf_exempt());
+
+        let (head, _) = Request::get(&uri).body(()).unwrap().into_parts();
+        let mut request = Request::from_parts(head, Body::empty());
+        let mut of_actix = TestRequest::get().uri(&uri);
+        for (name, value) in lines {
+            request.headers_mut().append(*name, value.parse().unwrap());
+            of_actix = of_actix.append_header((*name, *value));
+        }
+        let response = axum.clone().oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();
+        assert_eq!(body, expected.to_string(), "axum: {uri} {lines:?}");
+        let response = actix.call(of_actix.to_request()).await.unwrap();
+        assert_eq!(read_body(response).await, expected.to_string(), "actix: {uri} {lines:?}");
+    }
 }
 
 #[tokio::test]

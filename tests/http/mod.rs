@@ -1,7 +1,9 @@
 mod declared;
 mod exports;
+mod framing;
 mod grpc;
 mod heads;
+mod introspection;
 mod layers;
 mod leaks;
 mod manage;

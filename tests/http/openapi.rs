@@ -36,7 +36,9 @@ async fn the_document_describes_exactly_the_routes_that_are_served() {
     for (template, described) in paths {
         let path = template.strip_prefix("/v1").unwrap().replace("{id}", "no-such-key");
         let mut all: Vec<_> = METHODS.into_iter().collect();
-        all.retain(|method| described.get(method.to_lowercase()).is_some());
+        // `HEAD` is answered where `GET` is, and not described.
+        let of = |method: &str| if method == "HEAD" { "get".into() } else { method.to_lowercase() };
+        all.retain(|method| described.get(of(method)).is_some());
         all.sort_unstable();
         for method in METHODS {
             let reply = ada.call(method, &path, "").await;

@@ -51,6 +51,18 @@ pub async fn send(to: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(to).await.unwrap();
     // A server may close the connection before it has received everything.
     let _ = stream.write_all(bytes).await;
+    receive(stream).await
+}
+
+/// Sends bytes, then that there are no more, and reads the whole response.
+pub async fn send_and_close(to: SocketAddr, bytes: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    receive(stream).await
+}
+
+async fn receive(mut stream: TcpStream) -> Reply {
     let mut answer = Vec::new();
     let _ = timeout(TIMEOUT, stream.read_to_end(&mut answer))
         .await

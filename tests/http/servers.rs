@@ -36,10 +36,12 @@ pub struct Rules {
     pub any: Guard,
     /// `/builds`: requires the scope `builds:read`.
     pub builds: Guard,
-    /// `/optional`: accepts requests without a key, but no invalid key.
+    /// `/optional`, and `/behind`, the management API for a [`Session`] again: accepts requests without a key, but no invalid key.
     pub optional: Guard,
     /// `/query`: also accepts keys in the query string.
     pub query: Guard,
+    /// `/header`: accepts keys only in headers of its own.
+    pub header: Guard,
     /// `/lua`: sign-in by e-mail.
     pub sign_in: Option<SignIn>,
     /// `/leaks`: the leak receiver.
@@ -119,20 +121,25 @@ macro_rules! described {
 described!(any, "/any", Verified);
 described!(builds, "/builds", Verified);
 described!(query, "/query", Verified);
+described!(header, "/header", Verified);
 described!(optional, "/optional", Option<Verified>);
 
 fn axum(rules: Rules) -> (SocketAddr, Document) {
-    let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
-    let manage = manage_router::<Session, _>(rules.keys, &CallerAuth::scheme("session", header));
+    let session = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
+    let behind = keyward::axum::manage::router::<Session, _>(rules.keys.clone());
+    let behind = behind.layer(keyward::axum::layer(rules.optional.clone()));
+    let manage = manage_router::<Session, _>(rules.keys, &CallerAuth::scheme("session", session));
     let (app, document): (Router, _) = OpenApiRouter::new()
         .guarded_routes(&rules.any, routes!(any))
         .guarded_routes(&rules.builds, routes!(builds))
         .guarded_routes(&rules.query, routes!(query))
+        .guarded_routes(&rules.header, routes!(header))
         .guarded_routes(&rules.optional, routes!(optional))
         .nest("/v1", manage)
         .nest("/lua", rules.sign_in.map(sign_in_router).unwrap_or_default())
         .split_for_parts();
     let app = app
+        .nest("/behind", behind)
         .route("/leaks", keyward::axum::leaks::route(rules.leaks))
         .route("/forgotten", get(any))
         .route("/forgotten-optional", get(optional));
@@ -159,8 +166,14 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/any", &rules.any).to(by_key))
             .service(wrap("/builds", &rules.builds).to(by_key))
             .service(wrap("/query", &rules.query).to(by_key))
+            .service(wrap("/header", &rules.header).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
             .service(web::scope("/v1").configure(manage_routes::<Session>(rules.keys.clone())))
+            .service(
+                web::scope("/behind")
+                    .wrap(ApiKeyAuth::new(rules.optional.clone()))
+                    .configure(manage_routes::<Session>(rules.keys.clone())),
+            )
             .service(web::scope("/lua").configure(|config| {
                 if let Some(sign_in) = rules.sign_in.clone() {
                     keyward::actix::manage::sign_in(sign_in)(config);

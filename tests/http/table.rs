@@ -18,12 +18,14 @@ pub fn start(world: &World) -> Servers {
     let x_forwarded_for = ClientIp::x_forwarded_for(["127.0.0.0/8"]).unwrap();
     let forwarded = ClientIp::forwarded(["127.0.0.0/8"]).unwrap();
     let builds = world.guard_builder().require("builds:read").client_ip(forwarded);
+    let header = Credentials::header("x-acme-key").unwrap().or_header("x-old-key").unwrap();
     Servers::start(&Rules {
         keys: world.keys().clone(),
         any: world.guard_builder().client_ip(x_forwarded_for).build().unwrap(),
         builds: builds.build().unwrap(),
         optional: world.guard_builder().optional().build().unwrap(),
         query: world.guard_builder().credentials(query).build().unwrap(),
+        header: world.guard_builder().require("builds:read").credentials(header).build().unwrap(),
         sign_in: None,
         leaks: LeakReceiver::github(world.keys().clone(), GitHub::new()),
     })
@@ -31,7 +33,7 @@ pub fn start(world: &World) -> Servers {
 
 /// Sends a request to both servers, and checks that their responses are equal, except for headers that
 /// the servers add themselves.
-async fn ask(servers: &Servers, request: &[u8]) -> Reply {
+pub async fn ask(servers: &Servers, request: &[u8]) -> Reply {
     let [mut first, second] =
         [send(servers.both[0].1, request).await, send(servers.both[1].1, request).await];
     let shown = String::from_utf8_lossy(&request[..request.len().min(300)]).into_owned();
@@ -278,7 +280,7 @@ async fn rate_limit_headers_and_required_scopes_are_returned() {
     for server in [0, 1] {
         let reply = ask_one(server).await;
         assert_eq!((reply.status, reply.field("retry-after")), (429, Some("30")));
-        assert_eq!(reply.field("ratelimit"), Some("\"key\";r=0;t=60"));
+        assert_eq!(reply.field("ratelimit"), Some("\"key\";r=0;t=30"), "as Retry-After says");
         assert_eq!(reply.field("www-authenticate"), None, "the key is valid");
     }
     let reader = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
@@ -286,6 +288,63 @@ async fn rate_limit_headers_and_required_scopes_are_returned() {
     let reply = ask(&servers, &get("/builds", line.as_bytes())).await;
     let expected = "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"builds:read\"";
     assert_eq!(reply.field("www-authenticate"), Some(expected));
+}
+
+/// No window ends after `Retry-After`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retry_after_agrees_with_the_window_of_every_rate() {
+    let world = World::new();
+    let servers = start(&world);
+    for rate in [Rate::per_second(1), Rate::per_minute(7), Rate::per_hour(1), Rate::per_hour(3)] {
+        for shared in [rate, Rate::per_hour(2), Rate::per_hour(100)] {
+            let plan = keyward::Limits::default().max_active_keys(100).rate(shared);
+            world.service.host.limit(&world.service.owner, plan);
+            world.keys().account_changed(&world.service.owner).await.unwrap();
+            let line = format!("X-API-Key: {}\r\n", world.limited(rate).await);
+            let mut limited = 0;
+            for _ in 0..12 {
+                let reply = send(servers.both[limited % 2].1, &get("/any", line.as_bytes())).await;
+                let Some(wait) = reply.field("retry-after") else { continue };
+                limited += 1;
+                let wait: u64 = wait.parse().unwrap();
+                let states = reply.field("ratelimit").unwrap();
+                let windows = states.split(";t=").skip(1);
+                for window in windows.map(|rest| rest.split(',').next().unwrap()) {
+                    assert!(window.parse::<u64>().unwrap() <= wait, "{wait}: {states}");
+                }
+                assert!(states.contains(&format!(";r=0;t={wait}")), "{wait}: {states}");
+            }
+            assert!(limited > 0, "{rate:?} {shared:?}");
+            world.service.clock.advance(crate::support::DAY);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_challenge_names_the_header_that_the_guard_accepts() {
+    let world = World::new();
+    let servers = start(&world);
+    let other = world.service.issue_with(keyward::model::Access::only(["deploy"]).unwrap()).await;
+    let other = format!("X-Acme-Key: {}\r\n", other.secret.expose());
+    let twice = "X-Acme-Key: a\r\nX-Old-Key: b\r\n";
+    for (lines, code, more) in [
+        ("", "missing_key", ""),
+        ("Authorization: Bearer guess\r\n", "missing_key", ""),
+        ("X-Acme-Key: guess\r\n", "invalid_key", ", error=\"invalid_token\""),
+        (twice, "repeated_credentials", ", error=\"invalid_request\""),
+        (&other, "insufficient_scope", ", error=\"insufficient_scope\", scope=\"builds:read\""),
+    ] {
+        let reply = ask(&servers, &get("/header", lines.as_bytes())).await;
+        assert_eq!(reply.code().as_deref(), Some(code), "{lines}");
+        let expected = ["x-acme-key", "x-old-key"]
+            .map(|name| format!("ApiKey header=\"{name}\", realm=\"api\"{more}"))
+            .join(", ");
+        assert_eq!(reply.field("www-authenticate"), Some(&*expected), "{lines}");
+        assert_eq!(reply.body.contains("in the header x-acme-key"), code == "missing_key");
+    }
+    let reply = ask(&servers, &get("/any", b"")).await;
+    assert_eq!(reply.field("www-authenticate"), Some("Bearer realm=\"api\""));
+    assert!(reply.body.contains("Authorization: Bearer"), "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -433,6 +492,40 @@ async fn both_servers_serve_the_same_management_api() {
         let reply = ask(&servers, request.as_bytes()).await;
         assert_eq!(reply.status, *status, "{method} {path}: {reply:?}");
         assert!(*status < 400 || *status == 401 || reply.code().is_some(), "{reply:?}");
+    }
+}
+
+/// Two credentials that disagree about who is calling are not combined, and none of them is ignored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_management_api_rejects_a_session_beside_the_key_of_a_guard() {
+    let world = World::new();
+    let servers = start(&world);
+    let eve = keyward::Owner::new("acme", "eve").unwrap();
+    let new = keyward::NewKey::new(&eve, "ci").unwrap();
+    let of_eve = world.keys().issue(new, &world.service.actor).await.unwrap();
+    let (of_eve, of_ada) = (of_eve.secret.expose().to_owned(), world.reader().await);
+    for (key, session, status, code) in [
+        ("", "ada", 201, None),
+        ("", "", 401, None),
+        (&*of_eve, "", 401, None),
+        (&*of_eve, "ada", 400, Some("repeated_credentials")),
+        // Neither with the rights of the session nor with those of the key.
+        (&*of_ada, "ada", 400, Some("repeated_credentials")),
+        ("guess", "ada", 401, Some("invalid_key")),
+    ] {
+        let line = |name: &str, value: &str| match value {
+            "" => String::new(),
+            value => format!("{name}: {value}\r\n"),
+        };
+        let (key, session) = (line("X-API-Key", key), line("X-Session", session));
+        let body = r#"{"name": "mixed"}"#;
+        let request = format!(
+            "POST /behind/api-keys HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}{session}\
+             {JSON}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let reply = ask(&servers, request.as_bytes()).await;
+        assert_eq!((reply.status, reply.code().as_deref()), (status, code), "{key}{session}");
     }
 }
 

@@ -292,6 +292,45 @@ async fn csrf_checks_apply_to_cookies_but_not_to_api_keys(backend: &Backend) {
     }
 }
 
+/// Not on the page: a request with the key of one user and the cookie of another acts for the owner of the key, or for
+/// no one; and the CSRF check applies to it.
+async fn a_key_and_a_cookie_are_never_mixed(backend: &Backend) {
+    let lurus = backend.start_lurus("2026-02-09");
+    let (status, of_eve) =
+        lurus.dashboard("eve", Method::POST, "/api-keys", &json!({ "name": "ci" })).await;
+    assert_eq!(status, 201);
+    let of_eve = of_eve["key"].as_str().unwrap().to_owned();
+    let ask = async |method: &Method, path: &str, site: &str, key: (&str, &str)| {
+        let request = lurus.request(method.clone(), path).header("cookie", "session=ada");
+        let request = request.header("sec-fetch-site", site).header(key.0, key.1);
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(json!({ "name": "x", "plan": "ultra" }).to_string()).send();
+        let answer = answer.await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let bearer = format!("Bearer {of_eve}");
+    for key in [("x-api-key", &*of_eve), ("authorization", &*bearer)] {
+        for (method, path) in [
+            (Method::POST, "/api-keys"),
+            (Method::GET, "/api-keys"),
+            (Method::GET, "/audit"),
+            (Method::PUT, "/billing/plan"),
+        ] {
+            let (status, text) = ask(&method, path, "same-origin", key).await;
+            assert_eq!((status, text.as_str()), (401, ""), "{method} {path}");
+        }
+        let (status, text) = ask(&Method::POST, "/code", "same-origin", key).await;
+        assert_eq!(status, 200);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["user"], "eve");
+        for (method, path) in
+            [(Method::POST, "/api-keys"), (Method::PUT, "/billing/plan"), (Method::POST, "/code")]
+        {
+            assert_eq!(ask(&method, path, "cross-site", key).await.0, 403, "{method} {path}");
+        }
+    }
+    assert_eq!(lurus.get("/api-keys").await, json!({ "keys": [] }), "nothing was done for Ada");
+}
+
 /// Runs the command line with these variables, arguments and input.
 fn cli(
     user: &TestUser,
@@ -405,6 +444,7 @@ on_each_backend!([sqlite, postgres] {
     without_a_mail_server_emails_are_printed,
     audit_events_are_retained_for_one_year,
     csrf_checks_apply_to_cookies_but_not_to_api_keys,
+    a_key_and_a_cookie_are_never_mixed,
     the_environment_variable_is_sufficient,
     a_pasted_key_is_stored_with_mode_0600,
     each_plan_limits_the_number_of_keys,

@@ -20,7 +20,14 @@
 //!
 //! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The response for the id of
 //! any other key is the same as for an id that does not exist. No request can name another owner. Errors are problem
-//! details (RFC 9457) with a stable `code`.
+//! details (RFC 9457) with a stable `code`. `HEAD` is answered where `GET` is, with the same headers; servers omit the
+//! body. Paths are compared as they were sent: a percent-encoded path names no route.
+//!
+//! Introspection does not use the key: it charges no rate and no quota, and records neither a use nor a denial. `exp` is
+//! the expiry of the key, or the earlier end of a replaced secret. The parameter `client_ip` is the address of the client
+//! that presented the secret; without it, the networks of the key do not matter. The response is `active: false` for
+//! every key that the caller may not see, whatever its state. A caller that presents more than 20 secrets per second that
+//! are not active, after a burst of 200, gets 429.
 //!
 //! A change that widens what a key may do requires a second factor if the host's [`StepUp`](crate::accounts::StepUp)
 //! policy says so. The response is then `second_factor_required` (403), with its maximum age in seconds as `maxAge`.
@@ -41,14 +48,15 @@
 //! [`NewKey::token`](crate::NewKey::token) and
 //! [`Rotation::token`](crate::manage::Rotation::token) do the same.
 //!
-//! If callers are browser sessions, the host MUST add its own protection against cross-site requests
-//! (CSRF). [`SignIn`] lets people without a session sign in by e-mail.
+//! If callers are browser sessions, the host MUST add its own protection against cross-site requests (CSRF): see
+//! [`Verified::is_csrf_exempt`](crate::Verified::is_csrf_exempt). [`SignIn`] lets people without a session sign in by
+//! e-mail.
 
 mod requests;
 mod responses;
 mod sign_in;
 
-use std::{str::FromStr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
 use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITION};
 use serde_json::Value;
@@ -71,8 +79,10 @@ use crate::{
     http::responses::{Rejection, no_store_response},
     manage::{Issued, Page, Rotation},
     model::{Key, KeyId, Status},
-    verify::{Limited, VerifyError, VerifyRequest},
+    verify::{Introspection, Limited, LimitedReason, VerifyRequest},
 };
+#[cfg(any(feature = "axum", feature = "actix"))]
+use crate::{http::responses::ErrorCode, verify::Verified};
 
 /// The management API of an [`ApiKeys`].
 ///
@@ -150,11 +160,27 @@ impl ManagementApi {
         let result = Call { keys: &self.keys, caller, request }.dispatch().await;
         result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
     }
+
+    /// Handles what an adapter received, unless a guard in front of it has verified a key and something else in the
+    /// request has decided who is calling.
+    #[cfg(any(feature = "axum", feature = "actix"))]
+    pub(crate) async fn handle_behind(
+        &self,
+        verified: Option<&Verified>,
+        caller: &Caller,
+        request: &ManageRequest<'_>,
+    ) -> Response<ManageBody> {
+        if verified.is_some_and(|key| caller.actor.key_id != Some(key.key_id())) {
+            return Rejection::new(ErrorCode::RepeatedCredentials).into_response();
+        }
+        self.handle(caller, request).await
+    }
 }
 
 impl Route {
-    /// Returns the route, and the segment of the path in place of `{id}`.
+    /// Returns the route, and the segment of the path in place of `{id}`. `HEAD` has the routes of `GET`.
     fn find<'a>(method: &Method, path: &'a str) -> Result<(Self, &'a str), ManageError> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let mut allowed = Vec::new();
         for (known, template, route) in &ROUTES {
             let Some(id) = match_path(path, template) else { continue };
@@ -162,6 +188,7 @@ impl Route {
                 return Ok((*route, id));
             }
             allowed.push(known.as_str());
+            allowed.extend((*known == Method::GET).then_some("HEAD"));
         }
         Err(match allowed.join(", ").as_str() {
             "" => ManageError::unknown_path(),
@@ -178,7 +205,7 @@ fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
         return (path == template).then_some("");
     };
     let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.contains('/')).then_some(id)
+    (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
 /// A request that is being handled.
@@ -271,23 +298,27 @@ impl Call<'_> {
         key_json(key, Some(secret), self.caller.owner_scope(), self.keys.now())
     }
 
-    /// Counts as a use against the key's limits.
+    /// Looks at the key and does not use it. The address of the caller itself says nothing about the client that
+    /// presented the secret, so only an address in the form is compared with the networks of the key.
     async fn introspect(&self) -> ManageResult<Value> {
-        let form = self.request.form_parameters()?;
+        let &Self { keys, caller, request } = self;
+        let form = request.form_parameters()?;
         let expected = || ManageError::invalid("send the form parameter `token`");
         let token = form.get("token").ok_or_else(expected)?;
-        let verify = VerifyRequest::new().tenant(self.caller.owner.tenant());
-        let visible = match self.keys.verify(token.as_bytes(), &verify).await {
-            Ok(found) => Some(found).filter(|key| self.caller.owner_scope().includes(key.owner())),
-            Err(VerifyError::Denied(_)) => None,
-            Err(VerifyError::Limited(limited)) => {
-                // Without the state of the limits, because the key may belong to another owner.
+        let address = form.get("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
+        let expected = |_| ManageError::invalid("client_ip must be an IP address: 192.0.2.7");
+        let ip = address.map_err(expected)?;
+        let tenant = Some(caller.owner.tenant());
+        let looks = VerifyRequest { tenant, ip, any_network: ip.is_none(), ..VerifyRequest::new() };
+        match keys.introspect(token, &caller.owner, caller.owner_scope(), &looks).await? {
+            Introspection::Active(key) => Ok(introspection_json(Some(&key))),
+            Introspection::Inactive => Ok(introspection_json(None)),
+            Introspection::Limited(wait) => {
                 let (rates, quotas) = Default::default();
-                return Err(Rejection::limited(&Limited { rates, quotas, ..*limited }).into());
+                let (reason, retry_after) = (LimitedReason::Network, Some(wait));
+                Err(Rejection::limited(&Limited { reason, retry_after, rates, quotas }).into())
             }
-            Err(VerifyError::Unavailable(error)) => return Err(error.into()),
-        };
-        Ok(introspection_json(visible.as_ref()))
+        }
     }
 
     async fn create(&self) -> ManageResult<Issued> {

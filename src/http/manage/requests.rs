@@ -20,6 +20,11 @@ use crate::{
 
 /// The authenticated caller of the management API: a session of the host, or a key with a scope for managing keys.
 ///
+/// One credential of the request MUST decide who is calling. If the routes are behind a guard and it has
+/// found a key, the caller has to be [that key](Caller::of_key): the adapters reject a request whose
+/// extractor returns another caller, such as the session of a cookie beside the key (400,
+/// `repeated_credentials`).
+///
 /// # Examples
 /// ```
 /// use keyward::{Actor, Owner, http::manage::Caller};
@@ -49,9 +54,21 @@ pub struct ManageRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     query: &'a str,
-    content_type: &'a [u8],
-    idempotency_key: Option<&'a [u8]>,
+    content_type: SentHeader<'a>,
+    idempotency_key: SentHeader<'a>,
     pub(super) body: &'a [u8],
+}
+
+/// A header as it was sent. One that is repeated has no value: programs disagree which one counts.
+#[derive(Clone, Copy)]
+enum SentHeader<'a> {
+    Missing,
+    Once(&'a [u8]),
+    #[cfg_attr(
+        not(any(feature = "axum", feature = "actix")),
+        expect(dead_code, reason = "the builder of a request sets each header once")
+    )]
+    Repeated,
 }
 
 /// The body of `POST /api-keys`.
@@ -115,7 +132,8 @@ impl Caller {
 impl<'a> ManageRequest<'a> {
     /// Creates a request without a body. The path is relative to where the API is mounted.
     pub fn new(method: &'a Method, path: &'a str) -> Self {
-        Self { method, path, query: "", content_type: b"", idempotency_key: None, body: b"" }
+        let missing = SentHeader::Missing;
+        Self { method, path, query: "", content_type: missing, idempotency_key: missing, body: b"" }
     }
 
     /// Creates a request from what an adapter received.
@@ -125,16 +143,17 @@ impl<'a> ManageRequest<'a> {
         head: &crate::http::RequestHead<'a>,
         body: &'a [u8],
     ) -> Self {
-        let header = |name| {
-            let mut first = None;
-            let name = http::HeaderName::from_static(name);
-            head.each_value(&name, |value| _ = first.get_or_insert(value));
-            first
+        let header = |name| match head.last_value(&http::HeaderName::from_static(name)) {
+            (None, _) => SentHeader::Missing,
+            (Some(value), 1) => SentHeader::Once(value),
+            (Some(_), _) => SentHeader::Repeated,
         };
         Self {
             query: head.query.unwrap_or_default(),
+            content_type: header("content-type"),
             idempotency_key: header("idempotency-key"),
-            ..Self::new(method, head.path()).body(header("content-type").unwrap_or_default(), body)
+            body,
+            ..Self::new(method, head.path())
         }
     }
 
@@ -145,7 +164,7 @@ impl<'a> ManageRequest<'a> {
 
     /// Sets the body and its `Content-Type`.
     pub fn body(self, content_type: &'a [u8], body: &'a [u8]) -> Self {
-        Self { content_type, body, ..self }
+        Self { content_type: SentHeader::Once(content_type), body, ..self }
     }
 
     /// Sets a JSON body.
@@ -155,7 +174,7 @@ impl<'a> ManageRequest<'a> {
 
     /// Sets the value of `Idempotency-Key`.
     pub fn idempotency_key(self, value: &'a [u8]) -> Self {
-        Self { idempotency_key: Some(value), ..self }
+        Self { idempotency_key: SentHeader::Once(value), ..self }
     }
 
     /// Parses the body, a JSON object. Rejects `null`, which some clients mean as "unchanged", others as "remove".
@@ -197,7 +216,11 @@ impl<'a> ManageRequest<'a> {
 
     /// Returns the value of `Idempotency-Key`, if it is present.
     pub(super) fn idempotency_token(&self) -> ManageResult<Option<&'a str>> {
-        let Some(value) = self.idempotency_key else { return Ok(None) };
+        let value = match self.idempotency_key {
+            SentHeader::Missing => return Ok(None),
+            SentHeader::Once(value) => value,
+            SentHeader::Repeated => return Err(ManageError::repeated_header("Idempotency-Key")),
+        };
         let is_valid = (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         let text = std::str::from_utf8(value).ok().filter(|_| is_valid);
         let detail = "Idempotency-Key must be 1 to 200 visible ASCII characters";
@@ -205,7 +228,12 @@ impl<'a> ManageRequest<'a> {
     }
 
     fn require_content_type(&self, expected: &str) -> Result<(), ManageError> {
-        let bare = self.content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        let sent = match self.content_type {
+            SentHeader::Missing => b"",
+            SentHeader::Once(value) => value,
+            SentHeader::Repeated => return Err(ManageError::repeated_header("Content-Type")),
+        };
+        let bare = sent.split(|byte| *byte == b';').next().unwrap_or_default();
         if bare.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()) {
             return Ok(());
         }

@@ -20,7 +20,7 @@ use crate::{
         needs_escape, push_json_character,
     },
     secret::Secret,
-    verify::{Verified, whole_seconds},
+    verify::{ActiveKey, whole_seconds},
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand. For a
@@ -154,21 +154,21 @@ pub(super) fn event_json(event: &AuditEvent) -> Value {
 }
 
 /// Returns the response of RFC 7662. Without a valid token that the caller may see, it contains only `active: false`.
-pub(super) fn introspection_json(verified: Option<&Verified>) -> Value {
-    let Some(verified) = verified else { return json!({ "active": false }) };
+pub(super) fn introspection_json(active: Option<&ActiveKey>) -> Value {
+    let Some(key) = active else { return json!({ "active": false }) };
     let seconds = |at: Timestamp| at.as_unix_micros() / 1_000_000;
-    let scope = match verified.permissions() {
+    let scope = match &key.permissions {
         Permissions::Only(scopes) => Some(scopes.to_string()),
         Permissions::All => None,
     };
     omit_null(json!({
         "active": true,
         "scope": scope,
-        "sub": verified.owner().account(),
-        "client_id": verified.key_id().to_string(),
+        "sub": key.owner.account(),
+        "client_id": key.id.to_string(),
         "token_type": "Bearer",
-        "iat": seconds(verified.created_at()),
-        "exp": verified.expires_at().map(seconds),
+        "iat": seconds(key.created_at),
+        "exp": key.ends_at.map(seconds),
     }))
 }
 
@@ -198,6 +198,11 @@ impl ManageError {
         let header = HeaderValue::try_from(allowed).map(|allowed| (ALLOW, allowed));
         error.0.headers_mut().extend(header);
         error
+    }
+
+    pub(super) fn repeated_header(name: &str) -> Self {
+        let detail = format!("the header {name} is repeated: send it once");
+        Self::new(StatusCode::BAD_REQUEST, "repeated_header", &detail)
     }
 
     pub(super) fn invalid(detail: &str) -> Self {

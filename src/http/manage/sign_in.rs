@@ -79,8 +79,10 @@ impl SignIn {
             ("auth/otp", &Method::POST) => self.send_code(head, request).await,
             ("auth/otp/verify", &Method::POST) => self.redeem(head, request).await,
             ("auth/otp" | "auth/otp/verify", _) => Err(ManageError::method_not_allowed("POST")),
-            ("auth/key", &Method::GET | &Method::DELETE) => self.own_key(head, request).await,
-            ("auth/key", _) => Err(ManageError::method_not_allowed("GET, DELETE")),
+            ("auth/key", &Method::GET | &Method::HEAD | &Method::DELETE) => {
+                self.own_key(head, request).await
+            }
+            ("auth/key", _) => Err(ManageError::method_not_allowed("GET, HEAD, DELETE")),
             _ => Err(ManageError::unknown_path()),
         };
         result.unwrap_or_else(ManageError::into_response)
@@ -116,13 +118,13 @@ impl SignIn {
             Precheck::AlreadyVerified | Precheck::NoKey => return Err(ManageError::internal()),
         };
         let (keys, owner, id) = (self.enrollment.keys(), verified.owner(), verified.key_id());
-        let result = if request.method == Method::GET {
-            let key = keys.get(owner, id).await;
-            key.map(|key| key_json(&key, None, owner.into(), verified.at()))
-        } else {
+        let result = if request.method == Method::DELETE {
             let actor = self.with_client(head, Actor::key(&verified));
             let revoked = keys.revoke(owner, id, "requested with the key itself", &actor).await;
             revoked.map(|()| message_json("API key revoked"))
+        } else {
+            let key = keys.get(owner, id).await;
+            key.map(|key| key_json(&key, None, owner.into(), verified.at()))
         };
         let mut response = match result {
             Ok(json) => json_response(StatusCode::OK, &json),

@@ -192,7 +192,10 @@ fn security_scheme(source: &CredentialSource) -> (String, SecurityScheme) {
     (name.replace(|c| !is_allowed(c), "_"), scheme)
 }
 
-const CHALLENGE_HEADER: (&str, &str) = ("WWW-Authenticate", "The challenge of RFC 6750.");
+const CHALLENGE_HEADER: (&str, &str) = (
+    "WWW-Authenticate",
+    "The challenge of RFC 6750, or `ApiKey` with the name of the header that is accepted.",
+);
 const RATE_LIMIT_HEADERS: [(&str, &str); 2] = [
     ("RateLimit", "The remaining uses of each rate and quota, and the seconds until it resets."),
     ("RateLimit-Policy", "The rates and quotas that apply."),

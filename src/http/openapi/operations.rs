@@ -23,7 +23,7 @@ use crate::{
 /// Describes a route of the management API, without the security that its callers need.
 pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation {
     let op = |id, summary| {
-        let mut described = Described::new(id, summary);
+        let mut described = Described::new(id, summary).fails(400, &["repeated_credentials"]);
         if path.contains("{id}") {
             let schema = uuid();
             described = described.parameter(ParameterIn::Path, "id", "The id of the key.", schema);
@@ -98,10 +98,13 @@ pub(super) fn management(method: &Method, path: &str, route: Route) -> Operation
                      characters that reorder text are written as `\\u{202e}`.",
             )
         }
-        Route::Introspect => op("introspect", "Returns whether a secret is valid (RFC 7662).")
-            .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
-            .fails(429, &["rate_limited", "quota_exhausted"])
-            .returns(200, "The state of the secret.", "Introspection"),
+        Route::Introspect => op(
+            "introspect",
+            "Returns whether a secret is valid (RFC 7662). Does not count as a use.",
+        )
+        .takes_body("application/x-www-form-urlencoded", "Token", Required::True)
+        .fails(429, &["rate_limited"])
+        .returns(200, "The state of the secret.", "Introspection"),
     };
     let text = "The caller is not authenticated. The host determines the body.";
     described.responds(401, ResponseBuilder::new().description(text)).build("api-keys")
@@ -147,10 +150,12 @@ struct Described {
 }
 
 impl Described {
-    /// Starts with the errors of every operation: the store is unavailable or corrupt, or the body is too large.
+    /// Starts with the errors of every operation: the store is unavailable or corrupt, or the body is malformed or too
+    /// large.
     fn new(id: &str, summary: &str) -> Self {
         let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary));
         Self { operation, errors: ErrorCodes::default() }
+            .fails(400, &["malformed_body"])
             .fails(413, &["too_large"])
             .fails(500, &["internal"])
             .fails(503, &["unavailable"])
@@ -206,12 +211,13 @@ impl Described {
                     is gone. Valid for one day.";
         let token = string().pattern(Some("^[!-~]{1,200}$"));
         self.parameter(ParameterIn::Header, "Idempotency-Key", text, token)
+            .fails(400, &["repeated_header"])
             .fails(409, &["conflict"])
             .fails(422, &["invalid", "idempotency_key_reused"])
     }
 
     fn takes_json(self, schema: &str, required: Required) -> Self {
-        self.takes_body("application/json", schema, required).fails(400, &["malformed_body"])
+        self.takes_body("application/json", schema, required)
     }
 
     fn takes_body(self, content_type: &str, schema: &str, required: Required) -> Self {
@@ -219,7 +225,10 @@ impl Described {
         let body = RequestBodyBuilder::new().content(content_type, content);
         let body = body.required(Some(required)).build();
         let described = Self { operation: self.operation.request_body(Some(body)), ..self };
-        described.fails(415, &["media_type"]).fails(422, &["invalid"])
+        described
+            .fails(400, &["repeated_header"])
+            .fails(415, &["media_type"])
+            .fails(422, &["invalid"])
     }
 
     fn returns(self, status: u16, text: &str, schema: &str) -> Self {
@@ -333,12 +342,21 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .required(["account", "ip", "userAgent", "reason"], or_null(string()))
         .required(["count"], integer().minimum(Some(1)));
     let introspection = "The state of a secret. If the secret is not valid, or belongs to another \
-                         owner, the only field is `active`.";
+                         owner, the only field is `active`. Rates and quotas do not matter.";
+    let exp = "When the secret ends: the expiry of the key, or an earlier end of the overlap if a \
+               rotation replaced the secret.";
     let introspection = object(introspection)
         .required(["active"], ObjectBuilder::new().schema_type(Type::Boolean))
         .optional(["scope", "sub", "token_type"], string())
         .optional(["client_id"], uuid())
-        .optional(["iat", "exp"], integer());
+        .optional(["iat"], integer())
+        .optional(["exp"], integer().description(Some(exp)));
+    let address = "The address of the client that presented the secret. If given, a key that is \
+                   restricted to networks is active only if one of them contains the address.";
+    let token = ObjectBuilder::new()
+        .property("token", string().description(Some("The secret.")))
+        .property("client_ip", string().description(Some(address)))
+        .required("token");
     [
         ("ApiKeyChange", changeable(change.optional(["name"], name())).0),
         ("ApiKeyPage", page("keys", "ApiKey").0),
@@ -348,7 +366,7 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         ("NewApiKey", new_key.0),
         ("Rotation", rotation.0),
         // Allows other fields, as RFC 7662 requires.
-        ("Token", ObjectBuilder::new().property("token", string()).required("token")),
+        ("Token", token),
     ]
 }
 

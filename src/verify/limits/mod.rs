@@ -15,7 +15,7 @@ pub use self::{
 };
 pub(crate) use self::{
     limited::{Quotas, whole_seconds},
-    rate_buckets::{KeyRates, RateBucket, Rates, RatesCharged},
+    rate_buckets::{Buckets, KeyRates, RateBucket, Rates, RatesCharged},
     rate_limiter::rates_of,
 };
 #[cfg(feature = "redis")]

@@ -207,7 +207,8 @@ pub(crate) struct PerNodeRates {
     pub(super) owners: Buckets<Owner>,
 }
 
-pub(super) struct Buckets<S> {
+/// A bucket per subject.
+pub(crate) struct Buckets<S> {
     shards: [Mutex<HashMap<S, Arc<RateBucket>>>; SHARDS],
     shard_hash: RandomState,
 }
@@ -220,7 +221,7 @@ impl<S> Default for Buckets<S> {
 
 impl<S: Clone + Eq + Hash> Buckets<S> {
     /// Returns the bucket of a subject. If its rate changed, the bucket is replaced.
-    pub(super) fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<RateBucket> {
+    pub(crate) fn bucket(&self, subject: &S, rate: Rate, now: Timestamp) -> Arc<RateBucket> {
         let shard = self.shard_hash.hash_one(subject) as usize % SHARDS;
         let mut buckets = lock(&self.shards[shard]);
         if let Some(bucket) = buckets.get_mut(subject) {

@@ -73,7 +73,7 @@ async fn every_invalid_request_gets_its_status_and_code() {
         ("GET", "/api-keys?owner=bob", "", "", 422, "invalid"),
         ("GET", "/audit?event=nothing", "", "", 422, "invalid"),
         ("GET", "/audit?from=yesterday", "", "", 422, "invalid"),
-        ("GET", "/api-keys/", "", "", 404, "not_found"),
+        ("GET", "/api-keys/", "", "", 404, "no_such_page"),
         ("GET", "/api-keys/a/b", "", "", 404, "no_such_page"),
         ("GET", "/api-keys/a/rotate/b", "", "", 404, "no_such_page"),
         ("GET", "/introspect", "", "", 405, "method_not_allowed"),
@@ -81,10 +81,6 @@ async fn every_invalid_request_gets_its_status_and_code() {
     ];
     for (method, path, kind, body, status, code) in table {
         let reply = ada.call_with(method, path, body, &[("content-type", kind)]).await;
-        if reply.fields.get("content-type").is_none() {
-            assert_eq!((reply.status, *status), (404, 404), "axum has no route for {path}");
-            continue;
-        }
         assert_eq!(
             reply.problem(),
             (*status, (*code).into()),

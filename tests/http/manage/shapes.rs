@@ -135,14 +135,11 @@ async fn introspection_is_active_only_for_valid_keys_that_the_caller_may_see() {
         expected
     );
     let limited = world.limited(keyward::model::Rate::per_minute(1)).await;
-    assert_eq!(ask(&ada, format!("token={limited}")).await.json()["active"], true);
-    let refused = ask(&ada, format!("token={limited}")).await;
-    assert_eq!(refused.problem(), (429, "rate_limited".into()));
-    assert_eq!(refused.fields["retry-after"], "60");
+    for _ in 0..2 {
+        assert_eq!(ask(&ada, format!("token={limited}")).await.json()["active"], true);
+    }
     let trial = world.metered(keyward::model::Quota::total(0)).await;
-    let refused = ask(&ada, format!("token={trial}")).await;
-    assert_eq!(refused.problem(), (429, "quota_exhausted".into()));
-    assert!(refused.fields.get("retry-after").is_none(), "a total quota never resets");
+    assert_eq!(ask(&ada, format!("token={trial}")).await.json()["active"], true);
     let no = json!({"active": false});
     for session in ["acme/bob", "umbrella/ada", "umbrella/root/administrator"] {
         assert_eq!(ask(&ada.as_session(session), token.clone()).await.json(), no, "{session}");

@@ -47,6 +47,24 @@ async fn a_key_has_a_label_and_is_shown_once(backend: &Backend) {
     }
 }
 
+/// Not on the page: a session beside a key is ignored, because the key says who is calling.
+async fn a_session_beside_a_key_is_ignored(backend: &Backend) {
+    let lumio = Deployment::new(backend).server();
+    let (ada, bob) = (lumio.sign_up(ADA).await, lumio.sign_up(BOB).await);
+    let Credential(name, of_bob) = present(&lumio.create(&bob, "ci").await);
+    let ask = async |method: Method, path: &str| {
+        let request = lumio.request(method, path).header("cookie", &ada.1).header(name, &of_bob);
+        let request = request.header("content-type", "application/json");
+        let body = json!({ "name": "x", "email": "eve@example.com", "role": "member" });
+        request.body(body.to_string()).send().await.unwrap().status().as_u16()
+    };
+    for method in [Method::GET, Method::POST] {
+        assert_eq!(ask(method.clone(), KEYS).await, 401, "{method}");
+        assert_eq!(ask(method.clone(), "/account/team").await, 401, "{method}");
+    }
+    assert_eq!(lumio.get(KEYS, &ada).await, json!({ "keys": [] }), "nothing was done for Ada");
+}
+
 /// > All API keys inherit the permissions of the account that created them. There is no per-key scope
 /// > restriction.
 async fn requested_scopes_are_rejected(backend: &Backend) {
@@ -206,6 +224,7 @@ on_each_backend!([sqlite, postgres_and_redis] {
     a_revoked_key_stops_in_all_regions_and_cannot_be_restored,
     a_key_starts_with_lm_dev_and_has_64_characters,
     a_key_has_a_label_and_is_shown_once,
+    a_session_beside_a_key_is_ignored,
     requested_scopes_are_rejected,
     after_90_days_a_rotation_is_due,
     the_cli_signs_in_with_a_token_and_deploys,
