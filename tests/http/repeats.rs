@@ -28,7 +28,8 @@ fn start(keys: &ApiKeys) -> Servers {
         any: guard.clone(),
         builds: guard.clone(),
         optional: guard.clone(),
-        query: guard,
+        query: guard.clone(),
+        header: guard,
         sign_in: None,
     })
 }
