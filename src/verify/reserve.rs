@@ -58,7 +58,8 @@ impl Verifier {
             }),
             ChargeOutcome::Exhausted(used) => {
                 let limited = quotas.states(&used, at).limited(uses, verified.rates());
-                Err(self.limit(limited, Some(verified.facts()), at, &VerifyRequest::new()))
+                let request = VerifyRequest { ip: verified.ip, ..VerifyRequest::new() };
+                Err(self.limit(limited, Some(verified.facts()), at, &request))
             }
         }
     }

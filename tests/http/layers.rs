@@ -13,7 +13,7 @@ use actix_web::{
     web,
 };
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use keyward::{
     Access, Verified,
     actix::ApiKeyAuth,
@@ -271,7 +271,8 @@ async fn a_key_bound_to_networks_is_accepted_only_from_them_whatever_the_headers
     let request = |peer: &str, forwarded: &str| {
         let mut request = with_key(&secret);
         request.extensions_mut().insert(peer.parse::<IpAddr>().unwrap());
-        request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+        let forwarded = HeaderValue::from_bytes(forwarded.as_bytes()).unwrap();
+        request.headers_mut().insert("x-forwarded-for", forwarded);
         request
     };
     assert_eq!(status(&direct, request("198.51.100.7", "1.1.1.1")).await, 200);
@@ -279,6 +280,8 @@ async fn a_key_bound_to_networks_is_accepted_only_from_them_whatever_the_headers
     assert_eq!(status(&proxied, request("10.0.0.1", "1.1.1.1, 198.51.100.7")).await, 200);
     assert_eq!(status(&proxied, request("10.0.0.1", "198.51.100.7, 1.1.1.1")).await, 401);
     assert_eq!(status(&proxied, request("192.0.2.1", "198.51.100.7")).await, 401);
+    assert_eq!(status(&proxied, request("10.0.0.1", "é, 198.51.100.7")).await, 200);
+    assert_eq!(status(&proxied, request("10.0.0.1", "198.51.100.7, é")).await, 401);
     assert_eq!(status(&direct, with_key(&secret)).await, 401, "the address is unknown");
 }
 

@@ -55,15 +55,17 @@ async fn a_refused_reservation_is_counted_and_recorded() {
     let limits = KeyLimits { quota: Some(Quota::total(10)), ..KeyLimits::default() };
     let new = service.new_key().limits(limits);
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
-    let request = VerifyRequest::new().cost(0);
+    let ip = "198.51.100.7".parse().unwrap();
+    let request = VerifyRequest::new().ip(ip).cost(0);
     let verified = service.keys().verify(issued.secret.expose(), &request).await.unwrap();
     assert!(matches!(service.keys().reserve(&verified, 11).await, Err(VerifyError::Limited(_))));
     service.keys().flush().await.unwrap();
     let history = service.keys().usage_history(&service.owner, issued.key.id, 1).await.unwrap();
     assert_eq!(history[0].limited, 1);
     let denied = service.events.all().into_iter().filter(|event| event.kind == EventKind::Denied);
-    let reasons: Vec<_> = denied.map(|event| (event.key_id, event.reason, event.count)).collect();
-    assert_eq!(reasons, [(Some(issued.key.id), Some("quota_exhausted".into()), 1)]);
+    let denied: Vec<_> =
+        denied.map(|event| (event.key_id, event.reason, event.count, event.ip)).collect();
+    assert_eq!(denied, [(Some(issued.key.id), Some("quota_exhausted".into()), 1, Some(ip))]);
 }
 
 #[tokio::test]
