@@ -21,7 +21,6 @@ use crate::{
 pub struct Verified {
     pub(super) key: Arc<CachedKey>,
     pub(super) at: Timestamp,
-    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "for guards inside guards"))]
     pub(super) ip: Option<IpAddr>,
     pub(super) charged: Charged,
     /// Set by a guard; see [`is_csrf_exempt`](Verified::is_csrf_exempt).
