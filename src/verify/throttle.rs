@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{hash::BuildHasher, iter, net::IpAddr};
 
 use super::{
     cache::KeyedHash,
@@ -16,11 +16,11 @@ impl Throttle {
     pub(crate) fn new(unknown_lookups: Option<u32>, failed_attempts: Option<Rate>) -> Self {
         let lookups = unknown_lookups.map(|per_second| {
             let shared = Rate::per_second(per_second.max(2) / 2);
-            let period = shared.period * LOOKUP_BUCKETS as u32;
+            let period = shared.period * 2 * LOOKUP_BUCKETS as u32;
             let reserved = Rate { period, ..shared }.burst(1);
             UnknownLookups {
                 shared: RateBucket::new(shared),
-                reserved: NetworkBuckets::new(LOOKUP_BUCKETS, reserved),
+                reserved: [0, 1].map(|_| NetworkBuckets::new(LOOKUP_BUCKETS, reserved)),
             }
         });
         let failures = failed_attempts.map(FailedAttempts::new);
@@ -62,17 +62,14 @@ impl Throttle {
 
     /// Returns whether the store may be asked for a digest that may be unknown.
     pub(crate) fn may_look_up(&self, ip: Option<IpAddr>, now: Timestamp) -> bool {
-        let Some(UnknownLookups { shared, reserved }) = &self.lookups else { return true };
-        let has_room = |bucket: &RateBucket| bucket.wait(1, now).is_none();
-        has_room(shared) || ip.is_some_and(|ip| has_room(reserved.bucket(ip)))
+        self.lookups.as_ref().is_none_or(|lookups| lookups.bucket(ip, now).is_some())
     }
 
     /// Counts a look-up that found nothing.
     pub(crate) fn record_unknown(&self, ip: Option<IpAddr>, now: Timestamp) {
-        let Some(UnknownLookups { shared, reserved }) = &self.lookups else { return };
-        match ip {
-            Some(ip) if shared.wait(1, now).is_some() => reserved.bucket(ip).overdraw(now),
-            _ => shared.overdraw(now),
+        if let Some(lookups) = &self.lookups {
+            let bucket = lookups.bucket(ip, now).or_else(|| lookups.of_network(ip).next());
+            bucket.unwrap_or(&lookups.shared).overdraw(now);
         }
     }
 }
@@ -98,10 +95,23 @@ impl FailedAttempts {
 ///
 /// Whether a digest is unknown is known only afterwards, so look-ups are counted afterwards: one that finds a key is
 /// free, and those in flight together when the last permit is used are made up for by a longer wait. Half of the
-/// permits are shared; the other half is spread over networks, so that those that send no garbage have some left.
+/// permits are shared; the other half is spread over networks, so that those that send no garbage have some left. Each
+/// network has a bucket in two tables: one that shares a bucket with a flood almost never shares both.
 struct UnknownLookups {
     shared: RateBucket,
-    reserved: NetworkBuckets,
+    reserved: [NetworkBuckets; 2],
+}
+
+impl UnknownLookups {
+    /// Returns the bucket from which the network may take a permit now, if there is one.
+    fn bucket(&self, ip: Option<IpAddr>, now: Timestamp) -> Option<&RateBucket> {
+        let mut all = iter::once(&self.shared).chain(self.of_network(ip));
+        all.find(|bucket| bucket.wait(1, now).is_none())
+    }
+
+    fn of_network(&self, ip: Option<IpAddr>) -> impl Iterator<Item = &RateBucket> {
+        ip.into_iter().flat_map(|ip| self.reserved.iter().map(move |buckets| buckets.bucket(ip)))
+    }
 }
 
 /// A bucket per client network, in a table of fixed size. Networks may share a bucket; which ones do cannot be known

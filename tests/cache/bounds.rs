@@ -150,17 +150,12 @@ async fn lookups_of_unknown_keys_are_rate_limited_and_valid_keys_still_verify() 
     service.keys().enable(ada, stale.key.id, by).await.unwrap();
     verify(&service, cached.secret.expose(), ELSEWHERE).await.unwrap();
     verify(&service, stale.secret.expose(), ELSEWHERE).await.unwrap();
-    // Each network shares the bucket of the flooding network with a probability of 1 in 256.
-    let mut refused = 0;
+    // A network shares both buckets of the flooding network with a probability of 1 in 65,536.
     for (n, issued) in cold.iter().enumerate() {
         let ip = format!("192.0.{n}.7");
-        match verify(&service, issued.secret.expose(), &ip).await {
-            Ok(()) => {}
-            Err(VerifyError::Unavailable(_)) => refused += 1,
-            Err(other) => panic!("{other}"),
-        }
+        let answer = verify(&service, issued.secret.expose(), &ip).await;
+        answer.expect("no unknown keys came from this network");
     }
-    assert!(refused <= CLIENTS / 8, "no unknown keys came from these networks: {refused} refused");
 }
 
 /// Half of the permits are for every network: ten look-ups a second.

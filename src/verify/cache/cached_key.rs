@@ -79,9 +79,3 @@ impl CachedKey {
         }
     }
 }
-
-impl AsRef<SecretDigest> for CachedKey {
-    fn as_ref(&self) -> &SecretDigest {
-        &self.digest
-    }
-}
