@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use reqwest::{Client, Method};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::{
     io::AsyncWriteExt,
@@ -85,9 +86,15 @@ async fn a_file_with_secrets_of_second_factors_is_private() {
 }
 
 /// Service managers end a process with `SIGTERM`.
-#[test]
-fn servers_end_cleanly_when_terminated() {
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_end_cleanly_when_terminated() {
+    let client = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     for example in ["axum_service", "actix_service"] {
-        Serving::start(example, &[]).stop_with(rustix::process::Signal::TERM);
+        let serving = Serving::start(example, &[]);
+        // A server that answers also listens for signals.
+        let answer = client.get(serving.url()).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{example}");
+        drop(answer);
+        serving.stop_with(Signal::TERM);
     }
 }
