@@ -14,7 +14,7 @@ pub enum ExportFormat {
     /// Comma-separated values (RFC 4180) with a header line, in UTF-8. Each event is one line.
     ///
     /// Control characters, line breaks, invisible characters and those that reorder text are written as
-    /// [`one_line`](crate::model::one_line) writes them: `\u{202e}`. A `\` before `u{` is written as `\u{5c}`.
+    /// [`one_line`] writes them: `\u{202e}`. A `\` before `u{` is written as `\u{5c}`.
     ///
     /// Escaped against formula injection: text that a spreadsheet would evaluate as a formula is prefixed with `'`.
     /// Text that begins with `'` is prefixed too. To restore the original, remove one `'`, then replace each `\u{…}` by
