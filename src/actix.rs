@@ -297,7 +297,7 @@ pub mod manage {
                 let (caller, verified) = (caller.into(), request.extensions().get().cloned());
                 let verified: Option<Verified> = verified;
                 receive(&request, body, async |_, received| {
-                    api.handle_behind(verified.as_ref(), &caller, received).await
+                    api.handle_behind_guard(verified.as_ref(), &caller, received).await
                 })
                 .await
             }

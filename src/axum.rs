@@ -132,7 +132,7 @@ pub mod manage {
             let head = RequestHead::from_parts(&parts, None);
             let request = ManageRequest::received(&parts.method, &head, &body);
             let verified = parts.extensions.get::<Verified>();
-            let response = api.handle_behind(verified, &caller.into(), &request).await;
+            let response = api.handle_behind_guard(verified, &caller.into(), &request).await;
             Ok::<_, Response>(response.map(|body| match body.into_complete() {
                 Ok(text) => Body::from(text),
                 Err(rest) => Body::from_stream(rest.into_stream()),

@@ -39,7 +39,7 @@ use crate::{
         ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode, StoreError,
     },
     system::{EntropyError, fill_random},
-    verify::whole_seconds,
+    verify::seconds_to_wait,
 };
 
 /// Issues keys to users who prove ownership of an e-mail address. Cheap to clone.
@@ -100,7 +100,7 @@ pub enum EnrollError {
     #[error("the code has expired: request a new one")]
     ExpiredCode,
     /// An hourly limit is reached. Contains the time until it resets. Respond with 429 and `Retry-After`.
-    #[error("too many attempts: try again in {} s", whole_seconds(*.0).max(1))]
+    #[error("too many attempts: try again in {} s", seconds_to_wait(*.0))]
     TooManyAttempts(Duration),
     /// The store or the host failed (503), or no key can be issued. Respond as when issuing a key.
     #[error(transparent)]

@@ -38,7 +38,7 @@ use crate::{
     secret::{Hasher as _, Secret, SecretDigest, Sha256Hasher},
     store::{ChargeOutcome, CounterCharge, CounterKey},
     system::{EntropyError, fill_random},
-    verify::whole_seconds,
+    verify::seconds_to_wait,
 };
 
 /// Sets up authenticator apps and checks their codes. Cheap to clone.
@@ -92,7 +92,7 @@ pub enum TotpError {
     #[error("the code was already used: wait for the next one")]
     UsedCode,
     /// The account has no attempts left. Contains the time until it has. Respond with 429 and `Retry-After`.
-    #[error("too many wrong codes: try again in {} s", whole_seconds(*.0).max(1))]
+    #[error("too many wrong codes: try again in {} s", seconds_to_wait(*.0))]
     TooManyAttempts(Duration),
     /// The store failed, so the code was not checked. Respond with 503.
     #[error(transparent)]

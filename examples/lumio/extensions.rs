@@ -9,7 +9,10 @@ use keyward::audit::Outcome;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiError, Lumio, audit, session::Requester};
+use super::{
+    ApiError, Lumio, audit,
+    session::{Requester, SECOND_FACTOR_REQUIRED},
+};
 
 pub async fn deploy(
     State(lumio): State<Lumio>,
@@ -37,7 +40,7 @@ pub async fn publish(
     let permitted = requester.allows(&lumio, "publish");
     if permitted && offer.price > 0 && !requester.user.has_second_factor() {
         audit::record(&lumio, &requester, event, Outcome::Failure).await?;
-        return Err(ApiError(StatusCode::FORBIDDEN, "second_factor_required"));
+        return Err(SECOND_FACTOR_REQUIRED);
     }
     authorize(&lumio, &requester, "publish", event).await?;
     if offer.price > 0 {

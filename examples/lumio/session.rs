@@ -270,5 +270,6 @@ pub fn owner(account: &str) -> Owner {
     Owner::account_only(account).expect("account ids are UUIDs")
 }
 
-const SECOND_FACTOR_REQUIRED: ApiError = ApiError(StatusCode::FORBIDDEN, "second_factor_required");
+pub const SECOND_FACTOR_REQUIRED: ApiError =
+    ApiError(StatusCode::FORBIDDEN, "second_factor_required");
 const SIGN_IN: ApiError = ApiError(StatusCode::UNAUTHORIZED, "sign_in");

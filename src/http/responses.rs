@@ -11,7 +11,7 @@ use crate::{
     model::{Period, named, push_json_string},
     verify::{
         Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates, Verified,
-        whole_seconds,
+        seconds_to_wait, whole_seconds,
     },
 };
 
@@ -116,7 +116,7 @@ impl Rejection {
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let mut all = vec![(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
         all.extend(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE, challenge)));
-        let wait = self.retry_after.map(|wait| whole_seconds(wait).max(1));
+        let wait = self.retry_after.map(seconds_to_wait);
         all.extend(wait.map(|seconds| (RETRY_AFTER, seconds.into())));
         let limits = limit_headers(&self.rates, &self.quotas, self.retry_after);
         all.extend(limits.into_iter().flatten());
@@ -228,8 +228,8 @@ pub fn rate_limit_headers(verified: &Verified) -> impl Iterator<Item = (HeaderNa
 /// Returns `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) if a limit applies. Numbers of more
 /// than 15 digits are capped.
 ///
-/// A rate regains uses continuously. In the response to a limited request, its window therefore ends when `Retry-After`
-/// says, and not when the whole burst is regained.
+/// A rate regains uses continuously. A client that was limited can therefore return after `Retry-After`, before the whole
+/// burst is regained, so the reset is never later than that.
 fn limit_headers(
     rates: &RateStates,
     quotas: &QuotaStates,

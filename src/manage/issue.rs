@@ -131,9 +131,9 @@ impl NewKey {
         self
     }
 
-    /// Returns what a repetition of this call does to the secret of the key that it issued. All fields are destructured,
-    /// so that a new one does not compile until it is compared here.
-    fn repeat(&self, earlier: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
+    /// Returns what a repetition of this call does to the secret of the earlier key. All fields are destructured, so that
+    /// a new one does not compile until it is considered here.
+    fn previous_secret(&self, earlier: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
         let Key {
             name,
             access,
@@ -158,15 +158,10 @@ impl NewKey {
             last_used_ip: _,
             revision: _,
         } = &self.key;
-        let is_same = (name, access, limits, networks, metadata)
-            == (
-                &earlier.name,
-                &earlier.access,
-                &earlier.limits,
-                &earlier.networks,
-                &earlier.metadata,
-            )
-            && (disabled_at, rotation_token) == (&earlier.disabled_at, &earlier.rotation_token)
+        let is_same = (name, access) == (&earlier.name, &earlier.access)
+            && (limits, networks) == (&earlier.limits, &earlier.networks)
+            && (metadata, disabled_at) == (&earlier.metadata, &earlier.disabled_at)
+            && *rotation_token == earlier.rotation_token
             && self.expiry.resolve(earlier.created_at) == earlier.expires_at;
         if is_same { replaced_if_unused(earlier, now) } else { Err(Error::token_reused()) }
     }
@@ -202,7 +197,7 @@ impl Manager {
     async fn repeat_issue(&self, new: &NewKey, id: KeyId, by: &Actor) -> Result<Issued, Error> {
         let target = Target { within: (&new.key.owner).into(), id, by };
         let token = new.key.rotation_token;
-        self.replace_secret(target, token, |earlier, now| new.repeat(earlier, now)).await
+        self.replace_secret(target, token, |earlier, now| new.previous_secret(earlier, now)).await
     }
 
     pub(crate) async fn import(

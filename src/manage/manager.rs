@@ -240,7 +240,7 @@ debug_only!(AuditExport { format, tenant, owner, is_over });
 /// How often a change is retried if others change the key at the same time. Each lost attempt means that another change
 /// was written, so only a storm of changes gets this far.
 pub(super) const MAX_ATTEMPTS: usize = 100;
-/// Of one secret in one report. Each place that is not known yet is an event.
+/// The maximum number of places that are logged for one secret of one report: each new one is an event.
 const MAX_PLACES: usize = 100;
 /// 31 days.
 const MAX_HOURS: u32 = 31 * 24;

@@ -117,15 +117,13 @@ impl Rotation {
     }
 
     /// Returns what happens to the existing secrets of a key if it is rotated at `now`.
-    fn previous(&self, key: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
+    fn previous_secret(&self, key: &Key, now: Timestamp) -> Result<PreviousSecret, Error> {
         if let (Some(token), Some(last)) = (self.token, key.rotation_token)
             && token[..16] == last[..16]
             && now.since(secret_made_at(key)) <= TOKEN_LIFETIME
         {
-            return match token == last {
-                true => replaced_if_unused(key, now),
-                false => Err(Error::token_reused()),
-            };
+            let is_same = token == last;
+            return if is_same { replaced_if_unused(key, now) } else { Err(Error::token_reused()) };
         }
         // An immediate end lies in the past of every node, also of one whose clock is slow.
         let start = if self.overlap.is_zero() { Timestamp::MIN } else { now };
@@ -201,7 +199,7 @@ impl Manager {
         rotation: Rotation,
     ) -> Result<Issued, Error> {
         let token = rotation.token;
-        self.replace_secret(target, token, |key, now| rotation.previous(key, now)).await
+        self.replace_secret(target, token, |key, now| rotation.previous_secret(key, now)).await
     }
 
     /// Gives a live key a new secret. `decide` returns what happens to its existing secrets, or refuses. If others change

@@ -89,7 +89,7 @@ async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, following: Fol
     }
 }
 
-/// The cache while the feed is followed.
+/// Records in the cache that the feed is not followed any more, when it is dropped with the task.
 struct Following(Arc<Cache>);
 
 impl Drop for Following {

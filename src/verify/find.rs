@@ -128,6 +128,7 @@ impl Verifier {
             Err(error) => return Loaded::Failed(error),
         };
         let rates = self.rates.of_key(&facts, &account.limits, now.monotonic_timestamp());
+        // The first use of a key, and of its current secret, is written without delay.
         let used_before = match found.ends_at {
             None => found.key.secret_first_used_at.is_some(),
             Some(_) => found.key.first_used_at.is_some(),

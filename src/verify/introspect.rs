@@ -1,7 +1,5 @@
-use std::time::Duration;
-
 use super::{
-    VerifyRequest,
+    Limited, VerifyRequest,
     authorize::authorize,
     facts::{Interner, KeyFacts},
     verifier::Verifier,
@@ -20,7 +18,7 @@ pub(crate) enum Introspection {
     /// Everything else: the caller does not learn whether such a key exists.
     Inactive,
     /// The caller has presented too many secrets that are not active, and has to wait.
-    Limited(Duration),
+    Limited(Box<Limited>),
 }
 
 /// A live key that was looked at and not used.
@@ -37,8 +35,8 @@ impl Verifier {
     /// Looks at the key of a presented text without using it: charges no rate and no quota, and records no use and no
     /// denial. A key outside `visible` is *inactive* in every state, also if its account cannot be read.
     ///
-    /// What is not active is counted per caller, whatever the reason is, and its look-ups take nothing of what unknown
-    /// keys of requests may cost: a caller that floods this waits alone.
+    /// Secrets that are not active are counted per caller, for whatever reason. Their look-ups do not count as those of
+    /// unknown keys in requests, so a caller that sends too many of them delays only itself.
     pub(crate) async fn introspect(
         &self,
         presented: &[u8],
@@ -60,7 +58,7 @@ impl Verifier {
         let rate = Rate::per_second(INACTIVE_PER_SECOND).burst(INACTIVE_BURST);
         let inactive = self.introspections.bucket(caller, rate, since);
         if let Some(wait) = inactive.wait(1, since) {
-            return Ok(Introspection::Limited(wait));
+            return Ok(Introspection::Limited(Limited::by_failures(wait)));
         }
         let candidates = self.hashers.candidates_with(digest, presented);
         let found = self.find_in_store(candidates.as_slice()).await?;
@@ -93,6 +91,6 @@ impl Verifier {
     }
 }
 
-/// Secrets per caller that are not active.
+/// How many secrets that are not active a caller may present.
 const INACTIVE_PER_SECOND: u32 = 20;
 const INACTIVE_BURST: u32 = 200;

@@ -32,13 +32,15 @@ mod write_behind;
 
 #[cfg(feature = "manage")]
 pub(crate) use self::introspect::{ActiveKey, Introspection};
+#[cfg(feature = "http")]
+pub(crate) use self::limits::whole_seconds;
 #[cfg(feature = "redis")]
 pub use self::limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use self::{
     cache::{Cache, SingleFlight},
     change_feed::ChangeFeed,
     denials::Attempt,
-    limits::{Buckets, Rates, whole_seconds},
+    limits::{Buckets, Rates, seconds_to_wait},
     use_counter::start_of_hour,
     verifier::Verifier,
     write_behind::{WriteBehind, run_to_end},

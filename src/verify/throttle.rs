@@ -2,7 +2,7 @@ use std::{hash::BuildHasher, iter, net::IpAddr};
 
 use super::{
     cache::KeyedHash,
-    limits::{Limited, LimitedReason, RateBucket},
+    limits::{Limited, RateBucket},
 };
 use crate::model::{Rate, Timestamp};
 
@@ -31,12 +31,7 @@ impl Throttle {
     pub(crate) fn check(&self, ip: Option<IpAddr>, now: Timestamp) -> Result<(), Box<Limited>> {
         match self.failures_of(ip).and_then(|failures| failures.wait(1, now)) {
             None => Ok(()),
-            Some(wait) => Err(Box::new(Limited {
-                reason: LimitedReason::Network,
-                retry_after: Some(wait),
-                rates: Default::default(),
-                quotas: Default::default(),
-            })),
+            Some(wait) => Err(Limited::by_failures(wait)),
         }
     }
 
@@ -96,7 +91,7 @@ impl FailedAttempts {
 /// Whether a digest is unknown is known only afterwards, so look-ups are counted afterwards: one that finds a key is
 /// free, and those in flight together when the last permit is used are made up for by a longer wait. Half of the
 /// permits are shared; the other half is spread over networks, so that those that send no garbage have some left. Each
-/// network has a bucket in two tables: one that shares a bucket with a flood almost never shares both.
+/// network has one bucket in each of two tables. If it shares one with a network that floods, it almost never shares both.
 struct UnknownLookups {
     shared: RateBucket,
     reserved: [NetworkBuckets; 2],

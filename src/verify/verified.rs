@@ -119,8 +119,8 @@ impl Verified {
     ///
     /// This holds if a [`Guard`](crate::http::Guard) read the key from a header that a browser sends to another site only
     /// after a preflight request, such as `Authorization: Bearer` or `X-API-Key`, and the request has no cookies. It does
-    /// not hold for a key in the query string, in a cookie or in a header like `Accept-Language`, nor for a request whose
-    /// cookies could decide who is calling. It does not hold without a guard.
+    /// not hold for a key in the query string, in a cookie or in a header like `Accept-Language`, nor for a request with
+    /// cookies, which could identify another caller. It does not hold without a guard.
     ///
     /// # Examples
     /// ```

@@ -33,20 +33,17 @@
 //! policy says so. The response is then `second_factor_required` (403), with its maximum age in seconds as `maxAge`.
 //! The host records it with [`Actor::second_factor_at`](crate::model::Actor::second_factor_at), and the client retries.
 //!
-//! `Idempotency-Key` makes it safe to repeat a create or rotate request whose response was lost: the
-//! repetition returns the same key with a new secret in place of the lost one. No secret is stored
-//! for that.
-//! - However many requests have one value, one key is created, or one rotation is made. In the first
-//!   10 seconds after that, a repetition gets 409 `conflict` with `Retry-After`: the response to
-//!   another request may be on its way.
-//! - A repetition gets 422 `idempotency_key_reused` if it asks for something else, or if the secret
-//!   was used or is gone. A use on another node is known once that node has written it: the first use
-//!   of a secret immediately, others within 5 seconds, unless the store fails.
-//! - A value is valid for one owner or key for one day: from the creation of the key, or from the last
-//!   rotation with this value. After another rotation of the key, a value makes another rotation.
+//! `Idempotency-Key` makes it safe to repeat a create or rotate request whose response was lost: the repetition returns
+//! the same key with a new secret in place of the lost one. No secret is stored for that.
+//! - All requests with the same value create one key, or rotate once. In the first 10 seconds after that, a repetition
+//!   gets 409 `conflict` with `Retry-After`: the response to another request may be on its way.
+//! - A repetition gets 422 `idempotency_key_reused` if it asks for something else, or if the secret was used or no longer
+//!   exists. A use on another node is known once that node has written it: the first use of a secret immediately, others
+//!   within 5 seconds, unless the store fails.
+//! - A value is valid for one owner or key for one day: from the creation of the key, or from the last rotation with this
+//!   value. If the key was rotated with another value, the first value rotates it again.
 //!
-//! [`NewKey::token`](crate::NewKey::token) and
-//! [`Rotation::token`](crate::manage::Rotation::token) do the same.
+//! [`NewKey::token`](crate::NewKey::token) and [`Rotation::token`](crate::manage::Rotation::token) do the same.
 //!
 //! If callers are browser sessions, the host MUST add its own protection against cross-site requests (CSRF): see
 //! [`Verified::is_csrf_exempt`](crate::Verified::is_csrf_exempt). [`SignIn`] lets people without a session sign in by
@@ -79,7 +76,7 @@ use crate::{
     http::responses::{Rejection, no_store_response},
     manage::{Issued, Page, Rotation},
     model::{Key, KeyId, Status},
-    verify::{Introspection, Limited, LimitedReason, VerifyRequest},
+    verify::{Introspection, VerifyRequest},
 };
 #[cfg(any(feature = "axum", feature = "actix"))]
 use crate::{http::responses::ErrorCode, verify::Verified};
@@ -161,10 +158,10 @@ impl ManagementApi {
         result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
     }
 
-    /// Handles what an adapter received, unless a guard in front of it has verified a key and something else in the
-    /// request has decided who is calling.
+    /// Handles a request that an adapter received. If a guard in front of the routes has verified a key, the caller MUST
+    /// be that key, or the request is rejected.
     #[cfg(any(feature = "axum", feature = "actix"))]
-    pub(crate) async fn handle_behind(
+    pub(crate) async fn handle_behind_guard(
         &self,
         verified: Option<&Verified>,
         caller: &Caller,
@@ -313,11 +310,7 @@ impl Call<'_> {
         match keys.introspect(token, &caller.owner, caller.owner_scope(), &looks).await? {
             Introspection::Active(key) => Ok(introspection_json(Some(&key))),
             Introspection::Inactive => Ok(introspection_json(None)),
-            Introspection::Limited(wait) => {
-                let (rates, quotas) = Default::default();
-                let (reason, retry_after) = (LimitedReason::Network, Some(wait));
-                Err(Rejection::limited(&Limited { reason, retry_after, rates, quotas }).into())
-            }
+            Introspection::Limited(limited) => Err(Rejection::limited(&limited).into()),
         }
     }
 

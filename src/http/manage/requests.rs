@@ -20,10 +20,9 @@ use crate::{
 
 /// The authenticated caller of the management API: a session of the host, or a key with a scope for managing keys.
 ///
-/// One credential of the request MUST decide who is calling. If the routes are behind a guard and it has
-/// found a key, the caller has to be [that key](Caller::of_key): the adapters reject a request whose
-/// extractor returns another caller, such as the session of a cookie beside the key (400,
-/// `repeated_credentials`).
+/// Exactly one credential of the request MUST determine the caller. If a guard in front of the routes has verified a key,
+/// the caller is [that key](Caller::of_key). If the extractor returns another caller, such as the session of a cookie,
+/// the adapters reject the request (400, `repeated_credentials`).
 ///
 /// # Examples
 /// ```
@@ -59,7 +58,7 @@ pub struct ManageRequest<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// A header as it was sent. One that is repeated has no value: programs disagree which one counts.
+/// A header as it was sent. One that is repeated has no value, because programs disagree about which one counts.
 #[derive(Clone, Copy)]
 enum SentHeader<'a> {
     Missing,

@@ -2,7 +2,7 @@
 //! omitted, except `lastUsedAt`, which is `null` until the first use. Control characters and characters that reorder
 //! text are escaped: names and user agents come from others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{
     HeaderValue, Response, StatusCode,
@@ -20,7 +20,7 @@ use crate::{
         needs_escape, push_json_character,
     },
     secret::Secret,
-    verify::{ActiveKey, whole_seconds},
+    verify::{ActiveKey, seconds_to_wait},
 };
 
 /// The body of a response: complete, or in chunks that are read from the store on demand. For a
@@ -214,8 +214,8 @@ impl ManageError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
-        self.0.headers_mut().insert(RETRY_AFTER, seconds.into());
+    pub(super) fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.headers_mut().insert(RETRY_AFTER, seconds_to_wait(wait).into());
         self
     }
 
@@ -228,7 +228,7 @@ impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
         let unavailable = |code, detail| {
             let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-            error.with_retry_after(RETRY_AFTER_UNAVAILABLE.as_secs())
+            error.with_retry_after(RETRY_AFTER_UNAVAILABLE)
         };
         let (status, code) = match error.kind() {
             // Fixed texts: the error itself may name hosts and addresses of the operator.
@@ -239,7 +239,7 @@ impl From<Error> for ManageError {
             ErrorKind::Unconfirmed => return unavailable("unconfirmed", UNCONFIRMED),
             ErrorKind::Corrupt => return Self::internal(),
             ErrorKind::InProgress => {
-                let wait = whole_seconds(error.retry_after().unwrap_or_default()).max(1);
+                let wait = error.retry_after().unwrap_or_default();
                 return Self::new(StatusCode::CONFLICT, "conflict", IN_PROGRESS)
                     .with_retry_after(wait);
             }

@@ -14,7 +14,6 @@ use crate::{
     },
     manage::Issued,
     model::Actor,
-    verify::whole_seconds,
 };
 
 /// Sign-in by e-mail, without a session: a code becomes a key, which a request that presents it can read and revoke.
@@ -153,7 +152,7 @@ impl From<EnrollError> for ManageError {
             EnrollError::ExpiredCode => new(StatusCode::BAD_REQUEST, "expired_code"),
             EnrollError::TooManyAttempts(wait) => {
                 let error = new(StatusCode::TOO_MANY_REQUESTS, "rate_limited");
-                error.with_retry_after(whole_seconds(wait).max(1))
+                error.with_retry_after(wait)
             }
             EnrollError::Failed(error) => error.into(),
         }

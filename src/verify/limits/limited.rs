@@ -31,6 +31,13 @@ impl Limited {
         let (retry_after, quotas) = ((wait < NEVER).then_some(wait), QuotaStates::default());
         Box::new(Self { reason: LimitedReason::Rate, retry_after, rates, quotas })
     }
+
+    /// Returns the error of a client that has presented too many secrets that do not work.
+    pub(in crate::verify) fn by_failures(wait: Duration) -> Box<Self> {
+        let (rates, quotas) = Default::default();
+        let (reason, retry_after) = (LimitedReason::Network, Some(wait));
+        Box::new(Self { reason, retry_after, rates, quotas })
+    }
 }
 
 /// Which kind of limit a use would have exceeded.
@@ -164,12 +171,17 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
+/// Returns what a client reads in a sentence or in `Retry-After`: at least one second.
+pub(crate) fn seconds_to_wait(wait: Duration) -> u64 {
+    whole_seconds(wait).max(1)
+}
+
 /// A wait that never ends.
 pub(super) const NEVER: Duration = Duration::MAX;
 
 fn advice(retry_after: &Option<Duration>) -> String {
     match retry_after {
-        Some(wait) => format!(": try again in {} s", whole_seconds(*wait)),
+        Some(wait) => format!(": try again in {} s", seconds_to_wait(*wait)),
         None => ": waiting does not help".into(),
     }
 }

@@ -7,6 +7,8 @@ mod rate_limiter;
 #[cfg(feature = "redis")]
 mod redis_rate_limiter;
 
+#[cfg(feature = "http")]
+pub(crate) use self::limited::whole_seconds;
 pub use self::{
     limited::{Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates},
     rate_limiter::{
@@ -14,7 +16,7 @@ pub use self::{
     },
 };
 pub(crate) use self::{
-    limited::{Quotas, whole_seconds},
+    limited::{Quotas, seconds_to_wait},
     rate_buckets::{Buckets, KeyRates, RateBucket, Rates, RatesCharged},
     rate_limiter::rates_of,
 };
