@@ -1,4 +1,4 @@
-use std::{hash::BuildHasher, iter, net::IpAddr};
+use std::{iter, net::IpAddr};
 
 use super::{
     cache::KeyedHash,

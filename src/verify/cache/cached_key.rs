@@ -79,3 +79,9 @@ impl CachedKey {
         }
     }
 }
+
+impl AsRef<SecretDigest> for CachedKey {
+    fn as_ref(&self) -> &SecretDigest {
+        &self.digest
+    }
+}

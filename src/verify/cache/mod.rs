@@ -12,7 +12,11 @@ mod freshness;
 mod options;
 mod single_flight;
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use self::{
     bounded_map::BoundedMap,
@@ -41,10 +45,10 @@ use crate::{
 /// A disabled cache holds nothing, so that verification without a cache is the same path.
 pub(crate) struct Cache {
     pub(super) is_enabled: bool,
-    keys: BoundedMap<Arc<CachedKey>>,
+    keys: BoundedMap<CachedKey>,
     unknown: BoundedMap<UnknownDigest>,
     epochs: InvalidationEpochs,
-    slot_hash: KeyedHash,
+    slot_hash: RandomState,
     /// Shares what many keys have in common.
     pub(super) interner: Interner,
     pub(super) freshness: Freshness,
@@ -78,6 +82,12 @@ struct UnknownDigest {
     read: ReadStamp,
 }
 
+impl AsRef<SecretDigest> for UnknownDigest {
+    fn as_ref(&self) -> &SecretDigest {
+        &self.digest
+    }
+}
+
 impl Cache {
     /// Creates a cache, or a disabled one. Readings of the clock may lag by `lag`, so entries are trusted for a time that
     /// is shorter by it.
@@ -92,7 +102,7 @@ impl Cache {
             keys: BoundedMap::new(options.max_keys),
             unknown: BoundedMap::new(options.max_unknown),
             epochs: InvalidationEpochs::new(options.max_keys),
-            slot_hash: KeyedHash::default(),
+            slot_hash: RandomState::new(),
             interner: Interner::default(),
             freshness: Freshness::new(bound, options.strict),
             throttle: Throttle::new(
@@ -108,9 +118,7 @@ impl Cache {
     /// The map finds digests by their first 64 bits, under a secret hash, and compares them in constant time.
     #[inline]
     pub(crate) fn get(&self, digest: &SecretDigest, now: u64) -> Result<Arc<CachedKey>, CacheMiss> {
-        let same = |key: &Arc<CachedKey>| (key.digest == *digest).then(|| key.clone());
-        let found = self.keys.get(digest.first_lane(), same).flatten();
-        let Some(key) = found else { return Err(self.miss(digest, now)) };
+        let Some(key) = self.keys.get(digest) else { return Err(self.miss(digest, now)) };
         if !self.trusts(&key, now) {
             Err(CacheMiss::KeyStale)
         } else if !self.freshness.covers_account(key.account_read_at, now) {
@@ -121,12 +129,11 @@ impl Cache {
     }
 
     fn miss(&self, digest: &SecretDigest, now: u64) -> CacheMiss {
-        let is_known = self.unknown.get(digest.first_lane(), |unknown| {
-            unknown.digest == *digest
-                && self.freshness.covers(unknown.read.at, now)
+        let is_known = self.unknown.get(digest).is_some_and(|unknown| {
+            self.freshness.covers(unknown.read.at, now)
                 && self.epochs.is_unchanged(unknown.read.epoch)
         });
-        if is_known == Some(true) { CacheMiss::NoSuchKey } else { CacheMiss::Unknown }
+        if is_known { CacheMiss::NoSuchKey } else { CacheMiss::Unknown }
     }
 
     #[inline]
@@ -155,11 +162,11 @@ impl Cache {
     }
 
     pub(crate) fn insert(&self, key: Arc<CachedKey>) {
-        self.keys.insert(key.digest.first_lane(), key);
+        self.keys.insert(key);
     }
 
     pub(crate) fn insert_unknown(&self, digest: SecretDigest, read: ReadStamp) {
-        self.unknown.insert(digest.first_lane(), UnknownDigest { digest, read });
+        self.unknown.insert(Arc::new(UnknownDigest { digest, read }));
     }
 
     /// Returns whether a caller that arrived at `arrived` may use a key that was loaded, perhaps for an earlier caller:
