@@ -5,6 +5,7 @@
 //! after `--` selects the criterion benchmarks: `cargo bench --bench verify -- compare`. The ratios
 //! are always measured; a filter that matches nothing (`-- none`) measures only them.
 
+mod hand_written;
 mod ratios;
 mod service;
 
@@ -22,6 +23,7 @@ use subtle::ConstantTimeEq;
 use tokio::runtime::{Handle, Runtime};
 
 use self::{
+    hand_written::HandWritten,
     ratios::{Ratios, rotation},
     service::Service,
 };
@@ -58,7 +60,8 @@ fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime,
     let service = Arc::new(Service::cached(runtime, count));
     let uncached = Service::uncached(runtime, count);
     let bare = bare(&service);
-    let cached = move |n: usize| service.verify(n);
+    let shared = service.clone();
+    let cached = move |n: usize| shared.verify(n);
     let mut next = rotation(count);
     group.bench_function("bare digest", |b| b.iter(|| bare(next())));
     group.bench_function("cached", |b| b.iter(|| cached(next())));
@@ -66,6 +69,15 @@ fn valid_keys(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime,
     group.finish();
     let uncached = Arc::new(uncached);
     ratios.add(&format!("cached verify, {count} keys"), count, cached, bare.clone());
+    let map = HandWritten::of(service.secrets());
+    let secrets = service.clone();
+    let by_hand = Arc::new(move |n: usize| assert!(map.verify(secrets.secret(n), "builds:read")));
+    ratios.add(
+        &format!("hand-written map, {count} keys"),
+        count,
+        move |n| by_hand(n),
+        bare.clone(),
+    );
     let uncached = move |n: usize| uncached.verify(n);
     ratios.add(&format!("uncached verify, {count} keys"), count, uncached, bare);
 }

@@ -71,7 +71,11 @@ impl Service {
         self.issued.iter().map(|issued| typo(issued.secret.expose())).collect()
     }
 
-    fn secret(&self, n: usize) -> &str {
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.issued.iter().map(|issued| issued.secret.expose())
+    }
+
+    pub fn secret(&self, n: usize) -> &str {
         self.issued[n].secret.expose()
     }
 
