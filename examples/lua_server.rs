@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let enrollment = Enrollment::builder(keys.clone(), Accounts, Terminal, pepper)
         .product("Lua")
         .new_key(|owner| NewKey::new(owner, "lua-cli"))
-        .build();
+        .build()?;
 
     let guard = keyward::axum::layer(Guard::new(keys.clone()));
     let (sign_in, document) = sign_in_router(SignIn::new(enrollment)).split_for_parts();

@@ -36,7 +36,8 @@ use crate::{
     model::{Actor, Invalid, Owner, Period, debug_only, one_line},
     secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
     store::{
-        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode, StoreError,
+        Capability, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, Counters,
+        OneTimeCode, OneTimeCodes,
     },
     system::{EntropyError, fill_random},
     verify::seconds_to_wait,
@@ -71,7 +72,7 @@ use crate::{
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let keys = keyward::testing::TestKeys::new().keys;
 /// let pepper = Pepper::new(1, b"thirty-two bytes or more, from a vault".as_slice())?;
-/// let enrollment = Enrollment::builder(keys, Accounts, Mail, pepper).product("Lua").build();
+/// let enrollment = Enrollment::builder(keys, Accounts, Mail, pepper).product("Lua").build()?;
 ///
 /// let (ada, by) = ("ada@example.com".parse()?, Actor::account("ada@example.com"));
 /// enrollment.request_code(&ada, &by).await?;
@@ -183,7 +184,7 @@ impl Enrollment {
         inner.charge(&limits, "too_many_codes", by).await?;
 
         let code = generate_code(fill_random).map_err(Error::from)?;
-        inner.put_code(address, &code, by).await.map_err(Error::from)?;
+        inner.put_code(address, &code, by).await?;
         let product = inner.product.clone();
         let message = CodeMessage { to: address.clone(), code, valid_for: CODE_LIFETIME, product };
         // In the background, so that the response time does not reveal whether there is an account.
@@ -219,7 +220,7 @@ impl Enrollment {
         let Some(code) = parse_code(code) else {
             return refuse("malformed_code", EnrollError::WrongCode);
         };
-        match inner.try_code(address, &code, by).await.map_err(Error::from)? {
+        match inner.try_code(address, &code, by).await? {
             CodeOutcome::Accepted => {}
             CodeOutcome::Expired => return refuse("expired_code", EnrollError::ExpiredCode),
             CodeOutcome::Wrong => return refuse("wrong_code", EnrollError::WrongCode),
@@ -296,8 +297,12 @@ impl EnrollmentBuilder {
     }
 
     /// Builds the enrollment.
-    pub fn build(self) -> Enrollment {
-        Enrollment { inner: Arc::new(self.0) }
+    ///
+    /// # Errors
+    /// [`NotSupported`](ErrorKind::NotSupported) if the store has no one-time codes or no counters.
+    pub fn build(self) -> Result<Enrollment, Error> {
+        (self.0.codes()?, self.0.counters()?);
+        Ok(Enrollment { inner: Arc::new(self.0) })
     }
 }
 
@@ -420,6 +425,16 @@ impl fmt::Display for EmailAddress {
 }
 
 impl Inner {
+    fn codes(&self) -> Result<&dyn OneTimeCodes, Error> {
+        let needed_by = "enrollment needs: use another store";
+        let missing = || Error::not_supported(Capability::OneTimeCodes, needed_by);
+        self.keys.store().one_time_codes().ok_or_else(missing)
+    }
+
+    fn counters(&self) -> Result<&dyn Counters, Error> {
+        self.keys.counters("enrollment needs: use another store")
+    }
+
     /// Returns a keyed digest: it cannot be reversed by trying all addresses. Prefixes keep kinds apart.
     fn digest(&self, prefix: &str, text: &str) -> SecretDigest {
         self.hasher.digest(format!("{prefix} {text}").as_bytes())
@@ -437,7 +452,7 @@ impl Inner {
         address: &EmailAddress,
         code: &Secret,
         by: &Actor,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Error> {
         let digest = self.code_digest(address, code.expose());
         let ends_at = self.keys.now().after(CODE_LIFETIME);
         for (place, tries) in [
@@ -445,7 +460,7 @@ impl Inner {
             (self.digest(ADDRESS, address.as_str()), MAX_ATTEMPTS),
             (self.own_place(address, by), MAX_ATTEMPTS),
         ] {
-            self.keys.store().put_code(&place, &OneTimeCode { digest, ends_at, tries }).await?;
+            self.codes()?.put_code(&place, &OneTimeCode { digest, ends_at, tries }).await?;
         }
         Ok(())
     }
@@ -457,18 +472,18 @@ impl Inner {
         address: &EmailAddress,
         code: &Secret,
         by: &Actor,
-    ) -> Result<CodeOutcome, StoreError> {
-        let store = self.keys.store();
+    ) -> Result<CodeOutcome, Error> {
+        let codes = self.codes()?;
         let own = CodeAttempt {
             address: self.own_place(address, by),
             digest: self.code_digest(address, code.expose()),
             at: self.keys.now(),
         };
         let shared = CodeAttempt { address: self.digest(ADDRESS, address.as_str()), ..own };
-        let outcome = match store.try_code(&own).await? {
+        let outcome = match codes.try_code(&own).await? {
             accepted @ (CodeOutcome::Accepted | CodeOutcome::Expired) => accepted,
-            CodeOutcome::NotFound => store.try_code(&shared).await?,
-            refused => match store.try_code(&shared).await? {
+            CodeOutcome::NotFound => codes.try_code(&shared).await?,
+            refused => match codes.try_code(&shared).await? {
                 CodeOutcome::NotFound | CodeOutcome::NoTriesLeft => refused,
                 outcome => outcome,
             },
@@ -476,7 +491,7 @@ impl Inner {
         match outcome {
             CodeOutcome::Accepted => {
                 let once = CodeAttempt { address: self.use_of(address, code), ..own };
-                store.try_code(&once).await
+                Ok(codes.try_code(&once).await?)
             }
             refused => Ok(refused),
         }
@@ -509,7 +524,7 @@ impl Inner {
             uses: 1,
         });
         let charges: Vec<_> = charges.collect();
-        match self.keys.store().charge(&charges).await.map_err(Error::from)? {
+        match self.counters()?.charge(&charges).await.map_err(Error::from)? {
             ChargeOutcome::Granted(_) => Ok(()),
             ChargeOutcome::Exhausted(_) => {
                 self.keys.note_refused_code(reason, by);

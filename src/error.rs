@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error as StdError, sync::Arc, time::Duration};
 use crate::{
     accounts::AccountsError,
     model::Invalid,
-    store::{StoreError, StoreErrorKind},
+    store::{Capability, StoreError, StoreErrorKind},
     system::EntropyError,
 };
 
@@ -57,6 +57,8 @@ pub enum ErrorKind {
     /// The idempotency token belongs to an earlier call that cannot be repeated: that call asked for something else, or
     /// its secret has been used or is gone.
     TokenReused,
+    /// The store lacks the [capability](crate::store::Capability) that the call needs. A retry fails as well.
+    NotSupported,
     /// The operating system's random generator failed.
     Entropy,
     /// The store, the host's accounts, the host's policy or the rate limiter is unavailable. A retry is safe.
@@ -167,6 +169,19 @@ impl Error {
         let message = "this idempotency token belongs to an earlier call that cannot be repeated: that call asked for \
             something else, or its secret has been used or is gone: use another token";
         Self::new(ErrorKind::TokenReused, message)
+    }
+
+    /// The store lacks a capability. `needed_by` continues the sentence after "which".
+    pub(crate) fn not_supported(missing: Capability, needed_by: &str) -> Self {
+        let message = format!("the key store has no {missing}, which {needed_by}");
+        Self::new(ErrorKind::NotSupported, message)
+    }
+
+    pub(crate) fn no_counters() -> Self {
+        Self::not_supported(
+            Capability::Counters,
+            "a quota of a key or of its owner's plan needs: remove the quota, or use another store",
+        )
     }
 
     pub(crate) fn accounts(source: AccountsError) -> Self {

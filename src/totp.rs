@@ -94,7 +94,7 @@ pub enum TotpError {
     /// The account has no attempts left. Contains the time until it has. Respond with 429 and `Retry-After`.
     #[error("too many wrong codes: try again in {} s", seconds_to_wait(*.0))]
     TooManyAttempts(Duration),
-    /// The store failed, so the code was not checked. Respond with 503.
+    /// The store failed or has no counters, so the code was not checked. Respond with 503.
     #[error(transparent)]
     Failed(#[from] Error),
 }
@@ -145,9 +145,9 @@ impl Totp {
         let codes = secret.codes();
         let step = codes.check(code.expose(), now.as_unix_micros() as u64 / 1_000_000);
         let step = step.map(|step| Timestamp::from_unix_micros((step * STEP_MICROS) as i64));
+        let store = self.keys.counters("TOTP needs: use another store")?;
         let counters = CodeCounters::new(owner, codes.secret().as_bytes(), now);
-        let outcome =
-            self.keys.store().charge(&counters.charges(step)).await.map_err(Error::from)?;
+        let outcome = store.charge(&counters.charges(step)).await.map_err(Error::from)?;
         match (outcome, step) {
             (ChargeOutcome::Granted(_), Some(_)) => {
                 // Best effort: the code is used up, so it must not be rejected any more.

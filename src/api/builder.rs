@@ -10,7 +10,7 @@ use crate::{
     store::KeyStore,
     system::{Clock, IdGenerator, NodeClock, SystemClock},
     verify::{
-        Buckets, Cache, CacheOptions, ChangeFeed, RateLimiter, Rates, SingleFlight, Verifier,
+        Buckets, Cache, CacheOptions, FeedFollower, RateLimiter, Rates, SingleFlight, Verifier,
         WriteBehind,
     },
 };
@@ -167,7 +167,7 @@ impl ApiKeysBuilder {
             Manager::clone(&manager);
         let verifier = Arc::new(Verifier {
             loads: SingleFlight::new(),
-            feed: Arc::new(ChangeFeed::new(store.clone(), cache.clone(), clock.clone())),
+            feed: Arc::new(FeedFollower::new(store.clone(), cache.clone(), clock.clone())),
             writer,
             rates: self.rates,
             introspections: Buckets::default(),

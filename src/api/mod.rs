@@ -20,7 +20,7 @@ use crate::{
     },
     model::{Actor, Key, KeyId, Owner, OwnerScope, Timestamp},
     secret::{Formats, SecretDigest},
-    store::{HourlyUsage, KeyStore},
+    store::{Capability, Counters, HourlyUsage, KeyStore},
     verify::{
         Attempt, FeedState, IdentifiedKey, Reservation, Verified, Verifier, VerifyError,
         VerifyRequest,
@@ -79,6 +79,8 @@ pub struct ApiKeys {
 pub struct Health {
     /// How this node learns of changes that other nodes make.
     pub feed: FeedState,
+    /// What the store lacks. Nothing of it counts as a failure.
+    pub not_supported: Vec<Capability>,
     /// The age of this node's knowledge of such changes; `None` if it has none yet. Beyond
     /// [`max_staleness`](crate::verify::CacheOptions::max_staleness), entries that were read before are not trusted.
     pub staleness: Option<Duration>,
@@ -169,7 +171,7 @@ impl ApiKeys {
     /// A node learns of changes by itself, usually within milliseconds. Call this if the service was notified of a change
     /// in another way and must not be ahead of it.
     pub async fn catch_up(&self) -> Result<(), Error> {
-        self.verifier.catch_up().await
+        self.verifier.feed.catch_up().await
     }
 
     /// Returns the formats of secrets that are accepted.
@@ -517,8 +519,10 @@ impl ApiKeys {
         let now = clock.coarse_now().monotonic;
         let (cached_keys, cached_unknown) = cache.len();
         let writer = &self.verifier.writer;
+        let is_missing = |capability: &Capability| !capability.is_supported_by(self.store());
         Health {
-            feed: cache.feed_state(now),
+            feed: self.verifier.feed.state(now),
+            not_supported: Capability::ALL.into_iter().filter(is_missing).collect(),
             staleness: cache.staleness(now),
             cached_keys,
             cached_unknown,
@@ -592,6 +596,12 @@ impl ApiKeys {
 
     pub(crate) fn store(&self) -> &dyn KeyStore {
         &*self.manager.store
+    }
+
+    /// Returns the counters that limit attempts. `needed_by` is an error's text about who needs them.
+    pub(crate) fn counters(&self, needed_by: &str) -> Result<&dyn Counters, Error> {
+        let missing = || Error::not_supported(Capability::Counters, needed_by);
+        self.store().counters().ok_or_else(missing)
     }
 
     /// Records in the audit log what was done with a one-time code of an owner. Written behind.

@@ -3,7 +3,7 @@ use crate::{
     accounts::{Account, SensitiveChange},
     audit::{AuditEvent, AuditSink},
     error::{Error, ErrorKind},
-    model::{Access, Actor, Key, Owner},
+    model::{Access, Actor, Key, Owner, Quota},
     verify::{Cache, run_to_end},
 };
 
@@ -32,6 +32,14 @@ impl Manager {
                 Err(Error::second_factor_required(max_age))
             }
             _ => Ok(checked),
+        }
+    }
+
+    /// Checks that the store can count a quota.
+    pub(super) fn check_counted(&self, quota: Option<Quota>) -> Result<(), Error> {
+        match quota {
+            Some(_) if self.store.counters().is_none() => Err(Error::no_counters()),
+            _ => Ok(()),
         }
     }
 
@@ -65,19 +73,22 @@ impl Manager {
 
     /// Writes an event that belongs to no change, then notifies the sinks.
     pub(crate) async fn write_event(&self, event: AuditEvent) -> Result<(), Error> {
-        self.write_events(vec![event]).await
+        self.write_events(vec![event]).await.map(drop)
     }
 
-    /// Writes events that belong to no change, then notifies the sinks.
-    pub(super) async fn write_events(&self, events: Vec<AuditEvent>) -> Result<(), Error> {
+    /// Writes events that belong to no change, then notifies the sinks, unless all of them were written before. Returns
+    /// the number written.
+    pub(super) async fn write_events(&self, events: Vec<AuditEvent>) -> Result<u32, Error> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let (store, sinks) = (self.store.clone(), self.sinks.clone());
         run_to_end(async move {
-            store.record_events(&events).await?;
-            events.iter().for_each(|event| sinks.event(event));
-            Ok(())
+            let written = store.record_events(&events).await?;
+            if written > 0 {
+                events.iter().for_each(|event| sinks.event(event));
+            }
+            Ok(written)
         })
         .await
     }

@@ -251,6 +251,7 @@ impl Manager {
             let expires_at = expiry.resolve(created_at);
             let key = Arc::new(Key { id, hint, created_at, expires_at, ..key });
             check_new_key(&key, account, by)?;
+            self.check_counted(key.limits.quota.or(account.limits.shared_quota()))?;
             Ok((event.of_key(&key), key, account.limits.active_keys()))
         };
         let (event, key, max_active) = self.authorize_change(&owner, by, change, check).await?;

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     audit::EventKind,
     error::{Error, ErrorKind},
-    model::{Actor, DAY, OwnerScope},
-    store::CounterKey,
+    model::{Actor, DAY, OwnerScope, Period},
+    store::{ChargeOutcome, CounterCharge, CounterKey},
     system::lock,
     verify::{Cache, start_of_hour},
 };
@@ -77,6 +77,7 @@ impl Default for Retention {
 
 impl Manager {
     /// Starts the jobs that run once an hour, on one of all nodes, unless this node did so in this hour. Each is a task.
+    /// If the store has no counters, the jobs run on every node: each of their steps has an effect only once.
     pub(crate) fn start_due_jobs(
         self: &Arc<Self>,
         retention: Option<Retention>,
@@ -105,7 +106,7 @@ impl Manager {
         let (jobs, manager) = (self.jobs.clone(), self.while_running());
         tokio::spawn(async move {
             let Some(manager) = manager() else { return };
-            let claimed = manager.claim_turn(CounterKey::Job(name)).await;
+            let claimed = manager.claim_job(name).await;
             drop(manager);
             let done = if let Ok(true) = claimed { job.await } else { claimed.map(drop) };
             if done.is_err() {
@@ -118,6 +119,15 @@ impl Manager {
     fn while_running(self: &Arc<Self>) -> impl Fn() -> Option<Arc<Self>> + use<> {
         let weak = Arc::downgrade(self);
         move || weak.upgrade().filter(|manager| !manager.jobs.stopped.load(Ordering::Acquire))
+    }
+
+    /// Returns true on the first of all nodes that asks for a job in this hour, or if the store cannot tell.
+    async fn claim_job(&self, name: &'static str) -> Result<bool, Error> {
+        let Some(counters) = self.store.counters() else { return Ok(true) };
+        let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
+        let counter_key = CounterKey::Job(name);
+        let charge = CounterCharge { counter_key, period, window, limit: 1, uses: 1 };
+        Ok(matches!(counters.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
     }
 
     async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
@@ -137,7 +147,19 @@ enum Stage {
     Events,
     UsageHistory,
     Codes,
+    Counters,
     ChangeFeed,
+}
+
+impl Stage {
+    const ALL: [Self; 6] = [
+        Self::Keys,
+        Self::Events,
+        Self::UsageHistory,
+        Self::Codes,
+        Self::Counters,
+        Self::ChangeFeed,
+    ];
 }
 
 /// Purges batch by batch while `manager` returns one. Holds nothing between two batches.
@@ -148,17 +170,30 @@ pub(crate) async fn purge_while(
 ) -> Result<Purged, Error> {
     let Retention { keys, audit_events, usage_history, batch } = retention;
     let mut purged = Purged::default();
-    for stage in [Stage::Keys, Stage::Events, Stage::UsageHistory, Stage::Codes, Stage::ChangeFeed]
-    {
+    for stage in Stage::ALL {
         while let Some(manager) = manager() {
             let (store, now) = (&manager.store, manager.clock.now());
             let removed = match stage {
                 Stage::Keys => manager.purge_keys(keys, batch).await?,
                 Stage::Events => store.purge_events(now.before(audit_events), batch).await?,
-                Stage::UsageHistory => store.purge_usage(now.before(usage_history), batch).await?,
-                Stage::Codes => store.purge_codes(now.before(CODE_RETENTION), batch).await?,
+                Stage::UsageHistory => match store.usage_history() {
+                    Some(history) => history.purge_usage(now.before(usage_history), batch).await?,
+                    None => 0,
+                },
+                Stage::Codes => match store.one_time_codes() {
+                    Some(codes) => codes.purge_codes(now.before(CODE_RETENTION), batch).await?,
+                    None => 0,
+                },
+                Stage::Counters => match store.counters() {
+                    Some(counters) => {
+                        counters.purge_counters(now.before(CODE_RETENTION), batch).await?
+                    }
+                    None => 0,
+                },
                 Stage::ChangeFeed => {
-                    store.purge_changes(now.before(FEED_RETENTION)).await?;
+                    if let Some(feed) = store.change_feed() {
+                        feed.purge_changes(now.before(FEED_RETENTION)).await?;
+                    }
                     0
                 }
             };

@@ -12,9 +12,9 @@ use crate::{
     accounts::{Accounts, StepUp},
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Fanout},
     error::{Error, ErrorKind},
-    model::{Actor, Key, KeyId, Owner, OwnerScope, Period, Status, Timestamp, debug_only},
+    model::{Actor, Key, KeyId, Owner, OwnerScope, Status, Timestamp, debug_only},
     secret::{Formats, Hashers},
-    store::{ChargeOutcome, CounterCharge, CounterKey, HourlyUsage, KeyQuery, KeyStore},
+    store::{Capability, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
     verify::{Cache, WriteBehind, start_of_hour},
 };
@@ -140,7 +140,11 @@ impl Manager {
         let current = start_of_hour(self.clock.now());
         let hours_ago = |n: u32| current.before(Duration::from_secs(3_600) * n);
         let hours = hours.clamp(1, MAX_HOURS);
-        let stored = self.store.usage_history(within, id, hours_ago(hours - 1)).await?;
+        let history = self.store.usage_history().ok_or_else(|| {
+            let needed_by = "the hourly counts of uses need: use another store";
+            Error::not_supported(Capability::UsageHistory, needed_by)
+        })?;
+        let stored = history.hourly_usage(within, id, hours_ago(hours - 1)).await?;
         let usage = |hour| {
             let known = stored.iter().find(|usage| usage.hour == hour).copied();
             known.unwrap_or(HourlyUsage::none(id, hour))
@@ -175,14 +179,7 @@ impl Manager {
         for event in &mut events {
             event.id = self.ids.event_id(event.at)?;
         }
-        self.write_events(events).await
-    }
-
-    /// Claims a turn that there is once an hour among all nodes: returns true on one of them.
-    pub(super) async fn claim_turn(&self, turn: CounterKey<'_>) -> Result<bool, Error> {
-        let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
-        let charge = CounterCharge { counter_key: turn, period, window, limit: 1, uses: 1 };
-        Ok(matches!(self.store.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
+        self.write_events(events).await.map(drop)
     }
 }
 

@@ -166,6 +166,9 @@ impl Manager {
             if after == *before {
                 return Ok(before);
             }
+            if after.limits != before.limits {
+                self.check_counted(after.limits.quota)?;
+            }
             if is_wider(&after, &before) {
                 let check = |account: &Account| {
                     if !before.access.covers(&after.access) {
@@ -303,7 +306,9 @@ impl Manager {
     pub(crate) async fn account_changed(&self, owner: &Owner) -> Result<(), Error> {
         let (store, at, of) = (self.store.clone(), self.clock.now(), owner.clone());
         let write = async move {
-            store.announce_account_change(&of, at).await?;
+            if let Some(feed) = store.change_feed() {
+                feed.announce_account_change(&of, at).await?;
+            }
             Ok(((), None))
         };
         let owner = owner.clone();

@@ -19,7 +19,7 @@ pub(crate) mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use contract::KeyStore;
+pub use contract::{Capability, ChangeFeed, Counters, KeyStore, OneTimeCodes, UsageHistory};
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]

@@ -5,11 +5,20 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-use super::{background::BackgroundTask, cache::Cache};
-use crate::{error::Error, store::KeyStore, system::NodeClock};
+use super::{
+    background::BackgroundTask,
+    cache::{Cache, FeedState},
+};
+use crate::{
+    error::Error,
+    store::{ChangeFeed, KeyStore},
+    system::NodeClock,
+};
 
 /// Follows the store's change feed, and invalidates in the cache what other nodes changed.
-pub(crate) struct ChangeFeed {
+///
+/// Of a store without a change feed, nothing is followed, and entries are trusted within `max_staleness`.
+pub(crate) struct FeedFollower {
     store: Arc<dyn KeyStore>,
     cache: Arc<Cache>,
     clock: Arc<NodeClock>,
@@ -18,7 +27,7 @@ pub(crate) struct ChangeFeed {
     task: BackgroundTask,
 }
 
-impl ChangeFeed {
+impl FeedFollower {
     pub(crate) fn new(store: Arc<dyn KeyStore>, cache: Arc<Cache>, clock: Arc<NodeClock>) -> Self {
         let (cursor, task) = (tokio::sync::Mutex::default(), BackgroundTask::default());
         Self { store, cache, clock, cursor, task }
@@ -28,7 +37,7 @@ impl ChangeFeed {
     /// followed, and entries are trusted within `max_staleness`.
     #[inline]
     pub(crate) fn ensure_running(self: &Arc<Self>) {
-        if self.cache.is_enabled {
+        if self.cache.is_enabled && self.store.change_feed().is_some() {
             self.task.ensure_running(|| {
                 let following = Following(self.cache.clone());
                 follow(Arc::downgrade(self), self.store.clone(), following)
@@ -40,13 +49,33 @@ impl ChangeFeed {
         self.task.stop();
     }
 
+    /// Makes the cache trust nothing that another node has changed before this was called.
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        match self.store.change_feed() {
+            _ if !self.cache.is_enabled => Ok(()),
+            Some(feed) => self.read_to_end(feed).await.map(drop),
+            None => {
+                self.cache.invalidate_all();
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the state of the feed, at an instant of the monotonic clock.
+    pub(crate) fn state(&self, now: u64) -> FeedState {
+        match self.store.change_feed() {
+            Some(_) => self.cache.feed_state(now),
+            None => FeedState::NotSupported,
+        }
+    }
+
     /// Reads the feed to its end and invalidates what it names. Returns the position of the end.
-    pub(crate) async fn read_to_end(&self) -> Result<u64, Error> {
+    async fn read_to_end(&self, feed: &dyn ChangeFeed) -> Result<u64, Error> {
         let mut cursor = self.cursor.lock().await;
         loop {
             // Before the read: what is committed during it may be missing from the answer.
             let began = self.clock.coarse_now().monotonic;
-            let changes = self.store.changes(*cursor).await?;
+            let changes = feed.changes(*cursor).await?;
             if cursor.is_none() || changes.missed {
                 self.cache.invalidate_all();
             }
@@ -62,19 +91,20 @@ impl ChangeFeed {
     }
 }
 
-async fn follow(feed: Weak<ChangeFeed>, store: Arc<dyn KeyStore>, following: Following) {
+async fn follow(follower: Weak<FeedFollower>, store: Arc<dyn KeyStore>, following: Following) {
+    let Some(feed) = store.change_feed() else { return };
     let cache = &following.0;
     let part = |of: u32| (cache.max_staleness / of).max(Duration::from_millis(10));
     let (answer_timeout, longest_wait, retry_pause) = (part(2), part(4), part(20));
     loop {
         let read = {
-            let Some(feed) = feed.upgrade() else { return };
-            timeout(answer_timeout, feed.read_to_end()).await
+            let Some(follower) = follower.upgrade() else { return };
+            timeout(answer_timeout, follower.read_to_end(feed)).await
         };
         let waited = match read {
-            // The feed is not kept alive while the task waits, which is most of the time.
+            // The follower is not kept alive while the task waits, which is most of the time.
             Ok(Ok(cursor)) => {
-                let wait = store.wait_for_changes(cursor, longest_wait);
+                let wait = feed.wait_for_changes(cursor, longest_wait);
                 timeout(longest_wait + answer_timeout, wait).await.ok().and_then(Result::ok)
             }
             Ok(Err(_)) | Err(_) => None,

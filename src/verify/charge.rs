@@ -74,7 +74,8 @@ impl Verifier {
         if counters.is_empty() {
             return Ok(ChargeOutcome::Granted(Vec::new()));
         }
-        self.store.charge(counters).await.map_err(charge_error)
+        let store = self.store.counters().ok_or_else(Error::no_counters)?;
+        store.charge(counters).await.map_err(charge_error)
     }
 
     async fn charge_rates<'a>(

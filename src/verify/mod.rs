@@ -38,7 +38,7 @@ pub(crate) use self::limits::whole_seconds;
 pub use self::limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use self::{
     cache::{Cache, SingleFlight},
-    change_feed::ChangeFeed,
+    change_feed::FeedFollower,
     denials::Attempt,
     limits::{Buckets, Rates, seconds_to_wait},
     use_counter::start_of_hour,

@@ -4,7 +4,7 @@ use super::{
     Denied, DeniedReason, Limited, VerifyError, VerifyRequest,
     authorize::{authorize, authorize_secret},
     cache::{Cache, CachedKey, Loaded, SingleFlight},
-    change_feed::ChangeFeed,
+    change_feed::FeedFollower,
     denials::Attempt,
     facts::{Interner, KeyFacts},
     limits::{Buckets, Rates},
@@ -30,7 +30,7 @@ pub(crate) struct Verifier {
     pub(crate) clock: Arc<NodeClock>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) loads: SingleFlight<Loaded>,
-    pub(crate) feed: Arc<ChangeFeed>,
+    pub(crate) feed: Arc<FeedFollower>,
     pub(crate) rates: Rates,
     /// Limits each caller's introspection of secrets that are not those of its active keys.
     #[cfg_attr(not(feature = "manage"), expect(dead_code, reason = "for the management API"))]
@@ -204,11 +204,6 @@ impl Verifier {
                 key: found.key,
             }
         }))
-    }
-
-    /// Reads the change feed to its end.
-    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        if self.cache.is_enabled { self.feed.read_to_end().await.map(drop) } else { Ok(()) }
     }
 
     /// Stops the background tasks. Verification still works, but writes nothing by itself.

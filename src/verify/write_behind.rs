@@ -149,11 +149,13 @@ impl WriteBehind {
         Ok(())
     }
 
-    /// Counts add up: those that may have been written are not written again, and rather lost.
+    /// Counts add up: those that may have been written are not written again, and rather lost. A store without a usage
+    /// history gets none.
     async fn write_hourly_usage(&self) -> Result<(), Error> {
         let hours = self.usage.drain_hourly();
+        let Some(history) = self.store.usage_history() else { return Ok(()) };
         for (n, batch) in hours.chunks(BATCH).enumerate() {
-            if let Err(error) = self.store.add_usage(batch).await {
+            if let Err(error) = history.add_usage(batch).await {
                 let unchanged = error.kind() == StoreErrorKind::Unavailable;
                 let rest = if unchanged { n * BATCH } else { n * BATCH + batch.len() };
                 self.usage.restore_hourly(&hours[rest..]);

@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, SecretDigest, Timestamp,
     store::{
-        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, FeedMode,
-        FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
-        RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+        Capability, ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome,
+        CounterCharge, CounterKey, Counters, FeedMode, FoundKey, HourlyUsage, InsertKey,
+        InsertOutcome, KeyQuery, KeyUse, OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome,
+        RotateSecret, StoreError, UpdateOutcome, UsageHistory,
     },
 };
 use tokio::{sync::Semaphore, task::yield_now};
@@ -48,9 +49,14 @@ pub struct FaultyStore {
     /// Each reading of the change feed takes one permit between its read and its answer.
     feed_gate: Arc<Semaphore>,
     feed_reads: Arc<AtomicUsize>,
+    /// Each recording of audit events takes one permit before it is made.
+    event_gate: Arc<Semaphore>,
+    event_writes: Arc<AtomicUsize>,
     use_writes: Arc<AtomicUsize>,
     /// The digest that is looked up instead of any other.
     found_digest: Arc<Mutex<Option<SecretDigest>>>,
+    /// What this store pretends to lack.
+    missing: Vec<Capability>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -78,9 +84,21 @@ impl FaultyStore {
             change_gate: gate(),
             feed_gate: gate(),
             feed_reads: Arc::default(),
+            event_gate: gate(),
+            event_writes: Arc::default(),
             use_writes: Arc::default(),
             found_digest: Arc::default(),
+            missing: Vec::new(),
         }
+    }
+
+    /// Removes capabilities of the store.
+    pub fn without(self, missing: impl IntoIterator<Item = Capability>) -> Self {
+        Self { missing: missing.into_iter().collect(), ..self }
+    }
+
+    fn has(&self, capability: Capability) -> bool {
+        !self.missing.contains(&capability)
     }
 
     pub fn set_feed_fault(&self, fault: Fault) {
@@ -159,6 +177,20 @@ impl FaultyStore {
         self.use_writes.load(Ordering::SeqCst)
     }
 
+    /// Makes recordings of audit events wait before they are made, until `release_events`.
+    pub fn hold_events(&self) {
+        self.event_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn release_events(&self, recordings: usize) {
+        self.event_gate.add_permits(recordings);
+    }
+
+    /// Returns how often audit events were to be recorded, also by calls that still wait.
+    pub fn event_writes(&self) -> usize {
+        self.event_writes.load(Ordering::SeqCst)
+    }
+
     /// Holds readings of the change feed, each after its read, until they are released.
     pub fn hold_feed(&self) {
         self.feed_gate.forget_permits(Semaphore::MAX_PERMITS);
@@ -199,6 +231,22 @@ type Answer<T> = Result<T, StoreError>;
 
 #[async_trait]
 impl KeyStore for FaultyStore {
+    fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+        self.has(Capability::ChangeFeed).then_some(self)
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        self.has(Capability::Counters).then_some(self)
+    }
+
+    fn usage_history(&self) -> Option<&dyn UsageHistory> {
+        self.has(Capability::UsageHistory).then_some(self)
+    }
+
+    fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+        self.has(Capability::OneTimeCodes).then_some(self)
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Answer<InsertOutcome> {
         self.change(self.store.insert(new)).await
     }
@@ -248,10 +296,6 @@ impl KeyStore for FaultyStore {
         self.change(self.store.revoke_all(owner, event)).await
     }
 
-    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Answer<u32> {
-        self.change(self.store.announce_account_change(owner, at)).await
-    }
-
     async fn delete(&self, within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> Answer<bool> {
         self.change(self.store.delete(within, id, event)).await
     }
@@ -275,8 +319,10 @@ impl KeyStore for FaultyStore {
         self.store.rehash(from, to).await
     }
 
-    async fn record_events(&self, events: &[AuditEvent]) -> Answer<()> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Answer<u32> {
         inject(self.faults().uses).await?;
+        self.event_writes.fetch_add(1, Ordering::SeqCst);
+        self.event_gate.acquire().await.unwrap().forget();
         let answer = self.store.record_events(events).await;
         // A store with a disk answers later.
         yield_now().await;
@@ -294,10 +340,13 @@ impl KeyStore for FaultyStore {
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Answer<u32> {
         self.store.purge_events(before, limit).await
     }
+}
 
+#[async_trait]
+impl ChangeFeed for FaultyStore {
     async fn changes(&self, after: Option<u64>) -> Answer<ChangeBatch> {
         inject(self.faults().feed).await?;
-        let changes = self.store.changes(after).await;
+        let changes = self.store.change_feed().unwrap().changes(after).await;
         self.feed_reads.fetch_add(1, Ordering::SeqCst);
         self.feed_gate.acquire().await.unwrap().forget();
         changes
@@ -305,34 +354,23 @@ impl KeyStore for FaultyStore {
 
     async fn wait_for_changes(&self, after: u64, at_most: Duration) -> Answer<FeedMode> {
         inject(self.faults().feed).await?;
-        let feed = self.store.wait_for_changes(after, at_most).await?;
+        let feed = self.store.change_feed().unwrap().wait_for_changes(after, at_most).await?;
         // A fault that was set meanwhile applies too.
         inject(self.faults().feed).await?;
         Ok(feed)
     }
 
-    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
-        let fault = self.faults().usage;
-        if fault != Fault::AnswerLost {
-            inject(fault).await?;
-        }
-        let added = self.store.add_usage(tallies).await;
-        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { added }
+    async fn announce_account_change(&self, owner: &Owner, at: Timestamp) -> Answer<u32> {
+        self.change(self.store.change_feed().unwrap().announce_account_change(owner, at)).await
     }
 
-    async fn usage_history(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        from: Timestamp,
-    ) -> Answer<Vec<HourlyUsage>> {
-        self.store.usage_history(within, id, from).await
+    async fn purge_changes(&self, before: Timestamp) -> Answer<u32> {
+        self.store.change_feed().unwrap().purge_changes(before).await
     }
+}
 
-    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Answer<u32> {
-        self.store.purge_usage(before, limit).await
-    }
-
+#[async_trait]
+impl Counters for FaultyStore {
     async fn charge(&self, charges: &[CounterCharge<'_>]) -> Answer<ChargeOutcome> {
         if !matches!(charges[0].counter_key, CounterKey::Job(_)) {
             self.charges.fetch_add(1, Ordering::SeqCst);
@@ -345,28 +383,56 @@ impl KeyStore for FaultyStore {
         if fault != Fault::AnswerLost {
             inject(fault).await?;
         }
-        let outcome = self.store.charge(charges).await;
+        let outcome = self.store.counters().unwrap().charge(charges).await;
         if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { outcome }
     }
 
     async fn refund(&self, charges: &[CounterCharge<'_>]) -> Answer<()> {
         tokio::task::yield_now().await;
-        self.store.refund(charges).await
+        self.store.counters().unwrap().refund(charges).await
     }
 
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.counters().unwrap().purge_counters(before, limit).await
+    }
+}
+
+#[async_trait]
+impl UsageHistory for FaultyStore {
+    async fn add_usage(&self, tallies: &[HourlyUsage]) -> Answer<()> {
+        let fault = self.faults().usage;
+        if fault != Fault::AnswerLost {
+            inject(fault).await?;
+        }
+        let added = self.store.usage_history().unwrap().add_usage(tallies).await;
+        if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { added }
+    }
+
+    async fn hourly_usage(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Answer<Vec<HourlyUsage>> {
+        self.store.usage_history().unwrap().hourly_usage(within, id, from).await
+    }
+
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Answer<u32> {
+        self.store.usage_history().unwrap().purge_usage(before, limit).await
+    }
+}
+
+#[async_trait]
+impl OneTimeCodes for FaultyStore {
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Answer<()> {
-        self.change(self.store.put_code(address, code)).await
+        self.change(self.store.one_time_codes().unwrap().put_code(address, code)).await
     }
 
     async fn try_code(&self, guess: &CodeAttempt) -> Answer<CodeOutcome> {
-        self.change(self.store.try_code(guess)).await
+        self.change(self.store.one_time_codes().unwrap().try_code(guess)).await
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Answer<u32> {
-        self.store.purge_codes(before, limit).await
-    }
-
-    async fn purge_changes(&self, before: Timestamp) -> Answer<u32> {
-        self.store.purge_changes(before).await
+        self.store.one_time_codes().unwrap().purge_codes(before, limit).await
     }
 }

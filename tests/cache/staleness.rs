@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use keyward::{
     ApiKeys, KeyStore, VerifyError, VerifyRequest,
     manage::Issued,
+    store::ChangeFeed,
     verify::{CacheOptions, FeedState},
 };
 

@@ -125,7 +125,7 @@ async fn one_time_codes_are_sent_by_the_same_mailer() {
     let EmailHarness { service, mailer, .. } = &EmailHarness::new(&server);
     let pepper = Pepper::new(1, [1; 32]).unwrap();
     let enrollment =
-        Enrollment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build();
+        Enrollment::builder(service.keys().clone(), Ada, mailer.clone(), pepper).build().unwrap();
     let ada = address("ada@example.com");
     enrollment.request_code(&ada, &service.actor).await.unwrap();
     crate::support::servers::eventually("the code is sent", async || mailer.stats().sent == 1)

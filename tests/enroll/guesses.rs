@@ -1,8 +1,8 @@
 use keyward::{
-    KeyStore, MemoryStore, SecretDigest, Timestamp,
+    MemoryStore, SecretDigest, Timestamp,
     enroll::EnrollError,
     manage::Page,
-    store::{CodeAttempt, CodeOutcome, OneTimeCode},
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, OneTimeCodes},
 };
 
 use super::support::{EnrollmentHarness, actor_from, ada, ada_actor, wrong};

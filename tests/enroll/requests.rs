@@ -202,7 +202,8 @@ async fn codes_cannot_be_checked_without_the_pepper() {
     let code = harness.code().await;
     let thief = crate::support::Service::new(handles);
     let host = harness.host.clone();
-    let thief = Enrollment::builder(thief.nodes[0].clone(), host.clone(), host, pepper(2)).build();
+    let thief =
+        Enrollment::builder(thief.nodes[0].clone(), host.clone(), host, pepper(2)).build().unwrap();
     let tried = thief.redeem_code(&ada(), &code, &ada_actor()).await;
     assert!(matches!(tried, Err(EnrollError::WrongCode)), "another pepper");
     assert!(harness.redeem(&code).await.is_ok(), "the thief used no attempt of this code");

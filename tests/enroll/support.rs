@@ -59,7 +59,7 @@ impl EnrollmentHarness {
         let host = Host { ada: service.owner.clone(), messages: sender, mode: Arc::default() };
         let nodes = service.nodes.iter().map(|keys| {
             let builder = Enrollment::builder(keys.clone(), host.clone(), host.clone(), pepper(1));
-            adapt(builder.product("Lua")).build()
+            adapt(builder.product("Lua")).build().unwrap()
         });
         Self { nodes: nodes.collect(), service, host, messages: AsyncMutex::new(messages) }
     }

@@ -284,7 +284,7 @@ async fn purge_removes_long_dead_keys_in_batches_and_no_live_key() {
         assert_eq!(purged.keys, 7);
         assert_eq!(
             progress,
-            [3, 6, 7, 7, 7, 7, 7],
+            [3, 6, 7, 7, 7, 7, 7, 7],
             "three batches of keys, then one step for each other kind of data"
         );
         let left = keys.list(ada, Page::first()).await.unwrap();

@@ -56,7 +56,7 @@ async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued)
     let window = period.begins_at(service.now());
     let counter_key = CounterKey::Key(issued.key.id);
     let nothing = CounterCharge { counter_key, period, window, limit: u64::MAX >> 11, uses: 0 };
-    match store.charge(&[nothing]).await.unwrap() {
+    match store.counters().unwrap().charge(&[nothing]).await.unwrap() {
         ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
     }
 }

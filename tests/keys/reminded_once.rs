@@ -7,11 +7,10 @@ use keyward::{
 };
 
 use crate::{
-    cache::faulty_store::{Fault, FaultyStore},
+    cache::faulty_store::FaultyStore,
     support::{DAY, HOUR, Service},
 };
 
-/// The turn of an hour does not separate them: each takes the turn of its own hour.
 #[tokio::test]
 async fn a_reminder_that_another_node_sends_meanwhile_is_not_sent_again_in_the_next_hour() {
     let store: Arc<dyn KeyStore> = Arc::new(MemoryStore::new());
@@ -21,16 +20,16 @@ async fn a_reminder_that_another_node_sends_meanwhile_is_not_sent_again_in_the_n
     drop(service.issue().await);
     service.clock.advance(DAY);
 
-    // Both have looked into the log, and wait for their turn.
+    // Both have looked into the log, and are about to write.
     let mut tasks = Vec::new();
     for (n, wrapper) in [&first, &second].into_iter().enumerate() {
-        wrapper.set_charge_fault(Fault::Hangs);
+        wrapper.hold_events();
         let nodes = service.clone();
         tasks.push(tokio::spawn(async move {
             let old = Reminders::none().rotation_after(DAY);
             nodes.nodes[n].remind(&nodes.owner, &old).await.unwrap()
         }));
-        while wrapper.charges() == 0 {
+        while wrapper.event_writes() == 0 {
             tokio::task::yield_now().await;
         }
         service.clock.advance(HOUR);
@@ -38,7 +37,7 @@ async fn a_reminder_that_another_node_sends_meanwhile_is_not_sent_again_in_the_n
 
     let mut sent = Vec::new();
     for (task, wrapper) in tasks.into_iter().zip([&first, &second]) {
-        wrapper.set_charge_fault(Fault::None);
+        wrapper.release_events(1);
         sent.push(task.await.unwrap());
     }
     assert_eq!(sent, [1, 0]);

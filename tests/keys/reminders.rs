@@ -99,19 +99,18 @@ async fn inactive_keys_cause_no_reminders() {
 }
 
 #[tokio::test]
-async fn a_claimed_reminder_that_was_not_sent_is_retried_after_an_hour() {
+async fn a_reminder_that_could_not_be_written_is_sent_by_the_next_call() {
     let store = FaultyStore::new(Arc::new(MemoryStore::new()));
     let service = Service::with(vec![Arc::new(store.clone())], ApiKeysBuilder::no_automatic_purge);
     drop(service.issue().await);
     let old = Reminders::none().rotation_after(DAY);
     service.clock.advance(DAY);
-    store.set_charge_fault(Fault::AnswerLost);
+    store.set_use_fault(Fault::Unavailable);
     let error = service.keys().remind(&service.owner, &old).await.unwrap_err();
-    assert_eq!(error.kind(), keyward::error::ErrorKind::OutcomeUnknown);
-    store.set_charge_fault(Fault::None);
-    assert_eq!(remind_on_both(&service, &old).await, 0);
-    service.clock.advance(HOUR);
+    assert_eq!(error.kind(), keyward::error::ErrorKind::Unavailable);
+    store.set_use_fault(Fault::None);
     assert_eq!(remind_on_both(&service, &old).await, 1);
+    assert_eq!(remind_on_both(&service, &old).await, 0);
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Actor, ApiKeys, KeyId, KeyStore, MemoryStore, VerifyRequest, api::ApiKeysBuilder,
-    manage::Retention, store::OneTimeCode, system::Clock, testing::ManualClock,
+    Actor, ApiKeys, KeyId, MemoryStore, VerifyRequest,
+    api::ApiKeysBuilder,
+    manage::Retention,
+    store::{ChangeFeed, OneTimeCode, OneTimeCodes},
+    system::Clock,
+    testing::ManualClock,
 };
 
 use crate::{

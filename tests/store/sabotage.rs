@@ -134,6 +134,7 @@ fn cases() -> impl Iterator<Item = Case> {
         audit_log::LogsRefusedInserts => refused_changes_write_no_event_and_no_feed_entry;
         audit_log::LosesTheCount => every_field_of_an_event_round_trips;
         audit_log::OverwritesEvents => an_event_is_recorded_once;
+        audit_log::ReadsThenRecords => racing_records_of_an_event_add_it_once;
         audit_log::UntilIsInclusive => events_match_the_query_newest_first;
 
         change_feed::DropsChanges => every_change_enters_the_feed;
@@ -169,6 +170,8 @@ fn cases() -> impl Iterator<Item = Case> {
         counters::IgnoresPeriods => a_new_period_starts_at_zero_and_an_old_one_never_reopens;
         counters::IgnoresTheTenant => counters_of_different_owners_and_periods_are_independent;
         counters::RefundsIntoTheCurrentPeriod => a_refund_applies_only_to_its_own_period;
+        counters::PurgesCountersWithoutLimit =>
+            a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit;
         counters::RotationsResetCounters => a_keys_counters_last_as_long_as_the_key;
 
         usage_history::AddsAnHourOncePerCall => usage_adds_up_by_key_and_hour;

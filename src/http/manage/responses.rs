@@ -248,7 +248,9 @@ impl From<Error> for ManageError {
                 return Self::new(status, "idempotency_key_reused", TOKEN_REUSED);
             }
             ErrorKind::NotFound => return Self::not_found(),
-            ErrorKind::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            ErrorKind::Invalid | ErrorKind::NotSupported => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+            }
             ErrorKind::LimitReached => (StatusCode::CONFLICT, "limit_reached"),
             ErrorKind::LifetimeTooLong => (StatusCode::UNPROCESSABLE_ENTITY, "lifetime_limit"),
             ErrorKind::Forbidden => (StatusCode::FORBIDDEN, "beyond_reach"),

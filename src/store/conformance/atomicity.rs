@@ -101,7 +101,7 @@ async fn wait_until_settled(
     let deadline = watch.storage.deadline();
     loop {
         let seen = watch.snapshot().await?;
-        if is_complete(&seen, case, before, after) || (!done && seen == *before) {
+        if is_complete(&seen, watch, case, before, after) || (!done && seen == *before) {
             return Ok(());
         }
         let write = case.write;
@@ -113,8 +113,15 @@ async fn wait_until_settled(
 }
 
 /// Returns whether keys, secrets, log and feed all have the write.
-fn is_complete(seen: &Snapshot, case: &WriteCase, before: &Snapshot, after: &Snapshot) -> bool {
-    let changed: BTreeSet<_> = case.changed_keys().iter().map(|key| key.id).collect();
+fn is_complete(
+    seen: &Snapshot,
+    watch: &Watch<'_>,
+    case: &WriteCase,
+    before: &Snapshot,
+    after: &Snapshot,
+) -> bool {
+    let fed = if watch.storage.has_feed() { case.changed_keys() } else { &[] };
+    let changed: BTreeSet<_> = fed.iter().map(|key| key.id).collect();
     seen.keys == after.keys
         && seen.secrets == after.secrets
         && seen.changed == changed

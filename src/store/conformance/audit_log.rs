@@ -1,9 +1,9 @@
 //! The audit log: one event per change, written with it; queries, pages and purges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
-    check::{CheckResult, TestStorage, Watch, added_events, checks},
+    check::{CheckResult, TestStorage, Watch, added_events, checks, race},
     fixtures::{
         SeededRandom, TENANT, at, digest, event, insert_key, just_before, key, key_use, owner,
         owner_of, revocation, rotation,
@@ -18,10 +18,10 @@ use crate::{
 
 checks![
     every_change_writes_its_audit_event,
-    every_change_enters_the_feed,
     refused_changes_write_no_event_and_no_feed_entry,
     every_field_of_an_event_round_trips,
     an_event_is_recorded_once,
+    racing_records_of_an_event_add_it_once,
     events_match_the_query_newest_first,
     pages_list_each_event_once_while_events_are_added,
     a_purge_of_events_removes_old_ones_up_to_its_limit,
@@ -41,18 +41,6 @@ async fn every_change_writes_its_audit_event(storage: TestStorage) -> CheckResul
             case.comparable(case.expected_events()),
             "the events of {write:?}"
         );
-    }
-    Ok(())
-}
-
-async fn every_change_enters_the_feed(storage: TestStorage) -> CheckResult {
-    for (n, write) in (1..).zip(Write::ALL) {
-        let case = WriteCase::new(write, n);
-        case.prepare(&storage).await?;
-        let mut cursor = storage.feed_end().await?;
-        case.run(&*storage.handle()).await?;
-        let wanted: BTreeSet<KeyId> = case.changed_keys().iter().map(|key| key.id).collect();
-        assert_eq!(storage.read_feed(&mut cursor).await?, wanted, "the feed entries of {write:?}");
     }
     Ok(())
 }
@@ -150,16 +138,33 @@ async fn an_event_is_recorded_once(storage: TestStorage) -> CheckResult {
     let first = event(EventKind::Denied, &key, at(1));
     let other = event(EventKind::Denied, &key, at(2));
     let again = AuditEvent { at: at(9), count: 9, ..first.clone() };
-    storage.handle().record_events(std::slice::from_ref(&first)).await?;
     // An event that is skipped does not affect the rest of its batch.
-    storage.handle().record_events(&[again.clone(), other.clone(), other.clone()]).await?;
-    storage.handle().record_events(&[again]).await?;
-    storage.handle().record_events(&[]).await?;
+    let with_a_new_one = vec![again.clone(), other.clone(), other.clone()];
+    for (batch, added) in
+        [(vec![first.clone()], 1), (with_a_new_one, 1), (vec![again], 0), (vec![], 0)]
+    {
+        let counted = storage.handle().record_events(&batch).await?;
+        assert_eq!(counted, added, "the number of events added of {batch:?}");
+    }
     assert_eq!(
         storage.log(OwnerScope::Tenant(TENANT)).await?,
         [other, first],
         "the first version of each event"
     );
+    Ok(())
+}
+
+async fn racing_records_of_an_event_add_it_once(storage: TestStorage) -> CheckResult {
+    let key = key(&owner(1), 1);
+    for round in storage.rounds() {
+        let reminder = event(EventKind::Unused, &key, at(round));
+        let added = race(8, |_| {
+            let (store, reminder) = (storage.handle(), reminder.clone());
+            async move { store.record_events(&[reminder]).await }
+        });
+        let added: u32 = added.await.into_iter().sum::<Result<_, _>>()?;
+        assert_eq!(added, 1, "of 8 calls with one event");
+    }
     Ok(())
 }
 

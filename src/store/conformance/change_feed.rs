@@ -12,16 +12,19 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    check::{CheckResult, TestStorage, checks, joined, race},
+    check::{CheckResult, Handle, TestStorage, checks, joined, race},
     fixtures::{at, digest, event, insert_key, key, owner, revocation},
+    write_case::{Write, WriteCase},
 };
 use crate::{
     audit::{AuditQuery, EventKind},
     model::{Key, KeyId},
-    store::{ChangeBatch, InsertOutcome, KeyStore, RevokeOutcome, StoreError},
+    store::{ChangeBatch, InsertOutcome, RevokeOutcome, StoreError},
 };
 
-checks![
+checks![;
+    ChangeFeed:
+    every_change_enters_the_feed,
     without_a_cursor_the_feed_starts_at_its_end,
     a_reader_of_the_feed_misses_no_change,
     a_change_in_the_feed_is_already_visible,
@@ -42,12 +45,12 @@ async fn without_a_cursor_the_feed_starts_at_its_end(storage: TestStorage) -> Ch
         assert_eq!((&keys[..], missed, more), (&[][..], false, false), "{when}");
         cursor
     };
-    let start = nothing(storage.handle().changes(None).await?, "of an empty feed");
-    nothing(storage.handle().changes(Some(start)).await?, "at the end of an empty feed");
+    let start = nothing(storage.handle().feed().changes(None).await?, "of an empty feed");
+    nothing(storage.handle().feed().changes(Some(start)).await?, "at the end of an empty feed");
     for n in 1..=3 {
         storage.add(&key(&ada, n), &digest(n)).await?;
-        let end = nothing(storage.handle().changes(None).await?, "without a cursor");
-        nothing(storage.handle().changes(Some(end)).await?, "at the end");
+        let end = nothing(storage.handle().feed().changes(None).await?, "without a cursor");
+        nothing(storage.handle().feed().changes(Some(end)).await?, "at the end");
         // The end includes every acknowledged change, and no later one.
         storage.add(&key(&ada, n + 10), &digest(n + 10)).await?;
         let changed = storage.read_feed(&mut end.clone()).await?;
@@ -55,6 +58,18 @@ async fn without_a_cursor_the_feed_starts_at_its_end(storage: TestStorage) -> Ch
     }
     let all = [1, 11, 2, 12, 3, 13].map(|n| key(&ada, n).id);
     assert_eq!(storage.read_feed(&mut start.clone()).await?, BTreeSet::from(all), "from the start");
+    Ok(())
+}
+
+async fn every_change_enters_the_feed(storage: TestStorage) -> CheckResult {
+    for (n, write) in (1..).zip(Write::ALL) {
+        let case = WriteCase::new(write, n);
+        case.prepare(&storage).await?;
+        let mut cursor = storage.feed_end().await?;
+        case.run(&*storage.handle()).await?;
+        let wanted: BTreeSet<KeyId> = case.changed_keys().iter().map(|key| key.id).collect();
+        assert_eq!(storage.read_feed(&mut cursor).await?, wanted, "the feed entries of {write:?}");
+    }
     Ok(())
 }
 
@@ -71,7 +86,7 @@ async fn a_reader_of_the_feed_misses_no_change(storage: TestStorage) -> CheckRes
             let (store, old, writing) = (storage.handle(), old.clone(), writing.clone());
             async move {
                 if task == WRITERS {
-                    return read_while_writing(&*store, &mut cursor, &writing).await;
+                    return read_while_writing(&store, &mut cursor, &writing).await;
                 }
                 let _guard = WriterGuard(writing);
                 let mut changed = BTreeSet::new();
@@ -81,7 +96,7 @@ async fn a_reader_of_the_feed_misses_no_change(storage: TestStorage) -> CheckRes
                         0 => old[n as usize].clone(),
                         _ => key(&owner(round), round * 1_000 + 500 + n),
                     };
-                    insert_or_revoke(&*store, &key, round * 1_000 + 500 + n, task % 2 == 0).await?;
+                    insert_or_revoke(&store, &key, round * 1_000 + 500 + n, task % 2 == 0).await?;
                     changed.insert(key.id);
                 }
                 Ok(changed)
@@ -108,7 +123,7 @@ impl Drop for WriterGuard {
     }
 }
 
-async fn insert_or_revoke(store: &dyn KeyStore, key: &Key, n: u64, revoke: bool) -> CheckResult {
+async fn insert_or_revoke(store: &Handle, key: &Key, n: u64, revoke: bool) -> CheckResult {
     if revoke {
         let by = revocation(key, at(1), "");
         assert_eq!(store.revoke((&key.owner).into(), key.id, &by).await?, RevokeOutcome::Revoked);
@@ -122,7 +137,7 @@ async fn insert_or_revoke(store: &dyn KeyStore, key: &Key, n: u64, revoke: bool)
 
 /// Reads the feed while writers are running, and then to its end.
 async fn read_while_writing(
-    store: &dyn KeyStore,
+    store: &Handle,
     cursor: &mut u64,
     writing: &AtomicU64,
 ) -> Result<BTreeSet<KeyId>, StoreError> {
@@ -130,7 +145,7 @@ async fn read_while_writing(
     loop {
         // Load before the read: the read must return every change acknowledged until now.
         let last = writing.load(Ordering::Acquire) == 0;
-        let page = store.changes(Some(*cursor)).await?;
+        let page = store.feed().changes(Some(*cursor)).await?;
         assert!(!page.missed, "the feed reports missed entries although none was removed");
         *cursor = page.cursor;
         seen_keys.extend(page.keys);
@@ -153,7 +168,7 @@ async fn a_change_in_the_feed_is_already_visible(storage: TestStorage) -> CheckR
                 if task < 3 {
                     let _guard = WriterGuard(writing);
                     for i in task * 4..task * 4 + 4 {
-                        insert_or_revoke(&*store, &keys[i as usize], round * 1_000 + i, false)
+                        insert_or_revoke(&store, &keys[i as usize], round * 1_000 + i, false)
                             .await?;
                     }
                     return Ok(BTreeSet::new());
@@ -162,10 +177,10 @@ async fn a_change_in_the_feed_is_already_visible(storage: TestStorage) -> CheckR
                 let mut seen_keys = BTreeSet::new();
                 loop {
                     let last = writing.load(Ordering::Acquire) == 0;
-                    let page = store.changes(Some(cursor)).await?;
+                    let page = store.feed().changes(Some(cursor)).await?;
                     cursor = page.cursor;
                     for id in page.keys {
-                        assert_visible(&*store, &keys, id).await?;
+                        assert_visible(&store, &keys, id).await?;
                         seen_keys.insert(id);
                     }
                     if last && !page.more {
@@ -182,7 +197,7 @@ async fn a_change_in_the_feed_is_already_visible(storage: TestStorage) -> CheckR
     Ok(())
 }
 
-async fn assert_visible(store: &dyn KeyStore, keys: &[Key], id: KeyId) -> CheckResult {
+async fn assert_visible(store: &Handle, keys: &[Key], id: KeyId) -> CheckResult {
     let owner = &keys[0].owner;
     let key = store.get(owner.into(), id).await?;
     assert!(key.is_some(), "the feed had a change before its key was readable");
@@ -198,7 +213,7 @@ async fn the_feed_reports_that_it_has_more(storage: TestStorage) -> CheckResult 
         let store = storage.handle();
         async move {
             for n in task * 100..task * 100 + 75 {
-                insert_or_revoke(&*store, &key(&owner(task), n), n, false).await?;
+                insert_or_revoke(&store, &key(&owner(task), n), n, false).await?;
             }
             Ok(())
         }
@@ -207,7 +222,7 @@ async fn the_feed_reports_that_it_has_more(storage: TestStorage) -> CheckResult 
     let mut pages = 0;
     let mut seen_keys = Vec::new();
     loop {
-        let page = storage.handle().changes(Some(cursor)).await?;
+        let page = storage.handle().feed().changes(Some(cursor)).await?;
         pages += 1;
         let forward = page.cursor > cursor || !page.more;
         assert!(
@@ -222,7 +237,7 @@ async fn the_feed_reports_that_it_has_more(storage: TestStorage) -> CheckResult 
     }
     let distinct: BTreeSet<KeyId> = seen_keys.iter().copied().collect();
     assert_eq!(distinct.len(), 1_200, "changes read until the feed reported no more");
-    let end = storage.handle().changes(Some(cursor)).await?;
+    let end = storage.handle().feed().changes(Some(cursor)).await?;
     assert_eq!((end.keys, end.more), (vec![], false), "after the last entry");
     Ok(())
 }
@@ -236,16 +251,20 @@ async fn a_purge_is_reported_to_readers_that_missed_entries(storage: TestStorage
         storage.add(&key, &digest(n)).await?;
         cursors.push(storage.feed_end().await?);
     }
-    assert_eq!(storage.handle().purge_changes(at(1)).await?, 0, "no entry is older than the first");
+    assert_eq!(
+        storage.handle().feed().purge_changes(at(1)).await?,
+        0,
+        "no entry is older than the first"
+    );
     assert_eq!(storage.read_feed(&mut start.clone()).await?.len(), 6, "no entry was removed");
     assert_eq!(
-        storage.handle().purge_changes(at(4)).await?,
+        storage.handle().feed().purge_changes(at(4)).await?,
         3,
         "three entries are older than the fourth"
     );
 
     for (i, cursor) in [start].iter().chain(&cursors).enumerate() {
-        let page = storage.handle().changes(Some(*cursor)).await?;
+        let page = storage.handle().feed().changes(Some(*cursor)).await?;
         assert_eq!(
             page.missed,
             i < 3,
@@ -253,16 +272,16 @@ async fn a_purge_is_reported_to_readers_that_missed_entries(storage: TestStorage
         );
     }
     // All entries are removed: a reader at the end missed nothing, all others did.
-    assert_eq!(storage.handle().purge_changes(at(100)).await?, 3);
+    assert_eq!(storage.handle().feed().purge_changes(at(100)).await?, 3);
     for (i, cursor) in [start].iter().chain(&cursors).enumerate() {
-        let page = storage.handle().changes(Some(*cursor)).await?;
+        let page = storage.handle().feed().changes(Some(*cursor)).await?;
         assert_eq!(
             page.missed,
             i < 6,
             "a reader that has read {i} of 6 entries, after all were removed"
         );
     }
-    let page = storage.handle().changes(Some(start)).await?;
+    let page = storage.handle().feed().changes(Some(start)).await?;
     assert_reader_continues(&storage, page.cursor, 10).await
 }
 
@@ -276,13 +295,13 @@ async fn a_purge_loses_no_entry_silently(storage: TestStorage) -> CheckResult {
         storage.add(&Key { created_at: at(second), ..key(&ada, n) }, &digest(n)).await?;
         cursors.push(storage.feed_end().await?);
     }
-    let removed = storage.handle().purge_changes(at(10)).await?;
+    let removed = storage.handle().feed().purge_changes(at(10)).await?;
     assert!(
         (1..=3).contains(&removed),
         "{removed} removed; three are old, and at least the first must be removed"
     );
     for (seen, cursor) in cursors.into_iter().enumerate() {
-        let page = storage.handle().changes(Some(cursor)).await?;
+        let page = storage.handle().feed().changes(Some(cursor)).await?;
         let seen_keys = BTreeSet::from_iter(page.keys);
         let complete = (seen + 1..=5).all(|n| seen_keys.contains(&key(&ada, n as u64).id));
         assert!(
@@ -298,7 +317,7 @@ async fn an_unknown_cursor_is_reported_as_missed(storage: TestStorage) -> CheckR
     let end = storage.feed_end().await?;
     // A node has such a cursor after its store was emptied or restored from a backup.
     for (n, ahead) in [(2, 1_000), (3, i64::MAX as u64 / 2)] {
-        let page = storage.handle().changes(Some(end + ahead)).await?;
+        let page = storage.handle().feed().changes(Some(end + ahead)).await?;
         assert!(page.missed, "a cursor {ahead} after the end was not reported");
         assert_reader_continues(&storage, page.cursor, n).await?;
     }
@@ -332,13 +351,13 @@ async fn an_announcement_feeds_each_key_of_the_owner_and_changes_nothing(
 
     let mut cursor = storage.feed_end().await?;
     let before = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
-    assert_eq!(storage.handle().announce_account_change(&ada, at(2)).await?, 2);
+    assert_eq!(storage.handle().feed().announce_account_change(&ada, at(2)).await?, 2);
     let after = (storage.keys((&ada).into()).await?, storage.log((&ada).into()).await?);
     assert_eq!(before, after, "an announcement changed a key or the log");
     let seen_keys = storage.read_feed(&mut cursor).await?;
     assert_eq!(seen_keys, [1, 2].map(|n| key(&ada, n).id).into(), "the keys that are not revoked");
     assert_eq!(
-        storage.handle().announce_account_change(&owner(9), at(3)).await?,
+        storage.handle().feed().announce_account_change(&owner(9), at(3)).await?,
         0,
         "an owner without keys"
     );
@@ -350,7 +369,8 @@ async fn a_change_ends_a_wait_that_started_before_it(storage: TestStorage) -> Ch
     for n in 1..=10 {
         let end = storage.feed_end().await?;
         let store = storage.handle();
-        let waiting = tokio::spawn(async move { store.wait_for_changes(end, LONG_WAIT).await });
+        let waiting =
+            tokio::spawn(async move { store.feed().wait_for_changes(end, LONG_WAIT).await });
         // For odd numbers the wait has most likely started before the change, for even ones not.
         for _ in 0..(n % 2) * 100 {
             tokio::task::yield_now().await;
@@ -366,8 +386,11 @@ async fn a_wait_for_an_existing_change_ends(storage: TestStorage) -> CheckResult
     let before = storage.feed_end().await?;
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
     for _ in 0..3 {
-        let woken =
-            timeout(storage.patience(), storage.handle().wait_for_changes(before, LONG_WAIT)).await;
+        let woken = timeout(
+            storage.patience(),
+            storage.handle().feed().wait_for_changes(before, LONG_WAIT),
+        )
+        .await;
         let _feed = woken.expect("a change before the wait did not end it")?;
     }
     Ok(())
@@ -377,7 +400,8 @@ async fn a_wait_without_a_change_times_out(storage: TestStorage) -> CheckResult 
     let end = storage.feed_end().await?;
     for at_most in [Duration::ZERO, Duration::from_millis(5)] {
         let ended =
-            timeout(storage.patience(), storage.handle().wait_for_changes(end, at_most)).await;
+            timeout(storage.patience(), storage.handle().feed().wait_for_changes(end, at_most))
+                .await;
         let _feed = ended.expect("a wait took longer than its limit")?;
     }
     Ok(())

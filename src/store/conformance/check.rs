@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     future::poll_fn,
+    ops::Deref,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -23,8 +24,8 @@ use crate::{
     model::{Key, KeyId, OwnerScope, Timestamp},
     secret::SecretDigest,
     store::{
-        InsertOutcome, KeyStore, PreviousSecret, RotateOutcome, RotateSecret, StoreError,
-        UpdateOutcome,
+        Capability, ChangeFeed, Counters, InsertOutcome, KeyStore, OneTimeCodes, PreviousSecret,
+        RotateOutcome, RotateSecret, StoreError, UpdateOutcome, UsageHistory,
     },
 };
 
@@ -32,25 +33,73 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) name: &'static str,
+    /// What a store must have for this check.
+    pub(super) needs: Option<Capability>,
     pub(super) run: fn(TestStorage) -> RunningCheck,
 }
 
 pub(super) type RunningCheck = Pin<Box<dyn Future<Output = CheckResult> + Send>>;
 
 /// Defines `CHECKS`, the list of a module's checks, from functions. A check has the name of its
-/// function.
+/// function. Those after the name of a capability need it.
 macro_rules! checks {
-    ($($check:ident),* $(,)?) => {
-        pub(super) const CHECKS: &[super::check::Check] = &[$(super::check::Check {
+    ($($check:ident),* $(,)? $(; $capability:ident: $($needing:ident),* $(,)?)?) => {
+        pub(super) const CHECKS: &[super::check::Check] = &[
+            $(super::check::checks!(@ None, $check),)*
+            $($(super::check::checks!(
+                @ Some(crate::store::Capability::$capability), $needing
+            ),)*)?
+        ];
+    };
+    (@ $needs:expr, $check:ident) => {
+        super::check::Check {
             name: stringify!($check),
+            needs: $needs,
             run: |storage| Box::pin($check(storage)),
-        }),*];
+        }
     };
 }
 pub(super) use checks;
 
 /// The result of a check. `Err` is a failure of the store; a fact that does not hold panics.
 pub(super) type CheckResult = Result<(), StoreError>;
+
+/// A handle to the storage of one check. Fails the check if it uses a capability that the store lacks.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<dyn KeyStore>);
+
+impl Deref for Handle {
+    type Target = dyn KeyStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl Handle {
+    pub(super) fn feed(&self) -> &dyn ChangeFeed {
+        self.0.change_feed().unwrap_or_else(|| missing(Capability::ChangeFeed))
+    }
+
+    pub(super) fn quotas(&self) -> &dyn Counters {
+        self.0.counters().unwrap_or_else(|| missing(Capability::Counters))
+    }
+
+    pub(super) fn history(&self) -> &dyn UsageHistory {
+        self.0.usage_history().unwrap_or_else(|| missing(Capability::UsageHistory))
+    }
+
+    pub(super) fn codes(&self) -> &dyn OneTimeCodes {
+        self.0.one_time_codes().unwrap_or_else(|| missing(Capability::OneTimeCodes))
+    }
+}
+
+fn missing(capability: Capability) -> ! {
+    panic!(
+        "the store has no {capability}: leave its checks out with \
+         `Suite::without(Capability::{capability:?})`, or return it from `KeyStore`"
+    )
+}
 
 /// The storage of one check, with the operations that many checks use.
 pub(super) struct TestStorage {
@@ -67,9 +116,9 @@ impl TestStorage {
     }
 
     /// Returns the handles round-robin, so that a write through one is read through another.
-    pub(super) fn handle(&self) -> Arc<dyn KeyStore> {
+    pub(super) fn handle(&self) -> Handle {
         let next = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.handles[next % self.handles.len()].clone()
+        Handle(self.handles[next % self.handles.len()].clone())
     }
 
     /// Returns the numbers of the rounds of a race. A round uses keys from `round * 1_000` on.
@@ -140,16 +189,36 @@ impl TestStorage {
         self.handle().events(&AuditQuery::new(within).limit(1_000)).await
     }
 
+    pub(super) fn has_feed(&self) -> bool {
+        self.handles[0].change_feed().is_some()
+    }
+
+    /// Returns the cursor of the current end of the change feed, or `None` if the store has none.
+    pub(super) async fn mark(&self) -> Result<Option<u64>, StoreError> {
+        if self.has_feed() { self.feed_end().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Returns the keys that entered the change feed since a mark, or `None` if the store has none.
+    pub(super) async fn changed_since(
+        &self,
+        mark: Option<u64>,
+    ) -> Result<Option<BTreeSet<KeyId>>, StoreError> {
+        match mark {
+            Some(mut cursor) => self.read_feed(&mut cursor).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Returns the cursor of the current end of the change feed.
     pub(super) async fn feed_end(&self) -> Result<u64, StoreError> {
-        Ok(self.handle().changes(None).await?.cursor)
+        Ok(self.handle().feed().changes(None).await?.cursor)
     }
 
     /// Reads the change feed from a cursor to its end, and moves the cursor there.
     pub(super) async fn read_feed(&self, cursor: &mut u64) -> Result<BTreeSet<KeyId>, StoreError> {
         let mut changed = BTreeSet::new();
         loop {
-            let page = self.handle().changes(Some(*cursor)).await?;
+            let page = self.handle().feed().changes(Some(*cursor)).await?;
             assert!(!page.missed, "the feed reports missed entries although none was removed");
             assert!(page.cursor >= *cursor, "the cursor of the feed moved backwards");
             *cursor = page.cursor;
@@ -201,7 +270,8 @@ pub(super) struct Watch<'a> {
     pub(super) storage: &'a TestStorage,
     tenant: &'a str,
     digests: Vec<SecretDigest>,
-    cursor: u64,
+    /// `None` if the store has no change feed.
+    cursor: Option<u64>,
     /// The keys whose feed entries are included; all keys if empty.
     keys: BTreeSet<KeyId>,
 }
@@ -222,7 +292,7 @@ impl<'a> Watch<'a> {
         digests: impl IntoIterator<Item = SecretDigest>,
     ) -> Result<Self, StoreError> {
         let digests = digests.into_iter().collect();
-        let cursor = storage.feed_end().await?;
+        let cursor = storage.mark().await?;
         Ok(Self { storage, tenant, digests, cursor, keys: BTreeSet::new() })
     }
 
@@ -238,7 +308,7 @@ impl<'a> Watch<'a> {
         for digest in &self.digests {
             secrets.push(self.storage.holder(digest).await?);
         }
-        let mut changed = self.storage.read_feed(&mut self.cursor.clone()).await?;
+        let mut changed = self.storage.changed_since(self.cursor).await?.unwrap_or_default();
         changed.retain(|id| self.keys.is_empty() || self.keys.contains(id));
         Ok(Snapshot {
             keys: self.storage.keys(within).await?,

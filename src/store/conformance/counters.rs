@@ -13,7 +13,8 @@ use crate::{
     store::{ChargeOutcome, CounterCharge, CounterKey, PreviousSecret, StoreError},
 };
 
-checks![
+checks![;
+    Counters:
     charges_are_granted_exactly_up_to_the_limit,
     racing_charges_never_exceed_a_quota,
     counters_are_charged_together_or_not_at_all,
@@ -23,6 +24,7 @@ checks![
     a_refund_applies_only_to_its_own_period,
     a_keys_counters_last_as_long_as_the_key,
     a_dropped_charge_is_atomic,
+    a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit,
 ];
 
 async fn charges_are_granted_exactly_up_to_the_limit(storage: TestStorage) -> CheckResult {
@@ -45,16 +47,16 @@ async fn charges_are_granted_exactly_up_to_the_limit(storage: TestStorage) -> Ch
         (CounterCharge { limit: MAX_LIMIT, ..of(1) }, ChargeOutcome::Exhausted(vec![MAX_LIMIT])),
     ];
     for (charge, answer) in steps {
-        assert_eq!(storage.handle().charge(&[charge]).await?, answer, "{charge:?}");
+        assert_eq!(storage.handle().quotas().charge(&[charge]).await?, answer, "{charge:?}");
     }
     let none = CounterCharge { limit: 0, ..one_use(CounterKey::Key(key(&owner(1), 2).id)) };
     assert_eq!(
-        storage.handle().charge(&[none]).await?,
+        storage.handle().quotas().charge(&[none]).await?,
         ChargeOutcome::Exhausted(vec![0]),
         "a quota of 0"
     );
     assert_eq!(
-        storage.handle().charge(&[]).await?,
+        storage.handle().quotas().charge(&[]).await?,
         ChargeOutcome::Granted(vec![]),
         "an empty list of charges"
     );
@@ -67,7 +69,10 @@ async fn racing_charges_never_exceed_a_quota(storage: TestStorage) -> CheckResul
         let answers = race(64, |_| {
             let store = storage.handle();
             async move {
-                store.charge(&[CounterCharge { limit: 20, ..one_use(CounterKey::Key(id)) }]).await
+                store
+                    .quotas()
+                    .charge(&[CounterCharge { limit: 20, ..one_use(CounterKey::Key(id)) }])
+                    .await
             }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
@@ -90,6 +95,7 @@ async fn counters_are_charged_together_or_not_at_all(storage: TestStorage) -> Ch
             async move {
                 let own = CounterCharge { limit: 15, ..one_use(CounterKey::Key(id)) };
                 store
+                    .quotas()
                     .charge(&[own, CounterCharge { limit: 20, ..one_use(CounterKey::Owner(&ada)) }])
                     .await
             }
@@ -120,7 +126,7 @@ async fn racing_charges_of_two_counters_do_not_deadlock(storage: TestStorage) ->
                 if task % 2 == 1 {
                     both.reverse();
                 }
-                store.charge(&both).await
+                store.quotas().charge(&both).await
             }
         });
         for answer in answers.await {
@@ -153,11 +159,15 @@ async fn a_new_period_starts_at_zero_and_an_old_one_never_reopens(
         (second, ChargeOutcome::Exhausted(vec![2])),
     ];
     for (n, (window, answer)) in steps.into_iter().enumerate() {
-        assert_eq!(storage.handle().charge(&[in_window(window)]).await?, answer, "step {n}");
+        assert_eq!(
+            storage.handle().quotas().charge(&[in_window(window)]).await?,
+            answer,
+            "step {n}"
+        );
     }
     let later = CounterCharge { uses: 3, ..in_window(at(2 * 86_400)) };
     assert_eq!(
-        storage.handle().charge(&[later]).await?,
+        storage.handle().quotas().charge(&[later]).await?,
         ChargeOutcome::Exhausted(vec![0]),
         "more uses than the limit, in a new period"
     );
@@ -182,12 +192,12 @@ async fn counters_of_different_owners_and_periods_are_independent(
         for period in Period::ALL {
             let charge = CounterCharge { period, limit: 1, ..one_use(counter_key) };
             assert_eq!(
-                storage.handle().charge(&[charge]).await?,
+                storage.handle().quotas().charge(&[charge]).await?,
                 ChargeOutcome::Granted(vec![1]),
                 "{charge:?}"
             );
             assert_eq!(
-                storage.handle().charge(&[charge]).await?,
+                storage.handle().quotas().charge(&[charge]).await?,
                 ChargeOutcome::Exhausted(vec![1])
             );
         }
@@ -198,23 +208,23 @@ async fn counters_of_different_owners_and_periods_are_independent(
 async fn a_refund_applies_only_to_its_own_period(storage: TestStorage) -> CheckResult {
     let ada = owner(1);
     let of = |uses| CounterCharge { uses, ..one_use(CounterKey::Owner(&ada)) };
-    let _granted = storage.handle().charge(&[of(10)]).await?;
-    storage.handle().refund(&[of(4)]).await?;
+    let _granted = storage.handle().quotas().charge(&[of(10)]).await?;
+    storage.handle().quotas().refund(&[of(4)]).await?;
     assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 6);
     let before = CounterCharge { window: Timestamp::MIN, ..of(4) };
-    storage.handle().refund(&[before]).await?;
+    storage.handle().quotas().refund(&[before]).await?;
     assert_eq!(
         used_by(&storage, CounterKey::Owner(&ada)).await?,
         6,
         "a refund of an earlier period"
     );
     let ahead = CounterCharge { window: at(1_000), ..of(4) };
-    storage.handle().refund(&[ahead]).await?;
+    storage.handle().quotas().refund(&[ahead]).await?;
     assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 6, "a refund of a later period");
-    storage.handle().refund(&[of(7)]).await?;
+    storage.handle().quotas().refund(&[of(7)]).await?;
     assert_eq!(used_by(&storage, CounterKey::Owner(&ada)).await?, 0, "a refund stops at 0");
     let full = CounterCharge { limit: 10, ..of(10) };
-    assert_eq!(storage.handle().charge(&[full]).await?, ChargeOutcome::Granted(vec![10]));
+    assert_eq!(storage.handle().quotas().charge(&[full]).await?, ChargeOutcome::Granted(vec![10]));
     Ok(())
 }
 
@@ -222,7 +232,7 @@ async fn a_keys_counters_last_as_long_as_the_key(storage: TestStorage) -> CheckR
     let issued = key(&owner(1), 1);
     storage.add(&issued, &digest(1)).await?;
     let charge = CounterCharge { limit: 3, uses: 3, ..one_use(CounterKey::Key(issued.id)) };
-    assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![3]));
+    assert_eq!(storage.handle().quotas().charge(&[charge]).await?, ChargeOutcome::Granted(vec![3]));
     storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(5))).await?;
     storage.update(&storage.key(&issued).await?, at(6)).await?;
     assert_eq!(used_by(&storage, charge.counter_key).await?, 3, "after a rotation and an update");
@@ -237,7 +247,7 @@ async fn a_keys_counters_last_as_long_as_the_key(storage: TestStorage) -> CheckR
     let purged = WriteCase::new(Write::Purge, 1);
     purged.prepare(&storage).await?;
     let charge = CounterCharge { limit: 3, ..one_use(CounterKey::Key(purged.keys[0].id)) };
-    assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
+    assert_eq!(storage.handle().quotas().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
     purged.run(&*storage.handle()).await?;
     assert_eq!(used_by(&storage, charge.counter_key).await?, 0, "after the key was purged");
     Ok(())
@@ -249,7 +259,7 @@ async fn a_dropped_charge_is_atomic(storage: TestStorage) -> CheckResult {
         let (ada, id) = (owner(polls), key(&owner(polls), polls).id);
         let both = [one_use(CounterKey::Key(id)), one_use(CounterKey::Owner(&ada))];
         let store = storage.handle();
-        let done = poll_at_most(polls, store.charge(&both)).await.transpose()?;
+        let done = poll_at_most(polls, store.quotas().charge(&both)).await.transpose()?;
         let deadline = storage.deadline();
         let (mut own, mut shared) = (1, 0);
         while own != shared {
@@ -261,13 +271,72 @@ async fn a_dropped_charge_is_atomic(storage: TestStorage) -> CheckResult {
             shared = used_by(&storage, CounterKey::Owner(&ada)).await?;
         }
         // The dropped charge left no lock.
-        assert!(matches!(storage.handle().charge(&both).await?, ChargeOutcome::Granted(_)));
+        assert!(matches!(
+            storage.handle().quotas().charge(&both).await?,
+            ChargeOutcome::Granted(_)
+        ));
         if done.is_some() {
             assert_eq!(own, 1, "it was acknowledged");
             return Ok(());
         }
     }
     panic!("a charge was not done after {} polls", MAX_POLLS)
+}
+
+async fn a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit(
+    storage: TestStorage,
+) -> CheckResult {
+    let (ada, other) = (owner(1), key(&owner(1), 1).id);
+    let counter_keys = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
+    let callers = [1, 2, 3, 4].map(digest);
+    let (old, current) = (at(0), at(600));
+    let of = |counter_key, window| CounterCharge {
+        counter_key,
+        period: Period::Ever,
+        window,
+        limit: 1,
+        uses: 1,
+    };
+    for counter_key in callers[..3].iter().map(CounterKey::Anonymous).chain(counter_keys) {
+        assert_eq!(
+            storage.handle().quotas().charge(&[of(counter_key, old)]).await?,
+            ChargeOutcome::Granted(vec![1])
+        );
+    }
+    // The fourth caller has returned in a later period.
+    for window in [old, current] {
+        let charge = of(CounterKey::Anonymous(&callers[3]), window);
+        let charged = storage.handle().quotas().charge(&[charge]).await?;
+        assert_eq!(charged, ChargeOutcome::Granted(vec![1]));
+    }
+
+    for purged in [2, 1, 0] {
+        let removed = storage.handle().quotas().purge_counters(current, 2).await?;
+        assert_eq!(removed, purged, "at a limit of 2");
+    }
+    for caller in &callers[..3] {
+        let charge = of(CounterKey::Anonymous(caller), old);
+        assert_eq!(
+            storage.handle().quotas().charge(&[charge]).await?,
+            ChargeOutcome::Granted(vec![1]),
+            "the counter was purged"
+        );
+    }
+    for counter_key in counter_keys {
+        let again = storage.handle().quotas().charge(&[of(counter_key, old)]).await?;
+        assert_eq!(
+            again,
+            ChargeOutcome::Exhausted(vec![1]),
+            "{counter_key:?} is not anonymous and must be kept"
+        );
+    }
+    let back = of(CounterKey::Anonymous(&callers[3]), current);
+    assert_eq!(
+        storage.handle().quotas().charge(&[back]).await?,
+        ChargeOutcome::Exhausted(vec![1]),
+        "a counter of the current period"
+    );
+    Ok(())
 }
 
 /// A charge of one use to a large quota.
@@ -285,7 +354,7 @@ fn granted(answer: &ChargeOutcome) -> Option<u64> {
 /// Returns how much of a quota is used.
 async fn used_by(storage: &TestStorage, counter_key: CounterKey<'_>) -> Result<u64, StoreError> {
     let nothing = CounterCharge { uses: 0, limit: u64::MAX, ..one_use(counter_key) };
-    match storage.handle().charge(&[nothing]).await? {
+    match storage.handle().quotas().charge(&[nothing]).await? {
         ChargeOutcome::Granted(used) => Ok(used[0]),
         ChargeOutcome::Exhausted(used) => panic!("a charge of 0 uses was refused at {used:?}"),
     }

@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use super::{
     check::{CheckResult, MAX_POLLS, TestStorage, checks, poll_at_most, race},
-    fixtures::{at, digest, just_before, key, owner},
+    fixtures::{at, digest, just_before},
 };
 use crate::{
-    model::{Period, Timestamp},
+    model::Timestamp,
     secret::SecretDigest,
-    store::{
-        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, OneTimeCode, StoreError,
-    },
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, StoreError},
 };
 
-checks![
+checks![;
+    OneTimeCodes:
     a_code_is_accepted_once,
     a_code_is_valid_only_for_its_address,
     a_code_has_a_fixed_number_of_tries,
@@ -27,15 +26,15 @@ checks![
 ];
 
 async fn a_code_is_accepted_once(storage: TestStorage) -> CheckResult {
-    storage.handle().put_code(&address(1), &code(1)).await?;
+    storage.handle().codes().put_code(&address(1), &code(1)).await?;
     assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::Accepted);
     assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::NotFound, "a second time");
     Ok(())
 }
 
 async fn a_code_is_valid_only_for_its_address(storage: TestStorage) -> CheckResult {
-    storage.handle().put_code(&address(1), &code(1)).await?;
-    storage.handle().put_code(&address(2), &code(2)).await?;
+    storage.handle().codes().put_code(&address(1), &code(1)).await?;
+    storage.handle().codes().put_code(&address(2), &code(2)).await?;
     assert_eq!(
         try_code(&storage, 2, 1, at(0)).await?,
         CodeOutcome::Wrong,
@@ -57,7 +56,7 @@ async fn a_code_is_valid_only_for_its_address(storage: TestStorage) -> CheckResu
 
 async fn a_code_has_a_fixed_number_of_tries(storage: TestStorage) -> CheckResult {
     for n in [1, 2] {
-        storage.handle().put_code(&address(n), &code(n)).await?;
+        storage.handle().codes().put_code(&address(n), &code(n)).await?;
     }
     for wrong in 1..=TRIES {
         assert_eq!(try_code(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong, "attempt {wrong}");
@@ -82,7 +81,7 @@ async fn a_code_has_a_fixed_number_of_tries(storage: TestStorage) -> CheckResult
 
 async fn a_code_expires_at_its_end(storage: TestStorage) -> CheckResult {
     for n in [1, 2] {
-        storage.handle().put_code(&address(n), &code(n)).await?;
+        storage.handle().codes().put_code(&address(n), &code(n)).await?;
     }
     assert_eq!(
         try_code(&storage, 1, 1, just_before(end())).await?,
@@ -96,7 +95,7 @@ async fn a_code_expires_at_its_end(storage: TestStorage) -> CheckResult {
         "an expired attempt does not consume the code"
     );
 
-    storage.handle().put_code(&address(3), &code(3)).await?;
+    storage.handle().codes().put_code(&address(3), &code(3)).await?;
     for _ in 0..TRIES {
         assert_eq!(
             try_code(&storage, 3, 100, end()).await?,
@@ -109,12 +108,12 @@ async fn a_code_expires_at_its_end(storage: TestStorage) -> CheckResult {
 }
 
 async fn a_new_code_replaces_the_former_one(storage: TestStorage) -> CheckResult {
-    storage.handle().put_code(&address(1), &code(1)).await?;
+    storage.handle().codes().put_code(&address(1), &code(1)).await?;
     for _ in 0..TRIES {
         assert_eq!(try_code(&storage, 1, 100, at(0)).await?, CodeOutcome::Wrong);
     }
     let later = OneTimeCode { ends_at: end().after(Duration::from_secs(600)), ..code(2) };
-    storage.handle().put_code(&address(1), &later).await?;
+    storage.handle().codes().put_code(&address(1), &later).await?;
     assert_eq!(try_code(&storage, 1, 1, at(0)).await?, CodeOutcome::Wrong, "the replaced code");
     assert_eq!(
         try_code(&storage, 1, 2, end()).await?,
@@ -131,10 +130,10 @@ async fn a_new_code_replaces_the_former_one(storage: TestStorage) -> CheckResult
 
 async fn racing_attempts_get_no_extra_tries(storage: TestStorage) -> CheckResult {
     for round in storage.rounds() {
-        storage.handle().put_code(&address(round), &code(round)).await?;
+        storage.handle().codes().put_code(&address(round), &code(round)).await?;
         let answers = race(64, |task| {
             let (store, presented) = (storage.handle(), 10_000 + task);
-            async move { store.try_code(&attempt(round, presented, at(0))).await }
+            async move { store.codes().try_code(&attempt(round, presented, at(0))).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
@@ -151,10 +150,10 @@ async fn racing_attempts_get_no_extra_tries(storage: TestStorage) -> CheckResult
 
 async fn racing_right_attempts_have_one_winner(storage: TestStorage) -> CheckResult {
     for round in storage.rounds() {
-        storage.handle().put_code(&address(round), &code(round)).await?;
+        storage.handle().codes().put_code(&address(round), &code(round)).await?;
         let answers = race(64, |_| {
             let store = storage.handle();
-            async move { store.try_code(&attempt(round, round, at(0))).await }
+            async move { store.codes().try_code(&attempt(round, round, at(0))).await }
         });
         let answers = answers.await.into_iter().collect::<Result<Vec<_>, StoreError>>()?;
         let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
@@ -167,12 +166,16 @@ async fn racing_right_attempts_have_one_winner(storage: TestStorage) -> CheckRes
 /// Drops an attempt one poll later each time, until it completes.
 async fn a_dropped_code_attempt_is_atomic(storage: TestStorage) -> CheckResult {
     for polls in 0..MAX_POLLS {
-        storage.handle().put_code(&address(polls), &code(polls)).await?;
+        storage.handle().codes().put_code(&address(polls), &code(polls)).await?;
         let (store, right) = (storage.handle(), attempt(polls, polls, at(0)));
-        let done = poll_at_most(polls, store.try_code(&right)).await;
+        let done = poll_at_most(polls, store.codes().try_code(&right)).await;
         // The dropped attempt left no lock, and the next one finds the code, or finds it consumed.
-        let next = storage.handle().try_code(&right).await?;
-        assert_eq!(storage.handle().try_code(&right).await?, CodeOutcome::NotFound, "a third time");
+        let next = storage.handle().codes().try_code(&right).await?;
+        assert_eq!(
+            storage.handle().codes().try_code(&right).await?,
+            CodeOutcome::NotFound,
+            "a third time"
+        );
         if let Some(done) = done.transpose()? {
             assert_eq!(
                 (done, next),
@@ -189,62 +192,27 @@ async fn a_dropped_code_attempt_is_atomic(storage: TestStorage) -> CheckResult {
 async fn a_purge_of_codes_removes_expired_ones_up_to_its_limit(
     storage: TestStorage,
 ) -> CheckResult {
-    let (ada, other) = (owner(1), key(&owner(1), 1).id);
-    let counter_keys = [CounterKey::Owner(&ada), CounterKey::Key(other), CounterKey::Job("a job")];
-    let callers = [1, 2, 3].map(address);
-    let of = |counter_key, window| CounterCharge {
-        counter_key,
-        period: Period::Ever,
-        window,
-        limit: 1,
-        uses: 1,
-    };
-    for counter_key in callers[..2].iter().map(CounterKey::Anonymous).chain(counter_keys) {
-        assert_eq!(
-            storage.handle().charge(&[of(counter_key, at(0))]).await?,
-            ChargeOutcome::Granted(vec![1])
-        );
-    }
-    // The third caller has returned in a later period.
-    for window in [at(0), end()] {
-        let charge = of(CounterKey::Anonymous(&callers[2]), window);
-        assert_eq!(storage.handle().charge(&[charge]).await?, ChargeOutcome::Granted(vec![1]));
-    }
     for n in 1..=4 {
         // The fourth code is replaced by one that has not expired.
-        storage.handle().put_code(&address(n), &OneTimeCode { ends_at: at(n), ..code(n) }).await?;
+        storage
+            .handle()
+            .codes()
+            .put_code(&address(n), &OneTimeCode { ends_at: at(n), ..code(n) })
+            .await?;
     }
-    storage.handle().put_code(&address(4), &code(4)).await?;
+    storage.handle().codes().put_code(&address(4), &code(4)).await?;
 
-    for purged in [2, 2, 1, 0] {
-        assert_eq!(storage.handle().purge_codes(end(), 2).await?, purged, "at a limit of 2");
+    for purged in [2, 1, 0] {
+        assert_eq!(
+            storage.handle().codes().purge_codes(end(), 2).await?,
+            purged,
+            "at a limit of 2"
+        );
     }
     for n in 1..=3 {
         assert_eq!(try_code(&storage, n, n, at(0)).await?, CodeOutcome::NotFound);
     }
     assert_eq!(try_code(&storage, 4, 4, at(0)).await?, CodeOutcome::Accepted, "it has not expired");
-    for caller in &callers[..2] {
-        let charge = of(CounterKey::Anonymous(caller), at(0));
-        assert_eq!(
-            storage.handle().charge(&[charge]).await?,
-            ChargeOutcome::Granted(vec![1]),
-            "the counter was purged"
-        );
-    }
-    for counter_key in counter_keys {
-        let again = storage.handle().charge(&[of(counter_key, at(0))]).await?;
-        assert_eq!(
-            again,
-            ChargeOutcome::Exhausted(vec![1]),
-            "{counter_key:?} is not anonymous and must be kept"
-        );
-    }
-    let back = of(CounterKey::Anonymous(&callers[2]), end());
-    assert_eq!(
-        storage.handle().charge(&[back]).await?,
-        ChargeOutcome::Exhausted(vec![1]),
-        "a counter of the current period"
-    );
     Ok(())
 }
 
@@ -268,7 +236,7 @@ async fn try_code(
     presented: u64,
     at: Timestamp,
 ) -> Result<CodeOutcome, StoreError> {
-    storage.handle().try_code(&attempt(of, presented, at)).await
+    storage.handle().codes().try_code(&attempt(of, presented, at)).await
 }
 
 /// When the codes expire.

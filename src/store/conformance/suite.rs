@@ -7,7 +7,7 @@ use super::{
     check::{Check, CheckResult, TestStorage},
     counters, key_changes, key_reads, key_removal, one_time_codes, scope, usage_history,
 };
-use crate::store::KeyStore;
+use crate::store::{Capability, KeyStore};
 
 /// A configurable run of the conformance checks.
 ///
@@ -47,6 +47,20 @@ impl Suite {
     /// wake up a waiting reader. Defaults to 5 seconds.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Leaves out the checks of a capability that the store lacks. A store with a capability must pass
+    /// its checks.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::store::{Capability, conformance::Suite};
+    ///
+    /// let suite = Suite::new().without(Capability::ChangeFeed).without(Capability::OneTimeCodes);
+    /// ```
+    pub fn without(mut self, missing: Capability) -> Self {
+        self.checks.retain(|check| check.needs != Some(missing));
         self
     }
 

@@ -16,7 +16,9 @@ checks![
     racing_first_uses_are_recorded_once,
     uses_of_unknown_keys_are_skipped,
     uses_of_both_secrets_of_a_key_are_recorded,
-    recording_a_use_changes_nothing_else,
+    recording_a_use_changes_nothing_else;
+
+    UsageHistory:
     usage_adds_up_by_key_and_hour,
     racing_additions_of_usage_add_up,
     usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key,
@@ -165,7 +167,7 @@ async fn recording_a_use_changes_nothing_else(storage: TestStorage) -> CheckResu
     let by = revocation(&dead, at(2), "leaked");
     let _revoked = storage.handle().revoke((&dead.owner).into(), dead.id, &by).await?;
 
-    let mut cursor = storage.feed_end().await?;
+    let mark = storage.mark().await?;
     let batch = [&live, &dead].map(|key| key_use(key, at(10), at(20)));
     storage.handle().record_uses(&batch).await?;
     for (key, uses) in [live, revoked(dead, &by)].into_iter().zip(&batch) {
@@ -177,7 +179,7 @@ async fn recording_a_use_changes_nothing_else(storage: TestStorage) -> CheckResu
         };
         assert_eq!(storage.key(&wanted).await?, wanted, "only the fields of a use changed");
     }
-    let changed = storage.read_feed(&mut cursor).await?;
+    let changed = storage.changed_since(mark).await?.unwrap_or_default();
     assert!(changed.is_empty(), "recording a use wrote feed entries: {changed:?}");
     Ok(())
 }
@@ -192,21 +194,21 @@ async fn usage_adds_up_by_key_and_hour(storage: TestStorage) -> CheckResult {
     for (n, key) in (1..).zip(&keys) {
         storage.add(key, &digest(n)).await?;
     }
-    let mut cursor = storage.feed_end().await?;
+    let mark = storage.mark().await?;
     let [ada, bob] = &keys;
-    storage.handle().add_usage(&[]).await?;
+    storage.handle().history().add_usage(&[]).await?;
     let first = [hour_of(ada, 0, 1, 0), hour_of(bob, 0, 100, 7), hour_of(ada, 2, 5, 1)];
-    storage.handle().add_usage(&first).await?;
+    storage.handle().history().add_usage(&first).await?;
     // The same hour twice in one call counts twice.
     let second = [hour_of(ada, 0, 10, 3), hour_of(ada, 1, 0, 4), hour_of(ada, 0, 20, 0)];
-    storage.handle().add_usage(&second).await?;
+    storage.handle().history().add_usage(&second).await?;
     let sums = [hour_of(ada, 0, 31, 3), hour_of(ada, 1, 0, 4), hour_of(ada, 2, 5, 1)];
     assert_eq!(history(&storage, ada, at(0)).await?, sums);
     assert_eq!(history(&storage, ada, hour_at(1)).await?, sums[1..], "from the second hour");
     assert_eq!(history(&storage, ada, hour_at(3)).await?, [], "after the last hour");
     assert_eq!(history(&storage, bob, at(0)).await?, [hour_of(bob, 0, 100, 7)]);
     assert_eq!(&storage.key(ada).await?, ada, "adding usage changed the key");
-    let changed = storage.read_feed(&mut cursor).await?;
+    let changed = storage.changed_since(mark).await?.unwrap_or_default();
     assert!(changed.is_empty(), "adding usage wrote feed entries: {changed:?}");
     Ok(())
 }
@@ -224,7 +226,7 @@ async fn racing_additions_of_usage_add_up(storage: TestStorage) -> CheckResult {
             if task % 2 == 1 {
                 batch.reverse();
             }
-            async move { store.add_usage(&batch).await }
+            async move { store.history().add_usage(&batch).await }
         });
         answers.await.into_iter().collect::<Result<(), StoreError>>()?;
         for key in &keys {
@@ -241,10 +243,10 @@ async fn usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key(
     storage.add(&known, &digest(1)).await?;
     storage.add(&gone, &digest(2)).await?;
     let counts = [&gone, &later, &known].map(|key| hour_of(key, 0, 1, 1));
-    storage.handle().add_usage(&counts).await?;
+    storage.handle().history().add_usage(&counts).await?;
     let by = event(EventKind::Deleted, &gone, at(1));
     assert!(storage.handle().delete((&gone.owner).into(), gone.id, &by).await?);
-    storage.handle().add_usage(&counts).await?;
+    storage.handle().history().add_usage(&counts).await?;
     assert_eq!(history(&storage, &known, at(0)).await?, [hour_of(&known, 0, 2, 2)]);
     storage.add(&gone, &digest(2)).await?;
     storage.add(&later, &digest(3)).await?;
@@ -261,17 +263,21 @@ async fn usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key(
 async fn another_owners_usage_cannot_be_read(storage: TestStorage) -> CheckResult {
     let issued = key(&owner_of("acme", "ada"), 1);
     storage.add(&issued, &digest(1)).await?;
-    storage.handle().add_usage(&[hour_of(&issued, 0, 1, 1)]).await?;
+    storage.handle().history().add_usage(&[hour_of(&issued, 0, 1, 1)]).await?;
     let others = [owner_of("acme", "bob"), owner_of("umbrella", "ada"), owner_of("", "ada")];
     let within = others.iter().map(OwnerScope::Owner).chain([OwnerScope::Tenant("umbrella")]);
     for within in within {
         assert_eq!(
-            storage.handle().usage_history(within, issued.id, at(0)).await?,
+            storage.handle().history().hourly_usage(within, issued.id, at(0)).await?,
             [],
             "{within:?}"
         );
     }
-    let seen = storage.handle().usage_history(OwnerScope::Tenant("acme"), issued.id, at(0)).await?;
+    let seen = storage
+        .handle()
+        .history()
+        .hourly_usage(OwnerScope::Tenant("acme"), issued.id, at(0))
+        .await?;
     assert_eq!(seen, [hour_of(&issued, 0, 1, 1)], "an administrator of the tenant");
     Ok(())
 }
@@ -281,10 +287,14 @@ async fn a_purge_of_usage_removes_old_hours_up_to_its_limit(storage: TestStorage
     for (n, key) in (1..).zip(&keys) {
         storage.add(key, &digest(n)).await?;
         let counts: Vec<_> = (0..4).map(|hour| hour_of(key, hour, 1, 0)).collect();
-        storage.handle().add_usage(&counts).await?;
+        storage.handle().history().add_usage(&counts).await?;
     }
     for purged in [4, 2, 0] {
-        assert_eq!(storage.handle().purge_usage(hour_at(3), 4).await?, purged, "at a limit of 4");
+        assert_eq!(
+            storage.handle().history().purge_usage(hour_at(3), 4).await?,
+            purged,
+            "at a limit of 4"
+        );
     }
     for key in &keys {
         assert_eq!(history(&storage, key, at(0)).await?, [hour_of(key, 3, 1, 0)]);
@@ -306,5 +316,5 @@ async fn history(
     key: &Key,
     from: Timestamp,
 ) -> Result<Vec<HourlyUsage>, StoreError> {
-    storage.handle().usage_history((&key.owner).into(), key.id, from).await
+    storage.handle().history().hourly_usage((&key.owner).into(), key.id, from).await
 }

@@ -12,9 +12,10 @@ use tokio::{sync::watch, time::timeout};
 
 use self::state::State;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+    ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
+    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    UpdateOutcome, UsageHistory,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -68,6 +69,22 @@ impl std::fmt::Debug for MemoryStore {
 /// across an `await`.
 #[async_trait]
 impl KeyStore for MemoryStore {
+    fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+        Some(self)
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn usage_history(&self) -> Option<&dyn UsageHistory> {
+        Some(self)
+    }
+
+    fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+        Some(self)
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         Ok(self.write(|state| state.insert(new)))
     }
@@ -113,14 +130,6 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.revoke_all(owner, event)))
     }
 
-    async fn announce_account_change(
-        &self,
-        owner: &Owner,
-        at: Timestamp,
-    ) -> Result<u32, StoreError> {
-        Ok(self.write(|state| state.announce_account_change(owner, at)))
-    }
-
     async fn delete(
         &self,
         within: OwnerScope<'_>,
@@ -147,9 +156,8 @@ impl KeyStore for MemoryStore {
         Ok(self.write(|state| state.rehash(from, to)))
     }
 
-    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
-        self.write(|state| state.record_events(events));
-        Ok(())
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.record_events(events)))
     }
 
     async fn events(&self, query: &AuditQuery<'_>) -> Result<Vec<AuditEvent>, StoreError> {
@@ -159,7 +167,10 @@ impl KeyStore for MemoryStore {
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         Ok(self.write(|state| state.purge_events(before, limit)))
     }
+}
 
+#[async_trait]
+impl ChangeFeed for MemoryStore {
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         Ok(self.read().changes(after))
     }
@@ -175,12 +186,43 @@ impl KeyStore for MemoryStore {
         Ok(FeedMode::Pushed)
     }
 
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.announce_account_change(owner, at)))
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.purge_changes(before)))
+    }
+}
+
+#[async_trait]
+impl Counters for MemoryStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        Ok(self.write(|state| state.counters.charge(charges)))
+    }
+
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.write(|state| state.counters.refund(charges));
+        Ok(())
+    }
+
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(|state| state.counters.purge_counters(before, limit)))
+    }
+}
+
+#[async_trait]
+impl UsageHistory for MemoryStore {
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         self.write(|state| state.add_usage(usage));
         Ok(())
     }
 
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -192,16 +234,10 @@ impl KeyStore for MemoryStore {
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         Ok(self.write(|state| state.counters.purge_usage(before, limit)))
     }
+}
 
-    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        Ok(self.write(|state| state.counters.charge(charges)))
-    }
-
-    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.write(|state| state.counters.refund(charges));
-        Ok(())
-    }
-
+#[async_trait]
+impl OneTimeCodes for MemoryStore {
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.write(|state| state.counters.put_code(address, code));
         Ok(())
@@ -213,9 +249,5 @@ impl KeyStore for MemoryStore {
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         Ok(self.write(|state| state.counters.purge_codes(before, limit)))
-    }
-
-    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        Ok(self.write(|state| state.purge_changes(before)))
     }
 }

@@ -258,10 +258,12 @@ impl State {
         true
     }
 
-    pub(super) fn record_events(&mut self, events: &[AuditEvent]) {
+    pub(super) fn record_events(&mut self, events: &[AuditEvent]) -> u32 {
+        let before = self.events.len();
         for event in events {
             self.events.entry(event.id).or_insert_with(|| event.clone());
         }
+        (self.events.len() - before) as u32
     }
 
     pub(super) fn events(&self, query: &AuditQuery<'_>) -> Vec<AuditEvent> {
@@ -415,6 +417,17 @@ impl Counters {
         }
     }
 
+    pub(super) fn purge_counters(&mut self, before: Timestamp, limit: u32) -> u32 {
+        let old = self.quotas.iter().filter(|((counter_key, _), counter)| {
+            CounterKey::is_anonymous(counter_key) && counter.window < before
+        });
+        let old: Vec<_> = old.map(|(quota, _)| quota.clone()).take(limit as usize).collect();
+        for quota in &old {
+            self.quotas.remove(quota);
+        }
+        old.len() as u32
+    }
+
     fn add_usage(&mut self, added: &HourlyUsage) {
         let HourlyUsage { key_id, hour, accepted, denied, limited } = *added;
         let sum = self.usage.entry((key_id, hour)).or_insert(HourlyUsage::none(key_id, hour));
@@ -458,15 +471,7 @@ impl Counters {
         for address in &expired {
             self.codes.remove(address);
         }
-        let left = limit as usize - expired.len();
-        let anonymous = self.quotas.iter().filter(|((counter_key, _), counter)| {
-            CounterKey::is_anonymous(counter_key) && counter.window < before
-        });
-        let anonymous: Vec<_> = anonymous.map(|(quota, _)| quota.clone()).take(left).collect();
-        for quota in &anonymous {
-            self.quotas.remove(quota);
-        }
-        (expired.len() + anonymous.len()) as u32
+        expired.len() as u32
     }
 
     /// Removes the usage and the counters of a deleted key.

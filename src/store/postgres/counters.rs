@@ -180,20 +180,26 @@ impl PostgresDatabase {
             .await
     }
 
-    /// Deletes ended codes first, then counters of anonymous callers.
     pub(super) async fn delete_old_codes(
         &self,
         before: Timestamp,
         limit: u32,
     ) -> Result<u32, StoreError> {
-        let codes = "DELETE FROM {t}codes WHERE address IN (SELECT address FROM {t}codes \
+        let sql = "DELETE FROM {t}codes WHERE address IN (SELECT address FROM {t}codes \
             WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        let counters = "DELETE FROM {t}counters WHERE (counter_key, period) IN \
+        self.delete_old(sql, before, limit).await
+    }
+
+    pub(super) async fn delete_old_counters(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM {t}counters WHERE (counter_key, period) IN \
             (SELECT counter_key, period FROM {t}counters \
             WHERE counter_key >= '\\x03' AND counter_key < '\\x04' AND window_start < $1 \
             ORDER BY window_start LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        let deleted = self.delete_old(codes, before, limit).await?;
-        Ok(deleted + self.delete_old(counters, before, limit - deleted).await?)
+        self.delete_old(sql, before, limit).await
     }
 }
 

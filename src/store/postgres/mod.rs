@@ -17,9 +17,10 @@ use async_trait::async_trait;
 pub use self::options::PostgresOptions;
 use self::{feed::FeedListener, reads::KeyLookup, transaction::PostgresDatabase};
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::CoalescedLookups,
+    ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
+    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -78,6 +79,22 @@ impl std::fmt::Debug for PostgresStore {
 
 #[async_trait]
 impl KeyStore for PostgresStore {
+    fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+        Some(self)
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn usage_history(&self) -> Option<&dyn UsageHistory> {
+        Some(self)
+    }
+
+    fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+        Some(self)
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.database.insert_key(new).await
     }
@@ -123,14 +140,6 @@ impl KeyStore for PostgresStore {
         self.database.revoke_all_keys(owner, event).await
     }
 
-    async fn announce_account_change(
-        &self,
-        owner: &Owner,
-        at: Timestamp,
-    ) -> Result<u32, StoreError> {
-        self.database.announce_keys(owner, at).await
-    }
-
     async fn delete(
         &self,
         within: OwnerScope<'_>,
@@ -157,7 +166,7 @@ impl KeyStore for PostgresStore {
         self.database.replace_digest(from, to).await
     }
 
-    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
         self.database.write_events(events).await
     }
 
@@ -170,7 +179,10 @@ impl KeyStore for PostgresStore {
             ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)";
         self.database.delete_old(sql, before, limit).await
     }
+}
 
+#[async_trait]
+impl ChangeFeed for PostgresStore {
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.database.changes_after(after).await
     }
@@ -183,11 +195,41 @@ impl KeyStore for PostgresStore {
         self.listener.wait_for_changes(after, at_most).await
     }
 
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
+        self.database.announce_keys(owner, at).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.database.delete_old_changes(before).await
+    }
+}
+
+#[async_trait]
+impl Counters for PostgresStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.database.charge_counters(charges).await
+    }
+
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.database.refund_counters(charges).await
+    }
+
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.delete_old_counters(before, limit).await
+    }
+}
+
+#[async_trait]
+impl UsageHistory for PostgresStore {
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         self.database.write_usage(usage).await
     }
 
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -201,15 +243,10 @@ impl KeyStore for PostgresStore {
             FROM {t}hourly_usage WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
         self.database.delete_old(sql, before, limit).await
     }
+}
 
-    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.database.charge_counters(charges).await
-    }
-
-    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.database.refund_counters(charges).await
-    }
-
+#[async_trait]
+impl OneTimeCodes for PostgresStore {
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.database.replace_code(address, code).await
     }
@@ -220,9 +257,5 @@ impl KeyStore for PostgresStore {
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.delete_old_codes(before, limit).await
-    }
-
-    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.database.delete_old_changes(before).await
     }
 }

@@ -226,17 +226,18 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes events; an id that exists is skipped.
+    /// Writes events; an id that exists is skipped. Returns the number of events written.
     pub(super) async fn record_events(
         &mut self,
         events: &[AuditEvent],
-    ) -> Result<(), PostgresFailure> {
+    ) -> Result<u32, PostgresFailure> {
         let sql = "INSERT INTO {t}audit (id, at, kind, success, tenant, account, key_id, actor, ip, \
                    user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
                    $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
                    $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
-        bind_events(self.tables.query(sql), events).execute(&mut *self.connection).await?;
-        Ok(())
+        let insert = bind_events(self.tables.query(sql), events);
+        let done = insert.execute(&mut *self.connection).await?;
+        Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
     }
 }
 

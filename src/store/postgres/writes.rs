@@ -362,11 +362,13 @@ impl PostgresDatabase {
         self.write(replace, |replaced| *replaced).await
     }
 
-    pub(super) async fn write_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    pub(super) async fn write_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        self.write(async |transaction| transaction.record_events(events).await, |_| true).await
+        let record =
+            async |transaction: &mut Transaction<'_>| transaction.record_events(events).await;
+        self.write(record, |added| *added > 0).await
     }
 
     /// Runs a `DELETE` of rows that are older than `$1`, up to `$2` of them.

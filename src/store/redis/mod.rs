@@ -28,9 +28,10 @@ pub(crate) use self::{
 };
 pub(crate) use super::error::TimedOut;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome, coalesced::CoalescedLookups,
+    ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
+    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -100,6 +101,22 @@ impl std::fmt::Debug for RedisStore {
 
 #[async_trait]
 impl KeyStore for RedisStore {
+    fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+        Some(self)
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn usage_history(&self) -> Option<&dyn UsageHistory> {
+        Some(self)
+    }
+
+    fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+        Some(self)
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.database.insert(new).await
     }
@@ -145,14 +162,6 @@ impl KeyStore for RedisStore {
         self.database.revoke_all(owner, event).await
     }
 
-    async fn announce_account_change(
-        &self,
-        owner: &Owner,
-        at: Timestamp,
-    ) -> Result<u32, StoreError> {
-        self.database.announce_account_change(owner, at).await
-    }
-
     async fn delete(
         &self,
         within: OwnerScope<'_>,
@@ -179,7 +188,7 @@ impl KeyStore for RedisStore {
         self.database.rehash(from, to).await
     }
 
-    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
         self.database.record_events(events).await
     }
 
@@ -190,7 +199,10 @@ impl KeyStore for RedisStore {
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.purge_events(before, limit).await
     }
+}
 
+#[async_trait]
+impl ChangeFeed for RedisStore {
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.database.changes(after).await
     }
@@ -203,11 +215,41 @@ impl KeyStore for RedisStore {
         self.listener.wait_for_changes(&self.database, after, at_most).await
     }
 
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
+        self.database.announce_account_change(owner, at).await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.database.purge_changes(before).await
+    }
+}
+
+#[async_trait]
+impl Counters for RedisStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.database.charge(charges).await
+    }
+
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.database.refund(charges).await
+    }
+
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.purge_counters(before, limit).await
+    }
+}
+
+#[async_trait]
+impl UsageHistory for RedisStore {
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         self.database.add_usage(usage).await
     }
 
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -219,15 +261,10 @@ impl KeyStore for RedisStore {
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.purge_usage(before, limit).await
     }
+}
 
-    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.database.charge(charges).await
-    }
-
-    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.database.refund(charges).await
-    }
-
+#[async_trait]
+impl OneTimeCodes for RedisStore {
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.database.put_code(address, code).await
     }
@@ -238,9 +275,5 @@ impl KeyStore for RedisStore {
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.purge_codes(before, limit).await
-    }
-
-    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.database.purge_changes(before).await
     }
 }

@@ -47,6 +47,7 @@ scripts! {
     PURGE_CHANGES: end "purge_changes.lua",
     PURGE_USAGE: end "purge_usage.lua",
     PURGE_CODES: end "purge_codes.lua",
+    PURGE_COUNTERS: end "purge_counters.lua",
     GET: bare "get.lua",
     LIST_KEYS: read "list_keys.lua",
     LIST_DEAD_KEYS: read "list_dead_keys.lua",

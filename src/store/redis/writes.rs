@@ -8,8 +8,8 @@ use super::{
     },
     scripts::{
         ANNOUNCE_ACCOUNT_CHANGE, DELETE, INSERT, LIST_DEAD_KEYS, LIST_OLD_EVENTS, PURGE_CHANGES,
-        PURGE_CODES, PURGE_EVENTS, PURGE_KEYS, PURGE_USAGE, RECORD_EVENTS, RECORD_USES, REHASH,
-        REVOKE, REVOKE_ALL, ROTATE, Script, UPDATE,
+        PURGE_CODES, PURGE_COUNTERS, PURGE_EVENTS, PURGE_KEYS, PURGE_USAGE, RECORD_EVENTS,
+        RECORD_USES, REHASH, REVOKE, REVOKE_ALL, ROTATE, Script, UPDATE,
     },
 };
 use crate::{
@@ -136,13 +136,13 @@ impl RedisDatabase {
         Ok(first_uses)
     }
 
-    pub(super) async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    pub(super) async fn record_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let packed: Vec<Vec<u8>> = events.iter().map(packed_event).collect();
         let arguments: Vec<&[u8]> = packed.iter().map(Vec::as_slice).collect();
-        self.write(&RECORD_EVENTS, &arguments, |_| true).await.map(drop)
+        self.write(&RECORD_EVENTS, &arguments, |_| true).await?.number()
     }
 }
 
@@ -316,6 +316,14 @@ impl RedisDatabase {
         limit: u32,
     ) -> Result<u32, StoreError> {
         self.purge(&PURGE_CODES, before, limit).await
+    }
+
+    pub(super) async fn purge_counters(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        self.purge(&PURGE_COUNTERS, before, limit).await
     }
 
     async fn purge(

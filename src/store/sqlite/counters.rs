@@ -6,7 +6,7 @@ use super::{
     records::{corrupt_column, instant, number},
 };
 use crate::{
-    model::{KeyId, Timestamp},
+    model::KeyId,
     secret::SecretDigest,
     store::{
         ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
@@ -139,16 +139,5 @@ impl Transaction<'_> {
         };
         sqlx::query(change.clone()).bind(address).execute(self.connection()).await?;
         Ok(outcome)
-    }
-
-    /// Purges ended codes first, then counters of anonymous callers.
-    pub(super) async fn purge_codes(
-        &mut self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u32, SqliteFailure> {
-        let sql = self.sql;
-        let codes = self.purge(&sql.purge_codes, before, limit).await?;
-        Ok(codes + self.purge(&sql.purge_anonymous_counters, before, limit - codes).await?)
     }
 }

@@ -17,9 +17,10 @@ use async_trait::async_trait;
 use self::connections::SqliteDatabase;
 pub use self::options::SqliteOptions;
 use super::{
-    ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-    HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse, OneTimeCode, RevokeOutcome,
-    RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+    ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
+    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    UpdateOutcome, UsageHistory,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -61,6 +62,22 @@ impl std::fmt::Debug for SqliteStore {
 
 #[async_trait]
 impl KeyStore for SqliteStore {
+    fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+        Some(self)
+    }
+
+    fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn usage_history(&self) -> Option<&dyn UsageHistory> {
+        Some(self)
+    }
+
+    fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+        Some(self)
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         self.database.write(async |transaction| transaction.insert(new).await).await
     }
@@ -106,16 +123,6 @@ impl KeyStore for SqliteStore {
         self.database.write(async |transaction| transaction.revoke_all(owner, event).await).await
     }
 
-    async fn announce_account_change(
-        &self,
-        owner: &Owner,
-        at: Timestamp,
-    ) -> Result<u32, StoreError> {
-        self.database
-            .write(async |transaction| transaction.announce_account_change(owner, at).await)
-            .await
-    }
-
     async fn delete(
         &self,
         within: OwnerScope<'_>,
@@ -144,7 +151,7 @@ impl KeyStore for SqliteStore {
         self.database.write(async |transaction| transaction.rehash(from, to).await).await
     }
 
-    async fn record_events(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
+    async fn record_events(&self, events: &[AuditEvent]) -> Result<u32, StoreError> {
         self.database.write(async |transaction| transaction.record_events(events).await).await
     }
 
@@ -153,13 +160,12 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_events(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.database
-            .write(async |transaction| {
-                transaction.purge(&transaction.sql.purge_events, before, limit).await
-            })
-            .await
+        self.database.purge(|sql| &sql.purge_events, before, limit).await
     }
+}
 
+#[async_trait]
+impl ChangeFeed for SqliteStore {
     async fn changes(&self, after: Option<u64>) -> Result<ChangeBatch, StoreError> {
         self.database.changes_after(after).await
     }
@@ -172,11 +178,43 @@ impl KeyStore for SqliteStore {
         self.database.poll_changes(after, at_most).await
     }
 
+    async fn announce_account_change(
+        &self,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> Result<u32, StoreError> {
+        self.database
+            .write(async |transaction| transaction.announce_account_change(owner, at).await)
+            .await
+    }
+
+    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.database.write(async |transaction| transaction.purge_changes(before).await).await
+    }
+}
+
+#[async_trait]
+impl Counters for SqliteStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
+        self.database.write(async |transaction| transaction.charge(charges).await).await
+    }
+
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+        self.database.write(async |transaction| transaction.refund(charges).await).await
+    }
+
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.purge(|sql| &sql.purge_anonymous_counters, before, limit).await
+    }
+}
+
+#[async_trait]
+impl UsageHistory for SqliteStore {
     async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         self.database.write(async |transaction| transaction.add_usage(usage).await).await
     }
 
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -186,21 +224,12 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.database
-            .write(async |transaction| {
-                transaction.purge(&transaction.sql.purge_usage, before, limit).await
-            })
-            .await
+        self.database.purge(|sql| &sql.purge_usage, before, limit).await
     }
+}
 
-    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.database.write(async |transaction| transaction.charge(charges).await).await
-    }
-
-    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.database.write(async |transaction| transaction.refund(charges).await).await
-    }
-
+#[async_trait]
+impl OneTimeCodes for SqliteStore {
     async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         self.database.write(async |transaction| transaction.put_code(address, code).await).await
     }
@@ -210,10 +239,6 @@ impl KeyStore for SqliteStore {
     }
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.database.write(async |transaction| transaction.purge_codes(before, limit).await).await
-    }
-
-    async fn purge_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
-        self.database.write(async |transaction| transaction.purge_changes(before).await).await
+        self.database.purge(|sql| &sql.purge_codes, before, limit).await
     }
 }

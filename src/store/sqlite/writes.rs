@@ -1,9 +1,10 @@
 use sqlx::{Row, SqlStr};
 
 use super::{
-    connections::Transaction,
+    connections::{SqliteDatabase, Transaction},
     errors::SqliteFailure,
     records::{Statement, bind_event, bind_key, bytes, corrupt_column, micros, number, read_key},
+    statements::Statements,
 };
 use crate::{
     audit::AuditEvent,
@@ -11,7 +12,7 @@ use crate::{
     secret::SecretDigest,
     store::{
         InsertKey, InsertOutcome, KeyUse, PreviousSecret, RevokeOutcome, RotateOutcome,
-        RotateSecret, UpdateOutcome, codec,
+        RotateSecret, StoreError, UpdateOutcome, codec,
     },
 };
 
@@ -221,11 +222,12 @@ impl Transaction<'_> {
     pub(super) async fn record_events(
         &mut self,
         events: &[AuditEvent],
-    ) -> Result<(), SqliteFailure> {
+    ) -> Result<u32, SqliteFailure> {
+        let mut added = 0;
         for event in events {
-            self.record_event(event).await?;
+            added += self.record_event(event).await?;
         }
-        Ok(())
+        Ok(added)
     }
 
     pub(super) async fn announce_account_change(
@@ -246,21 +248,6 @@ impl Transaction<'_> {
         let purge = sqlx::query(self.sql.purge_changes.clone()).bind(before.as_unix_micros());
         let done = purge.execute(self.connection()).await?;
         Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
-    }
-
-    /// Runs a `DELETE` of rows that are older than `?1`, up to `?2` of them.
-    pub(super) async fn purge(
-        &mut self,
-        delete: &SqlStr,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u32, SqliteFailure> {
-        let done = sqlx::query(delete.clone())
-            .bind(before.as_unix_micros())
-            .bind(i64::from(limit))
-            .execute(self.connection())
-            .await?;
-        Ok(u32::try_from(done.rows_affected()).unwrap_or(limit))
     }
 
     /// Returns the current state of a key inside `within`. No other write can change it until the
@@ -354,11 +341,31 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes an event; an id that exists is skipped.
-    async fn record_event(&mut self, event: &AuditEvent) -> Result<(), SqliteFailure> {
+    /// Writes an event; an id that exists is skipped. Returns the number of events written.
+    async fn record_event(&mut self, event: &AuditEvent) -> Result<u32, SqliteFailure> {
         let insert = sqlx::query(self.sql.insert_event.clone());
-        bind_event(insert, event).execute(self.connection()).await?;
-        Ok(())
+        let done = bind_event(insert, event).execute(self.connection()).await?;
+        Ok(done.rows_affected() as u32)
+    }
+}
+
+impl SqliteDatabase {
+    /// Runs a `DELETE` of rows that are older than `?1`, up to `?2` of them.
+    pub(super) async fn purge(
+        &self,
+        delete: fn(&Statements) -> &SqlStr,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
+        self.write(async |transaction| {
+            let done = sqlx::query(delete(transaction.sql).clone())
+                .bind(before.as_unix_micros())
+                .bind(i64::from(limit))
+                .execute(transaction.connection())
+                .await?;
+            Ok(u32::try_from(done.rows_affected()).unwrap_or(limit))
+        })
+        .await
     }
 }
 

@@ -14,6 +14,8 @@ pub enum FeedState {
     Polled,
     /// The store does not answer. Entries are trusted within `max_staleness` and no longer.
     Down,
+    /// The store has no change feed. Entries are trusted within `max_staleness` and no longer.
+    NotSupported,
 }
 
 /// How long entries are trusted: the state of the change feed. Instants are nanoseconds of the monotonic clock.

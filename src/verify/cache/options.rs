@@ -49,13 +49,14 @@ impl CacheOptions {
     /// While the change feed works, a node learns of a change within milliseconds if the store pushes changes, and within
     /// a quarter of the bound if it has to be polled. An entry is trusted for this time after it was read, or after the
     /// feed was last read to its end, whichever is later; then the store is read. The host's accounts are read again
-    /// after this time in any case.
+    /// after this time in any case. If the store has no change feed, each entry is read again after this time.
     pub fn max_staleness(self, bound: Duration) -> Self {
         Self { max_staleness: bound, ..self }
     }
 
-    /// Fails closed: trusts no entry while the last reading of the change feed has failed, or none was made yet. Each
-    /// verification then reads the store, and is *unavailable* if the store does not answer. Off by default.
+    /// Fails closed: trusts no entry while the last reading of the change feed has failed, or none was made yet, or if the
+    /// store has no change feed. Each verification then reads the store, and is *unavailable* if the store does not answer.
+    /// Off by default.
     pub fn strict(self) -> Self {
         Self { strict: true, ..self }
     }

@@ -221,10 +221,13 @@ async fn the_steps_of_a_change_share_its_time_limit() {
     let url = cuts.stage.server.url_through(&cuts.proxy, &cuts.stage.database);
     let limit = Duration::from_secs(2);
     let store = connect(patient().timeout(limit).connections(1), &url).await;
-    super::until("its statement is prepared", async || store.add_usage(&[]).await.ok()).await;
+    super::until("its statement is prepared", async || {
+        store.usage_history().unwrap().add_usage(&[]).await.ok()
+    })
+    .await;
     // There are three round trips, and each takes less than half of the time limit.
     cuts.proxy.delay(limit * 9 / 40);
-    let error = ended(store.add_usage(&[])).await.unwrap_err();
+    let error = ended(store.usage_history().unwrap().add_usage(&[])).await.unwrap_err();
     let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::OutcomeUnknown];
     assert!(kinds.contains(&error.kind()), "{error:?}");
 }

@@ -114,7 +114,11 @@ async fn damaged_usage_is_corrupt() {
         assert_eq!(database.sql("SELECT count(*) FROM keyward_hourly_usage").unwrap(), "1");
         database.sql(&format!("UPDATE keyward_hourly_usage SET {damage}")).unwrap();
         let from = Timestamp::from_unix_micros(0);
-        let usage = store.usage_history((&service.owner).into(), issued.key.id, from).await;
+        let usage = store
+            .usage_history()
+            .unwrap()
+            .hourly_usage((&service.owner).into(), issued.key.id, from)
+            .await;
         is_corrupt(usage, damage);
     }
 }
@@ -131,6 +135,6 @@ async fn a_damaged_change_feed_is_corrupt() {
         let Some((database, store, service)) = unchecked().await else { return };
         let _issued = service.issue().await;
         database.sql(damage).unwrap();
-        is_corrupt(store.changes(None).await, damage);
+        is_corrupt(store.change_feed().unwrap().changes(None).await, damage);
     }
 }

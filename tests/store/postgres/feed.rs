@@ -32,14 +32,19 @@ struct Followed {
 impl Follower {
     pub async fn new(store: Arc<dyn KeyStore>) -> Self {
         let followed = Arc::new(Followed::default());
-        let mut cursor = store.changes(None).await.unwrap().cursor;
+        let mut cursor = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
         let shared = followed.clone();
         let task = tokio::spawn(async move {
             while !shared.over.load(Ordering::Relaxed) {
-                let feed = ended(store.wait_for_changes(cursor, Duration::from_millis(200)))
-                    .await
-                    .unwrap();
-                let changes = store.changes(Some(cursor)).await.unwrap();
+                let feed = ended(
+                    store
+                        .change_feed()
+                        .unwrap()
+                        .wait_for_changes(cursor, Duration::from_millis(200)),
+                )
+                .await
+                .unwrap();
+                let changes = store.change_feed().unwrap().changes(Some(cursor)).await.unwrap();
                 assert!(!changes.missed);
                 cursor = changes.cursor;
                 shared.keys.lock().unwrap().extend(changes.keys);
@@ -125,11 +130,16 @@ async fn a_frozen_listener_is_noticed_and_no_change_is_missed() {
     let stage = Stage::new(server).await;
     // A listener that does not answer for this long is frozen: also a slow machine answers sooner.
     let store = connect(patient().timeout(DEADLINE / 10), stage.database.url()).await;
-    let mut cursor = store.changes(None).await.unwrap().cursor;
+    let mut cursor = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
     let mut wait = async |mode, meanwhile: &mut dyn FnMut()| {
         until("the feed has the expected mode", async || {
             meanwhile();
-            match store.wait_for_changes(cursor, Duration::from_millis(100)).await {
+            match store
+                .change_feed()
+                .unwrap()
+                .wait_for_changes(cursor, Duration::from_millis(100))
+                .await
+            {
                 Ok(found) if found == mode => Some(()),
                 _ => None,
             }
@@ -137,7 +147,7 @@ async fn a_frozen_listener_is_noticed_and_no_change_is_missed() {
         .await;
         let key = stage.service.issue().await.key.id;
         until("the change is received", async || {
-            let changes = store.changes(Some(cursor)).await.ok()?;
+            let changes = store.change_feed().unwrap().changes(Some(cursor)).await.ok()?;
             cursor = changes.cursor;
             changes.keys.contains(&key).then_some(())
         })
@@ -169,19 +179,26 @@ async fn lost_changes_are_reported_as_missed() {
     let store = connect(patient(), database.url()).await;
     let service = Service::uncached(vec![store.clone()]);
     let _ = service.issue().await;
-    let kept = store.changes(None).await.unwrap().cursor;
+    let kept = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
     sql("CREATE TABLE changes AS TABLE keyward_changes; CREATE TABLE feed AS TABLE keyward_feed");
     let _ = service.issue().await;
     let _ = service.issue().await;
-    let lost = store.changes(None).await.unwrap().cursor;
-    assert!(!store.changes(Some(kept)).await.unwrap().missed);
+    let lost = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
+    assert!(!store.change_feed().unwrap().changes(Some(kept)).await.unwrap().missed);
     sql("DELETE FROM keyward_changes; INSERT INTO keyward_changes TABLE changes; \
          DELETE FROM keyward_feed; INSERT INTO keyward_feed TABLE feed");
     // With fewer new changes than lost ones, with as many, and with more.
     for n in 0..4 {
-        assert!(store.changes(Some(lost)).await.unwrap().missed, "{n} changes later");
-        assert!(!store.changes(Some(kept)).await.unwrap().missed, "{n} changes later");
-        let waited = store.wait_for_changes(lost, Duration::from_secs(3_600));
+        assert!(
+            store.change_feed().unwrap().changes(Some(lost)).await.unwrap().missed,
+            "{n} changes later"
+        );
+        assert!(
+            !store.change_feed().unwrap().changes(Some(kept)).await.unwrap().missed,
+            "{n} changes later"
+        );
+        let waited =
+            store.change_feed().unwrap().wait_for_changes(lost, Duration::from_secs(3_600));
         tokio::time::timeout(super::DEADLINE, waited)
             .await
             .expect("it returns immediately")

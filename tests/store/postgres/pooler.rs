@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use keyward::{KeyStore, Timestamp, audit::EventKind, store::FeedMode};
+use keyward::{
+    Timestamp,
+    audit::EventKind,
+    store::{ChangeFeed, FeedMode},
+};
 
 use super::{Stage, connect_store, feed::Follower, patient};
 use crate::support::{

@@ -99,9 +99,14 @@ async fn the_longest_schema_and_prefix_fit_all_names() {
     database.sql(&format!("CREATE SCHEMA {schema}")).unwrap();
     let options = patient().schema(&schema).unwrap().prefix(&prefix).unwrap();
     let store = connect(options, database.url()).await;
-    let end = store.changes(None).await.unwrap().cursor;
+    let end = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
     super::until("changes are pushed", async || {
-        let feed = store.wait_for_changes(end, Duration::from_millis(1)).await.unwrap();
+        let feed = store
+            .change_feed()
+            .unwrap()
+            .wait_for_changes(end, Duration::from_millis(1))
+            .await
+            .unwrap();
         (feed == FeedMode::Pushed).then_some(())
     })
     .await;

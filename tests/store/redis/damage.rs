@@ -4,7 +4,7 @@ use keyward::{
     AuditQuery, ErrorKind, KeyStore, RedisStore, Timestamp, VerifyError, VerifyRequest,
     manage::{Issued, KeyChange},
     model::{KeyLimits, OwnerScope, Quota},
-    store::{StoreError, StoreErrorKind},
+    store::{ChangeFeed, StoreError, StoreErrorKind, UsageHistory},
 };
 
 use super::{connect, service};
@@ -128,7 +128,7 @@ async fn damaged_usage_is_corrupt() {
         service.keys().flush().await.unwrap();
         damage_hash(&server, "usage", damage);
         let (owner, id) = (OwnerScope::from(&service.owner), issued.key.id);
-        let usage = store.usage_history(owner, id, Timestamp::from_unix_micros(0)).await;
+        let usage = store.hourly_usage(owner, id, Timestamp::from_unix_micros(0)).await;
         is_corrupt(usage, damage);
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use keyward::{
     KeyId, KeyStore,
-    store::{FeedMode, StoreError},
+    store::{ChangeFeed, FeedMode, StoreError},
 };
 use tokio::time::timeout;
 
@@ -138,7 +138,7 @@ async fn follow(
 ) -> Result<BTreeSet<KeyId>, StoreError> {
     let mut received = BTreeSet::new();
     loop {
-        let page = store.changes(Some(*cursor)).await?;
+        let page = store.change_feed().unwrap().changes(Some(*cursor)).await?;
         assert!(!page.missed, "the server has lost nothing");
         *cursor = page.cursor;
         received.extend(page.keys);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward::{KeyStore, verify::DeniedReason};
+use keyward::{store::ChangeFeed, verify::DeniedReason};
 use tokio::time::timeout;
 
 use super::{UNAVAILABLE, Verdict, connect, error_chain, service, until_verified, verify};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore};
+use keyward::{AuditQuery, ErrorKind, KeyStore, Limits, RedisStore, store::ChangeFeed};
 use tokio::task::JoinSet;
 
 use super::{REVOKED, impatient, options, revoke, service, verify};

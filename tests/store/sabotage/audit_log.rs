@@ -1,6 +1,10 @@
 //! Broken audit logs.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use keyward::{
@@ -9,6 +13,7 @@ use keyward::{
     model::EventId,
     store::{InsertKey, InsertOutcome},
 };
+use tokio::task::yield_now;
 
 use super::wrapper::{Inner, Sabotage, StoreResult};
 
@@ -40,7 +45,7 @@ pub struct LosesTheCount;
 
 #[async_trait]
 impl Sabotage for LosesTheCount {
-    async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<()> {
+    async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<u32> {
         let one = |event: &AuditEvent| {
             let mut event = event.clone();
             event.count = 1;
@@ -57,7 +62,7 @@ pub struct OverwritesEvents {
 
 #[async_trait]
 impl Sabotage for OverwritesEvents {
-    async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<()> {
+    async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<u32> {
         let last = events.iter().map(|event| (event.id, event.clone()));
         self.last.lock().unwrap().extend(last);
         inner.record_events(events).await
@@ -67,6 +72,24 @@ impl Sabotage for OverwritesEvents {
         let events = inner.events(query).await?;
         let last = self.last.lock().unwrap();
         Ok(events.into_iter().map(|event| last.get(&event.id).cloned().unwrap_or(event)).collect())
+    }
+}
+
+/// Looks for the events, yields, and then counts those that were missing.
+#[derive(Default)]
+pub struct ReadsThenRecords {
+    known: Mutex<HashSet<EventId>>,
+}
+
+#[async_trait]
+impl Sabotage for ReadsThenRecords {
+    async fn record_events(&self, inner: &Inner, events: &[AuditEvent]) -> StoreResult<u32> {
+        let mut new: HashSet<EventId> = events.iter().map(|event| event.id).collect();
+        new.retain(|id| !self.known.lock().unwrap().contains(id));
+        yield_now().await;
+        self.known.lock().unwrap().extend(new.iter().copied());
+        inner.record_events(events).await?;
+        Ok(new.len() as u32)
     }
 }
 

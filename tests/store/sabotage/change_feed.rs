@@ -9,7 +9,9 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     Key, KeyId, KeyStore, Owner, OwnerScope, Timestamp,
-    store::{ChangeBatch, FeedMode, InsertKey, InsertOutcome, RotateOutcome, RotateSecret},
+    store::{
+        ChangeBatch, ChangeFeed, FeedMode, InsertKey, InsertOutcome, RotateOutcome, RotateSecret,
+    },
 };
 
 use super::wrapper::{Inner, Sabotage, StoreResult};

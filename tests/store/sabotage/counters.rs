@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use keyward::{
     KeyId, KeyStore, Owner, Timestamp,
     model::Period,
-    store::{ChargeOutcome, CounterCharge, CounterKey, RotateOutcome, RotateSecret, StoreError},
+    store::{
+        ChargeOutcome, CounterCharge, CounterKey, Counters, RotateOutcome, RotateSecret, StoreError,
+    },
 };
 use tokio::{task::yield_now, time::timeout};
 
@@ -206,5 +208,15 @@ impl Sabotage for RotationsResetCounters {
                 .await?;
         }
         inner.rotate(rotate).await
+    }
+}
+
+#[derive(Default)]
+pub struct PurgesCountersWithoutLimit;
+
+#[async_trait]
+impl Sabotage for PurgesCountersWithoutLimit {
+    async fn purge_counters(&self, inner: &Inner, before: Timestamp, _: u32) -> StoreResult<u32> {
+        inner.purge_counters(before, u32::MAX).await
     }
 }

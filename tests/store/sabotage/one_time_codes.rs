@@ -7,8 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    KeyStore, SecretDigest, Timestamp,
-    store::{CodeAttempt, CodeOutcome, OneTimeCode, StoreError},
+    SecretDigest, Timestamp,
+    store::{CodeAttempt, CodeOutcome, OneTimeCode, OneTimeCodes, StoreError},
 };
 use tokio::task::yield_now;
 

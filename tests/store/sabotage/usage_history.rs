@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use keyward::{
     AuditEvent, KeyId, KeyStore, OwnerScope, Timestamp,
-    store::{HourlyUsage, KeyUse},
+    store::{HourlyUsage, KeyUse, UsageHistory},
 };
 use tokio::task::yield_now;
 
@@ -160,7 +160,7 @@ impl Sabotage for ReadsThenAdds {
     async fn add_usage(&self, inner: &Inner, usage: &[HourlyUsage]) -> StoreResult<()> {
         for hour in usage {
             let Some(owner) = inner.owner_of(hour.key_id) else { continue };
-            let read = async || inner.usage_history((&owner).into(), hour.key_id, hour.hour).await;
+            let read = async || inner.hourly_usage((&owner).into(), hour.key_id, hour.hour).await;
             let accepted = |usage: Vec<HourlyUsage>| usage.first().map_or(0, |it| it.accepted);
             let wanted = accepted(read().await?) + hour.accepted;
             yield_now().await;
@@ -184,14 +184,14 @@ impl Sabotage for KeepsUsageOfUnknownKeys {
         inner.add_usage(usage).await
     }
 
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         inner: &Inner,
         within: OwnerScope<'_>,
         id: KeyId,
         from: Timestamp,
     ) -> StoreResult<Vec<HourlyUsage>> {
-        let seen = inner.usage_history(within, id, from).await?;
+        let seen = inner.hourly_usage(within, id, from).await?;
         let early = self.early.lock().unwrap();
         let of_key = early.iter().filter(|hour| hour.key_id == id).copied();
         Ok(if seen.is_empty() { of_key.collect() } else { seen })
@@ -203,7 +203,7 @@ pub struct ShowsUsageToAllOwners;
 
 #[async_trait]
 impl Sabotage for ShowsUsageToAllOwners {
-    async fn usage_history(
+    async fn hourly_usage(
         &self,
         inner: &Inner,
         _: OwnerScope<'_>,
@@ -211,7 +211,7 @@ impl Sabotage for ShowsUsageToAllOwners {
         from: Timestamp,
     ) -> StoreResult<Vec<HourlyUsage>> {
         let Some(owner) = inner.owner_of(id) else { return Ok(Vec::new()) };
-        inner.usage_history((&owner).into(), id, from).await
+        inner.hourly_usage((&owner).into(), id, from).await
     }
 }
 

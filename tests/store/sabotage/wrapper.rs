@@ -12,9 +12,10 @@ use keyward::{
     AuditEvent, AuditQuery, Key, KeyId, KeyStore, MemoryStore, Owner, OwnerScope, SecretDigest,
     Timestamp,
     store::{
-        ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, FeedMode, FoundKey,
-        HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode, RevokeOutcome,
-        RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+        ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
+        FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
+        OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
+        UsageHistory,
     },
 };
 
@@ -51,53 +52,88 @@ pub struct Inner {
 type Modification = Box<dyn Fn(&mut Key) + Send>;
 
 macro_rules! methods {
-    ($($method:ident($($name:ident: $type:ty),*) -> $answer:ty;)*) => {
+    ($($trait:ident { $($accessors:tt)* } {
+        $($method:ident($($name:ident: $type:ty),*) -> $answer:ty;)*
+    })*) => {
         /// The broken methods. A method that is not overridden is correct.
         #[async_trait]
         pub trait Sabotage: Send + Sync + 'static {
-            $(async fn $method(&self, inner: &Inner, $($name: $type),*) -> StoreResult<$answer> {
+            $($(async fn $method(&self, inner: &Inner, $($name: $type),*) -> StoreResult<$answer> {
                 inner.$method($($name),*).await
-            })*
+            })*)*
         }
 
-        #[async_trait]
-        impl<S: Sabotage> KeyStore for Sabotaged<S> {
+        $(#[async_trait]
+        impl<S: Sabotage> $trait for Sabotaged<S> {
+            $($accessors)*
+
             $(async fn $method(&self, $($name: $type),*) -> StoreResult<$answer> {
                 self.sabotage.$method(&self.inner, $($name),*).await
             })*
-        }
+        })*
     };
 }
 
 methods! {
-    insert(new: InsertKey<'_>) -> InsertOutcome;
-    find(digests: &[SecretDigest]) -> Option<FoundKey>;
-    get(within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>>;
-    list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
-    tenants(after: Option<&str>, limit: u32) -> Vec<String>;
-    update(key: &Key, event: &AuditEvent) -> UpdateOutcome;
-    rotate(rotate: RotateSecret<'_>) -> RotateOutcome;
-    revoke(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> RevokeOutcome;
-    revoke_all(owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent>;
-    announce_account_change(owner: &Owner, at: Timestamp) -> u32;
-    delete(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool;
-    purge_keys(before: Timestamp, limit: u32, event: &AuditEvent) -> Vec<AuditEvent>;
-    record_uses(uses: &[KeyUse]) -> Vec<AuditEvent>;
-    rehash(from: &SecretDigest, to: &SecretDigest) -> bool;
-    record_events(events: &[AuditEvent]) -> ();
-    events(query: &AuditQuery<'_>) -> Vec<AuditEvent>;
-    purge_events(before: Timestamp, limit: u32) -> u32;
-    changes(after: Option<u64>) -> ChangeBatch;
-    wait_for_changes(after: u64, at_most: Duration) -> FeedMode;
-    purge_changes(before: Timestamp) -> u32;
-    add_usage(usage: &[HourlyUsage]) -> ();
-    usage_history(within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage>;
-    purge_usage(before: Timestamp, limit: u32) -> u32;
-    charge(charges: &[CounterCharge<'_>]) -> ChargeOutcome;
-    refund(charges: &[CounterCharge<'_>]) -> ();
-    put_code(address: &SecretDigest, code: &OneTimeCode) -> ();
-    try_code(attempt: &CodeAttempt) -> CodeOutcome;
-    purge_codes(before: Timestamp, limit: u32) -> u32;
+    KeyStore {
+        fn change_feed(&self) -> Option<&dyn ChangeFeed> {
+            Some(self)
+        }
+
+        fn counters(&self) -> Option<&dyn Counters> {
+            Some(self)
+        }
+
+        fn usage_history(&self) -> Option<&dyn UsageHistory> {
+            Some(self)
+        }
+
+        fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
+            Some(self)
+        }
+    } {
+        insert(new: InsertKey<'_>) -> InsertOutcome;
+        find(digests: &[SecretDigest]) -> Option<FoundKey>;
+        get(within: OwnerScope<'_>, id: KeyId) -> Option<Arc<Key>>;
+        list(query: &KeyQuery<'_>) -> Vec<Arc<Key>>;
+        tenants(after: Option<&str>, limit: u32) -> Vec<String>;
+        update(key: &Key, event: &AuditEvent) -> UpdateOutcome;
+        rotate(rotate: RotateSecret<'_>) -> RotateOutcome;
+        revoke(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> RevokeOutcome;
+        revoke_all(owner: &Owner, event: &AuditEvent) -> Vec<AuditEvent>;
+        delete(within: OwnerScope<'_>, id: KeyId, event: &AuditEvent) -> bool;
+        purge_keys(before: Timestamp, limit: u32, event: &AuditEvent) -> Vec<AuditEvent>;
+        record_uses(uses: &[KeyUse]) -> Vec<AuditEvent>;
+        rehash(from: &SecretDigest, to: &SecretDigest) -> bool;
+        record_events(events: &[AuditEvent]) -> u32;
+        events(query: &AuditQuery<'_>) -> Vec<AuditEvent>;
+        purge_events(before: Timestamp, limit: u32) -> u32;
+    }
+
+    ChangeFeed {} {
+        changes(after: Option<u64>) -> ChangeBatch;
+        wait_for_changes(after: u64, at_most: Duration) -> FeedMode;
+        announce_account_change(owner: &Owner, at: Timestamp) -> u32;
+        purge_changes(before: Timestamp) -> u32;
+    }
+
+    UsageHistory {} {
+        add_usage(usage: &[HourlyUsage]) -> ();
+        hourly_usage(within: OwnerScope<'_>, id: KeyId, from: Timestamp) -> Vec<HourlyUsage>;
+        purge_usage(before: Timestamp, limit: u32) -> u32;
+    }
+
+    Counters {} {
+        charge(charges: &[CounterCharge<'_>]) -> ChargeOutcome;
+        refund(charges: &[CounterCharge<'_>]) -> ();
+        purge_counters(before: Timestamp, limit: u32) -> u32;
+    }
+
+    OneTimeCodes {} {
+        put_code(address: &SecretDigest, code: &OneTimeCode) -> ();
+        try_code(attempt: &CodeAttempt) -> CodeOutcome;
+        purge_codes(before: Timestamp, limit: u32) -> u32;
+    }
 }
 
 impl Deref for Inner {

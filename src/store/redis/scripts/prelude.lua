@@ -130,16 +130,18 @@ end
 
 -- The audit log. An event is packed as its id, its record, and its members of the index.
 
--- Writes an event; an id that exists is skipped.
+-- Writes an event; an id that exists is skipped. Returns the number of events written.
 local function record_event(packed)
   local event = cmsgpack.unpack(packed)
-  if redis.call('HEXISTS', audit_entries, event[1]) == 0 then
-    local entry = redis.call('XADD', audit, '*', 'i', event[1], 'e', event[2])
-    redis.call('HSET', audit_entries, event[1], entry)
-    for i = 3, #event do
-      redis.call('ZADD', audit_index, 0, event[i])
-    end
+  if redis.call('HEXISTS', audit_entries, event[1]) == 1 then
+    return 0
   end
+  local entry = redis.call('XADD', audit, '*', 'i', event[1], 'e', event[2])
+  redis.call('HSET', audit_entries, event[1], entry)
+  for i = 3, #event do
+    redis.call('ZADD', audit_index, 0, event[i])
+  end
+  return 1
 end
 
 local function event_record(id)

@@ -1,4 +1,5 @@
+local added = 0
 for _, event in ipairs(ARGV) do
-  record_event(event)
+  added = added + record_event(event)
 end
-return 1
+return added
