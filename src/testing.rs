@@ -92,7 +92,8 @@ impl ManualClock {
         *now = ClockReading { wall: now.wall.after(duration), monotonic: now.monotonic + duration };
     }
 
-    /// Sets the wall clock, forward or back. The monotonic clock does not move, so cached entries do not age.
+    /// Sets the wall clock, forward or back. The monotonic clock does not move. A step of more than half a second counts
+    /// as a jump: cached entries are read again.
     pub fn set(&self, instant: Timestamp) {
         lock(&self.0).wall = instant;
     }

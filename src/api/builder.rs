@@ -136,7 +136,8 @@ impl ApiKeysBuilder {
 
     /// Builds the [`ApiKeys`]. Connects to nothing and starts no task.
     pub fn build(self) -> ApiKeys {
-        let clock = Arc::new(NodeClock::new(self.clock));
+        let clock = NodeClock::new(self.clock, CacheOptions::bound(self.cache.as_ref()));
+        let clock = Arc::new(clock);
         let (retention, reminders) = (self.retention, self.reminders);
         let manager = Arc::new_cyclic(|manager: &Weak<Manager>| {
             let manager = manager.clone();

@@ -107,9 +107,13 @@ impl ApiKeys {
     /// secret, suspended owner, tenant, network, scopes, rate, quota. A text that is malformed is rejected before it is
     /// hashed, and an unknown secret costs as much as a known one.
     ///
-    /// A rejected request consumes neither rate nor quota, with three exceptions: a guard inside another guard decides
+    /// A request that had to wait is decided again: see
+    /// [`max_staleness`](crate::verify::CacheOptions::max_staleness) for what holds while a process or a machine is paused.
+    ///
+    /// A rejected request consumes neither rate nor quota, with four exceptions: a guard inside another guard decides
     /// after the outer one has charged; with a [`RateLimiter`](crate::verify::RateLimiter), a rate that was charged before
-    /// the quota was exceeded is returned if the limiter can be reached; and if the store lost the answer to a charge, the
+    /// the quota was exceeded is returned if the limiter can be reached; the same holds for what was charged if the key
+    /// ended meanwhile; and if the store lost the answer to a charge, the
     /// request is *unavailable* and may have been charged.
     ///
     /// # Performance
@@ -516,7 +520,7 @@ impl ApiKeys {
     /// Returns the state of this node. Asks neither the store nor the host.
     pub fn health(&self) -> Health {
         let Manager { clock, cache, jobs, .. } = &*self.manager;
-        let now = clock.coarse_now().monotonic;
+        let now = clock.coarse_now().cache_time;
         let (cached_keys, cached_unknown) = cache.len();
         let writer = &self.verifier.writer;
         let is_missing = |capability: &Capability| !capability.is_supported_by(self.store());
@@ -582,6 +586,12 @@ impl ApiKeys {
         request: &VerifyRequest<'_>,
     ) -> Result<Introspection, Error> {
         self.verifier.introspect(presented.as_bytes(), caller, visible, request).await
+    }
+
+    /// Returns whether what is known of a key that was verified before may still be used.
+    #[cfg(feature = "http")]
+    pub(crate) fn trusts(&self, verified: &Verified) -> bool {
+        self.verifier.trusts(verified)
     }
 
     /// Returns whether the other is a clone of this one.

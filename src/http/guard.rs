@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::ApiKeys,
-    model::{Invalid, Scope, debug_only},
+    model::{Invalid, KeyId, Scope, debug_only},
     secret::Secret,
     verify::{DeniedReason, Verified, VerifyError, VerifyRequest},
 };
@@ -160,7 +160,8 @@ impl Guard {
         outer: Option<&OuterCheck>,
     ) -> Precheck {
         let tenant = self.tenant.as_ref().and_then(|TenantOf(tenant)| tenant(request));
-        if let Some(outer) = outer.filter(|outer| outer.keys.is_same(&self.keys)) {
+        let outer = outer.filter(|outer| outer.keys.is_same(&self.keys));
+        if let Some(outer) = outer.filter(|outer| outer.keys.trusts(&outer.verified)) {
             // The key must also satisfy the rules of this guard.
             let request = VerifyRequest {
                 tenant: tenant.as_deref(),
@@ -173,16 +174,20 @@ impl Guard {
                 Err(reason) => self.reject(code_of(reason)),
             };
         }
+        // What the outer guard found is too old, or has changed since: the key is verified again, without a charge.
+        let again = outer.map(|outer| outer.verified.key_id());
         let (secret, source) = match self.credentials.read(request) {
             Ok(Some(found)) => found,
+            Ok(None) | Err(_) if again.is_some() => return self.reject(ErrorCode::Unavailable),
             Ok(None) if self.optional => return Precheck::NoKey,
             Ok(None) => return self.reject(ErrorCode::MissingKey),
             Err(code) => return self.reject(code),
         };
         let (ip, user_agent) = self.client(request);
+        let ip = outer.map_or(ip, |outer| outer.verified.ip());
         let (_, cookies) = request.last_value(&COOKIE);
         let csrf_exempt = source.needs_preflight() && cookies == 0;
-        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent, csrf_exempt })
+        Precheck::Presented(PresentedKey { secret, tenant, ip, user_agent, csrf_exempt, again })
     }
 
     /// Returns the address and the user agent of the client.
@@ -196,7 +201,7 @@ impl Guard {
 
     /// Verifies a presented key against the rules of this guard.
     pub(crate) async fn verify(&self, presented: PresentedKey) -> Result<Verified, Rejection> {
-        let PresentedKey { secret, tenant, ip, user_agent, csrf_exempt } = presented;
+        let PresentedKey { secret, tenant, ip, user_agent, csrf_exempt, again } = presented;
         let cache_missed = std::sync::atomic::AtomicBool::new(false);
         let request = VerifyRequest {
             tenant: tenant.as_deref(),
@@ -205,13 +210,17 @@ impl Guard {
             user_agent: user_agent.as_deref(),
             scopes: &self.scopes,
             any_scope: &self.any_scope,
-            cost: self.cost,
+            cost: if again.is_some() { 0 } else { self.cost },
             cache_missed: Some(&cache_missed),
         };
         let mut recorder = CheckRecorder::start();
         let result = recorder.instrument(self.keys.verify(secret.expose(), &request)).await;
         recorder.cache_status(!cache_missed.into_inner());
         match result {
+            Ok(verified) if again.is_some_and(|id| id != verified.key_id()) => {
+                recorder.rejected(ErrorCode::Unavailable, None);
+                Err(Rejection::new(ErrorCode::Unavailable))
+            }
             Ok(verified) => {
                 recorder.verified(&verified);
                 Ok(verified.with_csrf_exempt(csrf_exempt))
@@ -410,6 +419,8 @@ pub(crate) struct PresentedKey {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     csrf_exempt: bool,
+    /// The key that an outer guard verified, too long ago.
+    again: Option<KeyId>,
 }
 
 /// An extension of a request that a guard verified. Only this crate can create it.

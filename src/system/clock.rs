@@ -1,9 +1,9 @@
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use super::{EntropyError, fill_random};
@@ -17,9 +17,13 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the current time by two clocks: the wall clock, and a monotonic clock.
     ///
     /// An implementation MUST let `monotonic` grow as time passes, also when the wall clock is set: the age of a cached
-    /// key is measured by it. Defaults to [`now`](Clock::now) and the monotonic clock of the machine.
+    /// key is measured by it. It SHOULD count the time for which the machine is suspended. If the two clocks move apart
+    /// by more than half a second, everything that was read before counts as older than
+    /// [`max_staleness`](crate::verify::CacheOptions::max_staleness).
+    ///
+    /// Defaults to [`now`](Clock::now) and the monotonic clock of the machine.
     fn reading(&self) -> ClockReading {
-        ClockReading { wall: self.now(), monotonic: machine_monotonic() }
+        ClockReading { monotonic: machine::monotonic(), wall: self.now() }
     }
 
     /// Returns a cheaper reading, which is called for every verification.
@@ -49,6 +53,8 @@ pub struct ClockReading {
 }
 
 /// The clock of the machine, and the default of [`ApiKeysBuilder`](crate::api::ApiKeysBuilder).
+///
+/// On Linux, its monotonic time is `CLOCK_BOOTTIME`, which counts the time for which the machine is suspended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -58,16 +64,16 @@ impl Clock for SystemClock {
     }
 
     fn reading(&self) -> ClockReading {
-        with_wall_time(machine_monotonic())
+        machine::reading()
     }
 
     #[inline]
     fn coarse_reading(&self) -> ClockReading {
-        with_wall_time(coarse::monotonic())
+        machine::coarse_reading()
     }
 
     fn coarse_lag(&self) -> Duration {
-        coarse::LAG
+        machine::LAG
     }
 }
 
@@ -77,6 +83,12 @@ pub(crate) struct NodeClock {
     pub(crate) coarse_lag: Duration,
     /// The latest wall time seen in microseconds, accurate to a millisecond. No reading is earlier.
     latest: AtomicI64,
+    /// The wall time minus the monotonic time in microseconds, as of the last jump.
+    offset: AtomicI64,
+    /// The cache time minus the monotonic time in nanoseconds.
+    skipped: AtomicU64,
+    /// By how many nanoseconds a jump of the wall clock advances the cache time: by more than the bound.
+    skip: u64,
 }
 
 /// The current instant on this node.
@@ -86,13 +98,25 @@ pub(crate) struct Now {
     pub(crate) at: Timestamp,
     /// The latest wall time that it can be. An end that is later than this has not passed.
     pub(crate) upper_bound: Timestamp,
+    /// Nanoseconds by which ages in the cache are measured: the monotonic time, but a jump of the wall clock advances it
+    /// by more than the bound. Whatever was read before the jump is then too old, also for a read that is under way.
+    pub(crate) cache_time: u64,
     /// Nanoseconds of the monotonic clock.
-    pub(crate) monotonic: u64,
+    monotonic: u64,
 }
 
 impl NodeClock {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { coarse_lag: clock.coarse_lag(), clock, latest: AtomicI64::default() }
+    /// Creates the clock of a node whose cache trusts nothing for longer than `bound`.
+    pub(crate) fn new(clock: Arc<dyn Clock>, bound: Duration) -> Self {
+        let longer = bound.saturating_add(Duration::from_secs(1));
+        Self {
+            coarse_lag: clock.coarse_lag(),
+            offset: clock.reading().offset().into(),
+            clock,
+            latest: AtomicI64::default(),
+            skipped: AtomicU64::default(),
+            skip: u64::try_from(longer.as_nanos()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Returns the wall time of a change. No later reading on this node is earlier.
@@ -124,9 +148,25 @@ impl NodeClock {
     }
 
     #[inline]
-    fn now_at(&self, ClockReading { wall, monotonic }: ClockReading, lag: Duration) -> Now {
-        let at = self.at_least_latest(wall);
-        Now { at, upper_bound: at.after(lag), monotonic: monotonic.as_nanos() as u64 }
+    fn now_at(&self, reading: ClockReading, lag: Duration) -> Now {
+        let offset = reading.offset();
+        if offset.abs_diff(self.offset.load(Ordering::Acquire)) > MAX_STEP {
+            self.skip_ahead(offset);
+        }
+        let at = self.at_least_latest(reading.wall);
+        let monotonic = reading.monotonic.as_nanos() as u64;
+        let cache_time = monotonic.saturating_add(self.skipped.load(Ordering::Acquire));
+        Now { at, upper_bound: at.after(lag), cache_time, monotonic }
+    }
+
+    /// Ends the trust in everything that was read before a jump of the wall clock: the machine may have been paused for
+    /// a time that no other clock shows.
+    #[cold]
+    fn skip_ahead(&self, offset: i64) {
+        // First, so that no thread finds the new offset with the old cache time.
+        let skip = |skipped: u64| Some(skipped.saturating_add(self.skip));
+        let _ = self.skipped.fetch_update(Ordering::AcqRel, Ordering::Relaxed, skip);
+        self.offset.store(offset, Ordering::Release);
     }
 
     /// Returns the later of `at` and the latest time seen before.
@@ -149,71 +189,115 @@ impl Now {
     }
 }
 
-/// Combines a monotonic reading with the wall clock. The wall clock itself is read once a second, so that a
-/// reading costs one clock instead of two; a step of the wall clock is noticed within that second.
-#[inline]
-fn with_wall_time(monotonic: Duration) -> ClockReading {
-    let micros = monotonic.as_micros() as u64;
-    if micros.saturating_sub(WALL_READ_AT.load(Ordering::Acquire)) >= WALL_INTERVAL {
-        read_wall_clock();
-    }
-    // Cannot wrap: the offset was computed as a wall time minus a monotonic time.
-    let wall = WALL_OFFSET.load(Ordering::Relaxed).wrapping_add_unsigned(micros);
-    ClockReading { wall: Timestamp::from_unix_micros(wall), monotonic }
-}
-
-#[cold]
-fn read_wall_clock() {
-    let micros = machine_monotonic().as_micros() as u64;
-    let offset = SystemClock.now().as_unix_micros().saturating_sub_unsigned(micros);
-    WALL_OFFSET.store(offset, Ordering::Relaxed);
-    WALL_READ_AT.store(micros, Ordering::Release);
-}
-
-fn machine_monotonic() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    // Starts at two seconds, so that the first reading finds the wall clock due.
-    START.get_or_init(Instant::now).elapsed() + 2 * Duration::from_micros(WALL_INTERVAL)
-}
-
-/// The wall time minus the monotonic time in microseconds, when the wall clock was last read.
-static WALL_OFFSET: AtomicI64 = AtomicI64::new(0);
-static WALL_READ_AT: AtomicU64 = AtomicU64::new(0);
-/// Microseconds between two readings of the wall clock.
-const WALL_INTERVAL: u64 = 1_000_000;
-
-/// `CLOCK_MONOTONIC_COARSE`: the monotonic clock at the last kernel tick. Reading it takes 8 ns where
-/// `CLOCK_MONOTONIC` takes 35, which is a fifth of a cached verification.
-#[cfg(target_os = "linux")]
-mod coarse {
-    use std::{sync::OnceLock, time::Duration};
-
-    use super::machine_monotonic;
-
-    /// Returns the value of [`machine_monotonic`] at most [`LAG`] ago.
+impl ClockReading {
+    /// Returns the wall time minus the monotonic time in microseconds.
     #[inline]
+    fn offset(&self) -> i64 {
+        self.wall.as_unix_micros().wrapping_sub(self.monotonic.as_micros() as i64)
+    }
+}
+
+/// Microseconds. Larger steps of the wall clock count as jumps. Daemons that discipline a clock make smaller ones.
+const MAX_STEP: u64 = 500_000;
+
+#[cfg(target_os = "linux")]
+mod machine {
+    use std::{
+        sync::atomic::{AtomicI64, AtomicU64, Ordering},
+        time::Duration,
+    };
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::ClockReading;
+    use crate::model::Timestamp;
+
+    /// Returns `CLOCK_BOOTTIME`.
     pub(super) fn monotonic() -> Duration {
-        static START: OnceLock<(coarsetime::Instant, Duration)> = OnceLock::new();
-        let now = coarsetime::Instant::now_without_cache_update();
-        // The first coarse reading may be one tick old. Without that tick, a coarse reading is never ahead.
-        let (start, at_start) = *START.get_or_init(|| {
-            let start = coarsetime::Instant::now_without_cache_update();
-            (start, machine_monotonic().saturating_sub(TICK))
-        });
-        at_start + Duration::from_nanos(now.duration_since(start).as_nanos())
+        Duration::from_nanos(nanos(ClockId::Boottime))
     }
 
+    pub(super) fn reading() -> ClockReading {
+        coarse_reading();
+        at(nanos(ClockId::Monotonic))
+    }
+
+    /// Returns the time of the last kernel tick. Reading a coarse clock takes 8 ns where another one takes 30, which is a
+    /// fifth of a cached verification. So the others are read once per tick. A step of the wall clock, or a suspension of
+    /// the machine, is noticed by the first reading of the next tick; a process that was suspended resumes after it.
+    #[inline]
+    pub(super) fn coarse_reading() -> ClockReading {
+        let tick = nanos(ClockId::MonotonicCoarse);
+        if tick != TICK.load(Ordering::Acquire) {
+            read_other_clocks();
+        }
+        at(tick)
+    }
+
+    #[inline]
+    fn at(monotonic: u64) -> ClockReading {
+        let wall = WALL_OFFSET.load(Ordering::Relaxed).wrapping_add_unsigned(monotonic);
+        ClockReading {
+            wall: Timestamp::from_unix_micros(wall / 1_000),
+            monotonic: Duration::from_nanos(monotonic + SUSPENDED.load(Ordering::Relaxed)),
+        }
+    }
+
+    #[cold]
+    fn read_other_clocks() {
+        // Read in this order, the difference is never too large, so a coarse reading is never ahead of another one.
+        let boot = nanos(ClockId::Boottime);
+        let suspended = boot.saturating_sub(nanos(ClockId::Monotonic));
+        SUSPENDED.fetch_max(suspended, Ordering::Relaxed);
+        for tries_left in (0..10).rev() {
+            let tick = nanos(ClockId::MonotonicCoarse);
+            let wall = nanos(ClockId::RealtimeCoarse);
+            // Within one tick the two differ by exactly the offset. A system without coarse clocks has no ticks.
+            if tick == nanos(ClockId::MonotonicCoarse) || tries_left == 0 {
+                WALL_OFFSET.store(wall.cast_signed() - tick.cast_signed(), Ordering::Relaxed);
+                TICK.store(tick, Ordering::Release);
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn nanos(id: ClockId) -> u64 {
+        let time = clock_gettime(id);
+        time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+    }
+
+    /// `CLOCK_MONOTONIC_COARSE` when the other clocks were last read.
+    static TICK: AtomicU64 = AtomicU64::new(0);
+    /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`.
+    static WALL_OFFSET: AtomicI64 = AtomicI64::new(0);
+    /// `CLOCK_BOOTTIME` minus `CLOCK_MONOTONIC`: the time for which the machine was suspended.
+    static SUSPENDED: AtomicU64 = AtomicU64::new(0);
     /// Kernels tick at least 100 times a second.
-    const TICK: Duration = Duration::from_millis(10);
     pub(super) const LAG: Duration = Duration::from_millis(20);
 }
 
-/// On other systems, the two clocks could drift apart.
+/// Other systems may not count the time for which they are suspended. There, the jump of the wall clock ends the trust.
 #[cfg(not(target_os = "linux"))]
-mod coarse {
-    use std::time::Duration;
+mod machine {
+    use std::{
+        sync::OnceLock,
+        time::{Duration, Instant, SystemTime},
+    };
 
-    pub(super) use super::machine_monotonic as monotonic;
+    use super::ClockReading;
+
+    pub(super) fn monotonic() -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        // Never zero, which is the time of no reading at all.
+        START.get_or_init(Instant::now).elapsed() + Duration::from_secs(1)
+    }
+
+    pub(super) fn reading() -> ClockReading {
+        ClockReading { monotonic: monotonic(), wall: SystemTime::now().into() }
+    }
+
+    pub(super) use self::reading as coarse_reading;
 
     pub(super) const LAG: Duration = Duration::ZERO;
 }

@@ -74,7 +74,7 @@ impl FeedFollower {
         let mut cursor = self.cursor.lock().await;
         loop {
             // Before the read: what is committed during it may be missing from the answer.
-            let began = self.clock.coarse_now().monotonic;
+            let began = self.clock.coarse_now().cache_time;
             let changes = feed.changes(*cursor).await?;
             if cursor.is_none() || changes.missed {
                 self.cache.invalidate_all();

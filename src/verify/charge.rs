@@ -8,7 +8,7 @@ use super::{
         RatesCharged, rates_of,
     },
     verified::Charged,
-    verifier::Verifier,
+    verifier::{Presented, Verifier},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -31,19 +31,21 @@ impl Verifier {
         charged.map(Charged::Locally).map_err(limited)
     }
 
-    /// Charges a use to the rates, then to the quotas. If a quota is exceeded or the store fails, the rates are refunded,
-    /// as far as the rate limiter can be reached.
+    /// Charges a use to the rates, then to the quotas, and decides again about the key, because both may have taken long.
+    /// If a quota is exceeded, the store fails or the key has ended, the charges are refunded, as far as the rate limiter
+    /// and the store can be reached.
     pub(super) async fn charge_remotely(
         self: &Arc<Self>,
-        key: &CachedKey,
+        key: Arc<CachedKey>,
+        presented: &Presented<'_>,
         request: &VerifyRequest<'_>,
-        now: Now,
-    ) -> Result<Charged, VerifyError> {
-        let now = self.precise_if_needed(&key.rates, now);
+        decided_at: &mut Now,
+    ) -> Result<(Arc<CachedKey>, Charged), VerifyError> {
+        let now = self.precise_if_needed(&key.rates, *decided_at);
         let rates = rates_of(key.facts.id, &key.facts.limits(), &key.account.limits);
         let at = now.monotonic_timestamp();
         let charge = RateCharge { owner: &key.facts.owner, rates: &rates, uses: request.cost, at };
-        let charged = self.charge_rates(&charge, key, request, now).await?;
+        let charged = self.charge_rates(&charge, &key, request, now).await?;
         let (quotas, uses) = (Quotas::of(&key.facts, &key.account), u64::from(request.cost));
         let counters = quotas.charges(uses, now.at);
         if !counters.is_empty() {
@@ -51,18 +53,29 @@ impl Verifier {
         }
         let rejected = match self.charge_counters(&counters).await {
             Ok(ChargeOutcome::Granted(used)) => {
-                let states = (charged.states(&charge), quotas.states(&used, now.at));
-                return Ok(Charged::Remotely(Arc::new(states)));
+                match self.decide_again(&key, presented, request, decided_at).await {
+                    Ok(decided) => {
+                        let states = (charged.states(&charge), quotas.states(&used, now.at));
+                        return Ok((decided, Charged::Remotely(Arc::new(states))));
+                    }
+                    Err(error) => {
+                        if let Some(store) = self.store.counters().filter(|_| !counters.is_empty())
+                        {
+                            let _ = store.refund(&counters).await;
+                        }
+                        Err(error)
+                    }
+                }
             }
             Ok(ChargeOutcome::Exhausted(used)) => Ok(quotas.states(&used, now.at)),
-            Err(error) => Err(error),
+            Err(error) => Err(VerifyError::Unavailable(error)),
         };
         let rates = charged.refund(&charge, self.clock.precise_now()).await;
         Err(match rejected {
             Ok(states) => {
                 self.limit(states.limited(uses, rates), Some(&key.facts), now.at, request)
             }
-            Err(error) => VerifyError::Unavailable(error),
+            Err(error) => error,
         })
     }
 

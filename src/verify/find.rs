@@ -5,7 +5,7 @@ use super::{
     authorize::authorize_secret,
     cache::{CacheMiss, CachedKey, Loaded},
     facts::KeyFacts,
-    verifier::Verifier,
+    verifier::{Presented, Verifier},
 };
 use crate::{
     accounts::Account,
@@ -20,16 +20,15 @@ impl Verifier {
     /// for it. `now` becomes the time of the answer.
     pub(super) async fn find(
         self: &Arc<Self>,
-        presented: &[u8],
-        digest: SecretDigest,
+        presented: &Presented<'_>,
         mut miss: CacheMiss,
         request: &VerifyRequest<'_>,
         now: &mut Now,
     ) -> Result<Arc<CachedKey>, VerifyError> {
         self.feed.ensure_running();
         let throttle = &self.cache.throttle;
-        let arrived = self.cache.begin_read(now.monotonic);
-        loop {
+        let Presented { text, digest, arrived } = *presented;
+        for _ in 0..MAX_LOADS {
             // A digest that this node knows as a key's is looked up, however many unknown ones are presented.
             let may_be_unknown = matches!(miss, CacheMiss::NoSuchKey | CacheMiss::Unknown);
             if may_be_unknown
@@ -48,16 +47,16 @@ impl Verifier {
                     TOO_MANY_UNKNOWN,
                 )));
             }
-            let loaded = self.load_shared(presented, digest, miss).await;
+            let loaded = self.load_shared(text, digest, miss).await;
             *now = self.clock.coarse_now();
-            // A load that began before this caller arrived is repeated if it is outdated: if it was invalidated since,
-            // or if it took longer than the bound.
+            // A load is repeated if its answer is outdated: if it took longer than the bound, or if it began before this
+            // caller arrived and was invalidated since.
             match loaded {
-                Loaded::Key(key) if self.cache.answers(&key, arrived, now.monotonic) => {
+                Loaded::Key(key) if self.cache.answers(&key, arrived, now.cache_time) => {
                     return Ok(key);
                 }
                 Loaded::NoSuchKey(read)
-                    if self.cache.answers_unknown(read, arrived, now.monotonic) =>
+                    if self.cache.answers_unknown(read, arrived, now.cache_time) =>
                 {
                     if is_new {
                         throttle.record_unknown(request.ip, now.monotonic_timestamp());
@@ -67,11 +66,22 @@ impl Verifier {
                 Loaded::Failed(error) => return Err(VerifyError::Unavailable(error)),
                 Loaded::Key(_) | Loaded::NoSuchKey(_) => {}
             }
-            match self.cache.get(&digest, now.monotonic) {
+            match self.cache.get(&digest, now.cache_time) {
                 Ok(key) => return Ok(key),
                 Err(again) => miss = again,
             }
         }
+        Err(VerifyError::Unavailable(self.too_slow()))
+    }
+
+    /// Returns the error of a read that took longer than the bound, more than once.
+    pub(super) fn too_slow(&self) -> Error {
+        let message = format!(
+            "the key store and the host's accounts took longer to answer than {:?}, the bound for the age of an answer: \
+             try again; if they are always so slow, raise `max_staleness`",
+            self.cache.max_staleness
+        );
+        Error::new(ErrorKind::Unavailable, message)
     }
 
     /// Loads what the cache lacks, together with other callers that lack it. Without a cache, each caller loads for
@@ -113,7 +123,7 @@ impl Verifier {
                 Err(error) => Loaded::Failed(error),
             };
         }
-        let read = self.cache.begin_read(now.monotonic);
+        let read = self.cache.begin_read(now.cache_time);
         let found = match self.find_in_store(candidates.as_slice()).await {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -153,7 +163,7 @@ impl Verifier {
         let facts = &key.facts;
         let account = self.account(facts, now).await?;
         let rates = self.rates.of_key(facts, &account.limits, now.monotonic_timestamp());
-        Ok(key.with_account(account, rates, now.monotonic))
+        Ok(key.with_account(account, rates, now.cache_time))
     }
 
     /// Returns the account of a key's owner. A key that does not work is denied without asking the host.
@@ -163,6 +173,11 @@ impl Verifier {
             Ok(()) => self.accounts.account(&key.owner).await.map_err(Error::accounts),
             Err(_) => Ok(UNKNOWN.clone()),
         }
+    }
+
+    /// Begins to read past the cache.
+    pub(super) fn read_past_cache(&self) -> TimedRead<'_> {
+        TimedRead { verifier: self, tries_left: 2, began: 0 }
     }
 
     /// Asks the store once for all digests, and compares in constant time. Where nothing was found, a constant is
@@ -180,5 +195,29 @@ impl Verifier {
     }
 }
 
+/// A read past the cache, which is repeated if its answer is older than the bound.
+pub(super) struct TimedRead<'a> {
+    verifier: &'a Verifier,
+    tries_left: u8,
+    began: u64,
+}
+
+impl TimedRead<'_> {
+    /// Call this before each try.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        self.tries_left = self.tries_left.checked_sub(1).ok_or_else(|| self.verifier.too_slow())?;
+        self.began = self.verifier.clock.coarse_now().cache_time;
+        Ok(())
+    }
+
+    /// Returns whether the answer of the last try may be used.
+    pub(super) fn is_within_bound(&self) -> bool {
+        let now = self.verifier.clock.coarse_now().cache_time;
+        self.verifier.cache.is_within_bound(self.began, now)
+    }
+}
+
+/// The load of an earlier caller, the caller's own, and another one if the process was stopped meanwhile.
+const MAX_LOADS: usize = 3;
 const TOO_MANY_UNKNOWN: &str =
     "too many unknown keys are presented to look up another one: try again in a second";

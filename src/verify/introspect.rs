@@ -48,7 +48,7 @@ impl Verifier {
             return Ok(Introspection::Inactive);
         }
         let (digest, now) = (self.hashers.digest(presented), self.clock.precise_now());
-        if let Ok(key) = self.cache.get(&digest, now.monotonic)
+        if let Ok(key) = self.cache.get(&digest, now.cache_time)
             && visible.includes(&key.facts.owner)
             && let Some(active) = self.active_key(&key.facts, &key.account, request)
         {
@@ -61,13 +61,24 @@ impl Verifier {
             return Ok(Introspection::Limited(Limited::by_failures(wait)));
         }
         let candidates = self.hashers.candidates_with(digest, presented);
-        let found = self.find_in_store(candidates.as_slice()).await?;
-        if let Some(found) = found.filter(|found| visible.includes(&found.key.owner)) {
-            let facts = KeyFacts::new(&found, &Interner::default());
-            let account = self.account(&facts, now).await?;
-            if let Some(active) = self.active_key(&facts, &account, request) {
-                return Ok(Introspection::Active(active));
+        let mut read = self.read_past_cache();
+        let active = loop {
+            read.begin()?;
+            let found = self.find_in_store(candidates.as_slice()).await?;
+            let active = match found.filter(|found| visible.includes(&found.key.owner)) {
+                Some(found) => {
+                    let facts = KeyFacts::new(&found, &Interner::default());
+                    let account = self.account(&facts, self.clock.precise_now()).await?;
+                    self.active_key(&facts, &account, request)
+                }
+                None => None,
+            };
+            if read.is_within_bound() {
+                break active;
             }
+        };
+        if let Some(active) = active {
+            return Ok(Introspection::Active(active));
         }
         inactive.overdraw(since);
         Ok(Introspection::Inactive)

@@ -15,6 +15,10 @@ use crate::{
 
 /// The proof that a request carried a live key. Only verification can create one.
 ///
+/// It holds for the moment of the verification, [`at`](Verified::at), and does not learn of later changes. For work that
+/// lasts longer than [`max_staleness`](crate::verify::CacheOptions::max_staleness), such as a stream or a web socket,
+/// verify the secret again. A guard inside another guard does so by itself.
+///
 /// It holds what verification used. The rest of the key's record, such as its name and its last use, is read with
 /// [`ApiKeys::get`](crate::ApiKeys::get).
 #[derive(Clone)]
@@ -137,6 +141,12 @@ impl Verified {
     #[cfg(feature = "http")]
     pub fn is_csrf_exempt(&self) -> bool {
         self.csrf_exempt
+    }
+
+    /// Returns the address that the request came from.
+    #[cfg(feature = "http")]
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.ip
     }
 
     #[cfg(feature = "http")]

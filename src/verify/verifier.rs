@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{
     Denied, DeniedReason, Limited, VerifyError, VerifyRequest,
     authorize::{authorize, authorize_secret},
-    cache::{Cache, CachedKey, Loaded, SingleFlight},
+    cache::{Cache, CachedKey, Loaded, ReadStamp, SingleFlight},
     change_feed::FeedFollower,
     denials::Attempt,
     facts::{Interner, KeyFacts},
@@ -16,7 +16,7 @@ use crate::{
     accounts::Accounts,
     error::Error,
     model::{Key, Owner, Timestamp},
-    secret::{Formats, Hashers, Malformed},
+    secret::{Formats, Hashers, Malformed, SecretDigest},
     store::KeyStore,
     system::{NodeClock, Now},
 };
@@ -36,6 +36,14 @@ pub(crate) struct Verifier {
     #[cfg_attr(not(feature = "manage"), expect(dead_code, reason = "for the management API"))]
     pub(crate) introspections: Buckets<Owner>,
     pub(crate) writer: Arc<WriteBehind>,
+}
+
+/// A secret that is being verified.
+pub(super) struct Presented<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) digest: SecretDigest,
+    /// When its verification began.
+    pub(super) arrived: ReadStamp,
 }
 
 /// The key of a presented secret: of its current secret, or of one that a rotation replaced.
@@ -62,21 +70,49 @@ impl Verifier {
         }
         let digest = self.hashers.digest(presented);
         let mut now = self.clock.coarse_now();
-        let key = match self.cache.get(&digest, now.monotonic) {
+        let arrived = self.cache.begin_read(now.cache_time);
+        let presented = Presented { text: presented, digest, arrived };
+        let mut key = match self.cache.get(&digest, now.cache_time) {
             Ok(key) => key,
-            Err(miss) => {
-                let found = Box::pin(self.find(presented, digest, miss, request, &mut now));
-                found.await?
-            }
+            Err(miss) => Box::pin(self.find(&presented, miss, request, &mut now)).await?,
         };
         self.authorize(&key, request, now)?;
         let charged = if key.rates.is_charged_remotely {
-            Box::pin(self.charge_remotely(&key, request, now)).await?
+            let charge = Box::pin(self.charge_remotely(key, &presented, request, &mut now));
+            let charged;
+            (key, charged) = charge.await?;
+            charged
         } else {
             self.charge_locally(&key, request, now)?
         };
         self.record_use(&key, request, now);
         Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
+    }
+
+    /// Decides again about a request that had to wait: its key may have ended meanwhile. `now` becomes the time of the
+    /// decision.
+    pub(super) async fn decide_again(
+        self: &Arc<Self>,
+        key: &Arc<CachedKey>,
+        presented: &Presented<'_>,
+        request: &VerifyRequest<'_>,
+        now: &mut Now,
+    ) -> Result<Arc<CachedKey>, VerifyError> {
+        *now = self.clock.coarse_now();
+        let key = match self.cache.get(&presented.digest, now.cache_time) {
+            _ if self.cache.answers(key, presented.arrived, now.cache_time) => key.clone(),
+            Ok(key) => key,
+            Err(miss) => self.find(presented, miss, request, now).await?,
+        };
+        self.authorize(&key, request, *now)?;
+        Ok(key)
+    }
+
+    /// Returns whether what is known of a key that was verified before may still be used.
+    #[cfg(feature = "http")]
+    pub(crate) fn trusts(&self, verified: &Verified) -> bool {
+        let now = self.clock.coarse_now().cache_time;
+        self.cache.answers(&verified.key, self.cache.begin_read(now), now)
     }
 
     /// Authorizes a request with a known key. Rejections are counted.
@@ -193,9 +229,16 @@ impl Verifier {
         if self.formats.check(presented).is_err() {
             return Ok(None);
         }
-        let now = self.clock.now();
         let candidates = self.hashers.candidates(presented);
-        let found = self.find_in_store(candidates.as_slice()).await?;
+        let mut read = self.read_past_cache();
+        let found = loop {
+            read.begin()?;
+            let found = self.find_in_store(candidates.as_slice()).await?;
+            if read.is_within_bound() {
+                break found;
+            }
+        };
+        let now = self.clock.now();
         Ok(found.map(|found| {
             let facts = KeyFacts::new(&found, &Interner::default());
             IdentifiedKey {

@@ -4,6 +4,7 @@ mod collisions;
 pub mod faulty_store;
 mod feed;
 mod lost;
+mod paused;
 mod revocations;
 mod single_flight;
 mod staleness;

@@ -10,13 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Account, Accounts, Expiry, KeyStore, Limits, Owner, VerifyError, VerifyRequest,
-    accounts::AccountsError, audit::EventKind, manage::Issued, model::Permissions,
+    Account, Accounts, Actor, ApiKeys, Expiry, KeyId, KeyStore, Limits, MemoryStore, NewKey, Owner,
+    Timestamp, VerifyError, VerifyRequest,
+    accounts::AccountsError,
+    audit::EventKind,
+    manage::Issued,
+    model::{KeyLimits, Period, Permissions, Quota, Rate},
+    store::{ChargeOutcome, CounterCharge, CounterKey},
+    testing::ManualClock,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::faulty_store::{Fault, FaultyStore};
-use crate::support::{MICRO, Service, format, stores};
+use crate::support::{MICRO, Service, format, owner, stores};
 
 /// Two nodes on one store. The second never hears of what the first one does: its feed fails.
 fn two_nodes() -> (Arc<Service>, FaultyStore) {
@@ -296,6 +302,162 @@ fn a_runtime_that_ends_during_a_write_loses_no_use() {
         service.keys().flush().await.unwrap();
         assert_eq!(service.stored(issued.key.id).await.last_used_at, Some(service.now()));
     });
+}
+
+/// Two nodes, the second one without a cache if `is_cached` is false.
+fn two_nodes_with(is_cached: bool) -> (Arc<Service>, FaultyStore) {
+    let inner = stores::memory().remove(0);
+    let store = FaultyStore::new(inner.clone());
+    let handles: Vec<Arc<dyn KeyStore>> = vec![inner, Arc::new(store.clone())];
+    let service = match is_cached {
+        true => Service::new(handles),
+        false => Service::uncached(handles),
+    };
+    (Arc::new(service), store)
+}
+
+#[tokio::test]
+async fn a_look_up_that_was_in_the_air_during_a_suspension_is_repeated() {
+    for (is_cached, hears_of_it) in [(true, false), (true, true), (false, false)] {
+        let (service, store) = two_nodes_with(is_cached);
+        let issued = service.issue().await;
+        service.nodes[1].catch_up().await.unwrap();
+        store.hold_finds();
+        let verified = verifies(&service, issued.secret.expose());
+        wait_for(|| store.finds() == 1).await;
+        revoke(&service, &issued).await;
+        service.clock.advance(BOUND * 4);
+        if hears_of_it {
+            // The feed is read to its end before the look-up is answered.
+            service.nodes[1].catch_up().await.unwrap();
+        }
+        store.release_finds(10);
+        assert_eq!(verified.await.unwrap(), "revoked", "{is_cached} {hears_of_it}");
+        assert_eq!(store.finds(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_was_in_the_air_during_a_suspension_is_refunded_if_the_key_has_ended() {
+    for is_cached in [true, false] {
+        let (service, store) = two_nodes_with(is_cached);
+        let limits = KeyLimits { quota: Some(Quota::total(100)), ..KeyLimits::default() };
+        let new = service.new_key().limits(limits);
+        let issued = service.keys().issue(new, &service.actor).await.unwrap();
+        assert_eq!(says(&service, issued.secret.expose()).await, "ok");
+        for (ends, expected) in [(false, "ok"), (true, "revoked")] {
+            let charges = store.charges();
+            store.set_charge_fault(Fault::Hangs);
+            let verified = verifies(&service, issued.secret.expose());
+            wait_for(|| store.charges() == charges + 1).await;
+            if ends {
+                revoke(&service, &issued).await;
+            }
+            service.clock.advance(BOUND * 4);
+            store.set_charge_fault(Fault::None);
+            assert_eq!(verified.await.unwrap(), expected, "{is_cached}");
+        }
+        let id = issued.key.id;
+        assert_eq!(used(&store, id).await, 2, "{is_cached}");
+    }
+}
+
+/// Returns how much of a key's total quota the store has counted.
+async fn used(store: &dyn KeyStore, id: KeyId) -> u64 {
+    let (counter_key, period, limit) = (CounterKey::Key(id), Period::Ever, 1_000);
+    let window = period.begins_at(Timestamp::MIN);
+    let nothing = CounterCharge { counter_key, period, window, limit, uses: 0 };
+    match store.counters().unwrap().charge(&[nothing]).await.unwrap() {
+        ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_expires_while_its_quota_is_charged_is_denied() {
+    let (service, store) = two_nodes_with(true);
+    let limits = KeyLimits { quota: Some(Quota::total(100)), ..KeyLimits::default() };
+    let new = service.new_key().limits(limits).expiry(Expiry::After(Duration::from_secs(3)));
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    store.set_charge_fault(Fault::Hangs);
+    let verified = verifies(&service, issued.secret.expose());
+    wait_for(|| store.charges() == 1).await;
+    service.clock.advance(Duration::from_secs(3));
+    store.set_charge_fault(Fault::None);
+    assert_eq!(verified.await.unwrap(), "expired");
+}
+
+/// Accounts that take longer to answer than the bound.
+struct Sluggish {
+    asked: Arc<AtomicUsize>,
+    clock: ManualClock,
+}
+
+#[async_trait]
+impl Accounts for Sluggish {
+    async fn account(&self, _: &Owner) -> Result<Arc<Account>, AccountsError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.clock.advance(BOUND + MICRO);
+        Ok(Arc::new(Account::new(Permissions::All, Limits::default())))
+    }
+}
+
+#[tokio::test]
+async fn answers_that_always_take_longer_than_the_bound_are_unavailable() {
+    for is_cached in [true, false] {
+        let (clock, asked) = (ManualClock::default(), Arc::<AtomicUsize>::default());
+        let sluggish = Sluggish { asked: asked.clone(), clock: clock.clone() };
+        let builder =
+            ApiKeys::builder(MemoryStore::new(), format()).accounts(sluggish).clock(clock);
+        let keys = if is_cached { builder.build() } else { builder.no_cache().build() };
+        let new = NewKey::new(&owner("acme", "ada"), "ci").unwrap();
+        let issued = keys.issue(new, &Actor::system("test")).await.unwrap();
+        let asked_before = asked.load(Ordering::SeqCst);
+        let error = keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap_err();
+        let VerifyError::Unavailable(error) = error else { panic!("{error:?}") };
+        assert!(error.is_unavailable());
+        assert!(error.to_string().contains("took longer to answer than 5s"), "{error}");
+        assert!((2..=3).contains(&(asked.load(Ordering::SeqCst) - asked_before)), "{is_cached}");
+    }
+}
+
+/// A paused virtual machine: no monotonic clock moves, and the wall clock jumps after the resume.
+#[tokio::test]
+async fn a_jump_of_the_wall_clock_ends_the_trust_in_all_that_was_read_before() {
+    let second = Duration::from_secs(1);
+    let (service, store) = two_nodes();
+    let issued = service.issue().await;
+    let secret = issued.secret.expose();
+    assert_eq!(says(&service, secret).await, "ok");
+    let now = service.now();
+    service.clock.set(now.after(second / 2));
+    assert_eq!((says(&service, secret).await, store.finds()), ("ok", 1), "no jump");
+    service.clock.set(now.before(second / 2));
+    assert_eq!((says(&service, secret).await, store.finds()), ("ok", 1), "no jump");
+    service.clock.set(now.after(second));
+    assert_eq!((says(&service, secret).await, store.finds()), ("ok", 2), "forward");
+    service.clock.set(now);
+    assert_eq!((says(&service, secret).await, store.finds()), ("ok", 3), "back");
+
+    // During a look-up, too.
+    service.clock.advance(BOUND * 2);
+    store.hold_finds();
+    let verified = verifies(&service, secret);
+    wait_for(|| store.finds() == 4).await;
+    revoke(&service, &issued).await;
+    service.clock.set(service.now().after(second));
+    store.release_finds(10);
+    assert_eq!(verified.await.unwrap(), "revoked");
+}
+
+#[tokio::test]
+async fn a_jump_of_the_wall_clock_refills_no_rate() {
+    let (service, _) = two_nodes();
+    let limits = KeyLimits { rate: Some(Rate::per_hour(1)), ..KeyLimits::default() };
+    let new = service.new_key().limits(limits);
+    let issued = service.keys().issue(new, &service.actor).await.unwrap();
+    assert_eq!(says(&service, issued.secret.expose()).await, "ok");
+    service.clock.set(service.now().after(BOUND));
+    assert_eq!(says(&service, issued.secret.expose()).await, "limited");
 }
 
 const BOUND: Duration = Duration::from_secs(5);

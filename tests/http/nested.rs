@@ -4,11 +4,16 @@ use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
-use keyward::{Access, Expiry, http::Guard, model::Networks, tower::ApiKeyLayer};
+use keyward::{
+    Access, Expiry,
+    http::{Credentials, Guard},
+    model::{Networks, Rate},
+    tower::ApiKeyLayer,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::world::{World, text};
-use crate::support::{HOUR, MICRO};
+use crate::support::{HOUR, MICRO, SECOND};
 
 fn with_key(secret: &str) -> Request<Body> {
     Request::builder().uri("/acme").header("x-api-key", secret).body(Body::empty()).unwrap()
@@ -120,5 +125,38 @@ async fn an_inner_guard_decides_by_the_address_that_the_outer_one_has_seen() {
         let peers = [home, inner_peer];
         let status = checked_later(&world, [&guard, &guard], &secret, peers, Duration::ZERO).await;
         assert_eq!(status, 200, "{inner_peer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_inner_guard_denies_a_key_that_was_revoked_since_the_outer_one() {
+    let world = World::new();
+    let guard = world.guard();
+    let issued = world.service.issue().await;
+    let (mut head, _) = with_key(issued.secret.expose()).into_parts();
+    guard.check(&mut head, None).await.unwrap();
+    guard.check(&mut head, None).await.unwrap();
+    let (owner, by) = (&world.service.owner, &world.service.actor);
+    world.keys().revoke(owner, issued.key.id, "", by).await.unwrap();
+    let refusal = guard.check(&mut head, None).await.unwrap_err();
+    assert_eq!(refusal.into_response::<String>().status(), 401);
+}
+
+/// A slow upload, for example: what the outer guard found is older than the bound.
+#[tokio::test]
+async fn a_guard_verifies_again_after_the_bound_without_a_second_charge() {
+    let world = World::new();
+    let guard = world.guard();
+    let secret = world.limited(Rate::per_hour(1)).await;
+    let nobody = [None, None];
+    let status = checked_later(&world, [&guard, &guard], &secret, nobody, 6 * SECOND).await;
+    assert_eq!(status, 200);
+    // An inner guard that does not find the key cannot verify it, and the key is not at fault.
+    let secret = world.reader().await;
+    let elsewhere = Credentials::header("x-other").unwrap();
+    let inner = world.guard_builder().credentials(elsewhere).build().unwrap();
+    for (wait, expected) in [(Duration::ZERO, 200), (6 * SECOND, 503)] {
+        let status = checked_later(&world, [&guard, &inner], &secret, nobody, wait).await;
+        assert_eq!(status, expected);
     }
 }

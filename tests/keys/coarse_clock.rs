@@ -1,6 +1,6 @@
 //! The system's clock, and a clock whose cheap reading lags, as that of a Linux kernel does.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use keyward::{
     Expiry, Timestamp, VerifyRequest,
@@ -53,6 +53,50 @@ fn the_system_clock_agrees_with_the_wall_clock() {
     assert!(before.before(Duration::from_secs(1)) <= coarse.wall);
     assert!(coarse.monotonic <= SystemClock.reading().monotonic);
 }
+
+/// In a namespace whose `CLOCK_BOOTTIME` is ahead, as after a suspension of that length.
+#[test]
+fn the_monotonic_time_counts_the_suspension_of_the_machine() {
+    let test = "keys::coarse_clock::prints_the_monotonic_time";
+    let before = SystemClock.reading().monotonic;
+    let child = Command::new("unshare")
+        .args(["--time", "--boottime", &SUSPENDED.to_string()])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture", "--quiet"])
+        .output();
+    let output = child.map(|output| String::from_utf8(output.stdout).unwrap()).unwrap_or_default();
+    let Some((_, readings)) = output.split_once("monotonic") else {
+        println!("SKIPPED: this test needs `unshare --time`, and the right to use it");
+        return;
+    };
+    let readings: Vec<u64> =
+        readings.lines().next().unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(readings.len(), 3);
+    for seconds in readings {
+        let passed = seconds - before.as_secs();
+        assert!((SUSPENDED..SUSPENDED + 60).contains(&passed), "{passed}");
+    }
+}
+
+#[test]
+#[ignore = "started by the test above"]
+fn prints_the_monotonic_time() {
+    let coarse = SystemClock.coarse_reading().monotonic.as_secs();
+    let precise = SystemClock.reading().monotonic.as_secs();
+    let by_default = OtherClock.reading().monotonic.as_secs();
+    println!("monotonic {coarse} {precise} {by_default}");
+}
+
+struct OtherClock;
+
+impl Clock for OtherClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+}
+
+/// Seconds.
+const SUSPENDED: u64 = 100_000;
 
 #[test]
 fn the_coarse_reading_is_never_ahead_and_stays_within_its_lag() {

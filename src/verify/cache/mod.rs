@@ -40,7 +40,7 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Verified keys and unknown digests in memory. Instants are nanoseconds of the monotonic clock.
+/// Verified keys and unknown digests in memory. Instants are nanoseconds of the cache time.
 ///
 /// A disabled cache holds nothing, so that verification without a cache is the same path.
 pub(crate) struct Cache {
@@ -121,7 +121,7 @@ impl Cache {
         let Some(key) = self.keys.get(digest) else { return Err(self.miss(digest, now)) };
         if !self.trusts(&key, now) {
             Err(CacheMiss::KeyStale)
-        } else if !self.freshness.covers_account(key.account_read_at, now) {
+        } else if !self.freshness.is_within_bound(key.account_read_at, now) {
             Err(CacheMiss::AccountStale(key))
         } else {
             Ok(key)
@@ -169,25 +169,22 @@ impl Cache {
         self.unknown.insert(Arc::new(UnknownDigest { digest, read }));
     }
 
-    /// Returns whether a caller that arrived at `arrived` may use a key that was loaded, perhaps for an earlier caller:
-    /// nothing of it was invalidated between the read and the arrival, and neither it nor its account is older than the
-    /// bound.
+    /// Returns whether a caller that arrived at `arrived` may still use a key that was found for it, or loaded for an
+    /// earlier caller, after all that the caller waited for.
     pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp, now: u64) -> bool {
-        let is_current =
-            key.read.epoch >= arrived.epoch || self.epochs.is_current(key.read.epoch, key.slots);
-        let has_account = key.account_read_at >= arrived.at
-            || self.freshness.covers_account(key.account_read_at, now);
-        is_current && has_account && self.is_fresh_for(key.read, arrived, now)
+        let is_current = || self.epochs.is_current(key.read.epoch, key.slots);
+        self.freshness.is_within_bound(key.account_read_at, now)
+            && self.freshness.answers(key.read, arrived, now, is_current)
     }
 
     /// Returns whether a caller that arrived at `arrived` may be answered that a read found nothing.
     pub(crate) fn answers_unknown(&self, read: ReadStamp, arrived: ReadStamp, now: u64) -> bool {
-        let is_current = read.epoch >= arrived.epoch || self.epochs.is_unchanged(read.epoch);
-        is_current && self.is_fresh_for(read, arrived, now)
+        self.freshness.answers(read, arrived, now, || self.epochs.is_unchanged(read.epoch))
     }
 
-    fn is_fresh_for(&self, read: ReadStamp, arrived: ReadStamp, now: u64) -> bool {
-        read.at >= arrived.at || self.freshness.covers(read.at, now)
+    /// Returns whether what was read since `read_at`, past the cache, may still be used.
+    pub(crate) fn is_within_bound(&self, read_at: u64, now: u64) -> bool {
+        self.freshness.is_within_bound(read_at, now)
     }
 
     pub(crate) fn invalidate_key(&self, id: KeyId) {

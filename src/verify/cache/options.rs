@@ -50,6 +50,22 @@ impl CacheOptions {
     /// a quarter of the bound if it has to be polled. An entry is trusted for this time after it was read, or after the
     /// feed was last read to its end, whichever is later; then the store is read. The host's accounts are read again
     /// after this time in any case. If the store has no change feed, each entry is read again after this time.
+    ///
+    /// The age of what was read is checked when a request is answered, also for a request that had to wait: for a
+    /// look-up, its own or that of another request, for the host's accounts, or for a rate limiter or a quota. If it is
+    /// older than the bound by then, it is read again. A second reading that takes longer than the bound is answered
+    /// *unavailable*. So the bound has to be longer than the store and the accounts take to answer. Without a cache, the
+    /// bound for requests that wait is 5 seconds.
+    ///
+    /// # Pauses
+    /// - **A stopped process** (`SIGSTOP`, a frozen cgroup) keeps the bound exactly: the clocks go on.
+    /// - **A suspended machine** (a laptop that sleeps) keeps the bound exactly on Linux, where `CLOCK_BOOTTIME` counts
+    ///   the suspension. On other systems, the jump of the wall clock after the resume ends the trust in all entries.
+    /// - **A paused virtual machine** may see no clock move. Then the bound counts from the resume: a key that ended
+    ///   during the pause can be accepted for the bound after it. As soon as the wall clock jumps by more than half a
+    ///   second against the monotonic clock, in either direction, everything that was read before is read again.
+    ///
+    /// A request whose thread is paused between the decision and the answer is not decided again.
     pub fn max_staleness(self, bound: Duration) -> Self {
         Self { max_staleness: bound, ..self }
     }
@@ -86,9 +102,15 @@ impl CacheOptions {
         Self { failed_attempts: Some(rate), ..self }
     }
 
-    /// Options of a cache that holds nothing and limits nothing.
+    /// Options of a cache that holds nothing and limits nothing. A look-up that takes longer than the bound is repeated
+    /// all the same.
     pub(crate) fn disabled() -> Self {
-        Self { max_keys: 0, max_unknown: 0, max_staleness: Duration::ZERO, ..Self::default() }
+        Self { max_keys: 0, max_unknown: 0, ..Self::default() }
+    }
+
+    /// Returns the revocation bound, also without a cache.
+    pub(crate) fn bound(options: Option<&Self>) -> Duration {
+        options.map_or_else(|| Self::default().max_staleness, |options| options.max_staleness)
     }
 }
 

@@ -116,6 +116,11 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
+/// Returns whether a process was stopped by a signal.
+pub fn is_stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
 fn spawn(scratch: &Scratch, program: &Path, arguments: &[String]) -> Child {
     let log = File::options().create(true).append(true).open(scratch.path().join(LOG)).unwrap();
     let child = scratch
