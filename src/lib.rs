@@ -24,7 +24,7 @@ pub mod error;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod manage;
-// The manual has no code. It links to items of all features.
+// Has no code: it exists for rustdoc only.
 #[cfg(all(any(doc, doctest), feature = "server"))]
 pub mod manual;
 #[cfg(feature = "server")]

@@ -185,8 +185,8 @@ fn kind(schema: &Value) -> String {
     for (name, words) in bounds {
         match &schema[name] {
             Value::Null => {}
-            Value::String(pattern) => drop(write!(kind, "; {words} `{pattern}`")),
-            number => drop(write!(kind, "; {words} {number}")),
+            Value::String(pattern) => kind.push_str(&format!("; {words} `{pattern}`")),
+            number => kind.push_str(&format!("; {words} {number}")),
         }
     }
     kind

@@ -122,7 +122,7 @@ async fn rows_of_laravel_sanctum_are_imported_and_a_layer_removes_their_number()
     let status = async |sent: &[String]| {
         let request = sent
             .iter()
-            .fold(Request::builder(), |request, value| request.header(AUTHORIZATION, value));
+            .fold(http::Request::builder(), |request, value| request.header(AUTHORIZATION, value));
         let request = request.body(Body::empty()).unwrap();
         app.clone().oneshot(request).await.unwrap().status().as_u16()
     };
