@@ -46,9 +46,70 @@ fn the_page_on_the_audit_log_has_a_row_for_each_kind_of_event() {
     }
 }
 
+#[test]
+fn each_page_is_on_the_front_page_and_in_the_readme() {
+    let front = fs::read_to_string(root().join("src/manual/mod.rs")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for name in pages() {
+        assert!(front.contains(&format!("[`{name}`] |")), "the front page lacks {name}");
+        assert!(front.contains(&format!("\npub mod {name} {{}}\n")), "{name} is not compiled");
+        let link = format!("/keyward/manual/{name}/)");
+        assert!(readme.contains(&link), "README.md lacks {name}");
+    }
+}
+
+/// rustdoc checks links to items, but not to headings.
+#[test]
+fn each_link_to_a_heading_of_the_manual_leads_to_one() {
+    let headings: BTreeMap<_, _> =
+        pages().map(|name| (name.clone(), headings(&page(&name)))).collect();
+    let mut count = 0;
+    for name in pages() {
+        let text = page(&name);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((to, heading)) = target.split_once('#') else { continue };
+            let of = match to.strip_prefix("crate::manual::") {
+                Some(other) => other,
+                None if to.is_empty() => &name,
+                None => continue,
+            };
+            assert!(headings[of].contains(heading), "{name} links to {of}#{heading}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count} links");
+}
+
+/// Returns the ids that rustdoc gives to the headings of a page.
+fn headings(page: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let lines = page.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    });
+    let titles = lines.filter_map(|line| {
+        line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))
+    });
+    let id = |title: &str| {
+        let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+        title.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+    };
+    titles.map(id).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pages() -> impl Iterator<Item = String> {
+    let files = fs::read_dir(root().join("src/manual")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| Some(name.strip_suffix(".md")?.to_owned()))
+}
+
 fn page(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual");
-    fs::read_to_string(folder.join(format!("{name}.md"))).unwrap()
+    fs::read_to_string(root().join(format!("src/manual/{name}.md"))).unwrap()
 }
 
 fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -97,7 +158,8 @@ fn write_operation(out: &mut String, title: &str, operation: &Value) {
     for (media_type, content) in fields(&operation["requestBody"]["content"]) {
         let required = operation["requestBody"]["required"] == true;
         let optional = if required { "" } else { "May be omitted." };
-        let _ = writeln!(rows, "| body `{media_type}` | {} | {optional} |", kind(&content["schema"]));
+        let _ =
+            writeln!(rows, "| body `{media_type}` | {} | {optional} |", kind(&content["schema"]));
     }
     if !rows.is_empty() {
         let _ = writeln!(out, "| request | value | |\n|---|---|---|\n{rows}");

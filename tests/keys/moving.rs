@@ -29,10 +29,7 @@ fn old_format(prefix: &str, body: usize) -> Result<KeyFormat, FormatError> {
 }
 
 /// A service that issues `new_live_…` and accepts other formats beside it.
-fn service(
-    old: impl IntoIterator<Item = KeyFormat>,
-    hasher: Option<Box<dyn Hasher>>,
-) -> ApiKeys {
+fn service(old: impl IntoIterator<Item = KeyFormat>, hasher: Option<Box<dyn Hasher>>) -> ApiKeys {
     let new = KeyFormat::builder("new").environment("live").build().unwrap();
     let formats = old.into_iter().fold(Formats::new(new), |all, old| all.accept(old).unwrap());
     let builder = ApiKeys::builder(MemoryStore::new(), formats);
@@ -221,5 +218,8 @@ async fn rows_of_a_home_made_table_are_imported() {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
