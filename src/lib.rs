@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub)]
 
 #[cfg(feature = "server")]
@@ -23,6 +24,9 @@ pub mod error;
 pub mod http;
 #[cfg(feature = "server")]
 pub mod manage;
+// Has no code: it exists for rustdoc only.
+#[cfg(all(any(doc, doctest), feature = "server"))]
+pub mod manual;
 #[cfg(feature = "server")]
 pub mod model;
 pub mod secret;

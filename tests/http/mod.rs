@@ -7,6 +7,7 @@ mod introspection;
 mod layers;
 mod leaks;
 mod manage;
+mod manual;
 mod metrics;
 mod nested;
 mod openapi;

@@ -10,6 +10,7 @@ mod imports;
 mod issue;
 mod leaks;
 mod lifecycle;
+mod moving;
 mod quotas;
 mod races;
 mod rates;
