@@ -6,6 +6,7 @@
 //! | Where are keys stored, and what does each store guarantee? | [`choosing_a_store`] |
 //! | How do keys follow my accounts, plans, roles and suspensions? | [`accounts`] |
 //! | How does a client replace its secret without downtime? | [`rotation`] |
+//! | How fast does a revoked key stop working, and what is promised? | [`revocation`] |
 //! | How are rates and quotas counted, also over many nodes? | [`limits`] |
 //! | What is in the audit log, and for how long? | [`audit`] |
 //! | Which routes, fields and errors does the management API have? | [`management_api`] |
@@ -28,6 +29,9 @@ pub mod accounts {}
 
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
+
+#[doc = include_str!("revocation.md")]
+pub mod revocation {}
 
 #[doc = include_str!("limits.md")]
 pub mod limits {}
