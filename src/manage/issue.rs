@@ -282,6 +282,8 @@ impl Manager {
 /// Checks a new key against its owner's permissions and plan, and against its actor.
 fn check_new_key(key: &Key, account: &Account, by: &Actor) -> Result<(), Error> {
     let now = key.created_at;
+    key.access.check_bound()?;
+    key.networks.check_bound()?;
     check_within_owner(key, account)?;
     check_within_actor(key, by)?;
     if key.expires_at.is_some_and(|end| end <= now) {

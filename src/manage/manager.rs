@@ -34,6 +34,9 @@ pub struct Page {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<Arc<Key>>,
+    /// The keys of this page whose records are damaged, newest first. Reading or presenting one is
+    /// [`Corrupt`](crate::ErrorKind::Corrupt); restore its record from a backup, or delete it.
+    pub damaged: Vec<KeyId>,
     /// What to pass to [`Page::after`] for the next page; `None` on the last page.
     pub next: Option<KeyId>,
 }
@@ -123,11 +126,19 @@ impl Manager {
         let Page { status, after, limit } = page;
         // One more than the limit, to know whether there are more.
         let query = KeyQuery { within, status, after, limit: limit + 1, now: self.clock.now() };
-        let mut keys = self.store.list(&query).await?;
-        let has_more = keys.len() > limit as usize;
-        keys.truncate(limit as usize);
-        let next = keys.last().filter(|_| has_more).map(|key| key.id);
-        Ok(KeyPage { keys, next })
+        let (mut keys, mut damaged) = match self.store.list(&query).await {
+            Ok(keys) => (keys, Vec::new()),
+            Err(error) => error.into_readable()?,
+        };
+        let ids = keys.iter().map(|key| key.id);
+        let mut ids: Vec<_> = ids.chain(damaged.iter().copied()).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let next = (ids.len() > limit as usize).then(|| ids[limit as usize - 1]);
+        if let Some(last) = next {
+            keys.retain(|key| key.id >= last);
+            damaged.retain(|id| *id >= last);
+        }
+        Ok(KeyPage { keys, damaged, next })
     }
 
     pub(crate) async fn usage_history(

@@ -38,12 +38,24 @@ impl Scopes {
     /// # Errors
     /// If an item is not a valid [`Scope`], or there are more than 200.
     pub fn new<T: AsRef<str>>(scopes: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
+        let all = Self::unbounded(scopes)?;
+        all.check_bound().map(|()| all)
+    }
+
+    /// Parses a set of any size, as an older version may have stored it.
+    pub(crate) fn unbounded<T: AsRef<str>>(
+        scopes: impl IntoIterator<Item = T>,
+    ) -> Result<Self, Invalid> {
         let parsed = scopes.into_iter().map(|scope| Scope::new(scope.as_ref()));
         let all = parsed.collect::<Result<BTreeSet<_>, _>>()?;
-        if all.len() > 200 {
-            return Err(Invalid::new("scopes", "there are more than 200"));
-        }
         Ok(Self(all.into_iter().collect()))
+    }
+
+    fn check_bound(&self) -> Result<(), Invalid> {
+        match self.0.len() {
+            0..=200 => Ok(()),
+            _ => Err(Invalid::new("scopes", "there are more than 200")),
+        }
     }
 
     /// Whether the set contains a scope.
@@ -106,7 +118,8 @@ impl Permissions {
         Scopes::new(scopes).map(Self::Only)
     }
 
-    /// Returns everything that either of the two permits.
+    /// Returns everything that either of the two permits. It may have more than 200 scopes: an owner or an actor may, but
+    /// no key can be issued with them.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         match (self, other) {
@@ -151,6 +164,13 @@ impl Access {
             Self::Inherited => owner.clone(),
             Self::Only(scopes) => Permissions::Only(scopes.clone()).intersection(owner),
         }
+    }
+
+    /// Checks the bound of a new value, which [`Scopes::new`] checks as well. The variant is public, and a union of
+    /// permissions has no bound.
+    pub(crate) fn check_bound(&self) -> Result<(), Invalid> {
+        let Self::Only(scopes) = self else { return Ok(()) };
+        scopes.check_bound()
     }
 
     /// Whether this access includes everything that `other` permits to a key of the same owner.
@@ -201,11 +221,18 @@ impl Networks {
             let invalid = |_| Invalid::new("network", "write 192.0.2.0/24 or 192.0.2.7");
             network.map(canonical).map_err(invalid)
         };
-        let all = networks.into_iter().map(parse).collect::<Result<Arc<[IpNet]>, _>>()?;
-        if all.len() > 100 {
-            return Err(Invalid::new("networks", "there are more than 100"));
+        let all = Self::Only(networks.into_iter().map(parse).collect::<Result<_, _>>()?);
+        all.check_bound().map(|()| all)
+    }
+
+    /// Checks the bound of a new value, also of one that [`only`](Self::only) did not make.
+    pub(crate) fn check_bound(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Only(all) if all.len() > 100 => {
+                Err(Invalid::new("networks", "there are more than 100"))
+            }
+            _ => Ok(()),
         }
-        Ok(Self::Only(all))
     }
 
     /// Whether a request from this address is allowed.

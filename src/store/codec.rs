@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::StoreError;
-use crate::model::{Access, KeyLimits, Metadata, Networks, Period, Quota, Rate};
+use crate::model::{Access, KeyLimits, Metadata, Networks, Period, Quota, Rate, Scopes};
 
 /// Encodes scopes as a JSON array. *Inherited* is `None`, which differs from an empty array.
 pub(super) fn access(access: &Access) -> Option<String> {
@@ -15,7 +15,9 @@ pub(super) fn access(access: &Access) -> Option<String> {
 
 pub(super) fn read_access(text: Option<&str>) -> Result<Access, StoreError> {
     let Some(text) = text else { return Ok(Access::Inherited) };
-    Access::only(read::<Vec<String>>(text)?).map_err(StoreError::corrupt)
+    // The bounds are for new values. Stored data must stay readable.
+    let scopes = Scopes::unbounded(read::<Vec<String>>(text)?);
+    scopes.map(Access::Only).map_err(StoreError::corrupt)
 }
 
 /// Encodes networks as a JSON array. *Any* is `None`.
@@ -28,7 +30,7 @@ pub(super) fn networks(networks: &Networks) -> Option<String> {
 
 pub(super) fn read_networks(text: Option<&str>) -> Result<Networks, StoreError> {
     let Some(text) = text else { return Ok(Networks::Any) };
-    // `Networks::only` would apply the bounds for new input, but stored data must stay readable.
+    // As for scopes.
     let all: Result<_, _> = read::<Vec<String>>(text)?.iter().map(|text| text.parse()).collect();
     all.map(Networks::Only).map_err(StoreError::corrupt)
 }

@@ -1,5 +1,7 @@
 use std::{error::Error as StdError, sync::Arc};
 
+use crate::model::{Key, KeyId};
+
 /// A failure of the store. The operation was neither granted nor refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .kind.describe())]
@@ -7,6 +9,14 @@ pub struct StoreError {
     kind: StoreErrorKind,
     #[source]
     source: Arc<dyn StdError + Send + Sync>,
+    page: Option<Arc<DamagedPage>>,
+}
+
+/// A page of keys, some of which cannot be read.
+#[derive(Debug)]
+struct DamagedPage {
+    keys: Vec<Arc<Key>>,
+    damaged: Vec<KeyId>,
 }
 
 /// How a store failed.
@@ -27,22 +37,60 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// Creates an error for a store that cannot serve now. Nothing was changed.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: source.into().into() }
+        Self { kind: StoreErrorKind::Unavailable, source: source.into().into(), page: None }
     }
 
     /// Creates an error for stored data that is not valid.
     pub fn corrupt(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Corrupt, source: source.into().into() }
+        Self { kind: StoreErrorKind::Corrupt, source: source.into().into(), page: None }
+    }
+
+    /// Returns the page of a [`list`](super::KeyStore::list), whose records were read one by one. If some are corrupt, it
+    /// is an error that has the other keys with it, so that a damaged record spoils one key and not the page.
+    ///
+    /// `records` has the id of each record of the page, newest first. Any other failure than *corrupt* is that of the
+    /// whole page.
+    ///
+    /// # Errors
+    /// The first error of a record.
+    pub fn page(
+        records: impl IntoIterator<Item = (KeyId, Result<Key, Self>)>,
+    ) -> Result<Vec<Arc<Key>>, Self> {
+        let (mut keys, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
+        for (id, record) in records {
+            match record {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(error) if error.kind == StoreErrorKind::Corrupt => {
+                    damaged.push(id);
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match first {
+            None => Ok(keys),
+            Some(error) => {
+                Err(Self { page: Some(Arc::new(DamagedPage { keys, damaged })), ..error })
+            }
+        }
+    }
+
+    /// Returns what [`page`](Self::page) could read of a page, and the ids of the damaged keys.
+    pub(crate) fn into_readable(self) -> Result<(Vec<Arc<Key>>, Vec<KeyId>), Self> {
+        match &self.page {
+            Some(page) => Ok((page.keys.clone(), page.damaged.clone())),
+            None => Err(self),
+        }
     }
 
     /// Creates an error for a change that may have happened.
     pub fn outcome_unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into() }
+        Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into(), page: None }
     }
 
     /// Creates an error for a change that fewer replicas than required confirmed.
     pub fn unconfirmed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Unconfirmed, source: source.into().into() }
+        Self { kind: StoreErrorKind::Unconfirmed, source: source.into().into(), page: None }
     }
 
     /// Returns how the store failed.

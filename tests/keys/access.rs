@@ -1,13 +1,23 @@
 use keyward::{
-    Access, Actor, ErrorKind, Expiry, NewKey, VerifyRequest,
-    manage::{Issued, KeyChange, Rotation},
+    Access, Actor, AuditQuery, ErrorKind, Expiry, Hasher as _, Key, NewKey, Sha256Hasher,
+    VerifyRequest,
+    manage::{Issued, KeyChange, Page, Rotation},
     model::{KeyLimits, Networks, Permissions, Quota, Rate, Scopes},
+    store::UpdateOutcome,
 };
 
 use crate::support::{HOUR, Service, on_each_store, owner, stores};
 
 fn only<const N: usize>(scopes: [&str; N]) -> Permissions {
     Permissions::Only(Scopes::new(scopes).unwrap())
+}
+
+/// More scopes than a key may have: a union has no bound.
+fn three_hundred_scopes() -> Scopes {
+    let half = |from: u32| Permissions::only((from..from + 150).map(|n| format!("s{n}"))).unwrap();
+    let Permissions::Only(scopes) = half(0).union(&half(150)) else { panic!("no union") };
+    assert_eq!(scopes.iter().count(), 300);
+    scopes
 }
 
 fn access<const N: usize>(scopes: [&str; N]) -> Access {
@@ -290,4 +300,63 @@ fn an_ipv4_mapped_ipv6_network_equals_the_ipv4_network() {
     }
     let all = Networks::only(["::ffff:0.0.0.0/96"]).unwrap();
     assert!(all.allows("203.0.113.1".parse().ok()) && !all.allows("2001:db8::1".parse().ok()));
+}
+
+#[tokio::test]
+async fn a_key_is_not_written_beyond_the_bounds_also_if_another_constructor_made_the_value() {
+    let half = |from: u8| match Networks::only((from..from + 51).map(|n| format!("10.0.{n}.0/24")))
+    {
+        Ok(Networks::Only(networks)) => networks,
+        other => panic!("{other:?}"),
+    };
+    let networks = Networks::Only([&*half(0), &*half(51)].concat().into());
+    let service = Service::new(stores::memory());
+    let (keys, ada, by) = (service.keys(), &service.owner, &service.actor);
+    let issued = service.issue().await;
+    for (new, change, what) in [
+        (
+            service.new_key().access(Access::Only(three_hundred_scopes())),
+            KeyChange::default().access(Access::Only(three_hundred_scopes())),
+            "scopes",
+        ),
+        (
+            service.new_key().networks(networks.clone()),
+            KeyChange::default().networks(networks.clone()),
+            "networks",
+        ),
+    ] {
+        let digest = Sha256Hasher.digest(what.as_bytes());
+        for error in [
+            keys.issue(new.clone(), by).await.unwrap_err(),
+            keys.import(new, digest, "lc_live_", by).await.unwrap_err(),
+            keys.update(ada, issued.key.id, &change, by).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+    let listed = keys.list(ada, Page::first()).await.unwrap().keys;
+    assert_eq!(listed, [issued.key]);
+}
+
+/// Written by a version that did not check the bound.
+#[tokio::test]
+async fn a_key_with_too_many_scopes_stays_readable() {
+    on_each_store(async |handles| {
+        let store = handles[0].clone();
+        let service = Service::new(handles);
+        let issued = service.issue().await;
+        let log = service.keys().events(AuditQuery::new(&service.owner)).await.unwrap();
+        let wide = Key { access: Access::Only(three_hundred_scopes()), ..Key::clone(&issued.key) };
+        assert_eq!(store.update(&wide, &log[0]).await.unwrap(), UpdateOutcome::Updated);
+        let listed = service.keys().list(&service.owner, Page::first()).await.unwrap();
+        assert_eq!((listed.keys[0].access.clone(), listed.damaged), (wide.access, vec![]));
+        service.keys().catch_up().await.unwrap();
+        let verified = service.verify(&issued).await.unwrap();
+        assert!(verified.allows("s299") && !verified.allows("s300"));
+        let change = KeyChange::default().name("renamed").unwrap();
+        let (ada, by) = (&service.owner, &service.actor);
+        service.keys().update(ada, issued.key.id, &change, by).await.unwrap();
+    })
+    .await;
 }

@@ -201,13 +201,13 @@ async fn a_hint_that_contains_the_secret_or_invisible_characters_is_rejected() {
 }
 
 #[tokio::test]
-async fn limits_and_networks_of_any_size_can_be_stored() {
+async fn limits_of_any_size_and_networks_up_to_the_bound_can_be_stored() {
     on_each_store(async |handles| {
         let service = Service::new(handles);
         let one = NonZeroU32::MIN;
         for period in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
             let rate = Some(Rate { uses: one, period, burst: one });
-            let networks = (0..=200).map(|n| IpNet::from(IpAddr::from([192, 0, 2, n])));
+            let networks = (0..100).map(|n| IpNet::from(IpAddr::from([192, 0, 2, n])));
             let new = service
                 .new_key()
                 .limits(KeyLimits { rate, ..KeyLimits::default() })

@@ -6,3 +6,37 @@ mod postgres;
 mod redis;
 pub mod sabotage;
 mod sqlite;
+
+use keyward::{ApiKeys, ErrorKind, KeyId, Owner, manage::Page};
+
+/// Checks that a damaged key is listed as such, and that it spoils no other key of its page, whatever the limit is.
+async fn lists_damaged_key(
+    keys: &ApiKeys,
+    of: &Owner,
+    damaged: KeyId,
+    others: &[KeyId],
+    damage: &str,
+) {
+    for limit in 1..=4 {
+        let (mut readable, mut unreadable, mut page) = (vec![], vec![], Page::first().limit(limit));
+        loop {
+            let listed = keys.list(of, page).await.expect(damage);
+            assert!(listed.keys.len() + listed.damaged.len() <= limit as usize);
+            readable.extend(listed.keys.iter().map(|key| key.id));
+            unreadable.extend(listed.damaged);
+            let Some(next) = listed.next else { break };
+            page = page.after(next);
+        }
+        readable.sort();
+        assert_eq!(
+            (readable.as_slice(), unreadable.as_slice()),
+            (others, &[damaged][..]),
+            "{damage}"
+        );
+    }
+    assert_eq!(
+        keys.get(of, damaged).await.expect_err(damage).kind(),
+        ErrorKind::Corrupt,
+        "{damage}"
+    );
+}

@@ -273,7 +273,11 @@ impl Call<'_> {
         }
         let page = self.keys.list(self.caller.owner_scope(), page).await?;
         let keys = page.keys.iter().map(|key| self.key_json(key));
-        Ok(page_json("keys", keys.collect(), page.next))
+        let mut json = page_json("keys", keys.collect(), page.next);
+        if !page.damaged.is_empty() {
+            json["damaged"] = page.damaged.iter().map(ToString::to_string).collect();
+        }
+        Ok(json)
     }
 
     async fn rotate(&self, id: KeyId) -> ManageResult<Issued> {

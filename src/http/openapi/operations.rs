@@ -357,9 +357,12 @@ pub(super) fn management_schemas() -> [NamedSchema; 8] {
         .property("token", string().description(Some("The secret.")))
         .property("client_ip", string().description(Some(address)))
         .required("token");
+    let damaged =
+        "The ids of keys on this page whose records are damaged. Omitted if there are none.";
+    let damaged = ArrayBuilder::new().items(uuid()).description(Some(damaged));
     [
         ("ApiKeyChange", changeable(change.optional(["name"], name())).0),
-        ("ApiKeyPage", page("keys", "ApiKey").0),
+        ("ApiKeyPage", page("keys", "ApiKey").optional(["damaged"], damaged).0),
         ("AuditEvent", event.0),
         ("AuditPage", page("events", "AuditEvent").0),
         ("Introspection", introspection.0),

@@ -5,7 +5,8 @@ use sqlx::{Row, SqlStr, postgres::PgRow};
 use super::{
     connections::Connections,
     records::{
-        event_uuid, instant, number, read_digest, read_event, read_found_key, read_key, uuid,
+        event_uuid, instant, key_id, number, read_digest, read_event, read_found_key, read_key,
+        uuid,
     },
     transaction::PostgresDatabase,
 };
@@ -101,7 +102,10 @@ impl PostgresDatabase {
                 .bind(now.as_unix_micros())
         };
         let rows = self.connections.rows(read).await?;
-        self.connections.decode(&rows, |row| read_key(row).map(Arc::new))
+        let ids = self.connections.decode(&rows, |row: &PgRow| Ok(key_id(row.try_get("id")?)))?;
+        let classify = |failure| self.connections.classify(failure);
+        let keys = rows.iter().map(|row| read_key(row).map_err(classify));
+        StoreError::page(ids.into_iter().zip(keys))
     }
 
     /// Lists tenants by jumping from one to the next by index, past all keys between them.

@@ -62,23 +62,24 @@ impl RedisDatabase {
         let KeyQuery { within, status, after, limit, now } = *query;
         let (prefix, now) = (scope_prefix(within), instant(now));
         let mut from = start_after(&prefix, after.as_ref().map(KeyId::as_bytes));
-        let mut keys = Vec::new();
-        while keys.len() < limit as usize {
-            let left = (limit as usize - keys.len()).to_string();
+        let mut records = Vec::new();
+        while records.len() < limit as usize {
+            let left = (limit as usize - records.len()).to_string();
             let status = status.map_or("", Status::as_str).as_bytes();
             let arguments = [&prefix, &from[..], left.as_bytes(), status, &now];
             let (page, next) = page(self.read(&LIST_KEYS, &arguments).await?)?;
             for pair in pairs(&page) {
                 let (id, packed) = pair?;
-                let key = read_key(id, packed)?.key;
-                if within.includes(&key.owner) {
-                    keys.push(Arc::new(key));
+                let key = read_key(id, packed).map(|record| record.key);
+                if key.as_ref().map_or(true, |key| within.includes(&key.owner)) {
+                    let id = KeyId::from_bytes(id.try_into().map_err(|_| damaged_record())?);
+                    records.push((id, key));
                 }
             }
             let Some(next) = next else { break };
             from = next;
         }
-        Ok(keys)
+        StoreError::page(records)
     }
 
     /// Lists tenants in the order of their hashes, which is the order of the index.

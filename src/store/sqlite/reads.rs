@@ -3,7 +3,9 @@ use std::sync::Arc;
 use super::{
     connections::SqliteDatabase,
     errors::SqliteFailure,
-    records::{corrupt_column, instant, micros, number, read_event, read_found_key, read_key},
+    records::{
+        corrupt_column, instant, key_id, micros, number, read_event, read_found_key, read_key,
+    },
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
@@ -60,7 +62,7 @@ impl SqliteDatabase {
         query: &KeyQuery<'_>,
     ) -> Result<Vec<Arc<Key>>, StoreError> {
         let KeyQuery { within, status, after, limit, now } = *query;
-        self.read(async |connection, sql| {
+        let rows = self.read(async |connection, sql| {
             let list = match within {
                 OwnerScope::Owner(_) => &sql.list_of_owner,
                 OwnerScope::Tenant(_) => &sql.list_of_tenant,
@@ -74,9 +76,11 @@ impl SqliteDatabase {
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
-            rows.iter().map(|row| read_key(row).map(Arc::new)).collect()
-        })
-        .await
+            let with_id = |row| Ok::<_, SqliteFailure>((key_id(&row)?, row));
+            rows.into_iter().map(with_id).collect::<Result<Vec<_>, _>>()
+        });
+        let key = |row| read_key(&row).map_err(|failure| failure.before_commit(&self.path));
+        StoreError::page(rows.await?.into_iter().map(|(id, row)| (id, key(row))))
     }
 
     pub(super) async fn list_tenants(

@@ -46,6 +46,10 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
         .bind(i64::try_from(key.revision).unwrap_or(i64::MAX))
 }
 
+pub(super) fn key_id(row: &SqliteRow) -> Result<KeyId, SqliteFailure> {
+    Ok(KeyId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?))
+}
+
 /// Reads a key from a row that has the columns of `statements::KEY`.
 pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqliteFailure> {
     let retiring = match (row.try_get("retiring_hint")?, instant(row, "retiring_ends_at")?) {
@@ -60,7 +64,7 @@ pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqliteFailure> {
         _ => return Err(corrupt_column("revoked_at")),
     };
     Ok(Key {
-        id: KeyId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?),
+        id: key_id(row)?,
         owner: owner(row)?,
         name: Name::new(row.try_get("name")?).map_err(StoreError::corrupt)?,
         hint: row.try_get("hint")?,

@@ -10,7 +10,10 @@ use keyward::{
 };
 
 use super::{connect, patient};
-use crate::support::{Service, servers::postgres::Database, stores};
+use crate::{
+    store::lists_damaged_key,
+    support::{Service, servers::postgres::Database, stores},
+};
 
 /// A database whose tables accept every value of a column's type.
 async fn unchecked() -> Option<(Database, Arc<dyn KeyStore>, Service)> {
@@ -60,6 +63,10 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
             other => panic!("{damage}: {other:?}"),
         }
         is_corrupt(store.get(OwnerScope::Tenant("acme"), issued.key.id).await, damage);
+        if !damage.contains("account") {
+            let others = [service.issue().await.key.id, service.issue().await.key.id];
+            lists_damaged_key(service.keys(), &service.owner, issued.key.id, &others, damage).await;
+        }
     }
 }
 

@@ -8,9 +8,12 @@ use keyward::{
 };
 
 use super::{connect, service};
-use crate::support::{
-    Service,
-    servers::redis::{Options, Server},
+use crate::{
+    store::lists_damaged_key,
+    support::{
+        Service,
+        servers::redis::{Options, Server},
+    },
 };
 
 async fn start() -> Option<(Server, RedisStore, Service)> {
@@ -85,9 +88,8 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
         damage_key(&server, damage);
         verification_is_corrupt(&service, &issued, damage).await;
         is_corrupt(store.get(OwnerScope::Tenant("acme"), issued.key.id).await, damage);
-        let page = keyward::manage::Page::first();
-        let listed = service.keys().list(&service.owner, page).await;
-        assert_eq!(listed.expect_err(damage).kind(), ErrorKind::Corrupt, "{damage}");
+        let others = [service.issue().await.key.id, service.issue().await.key.id];
+        lists_damaged_key(service.keys(), &service.owner, issued.key.id, &others, damage).await;
     }
 }
 

@@ -9,7 +9,10 @@ use keyward::{
 };
 
 use super::{issue, keys_on, other_connection, service, sql};
-use crate::support::{owner, stores::SqliteFile};
+use crate::{
+    store::lists_damaged_key,
+    support::{owner, stores::SqliteFile},
+};
 
 #[tokio::test]
 async fn a_file_that_is_not_a_database_is_rejected_and_not_changed() {
@@ -55,6 +58,10 @@ async fn a_damaged_row_is_corrupt_and_never_denied() {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}");
             }
             other => panic!("{damage}: {other:?}"),
+        }
+        if !damage.contains("account") {
+            let others = [issue(&keys).await.key.id, issue(&keys).await.key.id];
+            lists_damaged_key(&keys, &owner("acme", "ada"), issued.key.id, &others, damage).await;
         }
     }
 }
