@@ -1,6 +1,9 @@
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,11 @@ use sqlx::{
     postgres::{PgConnectOptions, PgRow},
     raw_sql,
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{
     errors::{PostgresFailure, ServerError, ends_connection},
@@ -18,10 +25,12 @@ use super::{
 };
 use crate::store::{StoreError, error::TimedOut};
 
-/// The pool, and how a call uses it.
+/// A pool, and how a call uses it.
 #[derive(Clone)]
 pub(super) struct Connections {
     pub(super) pool: PgPool,
+    /// Bounds the calls that wait for the pool. `None` for look-ups and the change feed, whose number is small anyway.
+    queue: Option<Arc<Queue>>,
     /// How long a call may take.
     pub(super) limit: Duration,
     /// Whether two transactions of one connection reach the same server process. A transaction
@@ -34,7 +43,18 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(pool: PgPool, limit: Duration, keeps_session: bool) -> Self {
         let server = address(&pool.connect_options());
-        Self { pool, limit, keeps_session, server }
+        let queue = Some(Arc::new(Queue::new(pool.options().get_max_connections())));
+        Self { pool, queue, limit, keeps_session, server }
+    }
+
+    /// Returns connections to the same server for look-ups and the change feed. They are reserved, so that verification
+    /// does not wait behind changes.
+    pub(super) fn reserved(&self) -> Self {
+        let options = self.pool.options().clone();
+        let connections = options.get_max_connections().min(RESERVED);
+        let options = options.min_connections(0).max_connections(connections);
+        let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
+        Self { pool, queue: None, ..self.clone() }
     }
 
     /// Returns the rows of a statement that changes nothing.
@@ -102,21 +122,65 @@ impl Connections {
     async fn first_step<'q, E: Execute<'q, Postgres> + 'q>(
         &self,
         statement: impl Fn() -> E,
-    ) -> Result<(Lease, Vec<PgRow>), Error> {
+    ) -> Result<(Lease, Vec<PgRow>), PostgresFailure> {
+        let turn = match &self.queue {
+            Some(queue) => Some(queue.turn().await?),
+            None => None,
+        };
         let mut retries = self.pool.options().get_max_connections();
         loop {
             let mut lease = self.lease().await?;
             match lease.fetch_all(statement()).await {
-                Ok(rows) => return Ok((lease, rows)),
+                Ok(rows) => {
+                    lease.turn = turn;
+                    return Ok((lease, rows));
+                }
                 Err(error) if ends_connection(&error) && retries > 0 => retries -= 1,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
     async fn lease(&self) -> Result<Lease, Error> {
         let connection = Some(self.pool.acquire().await?);
-        Ok(Lease { connection, limit: self.limit, in_transaction: false })
+        Ok(Lease { connection, turn: None, limit: self.limit, in_transaction: false })
+    }
+}
+
+/// Calls wait here for a connection, in the order of their arrival. If too many do, further ones fail immediately: they
+/// would wait until their timeout, and their callers would try again and again.
+struct Queue {
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Queue {
+    fn new(connections: u32) -> Self {
+        let turns = Arc::new(Semaphore::new(connections.max(1) as usize));
+        Self { turns, waiting: AtomicUsize::new(0) }
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+            return Ok(turn);
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= MAX_WAITING {
+            // Lets others run: a caller that tries again without a pause must not keep the thread.
+            tokio::task::yield_now().await;
+            return Err(StoreError::unavailable(format!(
+                "{MAX_WAITING} calls are waiting for a connection to PostgreSQL already: try again in a second"
+            )));
+        }
+        let closed = |_| StoreError::unavailable("the queue is never closed");
+        self.turns.clone().acquire_owned().await.map_err(closed)
     }
 }
 
@@ -128,6 +192,8 @@ impl Connections {
 pub(super) struct Lease {
     /// `Some` until the connection is given back or dropped.
     connection: Option<PoolConnection<Postgres>>,
+    /// Ends when the connection is back in the pool.
+    turn: Option<OwnedSemaphorePermit>,
     limit: Duration,
     in_transaction: bool,
 }
@@ -157,8 +223,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return drop(connection.detach()) };
-        let (limit, in_transaction) = (self.limit, self.in_transaction);
+        let (limit, in_transaction, turn) = (self.limit, self.in_transaction, self.turn.take());
         runtime.spawn(async move {
+            let _turn = turn;
             let settle = async {
                 match in_transaction {
                     true => connection.execute("ROLLBACK").await.map(drop),
@@ -180,4 +247,8 @@ fn address(options: &PgConnectOptions) -> Arc<str> {
     }
 }
 
+/// How many connections are reserved for look-ups and the change feed. Each is used for one short statement at a time.
+const RESERVED: u32 = 5;
+/// More than a server can serve within the usual timeout, so that calls that fail here would fail anyway.
+const MAX_WAITING: usize = 1_024;
 const SOME_UNTIL_RETURNED: &str = "only `give_back` and the drop take the connection";

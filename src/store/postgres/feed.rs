@@ -43,9 +43,9 @@ impl PostgresDatabase {
         let sql = self.sql(sql);
         let after = after.map(FeedPosition::from_cursor);
         let number = after.map(|after| after.number as i64);
-        let rows = self.connections.rows(|| sqlx::query(sql.clone()).bind(number).bind(PAGE_SIZE));
+        let rows = self.reserved.rows(|| sqlx::query(sql.clone()).bind(number).bind(PAGE_SIZE));
         let batch = read_batch(&rows.await?, after);
-        batch.map_err(|failure| self.connections.classify(failure))
+        batch.map_err(|failure| self.reserved.classify(failure))
     }
 
     pub(super) async fn delete_old_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
@@ -154,7 +154,7 @@ impl FeedListener {
 
     async fn last_change(&self) -> Result<u64, StoreError> {
         let sql = self.database.sql("SELECT last_number, last_tag FROM {t}feed");
-        let connections = &self.database.connections;
+        let connections = &self.database.reserved;
         let rows = connections.rows(|| sqlx::query(sql.clone())).await?;
         let last = connections.decode(&rows, |row| position(row, LAST))?;
         Ok(last.into_iter().next().flatten().ok_or_else(no_feed_row)?.cursor())
@@ -163,13 +163,13 @@ impl FeedListener {
     fn ensure_task(&self) {
         // A LISTEN through a transaction pooler would stay on a connection that other clients get,
         // and sqlx treats an unexpected notification as a protocol error.
-        if !self.database.connections.keeps_session {
+        if !self.database.reserved.keeps_session {
             return;
         }
         let mut task = lock(&self.task);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             let channel = self.database.tables.channel();
-            let (connections, state) = (self.database.connections.clone(), self.state.clone());
+            let (connections, state) = (self.database.reserved.clone(), self.state.clone());
             *task = Some(tokio::spawn(listen(connections, channel, state)));
         }
     }

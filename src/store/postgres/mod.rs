@@ -44,9 +44,11 @@ use crate::{
 /// - `test_before_acquire(false)`. By default sqlx pings a connection before it lends it, which costs
 ///   each lookup one more round trip. The store does not need the ping: a call whose connection
 ///   turns out to be dead starts again on another one.
-/// - `max_connections`: concurrent lookups use at most four connections and share queries beyond
-///   that. Each change uses one connection, and the listener uses one outside the pool. Ten are
-///   plenty.
+/// - `max_connections`: each change uses one connection of the pool, and so do reads for management.
+///   Lookups and the change feed use up to five connections outside the pool, so that verification does
+///   not wait behind changes: concurrent lookups use at most four and share queries beyond that. The
+///   listener uses one more. Ten are plenty. While 1,024 calls wait for the pool, further ones are
+///   *unavailable* immediately.
 /// - `acquire_timeout` may have any value: a call gives up after the store's own timeout.
 /// - `synchronous_commit` and `default_transaction_isolation` may have any value; a change sets its
 ///   own. `default_transaction_read_only` makes changes *unavailable*.

@@ -84,7 +84,8 @@ impl PostgresOptions {
     }
 
     /// Sets the maximum number of connections of the store's own pool. Defaults to 10; 0 is treated
-    /// as 1. Has no effect on a pool passed to [`with_pool`](PostgresOptions::with_pool).
+    /// as 1. Has no effect on a pool passed to [`with_pool`](PostgresOptions::with_pool). Look-ups and
+    /// the change feed use as many more, up to 5, and the listener one more.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);
         self
@@ -126,7 +127,8 @@ impl PostgresOptions {
         self.with_pool(pool).await
     }
 
-    /// Uses the service's own pool, and migrates the tables.
+    /// Uses the service's own pool, and migrates the tables. Look-ups and the change feed use up to 5
+    /// more connections with the same options, so that they do not wait for the pool.
     ///
     /// # Errors
     /// As [`connect`](PostgresOptions::connect).
@@ -134,7 +136,8 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate, pooler, .. } = self;
         let tables = Arc::new(TableNames { schema, prefix, prepare: !pooler });
         let connections = Connections::new(pool, timeout, !pooler);
-        let database = PostgresDatabase { tables, connections };
+        let reserved = connections.reserved();
+        let database = PostgresDatabase { tables, connections, reserved };
         database.migrate(migrate).await?;
         let lookups = Arc::new(CoalescedLookups::new(KeyLookup::new(&database)));
         let listener = Arc::new(FeedListener::new(database.clone()));

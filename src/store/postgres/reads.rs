@@ -34,7 +34,7 @@ impl KeyLookup {
         let sql = "SELECT k.*, s.digest, s.former FROM {t}secrets s \
             JOIN {t}keys k ON k.id = s.key_id WHERE s.digest = ANY((SELECT CASE WHEN pg_is_in_recovery() \
             THEN current_setting('keyward.this_server_is_a_standby')::bytea[] ELSE $1::bytea[] END)::bytea[])";
-        Self { connections: database.connections.clone(), sql: database.sql(sql) }
+        Self { connections: database.reserved.clone(), sql: database.sql(sql) }
     }
 }
 

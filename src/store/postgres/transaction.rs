@@ -93,6 +93,8 @@ impl TableNames {
 pub(super) struct PostgresDatabase {
     pub(super) tables: Arc<TableNames>,
     pub(super) connections: Connections,
+    /// For look-ups and the change feed.
+    pub(super) reserved: Connections,
 }
 
 /// A write transaction. Dropped before the commit, it is rolled back.

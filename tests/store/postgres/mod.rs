@@ -1,5 +1,6 @@
 //! The PostgreSQL store on servers of its own: outages, kills, settings, schemas and damage.
 
+mod crowd;
 mod cuts;
 mod damage;
 mod feed;

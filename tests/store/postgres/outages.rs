@@ -128,7 +128,7 @@ async fn connections_that_hang_forever_do_not_exhaust_the_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_without_a_free_connection_is_unavailable_and_comes_back() {
+async fn with_a_pool_without_a_free_connection_keys_verify_and_changes_are_unavailable() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
@@ -152,7 +152,12 @@ async fn tables_that_are_locked_are_unavailable_and_come_back() {
     let pool = PgPoolOptions::new().connect(stage.database.url()).await.unwrap();
     let mut other = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE keyward_keys").execute(&mut *other).await.unwrap();
-    stage.is_unavailable(&issued).await;
+    stage.changes_are_unavailable(&issued).await;
+    let verify = async || {
+        let node = &stage.service.nodes[1];
+        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
+    };
+    until("a key verifies", verify).await;
     other.rollback().await.unwrap();
     stage.recovers(&issued).await;
 }
