@@ -49,7 +49,7 @@ pub enum ErrorKind {
     NotLive,
     /// The imported secret is already stored.
     AlreadyExists,
-    /// Concurrent changes of the key won every retry.
+    /// Concurrent changes of the key won every retry, for up to 5 seconds.
     Conflict,
     /// A call with the same idempotency token is in progress, or was made moments ago; see
     /// [`retry_after`](Error::retry_after). Repeat the call later.

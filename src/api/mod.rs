@@ -399,7 +399,8 @@ impl ApiKeys {
     /// Returns how often a key was accepted, denied and limited in each of the last `hours` hours, oldest first,
     /// including the current one and hours without a use. `hours` is limited to 1 to 744, which is 31 days.
     ///
-    /// Uses are counted in memory and written about once a minute. They are kept for the time that [`Retention`] sets.
+    /// Uses are counted in memory and written about once a minute: a process that is killed loses up to a minute of them.
+    /// They are kept for the time that [`Retention`] sets.
     pub async fn usage_history<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,
@@ -566,11 +567,19 @@ impl ApiKeys {
     /// and then flush sinks that send in the background, such as the mailer of the feature `email`.
     ///
     /// Verification still works afterwards, but writes nothing by itself, and learns of changes that other nodes make only
-    /// by reading entries again after [`max_staleness`](crate::verify::CacheOptions::max_staleness).
+    /// by reading entries again after [`max_staleness`](crate::verify::CacheOptions::max_staleness): nothing older is
+    /// accepted. [`health`](ApiKeys::health) then reports [`FeedState::Stopped`].
+    ///
+    /// A process that is killed loses what was not written: up to 5 seconds of last uses, and up to a minute of hourly
+    /// counts and denials. First uses are written immediately.
+    ///
+    /// # Errors
+    /// If the store fails or does not answer, after a few of its timeouts. The text says how much is not written. It is
+    /// lost unless a repetition succeeds.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.verifier.stop();
         self.manager.jobs.stopped.store(true, Ordering::Release);
-        self.flush().await
+        self.flush().await.map_err(|error| self.verifier.writer.unwritten(error))
     }
 }
 

@@ -2,7 +2,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     change::{check_within_actor, check_within_owner},
-    manager::{MAX_ATTEMPTS, Manager, Target},
+    manager::{Manager, Target},
     repeat::{TOKEN_LIFETIME, replaced_if_unused, token_hash},
 };
 use crate::{
@@ -175,7 +175,7 @@ enum Inserted {
 
 impl Manager {
     pub(crate) async fn issue(&self, new: NewKey, by: &Actor) -> Result<Issued, Error> {
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in self.attempts() {
             let secret = self.formats.current().generate()?;
             let digest = self.hashers.digest(secret.expose().as_bytes());
             let hint = self.formats.hint(&secret);

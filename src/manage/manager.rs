@@ -163,6 +163,15 @@ impl Manager {
         Ok((0..hours).rev().map(|n| usage(hours_ago(n))).collect())
     }
 
+    /// Returns the attempts of a change that others may prevent: it ends, however many changes there are.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = usize> + use<> {
+        let clock = self.clock.clone();
+        let began = clock.coarse_now().monotonic_timestamp();
+        let has_time =
+            move |_: &usize| clock.coarse_now().monotonic_timestamp().since(began) < MAX_RETRYING;
+        (0..MAX_ATTEMPTS).take_while(has_time)
+    }
+
     /// Returns an event that happens now, without an owner.
     pub(crate) fn event(&self, kind: EventKind, by: &Actor) -> Result<AuditEvent, Error> {
         let now = self.clock.now();
@@ -245,9 +254,10 @@ impl AuditExport {
 
 debug_only!(AuditExport { format, tenant, owner, is_over });
 
-/// How often a change is retried if others change the key at the same time. Each lost attempt means that another change
-/// was written, so only a storm of changes gets this far.
-pub(super) const MAX_ATTEMPTS: usize = 100;
+/// How often, and for how long, a change is retried if others change the key at the same time. Each lost attempt means
+/// that another change was written, so only a storm of changes gets this far.
+const MAX_ATTEMPTS: usize = 100;
+const MAX_RETRYING: Duration = Duration::from_secs(5);
 /// The maximum number of places that are logged for one secret of one report: each new one is an event.
 const MAX_PLACES: usize = 100;
 /// 31 days.

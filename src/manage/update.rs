@@ -3,7 +3,7 @@ use std::{mem::replace, sync::Arc, time::Duration};
 use super::{
     change::{check_within_actor, check_within_owner},
     issue::Issued,
-    manager::{MAX_ATTEMPTS, Manager, Target},
+    manager::{Manager, Target},
     repeat::{TOKEN_LIFETIME, replaced_if_unused, secret_made_at, token_hash},
 };
 use crate::{
@@ -146,7 +146,11 @@ impl Manager {
         Target { within, id, by }: Target<'_>,
         edit: Edit<'_>,
     ) -> Result<Arc<Key>, Error> {
-        for _ in 0..MAX_ATTEMPTS {
+        if let Edit::Change(KeyChange { access, networks, .. }) = edit {
+            access.as_ref().map_or(Ok(()), Access::check_bound)?;
+            networks.as_ref().map_or(Ok(()), Networks::check_bound)?;
+        }
+        for _ in self.attempts() {
             let before = self.live(within, id).await?;
             let mut after = Key::clone(&before);
             let (kind, sensitive) = match edit {
@@ -213,7 +217,7 @@ impl Manager {
         token: Option<[u8; 32]>,
         decide: impl Fn(&Key, Timestamp) -> Result<PreviousSecret, Error> + Send + Sync,
     ) -> Result<Issued, Error> {
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in self.attempts() {
             if token.is_some() {
                 // A secret that was used must not be replaced, also if its use is not written yet.
                 self.writer.flush_uses().await?;

@@ -114,6 +114,11 @@ impl UsageRecorder {
         ids.len()
     }
 
+    /// Returns how many hourly counts of keys are not written yet.
+    pub(crate) fn hours(&self) -> usize {
+        self.hourly.iter().map(|shard| lock(shard).len()).sum()
+    }
+
     /// Takes all uses, one entry per secret, the earliest first; their numbers go to the hourly counts.
     pub(crate) fn drain(&self, ids: &IdGenerator) -> Result<Vec<KeyUse>, EntropyError> {
         let mut all = std::mem::take(&mut *lock(&self.unwritten));

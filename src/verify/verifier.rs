@@ -252,6 +252,7 @@ impl Verifier {
     /// Stops the background tasks. Verification still works, but writes nothing by itself.
     pub(crate) fn stop(&self) {
         self.feed.stop();
+        self.cache.freshness.shut_down();
         self.writer.stop();
     }
 }

@@ -81,6 +81,16 @@ impl WriteBehind {
         self.ensure_running();
     }
 
+    /// Adds to the error of a last write how much was not written.
+    pub(crate) fn unwritten(&self, error: Error) -> Error {
+        let (keys, hours, events) = (self.usage.len(), self.usage.hours(), self.unwritten_events());
+        let message = format!(
+            "{error}. Not written: the last uses of {keys} keys, {hours} hourly counts and {events} events. They are lost \
+             unless the shutdown is repeated when the store is back"
+        );
+        Error::new(error.kind(), message).caused_by(Arc::new(error))
+    }
+
     pub(crate) fn unwritten_events(&self) -> usize {
         lock(&self.events).len()
     }

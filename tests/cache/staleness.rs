@@ -143,7 +143,7 @@ async fn health_reports_the_feed_state_and_the_cache_size() {
     faulty.set_feed_fault(Fault::None);
     wait_for_feed_state(other, FeedState::Pushed).await;
     other.shutdown().await.unwrap();
-    wait_for_feed_state(other, FeedState::Idle).await;
+    wait_for_feed_state(other, FeedState::Stopped).await;
     assert_eq!(other.health().unwritten_uses, 0);
 }
 
@@ -169,7 +169,28 @@ async fn a_shutdown_writes_uses_and_stops_the_background_tasks() {
     assert_eq!(outcome(other, &issued).await, "ok");
     service.clock.advance(BOUND + MICRO);
     assert_eq!(outcome(other, &issued).await, "ok", "it queries the store");
-    assert_eq!(other.health().feed, FeedState::Idle);
+    assert_eq!(other.health().feed, FeedState::Stopped);
+}
+
+#[tokio::test]
+async fn a_node_that_was_shut_down_keeps_the_bound_and_reports_it() {
+    for strict in [false, true] {
+        let options = CacheOptions::default();
+        let options = if strict { options.strict() } else { options };
+        let (service, _, issued) = two_nodes(options).await;
+        let other = &service.nodes[1];
+        other.shutdown().await.unwrap();
+        assert_eq!(other.health().feed, FeedState::Stopped);
+        service.keys().revoke(&service.owner, issued.key.id, "", &service.actor).await.unwrap();
+        service.clock.advance(BOUND);
+        let expected = if strict { "revoked" } else { "ok" };
+        assert_eq!(outcome(other, &issued).await, expected, "within the bound");
+        service.clock.advance(MICRO);
+        assert_eq!(outcome(other, &issued).await, "revoked");
+        // A reading on request does not make it a node that follows the feed.
+        other.catch_up().await.unwrap();
+        assert_eq!(other.health().feed, FeedState::Stopped);
+    }
 }
 
 #[tokio::test]

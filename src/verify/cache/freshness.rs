@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::ReadStamp;
 use crate::store::FeedMode;
@@ -17,6 +17,8 @@ pub enum FeedState {
     Down,
     /// The store has no change feed. Entries are trusted within `max_staleness` and no longer.
     NotSupported,
+    /// The node was shut down. Entries are trusted within `max_staleness` and no longer.
+    Stopped,
 }
 
 /// How long entries are trusted: the state of the change feed. Instants are nanoseconds of the cache time.
@@ -24,13 +26,15 @@ pub(crate) struct Freshness {
     /// When the last complete reading of the feed began; 0 if there was none.
     synced_at: AtomicU64,
     state: AtomicU8,
+    is_shut_down: AtomicBool,
     max_staleness: u64,
     strict: bool,
 }
 
 impl Freshness {
     pub(super) fn new(max_staleness: u64, strict: bool) -> Self {
-        Self { synced_at: AtomicU64::new(0), state: AtomicU8::new(IDLE), max_staleness, strict }
+        let (synced_at, state) = (AtomicU64::new(0), AtomicU8::new(IDLE));
+        Self { synced_at, state, is_shut_down: AtomicBool::new(false), max_staleness, strict }
     }
 
     /// Returns whether an entry whose read began at `read_at` is trusted now.
@@ -90,7 +94,15 @@ impl Freshness {
         self.state.store(IDLE, Ordering::Release);
     }
 
+    /// Records that the feed is not followed any more, for good.
+    pub(crate) fn shut_down(&self) {
+        self.is_shut_down.store(true, Ordering::Release);
+    }
+
     pub(super) fn state(&self, now: u64) -> FeedState {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return FeedState::Stopped;
+        }
         match self.state.load(Ordering::Acquire) {
             IDLE => FeedState::Idle,
             DOWN => FeedState::Down,
@@ -108,7 +120,8 @@ impl Freshness {
     }
 
     fn is_live(&self) -> bool {
-        matches!(self.state.load(Ordering::Acquire), PUSHED | POLLED)
+        let is_followed = matches!(self.state.load(Ordering::Acquire), PUSHED | POLLED);
+        is_followed && !self.is_shut_down.load(Ordering::Acquire)
     }
 }
 

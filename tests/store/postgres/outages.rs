@@ -100,6 +100,27 @@ async fn postgres_that_is_frozen_is_unavailable_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_with_a_frozen_database_ends_and_reports_what_is_not_written() {
+    let Some(server) = Options::default().start() else { return };
+    let stage = Stage::new(server).await;
+    let issued = stage.service.issue().await;
+    let node = &stage.service.nodes[1];
+    until("a key verifies", async || {
+        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
+    })
+    .await;
+    stage.server.freeze();
+    let error = ended(node.shutdown()).await.unwrap_err();
+    assert!(error.is_unavailable() || error.kind() == ErrorKind::OutcomeUnknown, "{error:?}");
+    let text = "Not written: the last uses of 1 keys, 1 hourly counts and 0 events";
+    assert!(error.to_string().contains(text), "{error}");
+    stage.server.thaw();
+    until("it is repeated", async || node.shutdown().await.ok()).await;
+    let key = stage.service.nodes[0].get(&stage.service.owner, issued.key.id).await.unwrap();
+    assert!(key.last_used_at.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_that_hang_forever_do_not_exhaust_the_pool() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
@@ -139,7 +160,12 @@ async fn with_a_pool_without_a_free_connection_keys_verify_and_changes_are_unava
     let patient = connect(patient(), stage.database.url()).await;
     stage.service = Service::uncached(vec![patient, Arc::new(store)]);
     let held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
-    stage.is_unavailable(&issued).await;
+    stage.changes_are_unavailable(&issued).await;
+    let verify = async || {
+        let node = &stage.service.nodes[1];
+        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
+    };
+    until("a key verifies", verify).await;
     drop(held);
     stage.recovers(&issued).await;
 }
@@ -152,12 +178,7 @@ async fn tables_that_are_locked_are_unavailable_and_come_back() {
     let pool = PgPoolOptions::new().connect(stage.database.url()).await.unwrap();
     let mut other = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE keyward_keys").execute(&mut *other).await.unwrap();
-    stage.changes_are_unavailable(&issued).await;
-    let verify = async || {
-        let node = &stage.service.nodes[1];
-        node.verify(issued.secret.expose(), &VerifyRequest::new()).await.ok()
-    };
-    until("a key verifies", verify).await;
+    stage.is_unavailable(&issued).await;
     other.rollback().await.unwrap();
     stage.recovers(&issued).await;
 }
