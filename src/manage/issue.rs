@@ -102,8 +102,9 @@ impl NewKey {
     ///
     /// A repetition is [`TokenReused`](crate::ErrorKind::TokenReused) if it asks for another key, including its expiry,
     /// if the key was changed, disabled, rotated or revoked since, or if its secret was used. The node that is called
-    /// considers all uses that it verified before. It considers those of other nodes once they are written: a node writes
-    /// the first use of a secret immediately and others within 5 seconds, unless the store fails.
+    /// considers all uses that it has accepted; verifications of the key wait until the repetition is written. It
+    /// considers uses on other nodes once they are written: a node writes the first use of a secret immediately and
+    /// others within 5 seconds, unless the store fails.
     ///
     /// The token issues another key if the first was deleted, or was issued more than a day ago. Only a hash of the
     /// token is stored. For an import, the token only prevents a second one.

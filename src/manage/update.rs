@@ -104,9 +104,9 @@ impl Rotation {
     /// a few seconds.
     ///
     /// A repetition is [`TokenReused`](crate::ErrorKind::TokenReused) if its overlap differs, or if the new secret was
-    /// used. The node that is called considers all uses that it verified before. It considers those of other nodes once
-    /// they are written: a node writes the first use of a secret immediately and others within 5 seconds, unless the
-    /// store fails.
+    /// used. The node that is called considers all uses that it has accepted; verifications of the key wait until the
+    /// repetition is written. It considers uses on other nodes once they are written: a node writes the first use of a
+    /// secret immediately and others within 5 seconds, unless the store fails.
     ///
     /// After another rotation of the key, or after a day, the token makes another rotation. Only a hash of it is stored.
     pub fn token(self, token: &str) -> Self {
@@ -237,7 +237,11 @@ impl Manager {
             let hint = self.formats.hint(&secret);
             let after = rotated(&before, &hint, token, previous, event.at);
             let (store, writer) = (self.store.clone(), self.writer.clone());
+            // From here on, verifications that read the key wait.
+            let replacement =
+                (previous == PreviousSecret::Replaced).then(|| writer.replacements.begin(id));
             let write = async move {
+                let _until_it_is_written = replacement;
                 if previous == PreviousSecret::Replaced {
                     // Uses since the first flush: this node's cache does not have the secret any more.
                     writer.flush_uses().await?;

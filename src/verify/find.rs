@@ -115,7 +115,7 @@ impl Verifier {
         candidates: Candidates,
         stale_account: Option<Arc<CachedKey>>,
     ) -> Loaded {
-        let now = self.clock.coarse_now();
+        let mut now = self.clock.coarse_now();
         let current = *candidates.current();
         if let Some(key) = stale_account {
             return match self.reload_account(&key, now).await {
@@ -123,14 +123,20 @@ impl Verifier {
                 Err(error) => Loaded::Failed(error),
             };
         }
-        let read = self.cache.begin_read(now.cache_time);
-        let found = match self.find_in_store(candidates.as_slice()).await {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                self.cache.insert_unknown(current, read);
-                return Loaded::NoSuchKey(read);
+        let (read, found) = loop {
+            let read = self.cache.begin_read(now.cache_time);
+            let found = match self.find_in_store(candidates.as_slice()).await {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    self.cache.insert_unknown(current, read);
+                    return Loaded::NoSuchKey(read);
+                }
+                Err(error) => return Loaded::Failed(error.into()),
+            };
+            if !self.writer.replacements.wait_for_end(found.key.id).await {
+                break (read, found);
             }
-            Err(error) => return Loaded::Failed(error.into()),
+            now = self.clock.coarse_now();
         };
         let facts = KeyFacts::new(&found, &self.cache.interner);
         let account = match self.account(&facts, now).await {

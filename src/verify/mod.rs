@@ -21,6 +21,7 @@ mod find;
 #[cfg(feature = "manage")]
 mod introspect;
 mod limits;
+mod replacements;
 mod request;
 mod reserve;
 mod throttle;

@@ -16,6 +16,8 @@ pub(crate) struct UseCounter {
     /// The hour of the uses in `packed`. Locked when a second or an address begins, not for each use.
     hour: Mutex<u32>,
     pub(crate) used_before: AtomicBool,
+    /// Whether the secret was not used when the key was read.
+    pub(crate) was_unused: bool,
 }
 
 /// A hash of the second and the address of a use, in the high bits. The low bits are zero.
@@ -43,7 +45,12 @@ impl UseTag {
 impl UseCounter {
     pub(crate) fn new(used_before: bool) -> Self {
         let (packed, hour) = (AtomicU64::new(0), Mutex::new(0));
-        Self { packed, hour, used_before: AtomicBool::new(used_before) }
+        Self { packed, hour, used_before: AtomicBool::new(used_before), was_unused: !used_before }
+    }
+
+    /// Returns a counter without uses for a key whose account was read again.
+    pub(crate) fn continued(&self) -> Self {
+        Self { was_unused: self.was_unused, ..Self::new(self.used_before()) }
     }
 
     /// Returns whether the first use of the secret was recorded.

@@ -86,6 +86,9 @@ impl Verifier {
             self.charge_locally(&key, request, now)?
         };
         self.record_use(&key, request, now);
+        if key.uses.was_unused && !self.cache.is_current(&key) {
+            Box::pin(self.confirm_use(presented, digest, &key, request, now)).await?;
+        }
         Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
     }
 
@@ -157,6 +160,26 @@ impl Verifier {
             self.writer.hurry();
         }
         self.cache.throttle.record_success(request.ip, now.monotonic_timestamp());
+    }
+
+    /// Confirms a use that a replacement of the secret may not have seen: the key was changed since it was read, and the
+    /// secret was not used then. The use is recorded, so a replacement that begins later sees it.
+    #[cold]
+    async fn confirm_use(
+        self: &Arc<Self>,
+        presented: &[u8],
+        digest: SecretDigest,
+        key: &CachedKey,
+        request: &VerifyRequest<'_>,
+        now: Now,
+    ) -> Result<(), VerifyError> {
+        self.writer.replacements.wait_for_end(key.facts.id).await;
+        let candidates = self.hashers.candidates_with(digest, presented);
+        match self.find_in_store(candidates.as_slice()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.deny_unknown(request, now)),
+            Err(error) => Err(VerifyError::Unavailable(error.into())),
+        }
     }
 
     /// Denies a text that cannot be a secret. This is cheap on purpose: such texts can arrive in large numbers.

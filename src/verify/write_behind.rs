@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{background::BackgroundTask, denials::DenialCounts, usage::UsageRecorder};
+use super::{
+    background::BackgroundTask, denials::DenialCounts, replacements::Replacements,
+    usage::UsageRecorder,
+};
 use crate::{
     audit::{AuditEvent, AuditSink, Fanout},
     error::{Error, ErrorKind},
@@ -26,6 +29,7 @@ pub(crate) struct WriteBehind {
     ids: Arc<IdGenerator>,
     pub(crate) usage: UsageRecorder,
     pub(crate) denials: DenialCounts,
+    pub(crate) replacements: Replacements,
     /// Digests of retired hashers, and what replaces them.
     rehashes: Mutex<Vec<(SecretDigest, SecretDigest)>>,
     /// Events that are complete but not written: denials, and what was done with one-time codes.
@@ -51,6 +55,7 @@ impl WriteBehind {
             ids,
             usage: UsageRecorder::default(),
             denials: DenialCounts::default(),
+            replacements: Replacements::default(),
             rehashes: Mutex::default(),
             events: Mutex::default(),
             after_write: Box::new(after_write),

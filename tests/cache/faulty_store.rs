@@ -46,6 +46,8 @@ pub struct FaultyStore {
     find_gate: Arc<Semaphore>,
     /// Each change takes one permit before it is made.
     change_gate: Arc<Semaphore>,
+    /// The number of changes that have reached the gate.
+    changes: Arc<AtomicUsize>,
     /// Each reading of the change feed takes one permit between its read and its answer.
     feed_gate: Arc<Semaphore>,
     feed_reads: Arc<AtomicUsize>,
@@ -82,6 +84,7 @@ impl FaultyStore {
             charges: Arc::default(),
             find_gate: gate(),
             change_gate: gate(),
+            changes: Arc::default(),
             feed_gate: gate(),
             feed_reads: Arc::default(),
             event_gate: gate(),
@@ -158,6 +161,11 @@ impl FaultyStore {
         self.find_gate.add_permits(lookups);
     }
 
+    /// Returns the number of changes that were begun. They may wait for `release_changes`.
+    pub fn changes(&self) -> usize {
+        self.changes.load(Ordering::SeqCst)
+    }
+
     /// Makes changes wait before they are made, until `release_changes`.
     pub fn hold_changes(&self) {
         self.change_gate.forget_permits(Semaphore::MAX_PERMITS);
@@ -212,6 +220,7 @@ impl FaultyStore {
         if fault != Fault::AnswerLost {
             inject(fault).await?;
         }
+        self.changes.fetch_add(1, Ordering::SeqCst);
         self.change_gate.acquire().await.unwrap().forget();
         let answer = work.await;
         if fault == Fault::AnswerLost { Err(StoreError::outcome_unknown("lost")) } else { answer }

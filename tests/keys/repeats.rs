@@ -1,16 +1,33 @@
 //! Calls that are repeated with an idempotency token, because the answer was lost.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use keyward::{
     Access, AuditQuery, Error, ErrorKind, Expiry, Limits, NewKey, SecretDigest,
     audit::EventKind,
     manage::{Issued, KeyChange, Page, Rotation},
     model::{KeyLimits, Metadata, Networks, Rate},
+    verify::{RateCharge, RateLevels, RateLimiter, RateLimiterError, RateOutcome},
 };
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
-use crate::support::{DAY, HOUR, MICRO, SECOND, Service, on_each_store, owner, stores};
+use crate::{
+    cache::faulty_store::FaultyStore,
+    support::{DAY, HOUR, MICRO, SECOND, Service, on_each_store, owner, stores},
+};
 
 /// How long the answer to a call counts as on its way.
 const IN_PROGRESS: Duration = Duration::from_secs(10);
@@ -351,4 +368,104 @@ async fn a_key_that_was_changed_since_is_not_issued_again() {
         assert!(is_reused(issue(&service, service.new_key().token("imported")).await));
     })
     .await;
+}
+
+/// Grants everything, but only when it is released.
+#[derive(Clone)]
+struct SlowLimiter {
+    gate: Arc<Semaphore>,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl RateLimiter for SlowLimiter {
+    async fn charge(&self, charge: &RateCharge<'_>) -> Result<RateOutcome, RateLimiterError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        let full_at = charge.rates.iter().map(|_| charge.at).collect();
+        Ok(RateOutcome::Granted(RateLevels { at: charge.at, full_at }))
+    }
+
+    async fn refund(&self, _: &RateCharge<'_>, _: &RateLevels) {}
+}
+
+async fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + 60 * SECOND;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        sleep_until(Instant::now() + Duration::from_millis(1)).await;
+    }
+}
+
+/// A repetition looks at the uses of this node, and then writes. A use in between is not accepted and forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_secret_that_is_verified_while_a_repetition_is_written_is_not_accepted_and_then_ended() {
+    for cached in [true, false] {
+        for n in 0..2 {
+            let store = FaultyStore::new(stores::memory().remove(0));
+            let service = Service::with(vec![Arc::new(store.clone())], |builder| match cached {
+                true => builder,
+                false => builder.no_cache(),
+            });
+            let (new, old) = (service.new_key().token("4711"), service.issue().await);
+            let rotation = Rotation::immediate().token("r1");
+            let lost = match n {
+                0 => issue(&service, new.clone()).await.unwrap(),
+                _ => rotate(&service, 0, &old, rotation.clone()).await.unwrap(),
+            };
+            service.clock.advance(IN_PROGRESS);
+            store.hold_changes();
+            let (changes, service) = (store.changes(), Arc::new(service));
+            let repeating = service.clone();
+            let repetition = tokio::spawn(async move {
+                match n {
+                    0 => issue(&repeating, new.clone()).await,
+                    _ => rotate(&repeating, 0, &old, rotation).await,
+                }
+            });
+            if n == 0 {
+                // The insertion, which finds the earlier key.
+                wait_for("the insertion", || store.changes() == changes + 1).await;
+                store.release_changes(1);
+            }
+            wait_for("the replacement", || store.changes() == changes + 2 - n).await;
+            let finds = store.finds();
+            let (verifying, secret) = (service.clone(), lost.clone());
+            let verified = tokio::spawn(async move { verifying.verify(&secret).await });
+            wait_for("the look-up", || store.finds() > finds).await;
+            store.release_changes(1);
+            let verified = verified.await.unwrap().map(drop);
+            assert_eq!(verified.unwrap_err().as_str(), "unknown", "cached: {cached}, {n}");
+            let kept = repetition.await.unwrap().unwrap();
+            store.release_changes(Semaphore::MAX_PERMITS / 2);
+            assert!(service.verify(&kept).await.is_ok());
+        }
+    }
+}
+
+/// The verification has read the key before the repetition begins, and accepts it after the repetition has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_verification_that_lasts_longer_than_a_repetition_is_decided_by_the_store() {
+    for verifications in [1, 2] {
+        let limiter = SlowLimiter { gate: Arc::new(Semaphore::new(0)), asked: Arc::default() };
+        let service =
+            Service::with(stores::memory(), |builder| builder.rate_limiter(limiter.clone()));
+        let limits = KeyLimits { rate: Some(Rate::per_minute(1_000)), ..KeyLimits::default() };
+        let new = service.new_key().limits(limits).token("4711");
+        let lost = issue(&service, new.clone()).await.unwrap();
+        service.clock.advance(IN_PROGRESS);
+        let (service, mut verified) = (Arc::new(service), JoinSet::new());
+        for n in 0..verifications {
+            let (verifying, secret) = (service.clone(), lost.clone());
+            verified.spawn(async move { verifying.verify(&secret).await.map(drop) });
+            wait_for("the charge", || limiter.asked.load(Ordering::SeqCst) == n + 1).await;
+        }
+        let kept = issue(&service, new).await.unwrap();
+        limiter.gate.add_permits(100);
+        for result in verified.join_all().await {
+            assert_eq!(result.unwrap_err().as_str(), "unknown");
+        }
+        assert!(service.verify(&kept).await.is_ok());
+        assert!(service.verify(&kept).await.is_ok(), "a second use");
+    }
 }

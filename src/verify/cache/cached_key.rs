@@ -38,7 +38,7 @@ impl CachedKey {
         read_at: u64,
     ) -> Self {
         Self {
-            uses: UseCounter::new(self.uses.used_before()),
+            uses: self.uses.continued(),
             facts: self.facts.clone(),
             account,
             rates,

@@ -138,7 +138,13 @@ impl Cache {
 
     #[inline]
     fn trusts(&self, key: &CachedKey, now: u64) -> bool {
-        self.freshness.covers(key.read.at, now) && self.epochs.is_current(key.read.epoch, key.slots)
+        self.freshness.covers(key.read.at, now) && self.is_current(key)
+    }
+
+    /// Returns whether nothing of a key was invalidated since its read began.
+    #[inline]
+    pub(crate) fn is_current(&self, key: &CachedKey) -> bool {
+        self.epochs.is_current(key.read.epoch, key.slots)
     }
 
     /// Returns the stamp of a read that begins now. MUST be called before the store is asked.
@@ -172,7 +178,7 @@ impl Cache {
     /// Returns whether a caller that arrived at `arrived` may still use a key that was found for it, or loaded for an
     /// earlier caller, after all that the caller waited for.
     pub(crate) fn answers(&self, key: &CachedKey, arrived: ReadStamp, now: u64) -> bool {
-        let is_current = || self.epochs.is_current(key.read.epoch, key.slots);
+        let is_current = || self.is_current(key);
         self.freshness.is_within_bound(key.account_read_at, now)
             && self.freshness.answers(key.read, arrived, now, is_current)
     }
