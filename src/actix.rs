@@ -248,9 +248,13 @@ fn insert_headers<N: AsRef<str>, V: AsRef<[u8]>>(
 
 /// The management API as routes.
 pub mod manage {
+    use std::future::{Ready, ready};
+
     use actix_web::{
         Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, Resource,
         body::{BodyStream, BoxBody},
+        dev::Payload,
+        error::ErrorNotFound,
         guard::{GuardContext, fn_guard},
         http::StatusCode,
         web::{self, Bytes, PayloadConfig, ServiceConfig},
@@ -291,7 +295,7 @@ pub mod manage {
         C: FromRequest + Into<Caller> + 'static,
     {
         let api = ManagementApi::new(keys);
-        let handler = move |caller: C, request: HttpRequest, body: Result<Bytes, Error>| {
+        let handler = move |_: PlainMount, caller: C, request: HttpRequest, body: Received| {
             let api = api.clone();
             async move {
                 let (caller, verified) = (caller.into(), request.extensions().get().cloned());
@@ -312,7 +316,7 @@ pub mod manage {
 
     /// Adds the routes of [`SignIn`] to an app or a scope, by `configure`.
     pub fn sign_in(sign_in: SignIn) -> impl FnOnce(&mut ServiceConfig) {
-        let handler = move |request: HttpRequest, body: Result<Bytes, Error>| {
+        let handler = move |_: PlainMount, request: HttpRequest, body: Received| {
             let sign_in = sign_in.clone();
             async move {
                 receive(&request, body, async |head, received| {
@@ -345,9 +349,30 @@ pub mod manage {
             .app_data(PayloadConfig::new(MAX_BODY))
     }
 
+    type Received = Result<Bytes, Error>;
+
+    /// Extracted from a request that does not percent-encode the names of the scopes around the routes. Other requests
+    /// are not found, as in axum.
+    struct PlainMount;
+
+    impl FromRequest for PlainMount {
+        type Error = Error;
+        type Future = Ready<Result<Self, Error>>;
+
+        fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+            let pattern = request.match_pattern().unwrap_or_default();
+            let mount = pattern.rsplit_once("/{path:").map_or("", |(mount, _)| mount);
+            let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            let mut segments = mount.split('/').zip(request.path().split('/'));
+            let is_encoded =
+                segments.any(|(name, sent)| sent.contains('%') && name.bytes().all(is_unreserved));
+            ready(if is_encoded { Err(ErrorNotFound("")) } else { Ok(Self) })
+        }
+    }
+
     async fn receive(
         request: &HttpRequest,
-        body: Result<Bytes, Error>,
+        body: Received,
         respond: impl AsyncFnOnce(&RequestHead<'_>, &ManageRequest<'_>) -> http::Response<ManageBody>,
     ) -> HttpResponse {
         let body = match body {

@@ -116,6 +116,13 @@ async fn a_percent_encoded_path_names_no_route() {
     let id = issued.key.id.to_string();
     let encoded_id = id.replace('-', "%2D");
     for line in [
+        // Where the routes are mounted.
+        "GET /%761/audit",
+        "GET /v%31/api-keys",
+        "GET /%74/acme/api-keys",
+        &format!("GET /%76%31/api-keys/{id}"),
+        &format!("DELETE /v%31/api-keys/{id}"),
+        &format!("POST /%761/api-keys/{id}/rotate"),
         "GET /v1/%61udit",
         "GET /v1/audi%74",
         "GET /v1/audit%2Ejsonl",
@@ -139,6 +146,10 @@ async fn a_percent_encoded_path_names_no_route() {
     }
     let verified = world.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
     assert!(verified.is_ok(), "nothing was changed");
+    // A parameter of the mount is no name.
+    for line in ["GET /t/acme/api-keys", "GET /t/%61cme/api-keys", "GET /t/a%2Fb/audit"] {
+        assert_eq!(ask(&servers, &request(line, "", "")).await.status, 200, "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

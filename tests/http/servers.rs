@@ -30,7 +30,7 @@ use super::declared::Document;
 /// The configuration that both servers use.
 #[derive(Clone)]
 pub struct Rules {
-    /// `/v1`: the management API, for a [`Session`].
+    /// `/v1` and `/t/{tenant}`: the management API, for a [`Session`].
     pub keys: ApiKeys,
     /// `/any`: accepts every valid key.
     pub any: Guard,
@@ -128,6 +128,7 @@ fn axum(rules: Rules) -> (SocketAddr, Document) {
     let session = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-session")));
     let behind = keyward::axum::manage::router::<Session, _>(rules.keys.clone());
     let behind = behind.layer(keyward::axum::layer(rules.optional.clone()));
+    let of_tenant = keyward::axum::manage::router::<Session, _>(rules.keys.clone());
     let manage = manage_router::<Session, _>(rules.keys, &CallerAuth::scheme("session", session));
     let (app, document): (Router, _) = OpenApiRouter::new()
         .guarded_routes(&rules.any, routes!(any))
@@ -140,6 +141,7 @@ fn axum(rules: Rules) -> (SocketAddr, Document) {
         .split_for_parts();
     let app = app
         .nest("/behind", behind)
+        .nest("/t/{tenant}", of_tenant)
         .route("/leaks", keyward::axum::leaks::route(rules.leaks))
         .route("/forgotten", get(any))
         .route("/forgotten-optional", get(optional));
@@ -169,6 +171,9 @@ fn actix(rules: Rules) -> SocketAddr {
             .service(wrap("/header", &rules.header).to(by_key))
             .service(wrap("/optional", &rules.optional).to(maybe))
             .service(web::scope("/v1").configure(manage_routes::<Session>(rules.keys.clone())))
+            .service(
+                web::scope("/t/{tenant}").configure(manage_routes::<Session>(rules.keys.clone())),
+            )
             .service(
                 web::scope("/behind")
                     .wrap(ApiKeyAuth::new(rules.optional.clone()))
