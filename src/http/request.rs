@@ -227,9 +227,14 @@ fn parse_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&quoted[..end], quoted[end + 1..].trim_ascii_start()))
 }
 
-/// Parses an address, with or without brackets and port.
+/// Parses an address, with or without brackets and port. A proxy may obfuscate the port (RFC 7239): `192.0.2.7:_a`.
 fn parse_address(text: &[u8]) -> Hop {
     let text = std::str::from_utf8(text).ok()?;
+    let is_obfuscated = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let obfuscated = text.split_once(":_").filter(|(_, port)| is_obfuscated(port));
+    let text = obfuscated.map_or(text, |(address, _)| address);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let parsed = bare.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     parsed.map(|address: IpAddr| address.to_canonical())

@@ -150,6 +150,11 @@ async fn quoted_values_in_forwarded_are_parsed() {
         (b"for=1.1.1.1, FOR=\"[2001:db8:cafe::17]:4711\"", Some("2001:db8:cafe::17")),
         (b"for=198.51.100.1;x=\"a,for=1.1.1.1\", for=10.1.1.1", Some("198.51.100.1")),
         (b"for=_hidden, for=10.1.1.1", None),
+        // The port is obfuscated.
+        (b"for=\"198.51.100.1:_a\"", Some("198.51.100.1")),
+        (b"for=\"[2001:db8:cafe::17]:_a.b-_\", for=\"10.1.1.1:_p\"", Some("2001:db8:cafe::17")),
+        (b"for=\"198.51.100.1:_a b\"", None),
+        (b"for=\"unknown:_a\"", None),
         (b"proto=https", None),
         (b"for=198.51.100.1;x=\"a,for=1.1.1.1\"", Some("198.51.100.1")),
         (b"for=198.51.100.1;x=\"a,for=1.1.1.1;y=\\\"b\"", Some("198.51.100.1")),

@@ -221,6 +221,7 @@ async fn axum_and_actix_web_return_the_same_responses() {
         ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1, x=\"\r\n", INVALID),
         ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1\r\nForwarded: x=\"\r\n", INVALID),
         ("/builds", b"X-API-Key: $bound\r\nForwarded: for=198.51.100.1;x=\", for=1.1.1.1\"\r\n", HELLO),
+        ("/builds", b"X-API-Key: $bound\r\nForwarded: for=\"198.51.100.1:_p1\"\r\n", HELLO),
         // The query string, where the host enables it.
         ("/query?key=$good", b"", HELLO),
         ("/query?a=b&key=$good", b"", HELLO),
