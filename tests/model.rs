@@ -94,6 +94,13 @@ fn a_name_is_displayed_escaped_and_returned_unchanged() {
     let name = Name::new("ci\n\u{1b}[2J\u{202e}\u{200b}root").unwrap();
     assert_eq!(name.to_string(), r"ci\u{a}\u{1b}[2J\u{202e}\u{200b}root");
     assert_eq!(name.as_str(), "ci\n\u{1b}[2J\u{202e}\u{200b}root");
+    let invisible = "\u{ad}\u{34f}\u{115f}\u{17b4}\u{180f}\u{2065}\u{3164}\u{ffa0}\u{fff8}\u{1bca0}\u{1d17a}\u{e01ef}";
+    for character in invisible.chars() {
+        let name = Name::new(&format!("a{character}b")).unwrap();
+        assert!(name.to_string().is_ascii(), "{name}");
+    }
+    let emoji = Name::new("\u{2764}\u{fe0f}").unwrap();
+    assert_eq!(emoji.to_string(), emoji.as_str(), "a variation selector of an emoji");
 }
 
 #[test]

@@ -111,14 +111,16 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Whether a character is a control character, a line or paragraph separator, or an invisible character that changes
-/// how the rest of a line is read: bidirectional marks, zero-width characters, tags and variation selectors above
-/// U+E0000.
+/// Whether a character is a control character, a line or paragraph separator, a bidirectional mark, or invisible: the
+/// characters that Unicode calls default ignorable, such as fillers, zero-width characters and tags. The variation
+/// selectors U+FE00 to U+FE0F are left, because emoji contain them.
 pub(crate) fn needs_escape(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{e0fff}')
 }
 

@@ -74,8 +74,8 @@ async fn an_export_contains_every_event_that_the_pages_list() {
 #[tokio::test]
 async fn text_from_others_cannot_act_on_a_terminal_or_reorder_the_answer() {
     let world = World::new();
-    // Sets the color of a terminal, reverses text, breaks lines, and hides text in tags.
-    let hostile = "\u{9b}31m\u{202e}\u{2028}\u{2029}\u{e0041}\u{e0100}\u{7f}";
+    // Sets the color of a terminal, reverses text, breaks lines, hides text in tags, and shows nothing.
+    let hostile = "\u{9b}31m\u{202e}\u{2028}\u{2029}\u{e0041}\u{e0100}\u{7f}\u{3164}\u{1d173}";
     let by = keyward::Actor::account(&format!("ada{hostile}")).user_agent(hostile);
     let name = format!("ci{hostile}x");
     let new = keyward::NewKey::new(&world.service.owner, &name).unwrap();
