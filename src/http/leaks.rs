@@ -7,9 +7,9 @@
 //!
 //! A leak is written to the audit log as `key.leaked`, with the place where it was found, and is thereby sent to every
 //! [`AuditSink`](crate::AuditSink), which can notify the owner. A repeated report is processed once. Each secret is looked
-//! up once per report, in however many places it was found; the first 100 places are logged. A report with more than
-//! 10,000 matches is rejected (413). While the store or GitHub's public keys cannot be read, the response is 503, and
-//! GitHub sends the report again.
+//! up once per report, in however many places it was found; the first 100 places are logged, until 1,000 places of the key
+//! are logged. A report with more than 10,000 matches is rejected (413). While the store or GitHub's public keys cannot be
+//! read, the response is 503, and GitHub sends the report again.
 
 use std::{
     collections::{HashMap, HashSet},

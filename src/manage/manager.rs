@@ -179,7 +179,7 @@ impl Manager {
     }
 
     /// Writes an event for each place where a secret of a key was found, except those that the same actor reported before.
-    /// Of more than [`MAX_PLACES`], the first are considered.
+    /// Of more than [`MAX_PLACES`], the first are considered. After [`MAX_LEAKS`] events of a key, none is added.
     pub(crate) async fn record_leaks(
         &self,
         key: &Key,
@@ -187,7 +187,10 @@ impl Manager {
         by: &Actor,
     ) -> Result<(), Error> {
         let known = AuditQuery::new(&key.owner).key(key.id).kind(EventKind::Leaked);
-        let known = self.store.events(&known.limit(1_000)).await?;
+        let known = self.store.events(&known.limit(MAX_LEAKS)).await?;
+        if known.len() >= MAX_LEAKS as usize {
+            return Ok(());
+        }
         let template = self.event(EventKind::Leaked, by)?.of_key(key);
         let is_known = |event: &AuditEvent| {
             known.iter().any(|known| known.reason == event.reason && known.actor == event.actor)
@@ -260,5 +263,8 @@ const MAX_ATTEMPTS: usize = 100;
 const MAX_RETRYING: Duration = Duration::from_secs(5);
 /// The maximum number of places that are logged for one secret of one report: each new one is an event.
 const MAX_PLACES: usize = 100;
+/// The number of logged leaks of a key from which on no more are logged. More could not be compared with new ones, and
+/// each repeated report would be logged again.
+const MAX_LEAKS: u32 = 1_000;
 /// 31 days.
 const MAX_HOURS: u32 = 31 * 24;

@@ -226,6 +226,30 @@ async fn a_repeated_report_is_processed_once() {
     assert_eq!(kinds(&world, &issued).await, expected);
 }
 
+/// The key is reported at more and more places, and each report is sent again.
+#[tokio::test]
+async fn at_most_a_thousand_places_of_a_key_are_logged_and_then_no_more() {
+    let world = World::new();
+    let leaks = LeakReceiver::github(world.keys().clone(), GitHub::new());
+    let issued = world.service.issue().await;
+    let logged = async || {
+        let query = AuditQuery::new(&world.service.owner).key(issued.key.id);
+        let leaks = query.kind(EventKind::Leaked).limit(1_000);
+        world.keys().events(leaks).await.unwrap().len()
+    };
+    for n in 0..12 {
+        let place =
+            |at| json!({ "token": issued.secret.expose(), "url": format!("https://{n}/{at}") });
+        let body = Value::from_iter((0..100).map(place)).to_string();
+        for _ in 0..2 {
+            assert_eq!(send(&leaks, "one", &body).await.0, 200);
+            assert_eq!(logged().await, (100 * (n + 1)).min(1_000));
+        }
+    }
+    let after_all = world.service.events.all().into_iter();
+    assert_eq!(after_all.filter(|event| event.kind == EventKind::Leaked).count(), 1_000);
+}
+
 #[tokio::test]
 async fn the_policy_of_the_format_is_applied_to_leaked_keys() {
     use EventKind::{Created, Disabled, Leaked, Revoked};
