@@ -1,9 +1,9 @@
 //! The key format. Keys have no scopes of their own: they have the permissions of their account.
 
 use axum::{
-    body::{Body, to_bytes},
-    extract::Request,
-    http::StatusCode,
+    body::{Body, Bytes},
+    extract::{Request, rejection::BytesRejection},
+    http::{StatusCode, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -18,10 +18,15 @@ pub fn format() -> Result<KeyFormat, FormatError> {
 }
 
 /// Rejects requests for scopes, which would otherwise be ignored silently.
-pub async fn without_scopes(request: Request, next: Next) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await;
-    let body = body.map_err(|_| ApiError(StatusCode::PAYLOAD_TOO_LARGE, "too_large"))?;
+pub async fn without_scopes(
+    parts: Parts,
+    body: Result<Bytes, BytesRejection>,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        _ => ApiError(StatusCode::BAD_REQUEST, "malformed_body"),
+    })?;
     let json = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     if json.get("scopes").is_some() {
         return Err(ApiError(StatusCode::BAD_REQUEST, "no_scopes_per_key"));
@@ -30,4 +35,4 @@ pub async fn without_scopes(request: Request, next: Next) -> Result<Response, Ap
 }
 
 /// The body limit of the management API.
-const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;

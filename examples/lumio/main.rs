@@ -25,6 +25,7 @@ use std::{env, error::Error, io, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
+    extract::DefaultBodyLimit,
     http::StatusCode,
     middleware,
     response::{IntoResponse, Response},
@@ -131,7 +132,8 @@ fn app(lumio: Lumio) -> Result<Router, Box<dyn Error>> {
         .route("/two-factor/passkeys", post(passkeys::begin_to_add).put(passkeys::add))
         .route("/two-factor/passkey", post(passkeys::begin_to_confirm).put(passkeys::assert))
         .merge(manage::router::<Session, _>(lumio.keys.clone()))
-        .layer(middleware::from_fn(keys::without_scopes));
+        .layer(middleware::from_fn(keys::without_scopes))
+        .layer(DefaultBodyLimit::max(keys::MAX_BODY));
     let guard = Guard::builder(lumio.keys.clone()).optional().build()?;
     Ok(Router::new()
         .route("/sign-up", post(session::sign_up))

@@ -148,10 +148,12 @@ impl UserStore {
     }
 }
 
-/// Creates a file that only this user may read: it has the secrets of second factors.
+/// Creates a file that only this user may read: it has the secrets of second factors. One that was left behind is
+/// replaced, because it keeps its mode.
 fn create_private(path: &Path) -> io::Result<File> {
+    let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
