@@ -1,17 +1,27 @@
 //! A small service on actix-web: sessions, the management API, and a route that requires an API key.
 //! Run it with `cargo run --example actix_service`; `-- --listen 127.0.0.1:0` sets the address.
 
-use std::{env, error::Error, future::Ready, future::ready, time::Duration};
+use std::{
+    any::Any,
+    cell::RefCell,
+    env,
+    error::Error,
+    future::{Ready, ready},
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
 
 use actix_web::{
-    App, FromRequest, HttpRequest, HttpServer,
+    App, FromRequest, HttpMessage, HttpRequest, HttpServer,
     body::MessageBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
     error::{ErrorForbidden, ErrorRequestTimeout, ErrorUnauthorized},
-    http::header::COOKIE,
+    http::header::{COOKIE, HeaderMap},
     middleware::{Next, from_fn},
-    web,
+    rt, web,
 };
+use futures_util::stream::{Stream, poll_fn};
 use keyward::{
     Actor, ApiKeys, KeyFormat, Limits, Owner, SqliteStore, Verified,
     accounts::NoAccounts,
@@ -36,16 +46,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = move || {
         let (builds, visitors) = (builds.clone(), visitors.clone());
         App::new()
-            .wrap(from_fn(same_site_within_20_seconds))
-            .service(web::resource("/builds").wrap(builds).route(web::get().to(list_builds)))
-            .service(web::resource("/").wrap(visitors).route(web::get().to(front_page)))
+            .wrap(from_fn(within_20_seconds))
+            .wrap(from_fn(same_site))
+            .service(web::resource("/builds").wrap(builds).get(list_builds).head(list_builds))
+            .service(web::resource("/").wrap(visitors).get(front_page).head(front_page))
             .service(web::scope("/v1").configure(manage::routes::<Session>(shared.clone())))
     };
     let listen = env::args().skip_while(|argument| argument != "--listen").nth(1);
     let listen = listen.unwrap_or_else(|| "127.0.0.1:8081".into());
     // Slow clients cannot keep others out: heads of requests have 5 seconds by default, and each worker has fewer
     // connections than the process may open files (`ulimit -n`).
-    let server = HttpServer::new(app).workers(2).max_connections(32).bind(&listen)?;
+    let server = HttpServer::new(app).workers(2).max_connections(32).on_connect(connected);
+    let server = server.bind(&listen)?;
     let at = format!("http://{}", server.addrs()[0]);
     println!("Acme is at {at}");
     println!(
@@ -59,17 +71,53 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Refuses changes that another site asks a browser for (CSRF), and requests whose body arrives too slowly.
-async fn same_site_within_20_seconds(
+/// Closes the connection of a client that reads nothing of what was sent.
+fn connected(_connection: &dyn Any, _: &mut actix_web::dev::Extensions) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = _connection.downcast_ref::<rt::net::TcpStream>() {
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, REQUEST.as_millis() as u32);
+    }
+}
+
+/// Refuses changes that another site asks a browser for (CSRF).
+async fn same_site(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    let is_same_site = site.is_none_or(|site| ["same-origin", "none"].contains(&site));
-    if !request.method().is_safe() && !is_same_site {
+    if !request.method().is_safe() && !is_same_site(request.headers()) {
         return Err(ErrorForbidden("the request comes from another site"));
     }
-    let response = tokio::time::timeout(Duration::from_secs(20), next.call(request)).await;
+    next.call(request).await
+}
+
+/// Browsers send `Sec-Fetch-Site`; older ones only `Origin`.
+fn is_same_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => ["same-origin", "none"].contains(&site),
+        (None, Some(origin)) => {
+            origin.split_once("://").is_some_and(|(_, at)| Some(at) == text("host"))
+        }
+        (None, None) => true,
+    }
+}
+
+/// Refuses requests whose body arrives too slowly.
+async fn within_20_seconds(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    // If the rest of a body is not read, actix-web closes the connection only while the body exists. Otherwise it waits
+    // for the rest of a chunked body, without a bound.
+    let body = Rc::new(RefCell::new(request.take_payload()));
+    let shared = body.clone();
+    let payload = poll_fn(move |context| Pin::new(&mut *shared.borrow_mut()).poll_next(context));
+    request.set_payload(Payload::Stream { payload: Box::pin(payload) });
+    let response = tokio::time::timeout(REQUEST, next.call(request)).await;
+    rt::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(body);
+    });
     response.unwrap_or_else(|_| Err(ErrorRequestTimeout("the body did not arrive in time")))
 }
 
@@ -107,3 +155,5 @@ impl From<Session> for Caller {
         Self::new(session.owner, actor)
     }
 }
+
+const REQUEST: Duration = Duration::from_secs(20);

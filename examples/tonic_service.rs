@@ -1,13 +1,16 @@
 //! A small gRPC service on tonic: sessions, the management API, and a method that requires an API key.
-//! `cargo run --example tonic_service` serves it, and calls it once without and once with a key.
+//! `cargo run --example tonic_service` serves it, and calls it once without and once with a key;
+//! `-- --listen 127.0.0.1:0` sets the address.
 //!
 //! The module `wire` stands for the code that `tonic-prost-build` generates from
 //! `tonic_service.proto`. It is written by hand, so that the example builds without protoc.
 
+#[path = "common/serve.rs"]
+mod serve;
 #[path = "common/session_cookie.rs"]
 mod session_cookie;
 
-use std::{error::Error, net::SocketAddr};
+use std::{env, error::Error, net::SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
@@ -40,12 +43,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Here come browsers: refuses changes that another site asks them for (CSRF).
         .nest("/v1", manage::router::<Session, _>(keys.clone()).layer(CsrfLayer::new()));
 
-    let listener = TcpListener::bind("127.0.0.1:50051").await?;
+    let listen = env::args().skip_while(|argument| argument != "--listen").nth(1);
+    let listener = TcpListener::bind(listen.unwrap_or("127.0.0.1:50051".into())).await?;
     let at = listener.local_addr()?;
-    let stop = async { drop(tokio::signal::ctrl_c().await) };
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let serve = axum::serve(listener, app).with_graceful_shutdown(stop);
-    let serve = tokio::spawn(serve.into_future());
+    println!("Acme is at http://{at}");
+    let serve = tokio::spawn(serve::serve(listener, app));
 
     call_once(&keys, at).await?;
     println!(

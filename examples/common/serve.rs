@@ -2,24 +2,30 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, extract::ConnectInfo, http::StatusCode};
-use hyper::server::conn::http1;
+use axum::{
+    Extension, Router,
+    extract::{ConnectInfo, Request},
+    http::StatusCode,
+    middleware::map_request,
+};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower_http::timeout::TimeoutLayer;
 
-/// Serves until the process is interrupted or terminated, then lets requests under way end.
+/// Serves HTTP/1.1 and HTTP/2 until the process is interrupted or terminated, then lets requests under way end.
 ///
-/// `axum::serve` waits without a bound for a client that sends half a request: enough such clients use up all open
-/// files, and no other client is served. Here each wait is bounded, and so is the number of connections.
+/// `axum::serve` waits without a bound for a client that sends half a request, or does not read its response: enough
+/// such clients use up all open files, and no other client is served. Here each wait is bounded, and so is the number of
+/// connections.
 pub async fn serve(listener: TcpListener, app: Router) -> io::Result<()> {
     let app = app.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -59,16 +65,33 @@ async fn serve_connection(
     mut stopping: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
-    );
-    select! {
-        _ = connection.as_mut() => return,
-        _ = stopping.changed() => {}
-        () = sleep(CONNECTION) => {}
+    // Closes the connection of a client that reads nothing of what was sent. Elsewhere, `CONNECTION` bounds it.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, REQUEST.as_millis() as u32);
+    let (begun, mut requests) = watch::channel(());
+    let app = app.layer(map_request(move |request: Request| {
+        begun.send_replace(());
+        async { request }
+    }));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    let service = TowerToHyperService::new(app);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let (mut has_begun, closes_at) = (false, Instant::now() + CONNECTION);
+    // The version of HTTP and HTTP/2 itself have no limit of time. A next request must begin soon after the previous one
+    // can have ended.
+    let mut next = Instant::now() + HEADERS;
+    loop {
+        select! {
+            _ = connection.as_mut() => return,
+            Ok(()) = requests.changed() => {
+                (has_begun, next) = (true, Instant::now() + REQUEST + HEADERS);
+            }
+            _ = stopping.changed() => break,
+            () = sleep_until(next.min(closes_at)) => {
+                if has_begun { break } else { return }
+            }
+        }
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(REQUEST, connection).await;
@@ -94,7 +117,7 @@ async fn ended() {
 const HEADERS: Duration = Duration::from_secs(5);
 /// The longest time for a request: reading its body, and computing the response.
 const REQUEST: Duration = Duration::from_secs(20);
-/// The longest time for which a connection is used.
-const CONNECTION: Duration = Duration::from_secs(300);
+/// The longest time for which a connection is used. A client that reads slowly can keep it for `REQUEST` longer.
+const CONNECTION: Duration = Duration::from_secs(60);
 /// Below the number of files that the process may open (`ulimit -n`).
 const MAX_CONNECTIONS: usize = 64;

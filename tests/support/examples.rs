@@ -85,6 +85,12 @@ impl Serving {
         prlimit(Some(pid), Resource::Nofile, limit).unwrap();
     }
 
+    /// Returns the number of files that the server has open.
+    #[cfg(target_os = "linux")]
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.pid())).unwrap().count()
+    }
+
     /// Returns everything printed so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
