@@ -87,7 +87,7 @@ impl Verifier {
         };
         self.record_use(&key, request, now);
         if key.uses.was_unused && !self.cache.is_current(&key) {
-            Box::pin(self.confirm_use(presented, digest, &key, request, now)).await?;
+            Box::pin(self.confirm_use(&presented, &key, request, now)).await?;
         }
         Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
     }
@@ -167,18 +167,21 @@ impl Verifier {
     #[cold]
     async fn confirm_use(
         self: &Arc<Self>,
-        presented: &[u8],
-        digest: SecretDigest,
+        presented: &Presented<'_>,
         key: &CachedKey,
         request: &VerifyRequest<'_>,
         now: Now,
     ) -> Result<(), VerifyError> {
         self.writer.replacements.wait_for_end(key.facts.id).await;
-        let candidates = self.hashers.candidates_with(digest, presented);
-        match self.find_in_store(candidates.as_slice()).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.deny_unknown(request, now)),
-            Err(error) => Err(VerifyError::Unavailable(error.into())),
+        let candidates = self.hashers.candidates_with(presented.digest, presented.text);
+        let read_at = self.clock.coarse_now().cache_time;
+        let found = self.find_in_store(candidates.as_slice()).await;
+        match found.map_err(|error| VerifyError::Unavailable(error.into()))? {
+            Some(_) if self.cache.is_within_bound(read_at, self.clock.coarse_now().cache_time) => {
+                Ok(())
+            }
+            Some(_) => Err(VerifyError::Unavailable(self.too_slow())),
+            None => Err(self.deny_unknown(request, now)),
         }
     }
 
