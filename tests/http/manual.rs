@@ -191,7 +191,7 @@ fn write_schema(out: &mut String, name: &str, schema: &Value) {
     }
     let required: BTreeSet<_> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    out.push_str("| field | value | always there or required | |\n|---|---|---|---|\n");
+    out.push_str("| field | value | required | |\n|---|---|---|---|\n");
     for (field, value) in fields(&schema["properties"]) {
         let always = if required.contains(field.as_str()) { "yes" } else { "" };
         let about = text(&value["description"]);
@@ -233,23 +233,24 @@ fn kind(schema: &Value) -> String {
         }
         let _ = write!(kind, "; values: {}", self::kind(values));
     }
-    let bounds: BTreeMap<_, _> = [
-        ("minimum", "at least"),
-        ("maximum", "at most"),
-        ("minLength", "characters: at least"),
-        ("maxLength", "characters: at most"),
-        ("maxItems", "items: at most"),
-        ("maxProperties", "pairs: at most"),
-        ("default", "default"),
-        ("pattern", "pattern"),
-    ]
-    .into();
-    for (name, words) in bounds {
-        match &schema[name] {
-            Value::Null => {}
-            Value::String(pattern) => kind.push_str(&format!("; {words} `{pattern}`")),
-            number => kind.push_str(&format!("; {words} {number}")),
+    for (least, most, unit) in [
+        ("minimum", "maximum", ""),
+        ("minLength", "maxLength", " characters"),
+        ("minItems", "maxItems", " items"),
+        ("minProperties", "maxProperties", " pairs"),
+    ] {
+        match (schema[least].as_u64(), schema[most].as_u64()) {
+            (None, None) => {}
+            (Some(least), None) => kind.push_str(&format!("; at least {least}{unit}")),
+            (None, Some(most)) => kind.push_str(&format!("; at most {most}{unit}")),
+            (Some(least), Some(most)) => kind.push_str(&format!("; {least} to {most}{unit}")),
         }
+    }
+    if let Some(pattern) = schema["pattern"].as_str() {
+        let _ = write!(kind, "; pattern `{pattern}`");
+    }
+    if let Some(default) = schema["default"].as_u64() {
+        let _ = write!(kind, "; default {default}");
     }
     kind
 }
