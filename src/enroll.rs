@@ -301,7 +301,8 @@ impl EnrollmentBuilder {
     /// # Errors
     /// [`NotSupported`](ErrorKind::NotSupported) if the store has no one-time codes or no counters.
     pub fn build(self) -> Result<Enrollment, Error> {
-        (self.0.codes()?, self.0.counters()?);
+        self.0.codes()?;
+        self.0.counters()?;
         Ok(Enrollment { inner: Arc::new(self.0) })
     }
 }

@@ -1,7 +1,8 @@
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr};
 
 use crate::model::{
-    Actor, EventId, Invalid, Key, KeyId, Owner, OwnerScope, Timestamp, named, one_line, truncated,
+    Actor, EventId, Key, KeyId, Owner, OwnerScope, Timestamp, bounds::MAX_REASON_CHARS, named,
+    one_line, truncated,
 };
 
 /// An entry of the audit log.
@@ -140,7 +141,7 @@ impl AuditEvent {
 
     pub(crate) fn reason(mut self, reason: &str) -> Self {
         // Truncated instead of rejected: a revocation must not fail because of its reason.
-        self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON_LEN));
+        self.reason = (!reason.is_empty()).then(|| truncated(reason, MAX_REASON_CHARS));
         self
     }
 
@@ -213,15 +214,6 @@ fn quoted(text: &str) -> String {
         line.into_owned()
     } else {
         format!("\"{}\"", line.replace('\\', "\\\\").replace('"', "\\\""))
-    }
-}
-
-impl FromStr for EventKind {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| Invalid::new("event kind", "no event kind has this name"))
     }
 }
 
@@ -300,5 +292,3 @@ impl<'a> AuditQuery<'a> {
             && self.after.is_none_or(|after| event.id < after)
     }
 }
-
-const MAX_REASON_LEN: usize = 1_000;

@@ -12,7 +12,7 @@ use crate::{
     accounts::{Accounts, StepUp},
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Fanout},
     error::{Error, ErrorKind},
-    model::{Actor, Key, KeyId, Owner, OwnerScope, Status, Timestamp, debug_only},
+    model::{Actor, Key, KeyId, OwnedScope, OwnerScope, Status, Timestamp, debug_only},
     secret::{Formats, Hashers},
     store::{Capability, HourlyUsage, KeyQuery, KeyStore},
     system::{IdGenerator, NodeClock},
@@ -212,10 +212,8 @@ impl Manager {
 pub struct AuditExport {
     manager: Arc<Manager>,
     format: ExportFormat,
-    tenant: String,
-    /// `None` if the export is of the whole tenant.
-    owner: Option<Owner>,
-    /// The next page, of `owner` or `tenant`.
+    within: OwnedScope,
+    /// The next page, of `within`.
     query: AuditQuery<'static>,
     head: String,
     pub(crate) is_over: bool,
@@ -224,13 +222,10 @@ pub struct AuditExport {
 impl AuditExport {
     pub(crate) fn new(manager: Arc<Manager>, query: AuditQuery<'_>, format: ExportFormat) -> Self {
         let AuditQuery { within, key_id, kind, from, until, after, limit } = query;
-        let (tenant, owner) = match within {
-            OwnerScope::Owner(owner) => (String::new(), Some(owner.clone())),
-            OwnerScope::Tenant(tenant) => (tenant.into(), None),
-        };
-        let within = OwnerScope::Tenant("");
-        let query = AuditQuery { within, key_id, kind, from, until, after, limit };
-        Self { manager, format, tenant, owner, query, head: format.header(), is_over: false }
+        let nothing = OwnerScope::Tenant("");
+        let query = AuditQuery { within: nothing, key_id, kind, from, until, after, limit };
+        let (within, head) = (within.into(), format.header());
+        Self { manager, format, within, query, head, is_over: false }
     }
 
     /// Returns the next page of whole lines; `None` after the last. Events written meanwhile do not shift the pages.
@@ -242,8 +237,7 @@ impl AuditExport {
             return Ok(None);
         }
         let mut query: AuditQuery<'_> = self.query;
-        let tenant = OwnerScope::Tenant(&self.tenant);
-        query.within = self.owner.as_ref().map_or(tenant, OwnerScope::Owner);
+        query.within = self.within.as_scope();
         let events = self.manager.store.events(&query).await?;
         self.is_over = events.len() < query.limit as usize || events.is_empty();
         self.query.after = events.last().map(|last| last.id);
@@ -255,7 +249,7 @@ impl AuditExport {
     }
 }
 
-debug_only!(AuditExport { format, tenant, owner, is_over });
+debug_only!(AuditExport { format, within, is_over });
 
 /// How often, and for how long, a change is retried if others change the key at the same time. Each lost attempt means
 /// that another change was written, so only a storm of changes gets this far.

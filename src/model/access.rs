@@ -2,7 +2,10 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::model::text::Invalid;
+use crate::model::{
+    bounds::{MAX_NETWORKS, MAX_SCOPE_CHARS, MAX_SCOPES},
+    text::Invalid,
+};
 
 /// A single permission, defined and checked by the host: `builds:read`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,7 +18,7 @@ impl Scope {
     /// If the text violates this rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         let is_valid = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
-        if !(1..=100).contains(&text.len()) || !text.bytes().all(is_valid) {
+        if !(1..=MAX_SCOPE_CHARS).contains(&text.len()) || !text.bytes().all(is_valid) {
             let why = "use 1 to 100 visible ASCII characters without quotes or backslashes";
             return Err(Invalid::new("scope", why));
         }
@@ -228,7 +231,7 @@ impl Networks {
     /// Checks the bound of a new value, also of one that [`only`](Self::only) did not make.
     pub(crate) fn check_bound(&self) -> Result<(), Invalid> {
         match self {
-            Self::Only(all) if all.len() > 100 => {
+            Self::Only(all) if all.len() > MAX_NETWORKS => {
                 Err(Invalid::new("networks", "there are more than 100"))
             }
             _ => Ok(()),

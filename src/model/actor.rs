@@ -2,6 +2,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::model::{
     access::{Access, Networks, Permissions},
+    bounds::{MAX_ACTOR_CHARS, MAX_USER_AGENT_CHARS},
     key::{Key, KeyId, Owner},
     limits::KeyLimits,
     text::truncated,
@@ -50,7 +51,7 @@ impl Actor {
     /// [`limited_to`](Actor::limited_to). `label` is truncated to 200 characters.
     pub fn account(label: &str) -> Self {
         Self {
-            label: truncated(label, 200),
+            label: truncated(label, MAX_ACTOR_CHARS),
             key_id: None,
             ip: None,
             user_agent: None,
@@ -85,7 +86,7 @@ impl Actor {
 
     /// Sets the user agent, truncated to 500 characters.
     pub fn user_agent(self, user_agent: &str) -> Self {
-        Self { user_agent: Some(truncated(user_agent, MAX_USER_AGENT_LEN)), ..self }
+        Self { user_agent: Some(truncated(user_agent, MAX_USER_AGENT_CHARS)), ..self }
     }
 
     /// Sets when a second factor of this person was last verified, according to the host's session.
@@ -126,4 +127,3 @@ impl Actor {
 
 /// The largest accepted difference between the clocks of two nodes.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5);
-pub(crate) const MAX_USER_AGENT_LEN: usize = 500;

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::model::{
     access::{Access, Networks},
+    bounds::MAX_OWNER_CHARS,
     limits::KeyLimits,
     text::{Invalid, Metadata, Name, checked_text},
     timestamp::Timestamp,
@@ -247,7 +248,7 @@ impl Owner {
     /// # Errors
     /// If one of them is empty, longer than 200 characters, or contains a NUL character.
     pub fn new(tenant: &str, account: &str) -> Result<Self, Invalid> {
-        Self::from_parts(checked_text("tenant", tenant, 200)?, account)
+        Self::from_parts(checked_text("tenant", tenant, MAX_OWNER_CHARS)?, account)
     }
 
     /// Returns the owner for an account of a host without tenants. Its tenant is the empty string.
@@ -258,12 +259,16 @@ impl Owner {
         Self::from_parts("", account)
     }
 
-    /// Returns the owner with what [`tenant`](Self::tenant) and [`account`](Self::account) returned.
-    pub(crate) fn from_parts(tenant: &str, account: &str) -> Result<Self, Invalid> {
+    /// Returns the owner with what [`tenant`](Self::tenant) and [`account`](Self::account) returned, for a store that reads
+    /// it back. An empty tenant is that of a host without tenants.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), except for an empty tenant.
+    pub fn from_parts(tenant: &str, account: &str) -> Result<Self, Invalid> {
         if !tenant.is_empty() {
-            checked_text("tenant", tenant, 200)?;
+            checked_text("tenant", tenant, MAX_OWNER_CHARS)?;
         }
-        let account = checked_text("account", account, 200)?;
+        let account = checked_text("account", account, MAX_OWNER_CHARS)?;
         let text = [tenant, "\0", account].concat().into();
         Ok(Self { text, tenant_len: tenant.len() as u32 })
     }
@@ -299,6 +304,34 @@ pub enum OwnerScope<'a> {
     Owner(&'a Owner),
     /// The keys of all owners of a tenant, for its administrators.
     Tenant(&'a str),
+}
+
+/// An [`OwnerScope`] with texts of its own, for work that outlives a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedScope {
+    /// The keys of one owner.
+    Owner(Owner),
+    /// The keys of all owners of a tenant.
+    Tenant(String),
+}
+
+impl OwnedScope {
+    /// Returns the scope that borrows these texts.
+    pub fn as_scope(&self) -> OwnerScope<'_> {
+        match self {
+            Self::Owner(owner) => OwnerScope::Owner(owner),
+            Self::Tenant(tenant) => OwnerScope::Tenant(tenant),
+        }
+    }
+}
+
+impl From<OwnerScope<'_>> for OwnedScope {
+    fn from(scope: OwnerScope<'_>) -> Self {
+        match scope {
+            OwnerScope::Owner(owner) => Self::Owner(owner.clone()),
+            OwnerScope::Tenant(tenant) => Self::Tenant(tenant.into()),
+        }
+    }
 }
 
 impl<'a> OwnerScope<'a> {

@@ -2,7 +2,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use time::UtcDateTime;
 
-use crate::model::timestamp::Timestamp;
+use crate::model::{bounds::MAX_QUOTA_USES, timestamp::Timestamp};
 
 /// The limits of an owner's plan. A limit that is not set is unlimited.
 ///
@@ -272,6 +272,4 @@ impl Period {
 
 /// 365 days.
 pub(crate) const MAX_RATE_PERIOD_MICROS: u128 = 365 * 86_400 * 1_000_000;
-/// The largest count that is exact in every store: Redis scripts count in `f64`.
-const MAX_QUOTA_USES: u64 = (1 << 53) - 1;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);

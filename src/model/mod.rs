@@ -22,6 +22,16 @@ macro_rules! named {
             }
         }
 
+        impl std::str::FromStr for $enum {
+            type Err = $crate::model::Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let found = Self::ALL.into_iter().find(|value| value.as_str() == text);
+                let why = concat!("use one of", $(" `", $name, "`",)*);
+                found.ok_or_else(|| $crate::model::Invalid::new(stringify!($enum), why))
+            }
+        }
+
         impl std::fmt::Display for $enum {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
@@ -47,6 +57,7 @@ pub(crate) use debug_only;
 
 mod access;
 mod actor;
+pub mod bounds;
 mod key;
 mod limits;
 mod text;
@@ -54,8 +65,10 @@ mod timestamp;
 
 pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
-pub(crate) use actor::{Grantable, MAX_USER_AGENT_LEN};
-pub use key::{EventId, Expiry, Key, KeyId, Owner, OwnerScope, RetiringSecret, Revocation, Status};
+pub(crate) use actor::Grantable;
+pub use key::{
+    EventId, Expiry, Key, KeyId, OwnedScope, Owner, OwnerScope, RetiringSecret, Revocation, Status,
+};
 pub(crate) use limits::{DAY, MAX_RATE_PERIOD_MICROS};
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
 pub use text::{Invalid, Metadata, Name, one_line};

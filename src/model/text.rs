@@ -1,5 +1,9 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, sync::Arc};
 
+use crate::model::bounds::{
+    MAX_METADATA_KEY_CHARS, MAX_METADATA_PAIRS, MAX_METADATA_VALUE_CHARS, MAX_NAME_CHARS,
+};
+
 /// An input is invalid. `Display` names the input and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what}: {why}")]
@@ -31,7 +35,7 @@ impl Name {
     /// # Errors
     /// If the name is empty, longer than 100 characters, or contains a NUL character.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        checked_text("name", text.trim(), 100).map(|text| Self(text.into()))
+        checked_text("name", text.trim(), MAX_NAME_CHARS).map(|text| Self(text.into()))
     }
 
     /// Returns the name without escapes.
@@ -64,13 +68,13 @@ impl Metadata {
     ) -> Result<Self, Invalid> {
         let owned = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
         let pairs: BTreeMap<String, String> = owned.collect();
-        if pairs.len() > 50 {
+        if pairs.len() > MAX_METADATA_PAIRS {
             return Err(Invalid::new("metadata", "there are more than 50 pairs"));
         }
         for (key, value) in &pairs {
-            checked_text("metadata key", key, 64)?;
+            checked_text("metadata key", key, MAX_METADATA_KEY_CHARS)?;
             if !value.is_empty() {
-                checked_text("metadata value", value, 1_000)?;
+                checked_text("metadata value", value, MAX_METADATA_VALUE_CHARS)?;
             }
         }
         Ok(Self((!pairs.is_empty()).then(|| Arc::new(pairs))))

@@ -7,9 +7,13 @@ mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+#[cfg(feature = "serde")]
+mod document;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod feed_position;
+#[cfg(feature = "kv")]
+mod kv;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -20,7 +24,13 @@ pub(crate) mod redis;
 mod sqlite;
 
 pub use contract::{Capability, ChangeFeed, Counters, KeyStore, OneTimeCodes, UsageHistory};
+#[cfg(feature = "serde")]
+pub use document::{EventDocument, KeyDocument};
 pub use error::{StoreError, StoreErrorKind};
+#[cfg(feature = "redb")]
+pub use kv::RedbEngine;
+#[cfg(feature = "kv")]
+pub use kv::{KvEngine, KvError, KvMode, KvOrder, KvPair, KvStore, KvTransaction};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};

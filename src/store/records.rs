@@ -286,6 +286,39 @@ impl CounterCharge<'_> {
         Some(Counter { window, used })
     }
 
+    /// Returns the outcome of charges to counters with these stored values, and the values to store if they are granted:
+    /// all of them or none.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::{KeyId, Timestamp, model::Period, store::{ChargeOutcome, Counter, CounterCharge, CounterKey}};
+    ///
+    /// let counter_key = CounterKey::Key(KeyId::from_bytes([7; 16]));
+    /// let (period, window) = (Period::Day, Timestamp::MIN);
+    /// let charge = CounterCharge { counter_key, period, window, limit: 10, uses: 3 };
+    /// let stored = Counter { window, used: 6 };
+    /// let (outcome, after) = CounterCharge::charge_all(&[charge], &[stored]);
+    /// assert_eq!(outcome, ChargeOutcome::Granted(vec![9]));
+    /// assert_eq!(after, Some(vec![Counter { window, used: 9 }]));
+    /// let (outcome, after) = CounterCharge::charge_all(&[charge], &[Counter { window, used: 9 }]);
+    /// assert_eq!((outcome, after), (ChargeOutcome::Exhausted(vec![9]), None));
+    /// ```
+    pub fn charge_all(
+        charges: &[Self],
+        stored: &[Counter],
+    ) -> (ChargeOutcome, Option<Vec<Counter>>) {
+        let pairs = || charges.iter().zip(stored.iter().copied());
+        let used = |counters: &[Counter]| counters.iter().map(|counter| counter.used).collect();
+        match pairs().map(|(charge, stored)| charge.charge(stored)).collect::<Option<Vec<_>>>() {
+            Some(after) => (ChargeOutcome::Granted(used(&after)), Some(after)),
+            None => {
+                let current: Vec<_> =
+                    pairs().map(|(charge, stored)| charge.current(stored)).collect();
+                (ChargeOutcome::Exhausted(used(&current)), None)
+            }
+        }
+    }
+
     /// Returns the counter after this charge was refunded. A counter of another period stays as it
     /// is.
     #[must_use]
@@ -299,7 +332,7 @@ impl CounterCharge<'_> {
 }
 
 impl CounterKey<'_> {
-    /// Returns a unique encoding of this counter key.
+    /// Returns a unique encoding of this counter key, of at most 1,605 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Self::Key(id) => [&[0], id.as_bytes().as_slice()].concat(),
@@ -313,25 +346,9 @@ impl CounterKey<'_> {
         }
     }
 
-    /// Returns whether an encoded counter key is [`Anonymous`](Self::Anonymous).
-    pub(super) fn is_anonymous(bytes: &[u8]) -> bool {
+    /// Returns whether an encoded counter key is [`Anonymous`](Self::Anonymous), so that old counters of it are purged.
+    pub fn is_anonymous(bytes: &[u8]) -> bool {
         bytes.first() == Some(&3)
-    }
-}
-
-/// Charges all counters or none. Returns the new counters if they were charged.
-pub(super) fn charge_all(
-    charges: &[CounterCharge<'_>],
-    stored: &[Counter],
-) -> (ChargeOutcome, Option<Vec<Counter>>) {
-    let pairs = || charges.iter().zip(stored.iter().copied());
-    let used = |counters: &[Counter]| counters.iter().map(|counter| counter.used).collect();
-    match pairs().map(|(charge, stored)| charge.charge(stored)).collect::<Option<Vec<_>>>() {
-        Some(after) => (ChargeOutcome::Granted(used(&after)), Some(after)),
-        None => {
-            let current: Vec<_> = pairs().map(|(charge, stored)| charge.current(stored)).collect();
-            (ChargeOutcome::Exhausted(used(&current)), None)
-        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::{collections::HashMap, hash::Hash, mem::take, net::IpAddr, sync::Mutex}
 use super::limits::LimitedReason;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
-    model::{EventId, KeyId, MAX_USER_AGENT_LEN, Owner, Timestamp, truncated},
+    model::{EventId, KeyId, Owner, Timestamp, bounds::MAX_USER_AGENT_CHARS, truncated},
     system::{EntropyError, IdGenerator, lock},
 };
 
@@ -119,7 +119,7 @@ impl Attempt<'_> {
             outcome: Outcome::Failure,
             actor: UNKNOWN_ACTOR.into(),
             ip: self.ip,
-            user_agent: self.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
+            user_agent: self.user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_CHARS)),
             reason: Some(self.reason.into()),
             count: 0,
             ..AuditEvent::new(EventId::from_bytes([0; 16]), self.at, kind)

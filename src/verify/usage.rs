@@ -17,7 +17,7 @@ use super::{
     use_counter::{UseTag, start_of_hour},
 };
 use crate::{
-    model::{EventId, KeyId, MAX_USER_AGENT_LEN, Timestamp, truncated},
+    model::{EventId, KeyId, Timestamp, bounds::MAX_USER_AGENT_CHARS, truncated},
     secret::SecretDigest,
     store::{HourlyUsage, KeyUse},
     system::{EntropyError, IdGenerator, lock},
@@ -83,7 +83,7 @@ impl UsageRecorder {
                     first_at: used.at,
                     last_at: used.at,
                     ip: used.ip.copied(),
-                    user_agent: user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_LEN)),
+                    user_agent: user_agent.map(|agent| truncated(agent, MAX_USER_AGENT_CHARS)),
                     event_id: EventId::from_bytes([0; 16]),
                 };
                 new.insert(PendingUse { uses, key: key.clone() });

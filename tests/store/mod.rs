@@ -1,6 +1,8 @@
 //! The conformance of every store, and sabotaged stores that prove that the suite detects violations.
 
 mod conformance;
+mod documents;
+mod kv;
 mod partial;
 mod postgres;
 mod redis;

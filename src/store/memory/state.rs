@@ -13,7 +13,6 @@ use crate::{
         ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey,
         FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
         PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
-        records::charge_all,
     },
 };
 
@@ -403,7 +402,7 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn charge(&mut self, charges: &[CounterCharge<'_>]) -> ChargeOutcome {
         let stored: Vec<Counter> = charges.iter().map(|charge| *self.counter(charge)).collect();
-        let (outcome, after) = charge_all(charges, &stored);
+        let (outcome, after) = CounterCharge::charge_all(charges, &stored);
         for (charge, after) in charges.iter().zip(after.into_iter().flatten()) {
             *self.counter(charge) = after;
         }

@@ -8,7 +8,7 @@ use crate::{
     secret::SecretDigest,
     store::{
         ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
-        OneTimeCode, StoreError, records::charge_all,
+        OneTimeCode, StoreError,
     },
 };
 
@@ -20,7 +20,7 @@ impl PostgresDatabase {
     ) -> Result<ChargeOutcome, StoreError> {
         let charge = async |transaction: &mut Transaction<'_>| {
             let stored = transaction.lock_counters(charges).await?;
-            let (outcome, after) = charge_all(charges, &stored);
+            let (outcome, after) = CounterCharge::charge_all(charges, &stored);
             if let Some(after) = &after {
                 transaction.set_counters(charges, after).await?;
             }

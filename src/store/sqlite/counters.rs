@@ -10,7 +10,7 @@ use crate::{
     secret::SecretDigest,
     store::{
         ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
-        OneTimeCode, records::charge_all,
+        OneTimeCode,
     },
 };
 
@@ -25,7 +25,7 @@ impl Transaction<'_> {
         for charge in charges {
             stored.push(self.counter(charge).await?);
         }
-        let (outcome, after) = charge_all(charges, &stored);
+        let (outcome, after) = CounterCharge::charge_all(charges, &stored);
         for (charge, after) in charges.iter().zip(after.into_iter().flatten()) {
             self.set_counter(charge, after).await?;
         }

@@ -8,7 +8,7 @@ use sqlx::{
 
 use super::errors::SqliteFailure;
 use crate::{
-    audit::{AuditEvent, EventKind, Outcome},
+    audit::{AuditEvent, EventKind},
     model::{EventId, Key, KeyId, Name, Owner, RetiringSecret, Revocation, Timestamp},
     secret::SecretDigest,
     store::{FoundKey, StoreError, codec},
@@ -114,14 +114,11 @@ pub(super) fn bind_event<'a>(statement: Statement<'a>, event: &'a AuditEvent) ->
 
 pub(super) fn read_event(row: &SqliteRow) -> Result<AuditEvent, SqliteFailure> {
     let kind: EventKind = row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::corrupt)?;
-    let outcome = [Outcome::Success, Outcome::Failure];
-    let stored: &str = row.try_get("outcome")?;
-    let outcome = outcome.into_iter().find(|outcome| outcome.as_str() == stored);
     Ok(AuditEvent {
         id: EventId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?),
         at: instant(row, "at")?.ok_or_else(|| corrupt_column("at"))?,
         kind,
-        outcome: outcome.ok_or_else(|| corrupt_column("outcome"))?,
+        outcome: row.try_get::<&str, _>("outcome")?.parse().map_err(StoreError::corrupt)?,
         tenant: row.try_get("tenant")?,
         account: row.try_get("account")?,
         key_id: bytes(row, "key_id")?.map(KeyId::from_bytes),
