@@ -51,6 +51,8 @@ fn cases() -> impl Iterator<Item = Case> {
         key_reads::FindsOnlyTheFirstCandidate => find_returns_the_key_of_any_candidate_digest;
         key_reads::IgnoresTheTag => digests_are_compared_whole_including_the_hasher_tag;
         key_reads::ComparesOnlyAPrefix => digests_are_compared_whole_including_the_hasher_tag;
+        key_reads::ReportsTheFirstDigest => find_reports_the_digest_that_matched;
+        key_reads::JoinsTheNamesOfOwners => owners_are_told_apart_whatever_separates_their_names;
         key_reads::ReadsStaleData => find_returns_the_latest_committed_key;
         key_reads::ConfusesNoScopesWithInherited => every_field_of_a_key_round_trips;
         key_reads::TruncatesReasons => every_field_set_by_a_write_round_trips;
@@ -93,6 +95,7 @@ fn cases() -> impl Iterator<Item = Case> {
             a_revocation_racing_other_writes_wins;
         key_changes::RotationsMoveTheExpiry =>
             a_rotation_retires_the_current_secret_and_changes_nothing_else;
+        key_changes::KeepsTheToken => a_rotation_sets_and_removes_the_token;
         key_changes::KeepsEverySecret =>
             a_second_rotation_removes_the_retiring_secret
             a_replaced_secret_is_removed_and_the_retiring_one_stays;
@@ -148,6 +151,7 @@ fn cases() -> impl Iterator<Item = Case> {
             an_unknown_cursor_is_reported_as_missed;
         change_feed::AnnouncesNothing =>
             an_announcement_feeds_each_key_of_the_owner_and_changes_nothing;
+        change_feed::AnnouncesActiveKeysOnly => an_announcement_feeds_disabled_and_expired_keys;
         change_feed::SleepsUntilTheTimeout => a_change_ends_a_wait_that_started_before_it;
         change_feed::IgnoresExistingChanges => a_wait_for_an_existing_change_ends;
         change_feed::NeverTimesOut => a_wait_without_a_change_times_out;
@@ -176,6 +180,7 @@ fn cases() -> impl Iterator<Item = Case> {
 
         usage_history::AddsAnHourOncePerCall => usage_adds_up_by_key_and_hour;
         usage_history::CountsLimitedAsDenied => usage_adds_up_by_key_and_hour;
+        usage_history::CountsIn32Bits => counts_beyond_32_bits_add_up;
         usage_history::ReadsThenAdds => racing_additions_of_usage_add_up;
         usage_history::KeepsUsageOfUnknownKeys => usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key;
         usage_history::ShowsUsageToAllOwners => another_owners_usage_cannot_be_read;

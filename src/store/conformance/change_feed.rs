@@ -33,6 +33,7 @@ checks![;
     a_purge_loses_no_entry_silently,
     an_unknown_cursor_is_reported_as_missed,
     an_announcement_feeds_each_key_of_the_owner_and_changes_nothing,
+    an_announcement_feeds_disabled_and_expired_keys,
     a_change_ends_a_wait_that_started_before_it,
     a_wait_for_an_existing_change_ends,
     a_wait_without_a_change_times_out,
@@ -321,6 +322,19 @@ async fn an_unknown_cursor_is_reported_as_missed(storage: TestStorage) -> CheckR
         assert!(page.missed, "a cursor {ahead} after the end was not reported");
         assert_reader_continues(&storage, page.cursor, n).await?;
     }
+    Ok(())
+}
+
+async fn an_announcement_feeds_disabled_and_expired_keys(storage: TestStorage) -> CheckResult {
+    let ada = owner(1);
+    let disabled = Key { disabled_at: Some(at(1)), ..key(&ada, 1) };
+    let expired = Key { expires_at: Some(at(2)), ..key(&ada, 2) };
+    storage.add(&disabled, &digest(1)).await?;
+    storage.add(&expired, &digest(2)).await?;
+    let mut cursor = storage.feed_end().await?;
+    // A node whose clock is behind may have cached the expired key.
+    assert_eq!(storage.handle().feed().announce_account_change(&ada, at(50)).await?, 2);
+    assert_eq!(storage.read_feed(&mut cursor).await?, [disabled.id, expired.id].into());
     Ok(())
 }
 

@@ -32,6 +32,7 @@ checks![
     an_update_does_not_change_a_revoked_key,
     racing_updates_of_one_revision_have_one_winner,
     a_rotation_retires_the_current_secret_and_changes_nothing_else,
+    a_rotation_sets_and_removes_the_token,
     a_second_rotation_removes_the_retiring_secret,
     a_replaced_secret_is_removed_and_the_retiring_one_stays,
     a_used_secret_is_not_replaced,
@@ -435,6 +436,20 @@ async fn a_rotation_retires_the_current_secret_and_changes_nothing_else(
             "the retiring secret"
         );
         assert_eq!(storage.holder(&new).await?, Some((wanted.id, None)), "the current secret");
+    }
+    Ok(())
+}
+
+async fn a_rotation_sets_and_removes_the_token(storage: TestStorage) -> CheckResult {
+    let issued = key(&owner(1), 1);
+    storage.add(&issued, &digest(1)).await?;
+    for (n, token) in (2..).zip([None, Some([1; 32]), Some([2; 32]), None, Some([2; 32])]) {
+        let stored = storage.key(&issued).await?;
+        let (to, event) = (digest(n), event(EventKind::Rotated, &stored, at(n)));
+        let rotate = rotation(&stored, &to, PreviousSecret::EndsAt(at(90)), &event);
+        let rotated = storage.handle().rotate(RotateSecret { token, ..rotate }).await?;
+        assert_eq!(rotated, RotateOutcome::Rotated);
+        assert_eq!(storage.key(&issued).await?.rotation_token, token, "after rotation {n}");
     }
     Ok(())
 }

@@ -26,9 +26,11 @@ checks![
     find_returns_the_key_of_any_candidate_digest,
     digests_are_compared_whole_including_the_hasher_tag,
     find_returns_the_latest_committed_key,
+    find_reports_the_digest_that_matched,
     every_field_of_a_key_round_trips,
     every_field_set_by_a_write_round_trips,
     owners_are_compared_exactly,
+    owners_are_told_apart_whatever_separates_their_names,
     keys_are_listed_newest_first_up_to_the_limit,
     a_status_filter_agrees_with_key_status,
     pages_list_each_key_once_while_keys_are_added,
@@ -134,6 +136,50 @@ async fn every_field_of_a_key_round_trips(storage: TestStorage) -> CheckResult {
         let wanted =
             Key { name, access, limits, networks, metadata, disabled_at, revision, ..old.clone() };
         assert_eq!(storage.key(&old).await?, wanted, "after an update");
+    }
+    Ok(())
+}
+
+async fn find_reports_the_digest_that_matched(storage: TestStorage) -> CheckResult {
+    let issued = key(&owner(1), 1);
+    storage.add(&issued, &digest(1)).await?;
+    storage.rotate(&issued, &digest(2), PreviousSecret::EndsAt(at(90))).await?;
+    for (from, to) in [(1, 3), (2, 4)] {
+        assert!(storage.handle().rehash(&digest(from), &digest(to)).await?);
+    }
+    let unknown = digest(9);
+    for (presented, ends_at) in [(3, Some(at(90))), (4, None)] {
+        let found = storage.handle().find(&[unknown, digest(presented)]).await?;
+        let found = found.expect("the secret has this digest now");
+        assert_eq!((found.digest, found.ends_at), (digest(presented), ends_at));
+    }
+    Ok(())
+}
+
+async fn owners_are_told_apart_whatever_separates_their_names(storage: TestStorage) -> CheckResult {
+    let mut owners = Vec::new();
+    for separator in
+        ["/", ":", "|", ",", " ", "_", "-", ".", "\u{1}", "\u{1f}", "\t", "\n", "\u{ff}"]
+    {
+        owners.push(owner_of(&format!("a{separator}b"), "c"));
+        owners.push(owner_of("a", &format!("b{separator}c")));
+    }
+    for (n, owner) in (1..).zip(&owners) {
+        storage.add(&key(owner, n), &digest(n)).await?;
+    }
+    for (n, owner) in (1..).zip(&owners) {
+        let listed = storage.keys(owner.into()).await?;
+        let listed: Vec<KeyId> = listed.iter().map(|key| key.id).collect();
+        assert_eq!(listed, [key(owner, n).id], "the keys of {owner:?}");
+        let created = storage.log(owner.into()).await?;
+        assert_eq!(created.len(), 1, "the events of {owner:?}");
+        let (second, unused) = (key(owner, n + 100), digest(n + 100));
+        let created = event(EventKind::Created, &second, at(0));
+        let outcome = storage.handle().insert(insert_key(&second, &unused, 1, &created)).await?;
+        assert_eq!(outcome, InsertOutcome::LimitReached, "the limit of {owner:?}");
+        let by = revocation(&key(owner, n), at(1), "");
+        let revoked = storage.handle().revoke_all(owner, &by).await?;
+        assert_eq!(revoked.len(), 1, "the keys revoked of {owner:?}");
     }
     Ok(())
 }

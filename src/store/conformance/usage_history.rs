@@ -20,6 +20,7 @@ checks![
 
     UsageHistory:
     usage_adds_up_by_key_and_hour,
+    counts_beyond_32_bits_add_up,
     racing_additions_of_usage_add_up,
     usage_of_unknown_keys_is_skipped_and_usage_is_deleted_with_its_key,
     another_owners_usage_cannot_be_read,
@@ -210,6 +211,19 @@ async fn usage_adds_up_by_key_and_hour(storage: TestStorage) -> CheckResult {
     assert_eq!(&storage.key(ada).await?, ada, "adding usage changed the key");
     let changed = storage.changed_since(mark).await?.unwrap_or_default();
     assert!(changed.is_empty(), "adding usage wrote feed entries: {changed:?}");
+    Ok(())
+}
+
+async fn counts_beyond_32_bits_add_up(storage: TestStorage) -> CheckResult {
+    let issued = key(&owner(1), 1);
+    storage.add(&issued, &digest(1)).await?;
+    // The largest count that every store counts exactly is 2^53 - 1.
+    let (large, rest) = ((1 << 53) - 3, 2);
+    let hour = hour_of(&issued, 0, large, 1 << 40);
+    storage.handle().history().add_usage(&[hour]).await?;
+    storage.handle().history().add_usage(&[hour_of(&issued, 0, rest, 1 << 40)]).await?;
+    let wanted = hour_of(&issued, 0, large + rest, 1 << 41);
+    assert_eq!(history(&storage, &issued, at(0)).await?, [wanted]);
     Ok(())
 }
 

@@ -186,3 +186,24 @@ impl Sabotage for AnnouncesNothing {
         Ok(2)
     }
 }
+
+/// Announces active keys only.
+#[derive(Default)]
+pub struct AnnouncesActiveKeysOnly;
+
+#[async_trait]
+impl Sabotage for AnnouncesActiveKeysOnly {
+    async fn announce_account_change(
+        &self,
+        inner: &Inner,
+        owner: &Owner,
+        at: Timestamp,
+    ) -> StoreResult<u32> {
+        let keys = inner.all_keys().await?;
+        let of_owner = keys.iter().filter(|key| &key.owner == owner);
+        match of_owner.clone().all(|key| key.status(at) == keyward::Status::Active) {
+            true => inner.announce_account_change(owner, at).await,
+            false => Ok(of_owner.count() as u32),
+        }
+    }
+}

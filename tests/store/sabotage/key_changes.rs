@@ -337,3 +337,15 @@ impl Sabotage for RehashAlwaysReportsSuccess {
         inner.rehash(from, to).await.map(|_| true)
     }
 }
+
+/// A rotation without a token keeps the token of the rotation before.
+#[derive(Default)]
+pub struct KeepsTheToken;
+
+#[async_trait]
+impl Sabotage for KeepsTheToken {
+    async fn rotate(&self, inner: &Inner, rotate: RotateSecret<'_>) -> StoreResult<RotateOutcome> {
+        let token = rotate.token.or(rotate.key.rotation_token);
+        inner.rotate(RotateSecret { token, ..rotate }).await
+    }
+}

@@ -297,3 +297,51 @@ fn page(sorted: impl IntoIterator<Item = String>, after: Option<&str>, limit: u3
     let is_after = |tenant: &String| after.is_none_or(|after| tenant.as_str() > after);
     sorted.into_iter().filter(is_after).take(limit as usize).collect()
 }
+
+/// Reports the digest under which the key was issued.
+#[derive(Default)]
+pub struct ReportsTheFirstDigest {
+    first: Mutex<HashMap<KeyId, SecretDigest>>,
+}
+
+#[async_trait]
+impl Sabotage for ReportsTheFirstDigest {
+    async fn find(&self, inner: &Inner, digests: &[SecretDigest]) -> StoreResult<Option<FoundKey>> {
+        let found = inner.find(digests).await?;
+        let mut first = self.first.lock().unwrap();
+        Ok(found.map(|found| {
+            let digest = *first.entry(found.key.id).or_insert(found.digest);
+            FoundKey { digest, ..found }
+        }))
+    }
+}
+
+/// Compares owners by their names with a separator in between.
+#[derive(Default)]
+pub struct JoinsTheNamesOfOwners {
+    owners: Mutex<Vec<keyward::Owner>>,
+}
+
+#[async_trait]
+impl Sabotage for JoinsTheNamesOfOwners {
+    async fn insert(&self, inner: &Inner, new: InsertKey<'_>) -> StoreResult<InsertOutcome> {
+        self.owners.lock().unwrap().push(new.key.owner.clone());
+        inner.insert(new).await
+    }
+
+    async fn list(&self, inner: &Inner, query: &KeyQuery<'_>) -> StoreResult<Vec<Arc<Key>>> {
+        let OwnerScope::Owner(owner) = query.within else { return inner.list(query).await };
+        let joined = |owner: &keyward::Owner| format!("{}/{}", owner.tenant(), owner.account());
+        let same: BTreeSet<_> = {
+            let owners = self.owners.lock().unwrap();
+            owners.iter().filter(|other| joined(other) == joined(owner)).cloned().collect()
+        };
+        let mut keys = Vec::new();
+        for owner in &same {
+            let within = OwnerScope::Owner(owner);
+            keys.extend(inner.list(&KeyQuery { within, ..*query }).await?);
+        }
+        keys.sort_by_key(|key| std::cmp::Reverse(key.id));
+        Ok(keys)
+    }
+}

@@ -224,3 +224,19 @@ impl Sabotage for PurgesUsageWithoutLimit {
         inner.purge_usage(before, u32::MAX).await
     }
 }
+
+#[derive(Default)]
+pub struct CountsIn32Bits;
+
+#[async_trait]
+impl Sabotage for CountsIn32Bits {
+    async fn add_usage(&self, inner: &Inner, usage: &[HourlyUsage]) -> StoreResult<()> {
+        let low = |count: u64| u64::from(count as u32);
+        let low = |hour: &HourlyUsage| HourlyUsage {
+            accepted: low(hour.accepted),
+            denied: low(hour.denied),
+            ..*hour
+        };
+        inner.add_usage(&usage.iter().map(low).collect::<Vec<_>>()).await
+    }
+}
