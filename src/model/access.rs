@@ -56,7 +56,7 @@ impl Scopes {
 
     fn check_bound(&self) -> Result<(), Invalid> {
         match self.0.len() {
-            0..=200 => Ok(()),
+            0..=MAX_SCOPES => Ok(()),
             _ => Err(Invalid::new("scopes", "there are more than 200")),
         }
     }

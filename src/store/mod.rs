@@ -1,4 +1,7 @@
 //! Key storage: the [`KeyStore`] trait with its contract, and the stores of this crate.
+//!
+//! Key records and the audit log are what every store has. [`ChangeFeed`], [`Counters`], [`UsageHistory`] and
+//! [`OneTimeCodes`] are traits of their own, which a store may lack: see [`Capability`].
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod coalesced;
@@ -20,6 +23,8 @@ mod postgres;
 mod records;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

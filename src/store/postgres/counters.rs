@@ -1,6 +1,6 @@
 use super::{
     errors::PostgresFailure,
-    records::{checked_instant, checked_number, corrupt_column, uuid},
+    records::uuid,
     transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     store::{
         ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
         OneTimeCode, StoreError,
+        sql::{checked_instant, checked_number, corrupt_column},
     },
 };
 

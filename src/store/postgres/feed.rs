@@ -20,12 +20,16 @@ use uuid::Uuid;
 use super::{
     connections::Connections,
     errors::PostgresFailure,
-    records::{checked_number, corrupt_column, key_id},
+    records::key_id,
     transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
     model::Timestamp,
-    store::{ChangeBatch, FeedMode, StoreError, feed_position::FeedPosition},
+    store::{
+        ChangeBatch, FeedMode, StoreError,
+        feed_position::FeedPosition,
+        sql::{checked_number, corrupt_column},
+    },
     system::lock,
 };
 

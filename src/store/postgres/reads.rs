@@ -5,8 +5,7 @@ use sqlx::{Row, SqlStr, postgres::PgRow};
 use super::{
     connections::Connections,
     records::{
-        event_uuid, instant, key_id, number, read_digest, read_event, read_found_key, read_key,
-        uuid,
+        digest, event_uuid, hourly_usage, key_id, read_event, read_found_key, read_key, uuid,
     },
     transaction::PostgresDatabase,
 };
@@ -52,7 +51,7 @@ impl LookupSource for KeyLookup {
         let rows = self.connections.rows(|| sqlx::query(self.sql.clone()).bind(&digests)).await?;
         // A row without a readable digest fails all callers; any other damage fails its own caller.
         let record = |row: &PgRow| {
-            let digest = read_digest(row)?;
+            let digest = digest(row)?;
             let found = read_found_key(row).map(Some);
             Ok((digest, found.map_err(|failure| self.connections.classify(failure))))
         };
@@ -169,15 +168,7 @@ impl PostgresDatabase {
             statement.bind(within.account()).bind(from.as_unix_micros())
         };
         let rows = self.connections.rows(read).await?;
-        self.connections.decode(&rows, |row| {
-            Ok(HourlyUsage {
-                key_id: id,
-                hour: instant(row, "hour")?,
-                accepted: number(row, "accepted")?,
-                denied: number(row, "denied")?,
-                limited: number(row, "limited")?,
-            })
-        })
+        self.connections.decode(&rows, |row| hourly_usage(row, id))
     }
 }
 

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     errors::PostgresFailure,
-    records::{KEY, Statement, bind_key, checked_number, corrupt_column, key_id, read_key, uuid},
+    records::{Statement, bind_key, key_id, read_key, uuid},
     transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     store::{
         InsertKey, InsertOutcome, KeyUse, PreviousSecret, RevokeOutcome, RotateOutcome,
         RotateSecret, StoreError, UpdateOutcome, codec,
+        sql::{KEY, checked_number, corrupt_column},
     },
 };
 

@@ -1,9 +1,7 @@
-use sqlx::Row;
-
 use super::{
     connections::Transaction,
     errors::SqliteFailure,
-    records::{corrupt_column, instant, number},
+    records::{digest, instant, number},
 };
 use crate::{
     model::KeyId,
@@ -58,9 +56,7 @@ impl Transaction<'_> {
             .fetch_optional(self.connection())
             .await?;
         let Some(row) = row else { return Ok(Counter::default()) };
-        let window =
-            instant(&row, "window_start")?.ok_or_else(|| corrupt_column("window_start"))?;
-        Ok(Counter { window, used: number(&row, "used")? })
+        Ok(Counter { window: instant(&row, "window_start")?, used: number(&row, "used")? })
     }
 
     async fn set_counter(
@@ -125,9 +121,8 @@ impl Transaction<'_> {
             return Ok(CodeOutcome::NotFound);
         };
         let outcome = attempt.check(&OneTimeCode {
-            digest: SecretDigest::from_bytes(row.try_get("digest")?)
-                .ok_or_else(|| corrupt_column("digest"))?,
-            ends_at: instant(&row, "ends_at")?.ok_or_else(|| corrupt_column("ends_at"))?,
+            digest: digest(&row)?,
+            ends_at: instant(&row, "ends_at")?,
             tries: number(&row, "tries")?,
         });
         let change = match outcome {

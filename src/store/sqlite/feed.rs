@@ -5,11 +5,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     connections::SqliteDatabase,
-    records::{bytes, corrupt_column, number},
+    records::{bytes, number},
 };
 use crate::{
     model::KeyId,
-    store::{ChangeBatch, FeedMode, StoreError},
+    store::{ChangeBatch, FeedMode, StoreError, sql::corrupt_column},
 };
 
 /// The change feed. Other processes on the same file see its entries, but cannot be woken: the feed
@@ -70,7 +70,7 @@ impl SqliteDatabase {
         self.read(async |connection, sql| {
             let last: i64 =
                 sqlx::query_scalar(sql.last_change.clone()).fetch_one(connection).await?;
-            u64::try_from(last).map_err(|_| corrupt_column("seq"))
+            u64::try_from(last).map_err(|_| corrupt_column("seq").into())
         })
         .await
     }

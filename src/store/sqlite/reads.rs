@@ -3,15 +3,13 @@ use std::sync::Arc;
 use super::{
     connections::SqliteDatabase,
     errors::SqliteFailure,
-    records::{
-        corrupt_column, instant, key_id, micros, number, read_event, read_found_key, read_key,
-    },
+    records::{hourly_usage, key_id, read_event, read_found_key, read_key},
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     model::{Key, KeyId, OwnerScope, Status, Timestamp},
     secret::SecretDigest,
-    store::{FoundKey, HourlyUsage, KeyQuery, StoreError},
+    store::{FoundKey, HourlyUsage, KeyQuery, StoreError, sql::micros},
 };
 
 /// Reads of keys, of the audit log and of hourly usage. Each is one statement.
@@ -136,16 +134,7 @@ impl SqliteDatabase {
                 .bind(from.as_unix_micros())
                 .fetch_all(connection)
                 .await?;
-            let hour = |row| {
-                Ok::<_, SqliteFailure>(HourlyUsage {
-                    key_id: id,
-                    hour: instant(row, "hour")?.ok_or_else(|| corrupt_column("hour"))?,
-                    accepted: number(row, "accepted")?,
-                    denied: number(row, "denied")?,
-                    limited: number(row, "limited")?,
-                })
-            };
-            rows.iter().map(hour).collect()
+            rows.iter().map(|row| hourly_usage(row, id)).collect()
         })
         .await
     }

@@ -1,5 +1,7 @@
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use crate::store::sql::KEY;
+
 /// Declares each statement once. It gets the store's prefix when the store is opened.
 macro_rules! statements {
     ($($name:ident: $template:expr,)*) => {
@@ -156,11 +158,6 @@ impl TablePrefix {
         AssertSqlSafe(sql).into_sql_str()
     }
 }
-
-/// The columns of a key, in the order of `records::bind_key`.
-const KEY: &str = "id, tenant, account, name, hint, retiring_hint, retiring_ends_at, access, limits, \
-    networks, metadata, created_at, expires_at, disabled_at, revoked_at, revoked_reason, rotated_at, \
-    rotation_token, issue_token, first_used_at, secret_first_used_at, last_used_at, last_used_ip, revision";
 
 /// The columns of an event, in the order of `records::bind_event`.
 const EVENT: &str =

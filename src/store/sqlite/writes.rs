@@ -3,7 +3,7 @@ use sqlx::{Row, SqlStr};
 use super::{
     connections::{SqliteDatabase, Transaction},
     errors::SqliteFailure,
-    records::{Statement, bind_event, bind_key, bytes, corrupt_column, micros, number, read_key},
+    records::{Statement, bind_event, bind_key, bytes, number, read_key},
     statements::Statements,
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     store::{
         InsertKey, InsertOutcome, KeyUse, PreviousSecret, RevokeOutcome, RotateOutcome,
         RotateSecret, StoreError, UpdateOutcome, codec,
+        sql::{corrupt_column, micros},
     },
 };
 
@@ -381,7 +382,7 @@ impl KeyState {
     /// Whether the key has the revision that was read and is not revoked.
     fn is_unchanged(&self, read: &Key) -> Result<bool, SqliteFailure> {
         if self.has_revoked_at != self.has_revoked_reason {
-            return Err(corrupt_column("revoked_at"));
+            return Err(corrupt_column("revoked_at").into());
         }
         Ok(!self.has_revoked_at && self.revision == read.revision)
     }
