@@ -438,7 +438,7 @@ fn key(text: &str) -> ClosedObject {
 /// Adds the optional fields that `NewApiKey` and `ApiKeyChange` share.
 fn changeable(object: ClosedObject) -> ClosedObject {
     let scope = string().pattern(Some(r"^[!#-\[\]-~]{1,100}$"));
-    let text = "What the key may do. An empty list means nothing. If omitted, the key may do \
+    let text = "What the key may do. An empty list means nothing. A new key without it may do \
                 everything that its owner may do.";
     let scopes = ArrayBuilder::new().items(scope).max_items(Some(200)).description(Some(text));
     let text =
