@@ -12,7 +12,7 @@ pub struct StoreError {
     page: Option<Arc<DamagedPage>>,
 }
 
-/// A page of keys, some of which cannot be read.
+/// A page of keys, with damaged records.
 #[derive(Debug)]
 struct DamagedPage {
     keys: Vec<Arc<Key>>,
