@@ -16,7 +16,7 @@
 //! | What is protected, against which attackers? | [`threat_model`] |
 //! | How do I move keys from another system? | [`migrating`] |
 //!
-//! Every snippet is compiled by the tests; those that need no server also run.
+//! Every Rust snippet is compiled by the tests; those that need no server also run.
 
 #[doc = include_str!("first_service.md")]
 pub mod first_service {}
