@@ -129,7 +129,14 @@ impl Connections {
         };
         let mut retries = self.pool.options().get_max_connections();
         loop {
-            let mut lease = self.lease().await?;
+            let mut lease = match self.lease().await {
+                // It was cut while it was opened.
+                Err(Error::Io(_)) if retries > 0 => {
+                    retries -= 1;
+                    continue;
+                }
+                lease => lease?,
+            };
             match lease.fetch_all(statement()).await {
                 Ok(rows) => {
                     lease.turn = turn;
