@@ -259,8 +259,8 @@ impl Owner {
         Self::from_parts("", account)
     }
 
-    /// Returns the owner with what [`tenant`](Self::tenant) and [`account`](Self::account) returned, for a store that reads
-    /// it back. An empty tenant is that of a host without tenants.
+    /// Restores an owner from its [`tenant`](Self::tenant) and [`account`](Self::account), as a store has saved them. The
+    /// empty tenant is that of a host without tenants.
     ///
     /// # Errors
     /// As [`new`](Self::new), except for an empty tenant.

@@ -13,7 +13,7 @@ use crate::{
     secret::SecretDigest,
 };
 
-/// Stores keys and their audit log, and names what else a store can do.
+/// Stores keys and their audit log, and gives access to the optional parts of a store.
 ///
 /// The methods of this trait are what every store has. The rest of the contract is split by subject:
 /// [`ChangeFeed`], [`Counters`], [`UsageHistory`] and [`OneTimeCodes`]. A store may lack any of them,

@@ -98,8 +98,8 @@ pub(crate) struct Now {
     pub(crate) at: Timestamp,
     /// The latest wall time that it can be. An end that is later than this has not passed.
     pub(crate) upper_bound: Timestamp,
-    /// Nanoseconds by which ages in the cache are measured: the monotonic time, but a jump of the wall clock advances it
-    /// by more than the bound. Whatever was read before the jump is then too old, also for a read that is under way.
+    /// The time in nanoseconds from which the age of cached data is computed. It is the monotonic time, but each jump of
+    /// the wall clock advances it by more than the bound: data read before the jump, and reads under way, are then too old.
     pub(crate) cache_time: u64,
     /// Nanoseconds of the monotonic clock.
     monotonic: u64,

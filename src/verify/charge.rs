@@ -59,10 +59,7 @@ impl Verifier {
                         return Ok((decided, Charged::Remotely(Arc::new(states))));
                     }
                     Err(error) => {
-                        if let Some(store) = self.store.counters().filter(|_| !counters.is_empty())
-                        {
-                            let _ = store.refund(&counters).await;
-                        }
+                        let _ = self.refund_counters(&counters).await;
                         Err(error)
                     }
                 }
@@ -89,6 +86,19 @@ impl Verifier {
         }
         let store = self.store.counters().ok_or_else(Error::no_counters)?;
         store.charge(counters).await.map_err(charge_error)
+    }
+
+    /// Refunds what [`charge_counters`](Self::charge_counters) charged. A store without counters has charged nothing.
+    pub(super) async fn refund_counters(
+        &self,
+        counters: &[CounterCharge<'_>],
+    ) -> Result<(), Error> {
+        match self.store.counters() {
+            Some(store) if !counters.is_empty() => {
+                store.refund(counters).await.map_err(charge_error)
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn charge_rates<'a>(

@@ -186,6 +186,21 @@ impl Verifier {
         TimedRead { verifier: self, tries_left: 2, began: 0 }
     }
 
+    /// Asks the store, and asks it again if its answer is older than the bound.
+    pub(super) async fn find_past_cache(
+        &self,
+        digests: &[SecretDigest],
+    ) -> Result<Option<FoundKey>, Error> {
+        let mut read = self.read_past_cache();
+        loop {
+            read.begin()?;
+            let found = self.find_in_store(digests).await?;
+            if read.is_within_bound() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// Asks the store once for all digests, and compares in constant time. Where nothing was found, a constant is
     /// compared, so that both cost the same.
     pub(super) async fn find_in_store(

@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use super::{
     VerifyError, VerifyRequest,
-    charge::charge_error,
     limits::{QuotaStates, Quotas},
     verified::Verified,
     verifier::Verifier,
@@ -92,12 +91,7 @@ impl Reservation {
         let reserved = self.uses;
         run_to_end(async move {
             if actual <= reserved {
-                let rest = self.charges(reserved - actual);
-                // What was charged can be refunded: a store without counters has charged nothing.
-                if let Some(counters) = self.verifier.store.counters().filter(|_| !rest.is_empty())
-                {
-                    counters.refund(&rest).await.map_err(charge_error)?;
-                }
+                self.verifier.refund_counters(&self.charges(reserved - actual)).await?;
                 return Ok(Settlement::Full);
             }
             let more = self.charges(actual - reserved);

@@ -174,14 +174,10 @@ impl Verifier {
     ) -> Result<(), VerifyError> {
         self.writer.replacements.wait_for_end(key.facts.id).await;
         let candidates = self.hashers.candidates_with(presented.digest, presented.text);
-        let read_at = self.clock.coarse_now().cache_time;
-        let found = self.find_in_store(candidates.as_slice()).await;
-        match found.map_err(|error| VerifyError::Unavailable(error.into()))? {
-            Some(_) if self.cache.is_within_bound(read_at, self.clock.coarse_now().cache_time) => {
-                Ok(())
-            }
-            Some(_) => Err(VerifyError::Unavailable(self.too_slow())),
-            None => Err(self.deny_unknown(request, now)),
+        match self.find_past_cache(candidates.as_slice()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(self.deny_unknown(request, now)),
+            Err(error) => Err(VerifyError::Unavailable(error)),
         }
     }
 
@@ -256,14 +252,7 @@ impl Verifier {
             return Ok(None);
         }
         let candidates = self.hashers.candidates(presented);
-        let mut read = self.read_past_cache();
-        let found = loop {
-            read.begin()?;
-            let found = self.find_in_store(candidates.as_slice()).await?;
-            if read.is_within_bound() {
-                break found;
-            }
-        };
+        let found = self.find_past_cache(candidates.as_slice()).await?;
         let now = self.clock.now();
         Ok(found.map(|found| {
             let facts = KeyFacts::new(&found, &Interner::default());

@@ -14,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     Actor, ApiKeys, KeyStore, NewKey, OwnerScope, VerifyRequest,
+    manage::Page,
     store::{
         ChangeFeed, KvEngine, KvError, KvMode, KvOrder, KvPair, KvStore, KvTransaction, RedbEngine,
         StoreError, StoreErrorKind, conformance::Suite,
@@ -158,6 +159,22 @@ async fn a_damaged_or_missing_entry_is_corrupt() {
     engine.0.write().unwrap().pairs = damaged;
     let verified = service.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
     assert!(matches!(verified, Err(keyward::VerifyError::Unavailable(_))), "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_key_spoils_no_other_key_of_its_page() {
+    let engine = BTreeEngine::default();
+    let service = Service::uncached(vec![Arc::new(KvStore::new(engine.clone()))]);
+    let (damaged, intact) = (service.issue().await.key.id, service.issue().await.key.id);
+    let of_damaged = |key: &[u8]| key[0] == b'k' && key.ends_with(damaged.as_bytes());
+    let record = |pairs: &mut BTreeMap<Vec<u8>, Vec<u8>>| {
+        let mut records = pairs.iter_mut().filter(|(key, _)| of_damaged(key));
+        records.next().map(|(_, value)| _ = value.pop())
+    };
+    record(&mut engine.0.write().unwrap().pairs).expect("the key has a record");
+    let page = service.keys().list(&service.owner, Page::first()).await.unwrap();
+    assert_eq!(page.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [intact]);
+    assert_eq!(page.damaged, [damaged]);
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl KeyStore for KvStore {
             OwnerScope::Tenant(tenant) => of_tenant(b't', tenant),
         };
         self.read(async |work| {
-            let mut keys = Vec::new();
+            let mut records = Vec::new();
             let mut end = match after {
                 Some(after) => layout::with_id(&prefix, after.as_bytes()),
                 None => after_prefix(&prefix),
@@ -102,18 +102,25 @@ impl KeyStore for KvStore {
             loop {
                 let page = work.scan(&prefix..&end, KvOrder::Descending, PAGE_SIZE).await?;
                 for (entry, _) in &page {
-                    if keys.len() == limit as usize {
-                        return Ok(keys);
+                    if records.len() == limit as usize {
+                        return Ok(StoreError::page(records)?);
                     }
                     let id = KeyId::from_bytes(last(entry)?);
-                    let key = work.row(id).await?.ok_or_else(damaged)?.key;
-                    if status.is_none_or(|status| key.status(now) == status) {
-                        keys.push(Arc::new(key));
+                    let key = match work.row(id).await {
+                        Ok(row) => row.map(|row| row.key).ok_or_else(damaged),
+                        Err(KvError::Failed(error)) => Err(error),
+                        Err(KvError::Conflict) => return Err(KvError::Conflict),
+                    };
+                    let is_wanted =
+                        |key: &Key| status.is_none_or(|status| key.status(now) == status);
+                    // A damaged key may have any status.
+                    if key.as_ref().ok().is_none_or(is_wanted) {
+                        records.push((id, key));
                     }
                 }
                 match page.into_iter().next_back() {
                     Some((lowest, _)) => end = lowest,
-                    None => return Ok(keys),
+                    None => return Ok(StoreError::page(records)?),
                 }
             }
         })
@@ -387,7 +394,7 @@ impl Work {
         Ok(self.row(id).await?.filter(|row| within.includes(&row.key.owner)))
     }
 
-    /// Returns the states of an owner's keys.
+    /// Returns for each key of an owner whether it is revoked, and when it expires.
     pub(super) async fn states(&mut self, owner: &Owner) -> Result<Vec<KeyState>, KvError> {
         let entries = self.scan_prefix(&of_owner(b'o', owner), usize::MAX).await?;
         Ok(entries.iter().map(KeyState::read).collect::<Result<_, _>>()?)

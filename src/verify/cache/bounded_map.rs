@@ -16,9 +16,9 @@ use crate::{secret::SecretDigest, system::lock};
 /// lately is evicted (CLOCK).
 ///
 /// A hit takes no lock and reads one line of the map. At 100,000 keys, where each line that is read costs about as much
-/// as the digest, this makes a cached verification a sixth to a quarter faster than a hash table with a node per entry (papaya),
-/// which reads three. Insertions take a lock, which costs little beside the look-up in the store that each of them
-/// follows.
+/// as the digest, this makes a cached verification a sixth to a quarter faster than a hash table with a node per entry
+/// (papaya), which reads three. Insertions take a lock, which costs little beside the look-up in the store that each of
+/// them follows.
 ///
 /// An entry stands in one of two sets of five places. It is replaced where it stands, and stands in both while it is
 /// moved, so that it is always found.
@@ -114,8 +114,8 @@ impl<V: AsRef<SecretDigest>> BoundedMap<V> {
             let entry = set.entries[n].load_full()?;
             let (tag, [first, second]) = self.tag_and_sets((*entry).as_ref());
             // Only forward in the order in which sets are searched, so that a search does not miss it.
-            let forward = place as usize / WAYS == first;
-            let free = if forward { self.free_place([second])? } else { return None };
+            let is_in_first = place as usize / WAYS == first;
+            let free = self.free_place([second]).filter(|_| is_in_first)?;
             Some((place, free, tag, entry))
         });
         let Some((place, free, tag, entry)) = movable else { return (sets[0] * WAYS) as Place };

@@ -30,8 +30,8 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// Sets the maximum number of cached keys. Defaults to 100,000; at most 16,777,216. A cached key takes about 400 bytes;
-    /// 20 of them are reserved when the cache is created.
+    /// Sets the maximum number of cached keys. Defaults to 100,000; at most 16,777,216. A cached key takes about 400
+    /// bytes, from when it is cached.
     pub fn max_keys(self, keys: usize) -> Self {
         Self { max_keys: keys, ..self }
     }
