@@ -144,12 +144,13 @@ async fn a_percent_encoded_path_names_no_route() {
         let reply = ask(&servers, &request(line, "", "")).await;
         assert_eq!(reply.status, 404, "{line}: {reply:?}");
     }
-    let verified = world.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
-    assert!(verified.is_ok(), "nothing was changed");
     // A parameter of the mount is no name.
     for line in ["GET /t/acme/api-keys", "GET /t/%61cme/api-keys", "GET /t/a%2Fb/audit"] {
         assert_eq!(ask(&servers, &request(line, "", "")).await.status, 200, "{line}");
     }
+    // Last, because the use is written in the background and would appear in one of the two lists.
+    let verified = world.keys().verify(issued.secret.expose(), &VerifyRequest::new()).await;
+    assert!(verified.is_ok(), "nothing was changed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
