@@ -1,4 +1,4 @@
-//! Checks whether response times reveal anything about a secret: `cargo bench --bench constant_time`.
+//! Checks whether response times reveal anything about a secret: `cargo bench -p keyward-tests --bench constant_time`.
 //!
 //! The method is that of dudect: two classes of input in random order, and Welch's t-test over the
 //! measured times. If |t| exceeds 4.5, the times differ. A comparison that stops at the first difference

@@ -1,5 +1,5 @@
 //! Measures requests per second through axum with and without the layer, and prints the ratio: one
-//! route, one run, real sockets, a cached key. `cargo bench --bench http`.
+//! route, one run, real sockets, a cached key. `cargo bench -p keyward-tests --bench http`.
 
 use std::{
     net::SocketAddr,

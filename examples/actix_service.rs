@@ -1,5 +1,5 @@
 //! A small service on actix-web: sessions, the management API, and a route that requires an API key.
-//! Run it with `cargo run --example actix_service`; `-- --listen 127.0.0.1:0` sets the address.
+//! Run it with `cargo run -p keyward-tests --example actix_service`; `-- --listen 127.0.0.1:0` sets the address.
 
 use std::{
     any::Any,

@@ -1,5 +1,5 @@
 //! A small service on axum: sessions, the management API, a route that requires an API key, and an
-//! OpenAPI document of all routes. Run it with `cargo run --example axum_service`. Options:
+//! OpenAPI document of all routes. Run it with `cargo run -p keyward-tests --example axum_service`. Options:
 //! `-- --database-url postgres://…` stores keys in PostgreSQL, and `--redis-url redis://…` shares rate
 //! limits between nodes.
 

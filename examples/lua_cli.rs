@@ -1,5 +1,5 @@
 //! A command line that mounts Keyward's authentication commands and calls an API with the key:
-//! `cargo run --example lua_cli -- auth --help`.
+//! `cargo run -p keyward-tests --example lua_cli -- auth --help`.
 //!
 //! `LUA_API_URL` is the URL of the server. The program calls these endpoints: `POST /auth/otp {email}`;
 //! `POST /auth/otp/verify {email, code}`, which returns `{key}`; and with the key `GET /auth/key`,

@@ -1,5 +1,5 @@
 //! The server of a product whose users sign in from the command line with a code sent by email:
-//! `cargo run --example lua_server`, and in another terminal `cargo run --example lua_cli`.
+//! `cargo run -p keyward-tests --example lua_server`, and in another terminal `cargo run -p keyward-tests --example lua_cli`.
 //!
 //! Options, after `--`:
 //! - `--database FILE` or `--database postgres://…`: where the keys are stored
@@ -74,12 +74,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(&listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("Lua is at {url}");
-    println!("Request a code:    cargo run --example lua_cli -- auth configure --email {ADA}");
+    println!(
+        "Request a code:    cargo run -p keyward-tests --example lua_cli -- auth configure --email {ADA}"
+    );
     println!("The code is printed in this terminal. Exchange it for a key:");
     println!(
-        "                   cargo run --example lua_cli -- auth configure --email {ADA} --otp CODE"
+        "                   cargo run -p keyward-tests --example lua_cli -- auth configure --email {ADA} --otp CODE"
     );
-    println!("Use the key:       cargo run --example lua_cli -- push");
+    println!("Use the key:       cargo run -p keyward-tests --example lua_cli -- push");
     println!("List keys (dashboard): curl {url}/v1/api-keys -b session=ada");
     println!("OpenAPI description:   curl {url}/openapi.json");
     serve::serve(listener, app).await?;

@@ -1,5 +1,5 @@
-//! The command line of Lumio: `cargo run --example lumio_cli -- --help`. Start the server with
-//! `cargo run --example lumio`; `LUMIO_API_URL` is its URL.
+//! The command line of Lumio: `cargo run -p keyward-tests --example lumio_cli -- --help`. Start the server with
+//! `cargo run -p keyward-tests --example lumio`; `LUMIO_API_URL` is its URL.
 
 use std::{error::Error, process::ExitCode};
 

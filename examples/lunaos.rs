@@ -1,4 +1,4 @@
-//! The API of a product whose tiers have different rate limits: `cargo run --example lunaos`.
+//! The API of a product whose tiers have different rate limits: `cargo run -p keyward-tests --example lunaos`.
 //!
 //! Options, after `--`:
 //! - `--database FILE` or `--database postgres://…`: where the keys are stored

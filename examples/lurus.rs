@@ -1,4 +1,4 @@
-//! The server of a product whose plans limit the number of keys per user: `cargo run --example lurus`.
+//! The server of a product whose plans limit the number of keys per user: `cargo run -p keyward-tests --example lurus`.
 //!
 //! Options, after `--`:
 //! - `--database FILE` or `--database postgres://…`: where the keys are stored

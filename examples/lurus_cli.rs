@@ -1,5 +1,5 @@
 //! The command line of Lurus, with the key in an environment variable or a file:
-//! `cargo run --example lurus_cli -- --help`. Start the server with `cargo run --example lurus`; `LURUS_API_URL`
+//! `cargo run -p keyward-tests --example lurus_cli -- --help`. Start the server with `cargo run -p keyward-tests --example lurus`; `LURUS_API_URL`
 //! is its URL.
 
 use std::{error::Error, process::ExitCode};

@@ -1,5 +1,5 @@
 //! A small gRPC service on tonic: sessions, the management API, and a method that requires an API key.
-//! `cargo run --example tonic_service` serves it, and calls it once without and once with a key;
+//! `cargo run -p keyward-tests --example tonic_service` serves it, and calls it once without and once with a key;
 //! `-- --listen 127.0.0.1:0` sets the address.
 //!
 //! The module `wire` stands for the code that `tonic-prost-build` generates from

@@ -21,9 +21,11 @@ use std::{
 
 use source::{Crate, MAX_REEXPORTS};
 
+use crate::support;
+
 #[test]
 fn the_code_agrees_with_the_map_of_rooms_in_contributing() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = support::repository();
     let contributing = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
     let mut sources = Sources::new();
     read_sources(&root.join("src"), "", &mut sources);

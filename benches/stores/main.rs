@@ -1,6 +1,6 @@
 //! Compares look-ups in the stores with the bare equivalent, on one machine in one run.
 //!
-//! `cargo bench --bench stores` measures with a million keys and takes several minutes; use
+//! `cargo bench -p keyward-tests --bench stores` measures with a million keys and takes several minutes; use
 //! `KEYS=10000` for a quick run. `STORES=postgres,sqlite` selects stores. The two sides of a
 //! comparison alternate, so that other load on the machine affects both.
 

@@ -1,8 +1,8 @@
 //! Measures the cost of a verification relative to one bare digest: SHA-256 of the same key by the
 //! crate `sha2`.
 //!
-//! `cargo bench --bench verify` measures both in one run and prints the ratios at the end. A filter
-//! after `--` selects the criterion benchmarks: `cargo bench --bench verify -- compare`. The ratios
+//! `cargo bench -p keyward-tests --bench verify` measures both in one run and prints the ratios at the end. A filter
+//! after `--` selects the criterion benchmarks: `cargo bench -p keyward-tests --bench verify -- compare`. The ratios
 //! are always measured; a filter that matches nothing (`-- none`) measures only them.
 
 mod hand_written;

@@ -1,4 +1,4 @@
-//! A developer platform with teams, roles and second factors: `cargo run --example lumio`. The example `lumio_cli`
+//! A developer platform with teams, roles and second factors: `cargo run -p keyward-tests --example lumio`. The example `lumio_cli`
 //! is its command line.
 //!
 //! Options, after `--`:

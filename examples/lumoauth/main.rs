@@ -1,5 +1,5 @@
 //! An identity provider whose tenants use API keys to call its admin API and to register OAuth clients:
-//! `cargo run --example lumoauth`.
+//! `cargo run -p keyward-tests --example lumoauth`.
 //!
 //! Options, after `--`:
 //! - `--database FILE` or `--database postgres://…`: where the keys are stored

@@ -35,7 +35,7 @@ use keyward::{
     },
 };
 
-use crate::support::{Service, stores};
+use crate::support::{self, Service, stores};
 
 #[tokio::test]
 async fn no_debug_output_and_no_error_shows_a_secret() {
@@ -280,7 +280,7 @@ fn public_types_are_send_sync_and_debug() {
         EmailContent,
     );
     let seen: BTreeSet<_> = seen.map(|name| name.split('<').next().unwrap().trim()).into();
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = support::repository().join("src");
     let all = public_types(&sources);
     assert!(all.len() > 50);
     let unchecked = |name: &&String| !seen.contains(name.as_str());

@@ -1,4 +1,4 @@
-//! Builds and runs the programs in `examples/`: `cargo test --test suite` alone does not build them.
+//! Builds and runs the programs in `examples/`: `cargo test -p keyward-tests --test suite` alone does not build them.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ fn build(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--all-features", "--example", name]);
+    cargo.args(["build", "--quiet", "-p", "keyward-tests", "--example", name]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap());
     if profile.ends_with("release") {
         cargo.arg("--release");

@@ -11,7 +11,7 @@ pub mod policy;
 pub mod servers;
 pub mod stores;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use keyward::{
     Access, Actor, ApiKeys, Denied, Key, KeyFormat, KeyId, NewKey, Owner, Timestamp, Verified,
@@ -25,6 +25,11 @@ use keyward::{
 pub use host::Host;
 pub use policy::Policy;
 pub use stores::on_each_store;
+
+/// Returns the folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
 
 /// One service on one store, with one node per store handle, one clock and one host.
 pub struct Service {

@@ -35,7 +35,7 @@ pub fn start() -> Option<Server> {
         skip("aiosmtpd", INSTALL);
         return None;
     };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/servers/smtpd.py").to_owned();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/servers/smtpd.py").to_owned();
     let scratch = Scratch::new(User::current());
     let folder = scratch.path().to_owned();
     let process = Process::start(scratch, &python, vec![script], |_| is_ready(&folder));
