@@ -1,7 +1,6 @@
 //! `KvStore` over an engine whose transactions conflict, and over redb.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     env,
     io::{BufRead, BufReader},
@@ -21,6 +20,7 @@ use keyward::{
     },
     verify::DeniedReason,
 };
+use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::yield_now};
 
 use crate::support::{Service, format, owner, reason};
@@ -106,24 +106,20 @@ impl KvTransaction for BTreeTransaction {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_over_an_engine_with_conflicts_conforms() {
     // Two stores over one engine, as two processes have them.
-    let open = async || {
-        let engine = BTreeEngine::default();
+    let open = async |engine: &mut BTreeEngine| {
         let store = || Arc::new(KvStore::new(engine.clone())) as Arc<dyn KeyStore>;
         vec![store(), store()]
     };
-    Suite::new().run(open).await;
+    Suite::new().run_reopening(async || BTreeEngine::default(), open).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redb_conforms() {
-    let folders = RefCell::new(Vec::new());
-    let open = async || {
-        let folder = tempfile::tempdir().unwrap();
+    let open = async |folder: &mut TempDir| {
         let store = KvStore::new(RedbEngine::open(folder.path().join("keys.redb")).await.unwrap());
-        folders.borrow_mut().push(folder);
         vec![Arc::new(store.clone()) as Arc<dyn KeyStore>, Arc::new(store)]
     };
-    Suite::new().run(open).await;
+    Suite::new().run_reopening(async || tempfile::tempdir().unwrap(), open).await;
 }
 
 #[tokio::test]

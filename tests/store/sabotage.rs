@@ -8,15 +8,17 @@ mod key_changes;
 mod key_reads;
 mod key_removal;
 mod one_time_codes;
+mod reopening;
 mod scope;
+mod sizes;
 mod usage_history;
 pub mod wrapper;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use keyward::{
     KeyStore,
-    store::conformance::{self, Suite},
+    store::conformance::{self, Report, Suite},
 };
 
 use self::wrapper::{NoSabotage, Sabotage, Sabotaged};
@@ -24,7 +26,7 @@ use self::wrapper::{NoSabotage, Sabotage, Sabotaged};
 /// A sabotaged store and the checks that must fail on it.
 struct Case {
     name: &'static str,
-    open: fn() -> Vec<Arc<dyn KeyStore>>,
+    report: fn(Suite) -> Pin<Box<dyn Future<Output = Report>>>,
     checks: &'static [&'static str],
 }
 
@@ -32,7 +34,7 @@ macro_rules! cases {
     ($($sabotage:path => $($check:ident)+;)*) => {
         [$(Case {
             name: stringify!($sabotage),
-            open: open::<$sabotage>,
+            report: |suite| Box::pin(report::<$sabotage>(suite)),
             checks: &[$(stringify!($check)),+],
         }),*]
     };
@@ -118,6 +120,8 @@ fn cases() -> impl Iterator<Item = Case> {
             revoke_all_revokes_each_key_of_the_owner_with_an_event
             revoke_all_misses_no_key_inserted_before_it_started;
         key_removal::RevokesOneByOne => revoke_all_is_atomic;
+        key_removal::LogsRevocationsLater => a_visible_revocation_has_its_event_and_feed_entry;
+        key_removal::AnnouncesRevocationsLater => a_visible_revocation_has_its_event_and_feed_entry;
         key_removal::DeletesTheLogToo => delete_removes_the_key_and_its_secrets_and_keeps_its_events;
         key_removal::PurgesKeysWithoutExpiry => a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else;
         key_removal::PurgesWithoutLimit =>
@@ -153,6 +157,8 @@ fn cases() -> impl Iterator<Item = Case> {
             an_announcement_feeds_each_key_of_the_owner_and_changes_nothing;
         change_feed::AnnouncesActiveKeysOnly => an_announcement_feeds_disabled_and_expired_keys;
         change_feed::SleepsUntilTheTimeout => a_change_ends_a_wait_that_started_before_it;
+        change_feed::WakesOneWaiter => a_change_ends_every_wait;
+        change_feed::RevocationsWakeNoReader => every_kind_of_change_ends_a_wait;
         change_feed::IgnoresExistingChanges => a_wait_for_an_existing_change_ends;
         change_feed::NeverTimesOut => a_wait_without_a_change_times_out;
 
@@ -199,24 +205,47 @@ fn cases() -> impl Iterator<Item = Case> {
         one_time_codes::PurgesCodesWithoutLimit => a_purge_of_codes_removes_expired_ones_up_to_its_limit;
         one_time_codes::PurgesNoCodes => a_purge_of_codes_removes_expired_ones_up_to_its_limit;
 
+        sizes::TruncatesMetadata =>
+            a_key_at_every_maximum_round_trips
+            an_update_to_every_maximum_round_trips;
+        sizes::TruncatesUserAgents =>
+            a_key_at_every_maximum_round_trips
+            events_at_every_maximum_round_trip;
+        sizes::TruncatesCounterKeys => counters_of_the_longest_owners_are_independent;
+
+        reopening::RevokesInMemory => keys_and_events_survive_a_reopening;
+        reopening::BuffersEvents => keys_and_events_survive_a_reopening;
+        reopening::RestartsTheFeed => the_change_feed_survives_a_reopening;
+        reopening::CountsInMemory =>
+            counters_survive_a_reopening
+            usage_history_survives_a_reopening
+            one_time_codes_survive_a_reopening;
+
         atomicity::RehashesInTwoSteps => a_dropped_rehash_is_atomic;
     };
     cases.into_iter()
 }
 
-fn open<S: Sabotage + Default>() -> Vec<Arc<dyn KeyStore>> {
-    let store = Arc::new(Sabotaged::<S>::default());
-    vec![store.clone(), store]
+/// Runs a suite on sabotaged stores. Opened again, a store is the same object.
+async fn report<S: Sabotage + Default>(suite: Suite) -> Report {
+    let open = async |opened: &mut Option<Arc<Sabotaged<S>>>| {
+        if let Some(store) = opened {
+            store.reopened().await;
+        }
+        let store = opened.get_or_insert_default();
+        vec![store.clone() as Arc<dyn KeyStore>, store.clone()]
+    };
+    suite.report_reopening(async || None, open).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_catches_every_sabotage() {
     let mut undetected = Vec::new();
-    for Case { name, open, checks } in cases() {
+    for Case { name, report, checks } in cases() {
         // A short patience only shortens the wait on a wrong state. A check stops at the first
         // round that fails, so many rounds cost nothing.
         let suite = Suite::new().only(checks).rounds(500).patience(Duration::from_millis(20));
-        let report = suite.report(async || open()).await;
+        let report = report(suite).await;
         undetected.extend(report.passed.iter().map(|check| format!("{name} by {check}")));
     }
     assert!(undetected.is_empty(), "sabotages that no check detected: {undetected:#?}");
@@ -225,7 +254,9 @@ async fn the_suite_catches_every_sabotage() {
 /// The wrapper itself is correct, so a failed check is caused by the sabotage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_passes_a_wrapper_without_sabotage() {
-    Suite::new().rounds(5).run(async || open::<NoSabotage>()).await;
+    let report = report::<NoSabotage>(Suite::new().rounds(5)).await;
+    assert!(report.failed.is_empty(), "{report}");
+    assert!(report.skipped.is_empty(), "{:?}", report.skipped);
 }
 
 #[test]

@@ -75,6 +75,16 @@ impl SqliteFile {
         self.0.path().join("keys.db")
     }
 
+    /// Copies all files of the folder, whether or not the store is open.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        for entry in fs::read_dir(self.0.path()).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, copy.0.path().join(from.file_name().unwrap())).unwrap();
+        }
+        copy
+    }
+
     pub async fn open_twice(&self) -> Handles {
         let options = SqliteOptions::new().timeout(PATIENCE);
         let open = async || Arc::new(options.clone().open(self.path()).await.unwrap());

@@ -1,10 +1,6 @@
 //! Dropped futures: a write whose future is dropped happens as a whole or not at all.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     check::{
@@ -13,10 +9,7 @@ use super::{
     fixtures::{at, digest, event, key, revocation},
     write_case::{Write, WriteCase},
 };
-use crate::{
-    audit::EventKind,
-    store::{MemoryStore, StoreError},
-};
+use crate::{audit::EventKind, store::StoreError};
 
 checks![
     a_dropped_insert_is_atomic,
@@ -132,7 +125,7 @@ fn is_complete(
 /// Returns the expected state after the write: the state of a memory store. Other checks assert that
 /// each write has the right effect, so this one need not repeat it.
 async fn expected_after(case: &WriteCase) -> Result<Snapshot, StoreError> {
-    let memory = TestStorage::new(vec![Arc::new(MemoryStore::new())], 1, Duration::ZERO);
+    let memory = TestStorage::in_memory();
     case.prepare(&memory).await?;
     case.run(&*memory.handle()).await?;
     Watch::start(&memory, case.owner.tenant(), case.digests()).await?.snapshot().await

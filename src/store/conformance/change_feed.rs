@@ -35,6 +35,8 @@ checks![;
     an_announcement_feeds_each_key_of_the_owner_and_changes_nothing,
     an_announcement_feeds_disabled_and_expired_keys,
     a_change_ends_a_wait_that_started_before_it,
+    a_change_ends_every_wait,
+    every_kind_of_change_ends_a_wait,
     a_wait_for_an_existing_change_ends,
     a_wait_without_a_change_times_out,
 ];
@@ -393,6 +395,64 @@ async fn a_change_ends_a_wait_that_started_before_it(storage: TestStorage) -> Ch
         let woken = timeout(storage.patience(), waiting).await;
         let _feed = joined(woken.expect("a change did not end the wait"))?;
     }
+    Ok(())
+}
+
+async fn a_change_ends_every_wait(storage: TestStorage) -> CheckResult {
+    for n in 1..=5 {
+        let end = storage.feed_end().await?;
+        let waits: Vec<_> = (0..8)
+            .map(|_| {
+                let store = storage.handle();
+                tokio::spawn(async move { store.feed().wait_for_changes(end, LONG_WAIT).await })
+            })
+            .collect();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        storage.add(&key(&owner(1), n), &digest(n)).await?;
+        for wait in waits {
+            let woken = timeout(storage.patience(), wait).await;
+            let _feed = joined(woken.expect("a change ended some waits, but not all"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn every_kind_of_change_ends_a_wait(storage: TestStorage) -> CheckResult {
+    for (n, write) in (1..).zip(Write::ALL) {
+        let case = WriteCase::new(write, n);
+        if case.changed_keys().is_empty() {
+            continue;
+        }
+        case.prepare(&storage).await?;
+        let change = async || case.run(&*storage.handle()).await;
+        assert_ends_a_wait(&storage, change, &format!("{write:?}")).await?;
+    }
+    let ada = owner(1);
+    storage.add(&key(&ada, 900), &digest(900)).await?;
+    let announce = async || {
+        let announced = storage.handle().feed().announce_account_change(&ada, at(1)).await?;
+        assert_eq!(announced, 1);
+        Ok(())
+    };
+    assert_ends_a_wait(&storage, announce, "an announcement").await
+}
+
+async fn assert_ends_a_wait(
+    storage: &TestStorage,
+    change: impl AsyncFnOnce() -> CheckResult,
+    what: &str,
+) -> CheckResult {
+    let end = storage.feed_end().await?;
+    let store = storage.handle();
+    let waiting = tokio::spawn(async move { store.feed().wait_for_changes(end, LONG_WAIT).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    change().await?;
+    let woken = timeout(storage.patience(), waiting).await;
+    let _feed = joined(woken.unwrap_or_else(|_| panic!("{what} did not end a wait")))?;
     Ok(())
 }
 

@@ -14,18 +14,21 @@ use std::{
 };
 
 use tokio::{
-    sync::Barrier,
+    sync::{Barrier, mpsc, oneshot},
     task::{JoinError, JoinSet},
 };
 
-use super::fixtures::{all_keys, event, insert_key};
+use super::{
+    fixtures::{all_keys, event, insert_key},
+    recorder::{Calls, RecordedStore},
+};
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
     model::{Key, KeyId, OwnerScope, Timestamp},
     secret::SecretDigest,
     store::{
-        Capability, ChangeFeed, Counters, InsertOutcome, KeyStore, OneTimeCodes, PreviousSecret,
-        RotateOutcome, RotateSecret, StoreError, UpdateOutcome, UsageHistory,
+        Capability, ChangeFeed, Counters, InsertOutcome, KeyStore, MemoryStore, OneTimeCodes,
+        PreviousSecret, RotateOutcome, RotateSecret, StoreError, UpdateOutcome, UsageHistory,
     },
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Check {
     pub(super) name: &'static str,
     /// What a store must have for this check.
     pub(super) needs: Option<Capability>,
+    /// Whether it opens the storage again: [`TestStorage::reopen`].
+    pub(super) reopens: bool,
     pub(super) run: fn(TestStorage) -> RunningCheck,
 }
 
@@ -55,6 +60,7 @@ macro_rules! checks {
         super::check::Check {
             name: stringify!($check),
             needs: $needs,
+            reopens: false,
             run: |storage| Box::pin($check(storage)),
         }
     };
@@ -103,16 +109,44 @@ fn missing(capability: Capability) -> ! {
 
 /// The storage of one check, with the operations that many checks use.
 pub(super) struct TestStorage {
-    handles: Vec<Arc<dyn KeyStore>>,
+    handles: Handles,
     next_handle: AtomicUsize,
+    calls: Calls,
     rounds: u32,
     patience: Duration,
+    reopen: mpsc::Sender<Reopening>,
 }
 
+pub(super) type Handles = Vec<Arc<dyn KeyStore>>;
+
+/// A request to open the storage again. The answer has the new handles.
+pub(super) type Reopening = oneshot::Sender<Handles>;
+
 impl TestStorage {
-    pub(super) fn new(handles: Vec<Arc<dyn KeyStore>>, rounds: u32, patience: Duration) -> Self {
-        assert!(!handles.is_empty(), "`open` returned no handle to the store");
-        Self { handles, next_handle: AtomicUsize::new(0), rounds, patience }
+    pub(super) fn new(
+        handles: Handles,
+        calls: Calls,
+        rounds: u32,
+        patience: Duration,
+        reopen: mpsc::Sender<Reopening>,
+    ) -> Self {
+        let handles = recorded(handles, &calls);
+        Self { handles, next_handle: AtomicUsize::new(0), calls, rounds, patience, reopen }
+    }
+
+    /// Storage in a memory store, whose state is the expected one.
+    pub(super) fn in_memory() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::new(vec![store], Calls::default(), 1, Duration::ZERO, mpsc::channel(1).0)
+    }
+
+    /// Drops all handles and opens the storage again.
+    pub(super) async fn reopen(&mut self) {
+        self.handles.clear();
+        let (request, handles) = oneshot::channel();
+        self.reopen.send(request).await.expect("the suite waits for requests of its checks");
+        let handles = handles.await.expect("the suite answers each request");
+        self.handles = recorded(handles, &self.calls);
     }
 
     /// Returns the handles round-robin, so that a write through one is read through another.
@@ -228,6 +262,12 @@ impl TestStorage {
             }
         }
     }
+}
+
+fn recorded(handles: Handles, calls: &Calls) -> Handles {
+    assert!(!handles.is_empty(), "`open` returned no handle to the store");
+    let record = |store| Arc::new(RecordedStore { store, calls: calls.clone() }) as _;
+    handles.into_iter().map(record).collect()
 }
 
 /// The key that has a digest, and when that secret ends. `None` if no key has the digest.

@@ -340,7 +340,7 @@ async fn a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit(
 }
 
 /// A charge of one use to a large quota.
-fn one_use(counter_key: CounterKey<'_>) -> CounterCharge<'_> {
+pub(super) fn one_use(counter_key: CounterKey<'_>) -> CounterCharge<'_> {
     CounterCharge { counter_key, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
 }
 

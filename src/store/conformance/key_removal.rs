@@ -9,14 +9,14 @@ use std::{
 };
 
 use super::{
-    check::{CheckResult, TestStorage, Watch, checks, joined, race},
+    check::{CheckResult, Handle, TestStorage, Watch, checks, joined, race},
     fixtures::{
         at, digest, event, insert_key, just_before, key, key_ids, key_use, name, owner, owner_of,
         revocation, revoked, rotation,
     },
 };
 use crate::{
-    audit::{AuditEvent, EventKind},
+    audit::{AuditEvent, AuditQuery, EventKind},
     model::{EventId, Key, KeyId, OwnerScope},
     store::{
         InsertOutcome, KeyStore, PreviousSecret, RevokeOutcome, RotateOutcome, StoreError,
@@ -31,6 +31,7 @@ checks![
     racing_revocations_have_one_winner,
     revoke_all_revokes_each_key_of_the_owner_with_an_event,
     revoke_all_is_atomic,
+    a_visible_revocation_has_its_event_and_feed_entry,
     revoke_all_misses_no_key_inserted_before_it_started,
     delete_removes_the_key_and_its_secrets_and_keeps_its_events,
     a_purge_removes_keys_that_ended_before_the_cutoff_and_nothing_else,
@@ -295,6 +296,70 @@ async fn assert_all_at_one_instant(
         }
         tokio::task::yield_now().await;
     }
+}
+
+async fn a_visible_revocation_has_its_event_and_feed_entry(storage: TestStorage) -> CheckResult {
+    for round in storage.rounds() {
+        // The first key is revoked alone, the others together.
+        let owners = [owner(round * 2), owner(round * 2 + 1)];
+        let keys: Vec<Key> =
+            (0..4).map(|i| key(&owners[usize::from(i > 0)], round * 1_000 + i)).collect();
+        for (n, key) in (round * 1_000..).zip(&keys) {
+            storage.add(key, &digest(n)).await?;
+        }
+        let (mark, keys) = (storage.mark().await?, Arc::new(keys));
+        let outcomes = race(6, |task| {
+            let (store, keys) = (storage.handle(), keys.clone());
+            async move {
+                let by = |n: usize| revocation(&keys[n], at(5), "leaked");
+                match task {
+                    0 => {
+                        let within = OwnerScope::Owner(&keys[0].owner);
+                        store.revoke(within, keys[0].id, &by(0)).await.map(|_| ())
+                    }
+                    1 => store.revoke_all(&keys[1].owner, &by(1)).await.map(|_| ()),
+                    task => {
+                        let n = task as usize - 2;
+                        assert_revoked_as_a_whole(&store, &keys[n], round * 1_000 + n as u64, mark)
+                            .await
+                    }
+                }
+            }
+        });
+        outcomes.await.into_iter().collect::<Result<(), StoreError>>()?;
+    }
+    Ok(())
+}
+
+/// Waits until a key is revoked, and asserts that its event and its feed entry are there as well.
+async fn assert_revoked_as_a_whole(
+    store: &Handle,
+    key: &Key,
+    n: u64,
+    mark: Option<u64>,
+) -> CheckResult {
+    loop {
+        let found = store.find(&[digest(n)]).await?.expect("the key exists");
+        if found.key.revoked.is_some() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let log = store.events(&AuditQuery::new(&key.owner).key(key.id)).await?;
+    let logged = log.iter().any(|event| event.kind == EventKind::Revoked);
+    assert!(logged, "a key was seen as revoked before its audit event");
+    let Some(mark) = mark else { return Ok(()) };
+    let (mut cursor, mut changed) = (mark, BTreeSet::new());
+    loop {
+        let page = store.feed().changes(Some(cursor)).await?;
+        cursor = page.cursor;
+        changed.extend(page.keys);
+        if !page.more {
+            break;
+        }
+    }
+    assert!(changed.contains(&key.id), "a key was seen as revoked before its feed entry");
+    Ok(())
 }
 
 async fn revoke_all_misses_no_key_inserted_before_it_started(storage: TestStorage) -> CheckResult {

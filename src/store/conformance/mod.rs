@@ -8,6 +8,12 @@
 //! return several: an acknowledged write must be visible through all of them, and races use all of
 //! them.
 //!
+//! A store that keeps its data when the process ends is run with [`Suite::run_reopening`], which also
+//! opens storage again and reads everything that was acknowledged before. A store that lacks a subject
+//! leaves its checks out: [`Suite::without`]. [`Suite::on_progress`] shows what is running, and a
+//! [`Report`] has the time of each check; a [failure](CheckFailure) names the methods that were called
+//! last.
+//!
 //! # Examples
 //! ```
 //! use std::sync::Arc;
@@ -36,14 +42,17 @@ mod key_changes;
 mod key_reads;
 mod key_removal;
 mod one_time_codes;
+mod recorder;
+mod reopening;
 mod scope;
+mod sizes;
 mod suite;
 mod usage_history;
 mod write_case;
 
 use std::sync::Arc;
 
-pub use suite::{CheckFailure, Report, Suite};
+pub use suite::{CheckFailure, CheckState, Progress, Report, Suite};
 
 use super::KeyStore;
 

@@ -8,9 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use keyward::{
-    Key, KeyId, KeyStore, Owner, OwnerScope, Timestamp,
+    AuditEvent, Key, KeyId, KeyStore, Owner, OwnerScope, Timestamp,
     store::{
-        ChangeBatch, ChangeFeed, FeedMode, InsertKey, InsertOutcome, RotateOutcome, RotateSecret,
+        ChangeBatch, ChangeFeed, FeedMode, InsertKey, InsertOutcome, RevokeOutcome, RotateOutcome,
+        RotateSecret,
     },
 };
 
@@ -137,6 +138,64 @@ impl Sabotage for SleepsUntilTheTimeout {
             tokio::time::sleep(at_most).await;
         }
         Ok(FeedMode::Pushed)
+    }
+}
+
+/// Wakes one reader of each change.
+#[derive(Default)]
+pub struct WakesOneWaiter {
+    woken: Mutex<HashSet<u64>>,
+}
+
+#[async_trait]
+impl Sabotage for WakesOneWaiter {
+    async fn wait_for_changes(
+        &self,
+        inner: &Inner,
+        after: u64,
+        at_most: Duration,
+    ) -> StoreResult<FeedMode> {
+        let mode = inner.wait_for_changes(after, at_most).await?;
+        let is_first = self.woken.lock().unwrap().insert(after);
+        if !is_first {
+            tokio::time::sleep(at_most).await;
+        }
+        Ok(mode)
+    }
+}
+
+/// Notifies readers of every change but revocations.
+#[derive(Default)]
+pub struct RevocationsWakeNoReader {
+    revoked: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for RevocationsWakeNoReader {
+    async fn revoke(
+        &self,
+        inner: &Inner,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> StoreResult<RevokeOutcome> {
+        self.revoked.lock().unwrap().insert(id);
+        inner.revoke(within, id, event).await
+    }
+
+    async fn wait_for_changes(
+        &self,
+        inner: &Inner,
+        after: u64,
+        at_most: Duration,
+    ) -> StoreResult<FeedMode> {
+        let mode = inner.wait_for_changes(after, at_most).await?;
+        let changed = inner.changes(Some(after)).await?.keys;
+        let is_silent = changed.iter().all(|id| self.revoked.lock().unwrap().contains(id));
+        if is_silent {
+            tokio::time::sleep(at_most).await;
+        }
+        Ok(mode)
     }
 }
 

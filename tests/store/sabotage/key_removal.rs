@@ -8,8 +8,9 @@ use std::{
 use async_trait::async_trait;
 use keyward::{
     AuditEvent, AuditQuery, Key, KeyId, KeyStore, Owner, OwnerScope, Status, Timestamp,
+    audit::EventKind,
     model::Revocation,
-    store::{KeyQuery, RevokeOutcome},
+    store::{ChangeBatch, ChangeFeed, KeyQuery, RevokeOutcome},
 };
 
 use super::wrapper::{Inner, Sabotage, StoreResult};
@@ -112,6 +113,68 @@ impl Sabotage for RevokesOneByOne {
             tokio::task::yield_now().await;
         }
         Ok(events)
+    }
+}
+
+/// Writes the audit event in a second transaction.
+#[derive(Default)]
+pub struct LogsRevocationsLater {
+    pending: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for LogsRevocationsLater {
+    async fn revoke(
+        &self,
+        inner: &Inner,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> StoreResult<RevokeOutcome> {
+        self.pending.lock().unwrap().insert(id);
+        let revoked = inner.revoke(within, id, event).await;
+        tokio::task::yield_now().await;
+        self.pending.lock().unwrap().remove(&id);
+        revoked
+    }
+
+    async fn events(&self, inner: &Inner, query: &AuditQuery<'_>) -> StoreResult<Vec<AuditEvent>> {
+        let pending = self.pending.lock().unwrap().clone();
+        let mut events = inner.events(query).await?;
+        events.retain(|event| {
+            event.kind != EventKind::Revoked || event.key_id.is_none_or(|id| !pending.contains(&id))
+        });
+        Ok(events)
+    }
+}
+
+/// Writes the feed entry in a second transaction.
+#[derive(Default)]
+pub struct AnnouncesRevocationsLater {
+    pending: Mutex<HashSet<KeyId>>,
+}
+
+#[async_trait]
+impl Sabotage for AnnouncesRevocationsLater {
+    async fn revoke(
+        &self,
+        inner: &Inner,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        event: &AuditEvent,
+    ) -> StoreResult<RevokeOutcome> {
+        self.pending.lock().unwrap().insert(id);
+        let revoked = inner.revoke(within, id, event).await;
+        tokio::task::yield_now().await;
+        self.pending.lock().unwrap().remove(&id);
+        revoked
+    }
+
+    async fn changes(&self, inner: &Inner, after: Option<u64>) -> StoreResult<ChangeBatch> {
+        let pending = self.pending.lock().unwrap().clone();
+        let mut changes = inner.changes(after).await?;
+        changes.keys.retain(|id| !pending.contains(id));
+        Ok(changes)
     }
 }
 

@@ -34,6 +34,12 @@ impl<S> Sabotaged<S> {
     }
 }
 
+impl<S: Sabotage> Sabotaged<S> {
+    pub async fn reopened(&self) {
+        self.sabotage.reopened(&self.inner).await.unwrap();
+    }
+}
+
 /// Overrides nothing.
 #[derive(Default)]
 pub struct NoSabotage;
@@ -61,6 +67,11 @@ macro_rules! methods {
             $($(async fn $method(&self, inner: &Inner, $($name: $type),*) -> StoreResult<$answer> {
                 inner.$method($($name),*).await
             })*)*
+
+            /// Called when the storage is opened again.
+            async fn reopened(&self, _: &Inner) -> StoreResult<()> {
+                Ok(())
+            }
         }
 
         $(#[async_trait]
