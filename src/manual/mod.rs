@@ -15,6 +15,7 @@
 //! | How much memory, disk and database does it need? | [`sizing`] |
 //! | What is protected, against which attackers? | [`threat_model`] |
 //! | How do I move keys from another system? | [`migrating`] |
+//! | How do I keep keys in a database that the crate does not know? | [`writing_a_store`] |
 //!
 //! Every Rust snippet is compiled by the tests; those that need no server also run.
 
@@ -56,3 +57,9 @@ pub mod threat_model {}
 
 #[doc = include_str!("migrating.md")]
 pub mod migrating {}
+
+#[doc = include_str!("writing_a_store.md")]
+/// ```no_run
+#[doc = include_str!("../../tests/store/json_store.rs")]
+/// ```
+pub mod writing_a_store {}

@@ -42,7 +42,8 @@ pub use postgres::{PostgresOptions, PostgresStore};
 pub use records::{
     ChangeBatch, ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey,
     FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
-    PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret, UpdateOutcome,
+    OwnedCounterCharge, OwnedInsertKey, OwnedRotateSecret, PreviousSecret, RevokeOutcome,
+    RotateOutcome, RotateSecret, UpdateOutcome,
 };
 #[cfg(feature = "redis")]
 pub use redis::{RedisOptions, RedisStore};

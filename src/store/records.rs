@@ -24,6 +24,55 @@ pub struct InsertKey<'a> {
     pub event: &'a AuditEvent,
 }
 
+/// An [`InsertKey`] with values of its own, for work that outlives a call, such as on a blocking thread.
+///
+/// # Examples
+/// ```
+/// use keyward::store::{InsertKey, InsertOutcome, OwnedInsertKey, StoreError};
+///
+/// async fn insert(new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
+///     let new = OwnedInsertKey::from(new);
+///     // A started task runs to its end, even if the future of the call is dropped.
+///     let task = tokio::task::spawn_blocking(move || write_to_disk(new.as_insert()));
+///     task.await.map_err(StoreError::outcome_unknown)?
+/// }
+///
+/// fn write_to_disk(new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
+/// #   let _ = new;
+///     // ...
+///     Ok(InsertOutcome::Inserted)
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct OwnedInsertKey {
+    /// The key.
+    pub key: Key,
+    /// The digest of its secret.
+    pub digest: SecretDigest,
+    /// The maximum number of live keys of the owner.
+    pub max_active: Option<u32>,
+    /// When keys were created that can have the token.
+    pub token_since: Timestamp,
+    /// The audit event to write with the key.
+    pub event: AuditEvent,
+}
+
+impl From<InsertKey<'_>> for OwnedInsertKey {
+    fn from(new: InsertKey<'_>) -> Self {
+        let InsertKey { key, digest, max_active, token_since, event } = new;
+        let (key, event) = (key.clone(), event.clone());
+        Self { key, digest: *digest, max_active, token_since, event }
+    }
+}
+
+impl OwnedInsertKey {
+    /// Returns the insert that borrows these values.
+    pub fn as_insert(&self) -> InsertKey<'_> {
+        let Self { key, digest, max_active, token_since, event } = self;
+        InsertKey { key, digest, max_active: *max_active, token_since: *token_since, event }
+    }
+}
+
 /// The outcome of an insert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -91,6 +140,39 @@ pub struct RotateSecret<'a> {
     pub token: Option<[u8; 32]>,
     /// The audit event to write with the rotation. Its `at` becomes the key's `rotated_at`.
     pub event: &'a AuditEvent,
+}
+
+/// A [`RotateSecret`] with values of its own, for work that outlives a call.
+#[derive(Clone, Debug)]
+pub struct OwnedRotateSecret {
+    /// The key as it was read.
+    pub key: Key,
+    /// The digest of the new secret.
+    pub digest: SecretDigest,
+    /// The hint of the new secret.
+    pub hint: String,
+    /// What happens to the existing secrets.
+    pub previous: PreviousSecret,
+    /// The new value of the key's `rotation_token`.
+    pub token: Option<[u8; 32]>,
+    /// The audit event to write with the rotation.
+    pub event: AuditEvent,
+}
+
+impl From<RotateSecret<'_>> for OwnedRotateSecret {
+    fn from(rotate: RotateSecret<'_>) -> Self {
+        let RotateSecret { key, digest, hint, previous, token, event } = rotate;
+        let (key, hint, event) = (key.clone(), hint.into(), event.clone());
+        Self { key, digest: *digest, hint, previous, token, event }
+    }
+}
+
+impl OwnedRotateSecret {
+    /// Returns the rotation that borrows these values.
+    pub fn as_rotate(&self) -> RotateSecret<'_> {
+        let Self { key, digest, hint, previous, token, event } = self;
+        RotateSecret { key, digest, hint, previous: *previous, token: *token, event }
+    }
 }
 
 /// What a rotation does to the existing secrets of a key.
@@ -249,6 +331,51 @@ pub enum CounterKey<'a> {
     Anonymous(&'a SecretDigest),
     /// A job that only one node performs: the node that is granted the only use.
     Job(&'static str),
+}
+
+/// A [`CounterCharge`] with values of its own, for work that outlives a call.
+#[derive(Clone, Debug)]
+pub struct OwnedCounterCharge {
+    counter: OwnedCounter,
+    period: Period,
+    window: Timestamp,
+    limit: u64,
+    uses: u64,
+}
+
+#[derive(Clone, Debug)]
+enum OwnedCounter {
+    Key(KeyId),
+    Owner(Owner),
+    Anonymous(SecretDigest),
+    Job(&'static str),
+}
+
+impl From<CounterCharge<'_>> for OwnedCounterCharge {
+    fn from(charge: CounterCharge<'_>) -> Self {
+        let CounterCharge { counter_key, period, window, limit, uses } = charge;
+        let counter = match counter_key {
+            CounterKey::Key(id) => OwnedCounter::Key(id),
+            CounterKey::Owner(owner) => OwnedCounter::Owner(owner.clone()),
+            CounterKey::Anonymous(digest) => OwnedCounter::Anonymous(*digest),
+            CounterKey::Job(name) => OwnedCounter::Job(name),
+        };
+        Self { counter, period, window, limit, uses }
+    }
+}
+
+impl OwnedCounterCharge {
+    /// Returns the charge that borrows these values.
+    pub fn as_charge(&self) -> CounterCharge<'_> {
+        let Self { counter, period, window, limit, uses } = self;
+        let counter_key = match counter {
+            OwnedCounter::Key(id) => CounterKey::Key(*id),
+            OwnedCounter::Owner(owner) => CounterKey::Owner(owner),
+            OwnedCounter::Anonymous(digest) => CounterKey::Anonymous(digest),
+            OwnedCounter::Job(name) => CounterKey::Job(name),
+        };
+        CounterCharge { counter_key, period: *period, window: *window, limit: *limit, uses: *uses }
+    }
 }
 
 /// The outcome of a charge: how much of each quota is used now, in the order of the charges.

@@ -2,12 +2,14 @@
 
 mod conformance;
 mod documents;
+mod json_store;
 mod kv;
 mod partial;
 mod postgres;
 mod redis;
 pub mod sabotage;
 mod sqlite;
+mod worked_example;
 
 use keyward::{ApiKeys, ErrorKind, KeyId, Owner, manage::Page};
 
