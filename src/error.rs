@@ -93,7 +93,8 @@ impl Error {
         self.0.max_age
     }
 
-    /// Returns how long to wait before the call is repeated, for [`ErrorKind::InProgress`].
+    /// Returns how long to wait before the call is repeated, for [`ErrorKind::InProgress`], and for
+    /// [`ErrorKind::Unavailable`] if the store knows, as when too many changes wait for it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -227,7 +228,9 @@ impl From<StoreError> for Error {
                 "the change was made, but too few replicas confirmed it: repeat a revocation until it is confirmed",
             ),
         };
-        Self::new(kind, message).caused_by(Arc::new(source))
+        let mut error = Self::new(kind, message);
+        error.0.retry_after = source.retry_after();
+        error.caused_by(Arc::new(source))
     }
 }
 

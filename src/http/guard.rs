@@ -248,7 +248,7 @@ impl Guard {
         match error {
             VerifyError::Denied(denied) => self.challenge(code_of(denied.reason())),
             VerifyError::Limited(limited) => Rejection::limited(limited),
-            VerifyError::Unavailable(_) => Rejection::new(ErrorCode::Unavailable),
+            VerifyError::Unavailable(error) => Rejection::unavailable(error),
         }
     }
 

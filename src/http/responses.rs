@@ -8,6 +8,7 @@ use http::{
 };
 
 use crate::{
+    error::Error,
     model::{Period, named, push_json_string},
     verify::{
         Limited, LimitedReason, QuotaState, QuotaStates, RateState, RateStates, Verified,
@@ -86,6 +87,11 @@ impl Rejection {
             rates: RateStates::default(),
             quotas: QuotaStates::default(),
         }
+    }
+
+    pub(super) fn unavailable(error: &Error) -> Self {
+        let wait = error.retry_after().unwrap_or(RETRY_AFTER_UNAVAILABLE);
+        Self { retry_after: Some(wait), ..Self::new(ErrorCode::Unavailable) }
     }
 
     pub(super) fn limited(limited: &Limited) -> Self {

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use crate::model::{Key, KeyId};
 
@@ -10,6 +10,7 @@ pub struct StoreError {
     #[source]
     source: Arc<dyn StdError + Send + Sync>,
     page: Option<Arc<DamagedPage>>,
+    retry_after: Option<Duration>,
 }
 
 /// A page of keys, with damaged records.
@@ -37,12 +38,12 @@ pub enum StoreErrorKind {
 impl StoreError {
     /// Creates an error for a store that cannot serve now. Nothing was changed.
     pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: source.into().into(), page: None }
+        Self::new(StoreErrorKind::Unavailable, source.into())
     }
 
     /// Creates an error for stored data that is not valid.
     pub fn corrupt(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Corrupt, source: source.into().into(), page: None }
+        Self::new(StoreErrorKind::Corrupt, source.into())
     }
 
     /// Returns the page of a [`list`](super::KeyStore::list), whose records were read one by one. If some are corrupt, it
@@ -85,17 +86,32 @@ impl StoreError {
 
     /// Creates an error for a change that may have happened.
     pub fn outcome_unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::OutcomeUnknown, source: source.into().into(), page: None }
+        Self::new(StoreErrorKind::OutcomeUnknown, source.into())
     }
 
     /// Creates an error for a change that fewer replicas than required confirmed.
     pub fn unconfirmed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { kind: StoreErrorKind::Unconfirmed, source: source.into().into(), page: None }
+        Self::new(StoreErrorKind::Unconfirmed, source.into())
+    }
+
+    /// Sets how long a caller should wait before it tries again. Without it, the management API answers `Retry-After: 5`.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// Returns how the store failed.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// Returns how long to wait before the call is repeated, if the store knows.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    fn new(kind: StoreErrorKind, source: Box<dyn StdError + Send + Sync>) -> Self {
+        Self { kind, source: source.into(), page: None, retry_after: None }
     }
 }
 

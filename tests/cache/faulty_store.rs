@@ -27,6 +27,8 @@ pub enum Fault {
     #[default]
     None,
     Unavailable,
+    /// It is unavailable, and knows for how long: 7 seconds.
+    Busy,
     /// The call never completes.
     Hangs,
     Panics,
@@ -231,6 +233,9 @@ async fn inject(fault: Fault) -> Result<(), StoreError> {
     match fault {
         Fault::None | Fault::AnswerLost => Ok(()),
         Fault::Unavailable => Err(StoreError::unavailable("injected fault")),
+        Fault::Busy => {
+            Err(StoreError::unavailable("injected fault").with_retry_after(Duration::from_secs(7)))
+        }
         Fault::Hangs => pending().await,
         Fault::Panics => panic!("injected panic"),
     }

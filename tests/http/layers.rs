@@ -311,6 +311,19 @@ async fn rejections_have_grpc_statuses() {
 }
 
 #[tokio::test]
+async fn a_busy_store_says_when_to_try_again() {
+    use crate::cache::faulty_store::Fault;
+    let world = World::new();
+    let service = ApiKeyLayer::new(world.guard()).layer(service_fn(handler));
+    for (fault, wait) in [(Fault::Busy, "7"), (Fault::Unavailable, "5")] {
+        world.store.set_find_fault(fault);
+        let response = service.clone().oneshot(with_key(&world.unknown())).await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!((status, &response.headers()["retry-after"]), (503, &wait.parse().unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn the_csrf_layer_applies_only_to_requests_without_a_key() {
     let world = World::new();
     let layers = (

@@ -226,9 +226,10 @@ impl ManageError {
 
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
+        let wait = error.retry_after().unwrap_or(RETRY_AFTER_UNAVAILABLE);
         let unavailable = |code, detail| {
             let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-            error.with_retry_after(RETRY_AFTER_UNAVAILABLE)
+            error.with_retry_after(wait)
         };
         let (status, code) = match error.kind() {
             // Fixed texts: the error itself may name hosts and addresses of the operator.

@@ -182,9 +182,10 @@ impl Queue {
         if before >= MAX_WAITING {
             // Lets others run: a caller that tries again without a pause must not keep the thread.
             tokio::task::yield_now().await;
-            return Err(StoreError::unavailable(format!(
+            let error = StoreError::unavailable(format!(
                 "{MAX_WAITING} calls are waiting for a connection to PostgreSQL already: try again in a second"
-            )));
+            ));
+            return Err(error.with_retry_after(Duration::from_secs(1)));
         }
         let closed = |_| StoreError::unavailable("the queue is never closed");
         self.turns.clone().acquire_owned().await.map_err(closed)

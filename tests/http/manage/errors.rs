@@ -125,3 +125,15 @@ async fn an_unavailable_store_is_reported_as_503() {
     world.service.host.fail(true);
     assert_eq!(ada.call("POST", "/api-keys", body).await.problem(), (503, "unavailable".into()));
 }
+
+#[tokio::test]
+async fn a_busy_store_says_when_to_try_again() {
+    let world = World::new();
+    let ada = Client::new(world.keys(), "acme/ada");
+    for (fault, wait) in [(Fault::Busy, "7"), (Fault::Unavailable, "5")] {
+        world.store.set_change_fault(fault);
+        let reply = ada.call("POST", "/api-keys", r#"{"name": "ci"}"#).await;
+        assert_eq!(reply.problem(), (503, "unavailable".into()));
+        assert_eq!(reply.fields["retry-after"], wait);
+    }
+}
