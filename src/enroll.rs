@@ -521,6 +521,7 @@ impl Inner {
             // Stores have no hourly period: the window's start identifies the hour.
             period: Period::Ever,
             window: now.rounded_down_to(HOUR),
+            latest_window: now.after(HOUR),
             limit: u64::from(*limit),
             uses: 1,
         });

@@ -34,7 +34,7 @@ use crate::{
     audit::EventKind,
     enroll::parse_code,
     error::Error,
-    model::{Actor, Invalid, Owner, Period, Timestamp, one_line},
+    model::{Actor, DAY, Invalid, Owner, Period, Timestamp, one_line},
     secret::{Hasher as _, Secret, SecretDigest, Sha256Hasher},
     store::{ChargeOutcome, CounterCharge, CounterKey},
     system::{EntropyError, fill_random},
@@ -191,6 +191,7 @@ impl CodeCounters {
             counter_key: CounterKey::Anonymous(&self.attempts),
             period,
             window: self.now.rounded_down_to(length),
+            latest_window: self.now.after(length),
             // A correct code uses no attempt, but is accepted only while there is one left.
             limit: limit - correct,
             uses: wrong,
@@ -200,6 +201,8 @@ impl CodeCounters {
             period: Period::Ever,
             // A wrong code charges the earliest period, which never advances the counter.
             window: correct_step.unwrap_or(Timestamp::MIN),
+            // Much later than an authenticator may be ahead, so that no used code is accepted again.
+            latest_window: self.now.after(DAY),
             limit: 1,
             uses: correct,
         };

@@ -126,7 +126,9 @@ impl Manager {
         let Some(counters) = self.store.counters() else { return Ok(true) };
         let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
         let counter_key = CounterKey::Job(name);
-        let charge = CounterCharge { counter_key, period, window, limit: 1, uses: 1 };
+        let latest_window = window.after(HOUR);
+        let charge =
+            CounterCharge { counter_key, period, window, latest_window, limit: 1, uses: 1 };
         Ok(matches!(counters.charge(&[charge]).await?, ChargeOutcome::Granted(_)))
     }
 
@@ -239,6 +241,7 @@ async fn remind_all(
 
 /// Longer than a code is valid, so that a late one is reported as expired, and than a day, as anonymous counters count.
 const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Longer than a node can be behind and still trust its cache.
 const FEED_RETENTION: Duration = DAY;
 /// Leaves room for other e-mails when many reminders are due the first time.

@@ -313,6 +313,9 @@ pub struct CounterCharge<'a> {
     pub period: Period,
     /// When the current period began.
     pub window: Timestamp,
+    /// The latest period that a node with a correct clock can have charged: when the next period begins.
+    /// [`Timestamp::MAX`] if periods do not end.
+    pub latest_window: Timestamp,
     /// The maximum number of uses in the period.
     pub limit: u64,
     /// The number of uses to charge.
@@ -339,6 +342,7 @@ pub struct OwnedCounterCharge {
     counter: OwnedCounter,
     period: Period,
     window: Timestamp,
+    latest_window: Timestamp,
     limit: u64,
     uses: u64,
 }
@@ -353,28 +357,35 @@ enum OwnedCounter {
 
 impl From<CounterCharge<'_>> for OwnedCounterCharge {
     fn from(charge: CounterCharge<'_>) -> Self {
-        let CounterCharge { counter_key, period, window, limit, uses } = charge;
+        let CounterCharge { counter_key, period, window, latest_window, limit, uses } = charge;
         let counter = match counter_key {
             CounterKey::Key(id) => OwnedCounter::Key(id),
             CounterKey::Owner(owner) => OwnedCounter::Owner(owner.clone()),
             CounterKey::Anonymous(digest) => OwnedCounter::Anonymous(*digest),
             CounterKey::Job(name) => OwnedCounter::Job(name),
         };
-        Self { counter, period, window, limit, uses }
+        Self { counter, period, window, latest_window, limit, uses }
     }
 }
 
 impl OwnedCounterCharge {
     /// Returns the charge that borrows these values.
     pub fn as_charge(&self) -> CounterCharge<'_> {
-        let Self { counter, period, window, limit, uses } = self;
+        let Self { counter, period, window, latest_window, limit, uses } = self;
         let counter_key = match counter {
             OwnedCounter::Key(id) => CounterKey::Key(*id),
             OwnedCounter::Owner(owner) => CounterKey::Owner(owner),
             OwnedCounter::Anonymous(digest) => CounterKey::Anonymous(digest),
             OwnedCounter::Job(name) => CounterKey::Job(name),
         };
-        CounterCharge { counter_key, period: *period, window: *window, limit: *limit, uses: *uses }
+        CounterCharge {
+            counter_key,
+            period: *period,
+            window: *window,
+            latest_window: *latest_window,
+            limit: *limit,
+            uses: *uses,
+        }
     }
 }
 
@@ -399,11 +410,16 @@ pub struct Counter {
 
 impl CounterCharge<'_> {
     /// Returns the counter as this charge sees it. A counter of an earlier period restarts at 0. A
-    /// counter of a later period stays as it is, so a node whose clock is behind cannot reopen an
-    /// old period.
+    /// counter of the next period stays as it is, so a node whose clock is behind cannot reopen an
+    /// old period. A counter of a period after `latest_window` was charged by a wrong clock, and restarts
+    /// at 0, so that it does not close the quota until then.
     #[must_use]
     pub fn current(&self, stored: Counter) -> Counter {
-        if stored.window < self.window { Counter { window: self.window, used: 0 } } else { stored }
+        if (self.window..=self.latest_window).contains(&stored.window) {
+            stored
+        } else {
+            Counter { window: self.window, used: 0 }
+        }
     }
 
     /// Returns the counter after this charge, or `None` if it would exceed the limit.
@@ -422,7 +438,8 @@ impl CounterCharge<'_> {
     ///
     /// let counter_key = CounterKey::Key(KeyId::from_bytes([7; 16]));
     /// let (period, window) = (Period::Day, Timestamp::MIN);
-    /// let charge = CounterCharge { counter_key, period, window, limit: 10, uses: 3 };
+    /// let latest_window = period.ends_at(window).unwrap_or(Timestamp::MAX);
+    /// let charge = CounterCharge { counter_key, period, window, latest_window, limit: 10, uses: 3 };
     /// let stored = Counter { window, used: 6 };
     /// let (outcome, after) = CounterCharge::charge_all(&[charge], &[stored]);
     /// assert_eq!(outcome, ChargeOutcome::Granted(vec![9]));

@@ -112,7 +112,11 @@ impl Reservation {
     }
 
     fn charges(&self, uses: u64) -> Vec<CounterCharge<'_>> {
-        Quotas::of(self.verified.facts(), self.verified.account()).charges(uses, self.at)
+        let charges =
+            Quotas::of(self.verified.facts(), self.verified.account()).charges(uses, self.at);
+        // Any number of periods may have begun since the reservation.
+        let late = |charge| CounterCharge { latest_window: Timestamp::MAX, ..charge };
+        charges.into_iter().map(late).collect()
     }
 }
 

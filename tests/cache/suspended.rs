@@ -366,7 +366,8 @@ async fn a_charge_that_was_in_the_air_during_a_suspension_is_refunded_if_the_key
 async fn used(store: &dyn KeyStore, id: KeyId) -> u64 {
     let (counter_key, period, limit) = (CounterKey::Key(id), Period::Ever, 1_000);
     let window = period.begins_at(Timestamp::MIN);
-    let nothing = CounterCharge { counter_key, period, window, limit, uses: 0 };
+    let latest_window = Timestamp::MAX;
+    let nothing = CounterCharge { counter_key, period, window, latest_window, limit, uses: 0 };
     match store.counters().unwrap().charge(&[nothing]).await.unwrap() {
         ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
     }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use keyward::{
-    Access, ErrorKind, Limits, Verified, VerifyError, VerifyRequest,
+    Access, ErrorKind, KeyId, Limits, Timestamp, Verified, VerifyError, VerifyRequest,
     manage::{Issued, KeyChange, Rotation},
     model::{KeyLimits, Networks, Period, Quota, Rate},
-    store::{ChargeOutcome, CounterCharge, CounterKey},
+    store::{ChargeOutcome, Counter, CounterCharge, CounterKey},
     verify::{Limited, LimitedReason, Settlement},
 };
+use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -55,7 +56,8 @@ async fn used(service: &Service, store: &dyn keyward::KeyStore, issued: &Issued)
     let period = Period::Ever;
     let window = period.begins_at(service.now());
     let counter_key = CounterKey::Key(issued.key.id);
-    let nothing = CounterCharge { counter_key, period, window, limit: u64::MAX >> 11, uses: 0 };
+    let (latest_window, limit, uses) = (Timestamp::MAX, u64::MAX >> 11, 0);
+    let nothing = CounterCharge { counter_key, period, window, latest_window, limit, uses };
     match store.counters().unwrap().charge(&[nothing]).await.unwrap() {
         ChargeOutcome::Granted(used) | ChargeOutcome::Exhausted(used) => used[0],
     }
@@ -439,4 +441,90 @@ async fn a_quota_does_not_delay_other_keys() {
     assert!(charge(&service, &plain).await.is_ok());
     faulty.set_charge_fault(Fault::Panics);
     assert!(charge(&service, &plain).await.is_ok(), "it does not query the store");
+}
+
+/// A counter as the stores must compute it.
+fn charged(charge: &CounterCharge<'_>, stored: Counter) -> (ChargeOutcome, Counter) {
+    let (outcome, after) = CounterCharge::charge_all(&[*charge], &[stored]);
+    (outcome, after.map_or(stored, |after| after[0]))
+}
+
+/// The charge of a node whose clock shows `now`.
+fn daily(now: Timestamp, uses: u64) -> CounterCharge<'static> {
+    let (period, counter_key) = (Period::Day, CounterKey::Key(KeyId::from_bytes([7; 16])));
+    let latest_window = period.ends_at(now).unwrap();
+    let window = period.begins_at(now);
+    CounterCharge { counter_key, period, window, latest_window, limit: 10, uses }
+}
+
+proptest! {
+    #[test]
+    fn a_quota_recovers_from_any_stored_period(
+        window in (-400_000i64..400_000).prop_map(|hours| MOMENT.after(HOUR * 400_000).before(HOUR * (400_000 - hours) as u32)),
+        used in 0..=20u64,
+        uses in prop::collection::vec(0..12u64, 1..20),
+    ) {
+        let mut stored = Counter { window, used };
+        let current = Period::Day.begins_at(MOMENT);
+        let is_kept = window == current || window == Period::Day.ends_at(MOMENT).unwrap();
+        let mut total = if is_kept { used } else { 0 };
+        for uses in uses {
+            let fits = total + uses <= 10;
+            let (outcome, after) = charged(&daily(MOMENT, uses), stored);
+            total += if fits { uses } else { 0 };
+            prop_assert_eq!(outcome, match fits {
+                true => ChargeOutcome::Granted(vec![total]),
+                false => ChargeOutcome::Exhausted(vec![total]),
+            });
+            stored = after;
+        }
+    }
+
+    /// Nodes whose clocks differ by less than a day never grant more than the limit in a day.
+    #[test]
+    fn nodes_with_different_clocks_share_each_day(
+        charges in prop::collection::vec((0..3_600u32, 0..23u32, 1..5u64), 1..100),
+    ) {
+        let mut stored = Counter::default();
+        let mut granted = std::collections::HashMap::<Timestamp, u64>::new();
+        let mut now = MOMENT;
+        for (minutes, ahead, uses) in charges {
+            now = now.after(MINUTE * minutes);
+            let charge = daily(now.after(HOUR * ahead), uses);
+            let (outcome, after) = charged(&charge, stored);
+            prop_assert!(after.window >= stored.window, "an old period reopened");
+            if matches!(outcome, ChargeOutcome::Granted(_)) {
+                *granted.entry(after.window).or_default() += uses;
+            }
+            stored = after;
+        }
+        prop_assert!(granted.values().all(|granted| *granted <= 10), "{:?}", granted);
+    }
+}
+
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+/// 2026-01-01T12:00:00Z
+const MOMENT: Timestamp = Timestamp::from_unix_micros(1_767_268_800_000_000);
+
+/// In SQL and Lua as in Rust: charges of clocks that are right, a little wrong, and wrong by years.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_store_computes_the_same_counter_from_any_clock() {
+    on_each_store(async |handles| {
+        let (mut stored, mut random) = (Counter::default(), 7u64);
+        for n in 0..300 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(n);
+            let pick = (random >> 33) as u32;
+            let now = match pick % 5 {
+                0 => MOMENT.after(DAY * (pick % 4_000)),
+                1 => MOMENT.before(DAY * (pick % 4_000)),
+                _ => MOMENT.after(HOUR * (pick % 40)),
+            };
+            let charge = daily(now, u64::from(pick / 7 % 5));
+            let (expected, after) = charged(&charge, stored);
+            let store = handles[n as usize % handles.len()].counters().unwrap();
+            assert_eq!(store.charge(&[charge]).await.unwrap(), expected, "charge {n}: {charge:?}");
+            stored = after;
+        }
+    })
+    .await;
 }

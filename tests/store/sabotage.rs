@@ -178,6 +178,8 @@ fn cases() -> impl Iterator<Item = Case> {
             a_dropped_charge_is_atomic;
         counters::LocksInArgumentOrder => racing_charges_of_two_counters_do_not_deadlock;
         counters::IgnoresPeriods => a_new_period_starts_at_zero_and_an_old_one_never_reopens;
+        counters::KeepsPeriodsOfAWrongClock => a_period_that_begins_too_late_restarts_at_zero;
+        counters::ReopensOldPeriods => a_new_period_starts_at_zero_and_an_old_one_never_reopens;
         counters::IgnoresTheTenant => counters_of_different_owners_and_periods_are_independent;
         counters::RefundsIntoTheCurrentPeriod => a_refund_applies_only_to_its_own_period;
         counters::PurgesCountersWithoutLimit =>

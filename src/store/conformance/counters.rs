@@ -1,6 +1,6 @@
 //! Quota counters: charged exactly, together or not at all, and reset only by a new period.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     check::{CheckResult, MAX_POLLS, TestStorage, checks, poll_at_most, race},
@@ -20,6 +20,7 @@ checks![;
     counters_are_charged_together_or_not_at_all,
     racing_charges_of_two_counters_do_not_deadlock,
     a_new_period_starts_at_zero_and_an_old_one_never_reopens,
+    a_period_that_begins_too_late_restarts_at_zero,
     counters_of_different_owners_and_periods_are_independent,
     a_refund_applies_only_to_its_own_period,
     a_keys_counters_last_as_long_as_the_key,
@@ -174,6 +175,38 @@ async fn a_new_period_starts_at_zero_and_an_old_one_never_reopens(
     Ok(())
 }
 
+async fn a_period_that_begins_too_late_restarts_at_zero(storage: TestStorage) -> CheckResult {
+    let id = key(&owner(1), 1).id;
+    let caller = digest(1);
+    let (day, year) = (Duration::from_secs(86_400), Duration::from_secs(365 * 86_400));
+    for counter_key in [CounterKey::Key(id), CounterKey::Anonymous(&caller)] {
+        let charge = |window: Timestamp| {
+            let charge = CounterCharge {
+                window,
+                latest_window: window.after(day),
+                limit: 2,
+                ..one_use(counter_key)
+            };
+            let store = storage.handle();
+            async move { store.quotas().charge(&[charge]).await }
+        };
+        let (now, next, wrong) = (at(0), at(0).after(day), at(0).after(year));
+        assert_eq!(charge(wrong).await?, ChargeOutcome::Granted(vec![1]));
+        assert_eq!(charge(wrong).await?, ChargeOutcome::Granted(vec![2]));
+        assert_eq!(charge(now).await?, ChargeOutcome::Granted(vec![1]), "from 0 again");
+        assert_eq!(charge(now).await?, ChargeOutcome::Granted(vec![2]));
+        assert_eq!(charge(now).await?, ChargeOutcome::Exhausted(vec![2]));
+        assert_eq!(charge(next).await?, ChargeOutcome::Granted(vec![1]));
+        assert_eq!(charge(now).await?, ChargeOutcome::Granted(vec![2]), "the next period stays");
+        let after_next = next.after(Duration::from_micros(1));
+        assert_eq!(charge(after_next).await?, ChargeOutcome::Granted(vec![1]));
+        assert_eq!(charge(now).await?, ChargeOutcome::Granted(vec![1]), "one microsecond too late");
+    }
+    let purged = storage.handle().quotas().purge_counters(at(1), 10).await?;
+    assert_eq!(purged, 1, "the anonymous counter, by its period after the restart");
+    Ok(())
+}
+
 async fn counters_of_different_owners_and_periods_are_independent(
     storage: TestStorage,
 ) -> CheckResult {
@@ -294,6 +327,7 @@ async fn a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit(
         counter_key,
         period: Period::Ever,
         window,
+        latest_window: Timestamp::MAX,
         limit: 1,
         uses: 1,
     };
@@ -341,7 +375,14 @@ async fn a_purge_of_counters_removes_old_anonymous_ones_up_to_its_limit(
 
 /// A charge of one use to a large quota.
 pub(super) fn one_use(counter_key: CounterKey<'_>) -> CounterCharge<'_> {
-    CounterCharge { counter_key, period: Period::Day, window: at(0), limit: 1_000, uses: 1 }
+    CounterCharge {
+        counter_key,
+        period: Period::Day,
+        window: at(0),
+        latest_window: Timestamp::MAX,
+        limit: 1_000,
+        uses: 1,
+    }
 }
 
 fn granted(answer: &ChargeOutcome) -> Option<u64> {

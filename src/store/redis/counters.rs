@@ -19,10 +19,11 @@ impl RedisDatabase {
         &self,
         charges: &[CounterCharge<'_>],
     ) -> Result<ChargeOutcome, StoreError> {
-        let mut arguments = Vec::with_capacity(charges.len() * 4);
+        let mut arguments = Vec::with_capacity(charges.len() * 5);
         for charge in charges {
             arguments.push(field(charge));
             arguments.push(instant(charge.window).into());
+            arguments.push(instant(charge.latest_window).into());
             arguments.push(charge.limit.min(MAX_COUNT).to_string().into());
             // Uses above every limit stay above every limit.
             arguments.push(charge.uses.min(MAX_COUNT + 1).to_string().into());

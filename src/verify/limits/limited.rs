@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     accounts::Account,
-    model::{KeyId, Owner, Period, Quota, Rate, Timestamp},
+    model::{KeyId, Owner, Quota, Rate, Timestamp},
     store::{CounterCharge, CounterKey},
     verify::facts::KeyFacts,
 };
@@ -135,8 +135,10 @@ impl<'a> Quotas<'a> {
         let key = self.of_key.map(|quota| (CounterKey::Key(self.id), quota));
         let owner = self.of_owner.map(|quota| (CounterKey::Owner(self.owner), quota));
         let charge = |(counter_key, quota): (_, Quota)| {
-            let window = Period::begins_at(quota.period(), now);
-            CounterCharge { counter_key, period: quota.period(), window, limit: quota.uses(), uses }
+            let (period, limit) = (quota.period(), quota.uses());
+            let window = period.begins_at(now);
+            let latest_window = period.ends_at(now).unwrap_or(Timestamp::MAX);
+            CounterCharge { counter_key, period, window, latest_window, limit, uses }
         };
         key.into_iter().chain(owner).filter(|_| uses > 0).map(charge).collect()
     }

@@ -128,6 +128,41 @@ impl Sabotage for IgnoresPeriods {
 }
 
 #[derive(Default)]
+pub struct KeepsPeriodsOfAWrongClock;
+
+#[async_trait]
+impl Sabotage for KeepsPeriodsOfAWrongClock {
+    async fn charge(
+        &self,
+        inner: &Inner,
+        charges: &[CounterCharge<'_>],
+    ) -> StoreResult<ChargeOutcome> {
+        let latest_window = Timestamp::MAX;
+        let charges = charges.iter().map(|charge| CounterCharge { latest_window, ..*charge });
+        inner.charge(&charges.collect::<Vec<_>>()).await
+    }
+}
+
+/// Takes each period that is not the current one for one of a wrong clock.
+#[derive(Default)]
+pub struct ReopensOldPeriods;
+
+#[async_trait]
+impl Sabotage for ReopensOldPeriods {
+    async fn charge(
+        &self,
+        inner: &Inner,
+        charges: &[CounterCharge<'_>],
+    ) -> StoreResult<ChargeOutcome> {
+        let exactly = |charge: &CounterCharge<'_>| charge.window.min(charge.latest_window);
+        let charges = charges
+            .iter()
+            .map(|charge| CounterCharge { latest_window: exactly(charge), ..*charge });
+        inner.charge(&charges.collect::<Vec<_>>()).await
+    }
+}
+
+#[derive(Default)]
 pub struct IgnoresTheTenant;
 
 #[async_trait]
@@ -203,9 +238,10 @@ impl Sabotage for RotationsResetCounters {
         let charged = self.charged.lock().unwrap().get(&rotate.key.id).copied();
         if let Some((period, window)) = charged {
             let counter_key = CounterKey::Key(rotate.key.id);
-            inner
-                .refund(&[CounterCharge { counter_key, period, window, limit: 0, uses: u64::MAX }])
-                .await?;
+            let latest_window = Timestamp::MAX;
+            let (limit, uses) = (0, u64::MAX);
+            let charge = CounterCharge { counter_key, period, window, latest_window, limit, uses };
+            inner.refund(&[charge]).await?;
         }
         inner.rotate(rotate).await
     }

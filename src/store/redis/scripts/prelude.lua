@@ -190,10 +190,11 @@ local function stored_counter(field)
   return string.sub(stored, 1, 8), tonumber(digits)
 end
 
--- Returns start and uses of a counter for a charge. A new period starts at 0, and no period returns.
-local function current_counter(field, window)
+-- Returns start and uses of a counter for a charge. A new period starts at 0, and no period returns. A period after the
+-- latest one that a correct clock can have charged is not kept.
+local function current_counter(field, window, latest_window)
   local stored_window, used = stored_counter(field)
-  if not stored_window or is_before(stored_window, window) then
+  if not stored_window or is_before(stored_window, window) or is_before(latest_window, stored_window) then
     return window, 0
   end
   return stored_window, used
