@@ -6,6 +6,7 @@
 //! are always measured; a filter that matches nothing (`-- none`) measures only them.
 
 mod hand_written;
+mod other_crates;
 mod ratios;
 mod service;
 
@@ -24,6 +25,7 @@ use tokio::runtime::{Handle, Runtime};
 
 use self::{
     hand_written::HandWritten,
+    other_crates::{Prefixed, Simplified},
     ratios::{Ratios, rotation},
     service::Service,
 };
@@ -42,6 +44,7 @@ fn main() {
         ratios.measure();
     }
     rejections(&mut criterion, &mut ratios, &runtime);
+    other_crates(&mut ratios);
     digests(&mut ratios);
     ratios.measure();
     compare(&mut criterion);
@@ -100,6 +103,23 @@ fn rejections(criterion: &mut Criterion, ratios: &mut Ratios, runtime: &Runtime)
     group.finish();
     ratios.add("unknown key", COUNT, unknown, bare.clone());
     ratios.add("wrong checksum", COUNT, typo, bare);
+}
+
+/// Measures the other crates for API keys.
+fn other_crates(ratios: &mut Ratios) {
+    let (prefixed, simplified) = (Arc::new(Prefixed::new(COUNT)), Simplified::new());
+    let format = KeyFormat::builder("lc").build().unwrap();
+    let secrets: Arc<[_]> = (0..COUNT).map(|_| format.generate().unwrap()).collect();
+    let bare = move |n: usize| _ = black_box(sha2::Sha256::digest(secrets[n].expose()));
+    let digests = bare.clone();
+    ratios.add("prefixed-api-key, 1000 keys", COUNT, move |n| assert!(prefixed.verify(n)), bare);
+    ratios.add_one(
+        "api-keys-simplified",
+        move || assert!(simplified.verify()),
+        move || {
+            (0..COUNT).for_each(&digests);
+        },
+    );
 }
 
 /// Measures the digest, which is the same for every key.

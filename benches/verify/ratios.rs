@@ -51,6 +51,11 @@ impl Ratios {
         });
     }
 
+    /// Adds the ratio of one call of `one` to the thousandth part of a call of `thousand`.
+    pub fn add_one(&mut self, name: &str, one: impl Fn() + 'static, thousand: impl Fn() + 'static) {
+        self.push(name, 1, false, || {}, move || [time(&one), time(&thousand) / 1_000]);
+    }
+
     /// Adds the ratio of two runs of the same work that `turn` times itself, such as by several threads.
     pub fn add_threads(
         &mut self,
