@@ -1,10 +1,11 @@
-//! Compares look-ups in the stores with the bare equivalent, on one machine in one run.
+//! Compares look-ups in the stores with the bare equivalent, and measures changes per second, on one machine in one run.
 //!
 //! `cargo bench -p keyward-tests --bench stores` measures with a million keys and takes several minutes; use
 //! `KEYS=10000` for a quick run. `STORES=postgres,sqlite` selects stores. The two sides of a
 //! comparison alternate, so that other load on the machine affects both.
 
 mod cached;
+mod changes;
 mod measure;
 mod memory;
 mod postgres;
@@ -24,16 +25,18 @@ async fn main() {
         return;
     }
     let keys = number("KEYS", 1_000_000);
-    let wanted =
-        std::env::var("STORES").unwrap_or_else(|_| "memory,cached,sqlite,postgres,redis".into());
+    let wanted = std::env::var("STORES")
+        .unwrap_or_else(|_| "memory,cached,sqlite,postgres,redis,changes".into());
+    println!("{keys} keys for look-ups");
     for store in wanted.split(',') {
-        println!("\n{store}, {keys} keys");
+        println!("\n{store}");
         match store {
             "memory" => memory::measure(keys).await,
             "cached" => cached::measure(keys).await,
             "sqlite" => sqlite::measure(keys).await,
             "postgres" => postgres::measure(keys).await,
             "redis" => redis::measure(keys).await,
+            "changes" => changes::measure().await,
             other => panic!("no store {other}"),
         }
     }

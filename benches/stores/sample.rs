@@ -1,17 +1,17 @@
-//! Inserts the `n`th key as a service would.
+//! Inserts and revokes the `n`th key as a service would.
 
 use keyward::{
     Access, AuditEvent, Key, KeyId, KeyStore, Owner, Timestamp,
     audit::EventKind,
     model::{EventId, KeyLimits, Metadata, Name, Networks},
-    store::{InsertKey, InsertOutcome},
+    store::{InsertKey, InsertOutcome, RevokeOutcome},
 };
 
 use crate::digest;
 
 pub async fn insert(store: &dyn KeyStore, n: u64) {
     let (key, digest) = (key(n), digest(n));
-    let event = created(&key, n);
+    let event = event(&key, EventKind::Created, id(n));
     let new = InsertKey {
         key: &key,
         digest: &digest,
@@ -20,6 +20,16 @@ pub async fn insert(store: &dyn KeyStore, n: u64) {
         event: &event,
     };
     assert_eq!(store.insert(new).await.expect("it runs"), InsertOutcome::Inserted);
+}
+
+pub async fn revoke(store: &dyn KeyStore, n: u64) {
+    let key = key(n);
+    let mut id = id(n);
+    id[0] += 1;
+    let mut event = event(&key, EventKind::Revoked, id);
+    event.reason = Some("lost".into());
+    let revoked = store.revoke((&key.owner).into(), key.id, &event).await.expect("it runs");
+    assert_eq!(revoked, RevokeOutcome::Revoked);
 }
 
 fn key(n: u64) -> Key {
@@ -48,8 +58,8 @@ fn key(n: u64) -> Key {
     }
 }
 
-fn created(key: &Key, n: u64) -> AuditEvent {
-    let mut event = AuditEvent::new(EventId::from_bytes(id(n)), key.created_at, EventKind::Created);
+fn event(key: &Key, kind: EventKind, id: [u8; 16]) -> AuditEvent {
+    let mut event = AuditEvent::new(EventId::from_bytes(id), key.created_at, kind);
     event.tenant = key.owner.tenant().into();
     event.account = Some(key.owner.account().into());
     event.key_id = Some(key.id);

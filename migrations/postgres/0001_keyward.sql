@@ -95,8 +95,16 @@ CREATE TABLE keyward_codes (
 );
 CREATE INDEX keyward_codes_by_end ON keyward_codes (ends_at);
 
--- Entries are numbered under a lock that is held until the commit, so that they become visible in order. The
--- random tag differs when a number is used again after a failover or a restored backup.
+-- A change writes its entry without a number, so that changes do not wait for each other. Readers, and the node that
+-- made the change, move committed entries to keyward_changes and number them there, under the lock on the row of
+-- keyward_feed: so entries become visible in the order of their numbers. The random tag differs when a number is used
+-- again after a failover or a restored backup.
+CREATE TABLE keyward_unnumbered_changes (
+    at     bigint NOT NULL,
+    key_id uuid   NOT NULL
+);
+-- Without it, a publication of all tables would make the server reject the DELETE.
+ALTER TABLE keyward_unnumbered_changes REPLICA IDENTITY FULL;
 CREATE TABLE keyward_changes (
     number bigint PRIMARY KEY,
     tag    bigint NOT NULL,
@@ -105,11 +113,9 @@ CREATE TABLE keyward_changes (
 );
 CREATE TABLE keyward_feed (
     id            smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1), -- one row
-    last_number   bigint   NOT NULL, -- the last entry
-    last_tag      bigint   NOT NULL,
     purged_number bigint   NOT NULL, -- the last purged entry
     purged_tag    bigint   NOT NULL
 );
-INSERT INTO keyward_feed (last_number, last_tag, purged_number, purged_tag) VALUES (0, 0, 0, 0);
+INSERT INTO keyward_feed (purged_number, purged_tag) VALUES (0, 0);
 
 INSERT INTO keyward_migrations (version) VALUES (1);

@@ -64,7 +64,7 @@ impl Connections {
     ) -> Result<Vec<PgRow>, StoreError> {
         self.before_commit(self.limit, async {
             if self.keeps_session {
-                let (lease, rows) = self.first_step(statement).await?;
+                let (lease, rows) = self.first_step(statement, false).await?;
                 lease.give_back();
                 return Ok(rows);
             }
@@ -91,9 +91,15 @@ impl Connections {
 
     /// Leases a connection and begins a transaction on it with the given statement.
     pub(super) async fn begin(&self, statement: SqlStr) -> Result<Lease, PostgresFailure> {
-        let (mut lease, _) = self.first_step(|| raw_sql(statement.clone())).await?;
-        lease.in_transaction = true;
-        Ok(lease)
+        Ok(self.first_step(|| raw_sql(statement.clone()), true).await?.0)
+    }
+
+    /// Runs statements without parameters in one round trip, as one transaction.
+    pub(super) async fn run(&self, statements: SqlStr) -> Result<(), StoreError> {
+        let run = self.first_step(|| raw_sql(statements.clone()), false);
+        let (lease, _) = self.before_commit(self.limit, run).await?;
+        lease.give_back();
+        Ok(())
     }
 
     /// Runs a step that commits nothing: if it fails or times out, nothing was changed.
@@ -116,12 +122,13 @@ impl Connections {
         ServerError::new(&self.server, TimedOut("PostgreSQL", limit))
     }
 
-    /// Runs the first step of a call, which changes nothing. If the connection died while it was
+    /// Runs the first step of a call, which may be repeated. If the connection died while it was
     /// idle, the step is retried on another one: after a restart of the server, all idle
     /// connections are dead.
     async fn first_step<'q, E: Execute<'q, Postgres> + 'q>(
         &self,
         statement: impl Fn() -> E,
+        begins_transaction: bool,
     ) -> Result<(Lease, Vec<PgRow>), PostgresFailure> {
         let turn = match &self.queue {
             Some(queue) => Some(queue.turn().await?),
@@ -137,6 +144,8 @@ impl Connections {
                 }
                 lease => lease?,
             };
+            // Before the statement: it may begin the transaction and fail, or be cancelled.
+            lease.in_transaction = begins_transaction;
             match lease.fetch_all(statement()).await {
                 Ok(rows) => {
                     lease.turn = turn;
@@ -256,7 +265,7 @@ fn address(options: &PgConnectOptions) -> Arc<str> {
 }
 
 /// How many connections are reserved for look-ups and the change feed. Each is used for one short statement at a time.
-const RESERVED: u32 = 5;
+const RESERVED: u32 = 6;
 /// More than a server can serve within the usual timeout, so that calls that fail here would fail anyway.
 const MAX_WAITING: usize = 1_024;
 const SOME_UNTIL_RETURNED: &str = "only `give_back` and the drop take the connection";

@@ -27,24 +27,43 @@ use crate::{
     model::Timestamp,
     store::{
         ChangeBatch, FeedMode, StoreError,
-        feed_position::FeedPosition,
+        feed_position::{FeedPosition, MAX_TAG},
         sql::{checked_number, corrupt_column},
     },
     system::lock,
 };
 
+/// A change commits its entry without a number, and shares no lock with the changes of other owners.
+/// Afterwards, one statement gives numbers to all committed entries under the lock on the feed's row,
+/// so that entries become visible in the order of their numbers. The node that made a change does it
+/// soon after the commit, and notifies the others. A reader does it as well: an entry that was
+/// committed before a read is in its answer, also if that node has died or is stopped.
 impl PostgresDatabase {
     pub(super) async fn changes_after(
         &self,
         after: Option<u64>,
     ) -> Result<ChangeBatch, StoreError> {
-        // One statement reads both tables in one snapshot: no purge can come between them.
-        let sql = "SELECT f.last_number, f.last_tag, f.purged_number, f.purged_tag, \
-            r.number AS reader_number, r.tag AS reader_tag, c.number, c.tag, c.key_id FROM {t}feed f \
+        let (batch, has_unnumbered) = self.numbered_changes(after).await?;
+        if !has_unnumbered || batch.more {
+            return Ok(batch);
+        }
+        self.number_changes("").await?;
+        // Entries that were committed since the read began may still be without a number.
+        Ok(self.numbered_changes(after).await?.0)
+    }
+
+    /// Reads the numbered entries after a position. Also returns whether there are others.
+    async fn numbered_changes(
+        &self,
+        after: Option<u64>,
+    ) -> Result<(ChangeBatch, bool), StoreError> {
+        // One statement reads all tables in one snapshot: no purge and no numbering can come between.
+        let sql = "SELECT l.*, f.purged_number, f.purged_tag, r.number AS reader_number, \
+            r.tag AS reader_tag, c.number, c.tag, c.key_id FROM {t}feed f CROSS JOIN {last} l \
             LEFT JOIN {t}changes r ON r.number = $1 LEFT JOIN LATERAL \
-            (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, f.last_number) \
+            (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, l.last_number) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
-        let sql = self.sql(sql);
+        let sql = self.sql(&sql.replace("{last}", LAST));
         let after = after.map(FeedPosition::from_cursor);
         let number = after.map(|after| after.number as i64);
         let rows = self.reserved.rows(|| sqlx::query(sql.clone()).bind(number).bind(PAGE_SIZE));
@@ -52,7 +71,62 @@ impl PostgresDatabase {
         batch.map_err(|failure| self.reserved.classify(failure))
     }
 
+    /// Returns the last position of the feed, or `None` if there are entries without a number.
+    async fn end_of_changes(&self) -> Result<Option<u64>, StoreError> {
+        let sql = self.sql(&format!("SELECT l.* FROM {{t}}feed f CROSS JOIN {LAST} l"));
+        let rows = self.reserved.rows(|| sqlx::query(sql.clone())).await?;
+        let end = rows.first().ok_or_else(|| no_feed_row().into()).and_then(last_position);
+        let (last, has_unnumbered) = end.map_err(|failure| self.reserved.classify(failure))?;
+        Ok((!has_unnumbered).then(|| last.cursor()))
+    }
+
+    /// Gives numbers to all committed entries, then runs `and_then` in the same transaction.
+    async fn number_changes(&self, and_then: &str) -> Result<(), StoreError> {
+        let lock_millis = self.reserved.limit.as_millis().max(1);
+        let millis = LONGEST_NUMBERING.as_millis();
+        // In one round trip, so that a node that is stopped does not keep the lock. Each statement has
+        // its own snapshot: that of the second one has all that was committed before the lock was taken.
+        // A crash of the server may undo the numbering, not the changes. The entries then get numbers
+        // with other tags, as after a failover.
+        let sql = format!(
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; \
+             SET LOCAL lock_timeout = {lock_millis}; SET LOCAL statement_timeout = {millis}; \
+             SELECT 1 FROM {{t}}feed FOR UPDATE; \
+             WITH taken AS (DELETE FROM {{t}}unnumbered_changes RETURNING at, key_id) \
+             INSERT INTO {{t}}changes (number, tag, at, key_id) SELECT row_number() OVER () + \
+             (SELECT last_number FROM {{t}}feed f CROSS JOIN {LAST} l), \
+             floor(random() * {MAX_TAG})::bigint, at, key_id FROM taken; {and_then}"
+        );
+        self.reserved.run(self.sql(&sql)).await
+    }
+
+    /// Gives numbers to entries that this node has committed and notifies the other nodes, in the
+    /// background: once for many commits. If it fails, readers do it.
+    pub(super) fn announce_changes(&self) {
+        let mut task = lock(&self.announcements.task);
+        let is_running = self.announcements.commits.fetch_add(1, Ordering::AcqRel) > 0;
+        if is_running && task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let database = self.clone();
+        *task = Some(tokio::spawn(async move {
+            let notify = format!("SELECT pg_notify('{}', '')", database.tables.channel());
+            loop {
+                let commits = &database.announcements.commits;
+                let before = commits.load(Ordering::Acquire);
+                // A transaction that notifies commits under a lock of the whole server, with its flush:
+                // changes that notify would commit one after the other.
+                let _ = database.number_changes(&notify).await;
+                sleep(ANNOUNCE_INTERVAL).await;
+                if commits.fetch_sub(before, Ordering::AcqRel) == before {
+                    return;
+                }
+            }
+        }));
+    }
+
     pub(super) async fn delete_old_changes(&self, before: Timestamp) -> Result<u32, StoreError> {
+        self.number_changes("").await?;
         let delete = async |transaction: &mut Transaction<'_>| {
             let sql = "WITH deleted AS (DELETE FROM {t}changes WHERE number < coalesce( \
                 (SELECT min(number) FROM {t}changes WHERE at >= $1), 9223372036854775807) \
@@ -73,26 +147,31 @@ impl PostgresDatabase {
     }
 }
 
-/// Reads the entries of the feed behind a reader's position. Every row has the last position, the
-/// position up to which entries were purged, and the entry at the reader's position if it exists.
-fn read_batch(rows: &[PgRow], after: Option<FeedPosition>) -> Result<ChangeBatch, PostgresFailure> {
+/// Reads the entries of the feed behind a reader's position, and whether there are entries without a
+/// number. Every row has the last position, the position up to which entries were purged, and the entry
+/// at the reader's position if it exists.
+fn read_batch(
+    rows: &[PgRow],
+    after: Option<FeedPosition>,
+) -> Result<(ChangeBatch, bool), PostgresFailure> {
     let row = rows.first().ok_or_else(no_feed_row)?;
-    let last = position(row, LAST)?;
+    let (last, has_unnumbered) = last_position(row)?;
     let known = [
-        last,
+        Some(last),
         position(row, ["purged_number", "purged_tag"])?,
         position(row, ["reader_number", "reader_tag"])?,
     ];
     let end = rows.last().map_or(Ok(None), |row| position(row, ["number", "tag"]))?;
-    let cursor = end.or(last).ok_or_else(no_feed_row)?;
+    let cursor = end.unwrap_or(last);
     let keys = rows.iter().map(|row| row.try_get::<Option<Uuid>, _>("key_id"));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    Ok(ChangeBatch {
+    let batch = ChangeBatch {
         keys: keys.into_iter().flatten().map(key_id).collect(),
         cursor: cursor.cursor(),
         missed: after.is_some() && !known.contains(&after),
-        more: Some(cursor.number) < last.map(|last| last.number),
-    })
+        more: cursor.number < last.number,
+    };
+    Ok((batch, has_unnumbered))
 }
 
 /// Listens for notifications of changes on a connection of its own, from the first wait on.
@@ -137,14 +216,13 @@ impl FeedListener {
         let end = Instant::now() + at_most;
         let mut wakeups = self.state.wakeups.subscribe();
         loop {
-            // Read after subscribing: a later commit wakes this call.
-            if self.last_change().await? != after {
+            // Read after subscribing: a later notification wakes this call.
+            if self.database.end_of_changes().await? != Some(after) {
                 return Ok(self.mode());
             }
-            let next = match self.state.is_live() {
-                true => end,
-                false => end.min(Instant::now() + POLL_INTERVAL),
-            };
+            // A node that dies after a commit does not send its notification.
+            let interval = if self.state.is_live() { CHECK_INTERVAL } else { POLL_INTERVAL };
+            let next = end.min(Instant::now() + interval);
             let woken = timeout_at(next, wakeups.changed()).await.is_ok();
             if Instant::now() >= end || (woken && self.state.is_live()) {
                 return Ok(self.mode());
@@ -154,14 +232,6 @@ impl FeedListener {
 
     fn mode(&self) -> FeedMode {
         if self.state.is_live() { FeedMode::Pushed } else { FeedMode::Polled }
-    }
-
-    async fn last_change(&self) -> Result<u64, StoreError> {
-        let sql = self.database.sql("SELECT last_number, last_tag FROM {t}feed");
-        let connections = &self.database.reserved;
-        let rows = connections.rows(|| sqlx::query(sql.clone())).await?;
-        let last = connections.decode(&rows, |row| position(row, LAST))?;
-        Ok(last.into_iter().next().flatten().ok_or_else(no_feed_row)?.cursor())
     }
 
     fn ensure_task(&self) {
@@ -243,6 +313,12 @@ async fn receive(
     }
 }
 
+/// Reads the columns of [`LAST`].
+fn last_position(row: &PgRow) -> Result<(FeedPosition, bool), PostgresFailure> {
+    let last = position(row, ["last_number", "last_tag"])?.ok_or_else(no_feed_row)?;
+    Ok((last, row.try_get("has_unnumbered")?))
+}
+
 /// Reads a position of the feed from two columns, which may be NULL.
 fn position(
     row: &PgRow,
@@ -266,10 +342,19 @@ fn no_feed_row() -> StoreError {
     StoreError::corrupt("the table of the change feed has no row")
 }
 
-/// The columns of the last position.
-const LAST: [&str; 2] = ["last_number", "last_tag"];
+/// The last entry, or the last purged one if there is none; and whether entries have no number yet.
+const LAST: &str = "LATERAL (SELECT coalesce(e.number, f.purged_number) AS last_number, \
+    coalesce(e.tag, f.purged_tag) AS last_tag, \
+    EXISTS (SELECT FROM {t}unnumbered_changes) AS has_unnumbered FROM (VALUES (1)) one \
+    LEFT JOIN (SELECT number, tag FROM {t}changes ORDER BY number DESC LIMIT 1) e ON true)";
 const PAGE_SIZE: i64 = 1_000;
 /// How often the feed is polled while no notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a waiting call looks for changes while notifications arrive.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two notifications of this node.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(10);
+/// Longer than the timeout of a call, so that the server makes progress with any number of entries.
+const LONGEST_NUMBERING: Duration = Duration::from_secs(60);
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 const ECHO_INTERVAL: Duration = Duration::from_secs(5);

@@ -35,9 +35,21 @@ use crate::{
 /// server does not answer, the call fails as *unavailable*. Lookups also fail as *unavailable* on a
 /// standby, which may not have a revocation yet.
 ///
+/// Changes of different owners commit in parallel, and the server writes many of them to disk in one
+/// flush. Changes per second grow with the connections: `connections(32)` or more for a service that
+/// changes hundreds of keys per second.
+///
 /// Changes of other nodes arrive by LISTEN, on one more connection. While that connection is lost
 /// or refused, the change feed is polled; through pgbouncer in transaction mode
 /// ([`through_transaction_pooler`](PostgresOptions::through_transaction_pooler)) it is always polled.
+///
+/// # The change feed
+/// A change commits its entry of the feed without a number. Afterwards, its node gives numbers to all
+/// committed entries in one statement, and sends one notification for all of them. So a change waits
+/// neither for the feed nor for the notification. A reader of the feed does the same with entries that
+/// have no number yet: an entry that was committed before the read is in its answer, also if the node
+/// that made the change has died. A waiting node looks for such entries once a second. A long transaction
+/// elsewhere, such as a backup, does not delay the feed.
 ///
 /// # The pool
 /// The store works with the service's pool or with its own. These settings matter:
@@ -45,7 +57,7 @@ use crate::{
 ///   each lookup one more round trip. The store does not need the ping: a call whose connection
 ///   turns out to be dead starts again on another one.
 /// - `max_connections`: each change uses one connection of the pool, and so do reads for management.
-///   Lookups and the change feed use up to five connections outside the pool, so that verification does
+///   Lookups and the change feed use up to six connections outside the pool, so that verification does
 ///   not wait behind changes: concurrent lookups use at most four and share queries beyond that. The
 ///   listener uses one more. Ten are plenty. While 1,024 calls wait for the pool, further ones are
 ///   *unavailable* immediately.

@@ -85,7 +85,7 @@ impl PostgresOptions {
 
     /// Sets the maximum number of connections of the store's own pool. Defaults to 10; 0 is treated
     /// as 1. Has no effect on a pool passed to [`with_pool`](PostgresOptions::with_pool). Look-ups and
-    /// the change feed use as many more, up to 5, and the listener one more.
+    /// the change feed use as many more, up to 6, and the listener one more.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);
         self
@@ -127,7 +127,7 @@ impl PostgresOptions {
         self.with_pool(pool).await
     }
 
-    /// Uses the service's own pool, and migrates the tables. Look-ups and the change feed use up to 5
+    /// Uses the service's own pool, and migrates the tables. Look-ups and the change feed use up to 6
     /// more connections with the same options, so that they do not wait for the pool.
     ///
     /// # Errors
@@ -137,7 +137,8 @@ impl PostgresOptions {
         let tables = Arc::new(TableNames { schema, prefix, prepare: !pooler });
         let connections = Connections::new(pool, timeout, !pooler);
         let reserved = connections.reserved();
-        let database = PostgresDatabase { tables, connections, reserved };
+        let announcements = Arc::default();
+        let database = PostgresDatabase { tables, connections, reserved, announcements };
         database.migrate(migrate).await?;
         let lookups = Arc::new(CoalescedLookups::new(KeyLookup::new(&database)));
         let listener = Arc::new(FeedListener::new(database.clone()));
@@ -207,7 +208,7 @@ impl PostgresDatabase {
             )));
         }
         // Longer than the timeout of a call: tables may be large, and another node may be migrating.
-        let mut transaction = self.begin_within(MIGRATION_LIMIT).await?;
+        let mut transaction = self.begin(MIGRATION_LIMIT, None).await?;
         self.run(&mut transaction, async |transaction| {
             let lock = self.tables.advisory_lock(&["migration"]);
             let sql = "SELECT pg_advisory_xact_lock($1)";

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use sha2::Digest as _;
 use sqlx::{
@@ -6,18 +9,20 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     query::{QueryAs, QueryScalar},
 };
-use tokio::time::{Instant, timeout};
-use uuid::Uuid;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
     connections::{Connections, Lease},
     errors::{PostgresFailure, at_commit},
-    records::{Statement, bind_events, uuid},
+    records::{Statement, bind_events},
 };
 use crate::{
     audit::AuditEvent,
     model::{Owner, Timestamp},
-    store::{StoreError, feed_position::MAX_TAG},
+    store::StoreError,
 };
 
 /// Schema and prefix of the tables. Both consist of letters, digits and underscores.
@@ -95,6 +100,14 @@ pub(super) struct PostgresDatabase {
     pub(super) connections: Connections,
     /// For look-ups and the change feed.
     pub(super) reserved: Connections,
+    pub(super) announcements: Arc<Announcements>,
+}
+
+/// The commits of this node that were not announced yet, and the task that announces them.
+#[derive(Default)]
+pub(super) struct Announcements {
+    pub(super) commits: AtomicUsize,
+    pub(super) task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A write transaction. Dropped before the commit, it is rolled back.
@@ -102,6 +115,8 @@ pub(super) struct Transaction<'a> {
     pub(super) connection: Lease,
     pub(super) tables: &'a TableNames,
     deadline: Instant,
+    /// Whether the change feed gets an entry.
+    enters_feed: bool,
 }
 
 impl PostgresDatabase {
@@ -111,27 +126,27 @@ impl PostgresDatabase {
 
     /// Begins a transaction in one round trip. The server itself ends a transaction that this
     /// process leaves open, so that a frozen node does not keep locks that other nodes need.
-    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
-        self.begin_within(self.connections.limit).await
-    }
-
-    /// Begins a transaction with a time limit of its own.
-    pub(super) async fn begin_within(
+    ///
+    /// `lock` is the number of an advisory lock that is held until the commit.
+    pub(super) async fn begin(
         &self,
         limit: Duration,
+        lock: Option<i64>,
     ) -> Result<Transaction<'_>, StoreError> {
         let deadline = Instant::now() + limit;
         let millis = limit.as_millis().max(1);
+        let lock = lock.map(|lock| format!("; SELECT pg_advisory_xact_lock({lock})"));
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
              SET LOCAL lock_timeout = {millis}; SET LOCAL statement_timeout = {millis}; \
              SET LOCAL idle_in_transaction_session_timeout = {millis}; \
              SELECT set_config('synchronous_commit', 'on', true) \
-             WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+             WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write'){}",
+            lock.unwrap_or_default()
         );
         let begin = self.connections.begin(AssertSqlSafe(begin).into_sql_str());
         let connection = self.connections.before_commit(self.connections.limit, begin).await?;
-        Ok(Transaction { connection, tables: &self.tables, deadline })
+        Ok(Transaction { connection, tables: &self.tables, deadline, enters_feed: false })
     }
 
     /// Runs the steps of a transaction within the time that is left of its call.
@@ -149,7 +164,27 @@ impl PostgresDatabase {
         steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
         has_changed: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
-        let mut transaction = self.begin().await?;
+        self.write_locked(None, steps, has_changed).await
+    }
+
+    /// As [`write`](Self::write); locks an owner before: writes that count its keys run one after the other.
+    pub(super) async fn write_of_owner<T>(
+        &self,
+        owner: &Owner,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        has_changed: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let lock = self.tables.advisory_lock(&["owner", owner.tenant(), owner.account()]);
+        self.write_locked(Some(lock), steps, has_changed).await
+    }
+
+    async fn write_locked<T>(
+        &self,
+        lock: Option<i64>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        has_changed: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let mut transaction = self.begin(self.connections.limit, lock).await?;
         let outcome = self.run(&mut transaction, steps).await?;
         if has_changed(&outcome) {
             self.commit(transaction).await?;
@@ -169,6 +204,9 @@ impl PostgresDatabase {
             Err(_) => return Err(StoreError::outcome_unknown(self.connections.timed_out(limit))),
         };
         transaction.connection.give_back();
+        if transaction.enters_feed {
+            self.announce_changes();
+        }
         Ok(())
     }
 }
@@ -179,53 +217,43 @@ impl Transaction<'_> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Locks an owner until the commit: writes that count its keys run one after the other.
-    pub(super) async fn lock_owner(&mut self, owner: &Owner) -> Result<(), PostgresFailure> {
-        let lock = self.tables.advisory_lock(&["owner", owner.tenant(), owner.account()]);
-        let sql = "SELECT pg_advisory_xact_lock($1)";
-        self.tables.query(sql).bind(lock).execute(&mut *self.connection).await?;
-        Ok(())
-    }
-
-    /// Writes the events of a change to the audit log, and their keys to the change feed.
-    pub(super) async fn log(&mut self, events: &[AuditEvent]) -> Result<(), PostgresFailure> {
-        let Some(at) = events.first().map(|event| event.at) else { return Ok(()) };
-        self.record_events(events).await?;
-        let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.map(uuid)).collect();
-        self.append_to_feed(&keys, at).await
-    }
-
-    /// Appends keys to the change feed and wakes its listeners. The feed's row stays locked from
-    /// here to the commit, so entries become visible in the order of their numbers.
-    pub(super) async fn append_to_feed(
+    /// Runs a step that changes keys. If it changed a row, writes the events of the change to the audit
+    /// log and their keys to the change feed, and returns true.
+    ///
+    /// `step` is the common table expression `changed`, possibly after others. `bind` binds its
+    /// parameters, which begin after those of the events, with `$13`.
+    pub(super) async fn change<'q>(
         &mut self,
-        keys: &[Uuid],
+        step: &str,
+        events: &'q [AuditEvent],
+        bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
+    ) -> Result<bool, PostgresFailure> {
+        // Feed entries get their numbers after the commit, so that changes do not wait for each other.
+        let sql = format!(
+            "WITH {step}, events AS (SELECT * FROM {EVENTS} WHERE EXISTS (SELECT FROM changed)), \
+             logged AS ({INSERT_EVENTS} SELECT * FROM events ON CONFLICT (id) DO NOTHING) \
+             INSERT INTO {{t}}unnumbered_changes (at, key_id) \
+             SELECT at, key_id FROM events WHERE key_id IS NOT NULL"
+        );
+        let statement = bind(bind_events(self.tables.query(&sql), events));
+        let entries = statement.execute(&mut *self.connection).await?.rows_affected();
+        self.enters_feed |= entries > 0;
+        Ok(entries > 0)
+    }
+
+    /// Enters the keys of an owner that are not revoked into the change feed. Returns their number.
+    pub(super) async fn announce(
+        &mut self,
+        owner: &Owner,
         at: Timestamp,
-    ) -> Result<(), PostgresFailure> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        // After a failover or a restored backup, the random tag distinguishes a new entry from the
-        // lost entry that had the same number.
-        let sql = "WITH feed AS (UPDATE {t}feed SET last_number = last_number + $1, \
-                   last_tag = floor(random() * $4)::bigint \
-                   RETURNING last_number - $1 AS before, last_tag) \
-                   INSERT INTO {t}changes (number, tag, at, key_id) \
-                   SELECT feed.before + n, feed.last_tag, $2, key_id FROM feed, unnest($3::uuid[]) WITH ORDINALITY AS k (key_id, n)";
-        self.tables
-            .query(sql)
-            .bind(keys.len() as i64)
-            .bind(at.as_unix_micros())
-            .bind(keys)
-            .bind(MAX_TAG as f64)
-            .execute(&mut *self.connection)
-            .await?;
-        self.tables
-            .query("SELECT pg_notify($1, '')")
-            .bind(self.tables.channel())
-            .execute(&mut *self.connection)
-            .await?;
-        Ok(())
+    ) -> Result<u64, PostgresFailure> {
+        let sql = "INSERT INTO {t}unnumbered_changes (at, key_id) SELECT $3, id FROM {t}keys \
+            WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
+        let statement = self.tables.query(sql).bind(owner.tenant()).bind(owner.account());
+        let statement = statement.bind(at.as_unix_micros());
+        let entries = statement.execute(&mut *self.connection).await?.rows_affected();
+        self.enters_feed |= entries > 0;
+        Ok(entries)
     }
 
     /// Writes events; an id that exists is skipped. Returns the number of events written.
@@ -233,15 +261,18 @@ impl Transaction<'_> {
         &mut self,
         events: &[AuditEvent],
     ) -> Result<u32, PostgresFailure> {
-        let sql = "INSERT INTO {t}audit (id, at, kind, success, tenant, account, key_id, actor, ip, \
-                   user_agent, reason, count) SELECT * FROM unnest($1::uuid[], $2::bigint[], \
-                   $3::text[], $4::boolean[], $5::text[], $6::text[], $7::uuid[], $8::text[], \
-                   $9::text[], $10::text[], $11::text[], $12::bigint[]) ON CONFLICT (id) DO NOTHING";
-        let insert = bind_events(self.tables.query(sql), events);
+        let sql = format!("{INSERT_EVENTS} SELECT * FROM {EVENTS} ON CONFLICT (id) DO NOTHING");
+        let insert = bind_events(self.tables.query(&sql), events);
         let done = insert.execute(&mut *self.connection).await?;
         Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
     }
 }
 
+/// Events that are bound by [`bind_events`].
+const EVENTS: &str = "unnest($1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::text[], \
+    $6::text[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[]) \
+    AS e (id, at, kind, success, tenant, account, key_id, actor, ip, user_agent, reason, count)";
+const INSERT_EVENTS: &str = "INSERT INTO {t}audit \
+    (id, at, kind, success, tenant, account, key_id, actor, ip, user_agent, reason, count)";
 /// The server truncates longer names, and rejects them as channels.
 const MAX_NAME_LENGTH: usize = 63;

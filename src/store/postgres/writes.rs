@@ -23,31 +23,30 @@ impl PostgresDatabase {
     pub(super) async fn insert_key(&self, new: InsertKey<'_>) -> Result<InsertOutcome, StoreError> {
         let InsertKey { key, digest, max_active, token_since, event } = new;
         let insert = async |transaction: &mut Transaction<'_>| {
-            transaction.lock_owner(&key.owner).await?;
-            if let Some(token) = &key.issue_token
-                && let Some(id) = transaction.issued(&key.owner, token, token_since).await?
-            {
-                return Ok(InsertOutcome::TokenTaken(id));
+            let (issued, live) = transaction.keys_of_owner(key, token_since, event.at).await?;
+            if let Some(id) = issued {
+                return Ok(InsertOutcome::TokenTaken(key_id(id)));
             }
-            if transaction.live_keys(&key.owner, event.at).await?
-                >= max_active.map_or(i64::MAX, i64::from)
-            {
+            if live >= max_active.map_or(i64::MAX, i64::from) {
                 return Ok(InsertOutcome::LimitReached);
             }
             // ON CONFLICT waits for a concurrent transaction that inserts the same id.
-            let sql = "INSERT INTO {t}keys (".to_owned()
-                + KEY
-                + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
-                $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT DO NOTHING";
-            let insert = bind_key(self.tables.query(&sql), key);
-            let inserted = insert.execute(&mut *transaction.connection).await?;
-            if inserted.rows_affected() == 0 || !transaction.insert_secret(digest, key.id).await? {
-                return Ok(InsertOutcome::DigestTaken);
+            let step = format!(
+                "key AS (INSERT INTO {{t}}keys ({KEY}) VALUES ($14, $15, $16, $17, $18, $19, $20, \
+                 $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, \
+                 $37) ON CONFLICT DO NOTHING RETURNING id), {INSERT_SECRET}"
+            );
+            match transaction
+                .change(&step, std::slice::from_ref(event), |statement| {
+                    bind_key(statement.bind(digest.to_bytes().to_vec()), key)
+                })
+                .await?
+            {
+                true => Ok(InsertOutcome::Inserted),
+                false => Ok(InsertOutcome::DigestTaken),
             }
-            transaction.log(std::slice::from_ref(event)).await?;
-            Ok(InsertOutcome::Inserted)
         };
-        self.write(insert, |outcome| *outcome == InsertOutcome::Inserted).await
+        self.write_of_owner(&key.owner, insert, |outcome| *outcome == InsertOutcome::Inserted).await
     }
 
     pub(super) async fn update_key(
@@ -61,20 +60,21 @@ impl PostgresDatabase {
                 LockedKey::Changed => return Ok(UpdateOutcome::Conflict),
                 LockedKey::NotFound => return Ok(UpdateOutcome::NotFound),
             }
-            let sql = "UPDATE {t}keys SET name = $2, access = $3, limits = $4, networks = $5, \
-                metadata = $6, disabled_at = $7, revision = revision + 1 WHERE id = $1";
-            self.tables
-                .query(sql)
-                .bind(uuid(key.id))
-                .bind(key.name.as_str())
-                .bind(codec::access(&key.access))
-                .bind(codec::limits(&key.limits))
-                .bind(codec::networks(&key.networks))
-                .bind(codec::metadata(&key.metadata))
-                .bind(key.disabled_at.map(Timestamp::as_unix_micros))
-                .execute(&mut *transaction.connection)
+            let step = "changed AS (UPDATE {t}keys SET name = $14, access = $15, limits = $16, \
+                networks = $17, metadata = $18, disabled_at = $19, revision = revision + 1 \
+                WHERE id = $13 RETURNING id)";
+            transaction
+                .change(step, std::slice::from_ref(event), |statement| {
+                    statement
+                        .bind(uuid(key.id))
+                        .bind(key.name.as_str())
+                        .bind(codec::access(&key.access))
+                        .bind(codec::limits(&key.limits))
+                        .bind(codec::networks(&key.networks))
+                        .bind(codec::metadata(&key.metadata))
+                        .bind(key.disabled_at.map(Timestamp::as_unix_micros))
+                })
                 .await?;
-            transaction.log(std::slice::from_ref(event)).await?;
             Ok(UpdateOutcome::Updated)
         };
         self.write(update, |outcome| *outcome == UpdateOutcome::Updated).await
@@ -110,25 +110,28 @@ impl PostgresDatabase {
                     None
                 }
             };
-            if !transaction.insert_secret(digest, key.id).await? {
-                return Ok(RotateOutcome::DigestTaken);
+            let step = format!(
+                "key AS (UPDATE {{t}}keys SET \
+                 retiring_hint = CASE WHEN $18 IS NULL THEN retiring_hint ELSE hint END, \
+                 retiring_ends_at = coalesce($18, retiring_ends_at), \
+                 hint = $15, rotated_at = $16, rotation_token = $17, secret_first_used_at = NULL, \
+                 revision = revision + 1 WHERE id = $14 RETURNING id), {INSERT_SECRET}"
+            );
+            match transaction
+                .change(&step, std::slice::from_ref(event), |statement| {
+                    statement
+                        .bind(digest.to_bytes().to_vec())
+                        .bind(uuid(key.id))
+                        .bind(hint)
+                        .bind(event.at.as_unix_micros())
+                        .bind(token.as_ref().map(|token| token.as_slice()))
+                        .bind(ends_at)
+                })
+                .await?
+            {
+                true => Ok(RotateOutcome::Rotated),
+                false => Ok(RotateOutcome::DigestTaken),
             }
-            let sql = "UPDATE {t}keys SET \
-                retiring_hint = CASE WHEN $5 IS NULL THEN retiring_hint ELSE hint END, \
-                retiring_ends_at = coalesce($5, retiring_ends_at), \
-                hint = $2, rotated_at = $3, rotation_token = $4, secret_first_used_at = NULL, \
-                revision = revision + 1 WHERE id = $1";
-            self.tables
-                .query(sql)
-                .bind(uuid(key.id))
-                .bind(hint)
-                .bind(event.at.as_unix_micros())
-                .bind(token.as_ref().map(|token| token.as_slice()))
-                .bind(ends_at)
-                .execute(&mut *transaction.connection)
-                .await?;
-            transaction.log(std::slice::from_ref(event)).await?;
-            Ok(RotateOutcome::Rotated)
         };
         self.write(rotate, |outcome| *outcome == RotateOutcome::Rotated).await
     }
@@ -140,23 +143,32 @@ impl PostgresDatabase {
         event: &AuditEvent,
     ) -> Result<RevokeOutcome, StoreError> {
         let revoke = async |transaction: &mut Transaction<'_>| {
-            let sql = "SELECT revoked_at IS NOT NULL FROM {t}keys \
-                WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account) FOR UPDATE";
-            let is_revoked: Option<bool> = self
+            let step = format!(
+                "changed AS (UPDATE {{t}}keys SET {REVOKE} WHERE id = $15 AND tenant = $16 \
+                 AND account = coalesce($17, account) AND revoked_at IS NULL RETURNING id)"
+            );
+            if transaction
+                .change(&step, std::slice::from_ref(event), |statement| {
+                    let statement = bind_revocation(statement, event).bind(uuid(id));
+                    statement.bind(within.tenant()).bind(within.account())
+                })
+                .await?
+            {
+                return Ok(RevokeOutcome::Revoked);
+            }
+            let sql = "SELECT EXISTS (SELECT FROM {t}keys WHERE id = $1 AND tenant = $2 \
+                AND account = coalesce($3, account) AND revoked_at IS NOT NULL)";
+            let is_revoked: bool = self
                 .tables
                 .query_scalar(sql)
                 .bind(uuid(id))
                 .bind(within.tenant())
                 .bind(within.account())
-                .fetch_optional(&mut *transaction.connection)
+                .fetch_one(&mut *transaction.connection)
                 .await?;
             match is_revoked {
-                None => Ok(RevokeOutcome::NotFound),
-                Some(true) => Ok(RevokeOutcome::AlreadyRevoked),
-                Some(false) => {
-                    transaction.revoke(&[id], std::slice::from_ref(event)).await?;
-                    Ok(RevokeOutcome::Revoked)
-                }
+                true => Ok(RevokeOutcome::AlreadyRevoked),
+                false => Ok(RevokeOutcome::NotFound),
             }
         };
         self.write(revoke, |outcome| *outcome == RevokeOutcome::Revoked).await
@@ -168,19 +180,23 @@ impl PostgresDatabase {
         event: &AuditEvent,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let revoke = async |transaction: &mut Transaction<'_>| {
-            // A concurrent insert commits first, and its key is revoked as well.
-            transaction.lock_owner(owner).await?;
             let keys = transaction.lock_keys(
                 "tenant = $1 AND account = $2 AND revoked_at IS NULL ORDER BY id",
                 |query| query.bind(owner.tenant().to_owned()).bind(owner.account().to_owned()),
             );
             let keys = keys.await?;
             let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
-            let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
-            transaction.revoke(&ids, &events).await?;
+            let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
+            let step = format!(
+                "changed AS (UPDATE {{t}}keys SET {REVOKE} WHERE id = ANY($15) RETURNING id)"
+            );
+            transaction
+                .change(&step, &events, |statement| bind_revocation(statement, event).bind(ids))
+                .await?;
             Ok(events)
         };
-        self.write(revoke, |events| !events.is_empty()).await
+        // A concurrent insert commits before, and its key is revoked as well.
+        self.write_of_owner(owner, revoke, |events| !events.is_empty()).await
     }
 
     pub(super) async fn announce_keys(
@@ -188,20 +204,10 @@ impl PostgresDatabase {
         owner: &Owner,
         at: Timestamp,
     ) -> Result<u32, StoreError> {
-        let announce = async |transaction: &mut Transaction<'_>| {
-            let sql = "SELECT id FROM {t}keys \
-                WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
-            let ids: Vec<Uuid> = self
-                .tables
-                .query_scalar(sql)
-                .bind(owner.tenant())
-                .bind(owner.account())
-                .fetch_all(&mut *transaction.connection)
-                .await?;
-            transaction.append_to_feed(&ids, at).await?;
-            Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
-        };
-        self.write(announce, |announced| *announced > 0).await
+        let announce =
+            async |transaction: &mut Transaction<'_>| transaction.announce(owner, at).await;
+        let announced = self.write(announce, |announced| *announced > 0).await?;
+        Ok(u32::try_from(announced).unwrap_or(u32::MAX))
     }
 
     pub(super) async fn delete_key(
@@ -211,21 +217,17 @@ impl PostgresDatabase {
         event: &AuditEvent,
     ) -> Result<bool, StoreError> {
         let delete = async |transaction: &mut Transaction<'_>| {
-            let sql = "DELETE FROM {t}keys \
-                WHERE id = $1 AND tenant = $2 AND account = coalesce($3, account)";
-            let deleted = self
-                .tables
-                .query(sql)
-                .bind(uuid(id))
-                .bind(within.tenant())
-                .bind(within.account())
-                .execute(&mut *transaction.connection)
-                .await?;
-            if deleted.rows_affected() == 0 {
+            let step = "changed AS (DELETE FROM {t}keys WHERE id = $13 AND tenant = $14 \
+                AND account = coalesce($15, account) RETURNING id)";
+            if !transaction
+                .change(step, std::slice::from_ref(event), |statement| {
+                    statement.bind(uuid(id)).bind(within.tenant()).bind(within.account())
+                })
+                .await?
+            {
                 return Ok(false);
             }
             transaction.delete_counters([id].into_iter()).await?;
-            transaction.log(std::slice::from_ref(event)).await?;
             Ok(true)
         };
         self.write(delete, |deleted| *deleted).await
@@ -245,14 +247,10 @@ impl PostgresDatabase {
             });
             let keys = keys.await?;
             let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
-            self.tables
-                .query("DELETE FROM {t}keys WHERE id = ANY($1)")
-                .bind(ids)
-                .execute(&mut *transaction.connection)
-                .await?;
-            transaction.delete_counters(keys.iter().map(|key| key.id)).await?;
             let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
-            transaction.log(&events).await?;
+            let step = "changed AS (DELETE FROM {t}keys WHERE id = ANY($13) RETURNING id)";
+            transaction.change(step, &events, |statement| statement.bind(ids)).await?;
+            transaction.delete_counters(keys.iter().map(|key| key.id)).await?;
             Ok(events)
         };
         self.write(delete, |events| !events.is_empty()).await
@@ -406,38 +404,22 @@ enum LockedKey {
 
 /// Steps of the writes above.
 impl Transaction<'_> {
-    /// Returns the key of an owner that was issued with a token since an instant.
-    async fn issued(
+    /// Returns the key of the owner that was issued with the same token since an instant, and the number
+    /// of the owner's live keys.
+    async fn keys_of_owner(
         &mut self,
-        owner: &Owner,
-        token: &[u8; 32],
-        since: Timestamp,
-    ) -> Result<Option<KeyId>, PostgresFailure> {
-        let sql = "SELECT id FROM {t}keys WHERE tenant = $1 AND account = $2 AND issue_token = $3 \
-            AND created_at >= $4 LIMIT 1";
-        let id: Option<Uuid> = self
-            .tables
-            .query_scalar(sql)
-            .bind(owner.tenant())
-            .bind(owner.account())
-            .bind(token.as_slice())
-            .bind(since.as_unix_micros())
-            .fetch_optional(&mut *self.connection)
-            .await?;
-        Ok(id.map(key_id))
-    }
-
-    async fn live_keys(&mut self, owner: &Owner, now: Timestamp) -> Result<i64, PostgresFailure> {
-        let sql = "SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
-            AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $3)";
-        let count = self
-            .tables
-            .query_scalar(sql)
-            .bind(owner.tenant())
-            .bind(owner.account())
-            .bind(now.as_unix_micros())
-            .fetch_one(&mut *self.connection);
-        Ok(count.await?)
+        key: &Key,
+        token_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Option<Uuid>, i64), PostgresFailure> {
+        let sql = "SELECT (SELECT id FROM {t}keys WHERE tenant = $1 AND account = $2 \
+            AND issue_token = $3 AND created_at >= $4 LIMIT 1), \
+            (SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
+            AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $5))";
+        let query = self.tables.query_as(sql).bind(key.owner.tenant()).bind(key.owner.account());
+        let query = query.bind(key.issue_token.as_ref().map(|token| token.as_slice()));
+        let query = query.bind(token_since.as_unix_micros()).bind(now.as_unix_micros());
+        Ok(query.fetch_one(&mut *self.connection).await?)
     }
 
     /// Locks a key until the commit, and compares it with the key that was read.
@@ -478,46 +460,10 @@ impl Transaction<'_> {
         rows.iter().map(read_key).collect()
     }
 
-    async fn revoke(
-        &mut self,
-        ids: &[KeyId],
-        events: &[AuditEvent],
-    ) -> Result<(), PostgresFailure> {
-        let Some(event) = events.first() else { return Ok(()) };
-        let sql = "UPDATE {t}keys SET revoked_at = $2, revoked_reason = $3, revision = revision + 1 \
-            WHERE id = ANY($1)";
-        self.tables
-            .query(sql)
-            .bind(ids.iter().copied().map(uuid).collect::<Vec<_>>())
-            .bind(event.at.as_unix_micros())
-            .bind(event.reason.as_deref().unwrap_or_default())
-            .execute(&mut *self.connection)
-            .await?;
-        self.log(events).await
-    }
-
     async fn has_secret(&mut self, digest: &SecretDigest) -> Result<bool, PostgresFailure> {
         let sql = "SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)";
         let digest = digest.to_bytes().to_vec();
         Ok(self.tables.query_scalar(sql).bind(digest).fetch_one(&mut *self.connection).await?)
-    }
-
-    /// Inserts a current secret; false if the digest exists.
-    async fn insert_secret(
-        &mut self,
-        digest: &SecretDigest,
-        id: KeyId,
-    ) -> Result<bool, PostgresFailure> {
-        let sql = "INSERT INTO {t}secrets (digest, key_id, former) VALUES ($1, $2, false) \
-            ON CONFLICT (digest) DO NOTHING";
-        let inserted = self
-            .tables
-            .query(sql)
-            .bind(digest.to_bytes().to_vec())
-            .bind(uuid(id))
-            .execute(&mut *self.connection)
-            .await?;
-        Ok(inserted.rows_affected() > 0)
     }
 
     /// Turns the current secret into the former one.
@@ -534,3 +480,14 @@ impl Transaction<'_> {
         Ok(())
     }
 }
+
+/// Binds the parameters of [`REVOKE`].
+fn bind_revocation<'q>(statement: Statement<'q>, event: &'q AuditEvent) -> Statement<'q> {
+    let reason = event.reason.as_deref().unwrap_or_default();
+    statement.bind(event.at.as_unix_micros()).bind(reason)
+}
+
+const REVOKE: &str = "revoked_at = $13, revoked_reason = $14, revision = revision + 1";
+/// Inserts the current secret of the row of `key`, unless the digest exists.
+const INSERT_SECRET: &str = "changed AS (INSERT INTO {t}secrets (digest, key_id, former) \
+    SELECT $13, id, false FROM key ON CONFLICT (digest) DO NOTHING RETURNING key_id)";

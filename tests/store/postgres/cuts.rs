@@ -61,7 +61,9 @@ impl Cuts {
     async fn traces(&self, owner: &Owner) -> Traces {
         let sql = "SELECT (SELECT count(*) FROM keyward_audit WHERE account = $1), \
             (SELECT coalesce(sum(revision + 1), 0)::bigint FROM keyward_keys WHERE account = $1), \
-            (SELECT count(*) FROM keyward_changes JOIN keyward_keys ON id = key_id WHERE account = $1), \
+            (SELECT count(*) FROM (SELECT key_id FROM keyward_changes \
+             UNION ALL SELECT key_id FROM keyward_unnumbered_changes) c \
+             JOIN keyward_keys ON id = key_id WHERE account = $1), \
             (SELECT count(*) FROM keyward_keys WHERE account = $1), \
             (SELECT count(*) FROM keyward_secrets JOIN keyward_keys ON id = key_id \
              WHERE account = $1 AND NOT former), \
@@ -233,6 +235,6 @@ async fn the_steps_of_a_change_share_its_time_limit() {
 }
 
 /// Not a divisor of message sizes, so that the cuts hit all parts of messages.
-const STEP: usize = 97;
+const STEP: usize = 29;
 /// Includes the terminating NUL: the text of BEGIN has READ COMMITTED.
 const COMMIT: &str = "COMMIT\0";

@@ -133,14 +133,16 @@ async fn damaged_usage_is_corrupt() {
 #[tokio::test]
 async fn a_damaged_change_feed_is_corrupt() {
     for damage in [
-        "UPDATE keyward_feed SET last_number = -1",
-        "UPDATE keyward_feed SET last_tag = -1",
-        "UPDATE keyward_feed SET last_tag = 9223372036854775807",
-        "UPDATE keyward_feed SET last_number = 9223372036854775807",
+        "UPDATE keyward_changes SET number = -1",
+        "UPDATE keyward_changes SET tag = -1",
+        "UPDATE keyward_changes SET tag = 9223372036854775807",
+        "UPDATE keyward_changes SET number = 9223372036854775807",
         "DELETE FROM keyward_feed",
     ] {
         let Some((database, store, service)) = unchecked().await else { return };
         let _issued = service.issue().await;
+        // Gives the entry its number.
+        store.change_feed().unwrap().changes(None).await.unwrap();
         database.sql(damage).unwrap();
         is_corrupt(store.change_feed().unwrap().changes(None).await, damage);
     }

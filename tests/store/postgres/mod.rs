@@ -5,6 +5,7 @@ mod cuts;
 mod damage;
 mod feed;
 mod kills;
+mod numbering;
 mod outages;
 mod pooler;
 mod quotas;
