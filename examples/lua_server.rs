@@ -147,6 +147,10 @@ impl Clock for OffsetClock {
     fn now(&self) -> Timestamp {
         SystemClock.now().after(self.0)
     }
+
+    fn is_simulated(&self) -> bool {
+        true
+    }
 }
 
 fn argument(name: &str) -> Option<String> {

@@ -455,7 +455,7 @@ impl Inner {
         by: &Actor,
     ) -> Result<(), Error> {
         let digest = self.code_digest(address, code.expose());
-        let ends_at = self.keys.now().after(CODE_LIFETIME);
+        let ends_at = self.keys.checked_now().await?.after(CODE_LIFETIME);
         for (place, tries) in [
             (self.use_of(address, code), 1),
             (self.digest(ADDRESS, address.as_str()), MAX_ATTEMPTS),
@@ -478,7 +478,7 @@ impl Inner {
         let own = CodeAttempt {
             address: self.own_place(address, by),
             digest: self.code_digest(address, code.expose()),
-            at: self.keys.now(),
+            at: self.keys.checked_now().await?,
         };
         let shared = CodeAttempt { address: self.digest(ADDRESS, address.as_str()), ..own };
         let outcome = match codes.try_code(&own).await? {
@@ -515,7 +515,7 @@ impl Inner {
         reason: &'static str,
         by: &Actor,
     ) -> Result<(), EnrollError> {
-        let now = self.keys.now();
+        let now = self.keys.checked_now().await?;
         let charges = limits.iter().map(|(counter, limit)| CounterCharge {
             counter_key: CounterKey::Anonymous(counter),
             // Stores have no hourly period: the window's start identifies the hour.

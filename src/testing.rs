@@ -93,7 +93,7 @@ impl ManualClock {
     }
 
     /// Sets the wall clock, forward or back. The monotonic clock does not move. A step of more than half a second counts
-    /// as a jump: cached entries are read again.
+    /// as a jump: cached entries are read again. If it is set back, time goes on from where it was.
     pub fn set(&self, instant: Timestamp) {
         lock(&self.0).wall = instant;
     }
@@ -113,6 +113,10 @@ impl Clock for ManualClock {
 
     fn reading(&self) -> ClockReading {
         *lock(&self.0)
+    }
+
+    fn is_simulated(&self) -> bool {
+        true
     }
 }
 

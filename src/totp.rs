@@ -133,7 +133,7 @@ impl Totp {
         code: &str,
         by: &Actor,
     ) -> Result<Timestamp, TotpError> {
-        let now = self.keys.now();
+        let now = self.keys.checked_now().await?;
         let refuse = |reason, error| {
             self.keys.note_refused_factor(reason, owner, by);
             Err(error)

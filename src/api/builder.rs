@@ -1,4 +1,7 @@
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::ApiKeys;
 use crate::{
@@ -8,10 +11,10 @@ use crate::{
     model::debug_only,
     secret::{Formats, Hasher, Hashers, Sha256Hasher},
     store::KeyStore,
-    system::{Clock, IdGenerator, NodeClock, SystemClock},
+    system::{Clock, IdGenerator, SystemClock},
     verify::{
-        Buckets, Cache, CacheOptions, FeedFollower, RateLimiter, Rates, SingleFlight, Verifier,
-        WriteBehind,
+        Buckets, Cache, CacheOptions, CheckedClock, FeedFollower, RateLimiter, Rates, SingleFlight,
+        Verifier, WriteBehind,
     },
 };
 
@@ -25,6 +28,7 @@ pub struct ApiKeysBuilder {
     step_up: Arc<dyn StepUp>,
     sinks: Fanout,
     clock: Arc<dyn Clock>,
+    max_clock_offset: Duration,
     rates: Rates,
     cache: Option<CacheOptions>,
     retention: Option<Retention>,
@@ -60,6 +64,7 @@ impl ApiKeys {
             step_up: Arc::new(NoStepUp),
             sinks: Fanout::default(),
             clock: Arc::new(SystemClock),
+            max_clock_offset: Duration::from_secs(5),
             rates: Rates::default(),
             cache: Some(CacheOptions::default()),
             retention: Some(Retention::default()),
@@ -134,9 +139,28 @@ impl ApiKeysBuilder {
         Self { clock: Arc::new(clock), ..self }
     }
 
+    /// Sets how far this node's clock may be from the clock of the store. Defaults to 5 seconds.
+    ///
+    /// A node compares both clocks when it is first used, then every 5 seconds, and when its clock jumps. While they are
+    /// further apart, verification, changes and jobs are *unavailable*, except for what only takes away: revoking and
+    /// deleting. The node recovers when its clock is right again. [`health`](ApiKeys::health) reports the offset.
+    ///
+    /// An expiry, the end of an overlap, a lifetime and a limit of active keys are therefore kept on each node to within
+    /// this offset, whatever happens to its clock. To prevent refusals, keep all clocks synchronized (NTP), also that of
+    /// the database server. [`Duration::MAX`] refuses no clock.
+    ///
+    /// A store of one machine [has no clock](KeyStore::clock): its nodes share the machine's clock. There, a clock that
+    /// jumps ahead by more than this offset is refused until it is back, or for 60 seconds if it is not. After a jump back
+    /// by more than this offset, time goes on from where it was, by the monotonic clock, until the process is restarted.
+    pub fn max_clock_offset(self, offset: Duration) -> Self {
+        Self { max_clock_offset: offset, ..self }
+    }
+
     /// Builds the [`ApiKeys`]. Connects to nothing and starts no task.
     pub fn build(self) -> ApiKeys {
-        let clock = NodeClock::new(self.clock, CacheOptions::bound(self.cache.as_ref()));
+        let bound = CacheOptions::bound(self.cache.as_ref());
+        let store = self.store.clone();
+        let clock = CheckedClock::new(self.clock, store, bound, self.max_clock_offset);
         let clock = Arc::new(clock);
         let (retention, reminders) = (self.retention, self.reminders);
         let manager = Arc::new_cyclic(|manager: &Weak<Manager>| {
@@ -148,8 +172,13 @@ impl ApiKeysBuilder {
             };
             let (store, sinks, ids) =
                 (self.store, Arc::new(self.sinks), Arc::<IdGenerator>::default());
-            let writer =
-                WriteBehind::new(store.clone(), sinks.clone(), ids.clone(), start_due_jobs);
+            let writer = WriteBehind::new(
+                store.clone(),
+                sinks.clone(),
+                ids.clone(),
+                clock.clone(),
+                start_due_jobs,
+            );
             Manager {
                 store,
                 accounts: self.accounts,

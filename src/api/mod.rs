@@ -94,8 +94,18 @@ pub struct Health {
     pub unwritten_events: usize,
     /// The number of hourly jobs that failed since this node started. A failed job runs again in another hour.
     pub failed_jobs: usize,
-    /// How far the machine's clock was set back since this node started. Until it has caught up, wall time stands still
-    /// here: a time that has passed stays passed.
+    /// How far the machine's clock is ahead of the store's clock, in milliseconds; negative if it is behind. `None` before
+    /// the first comparison.
+    ///
+    /// If the store [has no clock](KeyStore::clock), it is how far the machine's clock has left its time at the start,
+    /// continued by the monotonic clock, by jumps that are not accepted.
+    pub clock_offset_ms: Option<i64>,
+    /// Whether this node answers *unavailable* because its clock is too far from the store's clock. See [`max_clock_offset`](ApiKeysBuilder::max_clock_offset).
+    pub clock_refused: bool,
+    /// How far the machine's clock was set back, as far as this node has not followed it: a time that has passed stays
+    /// passed. After a small step, time stands still here until the machine's clock has caught up. Without a clock of the
+    /// store, after a step of more than [`max_clock_offset`](ApiKeysBuilder::max_clock_offset), time goes on here from
+    /// where it was, by the monotonic clock, until the machine's clock has caught up or the process is restarted.
     pub clock_set_back: Duration,
 }
 
@@ -322,7 +332,8 @@ impl ApiKeys {
         reason: &str,
         by: &Actor,
     ) -> Result<Vec<KeyId>, Error> {
-        let event = self.manager.event(EventKind::Revoked, by)?.of_owner(owner).reason(reason);
+        let event = self.manager.ending_event(EventKind::Revoked, by).await?;
+        let event = event.of_owner(owner).reason(reason);
         self.manager.revoke_all(owner, event).await
     }
 
@@ -495,7 +506,8 @@ impl ApiKeys {
         outcome: Outcome,
         by: &Actor,
     ) -> Result<(), Error> {
-        let event = self.manager.event(EventKind::HostEvent, by)?.of_owner(of).reason(what);
+        let event = self.manager.event(EventKind::HostEvent, by).await?;
+        let event = event.of_owner(of).reason(what);
         self.manager.write_event(AuditEvent { outcome, key_id: by.key_id, ..event }).await
     }
 
@@ -521,7 +533,7 @@ impl ApiKeys {
     /// Returns the state of this node. Asks neither the store nor the host.
     pub fn health(&self) -> Health {
         let Manager { clock, cache, jobs, .. } = &*self.manager;
-        let now = clock.coarse_now().cache_time;
+        let (now, offset) = (clock.coarse_now().cache_time, clock.offset());
         let (cached_keys, cached_unknown) = cache.len();
         let writer = &self.verifier.writer;
         let is_missing = |capability: &Capability| !capability.is_supported_by(self.store());
@@ -534,6 +546,8 @@ impl ApiKeys {
             unwritten_uses: writer.usage.len(),
             unwritten_events: writer.unwritten_events(),
             failed_jobs: jobs.failed.load(Ordering::Relaxed),
+            clock_offset_ms: offset.micros.map(|micros| micros / 1_000),
+            clock_refused: offset.is_refused,
             clock_set_back: clock.set_back_by(),
         }
     }
@@ -613,6 +627,11 @@ impl ApiKeys {
         self.manager.clock.now()
     }
 
+    /// Returns the current time, if this node's clock can be trusted.
+    pub(crate) async fn checked_now(&self) -> Result<Timestamp, Error> {
+        Ok(self.manager.clock.checked_now().await?.at)
+    }
+
     pub(crate) fn store(&self) -> &dyn KeyStore {
         &*self.manager.store
     }
@@ -625,7 +644,7 @@ impl ApiKeys {
 
     /// Records in the audit log what was done with a one-time code of an owner. Written behind.
     pub(crate) fn note_code(&self, kind: EventKind, of: &Owner, by: &Actor) -> Result<(), Error> {
-        self.verifier.writer.add_event(self.manager.event(kind, by)?.of_owner(of));
+        self.verifier.writer.add_event(self.manager.event_after_check(kind, by)?.of_owner(of));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ impl Manager {
         change: SensitiveChange,
         check: impl FnOnce(&Account) -> Result<T, Error> + Send,
     ) -> Result<T, Error> {
+        self.clock.checked_now().await?;
         let account = self.accounts.account(owner).await.map_err(Error::accounts)?;
         if account.suspended {
             let message = "the owner is suspended: no key can be issued, rotated, enabled or widened until the \

@@ -247,7 +247,7 @@ impl Manager {
         let NewKey { key, expiry } = new;
         let owner = key.owner.clone();
         let check = |account: &Account| {
-            let event = self.event(kind, by)?;
+            let event = self.event_after_check(kind, by)?;
             let (id, created_at) = (self.ids.key_id(event.at)?, event.at);
             let expires_at = expiry.resolve(created_at);
             let key = Arc::new(Key { id, hint, created_at, expires_at, ..key });

@@ -83,7 +83,11 @@ impl Manager {
         retention: Option<Retention>,
         reminders: Option<&Reminders>,
     ) {
-        let hour = Some(start_of_hour(self.clock.now()));
+        let now = self.clock.precise_now();
+        if !now.is_trusted {
+            return;
+        }
+        let hour = Some(start_of_hour(now.at));
         if std::mem::replace(&mut *lock(&self.jobs.started_in), hour) == hour {
             return;
         }
@@ -124,7 +128,8 @@ impl Manager {
     /// Returns true on the first of all nodes that asks for a job in this hour, or if the store cannot tell.
     async fn claim_job(&self, name: &'static str) -> Result<bool, Error> {
         let Some(counters) = self.store.counters() else { return Ok(true) };
-        let (period, window) = (Period::Ever, start_of_hour(self.clock.now()));
+        let now = self.clock.checked_now().await?.at;
+        let (period, window) = (Period::Ever, start_of_hour(now));
         let counter_key = CounterKey::Job(name);
         let latest_window = window.after(HOUR);
         let charge =
@@ -133,7 +138,7 @@ impl Manager {
     }
 
     async fn purge_keys(&self, retention: Duration, batch: u32) -> Result<u32, Error> {
-        let event = self.event(EventKind::Purged, &Actor::system("purge"))?;
+        let event = self.event(EventKind::Purged, &Actor::system("purge")).await?;
         let (store, before) = (self.store.clone(), event.at.before(retention));
         let write = async move {
             let events = store.purge_keys(before, batch, &event).await?;
@@ -174,7 +179,7 @@ pub(crate) async fn purge_while(
     let mut purged = Purged::default();
     for stage in Stage::ALL {
         while let Some(manager) = manager() {
-            let (store, now) = (&manager.store, manager.clock.now());
+            let (store, now) = (&manager.store, manager.clock.checked_now().await?.at);
             let removed = match stage {
                 Stage::Keys => manager.purge_keys(keys, batch).await?,
                 Stage::Events => store.purge_events(now.before(audit_events), batch).await?,

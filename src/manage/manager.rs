@@ -15,8 +15,8 @@ use crate::{
     model::{Actor, Key, KeyId, OwnedScope, OwnerScope, Status, Timestamp, debug_only},
     secret::{Formats, Hashers},
     store::{Capability, HourlyUsage, KeyQuery, KeyStore},
-    system::{IdGenerator, NodeClock},
-    verify::{Cache, WriteBehind, start_of_hour},
+    system::IdGenerator,
+    verify::{Cache, CheckedClock, WriteBehind, start_of_hour},
 };
 
 /// Which keys to list. Defaults to the newest 50, of every status.
@@ -77,7 +77,7 @@ pub(crate) struct Manager {
     pub(crate) step_up: Arc<dyn StepUp>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) hashers: Hashers,
-    pub(crate) clock: Arc<NodeClock>,
+    pub(crate) clock: Arc<CheckedClock>,
     pub(crate) ids: Arc<IdGenerator>,
     pub(crate) sinks: Arc<Fanout>,
     /// Invalidated by every change.
@@ -114,7 +114,7 @@ impl Manager {
     /// Reads a key that is neither revoked nor expired.
     pub(super) async fn live(&self, within: OwnerScope<'_>, id: KeyId) -> Result<Arc<Key>, Error> {
         let key = self.get(within, id).await?;
-        if key.is_live(self.clock.now()) {
+        if key.is_live(self.clock.checked_now().await?.at) {
             return Ok(key);
         }
         let ended = if key.revoked.is_some() { "revoked" } else { "expired" };
@@ -173,8 +173,31 @@ impl Manager {
     }
 
     /// Returns an event that happens now, without an owner.
-    pub(crate) fn event(&self, kind: EventKind, by: &Actor) -> Result<AuditEvent, Error> {
+    pub(crate) async fn event(&self, kind: EventKind, by: &Actor) -> Result<AuditEvent, Error> {
+        self.clock.checked_now().await?;
+        self.event_after_check(kind, by)
+    }
+
+    /// Returns an event that happens now, without an owner. The clock was checked before.
+    pub(crate) fn event_after_check(
+        &self,
+        kind: EventKind,
+        by: &Actor,
+    ) -> Result<AuditEvent, Error> {
+        if !self.clock.precise_now().is_trusted {
+            return Err(self.clock.refusal());
+        }
         let now = self.clock.now();
+        Ok(AuditEvent::by(self.ids.event_id(now)?, now, kind, by))
+    }
+
+    /// Returns the event of a change that only takes away. It is not refused by a wrong clock: its time is then bounded.
+    pub(crate) async fn ending_event(
+        &self,
+        kind: EventKind,
+        by: &Actor,
+    ) -> Result<AuditEvent, Error> {
+        let now = self.clock.bounded_now().await?;
         Ok(AuditEvent::by(self.ids.event_id(now)?, now, kind, by))
     }
 
@@ -191,7 +214,7 @@ impl Manager {
         if known.len() >= MAX_LEAKS as usize {
             return Ok(());
         }
-        let template = self.event(EventKind::Leaked, by)?.of_key(key);
+        let template = self.event(EventKind::Leaked, by).await?.of_key(key);
         let is_known = |event: &AuditEvent| {
             known.iter().any(|known| known.reason == event.reason && known.actor == event.actor)
         };

@@ -135,14 +135,14 @@ impl Manager {
         page: Page,
     ) -> Result<DuePage, Error> {
         let listed = self.list(within, page.status(Status::Active)).await?;
-        let now = self.clock.now();
+        let now = self.clock.checked_now().await?.at;
         let due = listed.keys.iter().flat_map(|key| reminders.due(key, now)).collect();
         Ok(DuePage { reminders: due, next: listed.next })
     }
 
     /// Writes the event of a reminder, unless it is written already. Returns whether this call wrote it.
     async fn remind_once(&self, reminder: &Reminder) -> Result<bool, Error> {
-        let (at, id) = (self.clock.now(), reminder.event_id());
+        let (at, id) = (self.clock.checked_now().await?.at, reminder.event_id());
         // Most were written in an earlier hour, and a read costs less than a write.
         if self.is_reminded(reminder, id).await? {
             return Ok(false);

@@ -182,7 +182,7 @@ impl Manager {
                 };
                 self.authorize_change(&after.owner, by, sensitive, check).await?;
             }
-            let event = self.event(kind, by)?.of_key(&after);
+            let event = self.event(kind, by).await?.of_key(&after);
             let (store, key) = (self.store.clone(), after.clone());
             let write = async move {
                 let outcome = store.update(&key, &event).await?;
@@ -225,7 +225,7 @@ impl Manager {
             let before = self.live(within, id).await?;
             let check = |_: &Account| {
                 check_within_actor(&before, by)?;
-                let event = self.event(EventKind::Rotated, by)?.of_key(&before);
+                let event = self.event_after_check(EventKind::Rotated, by)?.of_key(&before);
                 let previous = decide(&before, event.at)?;
                 Ok((event, previous))
             };
@@ -273,7 +273,8 @@ impl Manager {
         reason: &str,
     ) -> Result<(), Error> {
         let key = self.get(within, id).await?;
-        let event = self.event(EventKind::Revoked, by)?.of_key(&key).reason(reason);
+        let event = self.ending_event(EventKind::Revoked, by).await?;
+        let event = event.of_key(&key).reason(reason);
         let store = self.store.clone();
         let write = async move {
             let outcome = store.revoke((&key.owner).into(), id, &event).await?;
@@ -301,7 +302,7 @@ impl Manager {
 
     pub(crate) async fn delete(&self, Target { within, id, by }: Target<'_>) -> Result<(), Error> {
         let key = self.get(within, id).await?;
-        let event = self.event(EventKind::Deleted, by)?.of_key(&key);
+        let event = self.ending_event(EventKind::Deleted, by).await?.of_key(&key);
         let store = self.store.clone();
         let write = async move {
             let is_deleted = store.delete((&key.owner).into(), id, &event).await?;

@@ -30,7 +30,7 @@ use crate::{
 ///    nothing was changed, *outcome unknown* if the answer to a change was lost. See
 ///    [`StoreErrorKind`](super::StoreErrorKind).
 /// 4. No write may make a revoked key live again.
-/// 5. A store MUST NOT read a clock. The instant of a change is the `at` of its event.
+/// 5. A store MUST NOT read a clock, except for [`StoreClock`]. The instant of a change is the `at` of its event.
 /// 6. A key or event outside `within` MUST be reported as *not found* and stay unchanged.
 /// 7. A record that is damaged, incomplete or written by a newer version MUST be reported as
 ///    *corrupt*.
@@ -48,6 +48,11 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Returns the counters of quotas, or `None` if the store has none.
     fn counters(&self) -> Option<&dyn Counters>;
+
+    /// Returns the clock that all nodes share, or `None` if all nodes run on one machine, whose clock they share anyway.
+    ///
+    /// A store on a server returns the clock of that server: nodes compare their clocks with it.
+    fn clock(&self) -> Option<&dyn StoreClock>;
 
     /// Returns the usage history, or `None` if the store has none.
     fn usage_history(&self) -> Option<&dyn UsageHistory>;
@@ -247,6 +252,16 @@ pub trait Counters: Send + Sync {
     /// ([`CounterKey::Anonymous`](super::CounterKey::Anonymous)) whose period began before `before`.
     /// Returns the number deleted.
     async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+}
+
+/// The clock of a store's server, with which each node compares its own clock.
+#[async_trait]
+pub trait StoreClock: Send + Sync {
+    /// Returns the current time of the server.
+    ///
+    /// MUST ask the server that makes the changes, and MUST return the time that it has while the call is under way: a
+    /// node takes the middle of the call for the instant of the answer. Nothing may be cached.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
 }
 
 /// How often keys were presented in each hour.

@@ -28,7 +28,9 @@ mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use contract::{Capability, ChangeFeed, Counters, KeyStore, OneTimeCodes, UsageHistory};
+pub use contract::{
+    Capability, ChangeFeed, Counters, KeyStore, OneTimeCodes, StoreClock, UsageHistory,
+};
 #[cfg(feature = "serde")]
 pub use document::{EventDocument, KeyDocument};
 pub use error::{StoreError, StoreErrorKind};

@@ -1,15 +1,16 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 use super::{EntropyError, fill_random};
 use crate::model::{EventId, KeyId, Timestamp};
 
-/// A source of time. Nothing else in the crate reads a clock.
+/// A source of time. Nothing else in the crate reads a clock of this machine.
+///
+/// A node compares its clock with the clock of its store, if the store [has one](crate::KeyStore::clock), and refuses to
+/// decide by a clock that is wrong by more than
+/// [`max_clock_offset`](crate::api::ApiKeysBuilder::max_clock_offset).
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
@@ -40,6 +41,14 @@ pub trait Clock: Send + Sync + 'static {
     /// before it rejects. Defaults to zero.
     fn coarse_lag(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Returns whether this is a clock of tests, which shows a time that the test chose. MUST be constant.
+    ///
+    /// Such a clock is not compared with the clock of a store, and is believed immediately when it is set forward. If it
+    /// is set back, time goes on from where it was. Defaults to false.
+    fn is_simulated(&self) -> bool {
+        false
     }
 }
 
@@ -76,129 +85,6 @@ impl Clock for SystemClock {
         machine::LAG
     }
 }
-
-/// The clock of a node, as verification and management use it: wall time that never goes back.
-pub(crate) struct NodeClock {
-    clock: Arc<dyn Clock>,
-    pub(crate) coarse_lag: Duration,
-    /// The latest wall time seen in microseconds, accurate to a millisecond. No reading is earlier.
-    latest: AtomicI64,
-    /// The wall time minus the monotonic time in microseconds, as of the last jump.
-    offset: AtomicI64,
-    /// The cache time minus the monotonic time in nanoseconds.
-    skipped: AtomicU64,
-    /// By how many nanoseconds a jump of the wall clock advances the cache time: by more than the bound.
-    skip: u64,
-}
-
-/// The current instant on this node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// The wall time; never earlier than an earlier reading.
-    pub(crate) at: Timestamp,
-    /// The latest wall time that it can be. An end that is later than this has not passed.
-    pub(crate) upper_bound: Timestamp,
-    /// The time in nanoseconds from which the age of cached data is computed. It is the monotonic time, but each jump of
-    /// the wall clock advances it by more than the bound: data read before the jump, and reads under way, are then too old.
-    pub(crate) cache_time: u64,
-    /// Nanoseconds of the monotonic clock.
-    monotonic: u64,
-}
-
-impl NodeClock {
-    /// Creates the clock of a node whose cache trusts nothing for longer than `bound`.
-    pub(crate) fn new(clock: Arc<dyn Clock>, bound: Duration) -> Self {
-        let longer = bound.saturating_add(Duration::from_secs(1));
-        Self {
-            coarse_lag: clock.coarse_lag(),
-            offset: clock.reading().offset().into(),
-            clock,
-            latest: AtomicI64::default(),
-            skipped: AtomicU64::default(),
-            skip: u64::try_from(longer.as_nanos()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// Returns the wall time of a change. No later reading on this node is earlier.
-    pub(crate) fn now(&self) -> Timestamp {
-        let now = self.at_least_latest(self.clock.now());
-        self.hold(now);
-        now
-    }
-
-    #[inline]
-    pub(crate) fn coarse_now(&self) -> Now {
-        self.now_at(self.clock.coarse_reading(), self.coarse_lag)
-    }
-
-    #[cold]
-    pub(crate) fn precise_now(&self) -> Now {
-        self.now_at(self.clock.reading(), Duration::ZERO)
-    }
-
-    /// Keeps later readings from being earlier than `at`, because something was decided by it.
-    pub(crate) fn hold(&self, at: Timestamp) {
-        self.latest.fetch_max(at.as_unix_micros(), Ordering::Relaxed);
-    }
-
-    /// Returns how far the machine's clock was set back.
-    pub(crate) fn set_back_by(&self) -> Duration {
-        let latest = Timestamp::from_unix_micros(self.latest.load(Ordering::Relaxed));
-        latest.since(self.clock.reading().wall)
-    }
-
-    #[inline]
-    fn now_at(&self, reading: ClockReading, lag: Duration) -> Now {
-        let offset = reading.offset();
-        if offset.abs_diff(self.offset.load(Ordering::Acquire)) > MAX_STEP {
-            self.skip_ahead(offset);
-        }
-        let at = self.at_least_latest(reading.wall);
-        let monotonic = reading.monotonic.as_nanos() as u64;
-        let cache_time = monotonic.saturating_add(self.skipped.load(Ordering::Acquire));
-        Now { at, upper_bound: at.after(lag), cache_time, monotonic }
-    }
-
-    /// Ends the trust in everything that was read before a jump of the wall clock: the machine may have been paused for
-    /// a time that no other clock shows.
-    #[cold]
-    fn skip_ahead(&self, offset: i64) {
-        // First, so that no thread finds the new offset with the old cache time.
-        let skip = |skipped: u64| Some(skipped.saturating_add(self.skip));
-        let _ = self.skipped.fetch_update(Ordering::AcqRel, Ordering::Relaxed, skip);
-        self.offset.store(offset, Ordering::Release);
-    }
-
-    /// Returns the later of `at` and the latest time seen before.
-    #[inline]
-    fn at_least_latest(&self, at: Timestamp) -> Timestamp {
-        let latest = self.latest.load(Ordering::Relaxed);
-        if at.as_unix_micros() > latest + 1_000 {
-            // In steps of a millisecond: a write for each request would make threads wait for each other.
-            self.hold(at);
-        }
-        if at.as_unix_micros() < latest { Timestamp::from_unix_micros(latest) } else { at }
-    }
-}
-
-impl Now {
-    /// Returns the monotonic time as a timestamp, for arithmetic on intervals. It is not a date.
-    #[inline]
-    pub(crate) fn monotonic_timestamp(&self) -> Timestamp {
-        Timestamp::from_unix_micros((self.monotonic / 1_000) as i64)
-    }
-}
-
-impl ClockReading {
-    /// Returns the wall time minus the monotonic time in microseconds.
-    #[inline]
-    fn offset(&self) -> i64 {
-        self.wall.as_unix_micros().wrapping_sub(self.monotonic.as_micros() as i64)
-    }
-}
-
-/// Microseconds. Larger steps of the wall clock count as jumps. Daemons that discipline a clock make smaller ones.
-const MAX_STEP: u64 = 500_000;
 
 #[cfg(target_os = "linux")]
 mod machine {
@@ -302,7 +188,7 @@ mod machine {
     pub(super) const LAG: Duration = Duration::ZERO;
 }
 
-/// Generates UUIDv7 identifiers that strictly increase, even if the clock stands still or is set back.
+/// Generates UUIDv7 identifiers that strictly increase, even if the clock stands still or is set back by up to a day.
 #[derive(Debug, Default)]
 pub(crate) struct IdGenerator {
     /// The sortable half of the last identifier: milliseconds, then twelve bits of sub-millisecond fraction or counter.
@@ -321,12 +207,20 @@ impl IdGenerator {
     fn uuid(&self, now: Timestamp) -> Result<[u8; 16], EntropyError> {
         let micros = now.as_unix_micros().unsigned_abs();
         let tick = (micros / 1_000) << 12 | (micros % 1_000) << 2;
-        let next = |last: u64| Some(tick.max(last + 1));
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let tick = tick.max(last.unwrap_or(0) + 1);
+        let after = |last: u64| match last {
+            // Of a clock that was wrong: it is not followed.
+            _ if last > tick + MAX_IDS_AHEAD => tick,
+            _ => tick.max(last + 1),
+        };
+        let last =
+            self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        let tick = after(last.unwrap_or(0));
         let mut bytes = [0; 10];
         fill_random(&mut bytes)?;
         bytes[..2].copy_from_slice(&(tick as u16 & 0x0fff).to_be_bytes());
         Ok(uuid::Builder::from_unix_timestamp_millis(tick >> 12, &bytes).into_uuid().into_bytes())
     }
 }
+
+/// A day, in the unit of [`IdGenerator::last`]: longer than any burst of ids is ahead of its clock.
+const MAX_IDS_AHEAD: u64 = (86_400_000) << 12;

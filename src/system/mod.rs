@@ -2,13 +2,18 @@
 
 #[cfg(feature = "server")]
 mod clock;
+#[cfg(feature = "server")]
+mod node_clock;
 
 use rand::{TryRng as _, rngs::SysRng};
 
 #[cfg(feature = "server")]
 pub use self::clock::{Clock, ClockReading, SystemClock};
 #[cfg(feature = "server")]
-pub(crate) use self::clock::{IdGenerator, NodeClock, Now};
+pub(crate) use self::{
+    clock::IdGenerator,
+    node_clock::{ClockOffset, NodeClock, Now, SETTLING_TIME},
+};
 
 /// The operating system's random generator failed, so nothing was generated.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,11 @@ use tokio::time::{sleep, timeout};
 use super::{
     background::BackgroundTask,
     cache::{Cache, FeedState},
+    checked_clock::CheckedClock,
 };
 use crate::{
     error::Error,
     store::{ChangeFeed, KeyStore},
-    system::NodeClock,
 };
 
 /// Follows the store's change feed, and invalidates in the cache what other nodes changed.
@@ -21,14 +21,18 @@ use crate::{
 pub(crate) struct FeedFollower {
     store: Arc<dyn KeyStore>,
     cache: Arc<Cache>,
-    clock: Arc<NodeClock>,
+    clock: Arc<CheckedClock>,
     /// The position up to which the feed was read. Held while it is read, so that entries are taken in order.
     cursor: tokio::sync::Mutex<Option<u64>>,
     task: BackgroundTask,
 }
 
 impl FeedFollower {
-    pub(crate) fn new(store: Arc<dyn KeyStore>, cache: Arc<Cache>, clock: Arc<NodeClock>) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn KeyStore>,
+        cache: Arc<Cache>,
+        clock: Arc<CheckedClock>,
+    ) -> Self {
         let (cursor, task) = (tokio::sync::Mutex::default(), BackgroundTask::default());
         Self { store, cache, clock, cursor, task }
     }

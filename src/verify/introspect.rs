@@ -47,7 +47,7 @@ impl Verifier {
         if self.formats.check(presented).is_err() {
             return Ok(Introspection::Inactive);
         }
-        let (digest, now) = (self.hashers.digest(presented), self.clock.precise_now());
+        let (digest, now) = (self.hashers.digest(presented), self.clock.checked_now().await?);
         if let Ok(key) = self.cache.get(&digest, now.cache_time)
             && visible.includes(&key.facts.owner)
             && let Some(active) = self.active_key(&key.facts, &key.account, request)

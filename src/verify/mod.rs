@@ -14,6 +14,7 @@ mod background;
 mod cache;
 mod change_feed;
 mod charge;
+mod checked_clock;
 mod denials;
 mod error;
 mod facts;
@@ -40,6 +41,7 @@ pub use self::limits::{RedisOutage, RedisRateLimiter};
 pub(crate) use self::{
     cache::{Cache, SingleFlight},
     change_feed::FeedFollower,
+    checked_clock::CheckedClock,
     denials::Attempt,
     limits::{Buckets, Rates, seconds_to_wait},
     use_counter::start_of_hour,

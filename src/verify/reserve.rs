@@ -45,7 +45,8 @@ impl Verifier {
         verified: &Verified,
         uses: u64,
     ) -> Result<Reservation, VerifyError> {
-        let (at, quotas) = (self.clock.now(), Quotas::of(verified.facts(), verified.account()));
+        let now = self.clock.checked_now().await.map_err(VerifyError::Unavailable)?;
+        let (at, quotas) = (now.at, Quotas::of(verified.facts(), verified.account()));
         let outcome = self.charge_counters(&quotas.charges(uses, at)).await;
         match outcome.map_err(VerifyError::Unavailable)? {
             ChargeOutcome::Granted(used) => Ok(Reservation {

@@ -5,6 +5,7 @@ use super::{
     authorize::{authorize, authorize_secret},
     cache::{Cache, CachedKey, Loaded, ReadStamp, SingleFlight},
     change_feed::FeedFollower,
+    checked_clock::CheckedClock,
     denials::Attempt,
     facts::{Interner, KeyFacts},
     limits::{Buckets, Rates},
@@ -18,7 +19,7 @@ use crate::{
     model::{Key, Owner, Timestamp},
     secret::{Formats, Hashers, Malformed, SecretDigest},
     store::KeyStore,
-    system::{NodeClock, Now},
+    system::Now,
 };
 
 /// Verifies secrets: one of the two parts of [`ApiKeys`](crate::ApiKeys).
@@ -27,7 +28,7 @@ pub(crate) struct Verifier {
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) formats: Arc<Formats>,
     pub(crate) hashers: Hashers,
-    pub(crate) clock: Arc<NodeClock>,
+    pub(crate) clock: Arc<CheckedClock>,
     pub(crate) cache: Arc<Cache>,
     pub(crate) loads: SingleFlight<Loaded>,
     pub(crate) feed: Arc<FeedFollower>,
@@ -70,6 +71,10 @@ impl Verifier {
         }
         let digest = self.hashers.digest(presented);
         let mut now = self.clock.coarse_now();
+        if !now.is_trusted {
+            let checked = Box::pin(self.clock.checked_now()).await;
+            now = checked.map_err(VerifyError::Unavailable)?;
+        }
         let arrived = self.cache.begin_read(now.cache_time);
         let presented = Presented { text: presented, digest, arrived };
         let mut key = match self.cache.get(&digest, now.cache_time) {
@@ -121,7 +126,7 @@ impl Verifier {
     /// Authorizes a request with a known key. Rejections are counted.
     ///
     /// The coarse clock may lag, so a key that would be over at the upper bound of the present is decided again by the
-    /// precise clock.
+    /// precise clock. Nothing is decided by a clock that is not trusted.
     #[inline]
     fn authorize(
         self: &Arc<Self>,
@@ -130,8 +135,8 @@ impl Verifier {
         now: Now,
     ) -> Result<(), VerifyError> {
         match authorize(&key.facts, &key.account, request, now.upper_bound) {
-            Ok(()) => Ok(()),
-            Err(_) => self.authorize_precisely(key, request),
+            Ok(()) if now.is_trusted => Ok(()),
+            _ => self.authorize_precisely(key, request),
         }
     }
 
@@ -141,7 +146,11 @@ impl Verifier {
         key: &CachedKey,
         request: &VerifyRequest<'_>,
     ) -> Result<(), VerifyError> {
-        let now = self.clock.precise_now().at;
+        let now = self.clock.precise_now();
+        if !now.is_trusted {
+            return Err(VerifyError::Unavailable(self.clock.refusal()));
+        }
+        let now = now.at;
         let Err(reason) = authorize(&key.facts, &key.account, request, now) else { return Ok(()) };
         if matches!(reason, DeniedReason::Expired | DeniedReason::SecretRetired) {
             // Even if the clock is set back, this does not become valid again.
@@ -253,7 +262,7 @@ impl Verifier {
         }
         let candidates = self.hashers.candidates(presented);
         let found = self.find_past_cache(candidates.as_slice()).await?;
-        let now = self.clock.now();
+        let now = self.clock.checked_now().await?.at;
         Ok(found.map(|found| {
             let facts = KeyFacts::new(&found, &Interner::default());
             IdentifiedKey {

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    background::BackgroundTask, denials::DenialCounts, replacements::Replacements,
-    usage::UsageRecorder,
+    background::BackgroundTask, checked_clock::CheckedClock, denials::DenialCounts,
+    replacements::Replacements, usage::UsageRecorder,
 };
 use crate::{
     audit::{AuditEvent, AuditSink, Fanout},
@@ -34,6 +34,8 @@ pub(crate) struct WriteBehind {
     rehashes: Mutex<Vec<(SecretDigest, SecretDigest)>>,
     /// Events that are complete but not written: denials, and what was done with one-time codes.
     events: Mutex<Vec<AuditEvent>>,
+    /// Compared with the store's clock in each interval.
+    clock: Arc<CheckedClock>,
     /// Called after each write, to start jobs that are due.
     after_write: Box<dyn Fn() + Send + Sync>,
     task: BackgroundTask,
@@ -47,6 +49,7 @@ impl WriteBehind {
         store: Arc<dyn KeyStore>,
         sinks: Arc<Fanout>,
         ids: Arc<IdGenerator>,
+        clock: Arc<CheckedClock>,
         after_write: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl WriteBehind {
             replacements: Replacements::default(),
             rehashes: Mutex::default(),
             events: Mutex::default(),
+            clock,
             after_write: Box::new(after_write),
             task: BackgroundTask::default(),
             wake: Arc::default(),
@@ -220,6 +224,8 @@ async fn write_in_intervals(writer: Weak<WriteBehind>, wake: Arc<Notify>) {
             let _ = timeout_at(next, wake.notified()).await;
         }
         let Some(writer) = writer.upgrade() else { return };
+        // If it fails, the writes most likely fail, too.
+        let _ = writer.clock.measure_if_due().await;
         let with_counts = Instant::now() >= counts_due;
         if with_counts {
             counts_due = Instant::now() + COUNTS_INTERVAL;

@@ -16,8 +16,10 @@ use keyward::{
         Capability, ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome,
         CounterCharge, CounterKey, Counters, FeedMode, FoundKey, HourlyUsage, InsertKey,
         InsertOutcome, KeyQuery, KeyUse, OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome,
-        RotateSecret, StoreError, UpdateOutcome, UsageHistory,
+        RotateSecret, StoreClock, StoreError, UpdateOutcome, UsageHistory,
     },
+    system::Clock,
+    testing::ManualClock,
 };
 use tokio::{sync::Semaphore, task::yield_now};
 
@@ -59,6 +61,11 @@ pub struct FaultyStore {
     use_writes: Arc<AtomicUsize>,
     /// The digest that is looked up instead of any other.
     found_digest: Arc<Mutex<Option<SecretDigest>>>,
+    /// The clock of the server. Without one, the clock of the wrapped store.
+    clock: Option<ManualClock>,
+    clock_reads: Arc<AtomicUsize>,
+    /// Each reading of the clock takes one permit between its read and its answer.
+    clock_gate: Arc<Semaphore>,
     /// What this store pretends to lack.
     missing: Vec<Capability>,
 }
@@ -73,6 +80,7 @@ struct Faults {
     usage: Fault,
     /// The number of audit reads that still succeed. `None` is unlimited.
     audit_reads: Option<usize>,
+    clock: Fault,
 }
 
 impl FaultyStore {
@@ -93,8 +101,34 @@ impl FaultyStore {
             event_writes: Arc::default(),
             use_writes: Arc::default(),
             found_digest: Arc::default(),
+            clock: None,
+            clock_reads: Arc::default(),
+            clock_gate: gate(),
             missing: Vec::new(),
         }
+    }
+
+    /// Gives the store a clock that the test sets.
+    pub fn with_clock(self, clock: &ManualClock) -> Self {
+        Self { clock: Some(clock.clone()), ..self }
+    }
+
+    pub fn set_clock_fault(&self, fault: Fault) {
+        self.faults.lock().unwrap().clock = fault;
+    }
+
+    /// Holds the answers of the clock until they are released.
+    pub fn hold_clock(&self) {
+        self.clock_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn release_clock(&self) {
+        self.clock_gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    /// How often the clock of the server was read.
+    pub fn clock_reads(&self) -> usize {
+        self.clock_reads.load(Ordering::SeqCst)
     }
 
     /// Removes capabilities of the store.
@@ -255,6 +289,10 @@ impl KeyStore for FaultyStore {
 
     fn usage_history(&self) -> Option<&dyn UsageHistory> {
         self.has(Capability::UsageHistory).then_some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        self.clock.is_some().then_some(self as _).or_else(|| self.store.clock())
     }
 
     fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
@@ -448,5 +486,16 @@ impl OneTimeCodes for FaultyStore {
 
     async fn purge_codes(&self, before: Timestamp, limit: u32) -> Answer<u32> {
         self.store.one_time_codes().unwrap().purge_codes(before, limit).await
+    }
+}
+
+#[async_trait]
+impl StoreClock for FaultyStore {
+    async fn now(&self) -> Answer<Timestamp> {
+        self.clock_reads.fetch_add(1, Ordering::SeqCst);
+        inject(self.faults().clock).await?;
+        let time = self.clock.as_ref().unwrap().now();
+        self.clock_gate.acquire().await.unwrap().forget();
+        Ok(time)
     }
 }

@@ -9,3 +9,4 @@ mod revocations;
 mod single_flight;
 mod staleness;
 mod suspended;
+mod wrong_clocks;

@@ -60,7 +60,7 @@ async fn a_stopped_node_on_redis_keeps_the_bound() {
 }
 
 /// Opens a store by a line that both processes know.
-async fn open(store: &str) -> Arc<dyn KeyStore> {
+pub async fn open(store: &str) -> Arc<dyn KeyStore> {
     let words: Vec<_> = store.split(' ').collect();
     // A statement of a stopped node may hold locks for as long as this.
     let timeout = Duration::from_secs(2);

@@ -1,6 +1,7 @@
 mod access;
 mod actors;
 mod audit;
+mod clocks;
 mod coarse_clock;
 mod counted;
 mod decisions;

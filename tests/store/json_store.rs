@@ -156,6 +156,10 @@ impl KeyStore for JsonStore {
         None
     }
 
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        None
+    }
+
     async fn insert(&self, new: InsertKey<'_>) -> Stored<InsertOutcome> {
         let InsertKey { key, digest, max_active, token_since, event } = new;
         self.write(|state| {

@@ -3,6 +3,7 @@
 mod atomicity;
 mod audit_log;
 mod change_feed;
+mod clock;
 mod counters;
 mod key_changes;
 mod key_reads;
@@ -171,6 +172,12 @@ fn cases() -> impl Iterator<Item = Case> {
             a_dropped_deletion_is_atomic
             a_dropped_purge_is_atomic
             a_dropped_record_of_a_use_is_atomic;
+        clock::StandsStill => the_clock_of_the_server_advances_as_time_passes;
+        clock::ConfusesUnits => the_clock_of_the_server_advances_as_time_passes;
+        clock::RunsTooFast => the_clock_of_the_server_advances_as_time_passes;
+        clock::AsksReplicas =>
+            the_clock_of_the_server_advances_as_time_passes
+            all_handles_return_the_time_of_one_clock;
         counters::GrantsOneTooMany => charges_are_granted_exactly_up_to_the_limit;
         counters::ReadsThenCharges => racing_charges_never_exceed_a_quota;
         counters::ChargesOneByOne =>

@@ -36,6 +36,7 @@ mod atomicity;
 mod audit_log;
 mod change_feed;
 mod check;
+mod clock;
 mod counters;
 mod fixtures;
 mod key_changes;

@@ -16,8 +16,8 @@ use crate::{
     store::{
         ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
         FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-        OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
-        UpdateOutcome, UsageHistory,
+        OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock,
+        StoreError, UpdateOutcome, UsageHistory,
     },
 };
 
@@ -132,6 +132,10 @@ impl RecordedStore {
     fn codes(&self) -> &dyn OneTimeCodes {
         self.store.one_time_codes().expect(SAME)
     }
+
+    fn server_clock(&self) -> &dyn StoreClock {
+        self.store.clock().expect(SAME)
+    }
 }
 
 /// Implements a trait by recording each call.
@@ -167,6 +171,10 @@ record! { KeyStore by store {
     fn one_time_codes(&self) -> Option<&dyn OneTimeCodes> {
         self.store.one_time_codes().map(|_| self as _)
     }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        self.store.clock().map(|_| self as _)
+    }
 } {
     insert(new: InsertKey<'_>) -> InsertOutcome;
     find(digests: &[SecretDigest]) -> Option<FoundKey>;
@@ -184,6 +192,10 @@ record! { KeyStore by store {
     record_events(events: &[AuditEvent]) -> u32;
     events(query: &AuditQuery<'_>) -> Vec<AuditEvent>;
     purge_events(before: Timestamp, limit: u32) -> u32;
+} }
+
+record! { StoreClock by server_clock {} {
+    now() -> Timestamp;
 } }
 
 record! { ChangeFeed by feed {} {

@@ -10,7 +10,7 @@ use tokio::{runtime, sync::mpsc, task::JoinError, time::error::Elapsed};
 use super::{
     atomicity, audit_log, change_feed,
     check::{Check, CheckResult, TestStorage},
-    counters, key_changes, key_reads, key_removal, one_time_codes,
+    clock, counters, key_changes, key_reads, key_removal, one_time_codes,
     recorder::Calls,
     reopening, scope, sizes, usage_history,
 };
@@ -263,6 +263,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Check> {
         usage_history::CHECKS,
         counters::CHECKS,
         one_time_codes::CHECKS,
+        clock::CHECKS,
         atomicity::CHECKS,
         sizes::CHECKS,
         reopening::CHECKS,

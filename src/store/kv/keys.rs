@@ -17,7 +17,7 @@ use crate::{
     store::{
         ChangeFeed, CounterKey, Counters, FoundKey, InsertKey, InsertOutcome, KeyQuery, KeyStore,
         KeyUse, OneTimeCodes, PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret,
-        StoreError, UpdateOutcome, UsageHistory,
+        StoreClock, StoreError, UpdateOutcome, UsageHistory,
     },
 };
 
@@ -29,6 +29,10 @@ impl KeyStore for KvStore {
 
     fn counters(&self) -> Option<&dyn Counters> {
         Some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        None
     }
 
     fn usage_history(&self) -> Option<&dyn UsageHistory> {

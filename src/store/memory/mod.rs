@@ -14,7 +14,7 @@ use self::state::State;
 use super::{
     ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
     FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
     UpdateOutcome, UsageHistory,
 };
 use crate::{
@@ -75,6 +75,10 @@ impl KeyStore for MemoryStore {
 
     fn counters(&self) -> Option<&dyn Counters> {
         Some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        None
     }
 
     fn usage_history(&self) -> Option<&dyn UsageHistory> {

@@ -19,7 +19,7 @@ use self::{feed::FeedListener, reads::KeyLookup, transaction::PostgresDatabase};
 use super::{
     ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
     FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
     UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
 };
 use crate::{
@@ -98,6 +98,10 @@ impl KeyStore for PostgresStore {
     }
 
     fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
         Some(self)
     }
 
@@ -234,6 +238,13 @@ impl Counters for PostgresStore {
 
     async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.delete_old_counters(before, limit).await
+    }
+}
+
+#[async_trait]
+impl StoreClock for PostgresStore {
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.database.server_time().await
     }
 }
 

@@ -61,6 +61,15 @@ impl LookupSource for KeyLookup {
 
 /// Reads of keys, of the audit log and of hourly usage.
 impl PostgresDatabase {
+    pub(super) async fn server_time(&self) -> Result<Timestamp, StoreError> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let rows = self.reserved.rows(|| sqlx::query(sql)).await?;
+        let time = |row: &PgRow| Ok(Timestamp::from_unix_micros(row.try_get(0)?));
+        let times = self.reserved.decode(&rows, time)?;
+        let missing = || StoreError::corrupt("PostgreSQL returned no time");
+        times.into_iter().next().ok_or_else(missing)
+    }
+
     pub(super) async fn get_key(
         &self,
         within: OwnerScope<'_>,

@@ -30,7 +30,7 @@ pub(crate) use super::error::TimedOut;
 use super::{
     ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
     FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
     UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
 };
 use crate::{
@@ -106,6 +106,10 @@ impl KeyStore for RedisStore {
     }
 
     fn counters(&self) -> Option<&dyn Counters> {
+        Some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
         Some(self)
     }
 
@@ -240,6 +244,13 @@ impl Counters for RedisStore {
 
     async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.database.purge_counters(before, limit).await
+    }
+}
+
+#[async_trait]
+impl StoreClock for RedisStore {
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.database.server_time().await
     }
 }
 

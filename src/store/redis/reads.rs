@@ -7,11 +7,11 @@ use super::{
         LAST, instant, key_prefix, optional_instant, read_event, read_key, scope_prefix,
         tenants_after,
     },
-    scripts::{GET, LIST_EVENTS, LIST_KEYS, LIST_TENANTS},
+    scripts::{GET, LIST_EVENTS, LIST_KEYS, LIST_TENANTS, TIME},
 };
 use crate::{
     audit::{AuditEvent, AuditQuery, EventKind},
-    model::{Key, KeyId, OwnerScope, Status},
+    model::{Key, KeyId, OwnerScope, Status, Timestamp},
     secret::SecretDigest,
     store::{
         FoundKey, KeyQuery, StoreError,
@@ -45,6 +45,14 @@ impl LookupSource for Arc<RedisDatabase> {
 
 /// Reads of keys and of the audit log.
 impl RedisDatabase {
+    /// Returns the time of the server that holds the keys.
+    pub(super) async fn server_time(&self) -> Result<Timestamp, StoreError> {
+        let time = self.read(&TIME, &[]).await?.list()?;
+        let [seconds, micros] = time.as_slice() else { return Err(damaged_record()) };
+        let micros = seconds.digits()?.saturating_mul(1_000_000).saturating_add(micros.digits()?);
+        Ok(Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)))
+    }
+
     pub(super) async fn get(
         &self,
         within: OwnerScope<'_>,

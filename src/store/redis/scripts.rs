@@ -49,6 +49,7 @@ scripts! {
     PURGE_CODES: end "purge_codes.lua",
     PURGE_COUNTERS: end "purge_counters.lua",
     GET: bare "get.lua",
+    TIME: bare "time.lua",
     LIST_KEYS: read "list_keys.lua",
     LIST_DEAD_KEYS: read "list_dead_keys.lua",
     LIST_EVENTS: read "list_events.lua",

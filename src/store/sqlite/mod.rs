@@ -19,7 +19,7 @@ pub use self::options::SqliteOptions;
 use super::{
     ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
     FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError,
+    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
     UpdateOutcome, UsageHistory,
 };
 use crate::{
@@ -68,6 +68,10 @@ impl KeyStore for SqliteStore {
 
     fn counters(&self) -> Option<&dyn Counters> {
         Some(self)
+    }
+
+    fn clock(&self) -> Option<&dyn StoreClock> {
+        None
     }
 
     fn usage_history(&self) -> Option<&dyn UsageHistory> {

@@ -14,9 +14,10 @@ use keyward::{
     store::{
         ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
         FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyUse, OneTimeCode,
-        OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreError, UpdateOutcome,
-        UsageHistory,
+        OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
+        UpdateOutcome, UsageHistory,
     },
+    system::{Clock, SystemClock},
 };
 
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -95,6 +96,10 @@ methods! {
             Some(self)
         }
 
+        fn clock(&self) -> Option<&dyn StoreClock> {
+            Some(self)
+        }
+
         fn usage_history(&self) -> Option<&dyn UsageHistory> {
             Some(self)
         }
@@ -126,6 +131,10 @@ methods! {
         wait_for_changes(after: u64, at_most: Duration) -> FeedMode;
         announce_account_change(owner: &Owner, at: Timestamp) -> u32;
         purge_changes(before: Timestamp) -> u32;
+    }
+
+    StoreClock {} {
+        now() -> Timestamp;
     }
 
     UsageHistory {} {
@@ -176,6 +185,10 @@ impl Inner {
     pub async fn find(&self, digests: &[SecretDigest]) -> StoreResult<Option<FoundKey>> {
         let found = self.memory.find(digests).await?;
         Ok(found.map(|found| FoundKey { key: self.modified(found.key), ..found }))
+    }
+
+    pub async fn now(&self) -> StoreResult<Timestamp> {
+        Ok(SystemClock.now())
     }
 
     /// Applies a modification to the key whenever it is read.
