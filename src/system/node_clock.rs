@@ -222,12 +222,6 @@ impl NodeClock {
     fn distrusted(&self, reading: ClockReading) -> Option<Timestamp> {
         let mut comparison = lock(&self.comparison);
         let offset = reading.offset();
-        if offset.abs_diff(comparison.offset) > MAX_STEP {
-            // The machine may have been paused for a time that no other clock shows.
-            self.skip_ahead();
-            comparison.offset = offset;
-            comparison.has_jumped = true;
-        }
         if self.compare(&mut comparison, reading) {
             return None;
         }
@@ -244,9 +238,14 @@ impl NodeClock {
     /// Decides whether a reading is trusted, and lets similar ones be used without another comparison.
     fn compare(&self, comparison: &mut Comparison, reading: ClockReading) -> bool {
         let offset = reading.offset();
+        if offset.abs_diff(comparison.offset) > MAX_STEP {
+            // The machine may have been paused for a time that no other clock shows, so the reference may be wrong, too.
+            self.skip_ahead();
+            comparison.has_jumped = true;
+        }
+        comparison.offset = offset;
         let (is_trusted, floor) = comparison.decide(offset, reading.monotonic, self.max_offset);
         if is_trusted {
-            comparison.offset = offset;
             // A wrong clock, of this machine or of the store, is not held for longer than the bound.
             let latest = comparison.reference.saturating_add(comparison.uncertainty);
             let latest =

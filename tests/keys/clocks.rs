@@ -353,6 +353,20 @@ async fn a_jump_of_the_servers_clock_ends_the_trust_in_all_that_was_read_before(
     }
 }
 
+/// No verification has read the clock since the jump.
+#[tokio::test]
+async fn a_jump_that_a_comparison_finds_first_ends_the_trust_as_well() {
+    let world = World::new();
+    let issued = world.issue(0, Expiry::Never).await.unwrap();
+    for finds in 1..4 {
+        assert_eq!(world.says(0, &issued).await, "ok");
+        assert_eq!(world.store.finds(), finds);
+        world.jump(0, SECOND, Ahead);
+        world.pass(SECOND * 5);
+        world.service.nodes[0].purge(Retention::default(), |_| ()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_look_up_under_way_when_the_clock_jumps_is_not_decided_by_it() {
     for direction in [Ahead, Behind] {
