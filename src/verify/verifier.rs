@@ -92,7 +92,7 @@ impl Verifier {
         };
         self.record_use(&key, request, now);
         if key.uses.was_unused && !self.cache.is_current(&key) {
-            Box::pin(self.confirm_use(&presented, &key, request, now)).await?;
+            key = Box::pin(self.confirm_use(&presented, &key, request, &mut now)).await?;
         }
         Ok(Verified { key, at: now.at, ip: request.ip, charged, csrf_exempt: false })
     }
@@ -172,20 +172,21 @@ impl Verifier {
     }
 
     /// Confirms a use that a replacement of the secret may not have seen: the key was changed since it was read, and the
-    /// secret was not used then. The use is recorded, so a replacement that begins later sees it.
+    /// secret was not used then. The use is recorded, so a replacement that begins later sees it. The key may have ended
+    /// while the store was asked, so it is decided again.
     #[cold]
     async fn confirm_use(
         self: &Arc<Self>,
         presented: &Presented<'_>,
-        key: &CachedKey,
+        key: &Arc<CachedKey>,
         request: &VerifyRequest<'_>,
-        now: Now,
-    ) -> Result<(), VerifyError> {
+        now: &mut Now,
+    ) -> Result<Arc<CachedKey>, VerifyError> {
         self.writer.replacements.wait_for_end(key.facts.id).await;
         let candidates = self.hashers.candidates_with(presented.digest, presented.text);
         match self.find_past_cache(candidates.as_slice()).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.deny_unknown(request, now)),
+            Ok(Some(_)) => self.decide_again(key, presented, request, now).await,
+            Ok(None) => Err(self.deny_unknown(request, *now)),
             Err(error) => Err(VerifyError::Unavailable(error)),
         }
     }

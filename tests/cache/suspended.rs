@@ -362,6 +362,23 @@ async fn a_charge_that_was_in_the_air_during_a_suspension_is_refunded_if_the_key
     }
 }
 
+/// A first use is confirmed with a second look-up if the key was invalidated during the first one.
+#[tokio::test]
+async fn a_key_that_ends_while_its_first_use_is_confirmed_is_denied() {
+    let (service, store) = two_nodes();
+    let issued = service.issue().await;
+    store.hold_finds();
+    let verified = verifies(&service, issued.secret.expose());
+    wait_for(|| store.finds() == 1).await;
+    let _ = service.nodes[1].account_changed(&service.owner).await;
+    store.release_finds(1);
+    wait_for(|| store.finds() == 2).await;
+    revoke(&service, &issued).await;
+    service.clock.advance(BOUND * 4);
+    store.release_finds(10);
+    assert_eq!(verified.await.unwrap(), "revoked");
+}
+
 /// Returns how much of a key's total quota the store has counted.
 async fn used(store: &dyn KeyStore, id: KeyId) -> u64 {
     let (counter_key, period, limit) = (CounterKey::Key(id), Period::Ever, 1_000);
