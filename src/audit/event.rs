@@ -179,7 +179,13 @@ impl AuditEvent {
     /// Returns the `n`th event of a change of several keys: a store calls this for each key that it actually changes.
     #[must_use]
     pub fn for_key(&self, n: u32, key: &Key) -> Self {
-        Self { id: self.id.nth(n), ..self.clone().of_key(key) }
+        self.for_key_of(n, key.id, &key.owner)
+    }
+
+    /// Returns the `n`th event of a change of several keys, without the record of the key, which may be damaged.
+    #[must_use]
+    pub fn for_key_of(&self, n: u32, id: KeyId, owner: &Owner) -> Self {
+        Self { id: self.id.nth(n), key_id: Some(id), ..self.clone().of_owner(owner) }
     }
 }
 

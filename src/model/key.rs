@@ -115,6 +115,12 @@ impl Key {
         matches!(self.status(now), Status::Active | Status::Disabled)
     }
 
+    /// Whether an update or a rotation of the key as it was `read` applies to this one, the stored key: it has the
+    /// same revision, and is not revoked.
+    pub fn is_unchanged_since(&self, read: &Self) -> bool {
+        self.revoked.is_none() && self.revision == read.revision
+    }
+
     /// Returns the instant of revocation or of expiry, whichever is earlier. Retention starts there. It may
     /// be in the future: a live key with an expiry date returns `Some`.
     pub fn dead_since(&self) -> Option<Timestamp> {

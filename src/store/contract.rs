@@ -101,7 +101,7 @@ pub trait KeyStore: Send + Sync + 'static {
     /// its revision.
     ///
     /// MUST return `Conflict` unless the stored revision is `key.revision` and the key is not
-    /// revoked. MUST NOT change any other field.
+    /// revoked ([`Key::is_unchanged_since`]). MUST NOT change any other field.
     async fn update(&self, key: &Key, event: &AuditEvent) -> Result<UpdateOutcome, StoreError>;
 
     /// Gives a key a new current secret, and increments its revision.
@@ -130,7 +130,8 @@ pub trait KeyStore: Send + Sync + 'static {
     ///
     /// MUST revoke them in one atomic step, and write one event per key
     /// ([`AuditEvent::for_key`]). The events are numbered from 0, without gaps, in an order that is up
-    /// to the store.
+    /// to the store. MUST NOT fail because the record of a key is damaged: that key is revoked as well if this
+    /// is possible without reading its record ([`AuditEvent::for_key_of`]), and skipped otherwise.
     async fn revoke_all(
         &self,
         owner: &Owner,

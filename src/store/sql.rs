@@ -1,4 +1,6 @@
-//! What the SQL stores have in common: the columns of a key, and how values are bound and read.
+//! What the SQL stores have in common: the columns of a key, how values are bound and read, and how steps fail.
+
+use sqlx::Error;
 
 use super::StoreError;
 use crate::model::Timestamp;
@@ -111,7 +113,7 @@ macro_rules! row_readers {
             })
         }
 
-        fn owner(row: &$row) -> Result<crate::model::Owner, $failure> {
+        pub(super) fn owner(row: &$row) -> Result<crate::model::Owner, $failure> {
             let (tenant, account) = (row.try_get("tenant")?, row.try_get("account")?);
             let owner = crate::model::Owner::from_parts(tenant, account);
             Ok(owner.map_err(crate::store::StoreError::corrupt)?)
@@ -158,6 +160,38 @@ macro_rules! row_readers {
     };
 }
 pub(super) use row_readers;
+
+/// Why one step of a call failed.
+#[derive(Debug)]
+pub(super) enum SqlFailure {
+    Database(Error),
+    /// The error is classified already.
+    Store(StoreError),
+}
+
+impl From<Error> for SqlFailure {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<StoreError> for SqlFailure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Whether a value could not be decoded: a table has one that it must not have.
+pub(super) fn is_undecodable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::ColumnDecode { .. }
+            | Error::Decode(_)
+            | Error::ColumnNotFound(_)
+            | Error::ColumnIndexOutOfBounds { .. }
+            | Error::TypeNotFound { .. }
+    )
+}
 
 pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(Timestamp::as_unix_micros)

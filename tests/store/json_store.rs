@@ -132,12 +132,6 @@ impl State {
     }
 }
 
-impl Row {
-    fn is_stale(&self, read: &Key) -> bool {
-        self.key.revoked.is_some() || self.key.revision != read.revision
-    }
-}
-
 #[async_trait::async_trait]
 impl KeyStore for JsonStore {
     fn change_feed(&self) -> Option<&dyn ChangeFeed> {
@@ -216,7 +210,7 @@ impl KeyStore for JsonStore {
     async fn update(&self, key: &Key, event: &AuditEvent) -> Stored<UpdateOutcome> {
         self.write(|state| match state.row((&key.owner).into(), key.id) {
             None => UpdateOutcome::NotFound,
-            Some(row) if row.is_stale(key) => UpdateOutcome::Conflict,
+            Some(row) if !row.key.is_unchanged_since(key) => UpdateOutcome::Conflict,
             Some(row) => {
                 let Key { name, access, limits, networks, metadata, disabled_at, .. } = key.clone();
                 state.change(row, event, |key| {
@@ -233,7 +227,7 @@ impl KeyStore for JsonStore {
         let replaces = previous == PreviousSecret::Replaced;
         self.write(|state| match state.row((&key.owner).into(), key.id) {
             None => RotateOutcome::NotFound,
-            Some(row) if row.is_stale(key) => RotateOutcome::Conflict,
+            Some(row) if !row.key.is_unchanged_since(key) => RotateOutcome::Conflict,
             Some(row) if replaces && row.key.secret_first_used_at.is_some() => {
                 RotateOutcome::SecretUsed
             }

@@ -158,7 +158,7 @@ async fn a_damaged_or_missing_entry_is_corrupt() {
 }
 
 #[tokio::test]
-async fn a_damaged_key_spoils_no_other_key_of_its_page() {
+async fn a_damaged_key_spoils_no_other_key() {
     let engine = BTreeEngine::default();
     let service = Service::uncached(vec![Arc::new(KvStore::new(engine.clone()))]);
     let (damaged, intact) = (service.issue().await.key.id, service.issue().await.key.id);
@@ -171,6 +171,8 @@ async fn a_damaged_key_spoils_no_other_key_of_its_page() {
     let page = service.keys().list(&service.owner, Page::first()).await.unwrap();
     assert_eq!(page.keys.iter().map(|key| key.id).collect::<Vec<_>>(), [intact]);
     assert_eq!(page.damaged, [damaged]);
+    let revoked = service.keys().revoke_all(&service.owner, "incident", &service.actor).await;
+    assert_eq!(revoked.unwrap(), [intact]);
 }
 
 #[tokio::test]

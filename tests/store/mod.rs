@@ -11,10 +11,11 @@ pub mod sabotage;
 mod sqlite;
 mod worked_example;
 
-use keyward::{ApiKeys, ErrorKind, KeyId, Owner, manage::Page};
+use keyward::{Actor, ApiKeys, ErrorKind, KeyId, Owner, manage::Page};
 
-/// Checks that a damaged key is listed as such, and that it spoils no other key of its page, whatever the limit is.
-async fn lists_damaged_key(
+/// Checks that a damaged key is listed as such, and that it spoils no other key: neither of its page, whatever the limit
+/// is, nor of a revocation of all.
+async fn spoils_no_other_key(
     keys: &ApiKeys,
     of: &Owner,
     damaged: KeyId,
@@ -43,4 +44,15 @@ async fn lists_damaged_key(
         ErrorKind::Corrupt,
         "{damage}"
     );
+
+    let revoked = keys.revoke_all(of, "incident", &Actor::system("test")).await.expect(damage);
+    for other in others {
+        assert!(revoked.contains(other), "{damage}");
+        assert!(keys.get(of, *other).await.unwrap().revoked.is_some(), "{damage}");
+    }
+    // It is revoked as well, or as unreadable as before.
+    match keys.get(of, damaged).await {
+        Ok(key) => assert!(revoked.contains(&damaged) && key.revoked.is_some(), "{damage}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{damage}"),
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
     store::{
         ChangeFeed, CounterKey, Counters, FoundKey, InsertKey, InsertOutcome, KeyQuery, KeyStore,
         KeyUse, OneTimeCodes, PreviousSecret, RevokeOutcome, RotateOutcome, RotateSecret,
-        StoreClock, StoreError, UpdateOutcome, UsageHistory,
+        StoreClock, StoreError, StoreErrorKind, UpdateOutcome, UsageHistory,
     },
 };
 
@@ -156,7 +156,7 @@ impl KeyStore for KvStore {
             let Some(row) = work.row_within((&key.owner).into(), key.id).await? else {
                 return Ok(UpdateOutcome::NotFound);
             };
-            if !row.is_unchanged(key) {
+            if !row.key.is_unchanged_since(key) {
                 return Ok(UpdateOutcome::Conflict);
             }
             let change = |row: &mut Row| {
@@ -180,7 +180,7 @@ impl KeyStore for KvStore {
             let Some(row) = work.row_within((&key.owner).into(), key.id).await? else {
                 return Ok(RotateOutcome::NotFound);
             };
-            if !row.is_unchanged(key) {
+            if !row.key.is_unchanged_since(key) {
                 return Ok(RotateOutcome::Conflict);
             }
             if previous == PreviousSecret::Replaced && row.key.secret_first_used_at.is_some() {
@@ -234,7 +234,13 @@ impl KeyStore for KvStore {
         self.write(async |work| {
             let mut events = Vec::new();
             for state in work.states(owner).await?.into_iter().filter(|state| !state.is_revoked) {
-                let row = work.row(state.id).await?.ok_or_else(damaged)?;
+                let row = match work.row(state.id).await {
+                    // Its record is unreadable, so nothing can be verified with it.
+                    Err(KvError::Failed(error)) if error.kind() == StoreErrorKind::Corrupt => {
+                        continue;
+                    }
+                    row => row?.ok_or_else(damaged)?,
+                };
                 let event = event.for_key(events.len() as u32, &row.key);
                 work.change(&row, &event, |row| row.revoke(&event)).await?;
                 events.push(event);
@@ -489,11 +495,6 @@ impl Work {
 }
 
 impl Row {
-    /// Whether the key has the revision that was read and is not revoked.
-    fn is_unchanged(&self, read: &Key) -> bool {
-        self.key.revoked.is_none() && self.key.revision == read.revision
-    }
-
     fn revoke(&mut self, event: &AuditEvent) {
         let reason = event.reason.clone().unwrap_or_default();
         self.key.revoked = Some(Revocation { at: event.at, reason });

@@ -116,7 +116,7 @@ impl State {
         let Some(row) = self.row((&key.owner).into(), key.id) else {
             return UpdateOutcome::NotFound;
         };
-        if row.key.revoked.is_some() || row.key.revision != key.revision {
+        if !row.key.is_unchanged_since(key) {
             return UpdateOutcome::Conflict;
         }
         self.change(key.id, event.clone(), |row| {
@@ -136,7 +136,7 @@ impl State {
         let Some(row) = self.row((&key.owner).into(), key.id) else {
             return RotateOutcome::NotFound;
         };
-        if row.key.revoked.is_some() || row.key.revision != key.revision {
+        if !row.key.is_unchanged_since(key) {
             return RotateOutcome::Conflict;
         }
         if previous == PreviousSecret::Replaced && row.key.secret_first_used_at.is_some() {

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    errors::{PostgresFailure, ServerError, ends_connection},
+    errors::{PostgresFailure, ServerError, before_commit, ends_connection},
     records::Statement,
 };
 use crate::store::{StoreError, error::TimedOut};
@@ -115,7 +115,7 @@ impl Connections {
     }
 
     pub(super) fn classify(&self, failure: PostgresFailure) -> StoreError {
-        failure.before_commit(&self.server)
+        before_commit(failure, &self.server)
     }
 
     pub(super) fn timed_out(&self, limit: Duration) -> ServerError {

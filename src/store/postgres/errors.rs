@@ -5,46 +5,19 @@ use sqlx::{
     postgres::{PgDatabaseError, PgSeverity},
 };
 
-use crate::store::StoreError;
+pub(super) use crate::store::sql::SqlFailure as PostgresFailure;
+use crate::store::{StoreError, sql::is_undecodable};
 
-/// Why one step of a call failed.
-pub(super) enum PostgresFailure {
-    Database(Error),
-    /// The error is classified already.
-    Store(StoreError),
-}
-
-impl PostgresFailure {
-    /// Classifies an error of a step that committed nothing. A decoding error means that a table
-    /// has a value that it must not have; any other error, that the server does not serve now.
-    pub(super) fn before_commit(self, server: &Arc<str>) -> StoreError {
-        let error = match self {
-            Self::Store(error) => return error,
-            Self::Database(error) => error,
-        };
-        let is_corrupt = matches!(
-            error,
-            Error::ColumnDecode { .. }
-                | Error::Decode(_)
-                | Error::ColumnNotFound(_)
-                | Error::ColumnIndexOutOfBounds { .. }
-                | Error::TypeNotFound { .. }
-        );
-        let error = ServerError::new(server, error);
-        if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
-    }
-}
-
-impl From<Error> for PostgresFailure {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<StoreError> for PostgresFailure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+/// Classifies an error of a step that committed nothing. Except for a value that cannot be decoded, the server does not
+/// serve now.
+pub(super) fn before_commit(failure: PostgresFailure, server: &Arc<str>) -> StoreError {
+    let error = match failure {
+        PostgresFailure::Store(error) => return error,
+        PostgresFailure::Database(error) => error,
+    };
+    let is_corrupt = is_undecodable(&error);
+    let error = ServerError::new(server, error);
+    if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
 }
 
 /// Classifies an error of a commit. A commit that the server answered with an error did not happen.

@@ -1,10 +1,11 @@
 use std::collections::HashSet;
 
+use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
     errors::PostgresFailure,
-    records::{Statement, bind_key, key_id, read_key, uuid},
+    records::{Statement, bind_key, key_id, owner, uuid},
     transaction::{PostgresDatabase, Transaction},
 };
 use crate::{
@@ -185,8 +186,9 @@ impl PostgresDatabase {
                 |query| query.bind(owner.tenant().to_owned()).bind(owner.account().to_owned()),
             );
             let keys = keys.await?;
-            let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
-            let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
+            let events = (0..).zip(&keys).map(|(n, (id, owner))| event.for_key_of(n, *id, owner));
+            let events: Vec<_> = events.collect();
+            let ids: Vec<_> = keys.iter().map(|(id, _)| uuid(*id)).collect();
             let step = format!(
                 "changed AS (UPDATE {{t}}keys SET {REVOKE} WHERE id = ANY($15) RETURNING id)"
             );
@@ -246,11 +248,12 @@ impl PostgresDatabase {
                 query.bind(before.as_unix_micros()).bind(i64::from(limit))
             });
             let keys = keys.await?;
-            let ids: Vec<_> = keys.iter().map(|key| uuid(key.id)).collect();
-            let events: Vec<_> = (0..).zip(&keys).map(|(n, key)| event.for_key(n, key)).collect();
+            let ids: Vec<_> = keys.iter().map(|(id, _)| uuid(*id)).collect();
+            let events = (0..).zip(&keys).map(|(n, (id, owner))| event.for_key_of(n, *id, owner));
+            let events: Vec<_> = events.collect();
             let step = "changed AS (DELETE FROM {t}keys WHERE id = ANY($13) RETURNING id)";
             transaction.change(step, &events, |statement| statement.bind(ids)).await?;
-            transaction.delete_counters(keys.iter().map(|key| key.id)).await?;
+            transaction.delete_counters(keys.iter().map(|(id, _)| *id)).await?;
             Ok(events)
         };
         self.write(delete, |events| !events.is_empty()).await
@@ -448,16 +451,16 @@ impl Transaction<'_> {
         }
     }
 
-    /// Locks keys until the commit. `condition` must order them by id, so that two writes cannot
-    /// deadlock.
+    /// Locks keys until the commit, and returns them without their records: one may be damaged.
+    /// `condition` must order them by id, so that two writes cannot deadlock.
     async fn lock_keys<'q>(
         &mut self,
         condition: &str,
         bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
-    ) -> Result<Vec<Key>, PostgresFailure> {
-        let sql = format!("SELECT * FROM {{t}}keys WHERE {condition} FOR UPDATE");
+    ) -> Result<Vec<(KeyId, Owner)>, PostgresFailure> {
+        let sql = format!("SELECT id, tenant, account FROM {{t}}keys WHERE {condition} FOR UPDATE");
         let rows = bind(self.tables.query(&sql)).fetch_all(&mut *self.connection).await?;
-        rows.iter().map(read_key).collect()
+        rows.iter().map(|row| Ok((key_id(row.try_get("id")?), owner(row)?))).collect()
     }
 
     async fn has_secret(&mut self, digest: &SecretDigest) -> Result<bool, PostgresFailure> {

@@ -204,8 +204,11 @@ impl RedisDatabase {
             &member(b'O', &[&owner_hash(owner)]),
         ];
         let reply = self.write(&REVOKE_ALL, arguments, |_| true).await?.list()?;
-        let keys = pairs(&reply).map(|pair| pair.and_then(|(id, packed)| read_key(id, packed)));
-        (0..).zip(keys).map(|(n, row)| Ok(event.for_key(n, &row?.key))).collect()
+        let event_of = |(n, id): (u32, &Reply)| {
+            let id = id.bytes()?.try_into().map_err(|_| unexpected_reply(id))?;
+            Ok(event.for_key_of(n, KeyId::from_bytes(id), owner))
+        };
+        (0..).zip(&reply).map(event_of).collect()
     }
 
     pub(super) async fn announce_account_change(

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    errors::{FileError, SqliteFailure, at_commit},
+    errors::{FileError, SqliteFailure, at_commit, before_commit},
     statements::Statements,
 };
 use crate::{
@@ -89,7 +89,7 @@ impl SqliteDatabase {
     ) -> Result<T, StoreError> {
         let (limit, path) = (self.timeout, &self.path);
         match timeout(limit, step).await {
-            Ok(result) => result.map_err(|failure| failure.before_commit(path)),
+            Ok(result) => result.map_err(|failure| before_commit(failure, path)),
             Err(_) => Err(StoreError::unavailable(FileError::new(path, TimedOut("SQLite", limit)))),
         }
     }

@@ -2,52 +2,18 @@ use std::{path::Path, sync::Arc};
 
 use sqlx::{Error, error::DatabaseError};
 
-use crate::store::StoreError;
+pub(super) use crate::store::sql::SqlFailure as SqliteFailure;
+use crate::store::{StoreError, sql::is_undecodable};
 
-/// Why one step of a call failed.
-#[derive(Debug)]
-pub(super) enum SqliteFailure {
-    Database(Error),
-    /// The error is classified already.
-    Store(StoreError),
-}
-
-impl SqliteFailure {
-    /// Classifies an error of a step that committed nothing.
-    pub(super) fn before_commit(self, path: &Arc<Path>) -> StoreError {
-        let error = match self {
-            Self::Store(error) => return error,
-            Self::Database(error) => error,
-        };
-        let is_corrupt = match &error {
-            Error::Database(database) => is_damage(&**database),
-            Error::ColumnDecode { .. }
-            | Error::Decode(_)
-            | Error::ColumnNotFound(_)
-            | Error::ColumnIndexOutOfBounds { .. }
-            | Error::TypeNotFound { .. } => true,
-            _ => false,
-        };
-        let error = FileError::new(path, error);
-        if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
-    }
-
-    /// Whether another connection holds a lock that this step needs.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Database(error) if is_busy(error))
-    }
-}
-
-impl From<Error> for SqliteFailure {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<StoreError> for SqliteFailure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+/// Classifies an error of a step that committed nothing.
+pub(super) fn before_commit(failure: SqliteFailure, path: &Arc<Path>) -> StoreError {
+    let error = match failure {
+        SqliteFailure::Store(error) => return error,
+        SqliteFailure::Database(error) => error,
+    };
+    let is_corrupt = is_undecodable(&error) || error.as_database_error().is_some_and(is_damage);
+    let error = FileError::new(path, error);
+    if is_corrupt { StoreError::corrupt(error) } else { StoreError::unavailable(error) }
 }
 
 /// Classifies an error of a commit. A commit that met a lock has not begun. After any other error,
@@ -75,7 +41,8 @@ impl FileError {
     }
 }
 
-fn is_busy(error: &Error) -> bool {
+/// Whether another connection holds a lock that a step needs.
+pub(super) fn is_busy(error: &Error) -> bool {
     let code = error.as_database_error().and_then(primary_code);
     matches!(code, Some(SQLITE_BUSY | SQLITE_LOCKED))
 }

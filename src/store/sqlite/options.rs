@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     SqliteStore,
     connections::{ConnectionQueue, SqliteDatabase},
-    errors::{FileError, SqliteFailure},
+    errors::{FileError, SqliteFailure, before_commit, is_busy},
     statements::{Statements, TablePrefix},
 };
 use crate::{
@@ -123,7 +123,7 @@ impl SqliteOptions {
         let options = self.connection().filename(&path).vfs("memdb").create_if_missing(true);
         let path: Arc<Path> = path.into();
         let keep_alive = match timeout(self.timeout, options.connect()).await {
-            Ok(connected) => connected.map_err(|e| SqliteFailure::from(e).before_commit(&path))?,
+            Ok(connected) => connected.map_err(|error| before_commit(error.into(), &path))?,
             Err(_) => {
                 let error = FileError::new(&path, TimedOut("SQLite", self.timeout));
                 return Err(StoreError::unavailable(error));
@@ -204,7 +204,9 @@ impl SqliteDatabase {
         let journal_mode = self.before_commit(async {
             loop {
                 match self.set_journal_mode().await {
-                    Err(failure) if failure.is_busy() => sleep(Duration::from_millis(5)).await,
+                    Err(SqliteFailure::Database(error)) if is_busy(&error) => {
+                        sleep(Duration::from_millis(5)).await;
+                    }
                     mode => return mode,
                 }
             }

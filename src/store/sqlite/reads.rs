@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{
     connections::SqliteDatabase,
-    errors::SqliteFailure,
+    errors::{SqliteFailure, before_commit},
     records::{hourly_usage, key_id, read_event, read_found_key, read_key},
 };
 use crate::{
@@ -77,7 +77,7 @@ impl SqliteDatabase {
             let with_id = |row| Ok::<_, SqliteFailure>((key_id(&row)?, row));
             rows.into_iter().map(with_id).collect::<Result<Vec<_>, _>>()
         });
-        let key = |row| read_key(&row).map_err(|failure| failure.before_commit(&self.path));
+        let key = |row| read_key(&row).map_err(|failure| before_commit(failure, &self.path));
         StoreError::page(rows.await?.into_iter().map(|(id, row)| (id, key(row))))
     }
 

@@ -111,10 +111,10 @@ statements! {
         UNION ALL SELECT (SELECT min(k.tenant) FROM {t}keys k WHERE k.tenant > found.tenant) \
             FROM found WHERE found.tenant IS NOT NULL) \
         SELECT tenant FROM found WHERE tenant IS NOT NULL LIMIT ?2",
-    unrevoked: "SELECT {key} FROM {t}keys WHERE tenant = ?1 AND account = ?2 \
+    unrevoked: "SELECT id, tenant, account FROM {t}keys WHERE tenant = ?1 AND account = ?2 \
         AND revoked_at IS NULL ORDER BY id",
     // `+id` makes SQLite sort the dead keys instead of scanning all keys in the order of their ids.
-    dead_keys: "SELECT {key} FROM {t}keys WHERE dead_since < ?1 ORDER BY +id LIMIT ?2",
+    dead_keys: "SELECT id, tenant, account FROM {t}keys WHERE dead_since < ?1 ORDER BY +id LIMIT ?2",
 
     // The audit log.
     insert_event: "INSERT INTO {t}audit ({event}) \

@@ -3,7 +3,7 @@ use sqlx::{Row, SqlStr};
 use super::{
     connections::{SqliteDatabase, Transaction},
     errors::SqliteFailure,
-    records::{Statement, bind_event, bind_key, bytes, number, read_key},
+    records::{Statement, bind_event, bind_key, bytes, key_id, number, owner},
     statements::Statements,
 };
 use crate::{
@@ -130,9 +130,9 @@ impl Transaction<'_> {
         let unrevoked = sqlx::query(self.sql.unrevoked.clone());
         let keys = self.keys(unrevoked.bind(owner.tenant()).bind(owner.account())).await?;
         let mut events = Vec::with_capacity(keys.len());
-        for (n, key) in (0..).zip(&keys) {
-            let event = event.for_key(n, key);
-            self.revoke_one(key.id, &event).await?;
+        for (n, (id, owner)) in (0..).zip(&keys) {
+            let event = event.for_key_of(n, *id, owner);
+            self.revoke_one(*id, &event).await?;
             events.push(event);
         }
         Ok(events)
@@ -160,9 +160,9 @@ impl Transaction<'_> {
         let dead = sqlx::query(self.sql.dead_keys.clone());
         let keys = self.keys(dead.bind(before.as_unix_micros()).bind(i64::from(limit))).await?;
         let mut events = Vec::with_capacity(keys.len());
-        for (n, key) in (0..).zip(&keys) {
-            let event = event.for_key(n, key);
-            self.delete_one(key.id, &event).await?;
+        for (n, (id, owner)) in (0..).zip(&keys) {
+            let event = event.for_key_of(n, *id, owner);
+            self.delete_one(*id, &event).await?;
             events.push(event);
         }
         Ok(events)
@@ -327,8 +327,10 @@ impl Transaction<'_> {
         self.log(event, id).await
     }
 
-    async fn keys(&mut self, select: Statement<'_>) -> Result<Vec<Key>, SqliteFailure> {
-        select.fetch_all(self.connection()).await?.iter().map(read_key).collect()
+    /// Returns keys without their records: one may be damaged.
+    async fn keys(&mut self, select: Statement<'_>) -> Result<Vec<(KeyId, Owner)>, SqliteFailure> {
+        let rows = select.fetch_all(self.connection()).await?;
+        rows.iter().map(|row| Ok((key_id(row)?, owner(row)?))).collect()
     }
 
     /// Writes an event of a key to the audit log, and the key to the change feed.

@@ -11,7 +11,7 @@ use keyward::{
 
 use super::{connect, patient};
 use crate::{
-    store::lists_damaged_key,
+    store::spoils_no_other_key,
     support::{Service, servers::postgres::Database, stores},
 };
 
@@ -65,7 +65,8 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
         is_corrupt(store.get(OwnerScope::Tenant("acme"), issued.key.id).await, damage);
         if !damage.contains("account") {
             let others = [service.issue().await.key.id, service.issue().await.key.id];
-            lists_damaged_key(service.keys(), &service.owner, issued.key.id, &others, damage).await;
+            spoils_no_other_key(service.keys(), &service.owner, issued.key.id, &others, damage)
+                .await;
         }
     }
 }

@@ -9,7 +9,7 @@ use keyward::{
 
 use super::{connect, service};
 use crate::{
-    store::lists_damaged_key,
+    store::spoils_no_other_key,
     support::{
         Service,
         servers::redis::{Options, Server},
@@ -89,7 +89,7 @@ async fn a_damaged_key_is_corrupt_and_never_denied() {
         verification_is_corrupt(&service, &issued, damage).await;
         is_corrupt(store.get(OwnerScope::Tenant("acme"), issued.key.id).await, damage);
         let others = [service.issue().await.key.id, service.issue().await.key.id];
-        lists_damaged_key(service.keys(), &service.owner, issued.key.id, &others, damage).await;
+        spoils_no_other_key(service.keys(), &service.owner, issued.key.id, &others, damage).await;
     }
 }
 

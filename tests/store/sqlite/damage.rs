@@ -10,7 +10,7 @@ use keyward::{
 
 use super::{issue, keys_on, other_connection, service, sql};
 use crate::{
-    store::lists_damaged_key,
+    store::spoils_no_other_key,
     support::{owner, stores::SqliteFile},
 };
 
@@ -61,7 +61,7 @@ async fn a_damaged_row_is_corrupt_and_never_denied() {
         }
         if !damage.contains("account") {
             let others = [issue(&keys).await.key.id, issue(&keys).await.key.id];
-            lists_damaged_key(&keys, &owner("acme", "ada"), issued.key.id, &others, damage).await;
+            spoils_no_other_key(&keys, &owner("acme", "ada"), issued.key.id, &others, damage).await;
         }
     }
 }

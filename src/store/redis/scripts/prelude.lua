@@ -41,12 +41,16 @@ local function packed_key(id)
   return found and string.sub(found, 17)
 end
 
-local function unpack_key(packed)
+-- Returns nothing if the record is damaged.
+local function readable_key(packed)
   local is_valid, key = pcall(cmsgpack.unpack, packed)
-  if not is_valid or type(key) ~= 'table' or #key ~= FIELDS then
-    corrupt('a key')
+  if is_valid and type(key) == 'table' and #key == FIELDS then
+    return key
   end
-  return key
+end
+
+local function unpack_key(packed)
+  return readable_key(packed) or corrupt('a key')
 end
 
 local function load_key(id)
