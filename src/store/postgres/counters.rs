@@ -1,24 +1,25 @@
+use async_trait::async_trait;
+
 use super::{
+    PostgresStore,
     errors::PostgresFailure,
-    records::uuid,
-    transaction::{PostgresDatabase, Transaction},
+    records::{hourly_usage, uuid},
+    transaction::Transaction,
 };
 use crate::{
-    model::{KeyId, Timestamp},
+    model::{KeyId, OwnerScope, Timestamp},
     secret::SecretDigest,
     store::{
-        ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, HourlyUsage,
-        OneTimeCode, StoreError,
+        ChargeOutcome, CodeAttempt, CodeOutcome, Counter, CounterCharge, CounterKey, Counters,
+        HourlyUsage, OneTimeCode, OneTimeCodes, StoreError, UsageHistory,
         sql::{checked_instant, checked_number, corrupt_column},
     },
 };
 
-/// Counters of quotas. A counter is locked from its read to the commit.
-impl PostgresDatabase {
-    pub(super) async fn charge_counters(
-        &self,
-        charges: &[CounterCharge<'_>],
-    ) -> Result<ChargeOutcome, StoreError> {
+/// A counter is locked from its read to the commit.
+#[async_trait]
+impl Counters for PostgresStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
         let charge = async |transaction: &mut Transaction<'_>| {
             let stored = transaction.lock_counters(charges).await?;
             let (outcome, after) = CounterCharge::charge_all(charges, &stored);
@@ -27,20 +28,25 @@ impl PostgresDatabase {
             }
             Ok(outcome)
         };
-        self.write(charge, |outcome| matches!(outcome, ChargeOutcome::Granted(_))).await
+        self.database.write(charge, |outcome| matches!(outcome, ChargeOutcome::Granted(_))).await
     }
 
-    pub(super) async fn refund_counters(
-        &self,
-        charges: &[CounterCharge<'_>],
-    ) -> Result<(), StoreError> {
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
         let refund = async |transaction: &mut Transaction<'_>| {
             let stored = transaction.lock_counters(charges).await?;
             let pairs = charges.iter().zip(stored);
             let after: Vec<_> = pairs.map(|(charge, stored)| charge.refund(stored)).collect();
             transaction.set_counters(charges, &after).await
         };
-        self.write(refund, |()| true).await
+        self.database.write(refund, |()| true).await
+    }
+
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM {t}counters WHERE (counter_key, period) IN \
+            (SELECT counter_key, period FROM {t}counters \
+            WHERE counter_key >= '\\x03' AND counter_key < '\\x04' AND window_start < $1 \
+            ORDER BY window_start LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.database.delete_old(sql, before, limit).await
     }
 }
 
@@ -108,9 +114,10 @@ fn primary_keys(charges: &[CounterCharge<'_>]) -> (Vec<Vec<u8>>, Vec<&'static st
     charges.iter().map(|charge| (charge.counter_key.to_bytes(), charge.period.as_str())).unzip()
 }
 
-/// Hourly usage. It does not enter the change feed.
-impl PostgresDatabase {
-    pub(super) async fn write_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+/// It does not enter the change feed.
+#[async_trait]
+impl UsageHistory for PostgresStore {
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         fn all<T>(usage: &[HourlyUsage], field: impl Fn(&HourlyUsage) -> T) -> Vec<T> {
             usage.iter().map(field).collect()
         }
@@ -126,7 +133,8 @@ impl PostgresDatabase {
                 ON CONFLICT (key_id, hour) DO UPDATE SET \
                 accepted = t.accepted + excluded.accepted, denied = t.denied + excluded.denied, \
                 limited = t.limited + excluded.limited";
-            self.tables
+            self.database
+                .tables
                 .query(sql)
                 .bind(all(usage, |hour| uuid(hour.key_id)))
                 .bind(all(usage, |hour| hour.hour.as_unix_micros()))
@@ -137,22 +145,44 @@ impl PostgresDatabase {
                 .await?;
             Ok(())
         };
-        self.write(add, |()| true).await
+        self.database.write(add, |()| true).await
+    }
+
+    async fn hourly_usage(
+        &self,
+        within: OwnerScope<'_>,
+        id: KeyId,
+        from: Timestamp,
+    ) -> Result<Vec<HourlyUsage>, StoreError> {
+        let sql = "SELECT hour, accepted, denied, limited FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
+            WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
+            ORDER BY hour";
+        let sql = self.database.sql(sql);
+        let read = || {
+            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(within.tenant());
+            statement.bind(within.account()).bind(from.as_unix_micros())
+        };
+        let rows = self.database.connections.rows(read).await?;
+        self.database.connections.decode(&rows, |row| hourly_usage(row, id))
+    }
+
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let sql = "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN (SELECT key_id, hour \
+            FROM {t}hourly_usage WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
+        self.database.delete_old(sql, before, limit).await
     }
 }
 
-/// One-time codes. A code is locked from its read to the commit.
-impl PostgresDatabase {
-    pub(super) async fn replace_code(
-        &self,
-        address: &SecretDigest,
-        code: &OneTimeCode,
-    ) -> Result<(), StoreError> {
+/// A code is locked from its read to the commit.
+#[async_trait]
+impl OneTimeCodes for PostgresStore {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         let replace = async |transaction: &mut Transaction<'_>| {
             let sql = "INSERT INTO {t}codes (address, digest, ends_at, tries) VALUES ($1, $2, $3, $4) \
                 ON CONFLICT (address) DO UPDATE SET \
                 digest = excluded.digest, ends_at = excluded.ends_at, tries = excluded.tries";
-            self.tables
+            self.database
+                .tables
                 .query(sql)
                 .bind(address.to_bytes().to_vec())
                 .bind(code.digest.to_bytes().to_vec())
@@ -162,13 +192,10 @@ impl PostgresDatabase {
                 .await?;
             Ok(())
         };
-        self.write(replace, |()| true).await
+        self.database.write(replace, |()| true).await
     }
 
-    pub(super) async fn check_code(
-        &self,
-        attempt: &CodeAttempt,
-    ) -> Result<CodeOutcome, StoreError> {
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         let check = async |transaction: &mut Transaction<'_>| {
             let Some(code) = transaction.lock_code(&attempt.address).await? else {
                 return Ok(CodeOutcome::NotFound);
@@ -177,30 +204,15 @@ impl PostgresDatabase {
             transaction.use_code(&attempt.address, outcome).await?;
             Ok(outcome)
         };
-        self.write(check, |outcome| matches!(outcome, CodeOutcome::Accepted | CodeOutcome::Wrong))
+        self.database
+            .write(check, |outcome| matches!(outcome, CodeOutcome::Accepted | CodeOutcome::Wrong))
             .await
     }
 
-    pub(super) async fn delete_old_codes(
-        &self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u32, StoreError> {
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let sql = "DELETE FROM {t}codes WHERE address IN (SELECT address FROM {t}codes \
             WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        self.delete_old(sql, before, limit).await
-    }
-
-    pub(super) async fn delete_old_counters(
-        &self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u32, StoreError> {
-        let sql = "DELETE FROM {t}counters WHERE (counter_key, period) IN \
-            (SELECT counter_key, period FROM {t}counters \
-            WHERE counter_key >= '\\x03' AND counter_key < '\\x04' AND window_start < $1 \
-            ORDER BY window_start LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        self.delete_old(sql, before, limit).await
+        self.database.delete_old(sql, before, limit).await
     }
 }
 

@@ -17,10 +17,9 @@ use async_trait::async_trait;
 pub use self::options::PostgresOptions;
 use self::{feed::FeedListener, reads::KeyLookup, transaction::PostgresDatabase};
 use super::{
-    ChangeBatch, ChangeFeed, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters,
-    FeedMode, FoundKey, HourlyUsage, InsertKey, InsertOutcome, KeyQuery, KeyStore, KeyUse,
-    OneTimeCode, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock, StoreError,
-    UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
+    ChangeBatch, ChangeFeed, Counters, FeedMode, FoundKey, InsertKey, InsertOutcome, KeyQuery,
+    KeyStore, KeyUse, OneTimeCodes, RevokeOutcome, RotateOutcome, RotateSecret, StoreClock,
+    StoreError, UpdateOutcome, UsageHistory, coalesced::CoalescedLookups,
 };
 use crate::{
     audit::{AuditEvent, AuditQuery},
@@ -227,60 +226,8 @@ impl ChangeFeed for PostgresStore {
 }
 
 #[async_trait]
-impl Counters for PostgresStore {
-    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
-        self.database.charge_counters(charges).await
-    }
-
-    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
-        self.database.refund_counters(charges).await
-    }
-
-    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.database.delete_old_counters(before, limit).await
-    }
-}
-
-#[async_trait]
 impl StoreClock for PostgresStore {
     async fn now(&self) -> Result<Timestamp, StoreError> {
         self.database.server_time().await
-    }
-}
-
-#[async_trait]
-impl UsageHistory for PostgresStore {
-    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
-        self.database.write_usage(usage).await
-    }
-
-    async fn hourly_usage(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        from: Timestamp,
-    ) -> Result<Vec<HourlyUsage>, StoreError> {
-        self.database.read_usage(within, id, from).await
-    }
-
-    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        let sql = "DELETE FROM {t}hourly_usage WHERE (key_id, hour) IN (SELECT key_id, hour \
-            FROM {t}hourly_usage WHERE hour < $1 ORDER BY hour LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        self.database.delete_old(sql, before, limit).await
-    }
-}
-
-#[async_trait]
-impl OneTimeCodes for PostgresStore {
-    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
-        self.database.replace_code(address, code).await
-    }
-
-    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
-        self.database.check_code(attempt).await
-    }
-
-    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.database.delete_old_codes(before, limit).await
     }
 }

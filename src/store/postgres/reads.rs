@@ -4,9 +4,7 @@ use sqlx::{Row, SqlStr, postgres::PgRow};
 
 use super::{
     connections::Connections,
-    records::{
-        digest, event_uuid, hourly_usage, key_id, read_event, read_found_key, read_key, uuid,
-    },
+    records::{digest, event_uuid, key_id, read_event, read_found_key, read_key, uuid},
     transaction::PostgresDatabase,
 };
 use crate::{
@@ -14,7 +12,7 @@ use crate::{
     model::{EventId, Key, KeyId, OwnerScope, Status, Timestamp},
     secret::SecretDigest,
     store::{
-        HourlyUsage, KeyQuery, StoreError,
+        KeyQuery, StoreError,
         coalesced::{LookupRecord, LookupSource},
     },
 };
@@ -160,24 +158,6 @@ impl PostgresDatabase {
         };
         let rows = self.connections.rows(read).await?;
         self.connections.decode(&rows, read_event)
-    }
-
-    pub(super) async fn read_usage(
-        &self,
-        within: OwnerScope<'_>,
-        id: KeyId,
-        from: Timestamp,
-    ) -> Result<Vec<HourlyUsage>, StoreError> {
-        let sql = "SELECT hour, accepted, denied, limited FROM {t}hourly_usage JOIN {t}keys ON id = key_id \
-            WHERE key_id = $1 AND tenant = $2 AND account = coalesce($3, account) AND hour >= $4 \
-            ORDER BY hour";
-        let sql = self.sql(sql);
-        let read = || {
-            let statement = sqlx::query(sql.clone()).bind(uuid(id)).bind(within.tenant());
-            statement.bind(within.account()).bind(from.as_unix_micros())
-        };
-        let rows = self.connections.rows(read).await?;
-        self.connections.decode(&rows, |row| hourly_usage(row, id))
     }
 }
 

@@ -1,24 +1,27 @@
+use async_trait::async_trait;
+
 use super::{
-    commands::{RedisDatabase, Reply, pairs, unexpected_reply},
+    RedisStore,
+    commands::{Reply, pairs, unexpected_reply},
     msgpack::damaged_record,
     records::{instant, read_instant},
-    scripts::{ADD_USAGE, CHARGE, PUT_CODE, REFUND, TRY_CODE, USAGE_HISTORY},
+    scripts::{
+        ADD_USAGE, CHARGE, PURGE_CODES, PURGE_COUNTERS, PURGE_USAGE, PUT_CODE, REFUND, TRY_CODE,
+        USAGE_HISTORY,
+    },
 };
 use crate::{
     model::{KeyId, OwnerScope, Timestamp},
     secret::SecretDigest,
     store::{
-        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, HourlyUsage, OneTimeCode,
-        StoreError,
+        ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, Counters, HourlyUsage, OneTimeCode,
+        OneTimeCodes, StoreError, UsageHistory,
     },
 };
 
-/// Counters of quotas, and hourly usage.
-impl RedisDatabase {
-    pub(super) async fn charge(
-        &self,
-        charges: &[CounterCharge<'_>],
-    ) -> Result<ChargeOutcome, StoreError> {
+#[async_trait]
+impl Counters for RedisStore {
+    async fn charge(&self, charges: &[CounterCharge<'_>]) -> Result<ChargeOutcome, StoreError> {
         let mut arguments = Vec::with_capacity(charges.len() * 5);
         for charge in charges {
             arguments.push(field(charge));
@@ -30,7 +33,8 @@ impl RedisDatabase {
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let has_changed = |reply: &Reply| reply.starts_with("1");
-        let mut reply = self.write(&CHARGE, &arguments, has_changed).await?.list()?.into_iter();
+        let mut reply =
+            self.database.write(&CHARGE, &arguments, has_changed).await?.list()?.into_iter();
         let granted = reply.next().ok_or_else(damaged_record)?;
         let used = reply.map(|used| used.digits()).collect::<Result<Vec<u64>, _>>()?;
         match granted.bytes()? {
@@ -40,7 +44,7 @@ impl RedisDatabase {
         }
     }
 
-    pub(super) async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
+    async fn refund(&self, charges: &[CounterCharge<'_>]) -> Result<(), StoreError> {
         let mut arguments = Vec::with_capacity(charges.len() * 3);
         for charge in charges {
             arguments.push(field(charge));
@@ -48,10 +52,17 @@ impl RedisDatabase {
             arguments.push(charge.uses.min(MAX_COUNT).to_string().into());
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        self.write(&REFUND, &arguments, |_| true).await.map(drop)
+        self.database.write(&REFUND, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
+    async fn purge_counters(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.purge(&PURGE_COUNTERS, before, limit).await
+    }
+}
+
+#[async_trait]
+impl UsageHistory for RedisStore {
+    async fn add_usage(&self, usage: &[HourlyUsage]) -> Result<(), StoreError> {
         let mut arguments = Vec::with_capacity(usage.len() * 5);
         for hour in usage {
             arguments.push(hour.key_id.as_bytes().to_vec());
@@ -61,10 +72,10 @@ impl RedisDatabase {
             }
         }
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
-        self.write(&ADD_USAGE, &arguments, |_| true).await.map(drop)
+        self.database.write(&ADD_USAGE, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn usage_history(
+    async fn hourly_usage(
         &self,
         within: OwnerScope<'_>,
         id: KeyId,
@@ -76,7 +87,7 @@ impl RedisDatabase {
             within.tenant().as_bytes(),
             within.account().unwrap_or_default().as_bytes(),
         ];
-        let reply = self.read(&USAGE_HISTORY, &arguments).await?.list()?;
+        let reply = self.database.read(&USAGE_HISTORY, &arguments).await?.list()?;
         let hour = |pair: Result<(&[u8], &[u8]), StoreError>| {
             let (start, counts) = pair?;
             let counts = std::str::from_utf8(counts).map_err(StoreError::corrupt)?;
@@ -93,26 +104,26 @@ impl RedisDatabase {
         };
         pairs(&reply).map(hour).collect()
     }
+
+    async fn purge_usage(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.purge(&PURGE_USAGE, before, limit).await
+    }
 }
 
-/// One-time codes.
-impl RedisDatabase {
-    pub(super) async fn put_code(
-        &self,
-        address: &SecretDigest,
-        code: &OneTimeCode,
-    ) -> Result<(), StoreError> {
+#[async_trait]
+impl OneTimeCodes for RedisStore {
+    async fn put_code(&self, address: &SecretDigest, code: &OneTimeCode) -> Result<(), StoreError> {
         let (address, digest) = (address.to_bytes(), code.digest.to_bytes());
         let tries = code.tries.to_string();
         let arguments: [&[u8]; 4] = [&address, &digest, &instant(code.ends_at), tries.as_bytes()];
-        self.write(&PUT_CODE, &arguments, |_| true).await.map(drop)
+        self.database.write(&PUT_CODE, &arguments, |_| true).await.map(drop)
     }
 
-    pub(super) async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
+    async fn try_code(&self, attempt: &CodeAttempt) -> Result<CodeOutcome, StoreError> {
         let (address, digest) = (attempt.address.to_bytes(), attempt.digest.to_bytes());
         let has_changed = |reply: &Reply| reply.is("accepted") || reply.is("wrong");
         let arguments: [&[u8]; 3] = [&address, &digest, &instant(attempt.at)];
-        let reply = self.write(&TRY_CODE, &arguments, has_changed).await?;
+        let reply = self.database.write(&TRY_CODE, &arguments, has_changed).await?;
         match reply.bytes()? {
             b"accepted" => Ok(CodeOutcome::Accepted),
             b"wrong" => Ok(CodeOutcome::Wrong),
@@ -121,6 +132,10 @@ impl RedisDatabase {
             b"none" => Ok(CodeOutcome::NotFound),
             _ => Err(unexpected_reply(&reply)),
         }
+    }
+
+    async fn purge_codes(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.database.purge(&PURGE_CODES, before, limit).await
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     commands::{RedisDatabase, Reply},
     connection::{CommandOutcome, PrimaryConnection, text},
     errors::RedisFailure,
-    feed::FeedListener,
+    listener::FeedListener,
     scripts::{LAYOUT, RedisKeys},
 };
 use crate::{
