@@ -158,6 +158,7 @@ fn cases() -> impl Iterator<Item = Case> {
             an_announcement_feeds_each_key_of_the_owner_and_changes_nothing;
         change_feed::AnnouncesActiveKeysOnly => an_announcement_feeds_disabled_and_expired_keys;
         change_feed::SleepsUntilTheTimeout => a_change_ends_a_wait_that_started_before_it;
+        change_feed::PollsInSecret => a_pushed_wait_ends_sooner_than_a_poll;
         change_feed::WakesOneWaiter => a_change_ends_every_wait;
         change_feed::RevocationsWakeNoReader => every_kind_of_change_ends_a_wait;
         change_feed::IgnoresExistingChanges => a_wait_for_an_existing_change_ends;

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::time::timeout;
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit::{AuditQuery, EventKind},
     model::{Key, KeyId},
-    store::{ChangeBatch, InsertOutcome, RevokeOutcome, StoreError},
+    store::{ChangeBatch, FeedMode, InsertOutcome, RevokeOutcome, StoreError},
 };
 
 checks![;
@@ -37,6 +37,7 @@ checks![;
     a_change_ends_a_wait_that_started_before_it,
     a_change_ends_every_wait,
     every_kind_of_change_ends_a_wait,
+    a_pushed_wait_ends_sooner_than_a_poll,
     a_wait_for_an_existing_change_ends,
     a_wait_without_a_change_times_out,
 ];
@@ -456,6 +457,34 @@ async fn assert_ends_a_wait(
     Ok(())
 }
 
+async fn a_pushed_wait_ends_sooner_than_a_poll(storage: TestStorage) -> CheckResult {
+    // A busy machine may delay many waits, but hardly three times in a row.
+    for attempt in 0..3 {
+        let started = Instant::now();
+        for n in 0..PUSHES {
+            let end = storage.feed_end().await?;
+            let store = storage.handle();
+            let waiting =
+                tokio::spawn(async move { store.feed().wait_for_changes(end, LONG_WAIT).await });
+            tokio::task::yield_now().await;
+            let n = attempt * 1_000 + n;
+            storage.add(&key(&owner(1), n), &digest(n)).await?;
+            let woken = timeout(storage.patience() * 10, waiting).await;
+            match joined(woken.expect("a change did not end the wait"))? {
+                FeedMode::Pushed => {}
+                FeedMode::Polled => return Ok(()),
+            }
+        }
+        if started.elapsed() <= storage.patience() {
+            return Ok(());
+        }
+    }
+    panic!(
+        "{PUSHES} waits in a row took longer than {:?}, three times: a store that polls must return `Polled`",
+        storage.patience()
+    )
+}
+
 async fn a_wait_for_an_existing_change_ends(storage: TestStorage) -> CheckResult {
     let before = storage.feed_end().await?;
     storage.add(&key(&owner(1), 1), &digest(1)).await?;
@@ -481,5 +510,7 @@ async fn a_wait_without_a_change_times_out(storage: TestStorage) -> CheckResult 
     Ok(())
 }
 
+/// With the default patience of 5 seconds, a wait may take 250 ms on average.
+const PUSHES: u64 = 20;
 /// Longer than the patience of the suite, so that a wait that ends was woken up.
 const LONG_WAIT: Duration = Duration::from_secs(3_600);

@@ -141,6 +141,25 @@ impl Sabotage for SleepsUntilTheTimeout {
     }
 }
 
+/// Polls ten times a second, and says that it is notified.
+#[derive(Default)]
+pub struct PollsInSecret;
+
+#[async_trait]
+impl Sabotage for PollsInSecret {
+    async fn wait_for_changes(
+        &self,
+        inner: &Inner,
+        after: u64,
+        _: Duration,
+    ) -> StoreResult<FeedMode> {
+        while inner.changes(Some(after)).await?.keys.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(FeedMode::Pushed)
+    }
+}
+
 /// Wakes one reader of each change.
 #[derive(Default)]
 pub struct WakesOneWaiter {
