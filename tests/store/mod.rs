@@ -4,6 +4,7 @@ mod conformance;
 mod documents;
 mod json_store;
 mod kv;
+mod owned;
 mod partial;
 mod postgres;
 mod redis;
