@@ -3,6 +3,7 @@
 mod architecture;
 mod cache;
 mod client;
+mod cluster;
 mod email;
 mod enroll;
 mod format;

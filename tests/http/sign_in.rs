@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     enroll::support::{EnrollmentHarness, HostMode, ada, ada_actor, wrong},
-    support::stores,
+    support::{random::Random, stores},
 };
 
 struct Front {
@@ -359,7 +359,7 @@ async fn random_headers_give_no_more_codes_and_guesses_than_stated() {
         let (mut sent, mut checked) = (0, 0);
         for n in 0..25_000 {
             let (mut head, _) = Request::post("/").body(()).unwrap().into_parts();
-            let mut lines: Vec<_> = (0..random.below(4)).map(|_| random.line()).collect();
+            let mut lines: Vec<_> = (0..random.below(4)).map(|_| line(&mut random)).collect();
             // The proxy adds to the last line, or adds a line.
             match lines.last_mut().filter(|_| random.below(2) == 0) {
                 Some(last) => last.extend([&b", "[..], added].concat()),
@@ -386,27 +386,15 @@ async fn random_headers_give_no_more_codes_and_guesses_than_stated() {
     }
 }
 
-/// SplitMix64: reproducible.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    /// Returns a header line of arbitrary bytes, or of bytes with a meaning in forwarding headers.
-    fn line(&mut self) -> Vec<u8> {
-        let is_arbitrary = self.below(2) == 0;
-        let byte = |_| match is_arbitrary {
-            true => (self.below(0xe0) + 0x20) as u8,
-            false => MEANINGFUL[self.below(MEANINGFUL.len() as u64) as usize],
-        };
-        let length = 40;
-        (0..length).map(byte).filter(|byte| *byte != 0x7f).collect()
-    }
+/// Returns a header line of arbitrary bytes, or of bytes with a meaning in forwarding headers.
+fn line(random: &mut Random) -> Vec<u8> {
+    let is_arbitrary = random.below(2) == 0;
+    let byte = |_| match is_arbitrary {
+        true => (random.below(0xe0) + 0x20) as u8,
+        false => MEANINGFUL[random.below(MEANINGFUL.len() as u64) as usize],
+    };
+    let length = 40;
+    (0..length).map(byte).filter(|byte| *byte != 0x7f).collect()
 }
 
 const MEANINGFUL: &[u8] = b"\"\"\"\\\\,,;;==  \tfor:[].019a\xff";

@@ -50,8 +50,14 @@ async fn owned_arguments_borrow_as_what_they_were_made_of() {
         CounterKey::Job("purge"),
     ];
     for counter_key in counters {
-        let charge =
-            CounterCharge { counter_key, period: Period::Day, window: at, limit: 7, uses: 3 };
+        let charge = CounterCharge {
+            counter_key,
+            period: Period::Day,
+            window: at,
+            latest_window: at.after(Duration::from_secs(86_400)),
+            limit: 7,
+            uses: 3,
+        };
         let owned = OwnedCounterCharge::from(charge);
         same(owned.as_charge(), charge);
         assert_eq!(owned.as_charge().counter_key, counter_key);

@@ -6,6 +6,7 @@ pub mod host;
 pub mod hostile;
 pub mod log;
 pub mod policy;
+pub mod random;
 // Some server controls are used by fault tests of a single store only.
 #[allow(dead_code, unused_imports)]
 pub mod servers;
