@@ -11,7 +11,8 @@ use crate::{
 
 /// Why a call failed, such as issuing, changing or listing keys.
 ///
-/// `Display` names the cause and what to do. Code should match [`kind`](Error::kind).
+/// `Display` names the cause and what to do. Code should match [`kind`](Error::kind). The text of a failure may name
+/// hosts and addresses of the operator: log it, and send clients a text of your own.
 #[derive(Clone, Debug)]
 pub struct Error(Box<Details>);
 
@@ -61,6 +62,8 @@ pub enum ErrorKind {
     NotSupported,
     /// The operating system's random generator failed.
     Entropy,
+    /// The store is not configured correctly. A retry fails as well.
+    Configuration,
     /// The store, the host's accounts, the host's policy or the rate limiter is unavailable. A retry is safe.
     Unavailable,
     /// The store returned invalid data.
@@ -210,27 +213,34 @@ impl StdError for Error {
 
 impl From<StoreError> for Error {
     fn from(source: StoreError) -> Self {
-        let (kind, message) = match source.kind() {
+        let (kind, message, advice) = match source.kind() {
+            StoreErrorKind::Configuration => (
+                ErrorKind::Configuration,
+                "the key store is not configured correctly",
+                "correct it, and restart the service",
+            ),
             StoreErrorKind::Unavailable => (
                 ErrorKind::Unavailable,
-                "cannot reach the key store; nothing was changed: try again later",
+                "cannot use the key store",
+                "nothing was changed: try again later",
             ),
-            StoreErrorKind::Corrupt => (
-                ErrorKind::Corrupt,
-                "the key store returned invalid data: see the source of this error, and repair the store",
-            ),
+            StoreErrorKind::Corrupt => {
+                (ErrorKind::Corrupt, "the key store returned invalid data", "repair the store")
+            }
             StoreErrorKind::OutcomeUnknown => (
                 ErrorKind::OutcomeUnknown,
-                "the key store did not confirm the change, which may have been made: read the key before retrying",
+                "the key store did not confirm the change, which may have been made",
+                "read the key before retrying",
             ),
             StoreErrorKind::Unconfirmed => (
                 ErrorKind::Unconfirmed,
-                "the change was made, but too few replicas confirmed it: repeat a revocation until it is confirmed",
+                "the change was made, but too few replicas confirmed it",
+                "repeat a revocation until it is confirmed",
             ),
         };
-        let mut error = Self::new(kind, message);
+        let mut error = Self::new(kind, format!("{message} ({}); {advice}", source.causes()));
         error.0.retry_after = source.retry_after();
-        error.caused_by(Arc::new(source))
+        error
     }
 }
 

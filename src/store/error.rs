@@ -3,12 +3,13 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use crate::model::{Key, KeyId};
 
 /// A failure of the store. The operation was neither granted nor refused.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", .kind.describe())]
+///
+/// `Display` names the kind and all causes, such as the server's address and its answer; it never has a password. For
+/// operators: do not show it to clients. [`cause`](StoreError::cause) is the error of the database's library.
+#[derive(Clone, Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
-    #[source]
-    source: Arc<dyn StdError + Send + Sync>,
+    cause: Arc<dyn StdError + Send + Sync>,
     page: Option<Arc<DamagedPage>>,
     retry_after: Option<Duration>,
 }
@@ -24,6 +25,8 @@ struct DamagedPage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
+    /// The store cannot be used as it is configured: its URL is malformed, say. A retry fails as well.
+    Configuration,
     /// The store cannot be reached or cannot serve now. Nothing was changed; a retry is safe.
     Unavailable,
     /// The store returned data that is not valid.
@@ -36,14 +39,19 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
+    /// Creates an error for a store that is not configured correctly.
+    pub fn configuration(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StoreErrorKind::Configuration, cause)
+    }
+
     /// Creates an error for a store that cannot serve now. Nothing was changed.
-    pub fn unavailable(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(StoreErrorKind::Unavailable, source.into())
+    pub fn unavailable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StoreErrorKind::Unavailable, cause)
     }
 
     /// Creates an error for stored data that is not valid.
-    pub fn corrupt(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(StoreErrorKind::Corrupt, source.into())
+    pub fn corrupt(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StoreErrorKind::Corrupt, cause)
     }
 
     /// Returns the page of a [`list`](super::KeyStore::list), whose records were read one by one. If some are corrupt, it
@@ -85,19 +93,23 @@ impl StoreError {
     }
 
     /// Creates an error for a change that may have happened.
-    pub fn outcome_unknown(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(StoreErrorKind::OutcomeUnknown, source.into())
+    pub fn outcome_unknown(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StoreErrorKind::OutcomeUnknown, cause)
     }
 
     /// Creates an error for a change that fewer replicas than required confirmed.
-    pub fn unconfirmed(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::new(StoreErrorKind::Unconfirmed, source.into())
+    pub fn unconfirmed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(StoreErrorKind::Unconfirmed, cause)
     }
 
     /// Sets how long a caller should wait before it tries again. Without it, the management API answers `Retry-After: 5`.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    fn new(kind: StoreErrorKind, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { kind, cause: cause.into().into(), page: None, retry_after: None }
     }
 
     /// Returns how the store failed.
@@ -110,23 +122,46 @@ impl StoreError {
         self.retry_after
     }
 
-    fn new(kind: StoreErrorKind, source: Box<dyn StdError + Send + Sync>) -> Self {
-        Self { kind, source: source.into(), page: None, retry_after: None }
+    /// Returns the cause. Its text, and those of its own sources, are in the text of this error.
+    pub fn cause(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.cause
+    }
+
+    /// Returns the texts of all causes. Some libraries repeat the text of a cause in that of its effect.
+    pub(crate) fn causes(&self) -> String {
+        let mut text = self.cause.to_string();
+        let mut cause = self.cause.source();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
     }
 }
 
-impl StoreErrorKind {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Unavailable => "the key store is unavailable; nothing was changed",
-            Self::Corrupt => "the key store returned invalid data",
-            Self::OutcomeUnknown => {
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            StoreErrorKind::Configuration => "the key store is not configured correctly",
+            StoreErrorKind::Unavailable => "cannot use the key store; nothing was changed",
+            StoreErrorKind::Corrupt => "the key store returned invalid data",
+            StoreErrorKind::OutcomeUnknown => {
                 "the key store did not confirm a change; read the key before retrying"
             }
-            Self::Unconfirmed => "the key store made a change, but too few replicas confirmed it",
-        }
+            StoreErrorKind::Unconfirmed => {
+                "the key store made a change, but too few replicas confirmed it"
+            }
+        };
+        write!(f, "{kind}: {}", self.causes())
     }
 }
+
+/// Without a source: `Display` has the causes.
+impl StdError for StoreError {}
 
 /// A server did not answer in time.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]

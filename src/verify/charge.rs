@@ -169,6 +169,8 @@ pub(super) fn charge_error(error: StoreError) -> Error {
             let message = "the use may have been charged or not; another try may charge it twice";
             Error::new(ErrorKind::OutcomeUnknown, message).caused_by(Arc::new(error))
         }
-        StoreErrorKind::Unavailable | StoreErrorKind::Corrupt => error.into(),
+        StoreErrorKind::Configuration | StoreErrorKind::Unavailable | StoreErrorKind::Corrupt => {
+            error.into()
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The conformance of every store, and sabotaged stores that prove that the suite detects violations.
 
+mod causes;
 mod conformance;
 mod documents;
 mod json_store;

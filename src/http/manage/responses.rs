@@ -238,7 +238,7 @@ impl From<Error> for ManageError {
             }
             ErrorKind::OutcomeUnknown => return unavailable("outcome_unknown", OUTCOME_UNKNOWN),
             ErrorKind::Unconfirmed => return unavailable("unconfirmed", UNCONFIRMED),
-            ErrorKind::Corrupt => return Self::internal(),
+            ErrorKind::Corrupt | ErrorKind::Configuration => return Self::internal(),
             ErrorKind::InProgress => {
                 let wait = error.retry_after().unwrap_or_default();
                 return Self::new(StatusCode::CONFLICT, "conflict", IN_PROGRESS)

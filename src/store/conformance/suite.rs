@@ -374,18 +374,10 @@ fn failure_message(
 ) -> Option<String> {
     match result {
         Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(error))) => {
-            let mut message = match calls.failed() {
-                Some(method) => format!("`{method}` failed: {error}"),
-                None => format!("the store failed: {error}"),
-            };
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                message += &format!(": {error}");
-                cause = error.source();
-            }
-            Some(message)
-        }
+        Ok(Ok(Err(error))) => Some(match calls.failed() {
+            Some(method) => format!("`{method}` failed: {error}"),
+            None => format!("the store failed: {error}"),
+        }),
         Ok(Err(_)) => Some(match calls.running().as_slice() {
             [] => format!("the check did not finish within {TIME_LIMIT:?}"),
             running => format!(

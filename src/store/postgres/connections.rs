@@ -1,4 +1,5 @@
 use std::{
+    io::ErrorKind,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -8,7 +9,8 @@ use std::{
 };
 
 use sqlx::{
-    Connection, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr,
+    ConnectOptions, Connection, Error, Execute, Executor, PgConnection, PgPool, Postgres,
+    SqlSafeStr, SqlStr,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgRow},
     raw_sql,
@@ -55,6 +57,23 @@ impl Connections {
         let options = options.min_connections(0).max_connections(connections);
         let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
         Self { pool, queue: None, ..self.clone() }
+    }
+
+    /// Fails immediately if the server refuses connections. The pool would try again until the timeout, and then not
+    /// say why. What else a server may answer, the pool reports.
+    pub(super) async fn check_server(&self) -> Result<(), StoreError> {
+        let options = self.pool.connect_options();
+        let connect = async {
+            match options.connect().await {
+                Ok(connection) => drop(connection.close().await),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+                    return Err(Error::Io(error).into());
+                }
+                Err(_) => {}
+            }
+            Ok(())
+        };
+        self.before_commit(self.limit, connect).await
     }
 
     /// Returns the rows of a statement that changes nothing.

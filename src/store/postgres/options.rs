@@ -113,10 +113,17 @@ impl PostgresOptions {
     /// Connects with a pool of the store's own, and migrates the tables.
     ///
     /// # Errors
-    /// If the URL is invalid, the server cannot be reached, or its tables are newer than this crate.
+    /// *Configuration* if the URL is malformed. *Unavailable* if the server cannot be reached, or refuses the user,
+    /// its password or the database, or if the tables are newer than this crate. The text names the cause.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::unavailable(format!("invalid PostgreSQL URL: {error}")))?;
+        let invalid = |error: &dyn std::fmt::Display| {
+            StoreError::configuration(format!("invalid PostgreSQL URL: {error}"))
+        };
+        // sqlx reads a URL of any scheme.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(invalid(&"use postgres://user:password@host:port/database"));
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|error| invalid(&error))?;
         let options = options.disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(self.connections)
@@ -136,6 +143,7 @@ impl PostgresOptions {
         let Self { schema, prefix, timeout, migrate, pooler, .. } = self;
         let tables = Arc::new(TableNames { schema, prefix, prepare: !pooler });
         let connections = Connections::new(pool, timeout, !pooler);
+        connections.check_server().await?;
         let reserved = connections.reserved();
         let announcements = Arc::default();
         let database = PostgresDatabase { tables, connections, reserved, announcements };

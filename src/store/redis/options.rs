@@ -98,8 +98,9 @@ impl RedisOptions {
     /// Connects to one server, and checks that it is safe to store keys on it.
     ///
     /// # Errors
-    /// If the URL is invalid, the server cannot be reached, is a replica, evicts data or does not
-    /// persist them, or its data are newer than this crate.
+    /// *Configuration* if the URL is malformed. *Unavailable* if the server cannot be reached, refuses
+    /// the user or its password, is a replica, evicts data or does not persist them, or if its data
+    /// are newer than this crate. The text names the cause.
     pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
         self.connect_cluster([url]).await
     }
@@ -116,7 +117,7 @@ impl RedisOptions {
         let Self { prefix, timeout, replicas, requirements } = self;
         let parse = |node: T| {
             let parsed = node.as_ref().into_connection_info();
-            parsed.map_err(|error| StoreError::unavailable(format!("invalid Redis URL: {error}")))
+            parsed.map_err(|error| StoreError::configuration(format!("invalid Redis URL: {error}")))
         };
         let seeds: Vec<ConnectionInfo> = nodes.into_iter().map(parse).collect::<Result<_, _>>()?;
         let keys = Arc::new(RedisKeys::new(&prefix));
@@ -219,7 +220,13 @@ impl RedisDatabase {
         }
         let mut info = redis::cmd("INFO");
         info.arg("memory").arg("persistence");
-        let info = self.query(&info).await?.map(|info| text(&info)).unwrap_or_default();
+        let refused = |error| {
+            StoreError::unavailable(format!(
+                "this Redis server does not show whether keys are safe on it: {error}. Permit the \
+                 user to run INFO"
+            ))
+        };
+        let info = text(&self.query(&info).await?.map_err(refused)?);
         let get = |name| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         Ok(ServerSettings {
             eviction_policy: get("maxmemory_policy").unwrap_or("unknown").into(),

@@ -93,13 +93,15 @@ impl SqliteOptions {
     /// Opens a file, creates it if it is missing, and migrates its tables.
     ///
     /// # Errors
-    /// If the file cannot be opened or is not a database, or its tables are newer than this crate.
+    /// If the file cannot be read and written or is not a database, or its tables are newer than this crate.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = path.as_ref();
         let path: Arc<Path> = create(path)
             .map_err(|error| {
                 let path = path.display();
-                StoreError::unavailable(format!("cannot open the SQLite file {path}: {error}"))
+                let message =
+                    format!("cannot open the SQLite file {path} to read and write: {error}");
+                StoreError::unavailable(message)
             })?
             .into();
         let options = self.connection().filename(&path);
@@ -192,9 +194,22 @@ fn create(path: &Path) -> Result<PathBuf, std::io::Error> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
     match file.open(&path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => check_access(&path)?,
+        created => drop(created?),
     }
+    Ok(path)
+}
+
+/// Refuses a file that can be opened, but not written: SQLite would open it, and fail at the first change. The file is
+/// not opened here, because closing it would release the locks that this process has on it.
+fn check_access(path: &Path) -> Result<(), std::io::Error> {
+    #[cfg(unix)]
+    rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK)?;
+    #[cfg(not(unix))]
+    if std::fs::metadata(path)?.permissions().readonly() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
 }
 
 impl SqliteDatabase {

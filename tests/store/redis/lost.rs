@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyward::{store::ChangeFeed, verify::DeniedReason};
 use tokio::time::timeout;
 
-use super::{UNAVAILABLE, Verdict, connect, error_chain, service, until_verified, verify};
+use super::{UNAVAILABLE, Verdict, connect, service, until_verified, verify};
 use crate::support::servers::{
     eventually,
     redis::{Cluster, Options},
@@ -49,7 +49,7 @@ async fn a_server_that_comes_back_empty_is_unavailable_and_denies_no_key() {
     server.restart();
     eventually("it is recognized as empty", async || {
         assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);
-        error_chain(&store.changes(None).await.unwrap_err()).contains("it has lost the store")
+        store.changes(None).await.unwrap_err().to_string().contains("it has lost the store")
     })
     .await;
     assert_eq!(verify(&service, &issued).await.unwrap_err(), UNAVAILABLE);

@@ -12,10 +12,8 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use keyward::{
-    Error, ErrorKind, KeyStore, RedisStore, Verified, VerifyError, VerifyRequest,
-    manage::Issued,
-    store::{RedisOptions, StoreError},
-    verify::DeniedReason,
+    Error, ErrorKind, KeyStore, RedisStore, Verified, VerifyError, VerifyRequest, manage::Issued,
+    store::RedisOptions, verify::DeniedReason,
 };
 
 use crate::support::{
@@ -83,15 +81,4 @@ const UNAVAILABLE: Verdict = Verdict::Failed(ErrorKind::Unavailable);
 async fn until_verified(service: &Service, issued: &Issued) {
     eventually("the store recovers by itself", async || verify(service, issued).await.is_ok())
         .await;
-}
-
-/// Returns an error with its causes as one text.
-fn error_chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }

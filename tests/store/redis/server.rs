@@ -2,7 +2,7 @@
 
 use keyward::store::{RedisOptions, StoreErrorKind};
 
-use super::{error_chain, options};
+use super::options;
 use crate::support::servers::redis::{Options, Server};
 
 /// Connects, or returns the text of the error.
@@ -11,7 +11,7 @@ async fn accepted(server: &Server, options: RedisOptions) -> Result<(), String> 
         Ok(_) => Ok(()),
         Err(error) => {
             assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-            Err(error_chain(&error))
+            Err(error.to_string())
         }
     }
 }

@@ -3,9 +3,9 @@ use keyward::{
     store::{SqliteOptions, StoreErrorKind},
 };
 use sqlx::Row;
-use std::{error::Error, fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt};
 
-use super::{issue, keys_on, other_connection, service, sql};
+use super::{issue, keys_on, other_connection, process, service, sql};
 use crate::support::{owner, stores::SqliteFile};
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn tables_of_a_newer_version_are_rejected_and_not_changed() {
     .await;
     let rejected = SqliteStore::open(file.path()).await.unwrap_err();
     assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
-    let why = rejected.source().unwrap().to_string();
+    let why = rejected.to_string();
     assert!(why.contains("4711") && why.contains("upgrade keyward"), "{why}");
 }
 
@@ -112,6 +112,27 @@ async fn a_missing_folder_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let rejected = SqliteStore::open(folder.path().join("missing/keys.db")).await.unwrap_err();
     assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
-    let why = rejected.source().unwrap().to_string();
+    let why = rejected.to_string();
     assert!(why.contains("missing/keys.db"), "{why}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_and_written_is_rejected_when_it_is_opened() {
+    let file = SqliteFile::new();
+    drop(SqliteStore::open(file.path()).await.unwrap());
+    for mode in [0o444, 0o222] {
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let mut child = process::start_unprivileged("file::opens_a_forbidden_file", &file.path());
+        assert!(child.wait().unwrap().success(), "mode {mode:o}");
+    }
+}
+
+/// Runs in a process without the privileges of root.
+#[tokio::test]
+#[ignore = "started by the test above"]
+async fn opens_a_forbidden_file() {
+    let rejected = SqliteStore::open(process::file()).await.unwrap_err();
+    assert_eq!(rejected.kind(), StoreErrorKind::Unavailable);
+    let text = rejected.to_string();
+    assert!(text.contains("keys.db to read and write: Permission denied"), "{text}");
 }
