@@ -221,7 +221,7 @@ fn kind(schema: &Value) -> String {
         _ => {}
     }
     if schema["items"].is_object() {
-        let _ = write!(kind, " of {}", self::kind(&schema["items"]));
+        kind = kind.replacen("array", &format!("array of {}", self::kind(&schema["items"])), 1);
     }
     if schema["additionalProperties"].is_object() {
         let (keys, values) = (&schema["propertyNames"], &schema["additionalProperties"]);

@@ -125,7 +125,12 @@ async fn creating_a_key_returns_the_documented_response(backend: &Backend) {
     let luna = Luna::start(backend);
     let created = luna.generate("ada", "ci-pipeline").await;
     assert_eq!(created.status, 201);
-    assert_eq!(names(&created.body), ["createdAt", "id", "key", "name", "prefix"]);
+    assert_eq!(
+        names(&created.body),
+        ["createdAt", "expiresAt", "id", "key", "name", "prefix", "scopes"]
+    );
+    // The page does not show these two: the key does not expire, and may do all that its user may do.
+    assert!(created.body["expiresAt"].is_null() && created.body["scopes"].is_null());
     assert!(created.body["id"].as_str().unwrap().parse::<KeyId>().is_ok());
     assert_eq!(created.body["name"], "ci-pipeline");
     assert_eq!(created.body["createdAt"], "2026-02-09T12:00:00.000Z");
@@ -167,7 +172,8 @@ async fn keys_are_listed_by_prefix_and_never_shown_again(backend: &Backend) {
         .await;
     let shown = |created: &Value, used: Value| {
         json!({ "id": created["id"], "name": created["name"], "prefix": created["prefix"],
-            "createdAt": created["createdAt"], "lastUsedAt": used })
+            "createdAt": created["createdAt"], "lastUsedAt": used,
+            "expiresAt": null, "scopes": null })
     };
     let mut expected =
         [shown(&second, json!("2026-02-09T12:00:00.000Z")), shown(&first, Value::Null)];

@@ -1,5 +1,6 @@
 //! Responses of the management API: JSON in camel case, with instants as RFC 3339 in UTC. Fields without a value are
-//! omitted, except `lastUsedAt`, which is `null` until the first use. Control characters and characters that reorder
+//! omitted, except three: `scopes` is `null` if the key may do all that its owner may do, `expiresAt` is `null` if it does
+//! not expire, and `lastUsedAt` is `null` until the first use. Control characters and characters that reorder
 //! text are escaped: names and user agents come from others.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -124,7 +125,6 @@ pub(super) fn key_json(
         "createdAt": key.created_at.to_string(),
         "account": is_administrator.then(|| key.owner.account()),
         "metadata": Some(metadata).filter(|metadata| !metadata.is_empty()),
-        "expiresAt": instant(key.expires_at),
         "disabledAt": instant(key.disabled_at),
         "revokedAt": instant(key.revoked.as_ref().map(|revocation| revocation.at)),
         "rotatedAt": instant(key.rotated_at),
@@ -133,9 +133,11 @@ pub(super) fn key_json(
         }),
         "lastUsedIp": key.last_used_ip,
     }));
-    if let Access::Only(scopes) = &key.access {
-        json["scopes"] = scopes.iter().collect();
-    }
+    json["scopes"] = match &key.access {
+        Access::Only(scopes) => scopes.iter().collect(),
+        Access::Inherited => Value::Null,
+    };
+    json["expiresAt"] = instant(key.expires_at).into();
     if let Networks::Only(networks) = &key.networks {
         json["allowedNetworks"] = networks.iter().map(ToString::to_string).collect();
     }

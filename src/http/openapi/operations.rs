@@ -422,15 +422,23 @@ pub(crate) fn problem() -> ObjectBuilder {
 fn key(text: &str) -> ClosedObject {
     let prefix = "The beginning of the secret, which may be displayed.";
     let account = "The account that owns the key; only for administrators.";
+    let scopes = "What the key may do, within the permissions of its owner. `null`: all that its owner may do.";
+    let scopes = ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(string())
+        .description(Some(scopes));
+    let expires = or_null(instant()).description(Some("`null`: the key does not expire."));
     object(text)
         .required(["id"], uuid())
         .required(["name"], string())
         .required(["prefix"], string().description(Some(prefix)))
         .required(["createdAt"], instant())
         .optional(["account"], string().description(Some(account)))
-        .optional(["scopes", "allowedNetworks"], ArrayBuilder::new().items(string()))
+        .required(["scopes"], scopes)
+        .required(["expiresAt"], expires)
+        .optional(["allowedNetworks"], ArrayBuilder::new().items(string()))
         .optional(["metadata"], ObjectBuilder::new().additional_properties(Some(string())))
-        .optional(["expiresAt", "disabledAt", "revokedAt", "rotatedAt"], instant())
+        .optional(["disabledAt", "revokedAt", "rotatedAt"], instant())
         .optional(["retiring"], Ref::from_schema_name("RetiringSecret"))
         .optional(["lastUsedIp"], string())
 }

@@ -17,7 +17,10 @@ async fn responses_match_the_documentation_of_lunaos() {
     let world = World::new();
     let ada = Client::new(world.keys(), "acme/ada");
     let made = ada.create(r#"{"name": "ci-pipeline"}"#).await;
-    assert_eq!(names(&made), ["createdAt", "id", "key", "name", "prefix"]);
+    assert_eq!(names(&made), ["createdAt", "expiresAt", "id", "key", "name", "prefix", "scopes"]);
+    for field in ["expiresAt", "scopes"] {
+        assert_eq!(made[field], Value::Null, "what a key without limits may do is explicit");
+    }
     let (key, prefix) = (made["key"].as_str().unwrap(), made["prefix"].as_str().unwrap());
     assert!(key.starts_with(prefix) && key.len() > prefix.len());
     assert_eq!(made["createdAt"], "2026-01-01T00:00:00.000Z");
@@ -26,7 +29,7 @@ async fn responses_match_the_documentation_of_lunaos() {
     assert!(!list.text.contains(key));
     let expected = json!({"keys": [{
         "id": made["id"], "name": "ci-pipeline", "prefix": prefix,
-        "createdAt": "2026-01-01T00:00:00.000Z", "lastUsedAt": null,
+        "createdAt": "2026-01-01T00:00:00.000Z", "lastUsedAt": null, "expiresAt": null, "scopes": null,
     }]});
     assert_eq!(list.json(), expected);
 
