@@ -263,7 +263,6 @@ pub mod manage {
 
     use super::{into_actix_response, request_head, unreadable_body};
     use crate::{
-        api::ApiKeys,
         http::{
             RequestHead,
             manage::{Caller, MAX_BODY, ManageBody, ManageRequest, ManagementApi, SignIn},
@@ -271,7 +270,8 @@ pub mod manage {
         verify::Verified,
     };
 
-    /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`.
+    /// Adds the routes of [`http::manage`](crate::http::manage) to an app or a scope, by `configure`. Takes the keys, or a
+    /// [`ManagementApi`] with [defaults for new keys](crate::http::manage::NewKeyDefaults).
     ///
     /// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects is
     /// not processed. Without the type parameter, this does not compile:
@@ -290,11 +290,11 @@ pub mod manage {
     /// let app = App::new().service(api);
     /// # }
     /// ```
-    pub fn routes<C>(keys: ApiKeys) -> impl FnOnce(&mut ServiceConfig)
+    pub fn routes<C>(api: impl Into<ManagementApi>) -> impl FnOnce(&mut ServiceConfig)
     where
         C: FromRequest + Into<Caller> + 'static,
     {
-        let api = ManagementApi::new(keys);
+        let api: ManagementApi = api.into();
         let handler = move |_: PlainMount, caller: C, request: HttpRequest, body: Received| {
             let api = api.clone();
             async move {

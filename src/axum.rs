@@ -103,7 +103,6 @@ pub mod manage {
 
     use super::{Body, FromRequestParts, Request, Response, receive};
     use crate::{
-        api::ApiKeys,
         http::{
             RequestHead,
             manage::{Caller, MAX_BODY, ManageRequest, ManagementApi, SignIn},
@@ -112,7 +111,8 @@ pub mod manage {
     };
 
     /// Creates a router with the routes of [`http::manage`](crate::http::manage), to be merged or
-    /// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`.
+    /// nested: `Router::new().nest("/v1", router::<Session, _>(keys))`. Takes the keys, or a [`ManagementApi`] with
+    /// [defaults for new keys](crate::http::manage::NewKeyDefaults).
     ///
     /// `C` is the host's own extractor, which authenticates the [`Caller`]. A request that it rejects
     /// is not processed. Without the type parameter, this does not compile:
@@ -121,12 +121,12 @@ pub mod manage {
     /// # let keys = keyward::testing::TestKeys::new().keys;
     /// let app: axum::Router = keyward::axum::manage::router(keys);
     /// ```
-    pub fn router<C, S>(keys: ApiKeys) -> Router<S>
+    pub fn router<C, S>(api: impl Into<ManagementApi>) -> Router<S>
     where
         C: FromRequestParts<S> + Into<Caller> + Send + 'static,
         S: Clone + Send + Sync + 'static,
     {
-        let api = ManagementApi::new(keys);
+        let api: ManagementApi = api.into();
         let handler = async move |caller: C, request: Request| {
             let (parts, body) = receive(request, MAX_BODY).await?;
             let head = RequestHead::from_parts(&parts, None);
@@ -211,13 +211,10 @@ pub mod openapi {
     use utoipa::openapi::path::PathItem;
     use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-    use crate::{
-        api::ApiKeys,
-        http::{
-            Guard,
-            manage::{Caller, SignIn},
-            openapi::{CallerAuth, PROBLEM, document, problem, sign_in_document},
-        },
+    use crate::http::{
+        Guard,
+        manage::{Caller, ManagementApi, SignIn},
+        openapi::{CallerAuth, PROBLEM, document, problem, sign_in_document},
     };
 
     /// Adds routes behind a [`Guard`] to a router.
@@ -266,12 +263,15 @@ pub mod openapi {
     ///     .merge(sign_in_router(sign_in))
     /// # }
     /// ```
-    pub fn manage_router<C, S>(keys: ApiKeys, callers: &CallerAuth) -> OpenApiRouter<S>
+    pub fn manage_router<C, S>(
+        api: impl Into<ManagementApi>,
+        callers: &CallerAuth,
+    ) -> OpenApiRouter<S>
     where
         C: FromRequestParts<S> + Into<Caller> + Send + 'static,
         S: Clone + Send + Sync + 'static,
     {
-        let routes = super::manage::router::<C, S>(keys);
+        let routes = super::manage::router::<C, S>(api);
         OpenApiRouter::with_openapi(document(callers)).merge(routes.into())
     }
 

@@ -1,5 +1,6 @@
 //! The management API in an axum router, with sessions simulated by a header.
 
+mod defaults;
 mod errors;
 mod idempotency;
 mod others;
@@ -16,7 +17,7 @@ use axum::{
 use keyward::{
     Actor, ApiKeys, Owner,
     http::{
-        manage::Caller,
+        manage::{Caller, ManagementApi},
         openapi::{CallerAuth, document},
     },
     model::{Permissions, Scopes},
@@ -86,7 +87,11 @@ pub struct Reply {
 
 impl Client {
     pub fn new(keys: &ApiKeys, session: &'static str) -> Self {
-        let api = keyward::axum::manage::router::<Session, _>(keys.clone());
+        Self::of(keys.clone(), session)
+    }
+
+    fn of(api: impl Into<ManagementApi>, session: &'static str) -> Self {
+        let api = keyward::axum::manage::router::<Session, _>(api);
         Self { app: Router::new().nest("/v1", api), session }
     }
 

@@ -18,7 +18,7 @@ use keyward::{
     http::{
         Guard,
         leaks::LeakReceiver,
-        manage::{Caller, SignIn},
+        manage::{Caller, ManagementApi, SignIn},
         openapi::CallerAuth,
     },
 };
@@ -194,6 +194,24 @@ fn actix(rules: Rules) -> SocketAddr {
         actix_web::rt::System::new().block_on(server.run()).unwrap();
     });
     address
+}
+
+/// Sends a body to `POST /api-keys` of actix-web, without a server. Returns status and body.
+pub fn actix_creates(api: ManagementApi, body: &'static str) -> (u16, serde_json::Value) {
+    actix_web::rt::System::new().block_on(async {
+        let app = App::new().configure(manage_routes::<Session>(api));
+        let app = actix_web::test::init_service(app).await;
+        let request = actix_web::test::TestRequest::post()
+            .uri("/api-keys")
+            .insert_header(("x-session", "ada"))
+            .insert_header(("content-type", "application/json"))
+            .set_payload(body)
+            .to_request();
+        let response = actix_web::test::call_service(&app, request).await;
+        let status = response.status().as_u16();
+        let body = actix_web::test::read_body(response).await;
+        (status, serde_json::from_slice(&body).unwrap())
+    })
 }
 
 fn listen() -> (TcpListener, SocketAddr) {

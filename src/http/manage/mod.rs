@@ -59,7 +59,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header::CONTENT_DISPOSITIO
 use serde_json::Value;
 
 pub use self::{
-    requests::{Caller, ManageRequest},
+    requests::{Caller, ManageRequest, NewKeyDefaults},
     responses::ManageBody,
     sign_in::SignIn,
 };
@@ -104,6 +104,7 @@ use crate::{http::responses::ErrorCode, verify::Verified};
 #[derive(Clone, Debug)]
 pub struct ManagementApi {
     keys: ApiKeys,
+    defaults: NewKeyDefaults,
 }
 
 /// The operations of the API. The router and the OpenAPI document are built from [`ROUTES`], so they cannot disagree.
@@ -145,7 +146,14 @@ pub(crate) static ROUTES: [(Method, &str, Route); 14] = [
 impl ManagementApi {
     /// Creates the API for these keys.
     pub fn new(keys: ApiKeys) -> Self {
-        Self { keys }
+        Self { keys, defaults: NewKeyDefaults::new() }
+    }
+
+    /// Sets what a new key gets where a request does not say. By default, it does not expire, and may do all that its
+    /// owner may do.
+    #[must_use]
+    pub fn new_key_defaults(self, defaults: NewKeyDefaults) -> Self {
+        Self { defaults, ..self }
     }
 
     /// Handles a request.
@@ -154,7 +162,8 @@ impl ManagementApi {
         caller: &Caller,
         request: &ManageRequest<'_>,
     ) -> Response<ManageBody> {
-        let result = Call { keys: &self.keys, caller, request }.dispatch().await;
+        let Self { keys, defaults } = self;
+        let result = Call { keys, defaults: *defaults, caller, request }.dispatch().await;
         result.unwrap_or_else(|error| error.into_response().map(ManageBody::from))
     }
 
@@ -171,6 +180,12 @@ impl ManagementApi {
             return Rejection::new(ErrorCode::RepeatedCredentials).into_response();
         }
         self.handle(caller, request).await
+    }
+}
+
+impl From<ApiKeys> for ManagementApi {
+    fn from(keys: ApiKeys) -> Self {
+        Self::new(keys)
     }
 }
 
@@ -208,13 +223,14 @@ fn match_path<'a>(path: &'a str, template: &str) -> Option<&'a str> {
 /// A request that is being handled.
 struct Call<'a> {
     keys: &'a ApiKeys,
+    defaults: NewKeyDefaults,
     caller: &'a Caller,
     request: &'a ManageRequest<'a>,
 }
 
 impl Call<'_> {
     async fn dispatch(&self) -> ManageResult<Response<ManageBody>> {
-        let &Self { keys, caller, request } = self;
+        let &Self { keys, caller, request, .. } = self;
         let (route, segment) = Route::find(request.method, request.path)?;
         // A malformed id gets the same response as an unknown one.
         let id = || segment.parse::<KeyId>().map_err(|_| ManageError::not_found());
@@ -281,7 +297,7 @@ impl Call<'_> {
     }
 
     async fn rotate(&self, id: KeyId) -> ManageResult<Issued> {
-        let &Self { keys, caller, request } = self;
+        let &Self { keys, caller, request, .. } = self;
         let RotateBody { overlap_seconds } =
             if request.body.is_empty() { RotateBody::default() } else { request.parse_json()? };
         let mut rotation = Rotation::overlap(Duration::from_secs(overlap_seconds.into()));
@@ -302,7 +318,7 @@ impl Call<'_> {
     /// Looks at the key and does not use it. The address of the caller itself says nothing about the client that
     /// presented the secret, so only an address in the form is compared with the networks of the key.
     async fn introspect(&self) -> ManageResult<Value> {
-        let &Self { keys, caller, request } = self;
+        let &Self { keys, caller, request, .. } = self;
         let form = request.form_parameters()?;
         let expected = || ManageError::invalid("send the form parameter `token`");
         let token = form.get("token").ok_or_else(expected)?;
@@ -319,7 +335,8 @@ impl Call<'_> {
     }
 
     async fn create(&self) -> ManageResult<Issued> {
-        let new = self.request.parse_json::<CreateBody>()?.into_new_key(&self.caller.owner)?;
+        let body = self.request.parse_json::<CreateBody>()?;
+        let new = body.into_new_key(&self.caller.owner, self.defaults)?;
         let new = match self.request.idempotency_token()? {
             Some(token) => new.token(token),
             None => new,

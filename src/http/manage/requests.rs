@@ -70,6 +70,53 @@ enum SentHeader<'a> {
     Repeated,
 }
 
+/// What a new key gets where the request of the client does not say.
+///
+/// The adapters take a [`ManagementApi`](super::ManagementApi) with its defaults in place of the keys. The defaults do
+/// not apply to [`ApiKeys::issue`](crate::ApiKeys::issue), where the host itself makes the key.
+///
+/// # Examples
+/// ```
+/// # use keyward::testing::TestKeys;
+/// use keyward::{Expiry, http::manage::{ManagementApi, NewKeyDefaults}};
+///
+/// # let keys = TestKeys::new().keys;
+/// // A key ends after 90 days unless the client asks for another expiry, and a client must name its scopes.
+/// let defaults = NewKeyDefaults::new().expiry(Expiry::DAYS_90).require_scopes();
+/// let api = ManagementApi::new(keys).new_key_defaults(defaults);
+/// # #[cfg(feature = "axum")]
+/// # fn routes<Session>(api: ManagementApi) -> axum::Router
+/// # where Session: axum::extract::FromRequestParts<()> + Into<keyward::http::manage::Caller> + Send + 'static {
+/// keyward::axum::manage::router::<Session, _>(api)
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct NewKeyDefaults {
+    expiry: Expiry,
+    requires_scopes: bool,
+}
+
+impl NewKeyDefaults {
+    /// Returns the defaults of the defaults: a key does not expire, and may do all that its owner may do.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets when a key expires if the request has neither `expiresInDays` nor `expiresAt`. Defaults to
+    /// [`Expiry::Never`]. With another one, a client cannot create a key that never expires; how long a key may live at
+    /// most is set by [`Limits`](crate::Limits) of the owner's plan.
+    pub fn expiry(self, expiry: Expiry) -> Self {
+        Self { expiry, ..self }
+    }
+
+    /// Rejects a request without `scopes` (422, `invalid`). By default, such a key inherits all permissions of its
+    /// owner, now and later.
+    pub fn require_scopes(self) -> Self {
+        Self { requires_scopes: true, ..self }
+    }
+}
+
 /// The body of `POST /api-keys`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -244,13 +291,24 @@ impl<'a> ManageRequest<'a> {
 debug_only!(ManageRequest<'_> { method, path });
 
 impl CreateBody {
-    pub(super) fn into_new_key(self, owner: &Owner) -> ManageResult<NewKey> {
+    pub(super) fn into_new_key(
+        self,
+        owner: &Owner,
+        defaults: NewKeyDefaults,
+    ) -> ManageResult<NewKey> {
+        let access = match self.scopes {
+            Some(scopes) => Access::only(scopes)?,
+            None if defaults.requires_scopes => {
+                return Err(ManageError::invalid("`scopes` is missing: list what the key may do"));
+            }
+            None => Access::Inherited,
+        };
         let new = NewKey::new(owner, &self.name)?
-            .access(self.scopes.map(Access::only).transpose()?.unwrap_or_default())
+            .access(access)
             .networks(self.allowed_networks.map(Networks::only).transpose()?.unwrap_or_default())
             .metadata(Metadata::new(self.metadata)?);
         match (self.expires_at, self.expires_in_days) {
-            (None, None) => Ok(new),
+            (None, None) => Ok(new.expiry(defaults.expiry)),
             (Some(instant), None) => Ok(new.expiry(Expiry::At(instant.parse()?))),
             (None, Some(days)) => Ok(new.expiry(Expiry::days(days))),
             (Some(_), Some(_)) => {

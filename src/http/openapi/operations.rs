@@ -324,7 +324,10 @@ pub(super) type NamedSchema = (&'static str, ObjectBuilder);
 
 /// Returns the schemas of the management API.
 pub(super) fn management_schemas() -> [NamedSchema; 8] {
-    let at = instant().description(Some("An instant in the future. Excludes `expiresInDays`."));
+    let at = instant().description(Some(
+        "An instant in the future. Excludes `expiresInDays`. Without \
+        both, the service decides: by default, the key does not expire.",
+    ));
     let new_key = changeable(object("The key to create.").required(["name"], name()))
         .optional(["expiresAt"], at)
         .optional(["expiresInDays"], integer().minimum(Some(1)).maximum(Some(u32::MAX)));
@@ -447,7 +450,7 @@ fn key(text: &str) -> ClosedObject {
 fn changeable(object: ClosedObject) -> ClosedObject {
     let scope = string().pattern(Some(r"^[!#-\[\]-~]{1,100}$"));
     let text = "What the key may do. An empty list means nothing. A new key without it may do \
-                everything that its owner may do.";
+                everything that its owner may do, unless the service requires it.";
     let scopes = ArrayBuilder::new().items(scope).max_items(Some(200)).description(Some(text));
     let text =
         "The networks from which the key may be used, for example `192.0.2.0/24` or `2001:db8::1`.";
