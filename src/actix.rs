@@ -45,8 +45,8 @@ use actix_web::{
 
 use crate::{
     http::{
-        ErrorCode, Guard, Rejection, RequestHead,
-        guard::{CheckedWithoutKey, OuterCheck, Precheck},
+        Guard, Rejection, RequestHead,
+        guard::{CheckedWithoutKey, OuterCheck, Precheck, unverified},
         rate_limit_headers,
         request::Headers,
         responses::{malformed_body, too_large},
@@ -154,15 +154,16 @@ where
     }
 }
 
-/// Extracts the key that the middleware verified. Without the middleware, the response is 500 and
-/// names the fix. With an optional guard, use [`MaybeVerified`].
+/// Extracts the key that the middleware verified. With an optional guard, use [`MaybeVerified`]. If the route has no
+/// middleware, or its guard is optional and the request has no key, the response is 500, and the log names the fix.
 impl FromRequest for Verified {
     type Error = Rejection;
     type Future = Ready<Result<Self, Rejection>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let verified = request.extensions().get::<Self>().cloned();
-        ready(verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
+        let extensions = request.extensions();
+        let verified = extensions.get::<Self>().cloned();
+        ready(verified.ok_or_else(|| unverified(extensions.get::<CheckedWithoutKey>().is_some())))
     }
 }
 
@@ -184,7 +185,7 @@ impl FromRequest for MaybeVerified {
         let extensions = request.extensions();
         let without_key = || extensions.get::<CheckedWithoutKey>().map(|_| None);
         let checked = extensions.get().cloned().map(Some).or_else(without_key);
-        ready(checked.map(Self).ok_or_else(|| Rejection::new(ErrorCode::MissingLayer)))
+        ready(checked.map(Self).ok_or_else(|| unverified(false)))
     }
 }
 

@@ -37,8 +37,8 @@ use http::{Extensions, StatusCode, request::Parts};
 
 use crate::{
     http::{
-        ErrorCode, Guard, Rejection,
-        guard::CheckedWithoutKey,
+        Guard, Rejection,
+        guard::{CheckedWithoutKey, unverified},
         responses::{malformed_body, too_large},
     },
     tower::ApiKeyLayer,
@@ -56,14 +56,14 @@ fn peer(extensions: &Extensions) -> Option<IpAddr> {
     Some(extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip())
 }
 
-/// Extracts the key that the layer verified. Without the layer, the response is 500 and names the
-/// fix. With an optional guard, use `Option<Verified>`.
+/// Extracts the key that the layer verified. With an optional guard, use `Option<Verified>`. If the route has no layer, or
+/// its guard is optional and the request has no key, the response is 500, and the log names the fix.
 impl<S: Sync> FromRequestParts<S> for Verified {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
         let verified = parts.extensions.get::<Self>().cloned();
-        verified.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
+        verified.ok_or_else(|| unverified(parts.extensions.get::<CheckedWithoutKey>().is_some()))
     }
 }
 
@@ -75,7 +75,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Verified {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Rejection> {
         let without_key = || parts.extensions.get::<CheckedWithoutKey>().map(|_| None);
         let checked = parts.extensions.get().cloned().map(Some).or_else(without_key);
-        checked.ok_or_else(|| Rejection::new(ErrorCode::MissingLayer))
+        checked.ok_or_else(|| unverified(false))
     }
 }
 

@@ -434,6 +434,20 @@ pub(crate) struct OuterCheck {
 #[derive(Clone, Copy)]
 pub(crate) struct CheckedWithoutKey;
 
+/// Returns the response to a handler that extracts a verified key although its route requires none. Clients get a neutral
+/// text; the log says what to change.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(crate) fn unverified(has_optional_guard: bool) -> Rejection {
+    super::telemetry::log_mistake(if has_optional_guard { PLAIN_VERIFIED } else { NO_LAYER });
+    Rejection::new(ErrorCode::Misconfigured)
+}
+
+#[cfg(any(feature = "axum", feature = "actix"))]
+const NO_LAYER: &str = "a handler takes keyward::Verified, but no layer verifies keys on its route: add \
+    keyward::axum::layer(guard) to the Router, or .wrap(keyward::actix::ApiKeyAuth::new(guard)) to the App";
+#[cfg(any(feature = "axum", feature = "actix"))]
+const PLAIN_VERIFIED: &str = "a handler takes keyward::Verified, but the guard of its route is optional and the request \
+    has no key: take Option<Verified> with axum or MaybeVerified with actix-web, or build the guard without `optional`";
 /// In bytes. The audit log keeps 500 characters of the user agent.
 const MAX_USER_AGENT: usize = 2_000;
 /// No tenant has this name, because an `Owner` contains no NUL. Every key is rejected like an unknown one.

@@ -58,8 +58,8 @@ pub enum ErrorCode {
     QuotaExhausted = "quota_exhausted",
     /// The key cannot be checked at the moment.
     Unavailable = "unavailable",
-    /// A handler extracts a verified key, but no layer verifies keys on its route.
-    MissingLayer = "missing_layer",
+    /// A handler extracts a verified key, but its route has no layer that requires one. The log says what to change.
+    Misconfigured = "misconfigured",
 }
 }
 
@@ -187,7 +187,7 @@ impl ErrorCode {
             Self::RepeatedCredentials => (StatusCode::BAD_REQUEST, 16, Some("invalid_request")),
             Self::RateLimited | Self::QuotaExhausted => (StatusCode::TOO_MANY_REQUESTS, 8, None),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, 14, None),
-            Self::MissingLayer => (StatusCode::INTERNAL_SERVER_ERROR, 13, None),
+            Self::Misconfigured => (StatusCode::INTERNAL_SERVER_ERROR, 13, None),
         }
     }
 
@@ -205,11 +205,7 @@ impl ErrorCode {
             Self::Unavailable => {
                 "API keys cannot be checked at the moment: try again later with the same key"
             }
-            Self::MissingLayer => {
-                "a handler takes keyward::Verified, but no layer verifies keys on this route: \
-                 add keyward::axum::layer(guard) to the Router, or .wrap(keyward::actix::ApiKeyAuth::new(guard)) \
-                 to the App"
-            }
+            Self::Misconfigured => "the service is misconfigured: contact its operator",
         }
     }
 }

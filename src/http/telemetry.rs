@@ -74,3 +74,15 @@ impl CheckRecorder {
         }
     }
 }
+
+/// Logs a mistake in the code of the host: with the feature `tracing` each time, otherwise once to stderr.
+#[cfg(any(feature = "axum", feature = "actix"))]
+pub(super) fn log_mistake(hint: &'static str) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: "keyward::http", "{hint}");
+    #[cfg(not(feature = "tracing"))]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| eprintln!("keyward: {hint}"));
+    }
+}

@@ -143,6 +143,7 @@ fn axum(rules: Rules) -> (SocketAddr, Document) {
         .nest("/behind", behind)
         .nest("/t/{tenant}", of_tenant)
         .route("/leaks", keyward::axum::leaks::route(rules.leaks))
+        .route("/optional-plain", get(any).layer(keyward::axum::layer(rules.optional)))
         .route("/forgotten", get(any))
         .route("/forgotten-optional", get(optional));
     let (listener, address) = listen();
@@ -185,6 +186,7 @@ fn actix(rules: Rules) -> SocketAddr {
                 }
             }))
             .service(keyward::actix::leaks::resource("/leaks", rules.leaks.clone()))
+            .service(wrap("/optional-plain", &rules.optional).to(by_key))
             .route("/forgotten", web::get().to(by_key))
             .route("/forgotten-optional", web::get().to(maybe))
     };

@@ -3,9 +3,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::body::Body;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    routing::get,
+};
 use http::{Request, Response};
-use keyward::tower::ApiKeyLayer;
+use keyward::{Verified, tower::ApiKeyLayer};
 use tower::{Layer, ServiceExt, service_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -26,9 +30,8 @@ impl io::Write for Lines {
     }
 }
 
-#[tokio::test]
-async fn a_span_records_key_id_outcome_and_cache_but_no_secret() {
-    let world = World::new();
+/// Logs to the returned lines until the guard is dropped.
+fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -37,7 +40,43 @@ async fn a_span_records_key_id_outcome_and_cache_but_no_secret() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_handler_whose_route_requires_no_key_is_a_mistake_that_only_the_log_explains() {
+    let world = World::new();
+    let (lines, _guard) = log();
+    let optional = world.guard_builder().optional().build().unwrap();
+    let handler = async |_: Verified| "never";
+    let app: Router = Router::new()
+        .route("/optional", get(handler).layer(keyward::axum::layer(optional)))
+        .route("/forgotten", get(handler))
+        .route("/forgotten-optional", get(async |_: Option<Verified>| "never"));
+    for (path, hint) in [
+        ("/optional", "take Option<Verified>"),
+        ("/forgotten", "add keyward::axum::layer(guard)"),
+        ("/forgotten-optional", "add keyward::axum::layer(guard)"),
+    ] {
+        lines.0.lock().unwrap().clear();
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500, "{path}");
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let body = String::from_utf8(body.into()).unwrap();
+        for inside in ["Verified", "layer", "guard", "keyward"] {
+            assert!(!body.contains(inside), "{path}: {body}");
+        }
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let errors = log.lines().filter(|line| line.contains("ERROR") && line.contains(hint));
+        assert_eq!(errors.count(), 1, "{path}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_span_records_key_id_outcome_and_cache_but_no_secret() {
+    let world = World::new();
+    let (lines, _guard) = log();
     let issued = world.service.issue().await;
     let handler = async |_: Request<Body>| Ok::<_, io::Error>(Response::new(Body::empty()));
     let service = ApiKeyLayer::new(world.guard()).layer(service_fn(handler));

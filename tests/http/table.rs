@@ -64,7 +64,7 @@ const INVALID: (u16, &str) = (401, "invalid_key");
 const REPEATED: (u16, &str) = (400, "repeated_credentials");
 const SCOPE: (u16, &str) = (403, "insufficient_scope");
 const LIMITED: (u16, &str) = (429, "rate_limited");
-const MISSING_LAYER: (u16, &str) = (500, "missing_layer");
+const MISCONFIGURED: (u16, &str) = (500, "misconfigured");
 /// Rejected by the server's HTTP parser, before the guard.
 const UNREADABLE: (u16, &str) = (400, "");
 const NO_SUCH_PAGE: (u16, &str) = (404, "");
@@ -231,9 +231,11 @@ async fn axum_and_actix_web_return_the_same_responses() {
         ("/query?key=$good&key=$good", b"", REPEATED),
         ("/query?key=$good", b"Authorization: Bearer $good\r\n", REPEATED),
         ("/query?KEY=$good", b"", MISSING),
-        // A handler without a layer.
-        ("/forgotten", b"X-API-Key: $good\r\n", MISSING_LAYER),
-        ("/forgotten-optional", b"", MISSING_LAYER),
+        // A handler that takes a key, without a layer that requires one.
+        ("/optional-plain", b"X-API-Key: $good\r\n", HELLO),
+        ("/optional-plain", b"", MISCONFIGURED),
+        ("/forgotten", b"X-API-Key: $good\r\n", MISCONFIGURED),
+        ("/forgotten-optional", b"", MISCONFIGURED),
         // Requests that the HTTP parser rejects.
         ("/any", b"X-API-Key: $good\0\r\n", UNREADABLE),
         ("/any", b"X-API-Key: $good\x01\r\n", UNREADABLE),

@@ -132,7 +132,7 @@ impl Guard {
         let is_possible = |code: &ErrorCode| match code {
             ErrorCode::MissingKey => !self.optional,
             ErrorCode::InsufficientScope => requires_scope,
-            other => *other != ErrorCode::MissingLayer,
+            other => *other != ErrorCode::Misconfigured,
         };
         let mut errors = ErrorCodes::default();
         for code in ErrorCode::ALL.into_iter().filter(is_possible) {
