@@ -57,7 +57,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Slow clients cannot keep others out: heads of requests have 5 seconds by default, and each worker has fewer
     // connections than the process may open files (`ulimit -n`).
     let server = HttpServer::new(app).workers(2).max_connections(32).on_connect(connected);
-    let server = server.bind(&listen)?;
+    let server = server.bind(&listen).map_err(|error| {
+        format!(
+            "cannot listen on {listen}: {error}. Choose another address with --listen 127.0.0.1:0"
+        )
+    })?;
     let at = format!("http://{}", server.addrs()[0]);
     println!("Acme is at {at}");
     println!(

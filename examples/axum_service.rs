@@ -24,7 +24,6 @@ use keyward::{
     model::Rate,
     verify::RedisRateLimiter,
 };
-use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 use utoipa::{
     OpenApi, ToSchema,
@@ -60,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = app.route("/openapi.json", get(Json(document))).layer(CsrfLayer::new());
 
     let listen = argument("--listen").unwrap_or("127.0.0.1:8080".into());
-    let listener = TcpListener::bind(listen).await?;
+    let listener = serve::listen(&listen).await?;
     let at = format!("http://{}", listener.local_addr()?);
     println!("Acme is at {at}");
     println!(

@@ -33,7 +33,6 @@ use keyward::{
     system::{Clock, SystemClock},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]
@@ -71,7 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .nest("/v1", manage::router::<Session, _>(keys.clone()).layer(CsrfLayer::new()));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
-    let listener = TcpListener::bind(&listen).await?;
+    let listener = serve::listen(&listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("Lua is at {url}");
     println!(

@@ -3,7 +3,7 @@
 
 use std::{error::Error, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use keyward::{
     KeyFormat, Secret,
     client::{
@@ -36,7 +36,11 @@ enum Lumio {
 fn main() -> ExitCode {
     let format = KeyFormat::builder("lm").environment("dev").total_len(64).build();
     let app = App::new("lumio", format.expect("the format is constant and valid"));
-    let result = match Lumio::parse() {
+    // Lumio's server neither sends codes nor checks or revokes a key on its own behalf, so the help does not offer it.
+    let command =
+        Lumio::command().mut_subcommand("auth", |auth| AuthCommand::offer(auth, &NoServer));
+    let lumio = Lumio::from_arg_matches(&command.get_matches()).unwrap_or_else(|e| e.exit());
+    let result = match lumio {
         Lumio::Login { token } => login(&app, &token),
         Lumio::Auth(command) => return command.run(&app, &NoServer).into(),
         Lumio::Deploy { extension } => deploy(&app, &extension),

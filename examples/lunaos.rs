@@ -36,7 +36,6 @@ use keyward::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -73,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .merge(manage::router::<Session, _>(keys.clone()));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
-    let listener = TcpListener::bind(&listen).await?;
+    let listener = serve::listen(&listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("LunaOS is at {url}");
     println!("Generate a key:  curl {url}/api-keys {ADA} --json '{{\"name\": \"ci-pipeline\"}}'");

@@ -41,7 +41,6 @@ use keyward::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 
 #[tokio::main]
@@ -86,7 +85,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(keyward::axum::layer(Guard::builder(keys.clone()).optional().build()?));
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
-    let listener = TcpListener::bind(&listen).await?;
+    let listener = serve::listen(&listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("Lurus is at {url}");
     println!(

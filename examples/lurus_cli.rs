@@ -4,7 +4,7 @@
 
 use std::{error::Error, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use keyward::{
     KeyFormat,
     client::{
@@ -34,7 +34,10 @@ enum Lurus {
 fn main() -> ExitCode {
     let format = KeyFormat::builder("lc").build().expect("the format is constant and valid");
     let app = App::new("lurus", format);
-    match Lurus::parse() {
+    // Lurus has no server calls for these commands, so the help does not offer them.
+    let command =
+        Lurus::command().mut_subcommand("auth", |auth| AuthCommand::offer(auth, &NoServer));
+    match Lurus::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit()) {
         Lurus::Login { .. } => login().run(&app, &NoServer).into(),
         Lurus::Auth(command) => command.run(&app, &NoServer).into(),
         Lurus::Code { task } => match code(&app, task) {

@@ -22,7 +22,6 @@ use keyward::{
     http::{Guard, manage::Caller},
     tower::ApiKeyLayer,
 };
-use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
     service::{LayerExt, Routes},
@@ -44,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .nest("/v1", manage::router::<Session, _>(keys.clone()).layer(CsrfLayer::new()));
 
     let listen = env::args().skip_while(|argument| argument != "--listen").nth(1);
-    let listener = TcpListener::bind(listen.unwrap_or("127.0.0.1:50051".into())).await?;
+    let listener = serve::listen(&listen.unwrap_or("127.0.0.1:50051".into())).await?;
     let at = listener.local_addr()?;
     println!("Acme is at http://{at}");
     let serve = tokio::spawn(serve::serve(listener, app));

@@ -1,4 +1,4 @@
-//! How the example servers serve: with bounds that slow clients cannot exhaust.
+//! How the example servers listen and serve: with bounds that slow clients cannot exhaust.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -20,6 +20,16 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tower_http::timeout::TimeoutLayer;
+
+/// Listens on an address, or says which one is in use.
+pub async fn listen(address: &str) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| {
+        format!(
+            "cannot listen on {address}: {error}. Choose another address with --listen 127.0.0.1:0"
+        )
+    })
+}
 
 /// Serves HTTP/1.1 and HTTP/2 until the process is interrupted or terminated, then lets requests under way end.
 ///

@@ -43,7 +43,6 @@ use keyward::{
     verify::RedisRateLimiter,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 use webauthn_rs::Webauthn;
 
@@ -92,7 +91,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let keys = keys.build();
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
-    let listener = TcpListener::bind(&listen).await?;
+    let listener = serve::listen(&listen).await?;
     let address = listener.local_addr()?;
     let lumio = Lumio {
         totp: Totp::new(keys.clone(), "Lumio"),

@@ -29,7 +29,6 @@ use keyward::{
     http::{Credentials, Guard},
     verify::RedisRateLimiter,
 };
-use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
 
 use self::{
@@ -56,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let keys = keys.build();
 
     let listen = argument("--listen").unwrap_or_else(|| "127.0.0.1:3000".into());
-    let listener = TcpListener::bind(&listen).await?;
+    let listener = serve::listen(&listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     println!("LumoAuth is at {url}");
     println!(

@@ -1,9 +1,10 @@
 use std::{fs, io::Write, process::Stdio};
 
+use keyward::KeyFormat;
 use serde_json::{Value, json};
 
 use super::support::{AuthServer, CommandResult, REFUSED_EMAIL, TestUser, key, lua};
-use crate::support::servers::until;
+use crate::support::{examples::example, servers::until};
 
 #[test]
 fn a_key_from_stdin_is_not_visible_in_arguments() {
@@ -161,6 +162,20 @@ fn logout_revokes_the_key_only_with_the_revoke_option() {
 }
 
 #[test]
+fn logout_says_whether_the_key_was_revoked() {
+    let server = AuthServer::start();
+    let key = key();
+    server.accept_key(&key);
+    let user = TestUser::with_server(&server).with_stored_key(&key);
+    let revoked = user.lua("auth logout --force --revoke").stdout;
+    assert_eq!(revoked, "API key revoked on the server, and deleted successfully.\n");
+    let user = user.with_stored_key(&key);
+    let rejected = user.lua("auth logout --force --revoke");
+    assert_eq!(rejected.stdout, "API key deleted successfully.\n");
+    assert!(rejected.stderr.contains("no longer accepted the key"), "{}", rejected.stderr);
+}
+
+#[test]
 fn logout_keeps_the_key_if_revoking_fails() {
     let server = AuthServer::start();
     let key = key();
@@ -169,6 +184,51 @@ fn logout_keeps_the_key_if_revoking_fails() {
     let user = TestUser::with_server(&server).with_stored_key(&key);
     user.lua("auth logout --force --revoke").assert_fails(1, "try again later");
     assert_eq!(user.stored_key().as_deref(), Some(key.expose()));
+}
+
+#[test]
+fn without_a_key_and_a_server_no_key_is_called_valid() {
+    let user = TestUser::new();
+    for code in ["", " --otp 123456"] {
+        let result = user.lua(&format!("auth configure --email ada@example.com{code}"));
+        result.assert_fails(1, "Try again later");
+        assert!(!result.stderr.contains("valid"), "{}", result.stderr);
+    }
+}
+
+#[test]
+fn commands_do_not_offer_what_the_server_does_not_support() {
+    let user = TestUser::new();
+    let run = |program, arguments: &[&str], input: &str| {
+        let mut command = user.command(example(program));
+        let mut child = command.args(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        CommandResult::from(child.wait_with_output().unwrap())
+    };
+    for (program, prefix, is_offered) in
+        [("lua_cli", "lk", true), ("lumio_cli", "lm", false), ("lurus_cli", "lc", false)]
+    {
+        for (command, option, always) in [
+            ("configure", "--email", "--api-key-stdin"),
+            ("configure", "--otp", "--api-key-stdin"),
+            ("status", "--check", "--profile"),
+            ("logout", "--revoke", "--force"),
+        ] {
+            let help = run(program, &["auth", command, "--help"], "").stdout;
+            assert!(help.contains(always), "{program} {command}: {help}");
+            assert_eq!(help.contains(option), is_offered, "{program} {command}: {help}");
+        }
+        let mut format = KeyFormat::builder(prefix);
+        if program == "lumio_cli" {
+            format = format.environment("dev").total_len(64);
+        }
+        let key = format.build().unwrap().generate().unwrap();
+        let stored = run(program, &["auth", "configure", "-"], key.expose());
+        assert_eq!(stored.status, 0, "{program}: {}", stored.stderr);
+        let note = run(program, &["auth", "logout", "--force"], "").stderr;
+        assert!(note.contains("still valid on the server"), "{program}: {note}");
+        assert_eq!(note.contains("--revoke"), is_offered, "{program}: {note}");
+    }
 }
 
 #[test]

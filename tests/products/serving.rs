@@ -1,6 +1,6 @@
 //! Not on the pages: the example servers are models of how to serve.
 
-use std::{fs, os::unix::fs::PermissionsExt, pin::pin, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, pin::pin, process::Command, sync::Arc};
 
 use reqwest::{Client, Method};
 use rustix::process::Signal;
@@ -15,7 +15,10 @@ use tokio::{
 
 use crate::{
     http::raw::{send, send_and_close},
-    support::{SECOND, examples::Serving},
+    support::{
+        SECOND,
+        examples::{Serving, example},
+    },
 };
 
 /// Servers for browsers with a session cookie, and where the management API is.
@@ -242,17 +245,47 @@ async fn a_file_with_secrets_of_second_factors_is_private() {
     assert_eq!(users.permissions().mode() & 0o777, 0o600);
 }
 
-/// Service managers end a process with `SIGTERM`.
+/// Service managers end a process with `SIGTERM`, people with Ctrl-C.
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_end_cleanly_when_terminated() {
-    for example in ["axum_service", "actix_service"] {
-        let serving = Serving::start(example, &[]);
-        // A server that answers also listens for signals.
-        let answer = client().get(serving.url()).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{example}");
-        drop(answer);
-        serving.stop_with(Signal::TERM);
+async fn servers_end_cleanly_when_terminated_or_interrupted() {
+    for example in SERVERS {
+        for signal in [Signal::TERM, Signal::INT] {
+            let serving = Serving::start(example, &[]);
+            // A server that answers also listens for signals.
+            let answer = client().get(serving.url()).send().await;
+            assert!(answer.is_ok(), "{example}");
+            drop(answer);
+            if example == "tonic_service" {
+                // It calls itself once, and serves from then on.
+                serving.prints("the call", |text| text.contains("Use it:").then_some(()));
+            }
+            serving.stop_with(signal);
+        }
     }
 }
 
+#[test]
+fn a_second_server_says_which_address_is_in_use_and_how_to_choose_another() {
+    for server in SERVERS {
+        let first = Serving::start(server, &[]);
+        let address = address(&first);
+        let mut second = Command::new(example(server));
+        let second = second.args(["--listen", address]).output().unwrap();
+        let text = String::from_utf8_lossy(&second.stderr);
+        assert!(!second.status.success(), "{server}");
+        let expected = format!("cannot listen on {address}: Address already in use");
+        assert!(text.contains(&expected) && text.contains("with --listen"), "{server}: {text}");
+    }
+}
+
+const SERVERS: [&str; 8] = [
+    "axum_service",
+    "actix_service",
+    "tonic_service",
+    "lua_server",
+    "lunaos",
+    "lurus",
+    "lumio",
+    "lumoauth",
+];
 const MAX_FILES: u64 = 100;

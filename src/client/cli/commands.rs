@@ -9,7 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Server, ServerError,
+    Server, ServerCall, ServerError,
     console::{
         CommandError, CommandOutput, CommandResult, Echo, Exit, confirm, finish, print_labelled,
         prompt, require_terminal, source_json,
@@ -46,6 +46,41 @@ impl AuthCommand {
         let session = Session { app, server, common, notes: RefCell::default() };
         let result = command(&session);
         finish(result, common.json, session.notes.into_inner())
+    }
+
+    /// Removes from the help of these commands what the server does not [support](Server::supports). `auth` is the
+    /// command that has them as subcommands.
+    ///
+    /// # Examples
+    /// ```
+    /// use clap::{CommandFactory, Parser};
+    /// use keyward::client::cli::{AuthCommand, NoServer};
+    ///
+    /// #[derive(Parser)]
+    /// enum Lumio {
+    ///     #[command(subcommand)]
+    ///     Auth(AuthCommand),
+    /// }
+    ///
+    /// let command = Lumio::command();
+    /// let mut command = command.mut_subcommand("auth", |auth| AuthCommand::offer(auth, &NoServer));
+    /// command.build();
+    /// let logout = command.find_subcommand_mut("auth").unwrap().find_subcommand_mut("logout").unwrap();
+    /// assert!(!logout.render_help().to_string().contains("--revoke"));
+    /// ```
+    pub fn offer(auth: clap::Command, server: &dyn Server) -> clap::Command {
+        let options = [
+            ("configure", "email", ServerCall::RequestCode),
+            ("configure", "otp", ServerCall::RequestCode),
+            ("status", "check", ServerCall::CheckKey),
+            ("logout", "revoke", ServerCall::RevokeKey),
+        ];
+        let refused = options.into_iter().filter(|(.., call)| !server.supports(*call));
+        refused.fold(auth, |auth, (command, option, _)| {
+            auth.mut_subcommand(command, |command| {
+                command.mut_arg(option, |option| option.hide(true))
+            })
+        })
     }
 }
 
@@ -236,11 +271,12 @@ impl Logout {
                 "add --force to delete the key without confirmation",
             )?;
         }
+        let mut text = "API key deleted successfully.";
         if self.revoke {
             // Revoke before removing the file: if revoking fails, the user can try again.
             let key = app.parse(&stored.text, &file.path().display().to_string())?;
             match server.revoke_key(&key) {
-                Ok(()) => {}
+                Ok(()) => text = "API key revoked on the server, and deleted successfully.",
                 Err(ServerError::KeyRejected) => session
                     .note("The server no longer accepted the key; the local copy was deleted"),
                 Err(error) => return Err(CommandError::server(error, app, None)),
@@ -248,15 +284,19 @@ impl Logout {
         }
         file.remove(profile)?;
         if !self.revoke {
-            session.note(
-                "The key is still valid on the server. To end it, revoke it on the product's website; next time, \
-                 `logout --revoke` does both",
-            );
+            let offer = if server.supports(ServerCall::RevokeKey) {
+                "; next time, `logout --revoke` does both"
+            } else {
+                ""
+            };
+            session.note(format!(
+                "The key is still valid on the server. To end it, revoke it on the product's website{offer}"
+            ));
         }
         session.note_other_sources();
         let path = file.path().to_string_lossy();
         let json = json!({ "deleted": true, "revoked": self.revoke, "path": path });
-        Ok(CommandOutput::new("API key deleted successfully.", json))
+        Ok(CommandOutput::new(text, json))
     }
 }
 
@@ -317,9 +357,10 @@ impl Session<'_> {
         require_terminal(&format!(
             "pass the key with --api-key-stdin, or set the environment variable {variable}"
         ))?;
-        let question = "? Your API key (input is hidden; leave empty to sign in by email):";
-        let key = prompt(question, Echo::Off)?;
-        if !key.trim().is_empty() {
+        let by_email = self.server.supports(ServerCall::RequestCode);
+        let offer = if by_email { "; leave empty to sign in by email" } else { "" };
+        let key = prompt(&format!("? Your API key (input is hidden{offer}):"), Echo::Off)?;
+        if !by_email || !key.trim().is_empty() {
             return self.check_and_store(file, &self.app.parse(&key, "the terminal")?);
         }
         let email = prompt("? Your email address:", Echo::On)?;

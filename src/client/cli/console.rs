@@ -144,6 +144,10 @@ impl CommandError {
                 let reason: String = printable.take(MAX_SERVER_MESSAGE_CHARS).collect();
                 format!("The server refused the request: {reason}")
             }
+            // For an e-mail address, there is no key yet.
+            E::Unavailable(source) if email.is_some() => {
+                format!("The server is unavailable ({source}). Try again later")
+            }
             E::Unavailable(source) => format!(
                 "The server is unavailable ({source}). The key may still be valid: try again later"
             ),

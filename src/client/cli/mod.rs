@@ -53,6 +53,12 @@ use crate::secret::Secret;
 /// Every call may also fail with [`ServerError::Unavailable`], [`RateLimited`](ServerError::RateLimited),
 /// [`Refused`](ServerError::Refused) or [`Unsupported`](ServerError::Unsupported).
 pub trait Server {
+    /// Whether the product has a function. The commands do not offer others; calls of them SHOULD return
+    /// [`ServerError::Unsupported`]. By default, it has all.
+    fn supports(&self, _: ServerCall) -> bool {
+        true
+    }
+
     /// Asks the server to send a one-time code to an e-mail address. If the product has one-time codes, it SHOULD
     /// succeed for every address, so that it does not reveal accounts.
     fn request_code(&self, email: &str) -> Result<(), ServerError>;
@@ -75,6 +81,18 @@ pub trait Server {
     /// # Errors
     /// [`ServerError::KeyRejected`] if the key is already invalid.
     fn revoke_key(&self, key: &Secret) -> Result<(), ServerError>;
+}
+
+/// A function of the product's server that not every product has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServerCall {
+    /// Sending a one-time code by e-mail, and exchanging it for a key.
+    RequestCode,
+    /// Checking whether a key is accepted.
+    CheckKey,
+    /// Revoking a key.
+    RevokeKey,
 }
 
 /// Why a call of a [`Server`] failed.
@@ -115,6 +133,10 @@ pub enum ServerError {
 pub struct NoServer;
 
 impl Server for NoServer {
+    fn supports(&self, _: ServerCall) -> bool {
+        false
+    }
+
     fn request_code(&self, _: &str) -> Result<(), ServerError> {
         Err(ServerError::Unsupported)
     }
