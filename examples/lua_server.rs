@@ -14,13 +14,13 @@ mod session_cookie;
 
 use std::{env, error::Error, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use axum::{
     Json, Router,
     extract::FromRequestParts,
     http::{StatusCode, request::Parts},
     routing::{get, post},
 };
+use keyward::async_trait;
 use keyward::{
     Actor, ApiKeys, KeyFormat, KeyStore, NewKey, Owner, Pepper, PostgresStore, SqliteStore,
     Timestamp, Verified,

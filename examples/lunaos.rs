@@ -17,13 +17,13 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use axum::{
     Extension, Json, Router,
     extract::FromRequestParts,
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     routing::{post, put},
 };
+use keyward::async_trait;
 use keyward::{
     Account, Accounts, Actor, Alphabet, ApiKeys, Checksum, KeyFormat, KeyStore, Limits, Owner,
     PostgresStore, SqliteStore, Verified,

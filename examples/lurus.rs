@@ -20,13 +20,13 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, FromRequestParts},
     http::{StatusCode, header::USER_AGENT, request::Parts},
     routing::{post, put},
 };
+use keyward::async_trait;
 use keyward::{
     Account, Accounts, Actor, ApiKeys, KeyFormat, KeyStore, Limits, Owner, PostgresStore,
     SqliteStore, Verified,

@@ -44,6 +44,57 @@ impl Account {
 ///
 /// An implementation SHOULD answer from memory or with a single fast query. It MUST return a suspended account for an
 /// owner that does not exist (any more). An `Err` makes the call fail as *unavailable*, never as *denied*.
+///
+/// # Examples
+/// ```
+/// use std::{collections::HashMap, sync::{Arc, RwLock}};
+/// use keyward::{
+///     Account, Accounts, Actor, ApiKeys, ErrorKind, KeyFormat, Limits, MemoryStore, NewKey, Owner,
+///     accounts::AccountsError,
+///     model::{Permissions, Rate, Scopes},
+/// };
+///
+/// struct User { is_pro: bool, is_blocked: bool }
+///
+/// /// The service's users. A real service queries its database.
+/// #[derive(Clone, Default)]
+/// struct Users(Arc<RwLock<HashMap<String, User>>>);
+///
+/// #[keyward::async_trait]
+/// impl Accounts for Users {
+///     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
+///         let users = self.0.read().map_err(|_| "the users are unavailable")?;
+///         let Some(user) = users.get(owner.account()) else {
+///             // An unknown owner MUST be suspended, or the keys of a deleted user go on working.
+///             let nothing = Permissions::Only(Scopes::default());
+///             return Ok(Arc::new(Account::new(nothing, Limits::default()).suspended(true)));
+///         };
+///         let limits = match user.is_pro {
+///             true => Limits::default().max_active_keys(20),
+///             false => Limits::default().max_active_keys(2).rate(Rate::per_minute(60)),
+///         };
+///         let permissions = Permissions::only(["builds:read", "builds:write"])?;
+///         Ok(Arc::new(Account::new(permissions, limits).suspended(user.is_blocked)))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let users = Users::default();
+/// users.0.write().unwrap().insert("ada".into(), User { is_pro: false, is_blocked: false });
+/// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
+///     .accounts(users.clone())
+///     .build();
+/// let (ada, by) = (Owner::account_only("ada")?, Actor::account("ada@example.com"));
+/// let _ = keys.issue(NewKey::new(&ada, "ci")?, &by).await?;
+///
+/// // A change applies to cached keys within `max_staleness`, and with this call immediately:
+/// users.0.write().unwrap().get_mut("ada").unwrap().is_blocked = true;
+/// keys.account_changed(&ada).await?;
+/// let refused = keys.issue(NewKey::new(&ada, "ci")?, &by).await.unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Suspended);
+/// # Ok(()) }
+/// ```
 #[async_trait]
 pub trait Accounts: Send + Sync + 'static {
     /// Returns the current account of `owner`.
@@ -98,7 +149,7 @@ impl Accounts for NoAccounts {
 ///     members: HashMap<Owner, Role>,
 /// }
 ///
-/// #[async_trait::async_trait]
+/// #[keyward::async_trait]
 /// impl Accounts for Team {
 ///     async fn account(&self, owner: &Owner) -> Result<Arc<Account>, AccountsError> {
 ///         Ok(Arc::new(self.roles.account(self.members.get(owner), Limits::default())))
@@ -197,7 +248,7 @@ pub enum SensitiveChange {
 /// /// Requires a second factor within 15 minutes to issue or rotate a key.
 /// struct QuarterOfAnHour;
 ///
-/// #[async_trait::async_trait]
+/// #[keyward::async_trait]
 /// impl StepUp for QuarterOfAnHour {
 ///     async fn max_age(
 ///         &self,

@@ -47,7 +47,7 @@ use crate::{
 ///
 /// # Examples
 /// ```
-/// use async_trait::async_trait;
+/// use keyward::async_trait;
 /// use keyward::{Actor, Owner, Pepper, enroll::{EmailAddress, Enrollment, HostError, CodeMessage, AccountLookup, CodeSender}};
 ///
 /// struct Accounts;

@@ -55,6 +55,9 @@ pub use self::{
     store::{KeyStore, MemoryStore},
     verify::{Denied, Verified, VerifyError, VerifyRequest},
 };
+/// The attribute of implementations of [`Accounts`] and the other asynchronous traits.
+#[cfg(feature = "server")]
+pub use async_trait::async_trait;
 pub use secret::{Alphabet, Checksum, Formats, KeyFormat, Secret};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;

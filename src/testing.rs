@@ -27,7 +27,7 @@ use std::{
 use crate::{
     AuditEvent, AuditSink, MemoryStore,
     accounts::NoAccounts,
-    api::ApiKeys,
+    api::{ApiKeys, ApiKeysBuilder},
     audit::EventKind,
     manage::{Issued, NewKey},
     model::{Access, Actor, Limits, Owner, Timestamp},
@@ -52,26 +52,48 @@ impl TestKeys {
     /// Returns keys with the prefix `test` and without limits.
     #[allow(clippy::new_without_default, reason = "`new` shows that nothing is shared")]
     pub fn new() -> Self {
+        Self::with(ManualClock::default(), |builder| builder)
+    }
+
+    /// Returns keys on a clock, which several of them may share, with what `configure` sets: the accounts and policies of
+    /// the service under test, its limits, its hasher or further sinks.
+    ///
+    /// # Examples
+    /// ```
+    /// use keyward::{accounts::NoAccounts, model::Limits, testing::{ManualClock, TestKeys}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = ManualClock::at("2026-12-31T23:59:59Z".parse()?);
+    /// let plan = NoAccounts::with_limits(Limits::default().max_active_keys(1));
+    /// let test = TestKeys::with(clock.clone(), |builder| builder.accounts(plan));
+    /// let issued = test.issue(["builds:read"]).await;
+    /// assert_eq!(issued.key.created_at.to_string(), "2026-12-31T23:59:59.000Z");
+    /// # Ok(()) }
+    /// ```
+    pub fn with(
+        clock: ManualClock,
+        configure: impl FnOnce(ApiKeysBuilder) -> ApiKeysBuilder,
+    ) -> Self {
         let format = KeyFormat::builder("test").build().expect("a constant, valid format");
         let owner = Owner::new("tenant", "account").expect("both are valid");
-        let (clock, events) = (ManualClock::default(), Events::default());
-        let keys = ApiKeys::builder(MemoryStore::new(), format)
+        let events = Events::default();
+        let builder = ApiKeys::builder(MemoryStore::new(), format)
             .accounts(NoAccounts::with_limits(Limits::default()))
-            .clock(clock.clone())
-            .audit(events.clone())
-            .build();
+            .audit(events.clone());
+        let keys = configure(builder).clock(clock.clone()).build();
         Self { keys, clock, events, owner }
     }
 
     /// Issues a key with exactly these scopes.
     ///
     /// # Panics
-    /// If one of them is not a valid scope.
+    /// If one of them is not a valid scope, or if the accounts or the policy of the service refuse the key.
     pub async fn issue<'a>(&self, scopes: impl IntoIterator<Item = &'a str>) -> Issued {
         let access = Access::only(scopes).expect("valid scopes");
         let new = NewKey::new(&self.owner, "test key").expect("a constant, valid name");
         let issued = self.keys.issue(new.access(access), &Actor::system("test")).await;
-        issued.expect("the memory store does not fail")
+        issued.expect("the service's accounts and policy permit the key")
     }
 }
 

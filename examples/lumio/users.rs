@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use axum::http::StatusCode;
+use keyward::async_trait;
 use keyward::{
     Account, Accounts, Actor, Limits, Owner,
     accounts::{AccountsError, Roles, SensitiveChange, StepUp, StepUpError},

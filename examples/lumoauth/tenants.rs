@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use async_trait::async_trait;
 use axum::{
     extract::{ConnectInfo, FromRequestParts, Path},
     http::{StatusCode, header::USER_AGENT, request::Parts},
 };
+use keyward::async_trait;
 use keyward::{
     Account, Accounts, Actor, Limits, Owner,
     accounts::AccountsError,

@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ pub struct ApiKeysBuilder {
     accounts: Arc<dyn Accounts>,
     step_up: Arc<dyn StepUp>,
     sinks: Fanout,
+    built: WeakApiKeys,
     clock: Arc<dyn Clock>,
     max_clock_offset: Duration,
     rates: Rates,
@@ -63,6 +64,7 @@ impl ApiKeys {
             accounts: Arc::new(NoAccounts::default()),
             step_up: Arc::new(NoStepUp),
             sinks: Fanout::default(),
+            built: WeakApiKeys::default(),
             clock: Arc::new(SystemClock),
             max_clock_offset: Duration::from_secs(5),
             rates: Rates::default(),
@@ -98,6 +100,13 @@ impl ApiKeysBuilder {
     /// Adds a sink that receives every audit event, in addition to the audit log that the store keeps.
     pub fn audit(self, sink: impl AuditSink) -> Self {
         Self { sinks: self.sinks.and(sink), ..self }
+    }
+
+    /// Like [`audit`](Self::audit), for a sink that needs the keys, for example to read the key of an event. It is weak,
+    /// because the keys own the sink: [`AuditSink`] has an example.
+    pub fn audit_with<S: AuditSink>(self, sink: impl FnOnce(WeakApiKeys) -> S) -> Self {
+        let sink = sink(self.built.clone());
+        self.audit(sink)
     }
 
     /// Counts rates for all nodes together. By default, each node counts in its own memory, which costs a verification
@@ -208,7 +217,26 @@ impl ApiKeysBuilder {
             clock,
             cache,
         });
-        ApiKeys { verifier, manager }
+        let keys = ApiKeys { verifier, manager };
+        self.built.set(&keys);
+        keys
+    }
+}
+
+/// A reference to [`ApiKeys`] that does not keep them alive, for an [`AuditSink`] that needs them.
+#[derive(Clone, Debug, Default)]
+pub struct WeakApiKeys(Arc<OnceLock<(Weak<Verifier>, Weak<Manager>)>>);
+
+impl WeakApiKeys {
+    fn set(&self, keys: &ApiKeys) {
+        let weak = (Arc::downgrade(&keys.verifier), Arc::downgrade(&keys.manager));
+        self.0.set(weak).expect("a builder builds once");
+    }
+
+    /// Returns the keys; `None` before they are built and after the last clone was dropped.
+    pub fn upgrade(&self) -> Option<ApiKeys> {
+        let (verifier, manager) = self.0.get()?;
+        Some(ApiKeys { verifier: verifier.upgrade()?, manager: manager.upgrade()? })
     }
 }
 

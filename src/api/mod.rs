@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-pub use builder::ApiKeysBuilder;
+pub use builder::{ApiKeysBuilder, WeakApiKeys};
 
 #[cfg(feature = "manage")]
 use crate::verify::Introspection;

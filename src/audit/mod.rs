@@ -21,6 +21,68 @@ use crate::model::one_line;
 ///
 /// An implementation MUST NOT block for long: a sink that uses the network puts the event into its own queue. A panic is
 /// caught, and the other sinks still receive the event.
+///
+/// # The end of a worker
+/// `ApiKeys` own their sinks: a sink is dropped with the last clone, and the receiver of its queue then ends after the
+/// last event. When the service ends, first end the servers, which have clones; then await
+/// [`shutdown`](crate::api::ApiKeys::shutdown), which writes what is in memory and forwards the last events; drop the
+/// last clone; and await the worker. Events that the queue had no room for, or that a killed process did not forward, are
+/// in the stored log: read them with [`events`](crate::api::ApiKeys::events).
+///
+/// # Examples
+/// A sink that sends events to a chat, with the name of the key, from a queue and a worker of its own:
+/// ```
+/// use keyward::{
+///     Actor, AuditEvent, AuditSink, ApiKeys, KeyFormat, MemoryStore, NewKey, Owner, OwnerScope,
+///     api::WeakApiKeys,
+/// };
+/// use tokio::sync::mpsc;
+///
+/// struct Chat(mpsc::Sender<AuditEvent>);
+///
+/// impl AuditSink for Chat {
+///     fn event(&self, event: &AuditEvent) {
+///         // Does not wait: if the queue is full, the event is only in the stored log.
+///         let _ = self.0.try_send(event.clone());
+///     }
+/// }
+///
+/// /// Returns what was sent, when the sink is dropped.
+/// async fn work(mut queue: mpsc::Receiver<AuditEvent>, keys: WeakApiKeys) -> Vec<String> {
+///     let mut sent = Vec::new();
+///     while let Some(event) = queue.recv().await {
+///         // Not kept for longer: the keys own the sink, which would never be dropped.
+///         let key = match (keys.upgrade(), event.key_id) {
+///             (Some(keys), Some(id)) => keys.get(OwnerScope::Tenant(&event.tenant), id).await.ok(),
+///             _ => None,
+///         };
+///         let name = key.map_or("a key".into(), |key| key.name.to_string());
+///         sent.push(format!("{} by {}: {name}", event.kind, event.actor));
+///     }
+///     sent
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, queue) = mpsc::channel(1_000);
+/// let mut worker = None;
+/// let keys = ApiKeys::builder(MemoryStore::new(), KeyFormat::builder("lc").build()?)
+///     .audit_with(|keys| {
+///         worker = Some(tokio::spawn(work(queue, keys)));
+///         Chat(sender)
+///     })
+///     .build();
+/// let new = NewKey::new(&Owner::new("acme", "ada")?, "ci")?;
+/// let _ = keys.issue(new, &Actor::account("ada@acme.example")).await?;
+///
+/// // When the service ends:
+/// keys.shutdown().await?;
+/// drop(keys);
+/// let sent = worker.unwrap().await?;
+/// # assert_eq!(sent.len(), 1);
+/// assert!(sent[0].starts_with("key.created by ada@acme.example"));
+/// # Ok(()) }
+/// ```
 pub trait AuditSink: Send + Sync + 'static {
     /// Receives an event.
     fn event(&self, event: &AuditEvent);

@@ -26,7 +26,7 @@ pub trait Recipients: Send + Sync + 'static {
 ///
 /// # Examples
 /// ```
-/// use async_trait::async_trait;
+/// use keyward::async_trait;
 /// use keyward::{
 ///     ApiKeys, KeyFormat, MemoryStore, Owner,
 ///     email::{EmailSink, Mailer, Recipients},

@@ -9,7 +9,7 @@ use keyward::{
     testing::TestKeys,
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::{
     cache::faulty_store::{Fault, FaultyStore},
@@ -386,4 +386,41 @@ async fn events_of_one_change_get_distinct_ids() {
     let group: BTreeSet<_> = (0..1_000).map(|n| first.for_key(n, &issued.key).id).collect();
     assert_eq!(group.len(), 1_000);
     assert_eq!(first.for_key(0, &issued.key).id, first.id);
+}
+
+/// A sink with a queue of its own.
+struct Queue(mpsc::UnboundedSender<AuditEvent>);
+
+impl AuditSink for Queue {
+    fn event(&self, event: &AuditEvent) {
+        let _ = self.0.send(event.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_sink_reaches_the_keys_and_is_dropped_with_them() {
+    let (sender, mut queue) = mpsc::unbounded_channel();
+    let mut weak = None;
+    let keys = ApiKeys::builder(MemoryStore::new(), format()).audit_with(|keys| {
+        assert!(keys.upgrade().is_none(), "they are not built yet");
+        weak = Some(keys);
+        Queue(sender)
+    });
+    let (keys, weak) = (keys.build(), weak.unwrap());
+    let new = NewKey::new(&owner("acme", "ada"), "ci").unwrap();
+    let issued = keys.issue(new, &Actor::system("test")).await.unwrap();
+    let event = queue.recv().await.unwrap();
+    let reached = weak.upgrade().expect("they are built");
+    let tenant = OwnerScope::Tenant(&event.tenant);
+    let key = reached.get(tenant, event.key_id.unwrap()).await.unwrap();
+    assert_eq!(key.name.as_str(), "ci");
+    drop(reached);
+
+    // Starts the background tasks, which must not keep the sink.
+    keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.unwrap();
+    keys.shutdown().await.unwrap();
+    drop(keys);
+    let rest = async { while queue.recv().await.is_some() {} };
+    timeout(60 * SECOND, rest).await.expect("the sink is dropped");
+    assert!(weak.upgrade().is_none());
 }
