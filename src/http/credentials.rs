@@ -13,14 +13,15 @@ use crate::{model::Invalid, secret::Secret};
 /// ```
 /// use keyward::http::Credentials;
 ///
-/// let only_header = Credentials::header("x-acme-key")?;
-/// let both = Credentials::header("x-acme-key")?.or_bearer();
-/// # Ok::<(), keyward::model::Invalid>(())
+/// let only_header = Credentials::header("x-acme-key");
+/// let both = Credentials::header("x-acme-key").or_bearer();
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Credentials {
     pub(super) sources: Vec<CredentialSource>,
+    /// The first name that is not valid: the guard is then not built.
+    invalid: Option<Invalid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +34,13 @@ pub(super) enum CredentialSource {
 impl Credentials {
     /// Accepts only `Authorization: Bearer …`.
     pub fn bearer() -> Self {
-        Self { sources: vec![CredentialSource::Bearer] }
+        Self { sources: vec![CredentialSource::Bearer], invalid: None }
     }
 
-    /// Accepts only a header of this name.
-    ///
-    /// # Errors
-    /// If this is not a valid header name, or is `Authorization`.
-    pub fn header(name: &str) -> Result<Self, Invalid> {
-        Ok(Self { sources: vec![CredentialSource::header(name)?] })
+    /// Accepts only a header of this name. If it is not a valid header name, or is `Authorization`, the
+    /// [guard](crate::http::GuardBuilder::build) cannot be built.
+    pub fn header(name: &str) -> Self {
+        Self { sources: Vec::new(), invalid: None }.or_header(name)
     }
 
     /// Also accepts `Authorization: Bearer …`.
@@ -49,12 +48,20 @@ impl Credentials {
         self.or(CredentialSource::Bearer)
     }
 
-    /// Also accepts a header of this name.
-    ///
-    /// # Errors
-    /// Those of [`header`](Credentials::header).
-    pub fn or_header(self, name: &str) -> Result<Self, Invalid> {
-        Ok(self.or(CredentialSource::header(name)?))
+    /// Also accepts a header of this name, with the rules of [`header`](Credentials::header).
+    pub fn or_header(mut self, name: &str) -> Self {
+        match CredentialSource::header(name) {
+            Ok(source) => self.or(source),
+            Err(invalid) => {
+                self.invalid.get_or_insert(invalid);
+                self
+            }
+        }
+    }
+
+    /// Checks the names of all headers.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        self.invalid.clone().map_or(Ok(()), Err)
     }
 
     /// Also accepts a parameter of the query string. URLs are written to logs, browser histories and `Referer` headers,

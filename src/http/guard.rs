@@ -378,9 +378,11 @@ impl GuardBuilder {
     /// Builds the guard.
     ///
     /// # Errors
-    /// If a required [`Scope`] or the template of [`tenant_in_path`](Self::tenant_in_path) is not valid.
+    /// If a required [`Scope`], the name of a header of [`credentials`](Self::credentials) or the template of
+    /// [`tenant_in_path`](Self::tenant_in_path) is not valid.
     pub fn build(self) -> Result<Guard, Invalid> {
         let Self { mut guard, tenant_path } = self;
+        guard.credentials.check()?;
         for scope in guard.scopes.iter().chain(&guard.any_scope) {
             Scope::new(scope).map_err(|_| {
                 let why = format!(

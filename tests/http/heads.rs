@@ -74,8 +74,12 @@ async fn ambiguous_credentials_are_rejected() {
         assert_eq!(found, *expected, "{lines:?}");
         assert!(found == VALID || world.work() == before, "hashed: {lines:?}");
     }
-    assert!(Credentials::header("authorization").is_err());
-    assert!(Credentials::header("no such name").is_err());
+    for name in ["authorization", "no such name"] {
+        for credentials in [Credentials::header(name), Credentials::bearer().or_header(name)] {
+            let guard = world.guard_builder().credentials(credentials.or_header("x-key")).build();
+            assert_eq!(guard.unwrap_err().what(), "header name", "{name}");
+        }
+    }
 }
 
 fn fill(template: &[u8], secret: &str) -> Vec<u8> {

@@ -185,7 +185,7 @@ fn service(world: &World) -> (Router, Document) {
         .guard_builder()
         .require("a")
         .require_any(["b", "c"])
-        .credentials(Credentials::header("x-key").unwrap())
+        .credentials(Credentials::header("x-key"))
         .build()
         .unwrap();
     let (app, document) = OpenApiRouter::new()

@@ -15,7 +15,7 @@ use keyward::{
     verify::{Limited, RedisRateLimiter},
 };
 
-use crate::support::Service;
+use crate::support::{Service, servers::redis::Space};
 
 /// A service with two nodes on one store, each with its own rate limiter.
 fn two_nodes(limiter: impl Fn() -> RedisRateLimiter) -> Service {
@@ -26,6 +26,12 @@ fn two_nodes(limiter: impl Fn() -> RedisRateLimiter) -> Service {
 /// A limiter with a long timeout, for busy machines.
 fn limiter(url: &str) -> RedisRateLimiter {
     RedisRateLimiter::new([url]).unwrap().timeout(Duration::from_secs(60))
+}
+
+/// A limiter in a part of a server that other tests do not use.
+fn limiter_of(space: &Space) -> RedisRateLimiter {
+    let limiter = RedisRateLimiter::with_prefix(space.prefix(), [space.url()]).unwrap();
+    limiter.timeout(Duration::from_secs(60))
 }
 
 /// A burst of this many uses, of which none is restored while a test runs.

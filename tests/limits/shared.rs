@@ -6,7 +6,7 @@ use keyward::{
     verify::LimitedReason,
 };
 
-use super::{burst_only, charge, charge_all, limited_key, limiter, two_nodes};
+use super::{burst_only, charge, charge_all, limited_key, limiter, limiter_of, two_nodes};
 use crate::support::{
     HOUR, SECOND, owner,
     servers::redis::{self, Reply, shared_cluster},
@@ -16,7 +16,7 @@ use crate::support::{
 async fn two_nodes_grant_exactly_the_rate_together() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
-    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    let service = two_nodes(|| limiter_of(&space));
     service.host.limit(&service.owner, Limits::default().rate(burst_only(150)));
     let (service, narrow) = (Arc::new(service), burst_only(100));
     let issued = Arc::new(limited_key(&service, narrow).await);
@@ -33,7 +33,7 @@ async fn two_nodes_grant_exactly_the_rate_together() {
 async fn remaining_and_reset_are_those_of_all_nodes() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
-    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    let service = two_nodes(|| limiter_of(&space));
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
     let issued = limited_key(&service, Rate::per_hour(3)).await;
     for (n, left) in [2, 1, 0].into_iter().enumerate() {
@@ -57,7 +57,7 @@ async fn remaining_and_reset_are_those_of_all_nodes() {
 async fn a_use_rejected_by_a_quota_is_refunded_to_the_rates() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
-    let service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    let service = two_nodes(|| limiter_of(&space));
     let limits = KeyLimits { rate: Some(burst_only(3)), quota: Some(Quota::total(2)) };
     let new = service.new_key().limits(limits);
     let issued = service.keys().issue(new, &service.actor).await.unwrap();
@@ -76,7 +76,7 @@ async fn a_use_rejected_by_a_quota_is_refunded_to_the_rates() {
 async fn redis_keys_reveal_no_owner_and_expire() {
     let Some(shared) = redis::shared() else { return };
     let space = shared.space();
-    let mut service = two_nodes(|| limiter(space.url()).prefix(space.prefix()).unwrap());
+    let mut service = two_nodes(|| limiter_of(&space));
     service.owner = owner("}{ten*ant\n", "{mia}:?");
     service.host.limit(&service.owner, Limits::default().rate(Rate::per_hour(4)));
     let issued = limited_key(&service, Rate::per_hour(3)).await;

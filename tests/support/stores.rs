@@ -142,7 +142,7 @@ fn holds_no_secret(database: &Database) {
 /// The shared server keeps nothing on disk, since only test data would be lost.
 pub fn redis_options(prefix: &str) -> RedisOptions {
     log::watch();
-    let options = RedisOptions::new().prefix(prefix).unwrap();
+    let options = RedisOptions::new().prefix(prefix);
     options.timeout(PATIENCE).danger_allow_no_persistence()
 }
 

@@ -26,8 +26,8 @@ use crate::{
 /// use keyward::store::PostgresOptions;
 ///
 /// let store = PostgresOptions::new()
-///     .schema("auth")?
-///     .prefix("api_")?
+///     .schema("auth")
+///     .prefix("api_")
 ///     .timeout(Duration::from_millis(500))
 ///     .connect("postgres://localhost/app")
 ///     .await?;
@@ -59,22 +59,18 @@ impl PostgresOptions {
     }
 
     /// Sets the schema of the tables, which must exist. Defaults to the first schema of the
-    /// server's search path.
-    ///
-    /// # Errors
-    /// If it is not 1 to 40 lower-case letters, digits and underscores, beginning with a letter.
-    pub fn schema(mut self, schema: &str) -> Result<Self, Invalid> {
-        self.schema = Some(checked_identifier("schema", schema)?);
-        Ok(self)
+    /// server's search path. It must be 1 to 40 lower-case letters, digits and underscores,
+    /// beginning with a letter; otherwise [`connect`](PostgresOptions::connect) fails.
+    pub fn schema(mut self, schema: &str) -> Self {
+        self.schema = Some(schema.into());
+        self
     }
 
-    /// Sets the prefix of all table names. Defaults to `keyward_`.
-    ///
-    /// # Errors
-    /// As [`schema`](PostgresOptions::schema).
-    pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
-        self.prefix = checked_identifier("prefix", prefix)?;
-        Ok(self)
+    /// Sets the prefix of all table names. Defaults to `keyward_`. The rules are those of
+    /// [`schema`](PostgresOptions::schema).
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
     }
 
     /// Sets how long a call may take before it fails as *unavailable*. Defaults to 2 s.
@@ -113,7 +109,7 @@ impl PostgresOptions {
     /// Connects with a pool of the store's own, and migrates the tables.
     ///
     /// # Errors
-    /// *Configuration* if the URL is malformed. *Unavailable* if the server cannot be reached, or refuses the user,
+    /// *Configuration* if the URL is malformed, or a schema or prefix is not valid. *Unavailable* if the server cannot be reached, or refuses the user,
     /// its password or the database, or if the tables are newer than this crate. The text names the cause.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
         let invalid = |error: &dyn std::fmt::Display| {
@@ -141,6 +137,10 @@ impl PostgresOptions {
     /// As [`connect`](PostgresOptions::connect).
     pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
         let Self { schema, prefix, timeout, migrate, pooler, .. } = self;
+        for (field, name) in schema.iter().map(|name| ("schema", name)).chain([("prefix", &prefix)])
+        {
+            check_identifier(field, name).map_err(StoreError::configuration)?;
+        }
         let tables = Arc::new(TableNames { schema, prefix, prepare: !pooler });
         let connections = Connections::new(pool, timeout, !pooler);
         connections.check_server().await?;
@@ -182,11 +182,11 @@ impl Default for PostgresOptions {
 }
 
 /// Checks that a name needs no quotes, and stays within the server's limit with what is appended.
-fn checked_identifier(field: &'static str, name: &str) -> Result<String, Invalid> {
+fn check_identifier(field: &'static str, name: &str) -> Result<(), Invalid> {
     let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     let starts_with_letter = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     if starts_with_letter && name.len() <= 40 && name.bytes().all(is_allowed) {
-        Ok(name.into())
+        Ok(())
     } else {
         let rule =
             "use 1 to 40 lower-case letters, digits and underscores, beginning with a letter";

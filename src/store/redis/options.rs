@@ -24,7 +24,7 @@ use crate::{
 /// use keyward::store::RedisOptions;
 ///
 /// let store = RedisOptions::new()
-///     .prefix("api-keys")?
+///     .prefix("api-keys")
 ///     .timeout(Duration::from_millis(500))
 ///     .replicas(1)
 ///     .connect_cluster(["redis://10.0.0.1/", "redis://10.0.0.2/", "redis://10.0.0.3/"])
@@ -53,13 +53,11 @@ impl RedisOptions {
 
     /// Sets the prefix of all Redis keys of the store, which is written in braces. Defaults to
     /// `keyward`. It separates stores on one server. On a cluster, it determines the node that holds
-    /// the store.
-    ///
-    /// # Errors
-    /// If it is not 1 to 40 letters, digits and `_.:-`.
-    pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
-        self.prefix = checked_prefix(prefix)?;
-        Ok(self)
+    /// the store. It must be 1 to 40 letters, digits and `_.:-`; otherwise
+    /// [`connect`](RedisOptions::connect) fails.
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = prefix.into();
+        self
     }
 
     /// Sets how long a call may take before it fails. Defaults to 2 s.
@@ -98,7 +96,7 @@ impl RedisOptions {
     /// Connects to one server, and checks that it is safe to store keys on it.
     ///
     /// # Errors
-    /// *Configuration* if the URL is malformed. *Unavailable* if the server cannot be reached, refuses
+    /// *Configuration* if the URL is malformed or the prefix is not valid. *Unavailable* if the server cannot be reached, refuses
     /// the user or its password, is a replica, evicts data or does not persist them, or if its data
     /// are newer than this crate. The text names the cause.
     pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
@@ -115,6 +113,7 @@ impl RedisOptions {
         nodes: impl IntoIterator<Item = T>,
     ) -> Result<RedisStore, StoreError> {
         let Self { prefix, timeout, replicas, requirements } = self;
+        let prefix = checked_prefix(&prefix).map_err(StoreError::configuration)?;
         let parse = |node: T| {
             let parsed = node.as_ref().into_connection_info();
             parsed.map_err(|error| StoreError::configuration(format!("invalid Redis URL: {error}")))

@@ -36,7 +36,7 @@ use crate::{
 ///
 /// // In the service's own database file, beside its own tables:
 /// let store = SqliteOptions::new()
-///     .prefix("api_")?
+///     .prefix("api_")
 ///     .timeout(Duration::from_millis(500))
 ///     .open("/var/lib/app/app.db")
 ///     .await?;
@@ -59,10 +59,16 @@ impl SqliteOptions {
 
     /// Sets the prefix of all table names. Defaults to `keyward_`.
     ///
-    /// # Errors
     /// A prefix MUST consist of 1 to 40 lower-case letters, digits and underscores, begin with a
-    /// letter, and not begin with `sqlite_`, which SQLite reserves. Others are rejected.
-    pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
+    /// letter, and not begin with `sqlite_`, which SQLite reserves. With another one,
+    /// [`open`](SqliteOptions::open) fails.
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = TablePrefix(prefix.into());
+        self
+    }
+
+    fn check_prefix(&self) -> Result<(), Invalid> {
+        let TablePrefix(prefix) = &self.prefix;
         let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let starts_with_letter = prefix.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
         if !starts_with_letter || prefix.len() > 40 || !prefix.bytes().all(is_allowed) {
@@ -72,8 +78,7 @@ impl SqliteOptions {
         if prefix.starts_with("sqlite_") {
             return Err(Invalid::new("prefix", "SQLite reserves names that begin with `sqlite_`"));
         }
-        self.prefix = TablePrefix(prefix.into());
-        Ok(self)
+        Ok(())
     }
 
     /// Sets how long a call waits for its turn and for locks of other connections before it fails
@@ -93,8 +98,9 @@ impl SqliteOptions {
     /// Opens a file, creates it if it is missing, and migrates its tables.
     ///
     /// # Errors
-    /// If the file cannot be read and written or is not a database, or its tables are newer than this crate.
+    /// *Configuration* if the prefix is not valid. *Unavailable* if the file cannot be read and written or is not a database, or its tables are newer than this crate.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        self.check_prefix().map_err(StoreError::configuration)?;
         let path = path.as_ref();
         let path: Arc<Path> = create(path)
             .map_err(|error| {
@@ -116,8 +122,9 @@ impl SqliteOptions {
     /// Opens a store in memory, which lasts as long as its clones.
     ///
     /// # Errors
-    /// If there is no memory left.
+    /// If the prefix is not valid, or there is no memory left.
     pub async fn in_memory(self) -> Result<SqliteStore, StoreError> {
+        self.check_prefix().map_err(StoreError::configuration)?;
         // A name of this store alone, even beside another version of this crate.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

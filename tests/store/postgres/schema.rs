@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use keyward::{
     PostgresStore,
     model::OwnerScope,
-    store::{FeedMode, PostgresOptions},
+    store::{FeedMode, PostgresOptions, StoreErrorKind},
 };
 use sqlx::postgres::PgPoolOptions;
 use tokio::{sync::Barrier, task::JoinSet};
@@ -90,12 +90,22 @@ async fn tables_created_by_hand_need_no_migration() {
 }
 
 #[tokio::test]
+async fn a_schema_or_prefix_that_could_inject_sql_is_rejected() {
+    for name in ["", "a b", "a\"b", "a;--", "Api_", "1st_", "_x", "ä", &"a".repeat(41)] {
+        for options in [patient().schema(name), patient().prefix(name)] {
+            let rejected = options.connect("postgres://127.0.0.1:1/app").await.unwrap_err();
+            assert_eq!(rejected.kind(), StoreErrorKind::Configuration, "{name:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_longest_schema_and_prefix_fit_all_names() {
     let Some(cluster) = postgres::shared() else { return };
     let database = cluster.database();
     let (schema, prefix) = ("s".repeat(40), "p".repeat(40));
     database.sql(&format!("CREATE SCHEMA {schema}")).unwrap();
-    let options = patient().schema(&schema).unwrap().prefix(&prefix).unwrap();
+    let options = patient().schema(&schema).prefix(&prefix);
     let store = connect(options, database.url()).await;
     let end = store.change_feed().unwrap().changes(None).await.unwrap().cursor;
     super::until("changes are pushed", async || {
@@ -126,11 +136,8 @@ async fn schema_and_prefix_separate_services_and_leave_other_tables_alone() {
     let state = "SELECT md5(string_agg(m::text, '')) FROM _sqlx_migrations m";
     let before = database.sql(state).unwrap();
 
-    let options: [PostgresOptions; 3] = [
-        patient(),
-        patient().prefix("api_").unwrap(),
-        patient().schema("auth").unwrap().prefix("api_").unwrap(),
-    ];
+    let options: [PostgresOptions; 3] =
+        [patient(), patient().prefix("api_"), patient().schema("auth").prefix("api_")];
     for options in &options {
         let service = Service::uncached(vec![
             connect(options.clone(), database.url()).await,

@@ -75,6 +75,6 @@ async fn data_of_a_newer_layout_are_rejected() {
     server.call(&["HSET", "{keyward}meta", "layout", "2"]);
     let rejection = accepted(&server, options()).await.unwrap_err();
     assert!(rejection.contains("upgrade keyward"), "{rejection}");
-    let other = options().prefix("other").unwrap();
+    let other = options().prefix("other");
     assert_eq!(accepted(&server, other).await, Ok(()), "another store on the same server");
 }

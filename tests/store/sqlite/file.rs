@@ -29,7 +29,7 @@ async fn a_store_in_the_services_file_does_not_touch_other_tables() {
     sql(&mut host, "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, note TEXT)").await;
     sql(&mut host, "INSERT INTO _sqlx_migrations VALUES (1, 'the host''s own')").await;
     sql(&mut host, "CREATE TABLE keys (id INTEGER PRIMARY KEY)").await;
-    let keys = service(&file, SqliteOptions::new().prefix("api_").unwrap()).await;
+    let keys = service(&file, SqliteOptions::new().prefix("api_")).await;
     let issued = issue(&keys).await;
     assert!(keys.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
 
@@ -48,10 +48,7 @@ async fn a_store_in_the_services_file_does_not_touch_other_tables() {
 #[tokio::test]
 async fn prefixes_keep_services_in_one_file_apart() {
     let file = SqliteFile::new();
-    let (one, other) = (
-        SqliteOptions::new().prefix("one_").unwrap(),
-        SqliteOptions::new().prefix("two_").unwrap(),
-    );
+    let (one, other) = (SqliteOptions::new().prefix("one_"), SqliteOptions::new().prefix("two_"));
     let (one, other) = (service(&file, one).await, service(&file, other).await);
     let issued = issue(&one).await;
     assert!(one.verify(issued.secret.expose(), &VerifyRequest::new()).await.is_ok());
@@ -60,12 +57,19 @@ async fn prefixes_keep_services_in_one_file_apart() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-#[test]
-fn a_prefix_that_could_inject_sql_is_rejected() {
+#[tokio::test]
+async fn a_prefix_that_could_inject_sql_is_rejected() {
+    let file = SqliteFile::new();
     for prefix in
         ["", "a b", "a\"b", "a;--", "Api_", "1st_", "_x", "sqlite_x", "ä", &"a".repeat(41)]
     {
-        assert!(SqliteOptions::new().prefix(prefix).is_err(), "{prefix:?}");
+        for opened in [
+            SqliteOptions::new().prefix(prefix).open(file.path()).await,
+            SqliteOptions::new().prefix(prefix).in_memory().await,
+        ] {
+            assert_eq!(opened.unwrap_err().kind(), StoreErrorKind::Configuration, "{prefix:?}");
+        }
+        assert!(!file.path().exists());
     }
 }
 

@@ -86,26 +86,28 @@ impl RedisRateLimiter {
     /// # Errors
     /// If a URL is not a valid Redis URL.
     pub fn new<T: AsRef<str>>(urls: impl IntoIterator<Item = T>) -> Result<Self, Invalid> {
+        Self::with_prefix("keyward.rates", urls)
+    }
+
+    /// Returns a limiter whose Redis keys have another prefix than `keyward.rates`. It is written in braces.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new), and if the prefix is not 1 to 40 letters, digits and `_.:-`.
+    pub fn with_prefix<T: AsRef<str>>(
+        prefix: &str,
+        urls: impl IntoIterator<Item = T>,
+    ) -> Result<Self, Invalid> {
         let parse = |url: T| url.as_ref().into_connection_info();
         let seeds: Result<Vec<_>, _> = urls.into_iter().map(parse).collect();
         let seeds = seeds.map_err(|_| Invalid::new("url", "use redis://host:port/"))?;
         Ok(Self {
-            prefix: "keyward.rates".into(),
+            prefix: checked_prefix(prefix)?,
             cluster: Cluster::new(seeds, Duration::from_millis(250)),
             outage_policy: RedisOutage::default(),
             leases: None,
             per_node: PerNodeRates::default(),
             breaker: CircuitBreaker::default(),
         })
-    }
-
-    /// Sets the prefix of all Redis keys, which is written in braces. Defaults to `keyward.rates`.
-    ///
-    /// # Errors
-    /// If it is not 1 to 40 letters, digits and `_.:-`.
-    pub fn prefix(mut self, prefix: &str) -> Result<Self, Invalid> {
-        self.prefix = checked_prefix(prefix)?;
-        Ok(self)
     }
 
     /// Sets the timeout of a call. Defaults to 250 ms.
