@@ -43,6 +43,26 @@ pub mod tower;
 #[cfg(feature = "server")]
 pub mod verify;
 
+/// The names of the common path without the modules: `use keyward::prelude::*`.
+///
+/// `use keyward::*` would also import the modules, of which some have names of crates: `axum`, `http` and `tower` then
+/// mean those of Keyward.
+pub mod prelude {
+    #[cfg(feature = "postgres")]
+    pub use crate::PostgresStore;
+    #[cfg(feature = "redis")]
+    pub use crate::RedisStore;
+    #[cfg(feature = "sqlite")]
+    pub use crate::SqliteStore;
+    #[cfg(feature = "server")]
+    pub use crate::{
+        Access, Account, Accounts, Actor, ApiKeys, AuditEvent, AuditQuery, AuditSink, Expiry,
+        KeyId, KeyStore, Limits, MemoryStore, NewKey, Owner, OwnerScope, Timestamp, Verified,
+        VerifyError, VerifyRequest, async_trait,
+    };
+    pub use crate::{Formats, KeyFormat, Secret};
+}
+
 #[cfg(feature = "server")]
 pub use self::{
     accounts::{Account, Accounts},

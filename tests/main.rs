@@ -13,6 +13,7 @@ mod http;
 mod keys;
 mod limits;
 mod model;
+mod prelude;
 mod products;
 mod store;
 mod support;
