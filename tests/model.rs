@@ -3,8 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use keyward::{
-    Expiry, Owner, OwnerScope, Timestamp,
-    model::{KeyLimits, Metadata, Name, Period, Rate, Scopes},
+    AuditEvent, Expiry, KeyId, Owner, OwnerScope, Status, Timestamp,
+    audit::{EventKind, Outcome},
+    model::{EventId, KeyLimits, Metadata, Name, Period, Rate, Scopes},
 };
 use proptest::prelude::*;
 
@@ -126,4 +127,61 @@ fn scopes_are_sorted_and_without_duplicates() {
 fn metadata_is_read_by_key() {
     let metadata = Metadata::new([("team", "billing"), ("team", "ops")]).unwrap();
     assert_eq!((metadata.get("team"), metadata.get("name")), (Some("ops"), None));
+}
+
+#[test]
+fn instants_convert_to_and_from_the_crate_time() {
+    let noon = at("2026-02-09T12:00:00.123456Z");
+    let time = time::OffsetDateTime::from(noon);
+    assert_eq!(time.unix_timestamp_nanos(), i128::from(noon.as_unix_micros()) * 1_000);
+    for instant in [Timestamp::MIN, noon, Timestamp::MAX] {
+        assert_eq!(Timestamp::from(time::OffsetDateTime::from(instant)), instant);
+    }
+    let offset = time.to_offset(time::UtcOffset::from_hms(5, 30, 0).unwrap());
+    assert_eq!(Timestamp::from(offset), noon, "the offset does not matter");
+    let early = time::OffsetDateTime::UNIX_EPOCH - Duration::from_nanos(1);
+    assert_eq!(Timestamp::from(early), Timestamp::MIN, "clamped");
+}
+
+#[test]
+fn ids_instants_and_names_are_serialized_as_their_texts_without_loss() {
+    fn is<T>(value: T, json: &str)
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        assert_eq!(serde_json::to_string(&value).unwrap(), json);
+        assert_eq!(serde_json::from_str::<T>(json).unwrap(), value);
+        assert!(serde_json::from_str::<T>("\"no such text\"").is_err());
+        assert!(serde_json::from_str::<T>("7").is_err());
+    }
+    let id = "0198c3a0-0000-7000-8000-000000000001";
+    is(id.parse::<KeyId>().unwrap(), &format!("\"{id}\""));
+    is(id.parse::<EventId>().unwrap(), &format!("\"{id}\""));
+    is(Status::Revoked, "\"revoked\"");
+    is(EventKind::Created, "\"key.created\"");
+    is(Outcome::Failure, "\"failure\"");
+    is(at("2026-02-09T12:00:00Z"), "\"2026-02-09T12:00:00.000Z\"");
+    is(at("2026-02-09T12:00:00.123456Z"), "\"2026-02-09T12:00:00.123456Z\"");
+    is(at("2026-02-09T12:00:00.000001Z"), "\"2026-02-09T12:00:00.000001Z\"");
+    is(Timestamp::MAX, "\"9999-12-31T23:59:59.999999Z\"");
+}
+
+/// The documentation of `Owner` says so.
+#[test]
+fn an_owner_is_kept_exactly_whatever_characters_but_nul_it_has() {
+    for text in ["a\nb", "\u{1b}[2J", "\u{202e}x", " ", "\t", "a\u{7f}", "é", "e\u{301}"] {
+        let owner = Owner::new(text, text).unwrap();
+        assert_eq!((owner.tenant(), owner.account()), (text, text));
+        let mut event =
+            AuditEvent::new(EventId::from_bytes([1; 16]), Timestamp::MIN, EventKind::Created);
+        (event.tenant, event.account) = (text.into(), Some(text.into()));
+        assert!(
+            !event.to_string().contains(['\n', '\t', '\u{1b}', '\u{202e}', '\u{7f}']),
+            "{event}"
+        );
+    }
+    assert_ne!(Owner::new("é", "x").unwrap(), Owner::new("e\u{301}", "x").unwrap());
+    for text in ["\0", "a\0b", ""] {
+        assert!(Owner::new(text, "a").is_err() && Owner::new("a", text).is_err(), "{text:?}");
+    }
 }

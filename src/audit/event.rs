@@ -101,6 +101,9 @@ pub enum Outcome {
 }
 }
 
+#[cfg(feature = "serde")]
+crate::model::serde_as_text!(EventKind, Outcome);
+
 impl AuditEvent {
     /// Returns a successful event without tenant, account, key or actor, with a count of 1.
     pub fn new(id: EventId, at: Timestamp, kind: EventKind) -> Self {

@@ -239,6 +239,9 @@ impl EventId {
 
 /// The owner of a key: a tenant and an account of this tenant, both identified by the host's own strings.
 ///
+/// Each may contain any character but NUL, also control characters, and is kept exactly as it is: no character is
+/// trimmed, folded or normalized. Exports, logs, e-mails and JSON escape characters that act on a terminal or reorder text.
+///
 /// They SHOULD be ids that the host never reuses, not names or addresses. A new owner with a former owner's id can read
 /// that owner's audit log, and a key that was being issued while all others were revoked becomes usable again.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

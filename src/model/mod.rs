@@ -60,9 +60,13 @@ mod actor;
 pub mod bounds;
 mod key;
 mod limits;
+#[cfg(feature = "serde")]
+mod serde;
 mod text;
 mod timestamp;
 
+#[cfg(feature = "serde")]
+pub(crate) use self::serde::serde_as_text;
 pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::Grantable;

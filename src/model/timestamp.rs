@@ -81,6 +81,21 @@ impl From<Timestamp> for std::time::SystemTime {
     }
 }
 
+/// Converts an instant of the crate `time`, clamped to the range.
+impl From<OffsetDateTime> for Timestamp {
+    fn from(time: OffsetDateTime) -> Self {
+        let micros = time.unix_timestamp_nanos().div_euclid(1_000);
+        // The range of `time` is within that of an `i64`.
+        Self::from_unix_micros(micros as i64)
+    }
+}
+
+impl From<Timestamp> for OffsetDateTime {
+    fn from(time: Timestamp) -> Self {
+        Self::UNIX_EPOCH + time.since(Timestamp::MIN)
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds, the format of JavaScript.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

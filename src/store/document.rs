@@ -342,6 +342,21 @@ impl TryFrom<EventDocument> for AuditEvent {
     }
 }
 
+/// As an [`EventDocument`].
+impl Serialize for AuditEvent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        EventDocument::from(self).serialize(serializer)
+    }
+}
+
+/// As an [`EventDocument`].
+impl<'de> Deserialize<'de> for AuditEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = EventDocument::deserialize(deserializer)?;
+        document.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Requires the field. Otherwise, serde reads a missing field as `None`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     field: D,

@@ -118,6 +118,8 @@ fn documents_of_version_1_are_read_and_written_as_they_were() {
     assert_eq!(read_event(&event).unwrap(), full_event());
     assert_eq!(serde_json::to_value(KeyDocument::from(&full_key())).unwrap(), key);
     assert_eq!(serde_json::to_value(EventDocument::from(&full_event())).unwrap(), event);
+    assert_eq!(serde_json::to_value(full_event()).unwrap(), event);
+    assert_eq!(serde_json::from_value::<AuditEvent>(event).unwrap(), full_event());
 }
 
 #[test]
