@@ -18,6 +18,14 @@
 //! | `GET /audit.jsonl?event=&from=&until=`, `/audit.csv?…` | exports the audit events as a file of any length |
 //! | `POST /introspect` | token introspection (RFC 7662): whether a secret is valid |
 //!
+//! | body | fields |
+//! |---|---|
+//! | of a new key | `name`; optional: `scopes`, `expiresInDays` or `expiresAt`, `allowedNetworks`, `metadata` |
+//! | of a change | optional: `name`, `scopes`, `allowedNetworks`, `metadata` |
+//! | of a rotation | optional: `overlapSeconds`, 0 by default |
+//!
+//! [The manual](crate::manual::management_api) has every field with its bounds and default, every response and every error.
+//!
 //! A caller sees and changes its own keys, or those of its tenant if it is an administrator. The response for the id of
 //! any other key is the same as for an id that does not exist. No request can name another owner. Errors are problem
 //! details (RFC 9457) with a stable `code`. `HEAD` is answered where `GET` is, with the same headers; servers omit the
