@@ -117,7 +117,7 @@ impl SecretDigest {
     /// Compares in constant time: the duration does not depend on where two digests differ.
     ///
     /// The differences of 64-bit lanes are combined and tested once, which is several times faster than
-    /// comparing byte by byte (`cargo bench --bench verify -- compare` prints the ratio).
+    /// comparing byte by byte (`cargo bench -p keyward-tests --bench verify -- compare` prints the ratio).
     #[inline]
     pub fn ct_eq(&self, other: &Self) -> Choice {
         let tags = u64::from(u32::from(self.tag) ^ u32::from(other.tag));

@@ -1,5 +1,7 @@
 //! Owned arguments borrow as the arguments that they were made of.
 
+use std::time::Duration;
+
 use keyward::{
     Hasher, KeyId, MemoryStore, Sha256Hasher, Timestamp,
     audit::{AuditEvent, EventKind},
