@@ -45,7 +45,7 @@ pub mod verify;
 
 /// The names of the common path without the modules: `use keyward::prelude::*`.
 ///
-/// `use keyward::*` would also import the modules, of which some have names of crates: `axum`, `http` and `tower` then
+/// `use keyward::*` would also import the modules. Some of them have names of crates: `axum`, `http` and `tower` then
 /// mean those of Keyward.
 pub mod prelude {
     #[cfg(feature = "postgres")]

@@ -339,7 +339,9 @@ impl ApiKeys {
 
     /// Deletes a key's record, and with it the key. Its audit events stay.
     ///
-    /// To end a key, prefer [`revoke`](ApiKeys::revoke): the record shows later whose secret was leaked.
+    /// To end a key, prefer [`revoke`](ApiKeys::revoke): the record shows later whose secret was leaked. The counter of a
+    /// quota is deleted with its key, so a node that still trusts the key may count its uses from zero for up to
+    /// [`max_staleness`](crate::verify::CacheOptions::max_staleness); a revoked key keeps its counter.
     pub async fn delete<'a>(
         &self,
         within: impl Into<OwnerScope<'a>>,

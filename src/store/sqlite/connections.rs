@@ -109,8 +109,8 @@ impl Transaction<'_> {
 
 /// A bounded set of connections, leased to one task at a time in the order of asking.
 ///
-/// sqlx's own pool takes a connection back in a spawned task, after a ping; `cargo bench --bench
-/// stores` shows what that costs a lookup. Here a connection is returned immediately, and a
+/// sqlx's own pool takes a connection back in a spawned task, after a ping; `cargo bench -p
+/// keyward-tests --bench stores` shows what that costs a lookup. Here a connection is returned immediately, and a
 /// connection that may be in the middle of a statement is closed instead.
 pub(super) struct ConnectionQueue {
     options: SqliteConnectOptions,
