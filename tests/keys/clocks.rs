@@ -411,7 +411,7 @@ async fn nothing_is_decided_before_the_clocks_were_compared() {
     let world = World::new();
     let issued = world.issue(0, Expiry::Never).await.unwrap();
     world.store.set_clock_fault(Fault::Unavailable);
-    let sentence = "cannot reach the key store";
+    let sentence = "cannot use the key store";
     assert!(world.refusal(1, &issued).await.starts_with(sentence));
     assert!(world.issue(1, Expiry::Never).await.unwrap_err().to_string().starts_with(sentence));
     assert_eq!(world.says(0, &issued).await, "ok", "this node has compared them");
