@@ -235,6 +235,6 @@ async fn the_steps_of_a_change_share_its_time_limit() {
 }
 
 /// Not a divisor of message sizes, so that the cuts hit all parts of messages.
-const STEP: usize = 29;
+const STEP: usize = 19;
 /// Includes the terminating NUL: the text of BEGIN has READ COMMITTED.
 const COMMIT: &str = "COMMIT\0";
