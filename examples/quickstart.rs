@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use keyward::{
-    Access, Actor, ApiKeys, AuditQuery, Expiry, KeyFormat, NewKey, Owner, SqliteStore, VerifyError,
+    Access, Actor, ApiKeys, AuditQuery, Expiry, KeyFormat, MemoryStore, NewKey, Owner, VerifyError,
     VerifyRequest,
     manage::{Page, Rotation},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir()?;
-    let store = SqliteStore::open(folder.path().join("keys.db")).await?;
+    // In a service, `SqliteStore`, `PostgresStore` or `RedisStore`.
+    let store = MemoryStore::new();
     let format = KeyFormat::builder("lc").environment("live").build()?;
     let keys = ApiKeys::builder(store, format).build();
 

@@ -60,6 +60,6 @@ pub mod migrating {}
 
 #[doc = include_str!("writing_a_store.md")]
 /// ```no_run
-#[doc = include_str!("../../tests/store/json_store.rs")]
+#[doc = include_str!("json_store.rs")]
 /// ```
 pub mod writing_a_store {}

@@ -16,9 +16,9 @@ use crate::{
 /// Stores keys and their audit log, and gives access to the optional parts of a store.
 ///
 /// The methods of this trait are what every store has. The rest of the contract is split by subject:
-/// [`ChangeFeed`], [`Counters`], [`UsageHistory`] and [`OneTimeCodes`]. A store may lack any of them,
-/// and then returns `None`; [`Capability`] says what this means. A wrapper that delegates must decide
-/// about each subject, because these methods are required as well.
+/// [`ChangeFeed`], [`Counters`], [`UsageHistory`] and [`OneTimeCodes`], and [`StoreClock`]. A store may
+/// lack any of them, and then returns `None`; [`Capability`] says what this means. A wrapper that
+/// delegates must decide about each subject, because these methods are required as well.
 ///
 /// # Contract
 /// 1. Every method is required, so that a wrapper cannot forget one.

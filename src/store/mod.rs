@@ -1,7 +1,7 @@
 //! Key storage: the [`KeyStore`] trait with its contract, and the stores of this crate.
 //!
-//! Key records and the audit log are what every store has. [`ChangeFeed`], [`Counters`], [`UsageHistory`] and
-//! [`OneTimeCodes`] are traits of their own, which a store may lack: see [`Capability`].
+//! Key records and the audit log are what every store has. [`ChangeFeed`], [`Counters`], [`UsageHistory`],
+//! [`OneTimeCodes`] and [`StoreClock`] are traits of their own, which a store may lack: see [`Capability`].
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod coalesced;

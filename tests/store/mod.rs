@@ -3,6 +3,8 @@
 mod causes;
 mod conformance;
 mod documents;
+// The page of the manual shows it.
+#[path = "../../src/manual/json_store.rs"]
 mod json_store;
 mod kv;
 mod owned;
