@@ -288,7 +288,8 @@ impl Comparison {
     fn decide(&mut self, offset: i64, monotonic: Duration, max_offset: i64) -> (bool, Option<i64>) {
         let ahead = offset.saturating_sub(self.reference);
         if self.with_store {
-            let is_close = ahead.saturating_abs() <= max_offset.saturating_add(self.uncertainty);
+            // The reference itself may be wrong by the uncertainty.
+            let is_close = ahead.saturating_abs().saturating_add(self.uncertainty) <= max_offset;
             return (self.measured_at.is_some() && is_close, None);
         }
         if self.measured_at.is_none() {

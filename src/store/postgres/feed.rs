@@ -21,7 +21,7 @@ use super::{
     connections::Connections,
     errors::PostgresFailure,
     records::key_id,
-    transaction::{PostgresDatabase, Transaction},
+    transaction::{PostgresDatabase, Transaction, on_primary},
 };
 use crate::{
     model::Timestamp,
@@ -63,7 +63,7 @@ impl PostgresDatabase {
             LEFT JOIN {t}changes r ON r.number = $1 LEFT JOIN LATERAL \
             (SELECT number, tag, key_id FROM {t}changes WHERE number > coalesce($1, l.last_number) \
             ORDER BY number LIMIT $2) c ON true ORDER BY c.number";
-        let sql = self.sql(&sql.replace("{last}", LAST));
+        let sql = self.sql(&sql.replace("{last}", &last()));
         let after = after.map(FeedPosition::from_cursor);
         let number = after.map(|after| after.number as i64);
         let rows = self.reserved.rows(|| sqlx::query(sql.clone()).bind(number).bind(PAGE_SIZE));
@@ -73,7 +73,7 @@ impl PostgresDatabase {
 
     /// Returns the last position of the feed, or `None` if there are entries without a number.
     async fn end_of_changes(&self) -> Result<Option<u64>, StoreError> {
-        let sql = self.sql(&format!("SELECT l.* FROM {{t}}feed f CROSS JOIN {LAST} l"));
+        let sql = self.sql(&format!("SELECT l.* FROM {{t}}feed f CROSS JOIN {} l", last()));
         let rows = self.reserved.rows(|| sqlx::query(sql.clone())).await?;
         let end = rows.first().ok_or_else(|| no_feed_row().into()).and_then(last_position);
         let (last, has_unnumbered) = end.map_err(|failure| self.reserved.classify(failure))?;
@@ -94,8 +94,9 @@ impl PostgresDatabase {
              SELECT 1 FROM {{t}}feed FOR UPDATE; \
              WITH taken AS (DELETE FROM {{t}}unnumbered_changes RETURNING at, key_id) \
              INSERT INTO {{t}}changes (number, tag, at, key_id) SELECT row_number() OVER () + \
-             (SELECT last_number FROM {{t}}feed f CROSS JOIN {LAST} l), \
-             floor(random() * {MAX_TAG})::bigint, at, key_id FROM taken; {and_then}"
+             (SELECT last_number FROM {{t}}feed f CROSS JOIN {} l), \
+             floor(random() * {MAX_TAG})::bigint, at, key_id FROM taken; {and_then}",
+            last()
         );
         self.reserved.run(self.sql(&sql)).await
     }
@@ -313,7 +314,7 @@ async fn receive(
     }
 }
 
-/// Reads the columns of [`LAST`].
+/// Reads the columns of [`last`].
 fn last_position(row: &PgRow) -> Result<(FeedPosition, bool), PostgresFailure> {
     let last = position(row, ["last_number", "last_tag"])?.ok_or_else(no_feed_row)?;
     Ok((last, row.try_get("has_unnumbered")?))
@@ -343,10 +344,15 @@ fn no_feed_row() -> StoreError {
 }
 
 /// The last entry, or the last purged one if there is none; and whether entries have no number yet.
-const LAST: &str = "LATERAL (SELECT coalesce(e.number, f.purged_number) AS last_number, \
-    coalesce(e.tag, f.purged_tag) AS last_tag, \
-    EXISTS (SELECT FROM {t}unnumbered_changes) AS has_unnumbered FROM (VALUES (1)) one \
-    LEFT JOIN (SELECT number, tag FROM {t}changes ORDER BY number DESC LIMIT 1) e ON true)";
+fn last() -> String {
+    let has_unnumbered = on_primary("EXISTS (SELECT FROM {t}unnumbered_changes)", "boolean");
+    format!(
+        "LATERAL (SELECT coalesce(e.number, f.purged_number) AS last_number, \
+         coalesce(e.tag, f.purged_tag) AS last_tag, {has_unnumbered} AS has_unnumbered FROM (VALUES (1)) one \
+         LEFT JOIN (SELECT number, tag FROM {{t}}changes ORDER BY number DESC LIMIT 1) e ON true)"
+    )
+}
+
 const PAGE_SIZE: i64 = 1_000;
 /// How often the feed is polled while no notifications arrive.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

@@ -274,5 +274,14 @@ const EVENTS: &str = "unnest($1::uuid[], $2::bigint[], $3::text[], $4::boolean[]
     AS e (id, at, kind, success, tenant, account, key_id, actor, ip, user_agent, reason, count)";
 const INSERT_EVENTS: &str = "INSERT INTO {t}audit \
     (id, at, kind, success, tenant, account, key_id, actor, ip, user_agent, reason, count)";
+/// Returns an expression that makes a query fail on a standby, which may lag: there, it reads a setting that does not
+/// exist. All that a cache trusts is read by it: look-ups, the change feed, and the clock.
+pub(super) fn on_primary(expression: &str, of_type: &str) -> String {
+    format!(
+        "CASE WHEN pg_is_in_recovery() THEN current_setting('keyward.this_server_is_a_standby')::{of_type} \
+         ELSE {expression}::{of_type} END"
+    )
+}
+
 /// The server truncates longer names, and rejects them as channels.
 const MAX_NAME_LENGTH: usize = 63;

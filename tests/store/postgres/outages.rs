@@ -3,15 +3,16 @@
 use std::{fs, path::Path, process::Command, sync::Arc};
 
 use keyward::{
-    ErrorKind, VerifyError, VerifyRequest,
+    ApiKeys, ErrorKind, VerifyError, VerifyRequest,
     manage::{Issued, Page},
+    verify::FeedState,
 };
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 
 use super::{DEADLINE, Stage, connect, ended, hasty, patient, until};
 use crate::support::{
-    Service,
+    Service, format,
     servers::{User, postgres::Options},
 };
 
@@ -215,6 +216,17 @@ async fn a_standby_is_unavailable_until_it_is_promoted() {
     let Some(server) = Options::default().start() else { return };
     let mut stage = Stage::new(server).await;
     let issued = stage.service.issue().await;
+    let store = connect(patient(), stage.database.url()).await;
+    let caching = ApiKeys::builder_on(store, format()).build();
+    let verify = async || caching.verify(issued.secret.expose(), &VerifyRequest::new()).await;
+    verify().await.unwrap();
+    until("changes are pushed", async || {
+        (caching.health().feed == FeedState::Pushed).then_some(())
+    })
+    .await;
+    // Read after the feed was, and its first use is written.
+    verify().await.unwrap();
+    caching.flush().await.unwrap();
     stage.server.stop();
     fs::write(stage.server.folder().join("data/standby.signal"), "").unwrap();
     stage.server.restart();
@@ -229,6 +241,13 @@ async fn a_standby_is_unavailable_until_it_is_promoted() {
         assert!(matches!(answer, Err(VerifyError::Unavailable(_))), "{answer:?}");
     }
     stage.changes_are_unavailable(&issued).await;
+    // A standby may lag, so what it does not report may have changed.
+    until("a cached key is not trusted any more", async || match verify().await {
+        Ok(_) => None,
+        Err(VerifyError::Unavailable(_)) => Some(()),
+        Err(other) => panic!("{other:?}"),
+    })
+    .await;
     stage.sql("SELECT pg_promote()");
     stage.recovers(&issued).await;
 }
