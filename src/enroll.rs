@@ -33,7 +33,7 @@ use crate::{
     audit::EventKind,
     error::{Error, ErrorKind},
     manage::{Issued, NewKey},
-    model::{Actor, Invalid, Owner, Period, debug_only, one_line},
+    model::{Actor, HOUR, Invalid, Owner, Period, debug_only, one_line},
     secret::{Hasher as _, HmacSha256Hasher, Pepper, Secret, SecretDigest},
     store::{
         Capability, ChargeOutcome, CodeAttempt, CodeOutcome, CounterCharge, CounterKey, Counters,
@@ -601,7 +601,6 @@ const CODE: &str = "code";
 const USE: &str = "use of code";
 const REQUESTS: &str = "codes of";
 const ATTEMPTS: &str = "tries of";
-const HOUR: Duration = Duration::from_secs(3_600);
 const CODE_COUNT: u32 = 1_000_000;
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
 /// From the network that requested the code, and from all others together.

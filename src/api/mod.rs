@@ -97,12 +97,13 @@ pub struct Health {
     /// How far the machine's clock is ahead of the store's clock, in milliseconds; negative if it is behind. `None` before
     /// the first comparison.
     ///
-    /// If the store [has no clock](KeyStore::clock), it is how far the machine's clock has left its time at the start,
-    /// continued by the monotonic clock, by jumps that are not accepted.
+    /// If the store [has no clock](KeyStore::clock), the machine's clock is compared with the time at which this node
+    /// started, continued by the monotonic clock. A jump that was accepted does not count any more.
     pub clock_offset_ms: Option<i64>,
-    /// Whether this node answers *unavailable* because its clock is too far from the store's clock. See [`max_clock_offset`](ApiKeysBuilder::max_clock_offset).
+    /// Whether this node answers *unavailable* because its clock is too far from the store's clock: see
+    /// [`max_clock_offset`](ApiKeysBuilder::max_clock_offset).
     pub clock_refused: bool,
-    /// How far the machine's clock was set back, as far as this node has not followed it: a time that has passed stays
+    /// How far the machine's clock is behind the time of this node, because it was set back. A time that has passed stays
     /// passed. After a small step, time stands still here until the machine's clock has caught up. Without a clock of the
     /// store, after a step of more than [`max_clock_offset`](ApiKeysBuilder::max_clock_offset), time goes on here from
     /// where it was, by the monotonic clock, until the machine's clock has caught up or the process is restarted.

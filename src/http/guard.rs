@@ -436,8 +436,8 @@ pub(crate) struct OuterCheck {
 #[derive(Clone, Copy)]
 pub(crate) struct CheckedWithoutKey;
 
-/// Returns the response to a handler that extracts a verified key although its route requires none. Clients get a neutral
-/// text; the log says what to change.
+/// Returns the response for a handler that takes a verified key, on a route whose guard did not verify one. The client
+/// gets a neutral text; the log says what to change.
 #[cfg(any(feature = "axum", feature = "actix"))]
 pub(crate) fn unverified(has_optional_guard: bool) -> Rejection {
     super::telemetry::log_mistake(if has_optional_guard { PLAIN_VERIFIED } else { NO_LAYER });

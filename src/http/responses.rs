@@ -90,8 +90,7 @@ impl Rejection {
     }
 
     pub(super) fn unavailable(error: &Error) -> Self {
-        let wait = error.retry_after().unwrap_or(RETRY_AFTER_UNAVAILABLE);
-        Self { retry_after: Some(wait), ..Self::new(ErrorCode::Unavailable) }
+        Self { retry_after: Some(retry_after(error)), ..Self::new(ErrorCode::Unavailable) }
     }
 
     pub(super) fn limited(limited: &Limited) -> Self {
@@ -332,7 +331,12 @@ fn problem_json(status: StatusCode, code: &str, detail: &str, numbers: &[(&str, 
 }
 
 /// Long enough for a connection pool to reconnect, short enough that clients return soon.
-pub(super) const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
+/// Returns when a client should repeat a request that failed by an error of the store or of the host's accounts.
+pub(super) fn retry_after(error: &Error) -> Duration {
+    error.retry_after().unwrap_or(RETRY_AFTER_UNAVAILABLE)
+}
+
+const RETRY_AFTER_UNAVAILABLE: Duration = Duration::from_secs(5);
 /// The largest integer of a structured field (RFC 9651).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::EventKind,
     error::{Error, ErrorKind},
-    model::{Actor, DAY, OwnerScope, Period},
+    model::{Actor, DAY, HOUR, OwnerScope, Period},
     store::{ChargeOutcome, CounterCharge, CounterKey},
     system::lock,
     verify::{Cache, start_of_hour},
@@ -246,7 +246,6 @@ async fn remind_all(
 
 /// Longer than a code is valid, so that a late one is reported as expired, and than a day, as anonymous counters count.
 const CODE_RETENTION: Duration = Duration::from_secs(26 * 3_600);
-const HOUR: Duration = Duration::from_secs(3_600);
 /// Longer than a node can be behind and still trust its cache.
 const FEED_RETENTION: Duration = DAY;
 /// Leaves room for other e-mails when many reminders are due the first time.

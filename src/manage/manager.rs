@@ -12,7 +12,7 @@ use crate::{
     accounts::{Accounts, StepUp},
     audit::{AuditEvent, AuditQuery, EventKind, ExportFormat, Fanout},
     error::{Error, ErrorKind},
-    model::{Actor, Key, KeyId, OwnedScope, OwnerScope, Status, Timestamp, debug_only},
+    model::{Actor, HOUR, Key, KeyId, OwnedScope, OwnerScope, Status, Timestamp, debug_only},
     secret::{Formats, Hashers},
     store::{Capability, HourlyUsage, KeyQuery, KeyStore},
     system::IdGenerator,
@@ -149,7 +149,7 @@ impl Manager {
     ) -> Result<Vec<HourlyUsage>, Error> {
         self.get(within, id).await?;
         let current = start_of_hour(self.clock.now());
-        let hours_ago = |n: u32| current.before(Duration::from_secs(3_600) * n);
+        let hours_ago = |n: u32| current.before(HOUR * n);
         let hours = hours.clamp(1, MAX_HOURS);
         let history = self.store.usage_history().ok_or_else(|| {
             let needed_by = "the hourly counts of uses need: use another store";
@@ -178,7 +178,7 @@ impl Manager {
         self.event_after_check(kind, by)
     }
 
-    /// Returns an event that happens now, without an owner. The clock was checked before.
+    /// Returns an event that happens now, without an owner. Does not read the store's clock: a caller did it before.
     pub(crate) fn event_after_check(
         &self,
         kind: EventKind,

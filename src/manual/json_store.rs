@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub type Stored<T> = Result<T, StoreError>;
 type Events = Stored<Vec<AuditEvent>>;
 
-/// The keys in a folder. Only one process may open it.
+/// A store in a folder, which only one process may open.
 pub struct JsonStore(PathBuf, Mutex<State>);
 
 #[derive(Clone, Default)]

@@ -132,7 +132,7 @@ impl Rate {
 
     /// Returns a rate of `uses` per hour with a burst of the same size. 0 is treated as 1.
     pub fn per_hour(uses: u32) -> Self {
-        Self::per(Duration::from_secs(3_600), uses)
+        Self::per(HOUR, uses)
     }
 
     /// Sets the burst. Defaults to the uses of a whole period. 0 is treated as 1.
@@ -272,4 +272,5 @@ impl Period {
 
 /// 365 days.
 pub(crate) const MAX_RATE_PERIOD_MICROS: u128 = 365 * 86_400 * 1_000_000;
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);

@@ -66,14 +66,14 @@ mod text;
 mod timestamp;
 
 #[cfg(feature = "serde")]
-pub(crate) use self::serde::serde_as_text;
+pub(crate) use self::serde::{from_text as serde_from_text, serde_as_text};
 pub use access::{Access, Networks, Permissions, Scope, Scopes};
 pub use actor::Actor;
 pub(crate) use actor::Grantable;
 pub use key::{
     EventId, Expiry, Key, KeyId, OwnedScope, Owner, OwnerScope, RetiringSecret, Revocation, Status,
 };
-pub(crate) use limits::{DAY, MAX_RATE_PERIOD_MICROS};
+pub(crate) use limits::{DAY, HOUR, MAX_RATE_PERIOD_MICROS};
 pub use limits::{KeyLimits, Limits, Period, Quota, Rate};
 pub use text::{Invalid, Metadata, Name, one_line};
 pub(crate) use text::{checked_text, push_json_string, truncated};

@@ -260,8 +260,8 @@ pub trait Counters: Send + Sync {
 pub trait StoreClock: Send + Sync {
     /// Returns the current time of the server.
     ///
-    /// MUST ask the server that makes the changes, and MUST return the time that it has while the call is under way: a
-    /// node takes the middle of the call for the instant of the answer. Nothing may be cached.
+    /// MUST ask the server that makes the changes, during the call, and MUST NOT cache the answer: a node assumes that
+    /// the answer was right in the middle of the call.
     async fn now(&self) -> Result<Timestamp, StoreError>;
 }
 

@@ -14,7 +14,8 @@ use crate::{
     system::{Clock, ClockOffset, NodeClock, Now, SETTLING_TIME},
 };
 
-/// The clock of a node, compared with the clock of its store.
+/// Reads the store's clock when that is due, for the [`NodeClock`] that is compared with it, and refuses to decide by a
+/// node clock that is too far from it.
 pub(crate) struct CheckedClock {
     node: NodeClock,
     store: Arc<dyn KeyStore>,
@@ -62,7 +63,7 @@ impl CheckedClock {
         Ok(self.node.now())
     }
 
-    /// Returns the error of what is refused because this node's clock cannot be trusted.
+    /// Returns the error of a call that is refused because this node's clock is not trusted.
     #[cold]
     pub(crate) fn refusal(&self) -> Error {
         let ClockOffset { micros, from_store, .. } = self.node.offset();

@@ -228,12 +228,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::HOUR;
 
     fn used(at: Timestamp, agent: Option<&str>) -> Use<'_> {
         Use { at, ip: None, user_agent: agent }
     }
-
-    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn noon() -> Timestamp {
         Timestamp::MIN.after(HOUR * 12)

@@ -4,10 +4,12 @@ use std::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use crate::{model::Timestamp, system::lock};
+use crate::{
+    model::{HOUR, Timestamp},
+    system::lock,
+};
 
 /// The uses of a cached key in the same second from the same address.
 pub(crate) struct UseCounter {
@@ -90,7 +92,6 @@ pub(crate) fn start_of_hour(at: Timestamp) -> Timestamp {
     at.rounded_down_to(HOUR)
 }
 
-const HOUR: Duration = Duration::from_secs(3_600);
 /// The largest number that the low bits of a counter hold.
 const MAX_COUNTED: u64 = LOWEST_TAG_BIT - 1;
 const LOWEST_TAG_BIT: u64 = 1 << 12;
@@ -99,6 +100,8 @@ const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn noon() -> Timestamp {

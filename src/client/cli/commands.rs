@@ -48,8 +48,8 @@ impl AuthCommand {
         finish(result, common.json, session.notes.into_inner())
     }
 
-    /// Removes from the help of these commands what the server does not [support](Server::supports). `auth` is the
-    /// command that has them as subcommands.
+    /// Hides the options that the server does not [support](Server::supports) from the help of these commands. `auth` is
+    /// the command that has them as subcommands.
     ///
     /// # Examples
     /// ```

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     audit::{AuditEvent, ExportFormat},
     error::{Error, ErrorKind},
-    http::responses::{RETRY_AFTER_UNAVAILABLE, Rejection, no_store_response, problem_response},
+    http::responses::{Rejection, no_store_response, problem_response, retry_after},
     manage::AuditExport,
     model::{
         Access, Invalid, Key, Networks, OwnerScope, Permissions, Timestamp, debug_only,
@@ -228,7 +228,7 @@ impl ManageError {
 
 impl From<Error> for ManageError {
     fn from(error: Error) -> Self {
-        let wait = error.retry_after().unwrap_or(RETRY_AFTER_UNAVAILABLE);
+        let wait = retry_after(&error);
         let unavailable = |code, detail| {
             let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
             error.with_retry_after(wait)

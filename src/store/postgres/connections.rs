@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    errors::{PostgresFailure, ServerError, before_commit, ends_connection},
+    errors::{ServerError, SqlFailure, before_commit, ends_connection},
     records::Statement,
 };
 use crate::store::{StoreError, error::TimedOut};
@@ -102,14 +102,14 @@ impl Connections {
     pub(super) fn decode<T>(
         &self,
         rows: &[PgRow],
-        read: impl Fn(&PgRow) -> Result<T, PostgresFailure>,
+        read: impl Fn(&PgRow) -> Result<T, SqlFailure>,
     ) -> Result<Vec<T>, StoreError> {
         let decoded: Result<_, _> = rows.iter().map(read).collect();
         decoded.map_err(|failure| self.classify(failure))
     }
 
     /// Leases a connection and begins a transaction on it with the given statement.
-    pub(super) async fn begin(&self, statement: SqlStr) -> Result<Lease, PostgresFailure> {
+    pub(super) async fn begin(&self, statement: SqlStr) -> Result<Lease, SqlFailure> {
         Ok(self.first_step(|| raw_sql(statement.clone()), true).await?.0)
     }
 
@@ -125,7 +125,7 @@ impl Connections {
     pub(super) async fn before_commit<T>(
         &self,
         limit: Duration,
-        step: impl Future<Output = Result<T, PostgresFailure>>,
+        step: impl Future<Output = Result<T, SqlFailure>>,
     ) -> Result<T, StoreError> {
         match timeout(limit, step).await {
             Ok(result) => result.map_err(|failure| self.classify(failure)),
@@ -133,7 +133,7 @@ impl Connections {
         }
     }
 
-    pub(super) fn classify(&self, failure: PostgresFailure) -> StoreError {
+    pub(super) fn classify(&self, failure: SqlFailure) -> StoreError {
         before_commit(failure, &self.server)
     }
 
@@ -148,7 +148,7 @@ impl Connections {
         &self,
         statement: impl Fn() -> E,
         begins_transaction: bool,
-    ) -> Result<(Lease, Vec<PgRow>), PostgresFailure> {
+    ) -> Result<(Lease, Vec<PgRow>), SqlFailure> {
         let turn = match &self.queue {
             Some(queue) => Some(queue.turn().await?),
             None => None,

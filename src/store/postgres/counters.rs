@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::{
     PostgresStore,
-    errors::PostgresFailure,
+    errors::SqlFailure,
     records::{hourly_usage, uuid},
     transaction::Transaction,
 };
@@ -56,7 +56,7 @@ impl Transaction<'_> {
     async fn lock_counters(
         &mut self,
         charges: &[CounterCharge<'_>],
-    ) -> Result<Vec<Counter>, PostgresFailure> {
+    ) -> Result<Vec<Counter>, SqlFailure> {
         let sql = "WITH locked AS (\
                 INSERT INTO {t}counters AS c (counter_key, period, window_start, used) \
                 SELECT counter_key, period, 0, 0 \
@@ -80,7 +80,7 @@ impl Transaction<'_> {
         &mut self,
         charges: &[CounterCharge<'_>],
         after: &[Counter],
-    ) -> Result<(), PostgresFailure> {
+    ) -> Result<(), SqlFailure> {
         let sql = "UPDATE {t}counters c SET window_start = s.window_start, used = s.used \
             FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::bigint[]) \
             AS s (counter_key, period, window_start, used) \
@@ -102,7 +102,7 @@ impl Transaction<'_> {
     pub(super) async fn delete_counters(
         &mut self,
         ids: impl Iterator<Item = KeyId>,
-    ) -> Result<(), PostgresFailure> {
+    ) -> Result<(), SqlFailure> {
         let keys: Vec<_> = ids.map(|id| CounterKey::Key(id).to_bytes()).collect();
         let sql = "DELETE FROM {t}counters WHERE counter_key = ANY($1)";
         self.tables.query(sql).bind(keys).execute(&mut *self.connection).await?;
@@ -220,7 +220,7 @@ impl Transaction<'_> {
     async fn lock_code(
         &mut self,
         address: &SecretDigest,
-    ) -> Result<Option<OneTimeCode>, PostgresFailure> {
+    ) -> Result<Option<OneTimeCode>, SqlFailure> {
         let sql = "SELECT digest, ends_at, tries FROM {t}codes WHERE address = $1 FOR UPDATE";
         let stored: Option<(Vec<u8>, i64, i64)> = self
             .tables
@@ -241,7 +241,7 @@ impl Transaction<'_> {
         &mut self,
         address: &SecretDigest,
         outcome: CodeOutcome,
-    ) -> Result<(), PostgresFailure> {
+    ) -> Result<(), SqlFailure> {
         let sql = match outcome {
             CodeOutcome::Accepted => "DELETE FROM {t}codes WHERE address = $1",
             CodeOutcome::Wrong => "UPDATE {t}codes SET tries = tries - 1 WHERE address = $1",

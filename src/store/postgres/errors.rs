@@ -5,15 +5,15 @@ use sqlx::{
     postgres::{PgDatabaseError, PgSeverity},
 };
 
-pub(super) use crate::store::sql::SqlFailure as PostgresFailure;
+pub(super) use crate::store::sql::SqlFailure;
 use crate::store::{StoreError, sql::is_undecodable};
 
-/// Classifies an error of a step that committed nothing. Except for a value that cannot be decoded, the server does not
+/// Turns the failure of a step that committed nothing into an error of the store. Except for a value that cannot be decoded, the server does not
 /// serve now.
-pub(super) fn before_commit(failure: PostgresFailure, server: &Arc<str>) -> StoreError {
+pub(super) fn before_commit(failure: SqlFailure, server: &Arc<str>) -> StoreError {
     let error = match failure {
-        PostgresFailure::Store(error) => return error,
-        PostgresFailure::Database(error) => error,
+        SqlFailure::Store(error) => return error,
+        SqlFailure::Database(error) => error,
     };
     let is_corrupt = is_undecodable(&error);
     let error = ServerError::new(server, error);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     connections::Connections,
-    errors::PostgresFailure,
+    errors::SqlFailure,
     records::key_id,
     transaction::{PostgresDatabase, Transaction, on_primary},
 };
@@ -154,7 +154,7 @@ impl PostgresDatabase {
 fn read_batch(
     rows: &[PgRow],
     after: Option<FeedPosition>,
-) -> Result<(ChangeBatch, bool), PostgresFailure> {
+) -> Result<(ChangeBatch, bool), SqlFailure> {
     let row = rows.first().ok_or_else(no_feed_row)?;
     let (last, has_unnumbered) = last_position(row)?;
     let known = [
@@ -273,7 +273,7 @@ async fn receive(
     connections: &Connections,
     channel: &str,
     state: &ListenerState,
-) -> Result<(), PostgresFailure> {
+) -> Result<(), SqlFailure> {
     let Connections { pool, limit, .. } = connections;
     let limit = *limit;
     let pool_of_one = PgPoolOptions::new().max_connections(1).acquire_timeout(limit);
@@ -315,16 +315,13 @@ async fn receive(
 }
 
 /// Reads the columns of [`last`].
-fn last_position(row: &PgRow) -> Result<(FeedPosition, bool), PostgresFailure> {
+fn last_position(row: &PgRow) -> Result<(FeedPosition, bool), SqlFailure> {
     let last = position(row, ["last_number", "last_tag"])?.ok_or_else(no_feed_row)?;
     Ok((last, row.try_get("has_unnumbered")?))
 }
 
 /// Reads a position of the feed from two columns, which may be NULL.
-fn position(
-    row: &PgRow,
-    [number, tag]: [&str; 2],
-) -> Result<Option<FeedPosition>, PostgresFailure> {
+fn position(row: &PgRow, [number, tag]: [&str; 2]) -> Result<Option<FeedPosition>, SqlFailure> {
     let stored: (Option<i64>, Option<i64>) = (row.try_get(number)?, row.try_get(tag)?);
     let (Some(stored_number), Some(stored_tag)) = stored else { return Ok(None) };
     let position = FeedPosition {

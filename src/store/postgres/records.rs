@@ -5,7 +5,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::errors::PostgresFailure;
+use super::errors::SqlFailure;
 use crate::{
     audit::{AuditEvent, EventKind, Outcome},
     model::{EventId, Key, KeyId},
@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) type Statement<'a> = Query<'a, Postgres, PgArguments>;
 
-row_readers!(PgRow, PostgresFailure);
+row_readers!(PgRow, SqlFailure);
 
 pub(super) fn uuid(id: KeyId) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
@@ -37,12 +37,12 @@ pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<
 }
 
 /// Reads a key from a row that has the columns of [`KEY`](crate::store::sql::KEY).
-pub(super) fn read_key(row: &PgRow) -> Result<Key, PostgresFailure> {
+pub(super) fn read_key(row: &PgRow) -> Result<Key, SqlFailure> {
     read_key_with_id(row, key_id(row.try_get("id")?))
 }
 
 /// Reads a row of a key, with `digest` and `former` of the secret under which it was found.
-pub(super) fn read_found_key(row: &PgRow) -> Result<FoundKey, PostgresFailure> {
+pub(super) fn read_found_key(row: &PgRow) -> Result<FoundKey, SqlFailure> {
     let former: bool = row.try_get("former")?;
     let (digest, key) = (digest(row)?, read_key(row)?);
     let ends_at = key.retiring.as_ref().filter(|_| former).map(|retiring| retiring.ends_at);
@@ -68,7 +68,7 @@ pub(super) fn bind_events<'a>(statement: Statement<'a>, events: &'a [AuditEvent]
         .bind(all(events, |event| i64::from(event.count)))
 }
 
-pub(super) fn read_event(row: &PgRow) -> Result<AuditEvent, PostgresFailure> {
+pub(super) fn read_event(row: &PgRow) -> Result<AuditEvent, SqlFailure> {
     let kind: EventKind = row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::corrupt)?;
     let success = row.try_get("success")?;
     let of_key = row.try_get::<Option<Uuid>, _>("key_id")?;

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     connections::{Connections, Lease},
-    errors::{PostgresFailure, at_commit},
+    errors::{SqlFailure, at_commit},
     records::{Statement, bind_events},
 };
 use crate::{
@@ -153,7 +153,7 @@ impl PostgresDatabase {
     pub(super) async fn run<T>(
         &self,
         transaction: &mut Transaction<'_>,
-        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqlFailure>,
     ) -> Result<T, StoreError> {
         self.connections.before_commit(transaction.time_left(), steps(transaction)).await
     }
@@ -161,7 +161,7 @@ impl PostgresDatabase {
     /// Runs one change in one transaction. `has_changed` says whether there is anything to commit.
     pub(super) async fn write<T>(
         &self,
-        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqlFailure>,
         has_changed: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
         self.write_locked(None, steps, has_changed).await
@@ -171,7 +171,7 @@ impl PostgresDatabase {
     pub(super) async fn write_of_owner<T>(
         &self,
         owner: &Owner,
-        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqlFailure>,
         has_changed: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
         let lock = self.tables.advisory_lock(&["owner", owner.tenant(), owner.account()]);
@@ -181,7 +181,7 @@ impl PostgresDatabase {
     async fn write_locked<T>(
         &self,
         lock: Option<i64>,
-        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, PostgresFailure>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqlFailure>,
         has_changed: impl FnOnce(&T) -> bool,
     ) -> Result<T, StoreError> {
         let mut transaction = self.begin(self.connections.limit, lock).await?;
@@ -227,7 +227,7 @@ impl Transaction<'_> {
         step: &str,
         events: &'q [AuditEvent],
         bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
-    ) -> Result<bool, PostgresFailure> {
+    ) -> Result<bool, SqlFailure> {
         // Feed entries get their numbers after the commit, so that changes do not wait for each other.
         let sql = format!(
             "WITH {step}, events AS (SELECT * FROM {EVENTS} WHERE EXISTS (SELECT FROM changed)), \
@@ -246,7 +246,7 @@ impl Transaction<'_> {
         &mut self,
         owner: &Owner,
         at: Timestamp,
-    ) -> Result<u64, PostgresFailure> {
+    ) -> Result<u64, SqlFailure> {
         let sql = "INSERT INTO {t}unnumbered_changes (at, key_id) SELECT $3, id FROM {t}keys \
             WHERE tenant = $1 AND account = $2 AND revoked_at IS NULL";
         let statement = self.tables.query(sql).bind(owner.tenant()).bind(owner.account());
@@ -257,10 +257,7 @@ impl Transaction<'_> {
     }
 
     /// Writes events; an id that exists is skipped. Returns the number of events written.
-    pub(super) async fn record_events(
-        &mut self,
-        events: &[AuditEvent],
-    ) -> Result<u32, PostgresFailure> {
+    pub(super) async fn record_events(&mut self, events: &[AuditEvent]) -> Result<u32, SqlFailure> {
         let sql = format!("{INSERT_EVENTS} SELECT * FROM {EVENTS} ON CONFLICT (id) DO NOTHING");
         let insert = bind_events(self.tables.query(&sql), events);
         let done = insert.execute(&mut *self.connection).await?;

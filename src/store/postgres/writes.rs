@@ -4,7 +4,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    errors::PostgresFailure,
+    errors::SqlFailure,
     records::{Statement, bind_key, key_id, owner, uuid},
     transaction::{PostgresDatabase, Transaction},
 };
@@ -414,7 +414,7 @@ impl Transaction<'_> {
         key: &Key,
         token_since: Timestamp,
         now: Timestamp,
-    ) -> Result<(Option<Uuid>, i64), PostgresFailure> {
+    ) -> Result<(Option<Uuid>, i64), SqlFailure> {
         let sql = "SELECT (SELECT id FROM {t}keys WHERE tenant = $1 AND account = $2 \
             AND issue_token = $3 AND created_at >= $4 LIMIT 1), \
             (SELECT count(*) FROM {t}keys WHERE tenant = $1 AND account = $2 \
@@ -426,7 +426,7 @@ impl Transaction<'_> {
     }
 
     /// Locks a key until the commit, and compares it with the key that was read.
-    async fn lock_revision(&mut self, read: &Key) -> Result<LockedKey, PostgresFailure> {
+    async fn lock_revision(&mut self, read: &Key) -> Result<LockedKey, SqlFailure> {
         let sql = "SELECT revision, revoked_at IS NOT NULL, revoked_reason IS NOT NULL, \
             secret_first_used_at IS NOT NULL FROM {t}keys \
             WHERE id = $1 AND tenant = $2 AND account = $3 FOR UPDATE";
@@ -457,26 +457,26 @@ impl Transaction<'_> {
         &mut self,
         condition: &str,
         bind: impl FnOnce(Statement<'q>) -> Statement<'q>,
-    ) -> Result<Vec<(KeyId, Owner)>, PostgresFailure> {
+    ) -> Result<Vec<(KeyId, Owner)>, SqlFailure> {
         let sql = format!("SELECT id, tenant, account FROM {{t}}keys WHERE {condition} FOR UPDATE");
         let rows = bind(self.tables.query(&sql)).fetch_all(&mut *self.connection).await?;
         rows.iter().map(|row| Ok((key_id(row.try_get("id")?), owner(row)?))).collect()
     }
 
-    async fn has_secret(&mut self, digest: &SecretDigest) -> Result<bool, PostgresFailure> {
+    async fn has_secret(&mut self, digest: &SecretDigest) -> Result<bool, SqlFailure> {
         let sql = "SELECT EXISTS (SELECT 1 FROM {t}secrets WHERE digest = $1)";
         let digest = digest.to_bytes().to_vec();
         Ok(self.tables.query_scalar(sql).bind(digest).fetch_one(&mut *self.connection).await?)
     }
 
     /// Turns the current secret into the former one.
-    async fn retire_current_secret(&mut self, id: KeyId) -> Result<(), PostgresFailure> {
+    async fn retire_current_secret(&mut self, id: KeyId) -> Result<(), SqlFailure> {
         let sql = "UPDATE {t}secrets SET former = true WHERE key_id = $1";
         self.tables.query(sql).bind(uuid(id)).execute(&mut *self.connection).await?;
         Ok(())
     }
 
-    async fn delete_secret(&mut self, id: KeyId, former: bool) -> Result<(), PostgresFailure> {
+    async fn delete_secret(&mut self, id: KeyId, former: bool) -> Result<(), SqlFailure> {
         let sql = "DELETE FROM {t}secrets WHERE key_id = $1 AND former = $2";
         let delete = self.tables.query(sql).bind(uuid(id)).bind(former);
         delete.execute(&mut *self.connection).await?;

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    errors::{FileError, SqliteFailure, at_commit, before_commit},
+    errors::{FileError, SqlFailure, at_commit, before_commit},
     statements::Statements,
 };
 use crate::{
@@ -38,7 +38,7 @@ impl SqliteDatabase {
     /// Runs one read. Each statement of a connection sees what was committed when it began.
     pub(super) async fn read<T>(
         &self,
-        read: impl AsyncFnOnce(&mut SqliteConnection, &Statements) -> Result<T, SqliteFailure>,
+        read: impl AsyncFnOnce(&mut SqliteConnection, &Statements) -> Result<T, SqlFailure>,
     ) -> Result<T, StoreError> {
         self.before_commit(async {
             let mut lease = self.readers.lease().await?;
@@ -55,7 +55,7 @@ impl SqliteDatabase {
     /// changed nothing writes nothing.
     pub(super) async fn write<T>(
         &self,
-        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqliteFailure>,
+        steps: impl AsyncFnOnce(&mut Transaction<'_>) -> Result<T, SqlFailure>,
     ) -> Result<T, StoreError> {
         let mut transaction = self.before_commit(self.begin()).await?;
         let outcome = self.before_commit(steps(&mut transaction)).await?;
@@ -75,7 +75,7 @@ impl SqliteDatabase {
     }
 
     /// Takes the write lock immediately, so that a change cannot be overtaken halfway.
-    async fn begin(&self) -> Result<Transaction<'_>, SqliteFailure> {
+    async fn begin(&self) -> Result<Transaction<'_>, SqlFailure> {
         let mut lease = self.writer.lease().await?;
         lease.close_on_drop();
         lease.execute("BEGIN IMMEDIATE").await?;
@@ -85,7 +85,7 @@ impl SqliteDatabase {
     /// Runs a step that commits nothing: if it fails or times out, nothing was changed.
     pub(super) async fn before_commit<T>(
         &self,
-        step: impl Future<Output = Result<T, SqliteFailure>>,
+        step: impl Future<Output = Result<T, SqlFailure>>,
     ) -> Result<T, StoreError> {
         let (limit, path) = (self.timeout, &self.path);
         match timeout(limit, step).await {
@@ -124,7 +124,7 @@ impl ConnectionQueue {
     }
 
     /// Waits for a free connection, or opens one.
-    pub(super) async fn lease(&self) -> Result<Lease, SqliteFailure> {
+    pub(super) async fn lease(&self) -> Result<Lease, SqlFailure> {
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         let idle = lock(&self.idle).pop();

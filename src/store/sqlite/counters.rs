@@ -1,6 +1,6 @@
 use super::{
     connections::Transaction,
-    errors::SqliteFailure,
+    errors::SqlFailure,
     records::{digest, instant, number},
 };
 use crate::{
@@ -18,7 +18,7 @@ impl Transaction<'_> {
     pub(super) async fn charge(
         &mut self,
         charges: &[CounterCharge<'_>],
-    ) -> Result<ChargeOutcome, SqliteFailure> {
+    ) -> Result<ChargeOutcome, SqlFailure> {
         let mut stored = Vec::with_capacity(charges.len());
         for charge in charges {
             stored.push(self.counter(charge).await?);
@@ -30,10 +30,7 @@ impl Transaction<'_> {
         Ok(outcome)
     }
 
-    pub(super) async fn refund(
-        &mut self,
-        charges: &[CounterCharge<'_>],
-    ) -> Result<(), SqliteFailure> {
+    pub(super) async fn refund(&mut self, charges: &[CounterCharge<'_>]) -> Result<(), SqlFailure> {
         for charge in charges {
             let after = charge.refund(self.counter(charge).await?);
             self.set_counter(charge, after).await?;
@@ -41,7 +38,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) async fn delete_counters(&mut self, id: KeyId) -> Result<(), SqliteFailure> {
+    pub(super) async fn delete_counters(&mut self, id: KeyId) -> Result<(), SqlFailure> {
         sqlx::query(self.sql.delete_counters.clone())
             .bind(CounterKey::Key(id).to_bytes())
             .execute(self.connection())
@@ -49,7 +46,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn counter(&mut self, charge: &CounterCharge<'_>) -> Result<Counter, SqliteFailure> {
+    async fn counter(&mut self, charge: &CounterCharge<'_>) -> Result<Counter, SqlFailure> {
         let row = sqlx::query(self.sql.get_counter.clone())
             .bind(charge.counter_key.to_bytes())
             .bind(charge.period.as_str())
@@ -63,7 +60,7 @@ impl Transaction<'_> {
         &mut self,
         charge: &CounterCharge<'_>,
         after: Counter,
-    ) -> Result<(), SqliteFailure> {
+    ) -> Result<(), SqlFailure> {
         sqlx::query(self.sql.set_counter.clone())
             .bind(charge.counter_key.to_bytes())
             .bind(charge.period.as_str())
@@ -77,7 +74,7 @@ impl Transaction<'_> {
 
 /// Hourly usage.
 impl Transaction<'_> {
-    pub(super) async fn add_usage(&mut self, usage: &[HourlyUsage]) -> Result<(), SqliteFailure> {
+    pub(super) async fn add_usage(&mut self, usage: &[HourlyUsage]) -> Result<(), SqlFailure> {
         for hour in usage {
             let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
             sqlx::query(self.sql.add_usage.clone())
@@ -100,7 +97,7 @@ impl Transaction<'_> {
         &mut self,
         address: &SecretDigest,
         code: &OneTimeCode,
-    ) -> Result<(), SqliteFailure> {
+    ) -> Result<(), SqlFailure> {
         sqlx::query(self.sql.put_code.clone())
             .bind(address.to_bytes().to_vec())
             .bind(code.digest.to_bytes().to_vec())
@@ -114,7 +111,7 @@ impl Transaction<'_> {
     pub(super) async fn try_code(
         &mut self,
         attempt: &CodeAttempt,
-    ) -> Result<CodeOutcome, SqliteFailure> {
+    ) -> Result<CodeOutcome, SqlFailure> {
         let address = attempt.address.to_bytes().to_vec();
         let get = sqlx::query(self.sql.get_code.clone()).bind(address.clone());
         let Some(row) = get.fetch_optional(self.connection()).await? else {

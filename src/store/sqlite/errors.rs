@@ -2,14 +2,14 @@ use std::{path::Path, sync::Arc};
 
 use sqlx::{Error, error::DatabaseError};
 
-pub(super) use crate::store::sql::SqlFailure as SqliteFailure;
+pub(super) use crate::store::sql::SqlFailure;
 use crate::store::{StoreError, sql::is_undecodable};
 
-/// Classifies an error of a step that committed nothing.
-pub(super) fn before_commit(failure: SqliteFailure, path: &Arc<Path>) -> StoreError {
+/// Turns the failure of a step that committed nothing into an error of the store.
+pub(super) fn before_commit(failure: SqlFailure, path: &Arc<Path>) -> StoreError {
     let error = match failure {
-        SqliteFailure::Store(error) => return error,
-        SqliteFailure::Database(error) => error,
+        SqlFailure::Store(error) => return error,
+        SqlFailure::Database(error) => error,
     };
     let is_corrupt = is_undecodable(&error) || error.as_database_error().is_some_and(is_damage);
     let error = FileError::new(path, error);

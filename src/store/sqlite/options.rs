@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     SqliteStore,
     connections::{ConnectionQueue, SqliteDatabase},
-    errors::{FileError, SqliteFailure, before_commit, is_busy},
+    errors::{FileError, SqlFailure, before_commit, is_busy},
     statements::{Statements, TablePrefix},
 };
 use crate::{
@@ -98,7 +98,8 @@ impl SqliteOptions {
     /// Opens a file, creates it if it is missing, and migrates its tables.
     ///
     /// # Errors
-    /// *Configuration* if the prefix is not valid. *Unavailable* if the file cannot be read and written or is not a database, or its tables are newer than this crate.
+    /// *Configuration* if the prefix is not valid. *Unavailable* if the file cannot be read and written, is not a database,
+    /// or has tables that are newer than this crate.
     pub async fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         self.check_prefix().map_err(StoreError::configuration)?;
         let path = path.as_ref();
@@ -226,7 +227,7 @@ impl SqliteDatabase {
         let journal_mode = self.before_commit(async {
             loop {
                 match self.set_journal_mode().await {
-                    Err(SqliteFailure::Database(error)) if is_busy(&error) => {
+                    Err(SqlFailure::Database(error)) if is_busy(&error) => {
                         sleep(Duration::from_millis(5)).await;
                     }
                     mode => return mode,
@@ -243,7 +244,7 @@ impl SqliteDatabase {
         }
     }
 
-    async fn set_journal_mode(&self) -> Result<String, SqliteFailure> {
+    async fn set_journal_mode(&self) -> Result<String, SqlFailure> {
         let mut lease = self.writer.lease().await?;
         Ok(sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *lease).await?)
     }
@@ -278,7 +279,7 @@ impl SqliteDatabase {
 async fn schema_version(
     connection: &mut SqliteConnection,
     prefix: &TablePrefix,
-) -> Result<usize, SqliteFailure> {
+) -> Result<usize, SqlFailure> {
     let table =
         prefix.sql("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{t}migrations')");
     if !sqlx::query_scalar(table).fetch_one(&mut *connection).await? {

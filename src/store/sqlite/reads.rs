@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{
     connections::SqliteDatabase,
-    errors::{SqliteFailure, before_commit},
+    errors::{SqlFailure, before_commit},
     records::{hourly_usage, key_id, read_event, read_found_key, read_key},
 };
 use crate::{
@@ -74,7 +74,7 @@ impl SqliteDatabase {
                 .bind(i64::from(limit))
                 .fetch_all(connection)
                 .await?;
-            let with_id = |row| Ok::<_, SqliteFailure>((key_id(&row)?, row));
+            let with_id = |row| Ok::<_, SqlFailure>((key_id(&row)?, row));
             rows.into_iter().map(with_id).collect::<Result<Vec<_>, _>>()
         });
         let key = |row| read_key(&row).map_err(|failure| before_commit(failure, &self.path));

@@ -4,7 +4,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::errors::SqliteFailure;
+use super::errors::SqlFailure;
 use crate::{
     audit::{AuditEvent, EventKind},
     model::{EventId, Key, KeyId},
@@ -16,24 +16,24 @@ use crate::{
 
 pub(super) type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
 
-row_readers!(SqliteRow, SqliteFailure);
+row_readers!(SqliteRow, SqlFailure);
 
 /// Binds the columns of a key, in the order of [`KEY`](crate::store::sql::KEY).
 pub(super) fn bind_key<'a>(statement: Statement<'a>, key: &'a Key) -> Statement<'a> {
     bind_key!(statement, key.id.as_bytes().as_slice(), key)
 }
 
-pub(super) fn key_id(row: &SqliteRow) -> Result<KeyId, SqliteFailure> {
+pub(super) fn key_id(row: &SqliteRow) -> Result<KeyId, SqlFailure> {
     Ok(KeyId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?))
 }
 
 /// Reads a key from a row that has the columns of [`KEY`](crate::store::sql::KEY).
-pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqliteFailure> {
+pub(super) fn read_key(row: &SqliteRow) -> Result<Key, SqlFailure> {
     read_key_with_id(row, key_id(row)?)
 }
 
 /// Reads a key, with the digest and the end of the secret under which it was found.
-pub(super) fn read_found_key(row: &SqliteRow) -> Result<FoundKey, SqliteFailure> {
+pub(super) fn read_found_key(row: &SqliteRow) -> Result<FoundKey, SqlFailure> {
     let ends_at = optional_instant(row, "ends_at")?;
     Ok(FoundKey { key: read_key(row)?.into(), digest: digest(row)?, ends_at })
 }
@@ -55,7 +55,7 @@ pub(super) fn bind_event<'a>(statement: Statement<'a>, event: &'a AuditEvent) ->
         .bind(i64::from(event.count))
 }
 
-pub(super) fn read_event(row: &SqliteRow) -> Result<AuditEvent, SqliteFailure> {
+pub(super) fn read_event(row: &SqliteRow) -> Result<AuditEvent, SqlFailure> {
     let kind: EventKind = row.try_get::<&str, _>("kind")?.parse().map_err(StoreError::corrupt)?;
     Ok(AuditEvent {
         id: EventId::from_bytes(bytes(row, "id")?.ok_or_else(|| corrupt_column("id"))?),

@@ -2,7 +2,7 @@ use sqlx::{Row, SqlStr};
 
 use super::{
     connections::{SqliteDatabase, Transaction},
-    errors::SqliteFailure,
+    errors::SqlFailure,
     records::{Statement, bind_event, bind_key, bytes, key_id, number, owner},
     statements::Statements,
 };
@@ -19,10 +19,7 @@ use crate::{
 
 /// Writes of keys.
 impl Transaction<'_> {
-    pub(super) async fn insert(
-        &mut self,
-        new: InsertKey<'_>,
-    ) -> Result<InsertOutcome, SqliteFailure> {
+    pub(super) async fn insert(&mut self, new: InsertKey<'_>) -> Result<InsertOutcome, SqlFailure> {
         let InsertKey { key, digest, max_active, token_since, event } = new;
         let check = sqlx::query(self.sql.insert_check.clone())
             .bind(key.id.as_bytes().as_slice())
@@ -55,7 +52,7 @@ impl Transaction<'_> {
         &mut self,
         key: &Key,
         event: &AuditEvent,
-    ) -> Result<UpdateOutcome, SqliteFailure> {
+    ) -> Result<UpdateOutcome, SqlFailure> {
         match self.state((&key.owner).into(), key.id).await? {
             None => return Ok(UpdateOutcome::NotFound),
             Some(state) if !state.is_unchanged(key)? => return Ok(UpdateOutcome::Conflict),
@@ -78,7 +75,7 @@ impl Transaction<'_> {
     pub(super) async fn rotate(
         &mut self,
         rotate: RotateSecret<'_>,
-    ) -> Result<RotateOutcome, SqliteFailure> {
+    ) -> Result<RotateOutcome, SqlFailure> {
         let RotateSecret { key, digest, hint, previous, token, event } = rotate;
         match self.state((&key.owner).into(), key.id).await? {
             None => return Ok(RotateOutcome::NotFound),
@@ -112,7 +109,7 @@ impl Transaction<'_> {
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<RevokeOutcome, SqliteFailure> {
+    ) -> Result<RevokeOutcome, SqlFailure> {
         match self.state(within, id).await? {
             None => return Ok(RevokeOutcome::NotFound),
             Some(state) if state.has_revoked_at => return Ok(RevokeOutcome::AlreadyRevoked),
@@ -126,7 +123,7 @@ impl Transaction<'_> {
         &mut self,
         owner: &Owner,
         event: &AuditEvent,
-    ) -> Result<Vec<AuditEvent>, SqliteFailure> {
+    ) -> Result<Vec<AuditEvent>, SqlFailure> {
         let unrevoked = sqlx::query(self.sql.unrevoked.clone());
         let keys = self.keys(unrevoked.bind(owner.tenant()).bind(owner.account())).await?;
         let mut events = Vec::with_capacity(keys.len());
@@ -143,7 +140,7 @@ impl Transaction<'_> {
         within: OwnerScope<'_>,
         id: KeyId,
         event: &AuditEvent,
-    ) -> Result<bool, SqliteFailure> {
+    ) -> Result<bool, SqlFailure> {
         let exists = self.state(within, id).await?.is_some();
         if exists {
             self.delete_one(id, event).await?;
@@ -156,7 +153,7 @@ impl Transaction<'_> {
         before: Timestamp,
         limit: u32,
         event: &AuditEvent,
-    ) -> Result<Vec<AuditEvent>, SqliteFailure> {
+    ) -> Result<Vec<AuditEvent>, SqlFailure> {
         let dead = sqlx::query(self.sql.dead_keys.clone());
         let keys = self.keys(dead.bind(before.as_unix_micros()).bind(i64::from(limit))).await?;
         let mut events = Vec::with_capacity(keys.len());
@@ -172,7 +169,7 @@ impl Transaction<'_> {
         &mut self,
         from: &SecretDigest,
         to: &SecretDigest,
-    ) -> Result<bool, SqliteFailure> {
+    ) -> Result<bool, SqlFailure> {
         let done = sqlx::query(self.sql.rehash.clone())
             .bind(from.to_bytes().to_vec())
             .bind(to.to_bytes().to_vec())
@@ -184,7 +181,7 @@ impl Transaction<'_> {
     pub(super) async fn record_uses(
         &mut self,
         uses: &[KeyUse],
-    ) -> Result<Vec<AuditEvent>, SqliteFailure> {
+    ) -> Result<Vec<AuditEvent>, SqlFailure> {
         let mut first_uses = Vec::new();
         for used in uses {
             let key_id = used.key_id.as_bytes().as_slice();
@@ -220,10 +217,7 @@ impl Transaction<'_> {
         Ok(first_uses)
     }
 
-    pub(super) async fn record_events(
-        &mut self,
-        events: &[AuditEvent],
-    ) -> Result<u32, SqliteFailure> {
+    pub(super) async fn record_events(&mut self, events: &[AuditEvent]) -> Result<u32, SqlFailure> {
         let mut added = 0;
         for event in events {
             added += self.record_event(event).await?;
@@ -235,7 +229,7 @@ impl Transaction<'_> {
         &mut self,
         owner: &Owner,
         at: Timestamp,
-    ) -> Result<u32, SqliteFailure> {
+    ) -> Result<u32, SqlFailure> {
         let done = sqlx::query(self.sql.announce.clone())
             .bind(owner.tenant())
             .bind(owner.account())
@@ -245,7 +239,7 @@ impl Transaction<'_> {
         Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
     }
 
-    pub(super) async fn purge_changes(&mut self, before: Timestamp) -> Result<u32, SqliteFailure> {
+    pub(super) async fn purge_changes(&mut self, before: Timestamp) -> Result<u32, SqlFailure> {
         let purge = sqlx::query(self.sql.purge_changes.clone()).bind(before.as_unix_micros());
         let done = purge.execute(self.connection()).await?;
         Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
@@ -257,7 +251,7 @@ impl Transaction<'_> {
         &mut self,
         within: OwnerScope<'_>,
         id: KeyId,
-    ) -> Result<Option<KeyState>, SqliteFailure> {
+    ) -> Result<Option<KeyState>, SqlFailure> {
         let row = sqlx::query(self.sql.state.clone())
             .bind(id.as_bytes().as_slice())
             .bind(within.tenant())
@@ -280,7 +274,7 @@ impl Transaction<'_> {
         &mut self,
         id: KeyId,
         previous: PreviousSecret,
-    ) -> Result<(), SqliteFailure> {
+    ) -> Result<(), SqlFailure> {
         let id = id.as_bytes().as_slice();
         let PreviousSecret::EndsAt(ends_at) = previous else {
             let remove = sqlx::query(self.sql.remove_current.clone()).bind(id);
@@ -296,11 +290,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn insert_secret(
-        &mut self,
-        digest: &SecretDigest,
-        id: KeyId,
-    ) -> Result<(), SqliteFailure> {
+    async fn insert_secret(&mut self, digest: &SecretDigest, id: KeyId) -> Result<(), SqlFailure> {
         sqlx::query(self.sql.insert_secret.clone())
             .bind(digest.to_bytes().to_vec())
             .bind(id.as_bytes().as_slice())
@@ -309,7 +299,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    async fn revoke_one(&mut self, id: KeyId, event: &AuditEvent) -> Result<(), SqliteFailure> {
+    async fn revoke_one(&mut self, id: KeyId, event: &AuditEvent) -> Result<(), SqlFailure> {
         sqlx::query(self.sql.revoke.clone())
             .bind(id.as_bytes().as_slice())
             .bind(event.at.as_unix_micros())
@@ -320,7 +310,7 @@ impl Transaction<'_> {
     }
 
     /// Deletes a key. The table's foreign key deletes its secrets and its usage with it.
-    async fn delete_one(&mut self, id: KeyId, event: &AuditEvent) -> Result<(), SqliteFailure> {
+    async fn delete_one(&mut self, id: KeyId, event: &AuditEvent) -> Result<(), SqlFailure> {
         let delete = sqlx::query(self.sql.delete.clone()).bind(id.as_bytes().as_slice());
         delete.execute(self.connection()).await?;
         self.delete_counters(id).await?;
@@ -328,13 +318,13 @@ impl Transaction<'_> {
     }
 
     /// Returns keys without their records: one may be damaged.
-    async fn keys(&mut self, select: Statement<'_>) -> Result<Vec<(KeyId, Owner)>, SqliteFailure> {
+    async fn keys(&mut self, select: Statement<'_>) -> Result<Vec<(KeyId, Owner)>, SqlFailure> {
         let rows = select.fetch_all(self.connection()).await?;
         rows.iter().map(|row| Ok((key_id(row)?, owner(row)?))).collect()
     }
 
     /// Writes an event of a key to the audit log, and the key to the change feed.
-    async fn log(&mut self, event: &AuditEvent, id: KeyId) -> Result<(), SqliteFailure> {
+    async fn log(&mut self, event: &AuditEvent, id: KeyId) -> Result<(), SqlFailure> {
         self.record_event(event).await?;
         sqlx::query(self.sql.insert_change.clone())
             .bind(event.at.as_unix_micros())
@@ -345,7 +335,7 @@ impl Transaction<'_> {
     }
 
     /// Writes an event; an id that exists is skipped. Returns the number of events written.
-    async fn record_event(&mut self, event: &AuditEvent) -> Result<u32, SqliteFailure> {
+    async fn record_event(&mut self, event: &AuditEvent) -> Result<u32, SqlFailure> {
         let insert = sqlx::query(self.sql.insert_event.clone());
         let done = bind_event(insert, event).execute(self.connection()).await?;
         Ok(done.rows_affected() as u32)
@@ -382,7 +372,7 @@ struct KeyState {
 
 impl KeyState {
     /// Whether the key has the revision that was read and is not revoked.
-    fn is_unchanged(&self, read: &Key) -> Result<bool, SqliteFailure> {
+    fn is_unchanged(&self, read: &Key) -> Result<bool, SqlFailure> {
         if self.has_revoked_at != self.has_revoked_reason {
             return Err(corrupt_column("revoked_at").into());
         }
